@@ -1,0 +1,47 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Bytes is a size in bytes. It is written as a number with an optional binary
+// unit, as Kubernetes writes sizes: 1000, 8MiB, 64GiB, 1.5KiB.
+type Bytes int64
+
+// The longest unit first, so that String finds the one that fits best.
+var units = []struct {
+	name string
+	size float64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+
+// UnmarshalText accepts what the type's description says, and nothing
+// negative, fractional in bytes or beyond 2^63-1.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	for _, unit := range units {
+		number, ok := strings.CutSuffix(string(text), unit.name)
+		if !ok {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		size := value * unit.size
+		if err != nil || !(size >= 0 && size < math.MaxInt64) || size != math.Trunc(size) {
+			break
+		}
+		*b = Bytes(size)
+		return nil
+	}
+	return fmt.Errorf("%q is no size such as 1000, 8MiB or 64GiB", text)
+}
+
+// String is the shortest exact form that UnmarshalText reads back.
+func (b Bytes) String() string {
+	for _, unit := range units {
+		if size := int64(unit.size); b != 0 && int64(b)%size == 0 {
+			return strconv.FormatInt(int64(b)/size, 10) + unit.name
+		}
+	}
+	return "0B"
+}

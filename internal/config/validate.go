@@ -1,0 +1,61 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Validator is what a struct of variables implements when its values depend on
+// each other or have limits. Each line of the error begins with the name of
+// the variable as in its `env` tag; Load writes the prefix before it, because
+// the struct cannot know where it is used.
+type Validator interface{ Validate() error }
+
+// invalid asks the struct behind cfg and every struct inside it.
+func invalid(cfg any) []string {
+	var problems []string
+	var ask func(v reflect.Value, prefix string)
+	ask = func(v reflect.Value, prefix string) {
+		if validator, ok := v.Addr().Interface().(Validator); ok {
+			for _, problem := range prefixed(validator.Validate(), v.Type(), prefix) {
+				if !slices.Contains(problems, problem) { // an embedded struct is asked through the outer one too
+					problems = append(problems, problem)
+				}
+			}
+		}
+		for i := range v.NumField() {
+			if field := v.Type().Field(i); field.IsExported() && field.Tag.Get("env") == "" && isGroup(field.Type) {
+				ask(v.Field(i), prefix+field.Tag.Get("envPrefix"))
+			}
+		}
+	}
+	if v := reflect.ValueOf(cfg).Elem(); v.Kind() == reflect.Struct {
+		ask(v, Prefix)
+	}
+	return problems
+}
+
+const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+// prefixed completes the names with which the lines of err begin. The text
+// stays the same otherwise; a line that names no variable is kept as it is.
+func prefixed(err error, t reflect.Type, prefix string) []string {
+	if err == nil {
+		return nil
+	}
+	names := map[string]bool{}
+	walk(t, "", func(field reflect.StructField, inner string) {
+		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		names[inner+name] = true
+	})
+	var problems []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimSuffix(line, "\n")
+		if name := line[:len(line)-len(strings.TrimLeft(line, nameBytes))]; names[name] {
+			line = prefix + line
+		}
+		problems = append(problems, line)
+	}
+	return problems
+}

@@ -1,0 +1,89 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	_ "google.golang.org/grpc/health" // Without it healthCheckConfig is ignored.
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver/dns"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+// NewClient returns a connection to the service at target, balanced over all
+// its replicas that say they are serving. A target without scheme is a DNS name
+// and port, of which each address is a replica. Retries and deadlines follow
+// from the service's descriptor; opts win over what is chosen here.
+//
+// Calls wait for a replica to be ready instead of failing at once, so every
+// call needs a deadline or a context that somebody cancels.
+func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service protoreflect.ServiceDescriptor, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	creds, err := cfg.TLS.client(t.Log)
+	if err != nil {
+		return nil, err
+	}
+	calls := t.NewClientCalls(service)
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultServiceConfig(serviceConfig(service, cfg.UnaryTimeout)),
+		grpc.WithDisableServiceConfig(), // from DNS, where nobody publishes one
+		grpc.WithIdleTimeout(0),         // an idle client must not lose its replicas
+		grpc.WithMaxHeaderListSize(headerListBytes),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxReceiveBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time:                cfg.KeepaliveTime,
+			Timeout:             cfg.KeepaliveTimeout,
+			PermitWithoutStream: true,
+		}),
+		grpc.WithChainUnaryInterceptor(calls.UnaryInterceptor),
+		grpc.WithChainStreamInterceptor(calls.StreamInterceptor),
+	}
+	conn, err := grpc.NewClient(target, append(options, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s at %s: %w", service.FullName(), target, err)
+	}
+	return conn, nil
+}
+
+// patience is how long a connection may take before somebody is told.
+const patience = time.Second
+
+// WaitReady connects and returns when a replica is ready, or when ctx is done.
+// It calls onWait once if that takes more than a second, for a person who sits
+// in front of a silent terminal.
+func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func()) error {
+	soon, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := waitReady(soon, conn)
+	if err == nil || !errors.Is(soon.Err(), context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
+	}
+	if onWait != nil {
+		onWait()
+	}
+	return waitReady(ctx, conn)
+}
+
+func waitReady(ctx context.Context, conn *grpc.ClientConn) error {
+	for {
+		conn.Connect()
+		state := conn.GetState()
+		if state == connectivity.Ready {
+			return nil
+		}
+		if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
+			return errors.Join(fmt.Errorf("connection to %s is %s", conn.Target(), state), ctx.Err())
+		}
+	}
+}
+
+// SetResolveInterval sets the least time between two DNS look-ups of a client,
+// 30 s if never called. It is for main: it concerns the whole process, and
+// clients that exist already do not notice it.
+func SetResolveInterval(d time.Duration) { dns.SetMinResolutionInterval(d) }

@@ -1,0 +1,126 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+func TestServiceConfig(t *testing.T) {
+	idempotent := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum()}
+	method := func(name string, in, out bool, options *descriptorpb.MethodOptions) *descriptorpb.MethodDescriptorProto {
+		return &descriptorpb.MethodDescriptorProto{
+			Name: proto.String(name), InputType: proto.String(".t.M"), OutputType: proto.String(".t.M"),
+			ClientStreaming: proto.Bool(in), ServerStreaming: proto.Bool(out), Options: options,
+		}
+	}
+	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: proto.String("t.proto"), Package: proto.String("t"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("S"), Method: []*descriptorpb.MethodDescriptorProto{
+			method("Get", false, false, idempotent),
+			method("Put", false, false, nil),
+			method("Download", false, true, idempotent),
+			method("Upload", true, false, idempotent),
+		}}},
+	}, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry := `"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","RESOURCE_EXHAUSTED"]}`
+	want := `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":"t.S"},"methodConfig":[` +
+		`{"name":[{}],"waitForReady":true},` +
+		`{"name":[{"service":"t.S","method":"Get"}],"waitForReady":true,"timeout":"2.5s",` + retry + `},` +
+		`{"name":[{"service":"t.S","method":"Put"}],"waitForReady":true,"timeout":"2.5s"},` +
+		`{"name":[{"service":"t.S","method":"Download"}],"waitForReady":true,` + retry + `},` +
+		`{"name":[{"service":"t.S","method":"Upload"}],"waitForReady":true}` +
+		`],"retryThrottling":{"maxTokens":100,"tokenRatio":0.1}}`
+	if got := serviceConfig(file.Services().Get(0), 2500*time.Millisecond); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestRetriesFollowTheDescriptor lets the first two attempts of each call fail.
+func TestRetriesFollowTheDescriptor(t *testing.T) {
+	repeatable := map[string]bool{"unary": true, "server stream": true}
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := defaults()
+			s.service = withLevels(t)
+			var attempts atomic.Int32
+			r := s.start(t, func(context.Context) error {
+				if attempts.Add(1) <= 2 {
+					return status.Error(codes.Unavailable, "restarting")
+				}
+				return nil
+			})
+			want, code := int32(1), codes.Unavailable
+			if repeatable[mode.name] {
+				want, code = 3, codes.OK
+			}
+			if err := mode.call(testContext(t), r.stub, 1); status.Code(err) != code {
+				t.Errorf("got %v, want %s", err, code)
+			}
+			if got := attempts.Load(); got != want {
+				t.Errorf("%d attempts, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestUnaryWithoutALevelIsNotRetried(t *testing.T) {
+	s := defaults()
+	s.service = withLevels(t)
+	var attempts atomic.Int32
+	r := s.start(t, func(context.Context) error {
+		attempts.Add(1)
+		return status.Error(codes.Unavailable, "restarting")
+	})
+	_, err := r.stub.EmptyCall(testContext(t), &grpc_testing.Empty{})
+	if status.Code(err) != codes.Unavailable || attempts.Load() != 1 {
+		t.Errorf("got %v after %d attempts", err, attempts.Load())
+	}
+}
+
+// TestWaitReady has a server that says it is serving only once the client got
+// impatient, and so proves that clients look at health.
+func TestWaitReady(t *testing.T) {
+	r := defaults().start(t, succeed)
+	r.server.Health().SetServing(false)
+	told := 0
+	err := WaitReady(testContext(t), r.conn, func() {
+		told++
+		r.server.Health().SetServing(true)
+	})
+	if err != nil || told != 1 {
+		t.Errorf("got %v, told %d times", err, told)
+	}
+	if err := WaitReady(testContext(t), r.conn, func() { t.Error("told of a connection that is ready") }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitReadyEndsWithItsContext(t *testing.T) {
+	r := defaults().start(t, succeed)
+	r.server.Health().SetServing(false)
+	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+	defer cancel()
+	err := WaitReady(ctx, r.conn, func() { t.Error("told too early") })
+	if err == nil || !strings.Contains(err.Error(), r.address) {
+		t.Errorf("got %v", err)
+	}
+	_ = r.conn.Close()
+	if err := WaitReady(testContext(t), r.conn, nil); err == nil {
+		t.Error("a closed connection is ready")
+	}
+}

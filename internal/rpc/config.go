@@ -1,0 +1,76 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// headerListBytes bounds the metadata of a call in both directions. grpc-go
+// accepts 16 MiB by default, for which no caller of ours has a use.
+const headerListBytes = 16 << 10
+
+// ServerConfig is what an operator may change about a server.
+//
+// The connection age is how clients find new replicas: grpc-go asks DNS again
+// only when a connection ends. Open streams keep theirs, since the grace after
+// the age is infinite.
+type ServerConfig struct {
+	MaxConnectionAge     time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"30s" desc:"age (±10 %) at which a connection takes no new calls, so that clients find new replicas"`
+	KeepaliveTime        time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the server pings the client"`
+	KeepaliveTimeout     time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
+	KeepaliveMinTime     time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
+	MaxConcurrentStreams uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
+	MaxInFlight          int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
+	MaxReceiveBytes      int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	ConnectionTimeout    time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
+	TLS                  TLSConfig     `envPrefix:"TLS_"`
+}
+
+// Validate refuses limits that would let nothing through.
+func (c ServerConfig) Validate() error {
+	return errors.Join(
+		positive("MAX_CONNECTION_AGE", c.MaxConnectionAge),
+		positive("KEEPALIVE_TIME", c.KeepaliveTime),
+		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
+		positive("KEEPALIVE_MIN_TIME", c.KeepaliveMinTime),
+		positive("MAX_CONCURRENT_STREAMS", c.MaxConcurrentStreams),
+		positive("MAX_IN_FLIGHT", c.MaxInFlight),
+		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
+	)
+}
+
+// ClientConfig is what an operator may change about a client.
+type ClientConfig struct {
+	KeepaliveTime    time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the client pings the server; not below the server's KEEPALIVE_MIN_TIME"`
+	KeepaliveTimeout time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
+	UnaryTimeout     time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
+	MaxReceiveBytes  int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	TLS              TLSConfig     `envPrefix:"TLS_"`
+}
+
+// leastPing is the interval below which grpc-go clients do not go, whatever
+// they are told.
+const leastPing = 10 * time.Second
+
+// Validate refuses what grpc-go would silently replace.
+func (c ClientConfig) Validate() error {
+	var ping error
+	if c.KeepaliveTime < leastPing {
+		ping = fmt.Errorf("KEEPALIVE_TIME=%s: must be at least %s", c.KeepaliveTime, leastPing)
+	}
+	return errors.Join(
+		ping,
+		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
+		positive("UNARY_TIMEOUT", c.UnaryTimeout),
+		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+	)
+}
+
+func positive[N ~int | ~int64 | ~uint32](name string, value N) error {
+	if value > 0 {
+		return nil
+	}
+	return fmt.Errorf("%s=%v: must be more than zero", name, value)
+}

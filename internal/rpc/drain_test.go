@@ -1,0 +1,179 @@
+package rpc
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+func telemetryForTest() *telemetry.Telemetry { return telemetry.Discard() }
+
+const (
+	servingNow    = healthpb.HealthCheckResponse_SERVING
+	notServingNow = healthpb.HealthCheckResponse_NOT_SERVING
+)
+
+func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]healthpb.HealthCheckResponse_ServingStatus) {
+	t.Helper()
+	for name, status := range want {
+		got, err := client.Check(testContext(t), &healthpb.HealthCheckRequest{Service: name})
+		if err != nil || got.GetStatus() != status {
+			t.Errorf("%q is %v (%v), want %v", name, got.GetStatus(), err, status)
+		}
+	}
+	if _, err := client.Check(testContext(t), &healthpb.HealthCheckRequest{Service: "no.such"}); status.Code(err) != codes.NotFound {
+		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+// plain connects as the kubelet and grpcurl do: without any of our options,
+// and so without waiting for health.
+func plain(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func TestHealthOnBothPorts(t *testing.T) {
+	r := defaults().start(t, succeed)
+	lis := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- r.server.Health().ServeProbes(ctx, lis) }()
+	main := healthpb.NewHealthClient(plain(t, r.address))
+	probes := healthpb.NewHealthClient(plain(t, lis.Addr().String()))
+
+	type statuses = map[string]healthpb.HealthCheckResponse_ServingStatus
+	expectHealth(t, main, statuses{"": servingNow, "grpc.testing.TestService": servingNow})
+	expectHealth(t, probes, statuses{"": servingNow, Liveness: servingNow, Readiness: servingNow})
+	r.server.Health().SetServing(false)
+	expectHealth(t, main, statuses{"": notServingNow, "grpc.testing.TestService": notServingNow})
+	expectHealth(t, probes, statuses{"": servingNow, Liveness: servingNow, Readiness: notServingNow})
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServerStartsNotServing(t *testing.T) {
+	h := newHealth([]string{"a.Service"})
+	for _, name := range []string{"", "a.Service"} {
+		if got, err := h.main.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); err != nil || got.GetStatus() != notServingNow {
+			t.Errorf("%q is %v (%v)", name, got, err)
+		}
+	}
+}
+
+// TestWatchEndsWithTheDrain has a client that watches on, as every client of
+// ours does, while the server stops gracefully.
+func TestWatchEndsWithTheDrain(t *testing.T) {
+	r := defaults().start(t, succeed)
+	client := healthpb.NewHealthClient(plain(t, r.address))
+	watch, err := client.Watch(testContext(t), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []healthpb.HealthCheckResponse_ServingStatus{servingNow, notServingNow} {
+		if got, err := watch.Recv(); err != nil || got.GetStatus() != want {
+			t.Fatalf("got %v (%v), want %v", got, err, want)
+		}
+		r.server.Health().SetServing(false)
+	}
+	if err := r.server.GracefulStop(testContext(t)); err != nil {
+		t.Error(err)
+	}
+	if _, err := watch.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGracefulStopWaitsForCalls(t *testing.T) {
+	handle, entered, release := hold()
+	r := defaults().start(t, handle)
+	result := make(chan error, 1)
+	go func() { result <- modes[0].call(testContext(t), r.stub, 1) }()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.server.GracefulStop(testContext(t)) }()
+	release()
+	if err := <-result; err != nil {
+		t.Errorf("the running call: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGracefulStopCutsCallsOff(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			entered := make(chan struct{})
+			returned := false
+			r := defaults().start(t, func(ctx context.Context) error {
+				close(entered)
+				<-ctx.Done()
+				returned = true
+				return ctx.Err()
+			})
+			result := make(chan error, 1)
+			go func() { result <- mode.call(testContext(t), r.stub, 1) }()
+			<-entered
+			ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+			defer cancel()
+			if err := r.server.GracefulStop(ctx); err == nil {
+				t.Error("a call was cut off and nobody was told")
+			}
+			if !returned {
+				t.Error("the handler still runs")
+			}
+			if err := <-result; status.Code(err) != codes.Unavailable {
+				t.Errorf("the client got %v", err)
+			}
+		})
+	}
+}
+
+func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
+	handle, entered, release := hold()
+	r := defaults().start(t, handle)
+	result := make(chan error, 1)
+	go func() { result <- modes[0].call(testContext(t), r.stub, 1) }()
+	<-entered
+	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := r.server.GracefulStop(ctx); err == nil {
+		t.Error("a handler still runs and nobody was told")
+	}
+	if took := time.Since(began); took > unwind+5*time.Second {
+		t.Errorf("took %s", took)
+	}
+	release()
+	_ = <-result // It was cut off.
+}
+
+func TestServeAfterStop(t *testing.T) {
+	s := defaults()
+	server, err := NewServer(s.server, telemetryForTest(), testTable, func(grpc.ServiceRegistrar) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.GracefulStop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Serve(listen(t)); err != nil {
+		t.Error(err)
+	}
+}

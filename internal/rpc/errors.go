@@ -1,0 +1,144 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// ErrorRule gives a sentinel of the domain its status code. Reason is the
+// constant in UPPER_SNAKE_CASE by which programs tell errors apart.
+//
+// The whole text of an error that matches goes to the client, unless Hide: then
+// the text is the sentinel's own, because what is wrapped around it may name
+// files or addresses. The log has the rest.
+type ErrorRule struct {
+	Is     error
+	Code   codes.Code
+	Reason string
+	Hide   bool
+}
+
+// ErrorTable turns the errors of handlers into statuses, so that handlers
+// return what the domain gave them. The first rule that matches counts.
+//
+// Metadata, if set, adds what programs need to go on, such as the offset to
+// resume at.
+type ErrorTable struct {
+	Domain   string // of ErrorInfo, e.g. quartet.example.com
+	Rules    []ErrorRule
+	Metadata func(error) map[string]string
+}
+
+// The texts that clients see in place of ours.
+const (
+	internalText = "internal error"
+	cancelText   = "the call was cancelled"
+	deadlineText = "the deadline passed"
+	timeoutText  = "a part of the service did not answer in time"
+)
+
+// Status translates err. A status stays as it is, without the text that was
+// wrapped around it, unless it is UNKNOWN, which says that somebody forgot to
+// choose one. What is in no rule becomes INTERNAL with a fixed text.
+func (t ErrorTable) Status(err error) *status.Status {
+	if err == nil {
+		return status.New(codes.OK, "")
+	}
+	if retry, ok := errors.AsType[*retryError](err); ok {
+		return retry.status(t.Domain)
+	}
+	if st := statusIn(err); st != nil {
+		return st
+	}
+	for _, rule := range t.Rules {
+		if errors.Is(err, rule.Is) {
+			return t.byRule(rule, err)
+		}
+	}
+	return fallback(err)
+}
+
+func (t ErrorTable) byRule(rule ErrorRule, err error) *status.Status {
+	info := &errdetails.ErrorInfo{Reason: rule.Reason, Domain: t.Domain}
+	if t.Metadata != nil {
+		info.Metadata = t.Metadata(err)
+	}
+	text := err.Error()
+	if rule.Hide {
+		text = rule.Is.Error()
+	}
+	return withDetails(status.New(rule.Code, text), info)
+}
+
+// statusIn finds a status in err's chain whose code somebody chose. It takes
+// the status itself, because status.FromError puts err's own text in it.
+func statusIn(err error) *status.Status {
+	carrier, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	if !ok {
+		return nil
+	}
+	st := carrier.GRPCStatus()
+	if code := st.Code(); code == codes.OK || code == codes.Unknown {
+		return nil
+	}
+	return st
+}
+
+// fallback knows the errors of the standard library that say something about
+// the call. A timeout which is not the call's own deadline may be gone at the
+// next attempt, hence UNAVAILABLE.
+func fallback(err error) *status.Status {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return status.New(codes.Canceled, cancelText)
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.New(codes.DeadlineExceeded, deadlineText)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return status.New(codes.Unavailable, timeoutText)
+	default:
+		return status.New(codes.Internal, internalText)
+	}
+}
+
+// RetryAfter is an error that asks the client to come back after d: as
+// RetryInfo for programs, and, by the interceptor that applies the table, as
+// the trailer that grpc-go's retries obey.
+func RetryAfter(code codes.Code, msg, reason string, d time.Duration) error {
+	return &retryError{code, msg, reason, d}
+}
+
+type retryError struct {
+	code        codes.Code
+	msg, reason string
+	after       time.Duration
+}
+
+func (e *retryError) Error() string              { return e.msg }
+func (e *retryError) GRPCStatus() *status.Status { return e.status("") }
+
+func (e *retryError) status(domain string) *status.Status {
+	return withDetails(status.New(e.code, e.msg),
+		&errdetails.ErrorInfo{Reason: e.reason, Domain: domain},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(e.after)})
+}
+
+// withDetails attaches the details. It fails for the status OK only, to which
+// nothing is attached then.
+func withDetails(st *status.Status, details ...protoadapt.MessageV1) *status.Status {
+	if detailed, err := st.WithDetails(details...); err == nil {
+		return detailed
+	}
+	return st
+}

@@ -1,0 +1,60 @@
+package rpc
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// registrations remembers services until there is a server to register them
+// with: the metrics of their methods have to exist before it.
+type registrations []registration
+
+type registration struct {
+	desc *grpc.ServiceDesc
+	impl any
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r *registrations) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	*r = append(*r, registration{desc, impl})
+}
+
+func (r registrations) names() []string {
+	var names []string
+	for _, service := range r {
+		names = append(names, service.desc.ServiceName)
+	}
+	return names
+}
+
+// descriptors finds the services in the registry that generated code fills.
+func (r registrations) descriptors() ([]protoreflect.ServiceDescriptor, error) {
+	var found []protoreflect.ServiceDescriptor
+	for _, name := range r.names() {
+		descriptor, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", name, err)
+		}
+		service, ok := descriptor.(protoreflect.ServiceDescriptor)
+		if !ok {
+			return nil, fmt.Errorf("service %s: is no service but a %T", name, descriptor)
+		}
+		found = append(found, service)
+	}
+	return found, nil
+}
+
+// plumbing is the services that every server has.
+func plumbing() []protoreflect.ServiceDescriptor {
+	return []protoreflect.ServiceDescriptor{
+		healthpb.File_grpc_health_v1_health_proto.Services().Get(0),
+		reflectionpb.File_grpc_reflection_v1_reflection_proto.Services().Get(0),
+		reflectionalphapb.File_grpc_reflection_v1alpha_reflection_proto.Services().Get(0),
+	}
+}

@@ -1,0 +1,73 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+)
+
+func newLogger(cfg Config, to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(traced{slog.NewJSONHandler(to, options)})
+	}
+	return slog.New(traced{slog.NewTextHandler(to, options)})
+}
+
+// traced adds the identifiers of the span in the context to every line, so
+// that a line leads to its trace and a trace to its lines.
+type traced struct{ slog.Handler }
+
+func (h traced) Handle(ctx context.Context, line slog.Record) error {
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		line.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+	}
+	return h.Handler.Handle(ctx, line)
+}
+
+func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
+func (h traced) WithGroup(name string) slog.Handler       { return traced{h.Handler.WithGroup(name)} }
+
+// severity ranks the end of a call: what the caller did wrong is for whoever
+// looks, what the server could not do is for whoever is on duty.
+func severity(code codes.Code) slog.Level {
+	switch code {
+	case codes.OK:
+		return slog.LevelDebug
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return slog.LevelWarn
+	case codes.Unknown, codes.Internal, codes.DataLoss:
+		return slog.LevelError
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// errorInterval is the least time between two log lines about the export of
+// traces: a collector that is down fails every few seconds, for hours.
+const errorInterval = time.Minute
+
+// ErrorHandler writes what goes wrong inside OpenTelemetry to the log, at most
+// one line a minute. OpenTelemetry knows only a process-wide handler, so main
+// has to pass this one to otel.SetErrorHandler.
+func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
+	var mu sync.Mutex
+	var last time.Time
+	var suppressed int
+	return otel.ErrorHandlerFunc(func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !last.IsZero() && time.Since(last) < errorInterval {
+			suppressed++
+			return
+		}
+		t.Log.Warn("telemetry", "error", err, "suppressed", suppressed)
+		last, suppressed = time.Now(), 0
+	})
+}

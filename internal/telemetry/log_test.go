@@ -1,0 +1,128 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+)
+
+// lines parses what a JSON logger wrote.
+func lines(t *testing.T, out *bytes.Buffer) []map[string]any {
+	t.Helper()
+	var parsed []map[string]any
+	for text := range strings.Lines(out.String()) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		parsed = append(parsed, line)
+	}
+	return parsed
+}
+
+func jsonLog(out *bytes.Buffer) *slog.Logger {
+	return newLogger(Config{LogFormat: "json", LogLevel: slog.LevelDebug}, out)
+}
+
+// hidden is a status that keeps its cause from the client, as rpc makes it.
+type hidden struct{ cause error }
+
+func (h hidden) Error() string              { return "internal error" }
+func (h hidden) Unwrap() error              { return h.cause }
+func (h hidden) GRPCStatus() *status.Status { return status.New(codes.Internal, "internal error") }
+
+func TestOneLinePerCall(t *testing.T) {
+	tests := []struct {
+		name, level string
+		err         error
+		cause       any
+	}{
+		{"success", "DEBUG", nil, nil},
+		{"the client's fault", "INFO", status.Error(codes.NotFound, "no such object"), nil},
+		{"out of capacity", "WARN", status.Error(codes.ResourceExhausted, "too many"), nil},
+		{"the server's fault", "ERROR", hidden{errors.New("disk is full")}, "disk is full"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			server, spans := recorded()
+			server.Log = jsonLog(&out)
+			s := &service{unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+				return &grpc_testing.SimpleResponse{}, test.err
+			}}
+			p := start(t, s, server, Discard())
+			_ = p.callUnary(testContext(t))
+			p.settle()
+			written := lines(t, &out)
+			if len(written) != 1 {
+				t.Fatalf("%d lines: %s", len(written), &out)
+			}
+			line := written[0]
+			want := map[string]any{
+				"level": test.level, "method": testServiceName + "/UnaryCall", "code": status.Code(test.err).String(), "cause": test.cause,
+				"trace_id": spans.Ended()[0].SpanContext().TraceID().String(), "span_id": spans.Ended()[0].SpanContext().SpanID().String(),
+			}
+			for key, value := range want {
+				if line[key] != value {
+					t.Errorf("%s is %v, want %v", key, line[key], value)
+				}
+			}
+			for _, key := range []string{"peer", "took", "received"} {
+				if line[key] == nil {
+					t.Errorf("%s is missing: %v", key, line)
+				}
+			}
+		})
+	}
+}
+
+// TestPlumbingIsQuiet expects health checks and reflection to be counted, but
+// to leave neither spans nor lines.
+func TestPlumbingIsQuiet(t *testing.T) {
+	var out bytes.Buffer
+	server, spans := recorded()
+	server.Log = jsonLog(&out)
+	calls := server.NewServerCalls()
+	m := server.server.method(serverStream, "grpc.health.v1.Health", "Watch", trace.SpanKindServer)
+	calls.side.begin(context.Background(), m, "/grpc.health.v1.Health/Watch").end(status.Error(codes.Internal, "broken"))
+	if out.Len() != 0 || len(spans.Started()) != 0 {
+		t.Errorf("%d spans and the lines %q", len(spans.Started()), &out)
+	}
+}
+
+func TestLinesOutsideOfCallsHaveNoTrace(t *testing.T) {
+	var out bytes.Buffer
+	jsonLog(&out).With("part", "test").Info("hello")
+	if line := lines(t, &out)[0]; line["trace_id"] != nil || line["part"] != "test" {
+		t.Errorf("got %v", line)
+	}
+}
+
+func TestErrorHandlerSaysItOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		telemetry := Discard()
+		telemetry.Log = jsonLog(&out)
+		handler := telemetry.ErrorHandler()
+		for i := range 90 {
+			handler.Handle(fmt.Errorf("export %d", i))
+			time.Sleep(time.Second)
+		}
+		written := lines(t, &out)
+		if len(written) != 2 || written[1]["suppressed"] != 59.0 {
+			t.Errorf("got %v", written)
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// kind is the mode of a method, spelled as the label grpc_type.
+type kind string
+
+const (
+	unary        kind = "unary"
+	clientStream kind = "client_stream"
+	serverStream kind = "server_stream"
+	bidiStream   kind = "bidi_stream"
+)
+
+var kinds = []kind{unary, clientStream, serverStream, bidiStream}
+
+func kindOf(clientStreams, serverStreams bool) kind {
+	switch {
+	case clientStreams && serverStreams:
+		return bidiStream
+	case clientStreams:
+		return clientStream
+	case serverStreams:
+		return serverStream
+	default:
+		return unary
+	}
+}
+
+// method holds everything about an RPC method that is the same for each of its
+// calls, resolved once, so that a call or a message costs no look-up.
+type method struct {
+	name     string // service/method, or other
+	quiet    bool   // neither spans nor log lines
+	families *families
+	labels   []string // grpc_type, grpc_service, grpc_method
+	start    []trace.SpanStartOption
+
+	started, msgReceived, msgSent, bytesReceived, bytesSent prometheus.Counter
+	inFlight                                                prometheus.Gauge
+	seconds                                                 prometheus.Observer
+	handled                                                 [codes.Unauthenticated + 1]prometheus.Counter
+}
+
+func (f *families) method(k kind, service, name string, span trace.SpanKind) *method {
+	labels := []string{string(k), service, name}
+	m := &method{
+		name:          service + "/" + name,
+		quiet:         isQuiet(service),
+		families:      f,
+		labels:        labels,
+		started:       f.started.WithLabelValues(labels...),
+		msgReceived:   f.msgReceived.WithLabelValues(labels...),
+		msgSent:       f.msgSent.WithLabelValues(labels...),
+		bytesReceived: f.bytesReceived.WithLabelValues(labels...),
+		bytesSent:     f.bytesSent.WithLabelValues(labels...),
+		inFlight:      f.inFlight.WithLabelValues(labels...),
+		seconds:       f.seconds[k].WithLabelValues(labels[1:]...),
+	}
+	for _, code := range expectedCodes {
+		m.handled[code] = m.countOf(code)
+	}
+	if service == other {
+		m.name = other
+	}
+	m.start = spanStart(m.name, span)
+	return m
+}
+
+// isQuiet is true for the plumbing that is called every few seconds or by
+// tools, where spans and lines would bury everybody else's.
+func isQuiet(service string) bool {
+	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.")
+}
+
+// countOf is the counter of calls that ended with code. A peer may send any
+// number as a code; what is none of gRPC's 17 counts as Unknown, lest the peer
+// choose how many series there are.
+func (m *method) countOf(code codes.Code) prometheus.Counter {
+	if int(code) >= len(m.handled) {
+		code = codes.Unknown
+	}
+	if counter := m.handled[code]; counter != nil {
+		return counter
+	}
+	return m.families.handled.WithLabelValues(append(m.labels[:3:3], code.String())...)
+}
+
+// other stands for every method that was not in the table from the start: the
+// names of unknown methods are the caller's choice, so they are no labels.
+const other = "other"
+
+// methods finds a call's method by gRPC's full name, "/service/method".
+type methods struct {
+	known map[string]*method
+	other map[kind]func() *method // made when first needed, which is rarely
+}
+
+func newMethods(f *families, span trace.SpanKind, services []protoreflect.ServiceDescriptor) methods {
+	table := methods{known: map[string]*method{}, other: map[kind]func() *method{}}
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			md := service.Methods().Get(i)
+			m := f.method(kindOf(md.IsStreamingClient(), md.IsStreamingServer()), string(service.FullName()), string(md.Name()), span)
+			table.known["/"+m.name] = m
+		}
+	}
+	for _, k := range kinds {
+		table.other[k] = sync.OnceValue(func() *method { return f.method(k, other, other, span) })
+	}
+	return table
+}
+
+func (t methods) find(fullMethod string, k kind) *method {
+	if m, ok := t.known[fullMethod]; ok {
+		return m
+	}
+	return t.other[k]()
+}

@@ -1,0 +1,75 @@
+package telemetry
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// ServerCalls puts metrics, a span and a log line around every call that a
+// server handles.
+//
+// It sees what reaches an interceptor. A unary request that does not decode or
+// is too large is answered by grpc-go before, and is in none of the numbers.
+type ServerCalls struct{ side *side }
+
+// NewServerCalls prepares the metrics of the services' methods; every other
+// method is counted as "other". Its interceptors belong first in the chain, so
+// that they see the status which the client gets.
+func (t *Telemetry) NewServerCalls(services ...protoreflect.ServiceDescriptor) *ServerCalls {
+	return &ServerCalls{&side{Telemetry: t, isServer: true, methods: newMethods(t.server, trace.SpanKindServer, services)}}
+}
+
+// UnaryInterceptor observes unary calls.
+func (s *ServerCalls) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c := s.begin(ctx, info.FullMethod, unary)
+	c.didReceive(req)
+	reply, err := handler(c.ctx, req)
+	if err == nil {
+		c.didSend(reply)
+	}
+	c.end(err)
+	return reply, err
+}
+
+// StreamInterceptor observes streams of all three kinds.
+func (s *ServerCalls) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := s.begin(stream.Context(), info.FullMethod, kindOf(info.IsClientStream, info.IsServerStream))
+	err := handler(srv, &serverStreamCall{stream, c})
+	c.end(err)
+	return err
+}
+
+func (s *ServerCalls) begin(ctx context.Context, fullMethod string, k kind) *call {
+	m := s.side.methods.find(fullMethod, k)
+	if !m.quiet {
+		ctx = s.side.Propagator.Extract(ctx, incoming{ctx})
+	}
+	return s.side.begin(ctx, m, fullMethod)
+}
+
+// serverStreamCall counts the messages of a stream.
+type serverStreamCall struct {
+	grpc.ServerStream
+	call *call
+}
+
+func (s *serverStreamCall) Context() context.Context { return s.call.ctx }
+
+func (s *serverStreamCall) SendMsg(msg any) error {
+	err := s.ServerStream.SendMsg(msg)
+	if err == nil {
+		s.call.didSend(msg)
+	}
+	return err
+}
+
+func (s *serverStreamCall) RecvMsg(msg any) error {
+	err := s.ServerStream.RecvMsg(msg)
+	if err == nil {
+		s.call.didReceive(msg)
+	}
+	return err
+}

@@ -1,0 +1,113 @@
+// Package telemetry gives a process its logs, metrics and traces, and puts
+// them around every RPC. It sets no process-wide default: whoever needs the
+// logger, the registry or the tracer is handed it.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Config is what an operator chooses about telemetry. The rest comes from the
+// variables that OpenTelemetry defines (OTEL_EXPORTER_OTLP_ENDPOINT,
+// OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and their like), which its SDK reads.
+type Config struct {
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"least severe level to log: debug, info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" desc:"text for people, json for machines"`
+}
+
+// Validate refuses a format that does not exist.
+func (c Config) Validate() error {
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("LOG_FORMAT=%q: is neither text nor json", c.LogFormat)
+	}
+	return nil
+}
+
+// Telemetry is one process's logger, registry and tracer.
+type Telemetry struct {
+	Log        *slog.Logger
+	Registry   *prometheus.Registry
+	Tracer     trace.Tracer
+	Propagator propagation.TextMapPropagator
+
+	server, client *families
+	scraped        chan struct{}
+	shutdown       func(context.Context) error
+}
+
+// New builds the telemetry of a process. Without otlp no span is recorded or
+// exported, but trace contexts still pass through. With it spans go to the
+// collector that the OTEL_EXPORTER_OTLP_* variables name; New does not wait
+// for it, and a dead collector costs memory for at most 2048 spans.
+func New(ctx context.Context, service, version string, cfg Config, otlp bool, logTo io.Writer) (*Telemetry, error) {
+	t := base(newLogger(cfg, logTo))
+	t.Registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(service, version),
+	)
+	if !otlp {
+		return t, nil
+	}
+	var err error
+	if t.Tracer, t.shutdown, err = newTracer(ctx, service, version); err != nil {
+		return nil, fmt.Errorf("tracing: %w", err)
+	}
+	return t, nil
+}
+
+// Discard is telemetry that goes nowhere, for tests and short commands. The
+// metrics are counted and can be read from the registry.
+func Discard() *Telemetry { return base(slog.New(slog.DiscardHandler)) }
+
+func base(log *slog.Logger) *Telemetry {
+	t := &Telemetry{
+		Log:        log,
+		Registry:   prometheus.NewRegistry(),
+		Tracer:     noTracer(),
+		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
+		server:     newFamilies("grpc_server"),
+		client:     newFamilies("grpc_client"),
+		scraped:    make(chan struct{}),
+		shutdown:   func(context.Context) error { return nil },
+	}
+	t.Registry.MustRegister(t.server, t.client)
+	return t
+}
+
+// Handler serves the registry. OpenMetrics is on because only it carries
+// exemplars; scrapes that overlap share one gathering.
+func (t *Telemetry) Handler() http.Handler {
+	return promhttp.HandlerFor(t.Registry, promhttp.HandlerOpts{
+		Registry:          t.Registry,
+		EnableOpenMetrics: true,
+		CoalesceGather:    true,
+		ErrorLog:          slog.NewLogLogger(t.Log.Handler(), slog.LevelError),
+	})
+}
+
+// Shutdown exports the spans that are still queued. It returns when ctx is
+// done even if the collector is dead, so ctx needs a deadline.
+func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
+
+// buildInfo is a constant 1 whose labels tell which version runs where.
+func buildInfo(service, version string) prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "quartet_build_info",
+		Help:        "Always 1; the labels name the service, its version and the Go version it was built with.",
+		ConstLabels: prometheus.Labels{"service": service, "version": version, "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	return info
+}

@@ -1,0 +1,147 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// scope names this package as the origin of its spans.
+const scope = "example.com/quartet/internal/telemetry"
+
+func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(scope) }
+
+// newTracer exports in batches from a bounded queue. The variables of
+// OpenTelemetry win over the names given here, as its specification says.
+func newTracer(ctx context.Context, service, version string) (trace.Tracer, func(context.Context) error, error) {
+	res, err := resource.New(ctx,
+		resource.WithAttributes(semconv.ServiceName(service), semconv.ServiceVersion(version)),
+		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
+	if err != nil {
+		return nil, nil, fmt.Errorf("resource: %w", err)
+	}
+	exporter, err := otlptracegrpc.New(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("OTLP exporter: %w", err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+	shutdown := func(ctx context.Context) error {
+		err := provider.Shutdown(ctx)
+		if err != nil {
+			// The provider gave up waiting but still exports; this ends it.
+			_ = exporter.Shutdown(ctx)
+		}
+		return err
+	}
+	return provider.Tracer(scope), shutdown, nil
+}
+
+// spanStart is what a sampler sees of a call. It is the same for every call of
+// a method, so an unsampled call allocates no attributes.
+func spanStart(name string, k trace.SpanKind) []trace.SpanStartOption {
+	if name == other {
+		name = "_OTHER" // the conventions' word
+	}
+	return []trace.SpanStartOption{
+		trace.WithSpanKind(k),
+		trace.WithAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)),
+	}
+}
+
+// endSpan sets what is known only at the end. A server's span is an error only
+// for the codes that the gRPC conventions call the server's fault.
+func endSpan(span trace.Span, st *status.Status, serverFaultsOnly bool, attributes ...attribute.KeyValue) {
+	if span.IsRecording() {
+		code := canonical(st.Code())
+		span.SetAttributes(append(attributes, semconv.RPCResponseStatusCode(code))...)
+		if st.Code() != codes.OK && (!serverFaultsOnly || isServerFault(st.Code())) {
+			span.SetStatus(otelcodes.Error, st.Message())
+			span.SetAttributes(semconv.ErrorTypeKey.String(code))
+		}
+	}
+	span.End()
+}
+
+func isServerFault(code codes.Code) bool {
+	switch code {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return true
+	default:
+		return false
+	}
+}
+
+// canonical spells a code as the gRPC specification and the conventions do,
+// DEADLINE_EXCEEDED, where Go's String says DeadlineExceeded.
+func canonical(code codes.Code) string {
+	if int(code) >= len(canonicalCodes) {
+		return strconv.Itoa(int(code))
+	}
+	return canonicalCodes[code]
+}
+
+var canonicalCodes = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+}
+
+// serverAddress splits a target such as dns:///host:port for a client's span.
+// The resolved address is left out: it changes with every pod.
+func serverAddress(target string) []attribute.KeyValue {
+	address := target[strings.LastIndexByte(target, '/')+1:]
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return []attribute.KeyValue{semconv.ServerAddress(address)}
+	}
+	number, _ := strconv.Atoi(port)
+	return []attribute.KeyValue{semconv.ServerAddress(host), semconv.ServerPort(number)}
+}
+
+// incoming reads a trace context from the metadata of a call that arrived. It
+// looks keys up one by one, because taking the metadata as a map copies it.
+type incoming struct{ ctx context.Context }
+
+func (c incoming) Get(key string) string {
+	if values := metadata.ValueFromIncomingContext(c.ctx, key); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func (c incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }
+func (incoming) Set(string, string)           {}
+func (incoming) Keys() []string               { return nil }
+
+// outgoing collects a trace context as the pairs that gRPC wants.
+type outgoing struct{ pairs []string }
+
+func (*outgoing) Get(string) string       { return "" }
+func (c *outgoing) Set(key, value string) { c.pairs = append(c.pairs, key, value) }
+func (*outgoing) Keys() []string          { return nil }
+
+// inject passes the trace context on, sampled or not, with tracestate and
+// baggage: whoever comes after us may decide otherwise.
+func inject(ctx context.Context, p propagation.TextMapPropagator) context.Context {
+	var carrier outgoing
+	p.Inject(ctx, &carrier)
+	if len(carrier.pairs) == 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, carrier.pairs...)
+}
