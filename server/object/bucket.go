@@ -1,0 +1,178 @@
+package object
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
+)
+
+// The folders of a bucket. They are fixed, because on a file system each new folder must be made durable as well.
+const (
+	objectsFolder = "objects/"
+	uploadsFolder = "uploads/"
+	partsFolder   = "parts/"
+)
+
+var (
+	errNoKey  = errors.New("no such key")
+	errExists = errors.New("key exists already")
+	// errUnsure means that a write failed in a way that leaves open whether it will yet take effect.
+	errUnsure = errors.New("outcome unknown")
+)
+
+// bucket is what this package needs of a storage engine. Whatever it says is written is durable when the call returns,
+// and whatever it refuses is not visible, at any time, to any process. It is the place where engines differ.
+type bucket interface {
+	// create writes data at key if nothing is there, and returns errExists otherwise. Of any number of callers with
+	// different data one succeeds; a caller with the data that is there succeeds as well. After any other error
+	// than errExists and errUnsure nothing was written.
+	create(ctx context.Context, key string, data []byte) error
+	// put writes data at key, whatever is there.
+	put(ctx context.Context, key string, data []byte) error
+	// writer streams to a key that nobody else uses. Nothing is there before its commit returns.
+	writer(ctx context.Context, key string) (blobWriter, error)
+	// get returns what is at key, or errNoKey.
+	get(ctx context.Context, key string) ([]byte, error)
+	// reader reads length bytes at key, from offset, all of which must exist, or returns errNoKey.
+	reader(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
+	// delete removes key, for good once it returns. It is no error if nothing is there.
+	delete(ctx context.Context, key string) error
+	// discard removes key as delete does, except that a power cut may bring it back. It is for what nothing refers to.
+	discard(ctx context.Context, key string) error
+	// list returns at most limit keys with prefix that are greater than after, in byte order, and whether there are more.
+	list(ctx context.Context, prefix, after string, limit int) (keys []string, more bool, err error)
+	close() error
+}
+
+// blobWriter is a blob under way: any number of writes, then either commit or abort, once.
+type blobWriter interface {
+	io.Writer
+	// commit makes the blob durable and visible. After an error it is neither, unless the error is errUnsure.
+	commit() error
+	// abort leaves nothing behind.
+	abort()
+}
+
+// blobBucket is a bucket of an engine that is durable and atomic by itself.
+type blobBucket struct{ blobs *blob.Bucket }
+
+func (b *blobBucket) create(ctx context.Context, key string, data []byte) error {
+	err := b.write(ctx, key, data, &blob.WriterOptions{IfNotExist: true})
+	if err == nil {
+		return nil
+	}
+	// Whatever the error, what is there now tells who won. An engine may report a connection reset to the loser, and
+	// may report "exists already" to the winner, when the answer to its first attempt was lost.
+	found, readErr := b.get(ctx, key)
+	switch {
+	case readErr != nil:
+		return fmt.Errorf("%w: %w", errUnsure, err)
+	case bytes.Equal(found, data):
+		return nil
+	default:
+		return errExists
+	}
+}
+
+func (b *blobBucket) put(ctx context.Context, key string, data []byte) error {
+	return b.write(ctx, key, data, &blob.WriterOptions{})
+}
+
+func (b *blobBucket) write(ctx context.Context, key string, data []byte, opts *blob.WriterOptions) error {
+	w, err := b.open(ctx, key, opts)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(data); err != nil {
+		w.abort()
+		return err
+	}
+	return w.commit()
+}
+
+func (b *blobBucket) writer(ctx context.Context, key string) (blobWriter, error) {
+	return b.open(ctx, key, &blob.WriterOptions{})
+}
+
+// open begins a blob. The content type is named because the engine would hold back the first bytes to guess it.
+func (b *blobBucket) open(ctx context.Context, key string, opts *blob.WriterOptions) (*cloudWriter, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	opts.ContentType = defaultContentType
+	w, err := b.blobs.NewWriter(ctx, key, opts)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &cloudWriter{Writer: w, cancel: cancel}, nil
+}
+
+// cloudWriter is a blobWriter on a blob.Writer, which discards what was written only if its context is cancelled.
+type cloudWriter struct {
+	*blob.Writer
+	cancel context.CancelFunc
+}
+
+func (w *cloudWriter) commit() error {
+	defer w.cancel()
+	return w.Close()
+}
+
+func (w *cloudWriter) abort() {
+	w.cancel()
+	_ = w.Close() // Reports the cancellation.
+}
+
+func (b *blobBucket) get(ctx context.Context, key string) ([]byte, error) {
+	data, err := b.blobs.ReadAll(ctx, key)
+	return data, missing(err)
+}
+
+func (b *blobBucket) reader(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	r, err := b.blobs.NewRangeReader(ctx, key, offset, length, nil)
+	if err != nil {
+		return nil, missing(err)
+	}
+	return r, nil
+}
+
+func (b *blobBucket) delete(ctx context.Context, key string) error {
+	err := missing(b.blobs.Delete(ctx, key))
+	if errors.Is(err, errNoKey) {
+		return nil
+	}
+	return err
+}
+
+func (b *blobBucket) discard(ctx context.Context, key string) error { return b.delete(ctx, key) }
+
+// list relies on the page token being the key to continue after, as memblob has it. An engine with opaque tokens (S3)
+// needs its own way to begin after a key (StartAfter, set in ListOptions.BeforeList).
+func (b *blobBucket) list(ctx context.Context, prefix, after string, limit int) ([]string, bool, error) {
+	token := blob.FirstPageToken
+	if after != "" {
+		token = []byte(after)
+	}
+	page, next, err := b.blobs.ListPage(ctx, token, limit, &blob.ListOptions{Prefix: prefix})
+	if err != nil {
+		return nil, false, err
+	}
+	keys := make([]string, 0, len(page))
+	for _, entry := range page {
+		keys = append(keys, entry.Key)
+	}
+	return keys, len(next) > 0, nil
+}
+
+func (b *blobBucket) close() error { return b.blobs.Close() }
+
+func missing(err error) error {
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return fmt.Errorf("%w: %w", errNoKey, err)
+	}
+	return err
+}

@@ -1,0 +1,65 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// publish carries out what the seal says. Everything it writes is the same whoever writes it. The seal stays, a few
+// bytes, against another replica that read the records just before they were removed and comes to its own conclusion.
+func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
+	m := &manifest{Object: *p.seal.Object, UploadID: p.id, Parts: parts}
+	replaced, err := s.replaceManifest(ctx, p, m)
+	s.discard(ctx, partKeys(replaced)...)
+	if err != nil {
+		return err
+	}
+	p.complete = true
+	s.discard(ctx, p.recordKeys()...)
+	return nil
+}
+
+// replaceManifest writes the manifest and returns the parts that nothing refers to any more, even with an error.
+//
+// A process may die between the manifest and the record that it was written, and the sender finishes again. If the
+// object was replaced or deleted in between, writing its manifest once more would bring back an object whose parts are
+// gone. Therefore whoever replaces or deletes a manifest first records that it had been written. So an upload
+// becomes visible once: a finish that is repeated later succeeds, and leaves alone what came after it.
+//
+// This is exact within a process. Across replicas, engines in use have no conditional replace for all of this, and there
+// is a window of a few round trips: a repeated finish of an upload whose first finisher died, at the very time when
+// another replica replaces or deletes that object, may still bring it back; reading it then says ErrCorrupt.
+func (s *Store) replaceManifest(ctx context.Context, p *progress, m *manifest) (unused []part, err error) {
+	defer s.names.lock(m.Name)()
+	if err := s.loadComplete(ctx, p); err != nil || p.complete {
+		return nil, err
+	}
+	previous, err := s.readManifest(ctx, m.Name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrCorrupt):
+		s.log.ErrorContext(ctx, "a manifest is replaced that cannot be read; its parts stay behind", "error", err)
+	case err != nil:
+		return nil, err
+	case previous.Generation == m.Generation:
+	default:
+		if err := s.recordComplete(ctx, previous); err != nil {
+			return nil, err
+		}
+		unused = previous.Parts
+	}
+	if err := s.bucket.put(ctx, manifestKey(m.Name), encodeJSON(m)); err != nil {
+		return nil, during("write the manifest", err)
+	}
+	return unused, s.recordComplete(ctx, m)
+}
+
+func (s *Store) recordComplete(ctx context.Context, m *manifest) error {
+	record := &completeRecord{Object: m.Object, Time: time.Now().UTC()}
+	err := s.bucket.create(ctx, completeKey(m.UploadID, m.Generation), encodeJSON(record))
+	if errors.Is(err, errExists) {
+		return nil
+	}
+	return during("record that an upload is finished", err)
+}

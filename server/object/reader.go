@@ -1,0 +1,167 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"example.com/quartet/internal/transfer"
+)
+
+// Reader reads an object, or a range of it, as it was when it was opened. It belongs to one goroutine.
+type Reader struct {
+	store    *Store
+	ctx      context.Context
+	manifest *manifest
+	offset   int64 // of the next byte, in the object
+	end      int64 // where to stop
+
+	index     int   // the next part to open
+	nextStart int64 // where that part begins, in the object
+
+	blob    io.ReadCloser // nil between parts
+	blobEnd int64         // where to stop in this part, in the object
+	whole   bool          // the part is read from its first to its last byte
+	crc     uint32        // of what was read of the part
+	err     error
+}
+
+// OpenReader opens an object for reading from offset: limit bytes, or all to the end if limit is 0. If generation is
+// not 0 it is that one or an ErrGenerationGone. An offset beyond the end is a RangeError; the end itself gives an empty
+// range. ctx ends the reading.
+func (s *Store) OpenReader(ctx context.Context, name string, generation, offset, limit int64) (*Reader, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if offset < 0 || limit < 0 {
+		return nil, fmt.Errorf("%w: offset %d, limit %d", ErrInvalidArgument, offset, limit)
+	}
+	m, err := s.readManifest(ctx, name)
+	if err != nil && (generation == 0 || !errors.Is(err, ErrNotFound)) {
+		return nil, err
+	}
+	if generation != 0 && (m == nil || m.Generation != generation) {
+		return nil, ErrGenerationGone
+	}
+	if offset > m.Size {
+		return nil, &RangeError{Size: m.Size}
+	}
+	if limit == 0 || limit > m.Size-offset {
+		limit = m.Size - offset
+	}
+	return s.newReader(ctx, m, offset, offset+limit), nil
+}
+
+func (s *Store) newReader(ctx context.Context, m *manifest, offset, end int64) *Reader {
+	r := &Reader{store: s, ctx: ctx, manifest: m, offset: offset, end: end}
+	for r.index < len(m.Parts) && r.nextStart+m.Parts[r.index].Size <= offset {
+		r.nextStart += m.Parts[r.index].Size
+		r.index++
+	}
+	return r
+}
+
+// Object returns the object that is being read.
+func (r *Reader) Object() Object { return r.manifest.Object }
+
+// Read implements io.Reader. ErrGenerationGone means that the object was replaced or deleted meanwhile, ErrCorrupt
+// that its bytes are not those that were written; the checksum of a part is verified if the range covers all of it,
+// before its last byte is returned.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.err == nil && r.offset == r.end {
+		r.err = io.EOF
+	}
+	if r.err != nil || len(p) == 0 {
+		return 0, r.err
+	}
+	n, err := r.read(p)
+	if err != nil {
+		r.err = err
+		return 0, err
+	}
+	return n, nil
+}
+
+func (r *Reader) read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	if r.blob == nil {
+		if err := r.open(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := r.blob.Read(p[:min(int64(len(p)), r.blobEnd-r.offset)])
+	r.offset += int64(n)
+	r.crc = transfer.Update(r.crc, p[:n])
+	switch {
+	case r.offset == r.blobEnd:
+		return n, r.endPart()
+	case errors.Is(err, io.EOF):
+		return 0, r.corrupt("is too short")
+	default:
+		return n, during("read a part", err)
+	}
+}
+
+// open opens the part at the offset. It asks for no byte that the manifest does not have, because engines differ in what
+// they say of a range beyond the end.
+func (r *Reader) open() error {
+	part := r.manifest.Parts[r.index]
+	partEnd := r.nextStart + part.Size
+	skip := r.offset - r.nextStart
+	r.blobEnd = min(partEnd, r.end)
+	blob, err := r.store.bucket.reader(r.ctx, part.Key, skip, r.blobEnd-r.offset)
+	if errors.Is(err, errNoKey) {
+		return r.gone()
+	}
+	if err != nil {
+		return during("open a part", err)
+	}
+	r.blob, r.crc, r.whole = blob, 0, skip == 0 && r.blobEnd == partEnd
+	r.index, r.nextStart = r.index+1, partEnd
+	return nil
+}
+
+// gone tells a part that was removed with its object from one that was lost.
+func (r *Reader) gone() error {
+	m, err := r.store.readManifest(r.ctx, r.manifest.Name)
+	switch {
+	case err == nil && m.Generation == r.manifest.Generation:
+		return fmt.Errorf("%w: part %d of %q is missing", ErrCorrupt, r.index, m.Name)
+	case err == nil, errors.Is(err, ErrNotFound):
+		return ErrGenerationGone
+	default:
+		return err
+	}
+}
+
+func (r *Reader) endPart() error {
+	err := r.closeBlob()
+	if r.whole && r.crc != r.manifest.Parts[r.index-1].CRC32C {
+		return r.corrupt("does not match its checksum")
+	}
+	return during("close a part", err)
+}
+
+func (r *Reader) corrupt(how string) error {
+	return fmt.Errorf("%w: part %d of %q %s", ErrCorrupt, r.index-1, r.manifest.Name, how)
+}
+
+// Close ends the reading.
+func (r *Reader) Close() error {
+	if r.err == nil {
+		r.err = errors.New("reader is closed")
+	}
+	return during("close a part", r.closeBlob())
+}
+
+func (r *Reader) closeBlob() error {
+	if r.blob == nil {
+		return nil
+	}
+	blob := r.blob
+	r.blob = nil
+	return blob.Close()
+}

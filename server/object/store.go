@@ -1,0 +1,148 @@
+package object
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/memblob" // mem:// for tests, a few kilobytes
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	defaultPartSize      = 8 << 20
+	defaultMaxObjectSize = 64 << 30
+	// parallelism bounds the requests to the bucket that one call has under way.
+	parallelism = 16
+	// cleanupTimeout bounds what is done for tidiness after a call has succeeded.
+	cleanupTimeout = time.Minute
+	checkKey       = uploadsFolder + "check" // shorter than any upload id
+)
+
+// Options are what a Store can be told; the zero value stands for the defaults.
+type Options struct {
+	// PartSize is the most bytes in a part, 8 MiB by default. A broken upload loses less than this.
+	PartSize int64
+	// MaxObjectSize is the most bytes in an object, 64 GiB by default.
+	MaxObjectSize int64
+	// Log hears of what no caller can be told, such as a part that could not be removed.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.PartSize <= 0 {
+		o.PartSize = defaultPartSize
+	}
+	if o.MaxObjectSize <= 0 {
+		o.MaxObjectSize = defaultMaxObjectSize
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Store keeps objects in a bucket. Any number of goroutines may use it and, unless the bucket is a folder, any number
+// of stores in any number of processes may share the bucket.
+type Store struct {
+	bucket bucket
+	opts   Options
+	log    *slog.Logger
+	names  keyed // held while the manifest of a name changes
+	turns  turns
+	last   atomic.Int64 // the last generation given out
+}
+
+// Open opens the bucket at a URL: file:///folder, which one Store at a time may have open and which is created if it
+// does not exist, mem:// for tests, or any other scheme whose gocloud driver the program links.
+func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
+	b, err := openBucket(ctx, rawURL)
+	if err != nil {
+		return nil, during("open object store "+rawURL, err)
+	}
+	return newStore(b, opts), nil
+}
+
+func newStore(b bucket, opts Options) *Store {
+	opts = opts.withDefaults()
+	return &Store{bucket: b, opts: opts, log: opts.Log}
+}
+
+func openBucket(ctx context.Context, rawURL string) (bucket, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "file" {
+		blobs, err := blob.OpenBucket(ctx, rawURL)
+		if err != nil {
+			return nil, err
+		}
+		return &blobBucket{blobs: blobs}, nil
+	}
+	if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
+		return nil, errors.New("want file:///folder, with an absolute path and no parameters")
+	}
+	return openFile(u.Path)
+}
+
+// Close releases the bucket. Readers and writers must be closed before.
+func (s *Store) Close() error { return during("close object store", s.bucket.close()) }
+
+// Check tells whether the store can be reached, written and read, for readiness. A full store passes: it still serves
+// downloads, and deletions, which are what cures it.
+func (s *Store) Check(ctx context.Context) error {
+	want := []byte("ok")
+	err := during("check the store by writing", s.bucket.put(ctx, checkKey, want))
+	if errors.Is(err, ErrStoreFull) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	got, err := s.bucket.get(ctx, checkKey)
+	if err == nil && !bytes.Equal(got, want) {
+		err = ErrCorrupt
+	}
+	return during("check the store by reading", err)
+}
+
+// Get returns the object that has the name, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, name string) (Object, error) {
+	if err := checkName(name); err != nil {
+		return Object{}, err
+	}
+	m, err := s.readManifest(ctx, name)
+	if err != nil {
+		return Object{}, err
+	}
+	return m.Object, nil
+}
+
+// parallel calls f for each of 0 to n-1, a bounded number at a time, and returns the first error.
+func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelism)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// discard removes keys that nothing refers to any more, as far as it can: what stays is waste, not damage. It goes
+// on when the caller has gone.
+func (s *Store) discard(ctx context.Context, keys ...string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	_ = parallel(ctx, len(keys), func(ctx context.Context, i int) error {
+		if err := s.bucket.discard(ctx, keys[i]); err != nil {
+			s.log.WarnContext(ctx, "a blob that is no longer needed was left behind", "key", keys[i], "error", err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,236 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/quartet/internal/transfer"
+)
+
+// grace is how long a writer may go on with what it is doing after its sender has gone: long enough to commit what
+// arrived.
+const grace = 10 * time.Second
+
+var errClosedWriter = errors.New("writer is closed")
+
+// Writer receives an upload, from where it was committed. It belongs to one goroutine, except for Replaced.
+//
+// After an error from the store every call returns this error; what was committed stays, and the upload continues
+// with a new Writer.
+type Writer struct {
+	store    *Store
+	ctx      context.Context
+	cancel   context.CancelFunc
+	turn     *turn
+	progress *progress
+	begun    *begunPart // nil between parts
+	err      error
+	closed   bool
+}
+
+// begunPart is a part on its way into the bucket. Its bytes are not held in memory.
+type begunPart struct {
+	blobWriter
+	part
+}
+
+// OpenWriter begins an upload or continues it. A writer of the same upload in this process is told that it is replaced,
+// and OpenWriter waits until it is closed; the work of a writer in another process is fenced off when either commits.
+//
+// The writer outlives ctx only by a short time for committing what arrived. It must be closed.
+func (s *Store) OpenWriter(ctx context.Context, h Header) (*Writer, error) {
+	if err := s.checkHeader(&h); err != nil {
+		return nil, err
+	}
+	turn, err := s.turns.take(ctx, h.UploadID)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.begin(ctx, h.UploadID, s.newUploadHeader(h))
+	if err != nil {
+		turn.end()
+		return nil, err
+	}
+	w := &Writer{store: s, turn: turn, progress: p}
+	w.ctx, w.cancel = withGrace(ctx)
+	return w, nil
+}
+
+// Committed returns how many bytes are committed. The first chunk begins there.
+func (w *Writer) Committed() int64 { return w.progress.size }
+
+// Replaced is closed when a newer writer takes the upload over. The owner must then call Close, for which the newer
+// one waits.
+func (w *Writer) Replaced() <-chan struct{} { return w.turn.replaced }
+
+// usable returns why the writer cannot go on, if so.
+func (w *Writer) usable() error {
+	switch {
+	case w.closed:
+		return errClosedWriter
+	case w.err != nil:
+		return w.err
+	case w.turn.isReplaced():
+		return ErrWriterReplaced
+	}
+	return nil
+}
+
+// WriteChunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with
+// what arrived committed, so that the offset in the error holds; a chunk with another checksum than stated
+// is an ErrChecksumMismatch. Neither is taken, and the right chunk may still follow.
+func (w *Writer) WriteChunk(offset int64, data []byte, crc32c uint32) error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if offset != w.received() || w.progress.seal != nil {
+		return w.refuseOffset()
+	}
+	if got := transfer.Checksum(data); got != crc32c {
+		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", ErrChecksumMismatch, offset, got, crc32c)
+	}
+	if err := w.checkSize(offset + int64(len(data))); err != nil {
+		return err
+	}
+	w.err = w.write(data)
+	return w.err
+}
+
+// received returns how many bytes have arrived, committed or not.
+func (w *Writer) received() int64 {
+	if w.begun == nil {
+		return w.progress.size
+	}
+	return w.progress.size + w.begun.Size
+}
+
+func (w *Writer) refuseOffset() error {
+	if w.err = w.commit(); w.err != nil {
+		return w.err
+	}
+	return &OffsetError{Committed: w.progress.size}
+}
+
+func (w *Writer) checkSize(size int64) error {
+	if expected := w.progress.header.Expect.Size; expected != nil && size > *expected {
+		return fmt.Errorf("%w: at least %d bytes, want %d", ErrSizeMismatch, size, *expected)
+	}
+	if size > w.store.opts.MaxObjectSize {
+		return w.store.tooLarge()
+	}
+	return nil
+}
+
+// write spreads data over parts and commits those that are full.
+func (w *Writer) write(data []byte) error {
+	for len(data) > 0 {
+		if w.begun == nil {
+			if err := w.begin(); err != nil {
+				return err
+			}
+		}
+		n := min(int64(len(data)), w.store.opts.PartSize-w.begun.Size)
+		if _, err := w.begun.Write(data[:n]); err != nil {
+			w.drop()
+			return during("write a part", err)
+		}
+		w.begun.Size += n
+		w.begun.CRC32C = transfer.Update(w.begun.CRC32C, data[:n])
+		data = data[n:]
+		if w.begun.Size == w.store.opts.PartSize {
+			if err := w.commit(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Writer) begin() error {
+	p := w.progress
+	if p.next >= maxParts {
+		return fmt.Errorf("%w: an upload has at most %d parts", ErrTooLarge, maxParts)
+	}
+	key := newPartKey(p.id, p.header.Generation, p.next)
+	blob, err := w.store.bucket.writer(w.ctx, key)
+	if err != nil {
+		return during("begin a part", err)
+	}
+	w.begun = &begunPart{blobWriter: blob, part: part{Key: key}}
+	return nil
+}
+
+func (w *Writer) drop() {
+	w.begun.abort()
+	w.begun = nil
+}
+
+// commit makes the begun part durable and then its record, which is the moment that counts.
+func (w *Writer) commit() error {
+	begun, p := w.begun, w.progress
+	if begun == nil {
+		return nil
+	}
+	w.begun = nil
+	if err := begun.commit(); err != nil {
+		w.store.discard(w.ctx, begun.Key)
+		return during("store a part", err)
+	}
+	record := &partRecord{part: begun.part, Offset: p.size, Time: time.Now().UTC()}
+	if err := w.createRecord(record); err != nil {
+		if !errors.Is(err, errUnsure) { // Should the record appear yet, its part must be there.
+			w.store.discard(w.ctx, begun.Key)
+		}
+		return w.explain(err)
+	}
+	p.next, p.size, p.active = p.next+1, record.end(), record.Time
+	return nil
+}
+
+// createRecord creates the next record, or returns errExists if another writer has done so.
+func (w *Writer) createRecord(record *partRecord) error {
+	p := w.progress
+	return w.store.bucket.create(w.ctx, recordKey(p.id, p.header.Generation, p.next), encodeJSON(record))
+}
+
+// explain says why a part's record could not be created: another writer took the upload over, or even finished it.
+func (w *Writer) explain(err error) error {
+	if !errors.Is(err, errExists) {
+		return during("commit a part", err)
+	}
+	record, err := w.store.readRecord(w.ctx, w.progress, w.progress.next)
+	if err == nil && record.Seal != nil && record.Seal.Object != nil {
+		return &OffsetError{Committed: record.Offset}
+	}
+	return ErrWriterReplaced
+}
+
+// Pause commits all that arrived and returns how many bytes are committed.
+func (w *Writer) Pause() (committed int64, err error) {
+	if err := w.usable(); err != nil {
+		return w.progress.size, err
+	}
+	w.err = w.commit()
+	return w.progress.size, w.err
+}
+
+// Close ends the writer. Without Pause or Finish before, it keeps what arrived of a part if that is at least an
+// eighth of one, and drops it otherwise, because small parts stay small. Closing again does nothing.
+func (w *Writer) Close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	defer w.turn.end()
+	defer w.cancel()
+	if w.begun == nil {
+		return nil
+	}
+	if w.begun.Size < w.store.opts.PartSize/8 {
+		w.drop()
+		return nil
+	}
+	return w.commit()
+}
