@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+// testParticipant is one end of an exchange, without any of the client's comforts.
+type testParticipant struct {
+	grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+	joined *quartetv1.Joined
+	// messages that came while something else was waited for.
+	early []*quartetv1.ChannelMessage
+}
+
+func joinRequest(channel, participant string, after *uint64) *quartetv1.ExchangeRequest {
+	return quartetv1.ExchangeRequest_builder{Join: quartetv1.Join_builder{
+		Channel: channel, Participant: participant, AfterSequence: after,
+	}.Build()}.Build()
+}
+
+func sayRequest(id, body string) *quartetv1.ExchangeRequest {
+	return quartetv1.ExchangeRequest_builder{Message: quartetv1.SendMessage_builder{MessageId: id, Body: []byte(body)}.Build()}.Build()
+}
+
+// exchange opens a stream and sends messages over it.
+func (ts *testServer) exchange(t *testing.T, messages ...*quartetv1.ExchangeRequest) *testParticipant {
+	t.Helper()
+	stream, err := ts.channels.Exchange(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		if err := stream.Send(m); err != nil {
+			break // The answer says why.
+		}
+	}
+	return &testParticipant{BidiStreamingClient: stream}
+}
+
+func (ts *testServer) join(t *testing.T, channel, participant string, after *uint64) *testParticipant {
+	t.Helper()
+	p := ts.exchange(t, joinRequest(channel, participant, after))
+	reply, err := p.Recv()
+	if err != nil || !reply.HasJoined() {
+		t.Fatalf("joined with %v, %v", reply, err)
+	}
+	p.joined = reply.GetJoined()
+	return p
+}
+
+// say sends a message and waits for its receipt.
+func (p *testParticipant) say(t *testing.T, id, body string) *quartetv1.Receipt {
+	t.Helper()
+	if err := p.Send(sayRequest(id, body)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		reply, err := p.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.HasReceipt() {
+			if reply.GetReceipt().GetMessageId() != id {
+				t.Fatalf("receipt for %q, want %q", reply.GetReceipt().GetMessageId(), id)
+			}
+			return reply.GetReceipt()
+		}
+		p.early = append(p.early, reply.GetMessage())
+	}
+}
+
+// message waits for the next message of the channel.
+func (p *testParticipant) message(t *testing.T) *quartetv1.ChannelMessage {
+	t.Helper()
+	if len(p.early) > 0 {
+		m := p.early[0]
+		p.early = p.early[1:]
+		return m
+	}
+	reply, err := p.Recv()
+	if err != nil || !reply.HasMessage() {
+		t.Fatalf("got %v, %v; want a message", reply, err)
+	}
+	return reply.GetMessage()
+}
+
+func TestEveryMessageNamesTheOneBeforeIt(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	alice, other := ts.join(t, "room", "alice", nil), ts.join(t, "elsewhere", "alice", nil)
+	if alice.joined.GetLastSequence() != 0 {
+		t.Errorf("a new channel stands at %d", alice.joined.GetLastSequence())
+	}
+	sequences := []uint64{alice.joined.GetAfterSequence()}
+	for _, id := range []string{"a", "b", "c"} {
+		sequences = append(sequences, alice.say(t, id, "said "+id).GetSequence())
+		other.say(t, id, "in between")
+	}
+	for i, id := range []string{"a", "b", "c"} {
+		m := alice.message(t)
+		if m.GetSequence() != sequences[i+1] || m.GetPreviousSequence() != sequences[i] || m.GetMessageId() != id || string(m.GetBody()) != "said "+id {
+			t.Errorf("got %v, want %d after %d", m, sequences[i+1], sequences[i])
+		}
+	}
+}
+
+func TestJoiningAfterASequenceReplaysTheRestAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	ts := startServer(t, dir)
+	alice := ts.join(t, "room", "alice", nil)
+	second := alice.say(t, "1", "one").GetSequence()
+	second = max(second, alice.say(t, "2", "two").GetSequence())
+	third := alice.say(t, "3", "three").GetSequence()
+	_ = ts.conn.Close()
+	if err := ts.stop(); err != nil {
+		t.Fatal(err)
+	}
+	ts = startServer(t, dir) // It makes no difference that the server was another one.
+	bob := ts.join(t, "room", "bob", &second)
+	if m := bob.message(t); m.GetSequence() != third || m.GetPreviousSequence() != second || string(m.GetBody()) != "three" {
+		t.Errorf("got %v", m)
+	}
+	if bob.joined.GetLastSequence() != third || bob.joined.GetAfterSequence() != second {
+		t.Errorf("joined says %v", bob.joined)
+	}
+}
+
+func TestARepeatedMessageIsKeptOnce(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	alice := ts.join(t, "room", "alice", nil)
+	first := alice.say(t, "same", "hello")
+	again := alice.say(t, "same", "hello")
+	if first.GetDuplicate() || !again.GetDuplicate() || again.GetSequence() != first.GetSequence() {
+		t.Errorf("got %v, then %v", first, again)
+	}
+	last := alice.say(t, "next", "bye")
+	if a, b := alice.message(t), alice.message(t); a.GetSequence() != first.GetSequence() || b.GetSequence() != last.GetSequence() {
+		t.Errorf("got %v and %v", a, b)
+	}
+}
+
+func TestLeavingDeliversWhatIsThereAndEndsWithOK(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	alice := ts.join(t, "room", "alice", nil)
+	for _, id := range []string{"1", "2", "3"} {
+		alice.say(t, id, id)
+	}
+	// What grpcurl does: all requests at once, and half-close.
+	bob := ts.exchange(t, joinRequest("room", "bob", new(uint64(0))), sayRequest("4", "4"))
+	if err := bob.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	bodies := ""
+	for {
+		reply, err := bob.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies += string(reply.GetMessage().GetBody())
+	}
+	if bodies != "1234" {
+		t.Errorf("got %q, want 1234", bodies)
+	}
+}
+
+func TestAnExchangeThatBreaksTheContractIsRefused(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	join := joinRequest("room", "alice", nil)
+	for what, c := range map[string]struct {
+		messages []*quartetv1.ExchangeRequest
+		code     codes.Code
+		reason   string
+	}{
+		"nothing at all":         {nil, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"no join":                {[]*quartetv1.ExchangeRequest{sayRequest("1", "x")}, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"two joins":              {[]*quartetv1.ExchangeRequest{join, join}, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"no channel":             {[]*quartetv1.ExchangeRequest{joinRequest("", "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
+		"no participant":         {[]*quartetv1.ExchangeRequest{joinRequest("room", "", nil)}, codes.InvalidArgument, "INVALID_NAME"},
+		"10 kB of channel":       {[]*quartetv1.ExchangeRequest{joinRequest(strings.Repeat("x", 10_000), "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
+		"no message id":          {[]*quartetv1.ExchangeRequest{join, sayRequest("", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
+		"a message id in two":    {[]*quartetv1.ExchangeRequest{join, sayRequest("a\r\nb", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
+		"a body that is too big": {[]*quartetv1.ExchangeRequest{join, sayRequest("1", strings.Repeat("x", 64<<10+1))}, codes.InvalidArgument, "BODY_TOO_LARGE"},
+		"a sequence of nowhere":  {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice", new(uint64(12345)))}, codes.OutOfRange, "SEQUENCE_GONE"},
+		"the highest sequence":   {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice", new(uint64(1<<64-1)))}, codes.OutOfRange, "SEQUENCE_GONE"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := ts.exchange(t, c.messages...)
+			_ = p.CloseSend()
+			var err error
+			for err == nil {
+				_, err = p.Recv()
+			}
+			wantStatus(t, err, c.code, c.reason)
+		})
+	}
+}
+
+func TestAChannelNameIsNoPatternForOthers(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	star := ts.join(t, "*", "s", nil)
+	ts.join(t, "room.a", "alice", nil).say(t, "1", "not for the star")
+	star.say(t, "1", "mine")
+	if m := star.message(t); string(m.GetBody()) != "mine" || m.GetPreviousSequence() != 0 {
+		t.Errorf("got %v", m)
+	}
+}
+
+func TestATraceThatIsTooLongIsLeftOut(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	alice := ts.join(t, "room", "alice", nil)
+	request := sayRequest("1", "x")
+	request.GetMessage().SetTraceContext(quartetv1.TraceContext_builder{Traceparent: strings.Repeat("0", 10_000)}.Build())
+	if err := alice.Send(request); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		reply, err := alice.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.GetMessage().HasTraceContext() {
+			t.Error("it was passed on")
+		}
+	}
+}

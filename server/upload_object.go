@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/object"
+)
+
+// uploadRetryDelay is how long a sender should wait before it continues elsewhere: long enough for its connection to
+// have been moved.
+const uploadRetryDelay = 500 * time.Millisecond
+
+// UploadObject receives an object, or the next piece of one. However the stream ends, what arrived whole is kept.
+func (s *objectService) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return firstMessageError(err)
+	}
+	if !first.HasHeader() {
+		return fmt.Errorf("%w: the first message of an upload is its header", errMessageOrder)
+	}
+	writer, err := s.store.OpenWriter(stream.Context(), uploadHeader(first.GetHeader()))
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	return s.receiveUpload(writer, stream)
+}
+
+// receiveUpload takes chunks until the sender finishes or pauses, a newer sender takes the upload over, or the server
+// drains.
+func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	requests := receive(stream.Context(), stream.Recv)
+	idle := time.NewTimer(s.idleTimeout)
+	defer idle.Stop()
+	for {
+		select {
+		case r := <-requests:
+			idle.Reset(s.idleTimeout)
+			switch {
+			case errors.Is(r.err, io.EOF):
+				return pauseUpload(writer, stream)
+			case r.err != nil:
+				return r.err
+			case r.request.HasFinish():
+				return finishUpload(writer, r.request.GetFinish(), stream)
+			}
+			if err := writeChunk(writer, r.request); err != nil {
+				return err
+			}
+		case <-writer.Replaced():
+			return object.ErrWriterReplaced
+		case <-idle.C:
+			return fmt.Errorf("upload paused at %d bytes: %w", writer.Committed(), errIdle)
+		case <-s.draining:
+			if _, err := writer.Pause(); err != nil {
+				return err
+			}
+			return rpc.RetryAfter(codes.Unavailable, "the server is stopping; the upload is kept and continues elsewhere", "STOPPING", uploadRetryDelay)
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+func writeChunk(writer *object.Writer, r *quartetv1.UploadObjectRequest) error {
+	if !r.HasChunk() {
+		return fmt.Errorf("%w: after the header of an upload come chunks and finish", errMessageOrder)
+	}
+	chunk := r.GetChunk()
+	if len(chunk.GetData()) == 0 {
+		return errEmptyChunk
+	}
+	return writer.WriteChunk(clamp(chunk.GetOffset()), chunk.GetData(), chunk.GetCrc32C())
+}
+
+// pauseUpload answers a sender that stopped without finishing.
+func pauseUpload(writer *object.Writer, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	committed, err := writer.Pause()
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(committed)}.Build())
+}
+
+func finishUpload(writer *object.Writer, finish *quartetv1.UploadFinish, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	finished, err := writer.Finish(uploadExpect(finish))
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
+		CommittedSizeBytes: uint64(finished.Size),
+		Object:             protoObject(finished),
+	}.Build())
+}
+
+// stated is what a header and a finish have in common: what the sender says of the whole object.
+type stated interface {
+	HasSizeBytes() bool
+	GetSizeBytes() uint64
+	HasCrc32C() bool
+	GetCrc32C() uint32
+	GetSha256() []byte
+}
+
+func uploadExpect(s stated) object.Expect {
+	expect := object.Expect{SHA256: s.GetSha256()}
+	if s.HasSizeBytes() {
+		expect.Size = new(clamp(s.GetSizeBytes()))
+	}
+	if s.HasCrc32C() {
+		expect.CRC32C = new(s.GetCrc32C())
+	}
+	return expect
+}
+
+func uploadHeader(h *quartetv1.UploadHeader) object.Header {
+	return object.Header{
+		UploadID:    h.GetUploadId(),
+		Name:        h.GetName(),
+		ContentType: h.GetContentType(),
+		Expect:      uploadExpect(h),
+	}
+}
+
+// firstMessageError names the mistake of a peer that closes a stream without a word.
+func firstMessageError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: the stream ended before its first message", errMessageOrder)
+	}
+	return err
+}
