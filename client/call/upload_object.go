@@ -1,0 +1,262 @@
+package call
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/transfer"
+)
+
+// UploadOptions say more about an upload.
+type UploadOptions struct {
+	// ID names the upload, so that a later call, in another process even, can continue it. Random if empty.
+	ID string
+	// Continue says that an earlier call may have begun the upload: the server is asked how far it is.
+	Continue bool
+	// ContentType is the media type of the content.
+	ContentType string
+	// Size is the size of the content in bytes where it is known, or 0: then the server learns it at the end.
+	Size int64
+	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
+	SHA256 bool
+	// Progress, if not nil, is called after every chunk.
+	Progress func(Progress)
+}
+
+// maxReplaced bounds how often an upload is taken back from another writer. One that is left over from a broken
+// connection gives way at once; one that does not is somebody else's, who began later.
+const maxReplaced = 3
+
+// Upload sends all of r as an object, and returns it as the server has it once it is durable and visible. Breaks are
+// resumed at the last byte that the server committed: r is read again from there if it can seek, and otherwise
+// Options.WindowBytes of it are kept. Without an error the server has verified that it holds the very bytes that were read.
+func (c *Client) Upload(ctx context.Context, name string, r io.Reader, options UploadOptions) (object *quartetv1.Object, err error) {
+	ctx, span := c.options.Tracer.Start(ctx, "upload", trace.WithAttributes(attribute.String("quartet.object", name)))
+	defer func() { endSpan(span, err) }()
+	u := newUpload(c, name, r, options)
+	for object == nil {
+		if err := c.resume(ctx, "upload", func() int64 { return u.committed }, u.attempt); err != nil {
+			return nil, fmt.Errorf("upload %q: %w", name, err)
+		}
+		object = u.object // Still nil if the server only took in a window.
+	}
+	span.SetAttributes(attribute.Int64("quartet.bytes", u.committed), attribute.Int("quartet.resumes", u.resumes))
+	return object, nil
+}
+
+// upload is one upload over all its attempts.
+type upload struct {
+	client   *Client
+	name     string
+	source   source
+	options  UploadOptions
+	fresh    bool // The server cannot know of this upload yet.
+	resumes  int
+	replaced int
+	buffer   []byte
+
+	// committed is what the server is known to have; offset is the next byte to send.
+	committed, offset int64
+	// crc and sha are over the first hashed bytes of the source. Bytes that are sent again are not hashed again.
+	hashed int64
+	crc    uint32
+	sha    hash.Hash
+
+	// finished says that finish was sent, so that the answer has to be the object.
+	finished bool
+	object   *quartetv1.Object
+}
+
+func newUpload(c *Client, name string, r io.Reader, options UploadOptions) *upload {
+	u := &upload{client: c, name: name, source: newSource(r, c.options.WindowBytes), options: options, buffer: make([]byte, c.options.ChunkBytes)}
+	u.fresh = !options.Continue
+	if options.ID == "" {
+		u.options.ID = uuid.NewString()
+	}
+	if options.SHA256 {
+		u.sha = sha256.New()
+	}
+	return u
+}
+
+// attempt sends the rest of the source over one stream, or as much as its window has room for.
+func (u *upload) attempt(ctx context.Context) error {
+	if err := u.locate(ctx); err != nil || u.object != nil {
+		return err
+	}
+	ctx, guard, release := guarded(ctx, u.client.options.StallTimeout)
+	defer release()
+	stream, err := u.client.objects.UploadObject(ctx)
+	if err != nil {
+		return cause(ctx, err)
+	}
+	err = u.send(stream, guard)
+	if err == nil || errors.Is(err, io.EOF) {
+		// The server's word counts, also when Send could say no more than that the stream is over.
+		err = u.answer(stream, guard)
+	}
+	return u.failure(cause(ctx, err))
+}
+
+// locate asks the server where to continue and goes there in the source.
+func (u *upload) locate(ctx context.Context) error {
+	if u.fresh {
+		u.fresh = false
+		return nil
+	}
+	state, err := u.client.GetUpload(ctx, u.options.ID)
+	if err != nil {
+		return err
+	}
+	u.object, u.committed = state.GetObject(), int64(state.GetCommittedSizeBytes())
+	u.source.release(min(u.committed, u.hashed))
+	if u.object != nil {
+		return nil
+	}
+	return u.seek(u.committed)
+}
+
+// seek goes to an offset in the source. Bytes that were sent before this call began, by another process, are read once
+// for the checksum of the whole.
+func (u *upload) seek(offset int64) error {
+	if err := u.source.seek(min(offset, u.hashed)); err != nil {
+		return err
+	}
+	for u.hashed < offset {
+		n, err := u.source.Read(u.buffer[:min(int64(len(u.buffer)), offset-u.hashed)])
+		u.hash(u.hashed, u.buffer[:n])
+		u.source.release(u.hashed)
+		if err != nil {
+			return fmt.Errorf("read up to %d, which the server has already: %w", offset, err)
+		}
+	}
+	u.offset = offset
+	return nil
+}
+
+// hash takes the bytes at offset into the checksums, as far as they are new.
+func (u *upload) hash(offset int64, data []byte) {
+	if seen := u.hashed - offset; seen < int64(len(data)) {
+		data = data[seen:]
+		u.crc = transfer.Update(u.crc, data)
+		if u.sha != nil {
+			u.sha.Write(data)
+		}
+		u.hashed += int64(len(data))
+	}
+}
+
+type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+
+// send sends the header, chunks to the end of the source, and finish; or no finish when the window is full, so that
+// the server commits what it has and the window can move on.
+func (u *upload) send(stream uploadStream, guard *guard) error {
+	u.finished = false
+	guard.arm()
+	if err := stream.Send(u.header()); err != nil {
+		return err
+	}
+	for u.source.room() > 0 {
+		guard.disarm()
+		n, err := io.ReadFull(u.source, u.buffer[:min(int64(len(u.buffer)), u.source.room())])
+		guard.arm()
+		if n > 0 {
+			if err := u.sendChunk(stream, u.buffer[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			u.finished = true
+			return stream.Send(u.finish())
+		}
+		if err != nil {
+			return fmt.Errorf("read source: %w", err)
+		}
+	}
+	return nil
+}
+
+func (u *upload) sendChunk(stream uploadStream, data []byte) error {
+	u.hash(u.offset, data)
+	chunk := quartetv1.UploadChunk_builder{Offset: uint64(u.offset), Data: data, Crc32C: transfer.Checksum(data)}.Build()
+	if err := stream.Send(quartetv1.UploadObjectRequest_builder{Chunk: chunk}.Build()); err != nil {
+		return err
+	}
+	u.offset += int64(len(data))
+	if u.options.Progress != nil {
+		u.options.Progress(Progress{Done: u.offset, Total: u.total(), Resumes: u.resumes})
+	}
+	return nil
+}
+
+func (u *upload) total() int64 {
+	if u.options.Size > 0 {
+		return u.options.Size
+	}
+	return -1
+}
+
+func (u *upload) header() *quartetv1.UploadObjectRequest {
+	header := quartetv1.UploadHeader_builder{
+		UploadId:    u.options.ID,
+		Name:        u.name,
+		ContentType: u.options.ContentType,
+	}.Build()
+	if u.options.Size > 0 {
+		header.SetSizeBytes(uint64(u.options.Size))
+	}
+	return quartetv1.UploadObjectRequest_builder{Header: header}.Build()
+}
+
+func (u *upload) finish() *quartetv1.UploadObjectRequest {
+	finish := quartetv1.UploadFinish_builder{SizeBytes: new(uint64(u.offset)), Crc32C: new(u.crc)}.Build()
+	if u.sha != nil {
+		finish.SetSha256(u.sha.Sum(nil))
+	}
+	return quartetv1.UploadObjectRequest_builder{Finish: finish}.Build()
+}
+
+// answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
+// more, which is given a second for each 64 MiB.
+func (u *upload) answer(stream uploadStream, guard *guard) error {
+	guard.armFor(u.client.options.StallTimeout + time.Duration(u.offset/(64<<20))*time.Second)
+	response, err := stream.CloseAndRecv()
+	if errors.Is(err, io.EOF) {
+		// grpc-go says so when its own, transparent retry of a stream that never reached the server fails in turn.
+		return errEnded
+	}
+	if err != nil {
+		return err
+	}
+	u.committed, u.object = int64(response.GetCommittedSizeBytes()), response.GetObject()
+	if u.finished && u.object == nil {
+		return fmt.Errorf("%w: the upload is finished and there is no object", ErrProtocol)
+	}
+	u.source.release(u.committed)
+	return nil
+}
+
+// failure counts the break, and gives up an upload that another writer keeps taking.
+func (u *upload) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	u.resumes++
+	if Reason(err) == "WRITER_REPLACED" {
+		if u.replaced++; u.replaced >= maxReplaced {
+			return fmt.Errorf("another writer has taken over upload %s: %w", u.options.ID, errors.New(err.Error()))
+		}
+	}
+	return err
+}
