@@ -157,7 +157,7 @@ func TestLeavingDeliversWhatIsThereAndEndsWithOK(t *testing.T) {
 	if err := bob.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	bodies := ""
+	var bodies strings.Builder
 	for {
 		reply, err := bob.Recv()
 		if errors.Is(err, io.EOF) {
@@ -166,10 +166,10 @@ func TestLeavingDeliversWhatIsThereAndEndsWithOK(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bodies += string(reply.GetMessage().GetBody())
+		bodies.Write(reply.GetMessage().GetBody())
 	}
-	if bodies != "1234" {
-		t.Errorf("got %q, want 1234", bodies)
+	if bodies.String() != "1234" {
+		t.Errorf("got %q, want 1234", bodies.String())
 	}
 }
 

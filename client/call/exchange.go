@@ -164,6 +164,7 @@ func (v *Conversation) send(ctx context.Context, stream exchangeStream, guard *g
 		entry, err := v.outbox.next(ctx, after)
 		switch {
 		case errors.Is(err, io.EOF):
+			guard.arm()            // Until the server has ended the stream.
 			_ = stream.CloseSend() // It never fails.
 			return
 		case err != nil:
@@ -204,7 +205,7 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, gu
 		if err := v.take(ctx, reply); err != nil {
 			return nil, err
 		}
-		if v.outbox.waiting() {
+		if v.outbox.owed() {
 			guard.arm()
 		}
 	}

@@ -99,11 +99,11 @@ func (o *outbox) remove(id string) *outgoing {
 	return entry
 }
 
-// waiting tells whether a message has no receipt yet.
-func (o *outbox) waiting() bool {
+// owed tells whether the server owes something: a receipt, or the end.
+func (o *outbox) owed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.entries) > 0
+	return o.closed || len(o.entries) > 0
 }
 
 // finished tells whether all was said, and confirmed.

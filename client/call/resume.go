@@ -24,7 +24,7 @@ func (c *Client) resume(ctx context.Context, what string, progress func() int64,
 			delay.Reset()
 		}
 		if tries++; tries >= c.options.MaxTries {
-			return fmt.Errorf("%s: %w after %d tries without progress: %w", what, ErrGaveUp, tries, err)
+			return fmt.Errorf("%w after %d tries without progress: %w", ErrGaveUp, tries, err)
 		}
 		wait := max(delay.NextBackOff(), retryDelay(err))
 		c.options.Log.WarnContext(ctx, what+" interrupted, resuming", "err", err, "progress", reached, "try", tries, "wait", wait)

@@ -14,17 +14,20 @@ import (
 func HTTP(name string, lis net.Listener, handler http.Handler) Service {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	return Service{Name: name, Run: func(ctx context.Context) error {
-		stopped := context.AfterFunc(ctx, func() {
+		stopped := make(chan struct{})
+		unused := context.AfterFunc(ctx, func() {
+			defer close(stopped)
 			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 			defer cancel()
 			if server.Shutdown(shutdown) != nil {
 				_ = server.Close() // What did not end by itself has no more time.
 			}
 		})
-		defer stopped()
+		defer unused()
 		if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
+		<-stopped
 		return nil
 	}}
 }

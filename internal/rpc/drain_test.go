@@ -161,7 +161,9 @@ func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	release()
-	_ = <-result // It was cut off.
+	if err := <-result; err == nil {
+		t.Error("the call that was cut off succeeded")
+	}
 }
 
 func TestServeAfterStop(t *testing.T) {
