@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"example.com/quartet/client/call"
+)
+
+func (a *app) deleteCommand() *cobra.Command {
+	var options call.DeleteOptions
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Delete an object",
+		Long: `Deletes an object and its content. With --generation, which get shows, only that very content is deleted, and
+nothing that has replaced it meanwhile.`,
+		Example: `  quartet delete holiday.mp4
+  quartet delete holiday.mp4 --generation 1790000000000000001
+  quartet delete holiday.mp4 --allow-missing`,
+		Args: positional(1, 1),
+		RunE: a.command(func(ctx context.Context, args []string) error {
+			return a.withObjects(ctx, func(caller *call.Client) error {
+				if err := caller.Delete(ctx, args[0], options); err != nil {
+					return fmt.Errorf("delete %q: %w", args[0], err)
+				}
+				return nil
+			})
+		}),
+	}
+	cmd.Flags().Int64Var(&options.Generation, "generation", 0, "delete only this generation (default whichever is there)")
+	cmd.Flags().BoolVar(&options.AllowMissing, "allow-missing", false, "succeed if there is no such object")
+	return cmd
+}

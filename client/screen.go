@@ -1,0 +1,66 @@
+package main
+
+import (
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+)
+
+// clearLine goes to the beginning of the line and erases it.
+const clearLine = "\r\x1b[K"
+
+// screen is standard error. On a terminal its last line may be a live one, which whatever else is written there
+// replaces, logs too.
+type screen struct {
+	mu   sync.Mutex
+	to   io.Writer
+	live bool
+	// width is that of the terminal, nil if there is none.
+	width func() int
+}
+
+func newScreen(f *os.File) *screen {
+	s := &screen{to: f}
+	if isTerminal(f) && os.Getenv("TERM") != "dumb" {
+		s.width = func() int {
+			if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+				return width
+			}
+			return 80 // As a terminal that does not say has been since punched cards.
+		}
+	}
+	return s
+}
+
+// isTerminal tells whether a person is at the other end.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	return s.to.Write(p)
+}
+
+// show makes text, which has to be ASCII, the live line of a terminal.
+func (s *screen) show(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if width := s.width(); len(text) >= width {
+		text = text[:max(width-1, 0)]
+	}
+	_, _ = io.WriteString(s.to, clearLine+text) // Nobody to tell.
+	s.live = true
+}
+
+func (s *screen) clear() {
+	if s.live {
+		_, _ = io.WriteString(s.to, clearLine)
+		s.live = false
+	}
+}
