@@ -1,0 +1,150 @@
+// The demo shows the pair at work: it builds server and client, starts them as two processes, has the four kinds of call
+// done on a real file, and prints what they measured and traced. `make demo` runs it.
+//
+// ONCE=1 ends it after that, with status 0 if everything was right; otherwise the traffic goes on until Ctrl-C.
+// FILE names a file to use in place of 64 MiB of its own making.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"example.com/quartet/internal/process"
+)
+
+func main() { os.Exit(status()) }
+
+func status() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // A second signal kills.
+	err := run(ctx, os.Getenv("FILE"), os.Getenv("ONCE") != "")
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		return 1
+	}
+	return 0
+}
+
+// run does everything in a temporary folder, and leaves nothing behind.
+func run(ctx context.Context, file string, once bool) (err error) {
+	dir, err := os.MkdirTemp("", "quartet-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	collector, err := startCollector(ctx)
+	if err != nil {
+		return err
+	}
+	defer collector.stop()
+	step("build", "server and client")
+	if err := process.Build(ctx, dir, []string{"example.com/quartet/server", "example.com/quartet/client"}); err != nil {
+		return err
+	}
+	p := &pair{dir: dir, collector: collector}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if err := p.start(ctx); err != nil {
+		return err
+	}
+	if err := tour(ctx, p, file); err != nil {
+		return err
+	}
+	if err := report(ctx, p); err != nil {
+		return err
+	}
+	if once {
+		return p.verdict(ctx)
+	}
+	return p.watch(ctx)
+}
+
+// step prints what happens now.
+func step(what, detail string, values ...any) {
+	fmt.Printf("%-10s "+detail+"\n", append([]any{what}, values...)...)
+}
+
+// pair is the two processes.
+type pair struct {
+	dir       string
+	collector *collector
+
+	server, client  *process.Process
+	serverAddresses map[string]string
+	clientAddresses map[string]string
+}
+
+// start starts the server, and the client with its steady traffic.
+func (p *pair) start(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	logs, err := os.Create(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return err
+	}
+	loopback := []string{
+		"QUARTET_GRPC_ADDRESS=127.0.0.1:0",
+		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
+		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
+		"QUARTET_DATA_DIR=" + filepath.Join(p.dir, "data"),
+	}
+	p.server, err = process.Start(filepath.Join(p.dir, "server"), append(p.tracing(), loopback...), logs)
+	if err != nil {
+		return err
+	}
+	if p.serverAddresses, err = p.server.Addresses(ctx); err != nil {
+		return p.withLog(err)
+	}
+	step("server", "process %d answers gRPC on %s", p.server.PID(), p.serverAddresses["grpc"])
+	p.client, err = process.Start(filepath.Join(p.dir, "client"), append(p.clientEnvironment(),
+		"QUARTET_PROBE_ADDRESS=127.0.0.1:0", "QUARTET_HTTP_ADDRESS=127.0.0.1:0",
+		"QUARTET_WORKLOAD_LOOKUPS=50", "QUARTET_WORKLOAD_DOWNLOADS=5", "QUARTET_WORKLOAD_UPLOADS=5", "QUARTET_WORKLOAD_MESSAGES=50",
+	), logs, "serve")
+	if err != nil {
+		return err
+	}
+	if p.clientAddresses, err = p.client.Addresses(ctx); err != nil {
+		return p.withLog(err)
+	}
+	step("client", "process %d makes steady traffic in the four modes", p.client.PID())
+	return nil
+}
+
+// withLog adds what the processes logged to an error that they caused.
+func (p *pair) withLog(err error) error {
+	log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+	return fmt.Errorf("%w\n%s", err, log)
+}
+
+// tracing sends every span to the demo's collector, soon.
+func (p *pair) tracing() []string {
+	return []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + p.collector.address,
+		"OTEL_TRACES_SAMPLER=always_on",
+		"OTEL_BSP_SCHEDULE_DELAY=100", // milliseconds
+	}
+}
+
+func (p *pair) clientEnvironment() []string {
+	return append(p.tracing(), "QUARTET_SERVER="+p.serverAddresses["grpc"])
+}
+
+// stop ends the client first, so that it does not see the server go. The server has to drain cleanly.
+func (p *pair) stop() error {
+	var problems []error
+	for _, child := range []*process.Process{p.client, p.server} {
+		if child == nil {
+			continue
+		}
+		if err := child.Stop(40 * time.Second); err != nil {
+			problems = append(problems, p.withLog(err))
+		}
+	}
+	return errors.Join(problems...)
+}

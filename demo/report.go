@@ -1,0 +1,231 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+// Names of the processes in their spans.
+const (
+	serverService = "quartet-server"
+	clientService = "quartet-client"
+)
+
+// showcase is the call of each mode whose trace is shown.
+var showcase = []string{"GetObject", "DownloadObject", "UploadObject", "Exchange"}
+
+// report waits until there is something to report of every mode, and prints it. Everything in it comes out of the
+// spans that the two processes have exported.
+func report(ctx context.Context, p *pair) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := p.awaitTraffic(ctx); err != nil {
+		return err
+	}
+	step("traces", "waiting for the last spans")
+	for {
+		spans := p.collector.snapshot()
+		if trees := trees(spans); len(trees) == len(showcase) {
+			fmt.Println()
+			printTable(spans)
+			for _, tree := range trees {
+				fmt.Println()
+				tree.print()
+			}
+			p.printHints()
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a trace of each mode that crosses both processes: %w", ctx.Err())
+		}
+	}
+}
+
+// row is what was measured of one RPC, at the client.
+type row struct {
+	method      protoreflect.MethodDescriptor
+	bytes       int64
+	messages    int64
+	took        []time.Duration
+	total       time.Duration
+	failedCalls int
+}
+
+// rows sums up the client's spans, in the order of the contract.
+func rows(spans []span) []*row {
+	var all []*row
+	for _, file := range []protoreflect.FileDescriptor{quartetv1.File_quartet_v1_object_proto, quartetv1.File_quartet_v1_channel_proto} {
+		service := file.Services().Get(0)
+		for i := range service.Methods().Len() {
+			r := &row{method: service.Methods().Get(i)}
+			for _, s := range spans {
+				if s.kind == tracepb.Span_SPAN_KIND_CLIENT && s.name == string(service.FullName())+"/"+string(r.method.Name()) {
+					r.add(s)
+				}
+			}
+			if len(r.took) > 0 {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+func (r *row) add(s span) {
+	r.bytes += s.numbers["quartet.bytes_sent"] + s.numbers["quartet.bytes_received"]
+	r.messages += s.numbers["quartet.messages_sent"] + s.numbers["quartet.messages_received"]
+	r.took = append(r.took, s.took)
+	r.total += s.took
+	if s.failed {
+		r.failedCalls++
+	}
+}
+
+// mode is gRPC's name for how a method talks.
+func (r *row) mode() string {
+	switch {
+	case r.method.IsStreamingClient() && r.method.IsStreamingServer():
+		return "bidirectional"
+	case r.method.IsStreamingClient():
+		return "client streaming"
+	case r.method.IsStreamingServer():
+		return "server streaming"
+	default:
+		return "unary"
+	}
+}
+
+// rate is what counts in the mode: calls, bytes or messages per second, while calls are under way.
+func (r *row) rate() string {
+	seconds := r.total.Seconds()
+	switch r.mode() {
+	case "unary":
+		return fmt.Sprintf("%.0f calls/s", float64(len(r.took))/seconds)
+	case "bidirectional":
+		return fmt.Sprintf("%.0f messages/s", float64(r.messages)/seconds)
+	default:
+		return size(int64(float64(r.bytes)/seconds)) + "/s"
+	}
+}
+
+// quantile of the durations, by the nearest rank.
+func (r *row) quantile(q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(r.took))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].Round(10 * time.Microsecond)
+}
+
+func printTable(spans []span) {
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "MODE\tRPC\tCALLS\tFAILED\tBYTES\tRATE\tP50\tP99")
+	for _, r := range rows(spans) {
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%v\t%v\n",
+			r.mode(), r.method.Name(), len(r.took), r.failedCalls, size(r.bytes), r.rate(), r.quantile(0.5), r.quantile(0.99))
+	}
+	_ = table.Flush()
+}
+
+// tree is a trace, and the mode that it is shown for.
+type tree struct {
+	mode  string
+	spans []span
+}
+
+// trees picks a trace for each mode: the one with the most bytes that both processes took part in.
+func trees(spans []span) []tree {
+	traces := map[string][]span{}
+	for _, s := range spans {
+		traces[s.trace] = append(traces[s.trace], s)
+	}
+	var picked []tree
+	for _, r := range rows(spans) {
+		if !slices.Contains(showcase, string(r.method.Name())) {
+			continue
+		}
+		suffix := "/" + string(r.method.Name())
+		var best []span
+		for _, candidate := range traces {
+			if crosses(candidate, suffix) && weight(candidate) > weight(best) {
+				best = candidate
+			}
+		}
+		if best != nil {
+			picked = append(picked, tree{fmt.Sprintf("%s: %s", r.mode(), r.method.Name()), best})
+		}
+	}
+	return picked
+}
+
+// crosses tells whether a trace is complete, from its root to the call's span on either side.
+func crosses(spans []span, suffix string) bool {
+	has := func(service string) bool {
+		return slices.ContainsFunc(spans, func(s span) bool { return s.service == service && strings.HasSuffix(s.name, suffix) })
+	}
+	rooted := slices.ContainsFunc(spans, func(s span) bool { return s.parent == "" })
+	return rooted && has(clientService) && has(serverService)
+}
+
+func weight(spans []span) (bytes int64) {
+	for _, s := range spans {
+		bytes += s.numbers["quartet.bytes_sent"] + s.numbers["quartet.bytes_received"]
+	}
+	return bytes
+}
+
+func (t tree) print() {
+	fmt.Printf("%s   trace %s\n", t.mode, t.spans[0].trace)
+	slices.SortFunc(t.spans, func(a, b span) int { return cmp.Compare(a.start.UnixNano(), b.start.UnixNano()) })
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
+	t.printBelow(table, "", "  ")
+	_ = table.Flush()
+}
+
+func (t tree) printBelow(table *tabwriter.Writer, parent, indent string) {
+	for _, s := range t.spans {
+		if s.parent != parent {
+			continue
+		}
+		fmt.Fprintf(table, "%s%s\t%s\t%v\n", indent, s.name, s.service, s.took.Round(10*time.Microsecond))
+		t.printBelow(table, s.id, strings.Replace(indent, "└─ ", "   ", 1)+"└─ ")
+	}
+}
+
+func (p *pair) printHints() {
+	grpc, probe := p.serverAddresses["grpc"], p.serverAddresses["probe"]
+	fmt.Printf(`
+Try it while the traffic goes on:
+  curl http://%s/metrics
+  curl http://%s/metrics
+  grpcurl -plaintext %s list
+  grpcurl -plaintext -d '{"name": "%s"}' %s quartet.v1.ObjectService/GetObject
+  grpcurl -plaintext -d '{"join": {"channel": "demo", "participant": "me", "after_sequence": 0}}' %s quartet.v1.ChannelService/Exchange
+  grpcurl -plaintext -d '{"service": "readiness"}' %s grpc.health.v1.Health/Check
+
+`, p.serverAddresses["http"], p.clientAddresses["http"], grpc, object, grpc, grpc, probe)
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	default:
+		return fmt.Sprintf("%d B", n)
+	}
+}

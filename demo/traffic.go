@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// modes are the values of the workload's label, in the order of the table.
+var modes = []string{"unary", "server_stream", "client_stream", "bidi"}
+
+// verdicts counts operations of the steady traffic by mode.
+type verdicts map[string]struct{ good, bad int }
+
+// traffic reads from the client's metrics how its steady traffic goes.
+func (p *pair) traffic(ctx context.Context) (verdicts, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.clientAddresses["http"]+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	found := verdicts{}
+	for _, m := range families["quartet_workload_operations_total"].GetMetric() {
+		v := found[label(m, "mode")]
+		switch n := int(m.GetCounter().GetValue()); label(m, "verdict") {
+		case "good":
+			v.good = n
+		case "bad":
+			v.bad = n
+		}
+		found[label(m, "mode")] = v
+	}
+	return found, nil
+}
+
+func label(m *dto.Metric, name string) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == name {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+// awaitTraffic waits until there is enough of every mode for a quantile to mean something.
+func (p *pair) awaitTraffic(ctx context.Context) error {
+	step("traffic", "until every mode has been done a few times")
+	for {
+		found, err := p.traffic(ctx)
+		if err != nil {
+			return p.withLog(err)
+		}
+		enough := 0
+		for _, mode := range modes {
+			if found[mode].good >= 10 {
+				enough++
+			}
+		}
+		if enough == len(modes) {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return p.withLog(fmt.Errorf("wait for traffic: %v: %w", found, ctx.Err()))
+		}
+	}
+}
+
+// verdict is an error if anything of the steady traffic was wrong.
+func (p *pair) verdict(ctx context.Context) error {
+	found, err := p.traffic(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, mode := range modes {
+		if v := found[mode]; v.bad > 0 {
+			problems = append(problems, fmt.Errorf("%s: %d of %d operations were wrong", mode, v.bad, v.good+v.bad))
+		}
+	}
+	if len(problems) > 0 {
+		return p.withLog(errors.Join(problems...))
+	}
+	step("verdict", "everything was right")
+	return nil
+}
+
+// watch prints now and then how the traffic goes, until somebody has seen enough.
+func (p *pair) watch(ctx context.Context) error {
+	fmt.Println("Steady traffic goes on; Ctrl-C ends it.")
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.server.Exited():
+			return p.withLog(errors.New("the server has ended"))
+		case <-p.client.Exited():
+			return p.withLog(errors.New("the client has ended"))
+		case <-ticker.C:
+		}
+		found, err := p.traffic(ctx)
+		if err != nil {
+			continue // The next one may do better, or the exit be seen.
+		}
+		for _, mode := range modes {
+			fmt.Printf("%s %d good %d bad   ", mode, found[mode].good, found[mode].bad)
+		}
+		fmt.Println()
+	}
+}
