@@ -44,6 +44,8 @@ func Start(path string, env []string, logs io.Writer, arguments ...string) (*Pro
 		listening: make(chan struct{}),
 		exited:    make(chan struct{}),
 	}
+	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides who stops first.
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.command.Env = append(append(os.Environ(), "QUARTET_LOG_FORMAT=json"), env...)
 	output, err := p.command.StderrPipe()
 	if err != nil {
