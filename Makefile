@@ -20,7 +20,8 @@ help: ## Say what can be done
 
 .PHONY: demo
 demo: ## See it: server and client as two processes, the four modes, a table and the traces (ONCE=1, FILE=…)
-	@$(GO) run ./demo
+	@$(GO) build -o bin/demo ./demo
+	@bin/demo
 
 .PHONY: test
 test: ## Prove it: all tests that need nothing but Go
