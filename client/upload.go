@@ -63,7 +63,7 @@ func (a *app) upload(ctx context.Context, from *origin, options call.UploadOptio
 	return a.withObjects(ctx, func(caller *call.Client) error {
 		object, err := caller.Upload(ctx, from.name, from.reader, options)
 		if err != nil {
-			if ctx.Err() != nil || isUnavailable(err) {
+			if ctx.Err() != nil || isUnavailable(err) || call.Reason(err) == "STORE_FULL" {
 				fmt.Fprintf(a.stderr, "to continue, add: --upload-id %s\n", options.ID)
 			}
 			return err
