@@ -190,18 +190,22 @@ func (v *Conversation) join() *quartetv1.ExchangeRequest {
 // finds a peer that is gone; the guard is for a server that leaves the join or a message without an answer.
 func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, guard *guard) (*quartetv1.Goodbye, error) {
 	guard.arm()
+	var goodbye *quartetv1.Goodbye
 	for {
 		reply, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case err != nil && goodbye != nil:
+			return goodbye, nil // The server ended the stream, as it had said.
+		case errors.Is(err, io.EOF):
 			return nil, v.endOfStream()
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		case reply.HasGoodbye():
+			goodbye = reply.GetGoodbye()
+			guard.arm()
+			continue
 		}
 		guard.disarm()
-		if reply.HasGoodbye() {
-			return reply.GetGoodbye(), nil
-		}
 		if err := v.take(ctx, reply); err != nil {
 			return nil, err
 		}
