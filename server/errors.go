@@ -34,6 +34,7 @@ var errorTable = rpc.ErrorTable{
 		{Is: object.ErrChecksumMismatch, Code: codes.InvalidArgument, Reason: "CHECKSUM_MISMATCH"},
 		{Is: object.ErrSizeMismatch, Code: codes.InvalidArgument, Reason: "SIZE_MISMATCH"},
 		{Is: object.ErrUploadMismatch, Code: codes.InvalidArgument, Reason: "UPLOAD_MISMATCH"},
+		{Is: object.ErrUnavailable, Code: codes.Unavailable, Reason: "STORE_UNAVAILABLE", Hide: true},
 		{Is: object.ErrNotFound, Code: codes.NotFound, Reason: "OBJECT_NOT_FOUND"},
 		{Is: object.ErrUploadNotFound, Code: codes.NotFound, Reason: "UPLOAD_NOT_FOUND"},
 		{Is: object.ErrGenerationGone, Code: codes.Aborted, Reason: "GENERATION_GONE"},

@@ -21,6 +21,8 @@ const (
 var (
 	errNoKey  = errors.New("no such key")
 	errExists = errors.New("key exists already")
+	// errChanged means that there is another version at a key than was found.
+	errChanged = errors.New("key was changed meanwhile")
 	// errUnsure means that a write failed in a way that leaves open whether it will yet take effect.
 	errUnsure = errors.New("outcome unknown")
 )
@@ -49,6 +51,15 @@ type bucket interface {
 	close() error
 }
 
+// versioned is a bucket that several processes share, and which lets each of them know when another was there
+// before it. A version is what getVersion returns, or "" for nothing at the key.
+type versioned interface {
+	getVersion(ctx context.Context, key string) (data []byte, version string, err error)
+	// putVersion is put, and deleteVersion is delete, if there is that version, and errChanged otherwise.
+	putVersion(ctx context.Context, key string, data []byte, version string) error
+	deleteVersion(ctx context.Context, key, version string) error
+}
+
 // blobWriter is a blob under way: any number of writes, then either commit or abort, once.
 type blobWriter interface {
 	io.Writer
@@ -58,7 +69,7 @@ type blobWriter interface {
 	abort()
 }
 
-// blobBucket is a bucket of an engine that is durable and atomic by itself.
+// blobBucket is a bucket of any engine of gocloud's that is durable and atomic by itself.
 type blobBucket struct{ blobs *blob.Bucket }
 
 func (b *blobBucket) create(ctx context.Context, key string, data []byte) error {
@@ -66,9 +77,14 @@ func (b *blobBucket) create(ctx context.Context, key string, data []byte) error 
 	if err == nil {
 		return nil
 	}
-	// Whatever the error, what is there now tells who won. An engine may report a connection reset to the loser, and
-	// may report "exists already" to the winner, when the answer to its first attempt was lost.
 	found, readErr := b.get(ctx, key)
+	return settle(data, err, found, readErr)
+}
+
+// settle decides a conditional create that failed. Whatever the error, what is there now tells who won. An engine may
+// report a connection reset to the loser, and may report "exists already" to the winner, when the answer to its first
+// attempt was lost.
+func settle(data []byte, err error, found []byte, readErr error) error {
 	switch {
 	case readErr != nil:
 		return fmt.Errorf("%w: %w", errUnsure, err)
@@ -150,8 +166,8 @@ func (b *blobBucket) delete(ctx context.Context, key string) error {
 
 func (b *blobBucket) discard(ctx context.Context, key string) error { return b.delete(ctx, key) }
 
-// list relies on the page token being the key to continue after, as memblob has it. An engine with opaque tokens (S3)
-// needs its own way to begin after a key (StartAfter, set in ListOptions.BeforeList).
+// list relies on the page token being the key to continue after, as memblob has it. An engine with opaque tokens
+// needs its own way to begin after a key.
 func (b *blobBucket) list(ctx context.Context, prefix, after string, limit int) ([]string, bool, error) {
 	token := blob.FirstPageToken
 	if after != "" {

@@ -3,8 +3,7 @@ package object
 import "context"
 
 // Delete removes an object and its content, if the generation is 0 or the object's, and returns ErrNotFound or
-// ErrGenerationGone otherwise. Across replicas a generation that is replaced at the same moment may be taken for the one
-// that was meant.
+// ErrGenerationGone otherwise.
 func (s *Store) Delete(ctx context.Context, name string, generation int64) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -19,15 +18,19 @@ func (s *Store) Delete(ctx context.Context, name string, generation int64) error
 
 func (s *Store) deleteManifest(ctx context.Context, name string, generation int64) (*manifest, error) {
 	defer s.names.lock(name)()
-	m, err := s.readManifest(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if generation != 0 && generation != m.Generation {
-		return nil, ErrGenerationGone
-	}
-	if err := s.recordComplete(ctx, m); err != nil {
-		return nil, err
-	}
-	return m, during("delete the manifest", s.bucket.delete(ctx, manifestKey(name)))
+	var m *manifest
+	err := retryChanged(func() (err error) {
+		var version string
+		if m, version, err = s.findManifest(ctx, name); err != nil {
+			return err
+		}
+		if generation != 0 && generation != m.Generation {
+			return ErrGenerationGone
+		}
+		if err := s.recordComplete(ctx, m); err != nil {
+			return err
+		}
+		return s.removeManifest(ctx, name, version)
+	})
+	return m, err
 }

@@ -75,17 +75,18 @@ func TestAnObjectOutlivesTheMemoryOfItsUpload(t *testing.T) {
 }
 
 func TestASilentWriterLosesAnExpiredUpload(t *testing.T) {
-	shared := memBucket()
-	here, elsewhere := openOn(t, shared), openOn(t, shared)
-	h := Header{UploadID: newID(), Name: "n"}
-	w := openWriter(t, elsewhere, h)
-	send(t, w, make([]byte, 1500), 0)
-	expire(t, here, time.Now().Add(time.Second), 1)
-	_, err := w.Finish(Expect{})
-	wantError(t, err, ErrWriterReplaced)
-	_ = w.Close()
-	wantKeys(t, here, partsFolder, 0)
-	wantAbsent(t, here, "n")
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		here, elsewhere := openOn(t, shared), openOn(t, shared)
+		h := Header{UploadID: newID(), Name: "n"}
+		w := openWriter(t, elsewhere, h)
+		send(t, w, make([]byte, 1500), 0)
+		expire(t, here, time.Now().Add(time.Second), 1)
+		_, err := w.Finish(Expect{})
+		wantError(t, err, ErrWriterReplaced)
+		_ = w.Close()
+		wantKeys(t, here, partsFolder, 0)
+		wantAbsent(t, here, "n")
+	})
 }
 
 // A process dies at any of the steps of finishing an upload or of removing it. Whoever comes after, either the

@@ -34,12 +34,31 @@ func manifestKey(name string) string { return objectsFolder + encodeName(name) }
 
 // readManifest returns ErrNotFound if nothing has this name.
 func (s *Store) readManifest(ctx context.Context, name string) (*manifest, error) {
-	var m manifest
-	err := s.readJSON(ctx, manifestKey(name), &m)
+	m, _, err := s.findManifest(ctx, name)
+	return m, err
+}
+
+// findManifest returns the version as well, whatever the manifest is, if the bucket has versions.
+func (s *Store) findManifest(ctx context.Context, name string) (m *manifest, version string, err error) {
+	var data []byte
+	if b, ok := s.bucket.(versioned); ok {
+		data, version, err = b.getVersion(ctx, manifestKey(name))
+	} else {
+		data, err = s.bucket.get(ctx, manifestKey(name))
+	}
 	switch {
 	case errors.Is(err, errNoKey):
-		return nil, ErrNotFound
+		return nil, "", ErrNotFound
 	case err != nil:
+		return nil, "", during("read the manifest", err)
+	}
+	m, err = decodeManifest(name, data)
+	return m, version, err
+}
+
+func decodeManifest(name string, data []byte) (*manifest, error) {
+	var m manifest
+	if err := decodeJSON(manifestKey(name), data, &m); err != nil {
 		return nil, during("read the manifest", err)
 	}
 	var size int64
@@ -52,12 +71,46 @@ func (s *Store) readManifest(ctx context.Context, name string) (*manifest, error
 	return &m, nil
 }
 
+// maxCollisions bounds how often a change of a manifest is tried again. At each collision someone else has succeeded.
+const maxCollisions = 100
+
+// retryChanged calls f again as long as a process elsewhere changes the same manifest between its reading and its writing.
+func retryChanged(f func() error) error {
+	var err error
+	for range maxCollisions {
+		if err = f(); !errors.Is(err, errChanged) {
+			break
+		}
+	}
+	return err
+}
+
+// writeManifest writes m in place of the version that was found, if the bucket has versions.
+func (s *Store) writeManifest(ctx context.Context, m *manifest, version string) error {
+	if b, ok := s.bucket.(versioned); ok {
+		return during("write the manifest", b.putVersion(ctx, manifestKey(m.Name), encodeJSON(m), version))
+	}
+	return during("write the manifest", s.bucket.put(ctx, manifestKey(m.Name), encodeJSON(m)))
+}
+
+// removeManifest removes the version that was found, if the bucket has versions.
+func (s *Store) removeManifest(ctx context.Context, name, version string) error {
+	if b, ok := s.bucket.(versioned); ok {
+		return during("delete the manifest", b.deleteVersion(ctx, manifestKey(name), version))
+	}
+	return during("delete the manifest", s.bucket.delete(ctx, manifestKey(name)))
+}
+
 // readJSON reads the record at key into v, and returns errNoKey or ErrCorrupt.
 func (s *Store) readJSON(ctx context.Context, key string, v any) error {
 	data, err := s.bucket.get(ctx, key)
 	if err != nil {
 		return err
 	}
+	return decodeJSON(key, data, v)
+}
+
+func decodeJSON(key string, data []byte, v any) error {
 	if err := json.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%w: decode %s: %w", ErrCorrupt, key, err)
 	}

@@ -27,15 +27,24 @@ func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
 // gone. Therefore whoever replaces or deletes a manifest first records that it had been written. So an upload
 // becomes visible once: a finish that is repeated later succeeds, and leaves alone what came after it.
 //
-// This is exact within a process. Across replicas, engines in use have no conditional replace for all of this, and there
-// is a window of a few round trips: a repeated finish of an upload whose first finisher died, at the very time when
-// another replica replaces or deletes that object, may still bring it back; reading it then says ErrCorrupt.
+// This is exact within a process, and across replicas because a manifest is replaced only if it is still the one that was
+// found before the record was looked for. One gap is left, since an absent manifest has no version: while one replica is
+// between these two steps for a name that has no object, another one finishes the same upload and a third deletes the
+// object. Then the first brings it back; reading it says ErrCorrupt.
 func (s *Store) replaceManifest(ctx context.Context, p *progress, m *manifest) (unused []part, err error) {
 	defer s.names.lock(m.Name)()
+	err = retryChanged(func() (err error) {
+		unused, err = s.tryReplaceManifest(ctx, p, m)
+		return err
+	})
+	return unused, err
+}
+
+func (s *Store) tryReplaceManifest(ctx context.Context, p *progress, m *manifest) (unused []part, err error) {
+	previous, version, err := s.findManifest(ctx, m.Name)
 	if err := s.loadComplete(ctx, p); err != nil || p.complete {
 		return nil, err
 	}
-	previous, err := s.readManifest(ctx, m.Name)
 	switch {
 	case errors.Is(err, ErrNotFound):
 	case errors.Is(err, ErrCorrupt):
@@ -49,8 +58,8 @@ func (s *Store) replaceManifest(ctx context.Context, p *progress, m *manifest) (
 		}
 		unused = previous.Parts
 	}
-	if err := s.bucket.put(ctx, manifestKey(m.Name), encodeJSON(m)); err != nil {
-		return nil, during("write the manifest", err)
+	if err := s.writeManifest(ctx, m, version); err != nil {
+		return nil, err
 	}
 	return unused, s.recordComplete(ctx, m)
 }

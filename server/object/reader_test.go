@@ -50,7 +50,7 @@ func TestARangeBeyondTheEndIsRefusedWithTheSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if n, err := r.Read(make([]byte, 10)); n != 0 || err != io.EOF {
+	if n, err := r.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("Read at the end = %d, %v", n, err)
 	}
 	if !sameObject(r.Object(), object) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -93,11 +94,11 @@ func TestAWriterEndsSoonAfterItsSenderIsGone(t *testing.T) {
 		longer, stop := withGrace(ctx)
 		defer stop()
 		cancel()
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Nanosecond)
 		if longer.Err() != nil {
 			t.Error("there was no time to commit")
 		}
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		if longer.Err() == nil {
 			t.Error("it goes on for ever")
@@ -107,128 +108,137 @@ func TestAWriterEndsSoonAfterItsSenderIsGone(t *testing.T) {
 
 // Two replicas take turns at one part; whoever comes second has lost the upload.
 func TestOnlyOneReplicaCommitsAPart(t *testing.T) {
-	shared := memBucket()
-	one, two := openOn(t, shared), openOn(t, shared)
-	h := Header{UploadID: newID(), Name: "n"}
-	data := randomBytes(t, 1500)
-	older, newer := openWriter(t, one, h), openWriter(t, two, h)
-	send(t, older, data[:900], 0)
-	send(t, newer, data, 0)
-	err := trySend(older, data, 900)
-	wantError(t, err, ErrWriterReplaced)
-	_, err = older.Finish(Expect{})
-	wantError(t, err, ErrWriterReplaced)
-	_ = older.Close()
-	finish(t, newer, Expect{})
-	if !bytes.Equal(download(t, one, "n"), data) {
-		t.Error("the content differs")
-	}
-	if parts := keysIn(t, one, partsFolder); len(parts) != 2 {
-		t.Errorf("parts = %q, want those of the newer only", parts)
-	}
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		one, two := openOn(t, shared), openOn(t, shared)
+		h := Header{UploadID: newID(), Name: "n"}
+		data := randomBytes(t, 1500)
+		older, newer := openWriter(t, one, h), openWriter(t, two, h)
+		send(t, older, data[:900], 0)
+		send(t, newer, data, 0)
+		err := trySend(older, data, 900)
+		wantError(t, err, ErrWriterReplaced)
+		_, err = older.Finish(Expect{})
+		wantError(t, err, ErrWriterReplaced)
+		_ = older.Close()
+		finish(t, newer, Expect{})
+		if !bytes.Equal(download(t, one, "n"), data) {
+			t.Error("the content differs")
+		}
+		if parts := keysIn(t, one, partsFolder); len(parts) != 2 {
+			t.Errorf("parts = %q, want those of the newer only", parts)
+		}
+	})
 }
 
 func TestAnOlderReplicaCannotFinishWhatANewerContinues(t *testing.T) {
-	shared := memBucket()
-	one, two := openOn(t, shared), openOn(t, shared)
-	h := Header{UploadID: newID(), Name: "n"}
-	older := openWriter(t, one, h)
-	send(t, older, make([]byte, 1000), 0)
-	newer := openWriter(t, two, h)
-	send(t, newer, make([]byte, 2000), 1000)
-	_, err := older.Finish(Expect{})
-	wantError(t, err, ErrWriterReplaced)
-	wantAbsent(t, one, "n")
-	if object := finish(t, newer, Expect{}); object.Size != 2000 {
-		t.Errorf("size = %d", object.Size)
-	}
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		one, two := openOn(t, shared), openOn(t, shared)
+		h := Header{UploadID: newID(), Name: "n"}
+		older := openWriter(t, one, h)
+		send(t, older, make([]byte, 1000), 0)
+		newer := openWriter(t, two, h)
+		send(t, newer, make([]byte, 2000), 1000)
+		_, err := older.Finish(Expect{})
+		wantError(t, err, ErrWriterReplaced)
+		wantAbsent(t, one, "n")
+		if object := finish(t, newer, Expect{}); object.Size != 2000 {
+			t.Errorf("size = %d", object.Size)
+		}
+	})
 }
 
 func TestNothingIsAddedToAnUploadThatAnotherReplicaFinished(t *testing.T) {
-	shared := memBucket()
-	one, two := openOn(t, shared), openOn(t, &faulty{bucket: shared, fail: func(operation, key string) error {
-		if operation == "put" { // It dies after the seal.
-			return errors.New("the process died")
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		one, two := openOn(t, shared), openOn(t, &faulty{bucket: shared, fail: func(operation, key string) error {
+			if operation == "put" { // It dies after the seal.
+				return errors.New("the process died")
+			}
+			return nil
+		}})
+		h := Header{UploadID: newID(), Name: "n"}
+		slow, quick := openWriter(t, one, h), openWriter(t, two, h)
+		if _, err := quick.Finish(Expect{}); err == nil {
+			t.Fatal("Finish did not die")
 		}
-		return nil
-	}})
-	h := Header{UploadID: newID(), Name: "n"}
-	slow, quick := openWriter(t, one, h), openWriter(t, two, h)
-	if _, err := quick.Finish(Expect{}); err == nil {
-		t.Fatal("Finish did not die")
-	}
-	send(t, slow, []byte("more"), 0)
-	_, err := slow.Pause()
-	wantOffset(t, err, 0)
-	_ = slow.Close()
-	wantCommitted(t, one, h.UploadID, 0)
-	if object := finish(t, openWriter(t, one, h), Expect{}); object.Size != 0 {
-		t.Errorf("size = %d", object.Size)
-	}
+		send(t, slow, []byte("more"), 0)
+		_, err := slow.Pause()
+		wantOffset(t, err, 0)
+		_ = slow.Close()
+		wantCommitted(t, one, h.UploadID, 0)
+		if object := finish(t, openWriter(t, one, h), Expect{}); object.Size != 0 {
+			t.Errorf("size = %d", object.Size)
+		}
+	})
 }
 
 func TestReplicasThatFinishTogetherAgree(t *testing.T) {
-	for range 50 {
-		shared, h := memBucket(), Header{UploadID: newID(), Name: "n"}
-		data := randomBytes(t, 3300)
-		w := openWriter(t, openOn(t, shared), h)
-		send(t, w, data, 0)
-		if _, err := w.Pause(); err != nil {
-			t.Fatal(err)
-		}
-		_ = w.Close()
-
-		objects := make([]Object, 4)
-		var group sync.WaitGroup
-		for i := range objects {
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		for range rounds(shared, 50) {
+			h := Header{UploadID: newID(), Name: "n"}
+			data := randomBytes(t, 3300)
 			w := openWriter(t, openOn(t, shared), h)
-			group.Go(func() {
-				var e Expect
-				if i%2 == 0 {
-					e.SHA256 = sum(data) // Only some name one, and all get the same answer.
+			send(t, w, data, 0)
+			if _, err := w.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			_ = w.Close()
+
+			objects := make([]Object, 4)
+			var group sync.WaitGroup
+			for i := range objects {
+				w := openWriter(t, openOn(t, shared), h)
+				group.Go(func() {
+					var e Expect
+					if i%2 == 0 {
+						e.SHA256 = sum(data) // Only some name one, and all get the same answer.
+					}
+					var err error
+					if objects[i], err = w.Finish(e); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			for _, o := range objects {
+				if !sameObject(o, objects[0]) {
+					t.Errorf("objects differ: %+v, %+v", o, objects[0])
 				}
-				var err error
-				if objects[i], err = w.Finish(e); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		group.Wait()
-		for _, o := range objects {
-			if !sameObject(o, objects[0]) {
-				t.Errorf("objects differ: %+v, %+v", o, objects[0])
+			}
+			if !bytes.Equal(download(t, openOn(t, shared), "n"), data) {
+				t.Error("the content differs")
 			}
 		}
-		if !bytes.Equal(download(t, openOn(t, shared), "n"), data) {
-			t.Error("the content differs")
-		}
-	}
+	})
 }
 
 // Senders on two replicas, each believing to be the only one, resume over and over until the upload is finished.
 func TestReplicasThatRaceCommitEachByteOnce(t *testing.T) {
-	shared, h := memBucket(), Header{UploadID: newID(), Name: "n"}
-	data := randomBytes(t, 40_500)
-	s := []*Store{openOn(t, shared), openOn(t, shared)}
-	var group sync.WaitGroup
-	for i := range 4 {
-		group.Go(func() {
-			for !sendAll(t, s[i%2], h, data) {
-			}
-		})
-	}
-	group.Wait()
-	if !bytes.Equal(download(t, s[0], "n"), data) {
-		t.Error("the content differs")
-	}
-	if parts := keysIn(t, s[0], partsFolder); len(parts) > 100 {
-		t.Errorf("%d parts are left", len(parts))
-	}
-	for _, store := range s {
-		if len(store.turns.uploads) != 0 {
-			t.Error("the registry keeps uploads that nobody writes")
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		h := Header{UploadID: newID(), Name: "n"}
+		data := randomBytes(t, rounds(shared, 40_500))
+		s := []*Store{openOn(t, shared), openOn(t, shared)}
+		var group sync.WaitGroup
+		for i := range 4 {
+			group.Go(func() {
+				for attempt := 1; !sendAll(t, s[i%2], h, data); attempt++ {
+					// Senders of one replica that return at once replace each other before either gets anywhere.
+					time.Sleep(time.Duration(mathrand.IntN(attempt)) * time.Millisecond)
+				}
+			})
 		}
-	}
+		group.Wait()
+		if !bytes.Equal(download(t, s[0], "n"), data) {
+			t.Error("the content differs")
+		}
+		if parts := keysIn(t, s[0], partsFolder); len(parts) > 100 {
+			t.Errorf("%d parts are left", len(parts))
+		}
+		for _, store := range s {
+			if len(store.turns.uploads) != 0 {
+				t.Error("the registry keeps uploads that nobody writes")
+			}
+		}
+	})
 }
 
 func sendAll(t *testing.T, s *Store, h Header, data []byte) (finished bool) {
@@ -285,28 +295,30 @@ func (l *losing) create(ctx context.Context, key string, data []byte) error {
 }
 
 func TestReadersSeeTheOldObjectOrTheNewOne(t *testing.T) {
-	s := openMem(t)
-	contents := [][]byte{bytes.Repeat([]byte("a"), 3500), bytes.Repeat([]byte("b"), 4500)}
-	upload(t, s, "n", contents[0])
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	group.Go(func() {
-		defer cancel()
-		for i := range 60 {
-			upload(t, s, "n", contents[(i+1)%2])
-		}
-	})
-	for range 2 {
+	sharedEngines(t, func(t *testing.T, shared bucket) {
+		s := openOn(t, shared)
+		contents := [][]byte{bytes.Repeat([]byte("a"), 3500), bytes.Repeat([]byte("b"), 4500)}
+		upload(t, s, "n", contents[0])
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
 		group.Go(func() {
-			for ctx.Err() == nil {
-				readOnce(t, s, contents)
+			defer cancel()
+			for i := range rounds(shared, 60) {
+				upload(t, s, "n", contents[(i+1)%2])
 			}
 		})
-	}
-	group.Wait()
-	if parts := keysIn(t, s, partsFolder); len(parts) > 5 {
-		t.Errorf("parts of replaced objects are left: %d", len(parts))
-	}
+		for range 2 {
+			group.Go(func() {
+				for ctx.Err() == nil {
+					readOnce(t, s, contents)
+				}
+			})
+		}
+		group.Wait()
+		if parts := keysIn(t, s, partsFolder); len(parts) > 5 {
+			t.Errorf("parts of replaced objects are left: %d", len(parts))
+		}
+	})
 }
 
 func readOnce(t *testing.T, s *Store, contents [][]byte) {

@@ -21,7 +21,9 @@ const (
 	parallelism = 16
 	// cleanupTimeout bounds what is done for tidiness after a call has succeeded.
 	cleanupTimeout = time.Minute
-	checkKey       = uploadsFolder + "check" // shorter than any upload id
+	// checkTimeout is more than the repetitions of a request to a store that is down.
+	checkTimeout = 10 * time.Second
+	checkKey     = uploadsFolder + "check" // shorter than any upload id
 )
 
 // Options are what a Store can be told; the zero value stands for the defaults.
@@ -59,11 +61,14 @@ type Store struct {
 }
 
 // Open opens the bucket at a URL: file:///folder, which one Store at a time may have open and which is created if it
-// does not exist, mem:// for tests, or any other scheme whose gocloud driver the program links.
+// does not exist, s3://bucket?endpoint=http://host:port&region=us-east-1&use_path_style=true as gocloud knows it, which
+// must exist and for which the usual AWS variables and files have the credentials, or mem:// for tests. A bucket that
+// cannot be used is an error within seconds, and an ErrUnavailable if it cannot be reached.
 func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
-	b, err := openBucket(ctx, rawURL)
+	opts = opts.withDefaults()
+	b, err := openBucket(ctx, rawURL, opts)
 	if err != nil {
-		return nil, during("open object store "+rawURL, err)
+		return nil, during("open object store "+address(rawURL), err)
 	}
 	return newStore(b, opts), nil
 }
@@ -73,18 +78,38 @@ func newStore(b bucket, opts Options) *Store {
 	return &Store{bucket: b, opts: opts, log: opts.Log}
 }
 
-func openBucket(ctx context.Context, rawURL string) (bucket, error) {
+// address names a bucket without its parameters, where someone may have put a secret, except for the endpoint.
+func address(rawURL string) string {
 	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "at a URL that cannot be read"
+	}
+	at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	if endpoint, err := url.Parse(u.Query().Get("endpoint")); err == nil && endpoint.Host != "" {
+		return at.String() + " at " + endpoint.Scheme + "://" + endpoint.Host
+	}
+	return at.String()
+}
+
+func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.Unwrap(err) // What it wraps is without the URL.
+	}
+	switch u.Scheme {
+	case "file":
+		return openFolderAt(u)
+	case "s3":
+		return openS3(ctx, u, opts.PartSize)
+	}
+	blobs, err := blob.OpenBucket(ctx, rawURL)
 	if err != nil {
 		return nil, err
 	}
-	if u.Scheme != "file" {
-		blobs, err := blob.OpenBucket(ctx, rawURL)
-		if err != nil {
-			return nil, err
-		}
-		return &blobBucket{blobs: blobs}, nil
-	}
+	return &blobBucket{blobs: blobs}, nil
+}
+
+func openFolderAt(u *url.URL) (bucket, error) {
 	if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
 		return nil, errors.New("want file:///folder, with an absolute path and no parameters")
 	}
@@ -97,6 +122,8 @@ func (s *Store) Close() error { return during("close object store", s.bucket.clo
 // Check tells whether the store can be reached, written and read, for readiness. A full store passes: it still serves
 // downloads, and deletions, which are what cures it.
 func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, errSlow)
+	defer cancel()
 	want := []byte("ok")
 	err := during("check the store by writing", s.bucket.put(ctx, checkKey, want))
 	if errors.Is(err, ErrStoreFull) {

@@ -13,12 +13,26 @@ import (
 
 // engines are the buckets on which the promises of an upload hold alike.
 func engines(t *testing.T, test func(t *testing.T, s *Store)) {
-	t.Run("mem", func(t *testing.T) { test(t, openMem(t)) })
 	t.Run("file", func(t *testing.T) {
 		s := openFolder(t, t.TempDir())
 		t.Cleanup(func() { closeStore(t, s) })
 		test(t, s)
 	})
+	sharedEngines(t, func(t *testing.T, b bucket) { test(t, openOn(t, b)) })
+}
+
+// sharedEngines are those that several replicas may use at once.
+func sharedEngines(t *testing.T, test func(t *testing.T, b bucket)) {
+	t.Run("mem", func(t *testing.T) { test(t, memBucket()) })
+	s3Services(t, func(t *testing.T, url string) { test(t, openURL(t, url).bucket) })
+}
+
+// rounds is n in memory, and fewer where each request goes over a connection.
+func rounds(b bucket, n int) int {
+	if _, remote := b.(*s3Bucket); remote {
+		return n / 6
+	}
+	return n
 }
 
 func TestAnUploadAppearsAsAWholeWhenFinished(t *testing.T) {
@@ -268,16 +282,19 @@ func TestFinishingAgainLeavesAloneWhatCameAfter(t *testing.T) {
 
 // A process dies after the manifest is written and before that is on record.
 func TestAFinishThatDiedHalfwayIsRepeatedOrSuperseded(t *testing.T) {
+	sharedEngines(t, finishThatDiedHalfway)
+}
+
+func finishThatDiedHalfway(t *testing.T, shared bucket) {
 	died := errors.New("the process died")
 	halfway := func(t *testing.T) (*Store, Header) {
-		shared := memBucket()
 		dying := openOn(t, &faulty{bucket: shared, fail: func(operation, key string) error {
 			if operation == "create" && strings.HasSuffix(key, ".complete") {
 				return died
 			}
 			return nil
 		}})
-		h := Header{UploadID: newID(), Name: "n"}
+		h := Header{UploadID: newID(), Name: newID()}
 		w := openWriter(t, dying, h)
 		send(t, w, []byte("first"), 0)
 		_, err := w.Finish(Expect{})
@@ -289,27 +306,27 @@ func TestAFinishThatDiedHalfwayIsRepeatedOrSuperseded(t *testing.T) {
 		s, h := halfway(t)
 		wantCommitted(t, s, h.UploadID, 5)
 		finish(t, openWriter(t, s, h), Expect{})
-		if got := download(t, s, "n"); string(got) != "first" {
+		if got := download(t, s, h.Name); string(got) != "first" {
 			t.Errorf("content = %q", got)
 		}
 	})
 	t.Run("replaced in between", func(t *testing.T) {
 		s, h := halfway(t)
-		upload(t, s, "n", []byte("second"))
+		upload(t, s, h.Name, []byte("second"))
 		if object := finish(t, openWriter(t, s, h), Expect{}); object.Size != 5 {
 			t.Errorf("object = %+v", object)
 		}
-		if got := download(t, s, "n"); string(got) != "second" {
+		if got := download(t, s, h.Name); string(got) != "second" {
 			t.Errorf("content = %q", got)
 		}
 	})
 	t.Run("deleted in between", func(t *testing.T) {
 		s, h := halfway(t)
-		if err := s.Delete(t.Context(), "n", 0); err != nil {
+		if err := s.Delete(t.Context(), h.Name, 0); err != nil {
 			t.Fatal(err)
 		}
 		finish(t, openWriter(t, s, h), Expect{})
-		wantAbsent(t, s, "n")
+		wantAbsent(t, s, h.Name)
 	})
 }
 

@@ -30,7 +30,7 @@ type Writer struct {
 	closed   bool
 }
 
-// begunPart is a part on its way into the bucket. Its bytes are not held in memory.
+// begunPart is a part on its way into the bucket.
 type begunPart struct {
 	blobWriter
 	part
@@ -175,7 +175,9 @@ func (w *Writer) commit() error {
 	}
 	w.begun = nil
 	if err := begun.commit(); err != nil {
-		w.store.discard(w.ctx, begun.Key)
+		if !errors.Is(err, ErrUnavailable) { // Then removing it would fail as well; what may be there is left to Expire.
+			w.store.discard(w.ctx, begun.Key)
+		}
 		return during("store a part", err)
 	}
 	record := &partRecord{part: begun.part, Offset: p.size, Time: time.Now().UTC()}
