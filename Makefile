@@ -16,7 +16,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## Say what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## See it: server and client as two processes, the four modes, a table and the traces (ONCE=1, FILE=…)
@@ -43,6 +43,7 @@ lint: ## Check format, style, import rules, the contract, and that gen/ is fresh
 	  $(BUF) generate ../proto --template ../proto/buf.gen.yaml --output "$$fresh" && \
 	  diff -r gen "$$fresh/gen" || { echo 'gen/ is stale: run make generate'; exit 1; }
 	$$($(TOOL) -n golangci-lint) run ./...
+	charts/check
 
 .PHONY: breaking
 breaking: ## Check that the contract only grew since AGAINST (a git revision, by default main)
@@ -52,6 +53,79 @@ breaking: ## Check that the contract only grew since AGAINST (a git revision, by
 fuzz: ## Run each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz '^FuzzObjectName$$' -fuzztime $(FUZZTIME) ./server/object
 	$(GO) test -run '^$$' -fuzz '^FuzzUpload$$' -fuzztime $(FUZZTIME) ./server/object
+
+# The development cluster. Its context is named in every command, so that no other cluster is ever touched.
+CLUSTER ?= quartet
+NAMESPACE ?= quartet
+# The image of its nodes; empty is kind's own.
+KIND_IMAGE ?=
+# A command that a new cluster needs before it can be used, if there is one.
+CLUSTER_SETUP ?=
+# false leaves Grafana out.
+GRAFANA ?= true
+# How quartet is installed: three replicas on the platform's NATS and S3.
+VALUES ?= charts/quartet/values-development.yaml
+KUBECTL := kubectl --context kind-$(CLUSTER) --namespace $(NAMESPACE)
+HELM := helm --kube-context kind-$(CLUSTER) --namespace $(NAMESPACE)
+PARTS := server client
+
+.PHONY: image
+image: ## Build the images quartet/server:dev and quartet/client:dev
+	@for part in $(PARTS); do \
+	  DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet \
+	    --target $$part --build-arg VERSION=$(VERSION) --tag quartet/$$part:dev . >/dev/null && \
+	  docker image inspect --format 'quartet/'$$part':dev {{.Id}} {{.Size}} bytes' quartet/$$part:dev; \
+	done
+
+# The nodes pull what Docker does not have; what it has need not come over the network three times.
+.PHONY: cluster
+cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
+	@kind get clusters 2>/dev/null | grep -qx $(CLUSTER) || \
+	  { kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m && $(or $(CLUSTER_SETUP),:); }
+	@there=$$(docker exec $(CLUSTER)-worker ctr --namespace k8s.io images ls --quiet 2>/dev/null); \
+	for image in $$(sed -n 's/^  image: //p' charts/platform/values.yaml); do \
+	  grep -qE "(^|/)$$image$$" <<<"$$there" || ! docker image inspect $$image >/dev/null 2>&1 || \
+	    kind load docker-image $$image --name $(CLUSTER) >/dev/null 2>&1 || echo "$$image: the nodes will pull it"; \
+	done
+
+.PHONY: up
+up: cluster image ## Have server, client and platform running on a kind cluster (VALUES=…, GRAFANA=false)
+	kind load docker-image $(PARTS:%=quartet/%:dev) --name $(CLUSTER) >/dev/null 2>&1
+	@$(KUBECTL) create namespace $(NAMESPACE) --dry-run=client --output yaml | $(KUBECTL) apply --filename - >/dev/null
+	@$(KUBECTL) label namespace $(NAMESPACE) pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+	$(HELM) upgrade --install platform charts/platform --set grafana.enabled=$(GRAFANA) --wait --timeout 5m >/dev/null
+	@# The tag stays the same, so the image's identity tells whether there are new pods to start.
+	$(HELM) upgrade --install quartet charts/quartet --values $(VALUES) --wait --timeout 5m \
+	  $(foreach part,$(PARTS),--set-string $(part).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' quartet/$(part):dev)) >/dev/null
+	@$(HELM) get notes platform
+	@$(HELM) get notes quartet
+
+.PHONY: down
+down: ## Delete the kind cluster and everything in it
+	kind delete cluster --name $(CLUSTER)
+
+.PHONY: charts
+charts: ## Check the charts: helm lint, a matrix of values, and what wrong ones are told (lint does it too)
+	@charts/check
+
+.PHONY: doctor
+doctor: ## Say which tools are missing or too old
+	@bad=0; \
+	need() { \
+	  have=$$($$3 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -1) || true; \
+	  if [ -z "$$have" ]; then state="missing, at least $$2 is needed"; bad=1; \
+	  elif [ "$$(printf '%s\n' $$2 $$have | sort -V | head -1)" != $$2 ]; then state="$$have is too old, at least $$2 is needed"; bad=1; \
+	  else state="$$have"; fi; \
+	  printf '  %-8s %-40s for %s\n' "$$1" "$$state" "$$4"; \
+	}; \
+	need go 1.26 '$(GO) version' 'everything'; \
+	need docker 20.10 'docker version --format {{.Server.Version}}' 'images, kind (the daemon has to run)'; \
+	need buildx 0.10 'docker buildx version' 'images'; \
+	need kind 0.24 'kind version' 'make cluster, make up'; \
+	need kubectl 1.30 'kubectl version --client' 'make up'; \
+	need helm 3.18 'helm version --short' 'make up, make charts'; \
+	need skaffold 2.16 'skaffold version' 'skaffold dev'; \
+	exit $$bad
 
 .PHONY: clean
 clean: ## Remove what was built

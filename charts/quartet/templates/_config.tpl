@@ -1,0 +1,74 @@
+{{/* The data of the two ConfigMaps, apart from them because the pods bear its checksum. */}}
+
+{{- define "quartet.serverconfig" -}}
+QUARTET_GRPC_ADDRESS: ":50051"
+QUARTET_PROBE_ADDRESS: ":50052"
+QUARTET_HTTP_ADDRESS: ":9464"
+{{- if include "quartet.embedded" . }}
+QUARTET_DATA_DIR: /data
+{{- end }}
+{{- with .Values.server.objects.url }}
+QUARTET_OBJECTS_URL: {{ . | quote }}
+{{- end }}
+{{- if and .Values.server.channels.url (not .Values.server.channels.secret) }}
+QUARTET_CHANNELS_URL: {{ .Values.server.channels.url | quote }}
+{{- end }}
+{{- include "quartet.tlsconfig" (list . "server") }}
+{{- include "quartet.commonconfig" (list . "server") }}
+{{- end }}
+
+{{- define "quartet.clientconfig" -}}
+QUARTET_SERVER: {{ include "quartet.target" . | quote }}
+QUARTET_PROBE_ADDRESS: ":50053"
+QUARTET_HTTP_ADDRESS: ":9465"
+{{- include "quartet.tlsconfig" (list . "client") }}
+{{- include "quartet.commonconfig" (list . "client") }}
+{{- end }}
+
+{{- define "quartet.commonconfig" -}}
+{{- $root := first . -}}
+{{- $values := index $root.Values (last .) }}
+QUARTET_DRAIN_DELAY: {{ $values.drain.delaySeconds }}s
+QUARTET_DRAIN_TIMEOUT: {{ $values.drain.timeoutSeconds }}s
+QUARTET_DRAIN_SCRAPE_WAIT: {{ $values.drain.scrapeWaitSeconds }}s
+{{- with $root.Values.telemetry }}
+QUARTET_LOG_LEVEL: {{ .logLevel }}
+QUARTET_LOG_FORMAT: {{ .logFormat }}
+{{- with .otlpEndpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
+{{- end }}
+{{- with .sampler }}
+OTEL_TRACES_SAMPLER: {{ . | quote }}
+{{- end }}
+{{- with .samplerArgument }}
+OTEL_TRACES_SAMPLER_ARG: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := $values.config }}
+QUARTET_{{ $name }}: {{ include "quartet.scalar" $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* In mode "tls" only the server shows a certificate, and only the client has to know whom to trust. */}}
+{{- define "quartet.tlsconfig" -}}
+{{- $mode := (first .).Values.tls.mode }}
+QUARTET_RPC_TLS_MODE: {{ $mode | quote }}
+{{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "server")) }}
+QUARTET_RPC_TLS_CERT_FILE: /tls/tls.crt
+QUARTET_RPC_TLS_KEY_FILE: /tls/tls.key
+{{- end }}
+{{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "client")) }}
+QUARTET_RPC_TLS_CA_FILE: /tls/ca.crt
+{{- end }}
+{{- end }}
+
+{{/* The files for it. They are mounted as a folder, because Kubernetes renews nothing that is mounted by subPath. */}}
+{{- define "quartet.tlsvolume" -}}
+{{- $tls := (first .).Values.tls -}}
+name: tls
+secret:
+  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (last .) }}
+  {{- if and (eq $tls.mode "tls") (eq (last .) "client") }}
+  items: [{key: ca.crt, path: ca.crt}]
+  {{- end }}
+{{- end }}
