@@ -43,6 +43,7 @@ lint: ## Check format, style, import rules, the contract, and that gen/ is fresh
 	  $(BUF) generate ../proto --template ../proto/buf.gen.yaml --output "$$fresh" && \
 	  diff -r gen "$$fresh/gen" || { echo 'gen/ is stale: run make generate'; exit 1; }
 	$$($(TOOL) -n golangci-lint) run ./...
+	$(GO) -C e2e vet ./...
 	charts/check
 
 .PHONY: breaking
@@ -126,6 +127,10 @@ doctor: ## Say which tools are missing or too old
 	need helm 3.18 'helm version --short' 'make up, make charts'; \
 	need skaffold 2.16 'skaffold version' 'skaffold dev'; \
 	exit $$bad
+
+.PHONY: e2e
+e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…)
+	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' e2e/run
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -1,0 +1,4 @@
+// Package e2e proves on a real cluster what the charts, the images and the development loop promise. `make e2e` makes the
+// cluster and runs it. It knows nothing of the main module but what everybody sees from outside: the charts, the
+// commands and the metrics.
+package e2e

@@ -1,0 +1,28 @@
+package e2e
+
+import "testing"
+
+// promise is something that the project says of itself, and the test of it.
+type promise struct {
+	name string
+	keep func(t *testing.T)
+}
+
+// inOrder tries promises one after another. Each finds the cluster as the one before has left it, so that the first one
+// that is broken ends the row.
+func inOrder(t *testing.T, promises ...promise) {
+	for _, p := range promises {
+		if !t.Run(p.name, p.keep) {
+			t.FailNow()
+		}
+	}
+}
+
+// TestQuartet states the order. Each of the three has a namespace of its own and can be run alone.
+func TestQuartet(t *testing.T) {
+	c := openCluster(t)
+	program := buildCLI(t)
+	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c, program) })
+	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
+	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })
+}

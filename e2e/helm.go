@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// release is one installation of a chart.
+type release struct {
+	*namespace
+	name, chart string
+}
+
+func (n *namespace) release(name, chart string) release {
+	return release{n, name, filepath.Join(repository, "charts", chart)}
+}
+
+// helm is the command line of helm for this namespace.
+func (r release) helm(args ...string) []string {
+	return append([]string{"--kube-context", r.context, "--namespace", r.namespace.name}, args...)
+}
+
+// apply installs or upgrades. A warning fails it: that is how the API server says that a pod breaks a standard, or that
+// something is deprecated.
+func (r release) apply(t *testing.T, verb string, args ...string) {
+	t.Helper()
+	out := run(t, "helm", r.helm(append([]string{verb, r.name, r.chart}, args...)...)...)
+	if strings.Contains(out.stderr, "Warning:") {
+		t.Fatalf("helm %s was warned:\n%s", verb, out.stderr)
+	}
+}
+
+func (r release) install(t *testing.T, args ...string) { t.Helper(); r.apply(t, "install", args...) }
+func (r release) upgrade(t *testing.T, args ...string) { t.Helper(); r.apply(t, "upgrade", args...) }
+
+// refused is what helm says of values with which it must not install.
+func (r release) refused(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := try(t.Context(), "", "helm", r.helm(append([]string{"install", r.name, r.chart}, args...)...)...)
+	if err == nil {
+		t.Fatalf("helm install %s was not refused", strings.Join(args, " "))
+	}
+	return out.stderr
+}
+
+// passesTest runs `helm test`, whose output is worth a look.
+func (r release) passesTest(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	out := run(t, "helm", r.helm("test", r.name, "--timeout=90s", "--hide-notes")...)
+	if !strings.Contains(out.stdout, "Succeeded") {
+		t.Fatalf("helm test ran no test:\n%s", out.stdout)
+	}
+	t.Logf("helm test took %.1f s\n%s", time.Since(began).Seconds(), out.stdout)
+}

@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// Where the components show their metrics.
+const (
+	serverMetrics = 9464
+	clientMetrics = 9465
+)
+
+// labels choose series; those that are not named may have any value.
+type labels map[string]string
+
+// The series that tests look at.
+var (
+	unaryCalls    = series{"grpc_server_started_total", labels{"grpc_type": "unary", "grpc_service": "quartet.v1.ObjectService"}}
+	uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_method": "UploadObject"}}
+)
+
+// series are those of one metric whose labels are these.
+type series struct {
+	metric string
+	labels labels
+}
+
+// metrics is what one pod shows.
+type metrics map[string]*dto.MetricFamily
+
+// scrape reads the metrics of one pod through the API server, which reaches every pod.
+func (n *namespace) scrape(ctx context.Context, pod string, port int) (metrics, error) {
+	text, err := n.kube.CoreV1().Pods(n.name).ProxyGet("http", pod, fmt.Sprint(port), "metrics", nil).DoRaw(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("metrics of %s: %w", pod, err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(bytes.NewReader(text))
+}
+
+// sum adds up counters.
+func (m metrics) sum(s series) float64 {
+	total := 0.0
+	for _, metric := range m[s.metric].GetMetric() {
+		if matches(metric, s.labels) {
+			total += metric.GetCounter().GetValue()
+		}
+	}
+	return total
+}
+
+func matches(metric *dto.Metric, want labels) bool {
+	found := 0
+	for _, label := range metric.GetLabel() {
+		if value, ok := want[label.GetName()]; ok && value == label.GetValue() {
+			found++
+		}
+	}
+	return found == len(want)
+}
+
+// perServer is what some counters of each server's pod add up to, read at about the same time.
+func (n *namespace) perServer(ctx context.Context, s series) (map[string]float64, error) {
+	pods, err := n.pods(ctx, "server")
+	if err != nil {
+		return nil, err
+	}
+	var wait sync.WaitGroup
+	values, problems := make([]float64, len(pods)), make([]error, len(pods))
+	for i, pod := range pods {
+		wait.Go(func() {
+			m, err := n.scrape(ctx, pod.Name, serverMetrics)
+			values[i], problems[i] = m.sum(s), err
+		})
+	}
+	wait.Wait()
+	sums := map[string]float64{}
+	for i, pod := range pods {
+		sums[pod.Name] = values[i]
+	}
+	return sums, errors.Join(problems...)
+}
+
+// growth is by how much counters have grown. A pod that was not there before began at zero.
+func growth(before, now map[string]float64) (each map[string]float64, all float64) {
+	each = map[string]float64{}
+	for pod, value := range now {
+		each[pod] = value - before[pod]
+		all += each[pod]
+	}
+	return each, all
+}

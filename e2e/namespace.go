@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// namespace is where one state of the charts is tried.
+type namespace struct {
+	*cluster
+	name string
+}
+
+// newNamespace makes a namespace that admits only what keeps to the restricted Pod Security Standard, and warns of what
+// does not. It is deleted after the test, and explained if that has failed.
+func (c *cluster) newNamespace(t *testing.T, name string) *namespace {
+	t.Helper()
+	n := &namespace{c, name}
+	_, err := c.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: name,
+		Labels: map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted",
+			"pod-security.kubernetes.io/warn":    "restricted",
+		},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// The test's own context is over.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if t.Failed() {
+			n.explain(ctx, t)
+		}
+		if err := c.kube.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// kubectl is the command line of kubectl for this namespace.
+func (n *namespace) kubectl(args ...string) []string {
+	return append([]string{"--context", n.context, "--namespace", n.name}, args...)
+}
+
+// inventory is all there is in the namespace, as kind/name. Events are left out, which come and go by themselves, and
+// so are the metrics that metrics-server shows as pods.
+func (n *namespace) inventory(ctx context.Context) ([]string, error) {
+	kinds, err := try(ctx, "", "kubectl", n.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name")...)
+	if err != nil {
+		return nil, err
+	}
+	listed := slices.DeleteFunc(strings.Fields(kinds.stdout), func(kind string) bool {
+		return strings.HasPrefix(kind, "events") || strings.HasSuffix(kind, ".metrics.k8s.io")
+	})
+	all, err := try(ctx, "", "kubectl", n.kubectl("get", strings.Join(listed, ","), "--output=name", "--ignore-not-found")...)
+	return strings.Fields(all.stdout), err
+}
+
+// added is what is in now and was not in before.
+func added(before, now []string) []string {
+	return slices.DeleteFunc(slices.Clone(now), func(name string) bool { return slices.Contains(before, name) })
+}
+
+// explain shows what somebody who was there would have looked at.
+func (n *namespace) explain(ctx context.Context, t *testing.T) {
+	show := func(args ...string) {
+		out, err := try(ctx, "", "kubectl", n.kubectl(args...)...)
+		if err != nil {
+			out.stdout = err.Error()
+		}
+		t.Logf("kubectl -n %s %s\n%s", n.name, strings.Join(args, " "), out.stdout)
+	}
+	show("get", "pods,persistentvolumeclaims", "--output=wide")
+	show("get", "events", "--sort-by=.lastTimestamp")
+	pods, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	for _, pod := range pods.Items {
+		show("logs", pod.Name, "--all-containers", "--tail=40", "--prefix")
+		if restarts(pod) > 0 {
+			show("logs", pod.Name, "--all-containers", "--tail=40", "--prefix", "--previous")
+		}
+	}
+}
+
+func restarts(pod corev1.Pod) (times int) {
+	for _, container := range pod.Status.ContainerStatuses {
+		times += int(container.RestartCount)
+	}
+	return times
+}
+
+// pods are those of one component that are not on their way out.
+func (n *namespace) pods(ctx context.Context, component string) ([]corev1.Pod, error) {
+	list, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }), nil
+}
+
+// somePods are the pods of a component, of which there have to be so many.
+func (n *namespace) somePods(t *testing.T, component string, count int) []corev1.Pod {
+	t.Helper()
+	pods, err := n.pods(t.Context(), component)
+	if err == nil && len(pods) != count {
+		err = fmt.Errorf("%d pods of %s, expected %d", len(pods), component, count)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pods
+}
+
+// readySince is when a pod became ready, and whether it is.
+func readySince(pod corev1.Pod) (time.Time, bool) {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
+			return condition.LastTransitionTime.Time, true
+		}
+	}
+	return time.Time{}, false
+}
