@@ -16,7 +16,10 @@ func (s *service) drain() []lifecycle.Step {
 	drain := s.config.Drain
 	return []lifecycle.Step{
 		{Name: "unready", Timeout: slack, Do: s.turnUnready},
-		{Name: "delay", Timeout: drain.Delay + slack, Do: func(ctx context.Context) error { return pauseFor(ctx, drain.Delay) }},
+		{Name: "delay", Timeout: drain.Delay + slack, Do: func(ctx context.Context) error {
+			lifecycle.Sleep(ctx, drain.Delay)
+			return nil
+		}},
 		{Name: "workload", Timeout: drain.Timeout, Do: s.endWork},
 		{Name: "connections", Timeout: slack, Do: func(context.Context) error { return s.connections.close() }},
 		{Name: "scrape", Timeout: drain.ScrapeWait + slack, Do: s.lastScrape},

@@ -119,9 +119,7 @@ func (s *service) setUp() error {
 			return err
 		}
 		s.telemetry.Log.Warn("workload not set up, trying again", "error", err, "wait", pause)
-		if err := pauseFor(s.working, pause); err != nil {
-			return err
-		}
+		lifecycle.Sleep(s.working, pause)
 	}
 }
 
@@ -131,15 +129,4 @@ func (s *service) unlessStopped(err error) error {
 		return nil
 	}
 	return err
-}
-
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
