@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -61,17 +60,11 @@ type conversation struct {
 	seen uint64
 }
 
-// delivered is what one call of Next returned.
-type delivered struct {
-	message channel.Message
-	err     error
-}
-
 // run serves both directions until the participant has left, the stream breaks or the server drains. A participant that
 // reads slowly holds up its own messages and nobody else's: they wait in the store, not in memory.
 func (c *conversation) run(draining <-chan struct{}) error {
 	requests := receive(c.stream.Context(), c.stream.Recv)
-	deliveries := c.deliver(c.stream.Context())
+	deliveries := receive(c.stream.Context(), c.next)
 	for {
 		select {
 		case r := <-requests:
@@ -81,7 +74,7 @@ func (c *conversation) run(draining <-chan struct{}) error {
 			if r.err != nil {
 				return r.err
 			}
-			if err := c.publish(r.request); err != nil {
+			if err := c.publish(r.message); err != nil {
 				return err
 			}
 		case d := <-deliveries:
@@ -96,23 +89,10 @@ func (c *conversation) run(draining <-chan struct{}) error {
 	}
 }
 
-// deliver waits for messages in a goroutine that ends with the stream.
-func (c *conversation) deliver(ctx context.Context) <-chan delivered {
-	deliveries := make(chan delivered)
-	go func() {
-		for {
-			message, err := c.subscription.Next(ctx)
-			select {
-			case deliveries <- delivered{message, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return deliveries
+// next waits for the next message of the channel.
+func (c *conversation) next() (*channel.Message, error) {
+	message, err := c.subscription.Next(c.stream.Context())
+	return &message, err
 }
 
 // publish keeps one message and confirms it.
@@ -140,16 +120,16 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 }
 
 // forward sends one message to the participant.
-func (c *conversation) forward(d delivered) error {
+func (c *conversation) forward(d received[channel.Message]) error {
 	if d.err != nil {
 		return d.err
 	}
 	c.seen = d.message.Sequence
-	return c.stream.Send(channelMessage(d.message))
+	return c.stream.Send(channelMessage(*d.message))
 }
 
 // leave sends what is in the channel at this moment, for a participant that has nothing more to say.
-func (c *conversation) leave(deliveries <-chan delivered) error {
+func (c *conversation) leave(deliveries <-chan received[channel.Message]) error {
 	last, err := c.broker.LastSequence(c.stream.Context(), c.channel)
 	if err != nil {
 		return err

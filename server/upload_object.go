@@ -50,10 +50,10 @@ func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientS
 				return pauseUpload(writer, stream)
 			case r.err != nil:
 				return r.err
-			case r.request.HasFinish():
-				return finishUpload(writer, r.request.GetFinish(), stream)
+			case r.message.HasFinish():
+				return finishUpload(writer, r.message.GetFinish(), stream)
 			}
-			if err := writeChunk(writer, r.request); err != nil {
+			if err := writeChunk(writer, r.message); err != nil {
 				return err
 			}
 		case <-writer.Replaced():

@@ -103,7 +103,7 @@ func (b *Broker) find(ctx context.Context, q query) (found, error) {
 
 // LastSequence returns the sequence of the last message in a channel, or 0 if none is kept.
 func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, error) {
-	if err := checkName(channel); err != nil {
+	if err := CheckName(channel); err != nil {
 		return 0, fmt.Errorf("channel: %w", err)
 	}
 	last, err := b.find(ctx, query{LastIn: subjectPrefix + escape(channel)})

@@ -42,10 +42,10 @@ type Message struct {
 
 // encode checks a message and writes it as it is kept.
 func encode(channel string, m Message) (*nats.Msg, error) {
-	if err := checkName(channel); err != nil {
+	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	if err := checkName(m.Participant); err != nil {
+	if err := CheckName(m.Participant); err != nil {
 		return nil, fmt.Errorf("participant: %w", err)
 	}
 	if err := checkMessageID(m.ID); err != nil {

@@ -20,9 +20,7 @@ const (
 
 // CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128 bytes of UTF-8 without
 // control characters.
-func CheckName(name string) error { return checkName(name) }
-
-func checkName(name string) error {
+func CheckName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return ErrInvalidName
 	}

@@ -25,7 +25,7 @@ type Subscription struct {
 // otherwise that of a message in the channel, or it fails with ErrSequenceGone. Other errors are ErrInvalidName,
 // ErrTooManyChannels, ErrUnavailable and ErrClosed. The caller must Close the Subscription.
 func (b *Broker) Subscribe(ctx context.Context, channel string, after *uint64) (*Subscription, error) {
-	if err := checkName(channel); err != nil {
+	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
 	h, err := b.acquire(channel)
