@@ -71,7 +71,8 @@ func added(before, now []string) []string {
 	return slices.DeleteFunc(slices.Clone(now), func(name string) bool { return slices.Contains(before, name) })
 }
 
-// explain shows what somebody who was there would have looked at.
+// explain shows what somebody who was there would have looked at. What explains most comes last, as that is what is
+// left of a log that was cut; and it is of all namespaces, as what provides volumes or names lives elsewhere.
 func (n *namespace) explain(ctx context.Context, t *testing.T) {
 	show := func(args ...string) {
 		out, err := try(ctx, "", "kubectl", n.kubectl(args...)...)
@@ -80,8 +81,6 @@ func (n *namespace) explain(ctx context.Context, t *testing.T) {
 		}
 		t.Logf("kubectl -n %s %s\n%s", n.name, strings.Join(args, " "), out.stdout)
 	}
-	show("get", "pods,persistentvolumeclaims", "--output=wide")
-	show("get", "events", "--sort-by=.lastTimestamp")
 	pods, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Log(err)
@@ -93,6 +92,10 @@ func (n *namespace) explain(ctx context.Context, t *testing.T) {
 			show("logs", pod.Name, "--all-containers", "--tail=40", "--prefix", "--previous")
 		}
 	}
+	show("logs", "--namespace=local-path-storage", "--selector=app", "--tail=8") // who makes kind's volumes
+	show("get", "pods,persistentvolumeclaims", "--all-namespaces")
+	show("get", "events", "--all-namespaces", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp",
+		"--output=custom-columns=AT:.lastTimestamp,OF:.involvedObject.name,REASON:.reason,MESSAGE:.message")
 }
 
 func restarts(pod corev1.Pod) (times int) {
