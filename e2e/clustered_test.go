@@ -68,21 +68,20 @@ func (s *clustered) rollout(t *testing.T) {
 	s.began = s.verdictNow(t)
 }
 
-// balance begins to count when the client has found all replicas.
+// balance begins to count when the client has found all replicas. What others have called before is left out.
 func (s *clustered) balance(t *testing.T) {
+	before := s.unaryNow(t)
 	eventually(t, "calls to every replica", discoveryTime, func(ctx context.Context) error {
 		now, err := s.perServer(ctx, unaryCalls)
-		for pod, calls := range now {
+		found, _ := growth(before, now)
+		for pod, calls := range found {
 			if err == nil && calls == 0 {
 				err = fmt.Errorf("none to %s", pod)
 			}
 		}
 		return err
 	})
-	before, err := s.perServer(t.Context(), unaryCalls)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before = s.unaryNow(t)
 	var shares map[string]float64
 	eventually(t, fmt.Sprint(windowCalls, " unary calls"), time.Minute, func(ctx context.Context) error {
 		now, err := s.perServer(ctx, unaryCalls)
@@ -93,6 +92,15 @@ func (s *clustered) balance(t *testing.T) {
 		return err
 	})
 	s.wantFifths(t, shares)
+}
+
+func (s *clustered) unaryNow(t *testing.T) map[string]float64 {
+	t.Helper()
+	now, err := s.perServer(t.Context(), unaryCalls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
 }
 
 func (s *clustered) wantFifths(t *testing.T, shares map[string]float64) {
