@@ -14,8 +14,9 @@ import (
 
 const (
 	serverReplicas = 3
-	// platformTime is how long a broker and a store may take that pull nothing.
-	platformTime = 90 * time.Second
+	// platformTime is how long a broker and a store may take that pull nothing. A volume whose making was interrupted is
+	// made anew after two minutes.
+	platformTime = 4 * time.Minute
 	// windowCalls is how many calls are shared out: by chance alone, a replica never gets less than a fifth of so many.
 	windowCalls = 300
 	// partBytes is how much of an upload the server commits at a time.

@@ -17,7 +17,7 @@ import (
 const (
 	// loopTime is how long skaffold may take from nothing to everything, and editTime from an edit to its effect, on a
 	// machine that does other things too.
-	loopTime = 4 * time.Minute
+	loopTime = 6 * time.Minute
 	editTime = 2 * time.Minute
 )
 
