@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +26,11 @@ type Config struct {
 	RPC       rpc.ClientConfig `envPrefix:"RPC_"`
 	Telemetry telemetry.Config
 
-	HTTPAddress     string          `env:"HTTP_ADDRESS" envDefault:":9465" desc:"serve: where /metrics and /debug/pprof/ are"`
-	ProbeAddress    string          `env:"PROBE_ADDRESS" envDefault:":50053" desc:"serve: where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
-	Instance        string          `env:"INSTANCE" desc:"serve: name of this process in what its workload stores, unique among those that call the same servers; if empty, the host's name"`
-	ResolveInterval time.Duration   `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"serve: least time between two look-ups of the servers' names"`
-	Workload        workload.Config `envPrefix:"WORKLOAD_"`
-	Drain           DrainConfig     `envPrefix:"DRAIN_"`
+	HTTPAddress  string          `env:"HTTP_ADDRESS" envDefault:":9465" desc:"serve: where /metrics and /debug/pprof/ are"`
+	ProbeAddress string          `env:"PROBE_ADDRESS" envDefault:":50053" desc:"serve: where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
+	Instance     string          `env:"INSTANCE" desc:"serve: name of this process in what its workload stores, unique among those that call the same servers; if empty, the host's name"`
+	Workload     workload.Config `envPrefix:"WORKLOAD_"`
+	Drain        DrainConfig     `envPrefix:"DRAIN_"`
 }
 
 // DrainConfig is how long each step of a shutdown of serve may take. The chart computes terminationGracePeriodSeconds
@@ -86,7 +84,7 @@ func checkTarget(name, target string) error {
 // somebody chose otherwise.
 func loadConfig(environ []string, person bool) (Config, error) {
 	cfg, err := config.Load[Config](environ)
-	if person && lookup(environ, "QUARTET_LOG_LEVEL") == "" {
+	if person && config.Lookup(environ, "QUARTET_LOG_LEVEL") == "" {
 		cfg.Telemetry.LogLevel = slog.LevelWarn
 	}
 	return cfg, err
@@ -102,14 +100,4 @@ func (c Config) instance() (string, error) {
 	}
 	host, err := os.Hostname()
 	return host[:min(len(host), maxInstance)], err
-}
-
-// lookup is the value of a variable; as with exec, the last of a name counts.
-func lookup(environ []string, name string) string {
-	for _, entry := range slices.Backward(environ) {
-		if value, ok := strings.CutPrefix(entry, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }

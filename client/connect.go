@@ -11,6 +11,7 @@ import (
 
 	"example.com/quartet/client/call"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 )
@@ -20,8 +21,7 @@ const flushTime = 2 * time.Second
 
 // newTelemetry makes what the program says of itself. OpenTelemetry knows its error handler only as a process-wide one.
 func (a *app) newTelemetry(ctx context.Context) (*telemetry.Telemetry, error) {
-	otlp := lookup(a.environ, "OTEL_EXPORTER_OTLP_ENDPOINT") != "" || lookup(a.environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-	t, err := telemetry.New(ctx, "quartet-client", version, a.config.Telemetry, otlp, a.stderr)
+	t, err := telemetry.New(ctx, "quartet-client", version, a.config.Telemetry, config.HasCollector(a.environ), a.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (a *app) with(ctx context.Context, services func(*connections) []*grpc.Clie
 // callTelemetry is telemetry without a log line for each call that failed, unless somebody chose a level: the error of
 // the command says it already, and resumes are told by the one who resumes.
 func (a *app) callTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry {
-	if lookup(a.environ, "QUARTET_LOG_LEVEL") != "" {
+	if config.Lookup(a.environ, "QUARTET_LOG_LEVEL") != "" {
 		return t
 	}
 	silent := *t

@@ -28,9 +28,12 @@ type fake struct {
 	quartetv1.UnimplementedObjectServiceServer
 	quartetv1.UnimplementedChannelServiceServer
 
-	// badSum spoils the checksum of whole objects; hold lets uploads wait for ever, after a signal on it.
+	// badSum spoils the checksum of whole objects; hold lets uploads wait, after a signal on it, for a second one to be
+	// taken.
 	badSum bool
 	hold   chan struct{}
+	// stop ends the server as a crash does.
+	stop func()
 
 	mu       sync.Mutex
 	objects  map[string]*quartetv1.Object
@@ -45,8 +48,8 @@ func startFake(t *testing.T, address string) (*fake, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{objects: map[string]*quartetv1.Object{}, bytes: map[string][]byte{}}
 	server := grpc.NewServer()
+	f := &fake{objects: map[string]*quartetv1.Object{}, bytes: map[string][]byte{}, stop: server.Stop}
 	quartetv1.RegisterObjectServiceServer(server, f)
 	quartetv1.RegisterChannelServiceServer(server, f)
 	healthpb.RegisterHealthServer(server, f)
@@ -151,7 +154,10 @@ func (f *fake) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadOb
 	}
 	if f.hold != nil {
 		f.hold <- struct{}{}
-		<-stream.Context().Done()
+		select {
+		case f.hold <- struct{}{}:
+		case <-stream.Context().Done():
+		}
 	}
 	return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
 		CommittedSizeBytes: uint64(len(data)), Object: f.keep(header, data),

@@ -40,7 +40,6 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rpc.SetResolveInterval(a.config.ResolveInterval)
 	conns, err := dial(a.config, t)
 	if err != nil {
 		return err

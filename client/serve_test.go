@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -101,6 +102,59 @@ func TestServeStopsWhileItWaits(t *testing.T) {
 	terminate()
 	if code := <-exit; code != 0 {
 		t.Errorf("exit code %d\n%s", code, &c.err)
+	}
+}
+
+// startServe runs a client with an upload under way, which the fake holds. terminate asks it to end.
+func startServe(t *testing.T, f *fake, server string) (c *console, exit <-chan int, terminate func()) {
+	t.Helper()
+	c = &console{environ: []string{
+		"QUARTET_LOG_FORMAT=json", "QUARTET_HTTP_ADDRESS=127.0.0.1:0", "QUARTET_PROBE_ADDRESS=127.0.0.1:0",
+		"QUARTET_DRAIN_DELAY=0s", "QUARTET_INSTANCE=test", "QUARTET_WORKLOAD_UPLOADS=100",
+	}}
+	ctx, terminate := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() { code <- c.run(ctx, server, "serve") }()
+	for range 2 + 1 { // Both signals of the object that is there from the start, the first of the next.
+		<-f.hold
+	}
+	return c, code, terminate
+}
+
+func TestOperationsEndInPeaceWhileServersAreThere(t *testing.T) {
+	f, server := startFake(t, "127.0.0.1:0")
+	f.hold = make(chan struct{})
+	c, exit, terminate := startServe(t, f, server)
+	terminate()
+	select {
+	case <-c.err.await("are cut"):
+	case <-time.After(absence + 500*time.Millisecond):
+	}
+	<-f.hold
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if log := c.err.String(); strings.Contains(log, "are cut") || strings.Contains(log, "workload: ") {
+		t.Errorf("no peaceful end:\n%s", log)
+	}
+}
+
+func TestServersThatAreGoneAreNotWaitedFor(t *testing.T) {
+	f, server := startFake(t, "127.0.0.1:0")
+	f.hold = make(chan struct{})
+	c, exit, terminate := startServe(t, f, server)
+	f.stop()
+	began := time.Now()
+	terminate()
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(began); took < absence || took > 5*time.Second {
+		t.Errorf("the drain took %v", took)
+	}
+	want(t, c.err.String(), `"because":"servers are gone"`)
+	if strings.Contains(c.err.String(), "workload: failing") {
+		t.Errorf("what was cut was counted as bad:\n%s", &c.err)
 	}
 }
 

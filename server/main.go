@@ -55,7 +55,7 @@ func run(arguments, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // A second signal kills.
-	if err := serve(ctx, cfg, stderr); err != nil {
+	if err := serve(ctx, cfg, config.HasCollector(environ), stderr); err != nil {
 		return 1
 	}
 	return 0
@@ -72,9 +72,9 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, "\nTraces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set; the other OTEL_ variables hold too.\n")
 }
 
-// serve runs the server until ctx is done, and drains it. Whatever goes wrong is logged.
-func serve(ctx context.Context, cfg Config, logTo io.Writer) error {
-	tele, err := telemetry.New(ctx, "quartet-server", version, cfg.Telemetry, tracing(), logTo)
+// serve runs the server until ctx is done, and drains it. With otlp it exports traces. Whatever goes wrong is logged.
+func serve(ctx context.Context, cfg Config, otlp bool, logTo io.Writer) error {
+	tele, err := telemetry.New(ctx, "quartet-server", version, cfg.Telemetry, otlp, logTo)
 	if err != nil {
 		fmt.Fprintln(logTo, err)
 		return err
@@ -89,11 +89,6 @@ func serve(ctx context.Context, cfg Config, logTo io.Writer) error {
 		tele.Log.Error("server failed", "error", err)
 	}
 	return err
-}
-
-// tracing tells whether there is a collector to export to.
-func tracing() bool {
-	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
 // server is everything that was opened and has to be closed.

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
 	_ "google.golang.org/grpc/health" // Without it healthCheckConfig is ignored.
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/telemetry"
@@ -34,6 +34,8 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service 
 		grpc.WithDefaultServiceConfig(serviceConfig(service, cfg.UnaryTimeout)),
 		grpc.WithDisableServiceConfig(), // from DNS, where nobody publishes one
 		grpc.WithIdleTimeout(0),         // an idle client must not lose its replicas
+		grpc.WithResolvers(pollDNS(cfg.ResolveInterval)),
+		grpc.WithConnectParams(connectParams(cfg.ResolveInterval)),
 		grpc.WithMaxHeaderListSize(headerListBytes),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxReceiveBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -83,7 +85,24 @@ func waitReady(ctx context.Context, conn *grpc.ClientConn) error {
 	}
 }
 
-// SetResolveInterval sets the least time between two DNS look-ups of a client,
-// 30 s if never called. It is for main: it concerns the whole process, and
-// clients that exist already do not notice it.
-func SetResolveInterval(d time.Duration) { dns.SetMinResolutionInterval(d) }
+// WaitGone returns nil once conn has been without a ready replica for absence
+// at a stretch, and the error of ctx when that is done before.
+func WaitGone(ctx context.Context, conn *grpc.ClientConn, absence time.Duration) error {
+	for {
+		soon, cancel := context.WithTimeout(ctx, absence)
+		err := waitReady(soon, conn)
+		cancel()
+		if err != nil || !conn.WaitForStateChange(ctx, connectivity.Ready) {
+			return ctx.Err()
+		}
+	}
+}
+
+// connectParams are grpc-go's own, but for the longest pause before an address
+// that refused is tried again, which is two minutes there. Nothing shortens a
+// pause: a server that comes back at its old address would be found late.
+func connectParams(longest time.Duration) grpc.ConnectParams {
+	pauses := backoff.DefaultConfig
+	pauses.BaseDelay, pauses.MaxDelay = min(pauses.BaseDelay, longest), longest
+	return grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: 20 * time.Second}
+}

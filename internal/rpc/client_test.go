@@ -2,18 +2,24 @@ package rpc
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 func TestServiceConfig(t *testing.T) {
@@ -122,5 +128,63 @@ func TestWaitReadyEndsWithItsContext(t *testing.T) {
 	_ = r.conn.Close()
 	if err := WaitReady(testContext(t), r.conn, nil); err == nil {
 		t.Error("a closed connection is ready")
+	}
+}
+
+// TestWaitGone has a server that turns away for less than what counts as an
+// absence, and later for good. Its connections grow old meanwhile.
+func TestWaitGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := defaults()
+		server, err := NewServer(s.server, telemetry.Discard(), s.errs, func(r grpc.ServiceRegistrar) {
+			grpc_testing.RegisterTestServiceServer(r, &service{handle: succeed})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lis := bufconn.Listen(1 << 16)
+		go func() { _ = server.Serve(lis) }() // Until the test is over.
+		t.Cleanup(server.grpc.Stop)
+		server.Health().SetServing(true)
+		conn, err := NewClient(s.client, telemetry.Discard(), "passthrough:///memory", s.service,
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if err := WaitReady(t.Context(), conn, nil); err != nil {
+			t.Fatal(err)
+		}
+
+		gone := make(chan error, 1)
+		go func() { gone <- WaitGone(t.Context(), conn, 2*time.Second) }()
+		for _, step := range []struct {
+			serving bool
+			lasts   time.Duration
+		}{{false, 1900 * time.Millisecond}, {true, time.Hour}, {false, 1900 * time.Millisecond}} {
+			server.Health().SetServing(step.serving)
+			time.Sleep(step.lasts)
+			synctest.Wait()
+			if len(gone) > 0 {
+				t.Fatalf("gone within %v of serving: %t", step.lasts, step.serving)
+			}
+		}
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if len(gone) == 0 || <-gone != nil {
+			t.Error("not gone")
+		}
+	})
+}
+
+func TestWaitGoneEndsWithItsContext(t *testing.T) {
+	r := defaults().start(t, succeed)
+	for _, serving := range []bool{true, false} {
+		r.server.Health().SetServing(serving)
+		ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+		if err := WaitGone(ctx, r.conn, time.Minute); err == nil {
+			t.Errorf("gone at once while it is serving: %t", serving)
+		}
+		cancel()
 	}
 }

@@ -12,11 +12,12 @@ const headerListBytes = 16 << 10
 
 // ServerConfig is what an operator may change about a server.
 //
-// The connection age is how clients find new replicas: grpc-go asks DNS again
-// only when a connection ends. Open streams keep theirs, since the grace after
-// the age is infinite.
+// The connection age is how new replicas get calls from clients that are not
+// ours and ask DNS again only when a connection ends, and through whatever
+// balances connections. Open streams keep theirs, since the grace after the age
+// is infinite.
 type ServerConfig struct {
-	MaxConnectionAge     time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"30s" desc:"age (±10 %) at which a connection takes no new calls, so that clients find new replicas"`
+	MaxConnectionAge     time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"30s" desc:"age (±10 %) at which a connection takes no new calls, so that callers which ask DNS only then find new replicas"`
 	KeepaliveTime        time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the server pings the client"`
 	KeepaliveTimeout     time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
 	KeepaliveMinTime     time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
@@ -47,6 +48,7 @@ type ClientConfig struct {
 	KeepaliveTimeout time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
 	UnaryTimeout     time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
 	MaxReceiveBytes  int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	ResolveInterval  time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
 	TLS              TLSConfig     `envPrefix:"TLS_"`
 }
 
@@ -65,6 +67,7 @@ func (c ClientConfig) Validate() error {
 		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
 		positive("UNARY_TIMEOUT", c.UnaryTimeout),
 		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		positive("RESOLVE_INTERVAL", c.ResolveInterval),
 	)
 }
 

@@ -127,7 +127,7 @@ func defaults() setup {
 			ConnectionTimeout: 10 * time.Second,
 		},
 		client: ClientConfig{
-			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20,
+			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
 		},
 		errs:    testTable,
 		service: grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService"),
