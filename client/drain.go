@@ -32,6 +32,7 @@ func (s *service) drain() []lifecycle.Step {
 }
 
 func (s *service) turnUnready(context.Context) error {
+	s.telemetry.BeginDrain()
 	s.probes.SetReady(false)
 	return nil
 }

@@ -81,11 +81,13 @@ func (s *service) run(ctx context.Context) error {
 		return fmt.Errorf("QUARTET_PROBE_ADDRESS: %w", err)
 	}
 	s.telemetry.Log.Info("listening", "http", http.Addr().String(), "probe", probe.Addr().String(), "version", version)
+	drain := s.drain()
+	s.telemetry.SetDrainLimit(lifecycle.Limit(drain))
 	return lifecycle.Run(ctx, s.telemetry.Log, []lifecycle.Service{
 		lifecycle.HTTP("http", http, s.telemetry.Mux()),
 		{Name: "probes", Run: func(ctx context.Context) error { return s.probes.Serve(ctx, probe) }},
 		{Name: "workload", Run: func(context.Context) error { return s.work() }},
-	}, s.drain())
+	}, drain)
 }
 
 // work is ready once the servers are there and have what the workload looks for. Servers that go away later make it no

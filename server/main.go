@@ -83,7 +83,9 @@ func serve(ctx context.Context, cfg Config, otlp bool, logTo io.Writer) error {
 	s, err := open(ctx, cfg, tele)
 	if err == nil {
 		s.ready()
-		err = lifecycle.Run(ctx, tele.Log, s.services(), s.drain())
+		drain := s.drain()
+		tele.SetDrainLimit(lifecycle.Limit(drain))
+		err = lifecycle.Run(ctx, tele.Log, s.services(), drain)
 	}
 	if err != nil {
 		tele.Log.Error("server failed", "error", err)
@@ -209,6 +211,7 @@ func (s *server) drain() []lifecycle.Step {
 	cfg := s.cfg.Drain
 	return []lifecycle.Step{
 		{Name: "unready", Timeout: cfg.Delay + short, Do: func(ctx context.Context) error {
+			s.telemetry.BeginDrain()
 			s.rpc.Health().SetServing(false)
 			lifecycle.Sleep(ctx, cfg.Delay)
 			return nil

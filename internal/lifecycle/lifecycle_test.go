@@ -180,3 +180,9 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLimitIsWhatTheStepsMayTakeTogether(t *testing.T) {
+	if got := Limit([]Step{{Timeout: time.Second}, {Timeout: time.Minute}}); got != 61*time.Second {
+		t.Errorf("got %s", got)
+	}
+}

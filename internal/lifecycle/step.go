@@ -16,6 +16,15 @@ type Step struct {
 	Do      func(ctx context.Context) error
 }
 
+// Limit is how long the steps may take together.
+func Limit(steps []Step) time.Duration {
+	var limit time.Duration
+	for _, step := range steps {
+		limit += step.Timeout
+	}
+	return limit
+}
+
 // takeSteps takes all steps in order, also after one that failed: traces are
 // worth flushing even when a stream did not end in time.
 func takeSteps(ctx context.Context, log *slog.Logger, steps []Step) error {

@@ -30,7 +30,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service 
 	}
 	calls := t.NewClientCalls(service)
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(t.CountClientConnections(creds)),
 		grpc.WithDefaultServiceConfig(serviceConfig(service, cfg.UnaryTimeout)),
 		grpc.WithDisableServiceConfig(), // from DNS, where nobody publishes one
 		grpc.WithIdleTimeout(0),         // an idle client must not lose its replicas

@@ -41,7 +41,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, regist
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	options := append(limits(cfg), interceptors(cfg, t, calls, errs)...)
-	s := &Server{grpc.NewServer(append(options, grpc.Creds(creds))...), newHealth(services.names())}
+	s := &Server{grpc.NewServer(append(options, grpc.Creds(t.CountServerConnections(creds)))...), newHealth(services.names())}
 	for _, service := range services {
 		s.grpc.RegisterService(service.desc, service.impl)
 	}
@@ -71,13 +71,15 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 
 // interceptors wraps every handler, outermost first: telemetry sees the status
 // that the client gets, the error table sees what a panic became, and a call
-// that is shed never reaches its handler.
+// that is shed never reaches its handler. Before all of them arrivals are
+// counted.
 func interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls, errs ErrorTable) []grpc.ServerOption {
 	panics, load := recovery{t.Log}, &shedder{limit: cfg.MaxInFlight}
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, errs.unary, panics.unary, load.unary),
 		grpc.ChainStreamInterceptor(calls.StreamInterceptor, errs.stream, panics.stream, load.stream),
 		grpc.UnknownServiceHandler(unknown),
+		grpc.InTapHandle(calls.Arrived),
 	}
 }
 

@@ -18,14 +18,15 @@ type ClientCalls struct{ side *side }
 // NewClientCalls prepares the metrics of the services' methods; every other
 // method is counted as "other". Clients of one process share their numbers.
 func (t *Telemetry) NewClientCalls(services ...protoreflect.ServiceDescriptor) *ClientCalls {
-	return &ClientCalls{&side{Telemetry: t, methods: newMethods(t.client, trace.SpanKindClient, services)}}
+	return &ClientCalls{newSide(t, false, newMethods(t.client, trace.SpanKindClient, services))}
 }
 
 // UnaryInterceptor observes unary calls.
 func (s *ClientCalls) UnaryInterceptor(ctx context.Context, fullMethod string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c := s.begin(ctx, fullMethod, unary, conn)
+	defer c.release()
 	c.didSend(req)
-	err := invoker(inject(c.ctx, s.side.Propagator), fullMethod, req, reply, conn, opts...)
+	err := invoker(c.injected(), fullMethod, req, reply, conn, opts...)
 	if err == nil {
 		c.didReceive(reply)
 	}
@@ -43,7 +44,7 @@ func (s *ClientCalls) UnaryInterceptor(ctx context.Context, fullMethod string, r
 // then as Canceled.
 func (s *ClientCalls) StreamInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, fullMethod string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	c := s.begin(ctx, fullMethod, kindOf(desc.ClientStreams, desc.ServerStreams), conn)
-	stream, err := streamer(inject(c.ctx, s.side.Propagator), desc, conn, fullMethod,
+	stream, err := streamer(c.injected(), desc, conn, fullMethod,
 		append(opts[:len(opts):len(opts)], grpc.OnFinish(c.endIfFailed))...)
 	if err != nil {
 		c.end(err)
@@ -53,8 +54,9 @@ func (s *ClientCalls) StreamInterceptor(ctx context.Context, desc *grpc.StreamDe
 }
 
 func (s *ClientCalls) begin(ctx context.Context, fullMethod string, k kind, conn *grpc.ClientConn) *call {
-	c := s.side.begin(ctx, s.side.methods.find(fullMethod, k), fullMethod)
+	c := s.side.arrive(ctx, s.side.methods.find(fullMethod, k), fullMethod)
 	c.target = conn.Target()
+	c.begin()
 	return c
 }
 

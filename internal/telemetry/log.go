@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 func newLogger(cfg Config, to io.Writer) *slog.Logger {
@@ -47,6 +50,50 @@ func severity(code codes.Code) slog.Level {
 	default:
 		return slog.LevelInfo
 	}
+}
+
+// log writes the one line of the call.
+func (c *call) log(st *status.Status, err error, took time.Duration) {
+	level := severity(st.Code())
+	if !c.side.Log.Enabled(c.ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", c.name),
+		slog.String("code", st.Code().String()),
+		slog.Duration("took", took),
+		slog.Int64("sent", c.sent.messages.Load()),
+		slog.Int64("received", c.received.messages.Load()),
+		slog.Int64("bytes_sent", c.sent.bytes.Load()),
+		slog.Int64("bytes_received", c.received.bytes.Load()),
+	}
+	if st.Message() != "" {
+		attrs = append(attrs, slog.String("message", st.Message()))
+	}
+	// A status that hides its cause from the client wraps it.
+	if cause := errors.Unwrap(err); cause != nil {
+		attrs = append(attrs, slog.Any("cause", cause))
+	}
+	c.side.Log.LogAttrs(c.ctx, level, c.side.callLine(), append(attrs, c.remote()...)...)
+}
+
+func (s *side) callLine() string {
+	if s.isServer {
+		return "served call"
+	}
+	return "called"
+}
+
+// remote is the other end: for a server the peer's address, for a client the
+// target it was told.
+func (c *call) remote() []slog.Attr {
+	if !c.side.isServer {
+		return []slog.Attr{slog.String("target", c.target)}
+	}
+	if p, ok := peer.FromContext(c.ctx); ok {
+		return []slog.Attr{slog.String("peer", p.Addr.String())}
+	}
+	return nil
 }
 
 // errorInterval is the least time between two log lines about the export of

@@ -71,7 +71,7 @@ func TestOneLinePerCall(t *testing.T) {
 			}
 			line := written[0]
 			want := map[string]any{
-				"level": test.level, "method": testServiceName + "/UnaryCall", "code": status.Code(test.err).String(), "cause": test.cause,
+				"level": test.level, "method": testServiceName + "/UnaryCall", "code": status.Code(test.err).String(), "cause": test.cause, "bytes_received": 104.0,
 				"trace_id": spans.Ended()[0].SpanContext().TraceID().String(), "span_id": spans.Ended()[0].SpanContext().SpanID().String(),
 			}
 			for key, value := range want {
@@ -79,7 +79,7 @@ func TestOneLinePerCall(t *testing.T) {
 					t.Errorf("%s is %v, want %v", key, line[key], value)
 				}
 			}
-			for _, key := range []string{"peer", "took", "received"} {
+			for _, key := range []string{"peer", "took", "received", "sent", "bytes_sent"} {
 				if line[key] == nil {
 					t.Errorf("%s is missing: %v", key, line)
 				}
@@ -96,7 +96,9 @@ func TestPlumbingIsQuiet(t *testing.T) {
 	server.Log = jsonLog(&out)
 	calls := server.NewServerCalls()
 	m := server.server.method(serverStream, "grpc.health.v1.Health", "Watch", trace.SpanKindServer)
-	calls.side.begin(context.Background(), m, "/grpc.health.v1.Health/Watch").end(status.Error(codes.Internal, "broken"))
+	call := calls.side.arrive(context.Background(), m, "/grpc.health.v1.Health/Watch")
+	call.begin()
+	call.end(status.Error(codes.Internal, "broken"))
 	if out.Len() != 0 || len(spans.Started()) != 0 {
 		t.Errorf("%d spans and the lines %q", len(spans.Started()), &out)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,32 +39,34 @@ func kindOf(clientStreams, serverStreams bool) kind {
 // method holds everything about an RPC method that is the same for each of its
 // calls, resolved once, so that a call or a message costs no look-up.
 type method struct {
-	name     string // service/method, or other
-	quiet    bool   // neither spans nor log lines
-	families *families
-	labels   []string // grpc_type, grpc_service, grpc_method
-	start    []trace.SpanStartOption
+	name       string // service/method, or other
+	quiet      bool   // neither spans nor log lines
+	families   *families
+	labels     []string // grpc_type, grpc_service, grpc_method
+	span       []trace.SpanStartOption
+	attributes []attribute.KeyValue
 
-	started, msgReceived, msgSent, bytesReceived, bytesSent prometheus.Counter
-	inFlight                                                prometheus.Gauge
-	seconds                                                 prometheus.Observer
-	handled                                                 [codes.Unauthenticated + 1]prometheus.Counter
+	arrived, retried prometheus.Counter // of a server
+	started          prometheus.Counter
+	inFlight         prometheus.Gauge
+	seconds          prometheus.Observer
+	handled          [codes.Unauthenticated + 1]prometheus.Counter
+	sent, received   direction
 }
 
 func (f *families) method(k kind, service, name string, span trace.SpanKind) *method {
 	labels := []string{string(k), service, name}
 	m := &method{
-		name:          service + "/" + name,
-		quiet:         isQuiet(service),
-		families:      f,
-		labels:        labels,
-		started:       f.started.WithLabelValues(labels...),
-		msgReceived:   f.msgReceived.WithLabelValues(labels...),
-		msgSent:       f.msgSent.WithLabelValues(labels...),
-		bytesReceived: f.bytesReceived.WithLabelValues(labels...),
-		bytesSent:     f.bytesSent.WithLabelValues(labels...),
-		inFlight:      f.inFlight.WithLabelValues(labels...),
-		seconds:       f.seconds[k].WithLabelValues(labels[1:]...),
+		name:     service + "/" + name,
+		quiet:    isQuiet(service),
+		families: f,
+		labels:   labels,
+		span:     []trace.SpanStartOption{trace.WithSpanKind(span)},
+		started:  f.started.WithLabelValues(labels...),
+		inFlight: f.inFlight.WithLabelValues(labels...),
+		seconds:  f.seconds[k].WithLabelValues(labels[1:]...),
+		sent:     direction{messages: f.msgSent.WithLabelValues(labels...), bytes: f.bytesSent.WithLabelValues(labels...)},
+		received: direction{messages: f.msgReceived.WithLabelValues(labels...), bytes: f.bytesReceived.WithLabelValues(labels...)},
 	}
 	for _, code := range expectedCodes {
 		m.handled[code] = m.countOf(code)
@@ -71,8 +74,29 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 	if service == other {
 		m.name = other
 	}
-	m.start = spanStart(m.name, span)
+	m.attributes = spanAttributes(m.name)
+	if f.isServer {
+		m.arrived, m.retried = f.arrived.WithLabelValues(labels...), f.retried.WithLabelValues(labels...)
+	}
+	m.timeMessages(k)
 	return m
+}
+
+// timeMessages chooses the directions in which messages are timed. What comes
+// from the server answers the call; the gaps are those of the direction that
+// streams, and of a conversation those in what one hears.
+func (m *method) timeMessages(k kind) {
+	fromServer, fromClient := &m.received, &m.sent
+	if m.families.isServer {
+		fromServer, fromClient = fromClient, fromServer
+	}
+	streaming := map[kind]*direction{serverStream: fromServer, clientStream: fromClient, bidiStream: &m.received}[k]
+	if streaming != nil {
+		streaming.gap = m.families.gap.WithLabelValues(m.labels...)
+	}
+	if k == serverStream || k == bidiStream {
+		fromServer.first = m.families.first.WithLabelValues(m.labels...)
+	}
 }
 
 // isQuiet is true for the plumbing that is called every few seconds or by
@@ -101,7 +125,7 @@ const other = "other"
 // methods finds a call's method by gRPC's full name, "/service/method".
 type methods struct {
 	known map[string]*method
-	other map[kind]func() *method // made when first needed, which is rarely
+	other map[kind]func() *method // by a client made when first needed, which is rarely
 }
 
 func newMethods(f *families, span trace.SpanKind, services []protoreflect.ServiceDescriptor) methods {
@@ -115,6 +139,9 @@ func newMethods(f *families, span trace.SpanKind, services []protoreflect.Servic
 	}
 	for _, k := range kinds {
 		table.other[k] = sync.OnceValue(func() *method { return f.method(k, other, other, span) })
+	}
+	if f.isServer {
+		table.other[bidiStream]() // The only kind there is on a server, see Arrived.
 	}
 	return table
 }

@@ -20,63 +20,95 @@ var expectedCodes = []codes.Code{
 }
 
 // Bounds in seconds. A unary call ends within the client's 10 s; a stream may
-// be a short download or a session, which MaxConnectionAge does not end.
+// be a short download or a session, which MaxConnectionAge does not end. Chunks
+// follow each other within less than a millisecond, and people talk every few
+// seconds or minutes.
 var (
 	unaryBuckets  = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	streamBuckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800, 3600}
+	gapBuckets    = []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 300}
 )
 
 // families are the metrics of one side, server or client.
 type families struct {
+	name     string // the prefix of all names
+	isServer bool
+
+	arrived, retried         *prometheus.CounterVec // of a server
 	started, handled         *prometheus.CounterVec
 	msgReceived, msgSent     *prometheus.CounterVec
 	bytesReceived, bytesSent *prometheus.CounterVec
 	inFlight                 *prometheus.GaugeVec
-	seconds                  map[kind]prometheus.ObserverVec
+	seconds                  map[kind]*prometheus.HistogramVec
+	first, gap               *prometheus.HistogramVec
+	connections              *connections
 	all                      []prometheus.Collector
 }
 
-func newFamilies(side string) *families {
-	f := &families{seconds: map[kind]prometheus.ObserverVec{}}
-	counter := func(name, help string, more ...string) *prometheus.CounterVec {
-		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: side + name, Help: help}, append(methodLabels[:3:3], more...))
-		f.all = append(f.all, vec)
-		return vec
-	}
-	f.started = counter("_started_total", "RPCs started.")
-	f.handled = counter("_handled_total", "RPCs ended, by status code.", "grpc_code")
-	f.msgReceived = counter("_msg_received_total", "Messages received, counted while the RPC runs.")
-	f.msgSent = counter("_msg_sent_total", "Messages sent, counted while the RPC runs.")
-	f.bytesReceived = counter("_msg_received_bytes_total", "Bytes of the messages received, uncompressed and without framing.")
-	f.bytesSent = counter("_msg_sent_bytes_total", "Bytes of the messages sent, uncompressed and without framing.")
-	f.inFlight = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: side + "_in_flight", Help: "RPCs running now."}, methodLabels)
-	f.all = append(f.all, f.inFlight)
+func newServerFamilies() *families {
+	f := newFamilies("grpc_server")
+	f.isServer = true
+	f.arrived = f.counter("_arrived_total", "RPCs that reached the server, also those that were refused before they were started.")
+	f.retried = f.counter("_retried_total", "RPCs that reached the server and were sent before, by grpc-previous-rpc-attempts.")
+	return f
+}
+
+func newClientFamilies() *families { return newFamilies("grpc_client") }
+
+func newFamilies(name string) *families {
+	f := &families{name: name}
+	f.started = f.counter("_started_total", "RPCs started.")
+	f.handled = f.counter("_handled_total", "RPCs ended, by status code.", "grpc_code")
+	f.msgReceived = f.counter("_msg_received_total", "Messages received, counted while the RPC runs.")
+	f.msgSent = f.counter("_msg_sent_total", "Messages sent, counted while the RPC runs.")
+	f.bytesReceived = f.counter("_msg_received_bytes_total", "Bytes of the messages received, uncompressed and without framing.")
+	f.bytesSent = f.counter("_msg_sent_bytes_total", "Bytes of the messages sent, uncompressed and without framing.")
+	f.inFlight = add(f, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name + "_in_flight", Help: "RPCs running now."}, methodLabels))
+	f.first = f.histogram("_first_message_seconds", "Time from the start of a streaming RPC to the server's first message.", unaryBuckets, methodLabels, nil)
+	f.gap = f.histogram("_message_gap_seconds", "Time between two messages of a stream that follow each other.", gapBuckets, methodLabels, nil)
+	f.connections = add(f, newConnections(name))
+	f.seconds = map[kind]*prometheus.HistogramVec{}
 	for _, k := range kinds {
-		vec := newSeconds(side, k)
-		f.seconds[k] = vec
-		f.all = append(f.all, vec)
+		f.seconds[k] = f.handlingSeconds(k)
 	}
 	return f
 }
 
-// newSeconds makes the histogram of one kind of RPC. The four share a name and
-// differ in a constant label, which is how one metric gets two sets of bounds.
-// The native histogram is bounded, since callers choose how long calls last:
-// at the factor 1.1 its 160 buckets span a factor of a million.
-func newSeconds(side string, k kind) *prometheus.HistogramVec {
-	buckets := streamBuckets
-	if k == unary {
-		buckets = unaryBuckets
-	}
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:                            side + "_handling_seconds",
-		Help:                            "Time from the start of the RPC to its end.",
-		ConstLabels:                     prometheus.Labels{"grpc_type": string(k)},
+// add makes a metric one of the families.
+func add[C prometheus.Collector](f *families, c C) C {
+	f.all = append(f.all, c)
+	return c
+}
+
+func (f *families) counter(name, help string, more ...string) *prometheus.CounterVec {
+	return add(f, prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.name + name, Help: help}, append(methodLabels[:3:3], more...)))
+}
+
+// histogram has classic buckets and a native histogram. The latter is bounded,
+// since callers choose how long calls last: at the factor 1.1 its 160 buckets
+// span a factor of a million.
+func (f *families) histogram(name, help string, buckets []float64, labels []string, fixed prometheus.Labels) *prometheus.HistogramVec {
+	return add(f, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:                            f.name + name,
+		Help:                            help,
+		ConstLabels:                     fixed,
 		Buckets:                         buckets,
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramMaxBucketNumber:  160,
 		NativeHistogramMinResetDuration: time.Hour,
-	}, methodLabels[1:])
+	}, labels))
+}
+
+// handlingSeconds makes the histogram of one kind of RPC. The four share a name
+// and differ in a constant label, which is how one metric gets two sets of
+// bounds.
+func (f *families) handlingSeconds(k kind) *prometheus.HistogramVec {
+	buckets := streamBuckets
+	if k == unary {
+		buckets = unaryBuckets
+	}
+	return f.histogram("_handling_seconds", "Time from the start of the RPC to its end.", buckets, methodLabels[1:],
+		prometheus.Labels{"grpc_type": string(k)})
 }
 
 // Describe and Collect make the families one collector.

@@ -5,6 +5,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -12,19 +13,21 @@ import (
 // server handles.
 //
 // It sees what reaches an interceptor. A unary request that does not decode or
-// is too large is answered by grpc-go before, and is in none of the numbers.
+// is too large is answered by grpc-go before, and is in none of the numbers but
+// in that of Arrived: it is what arrived and was not started.
 type ServerCalls struct{ side *side }
 
 // NewServerCalls prepares the metrics of the services' methods; every other
 // method is counted as "other". Its interceptors belong first in the chain, so
 // that they see the status which the client gets.
 func (t *Telemetry) NewServerCalls(services ...protoreflect.ServiceDescriptor) *ServerCalls {
-	return &ServerCalls{&side{Telemetry: t, isServer: true, methods: newMethods(t.server, trace.SpanKindServer, services)}}
+	return &ServerCalls{newSide(t, true, newMethods(t.server, trace.SpanKindServer, services))}
 }
 
 // UnaryInterceptor observes unary calls.
 func (s *ServerCalls) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	c := s.begin(ctx, info.FullMethod, unary)
+	defer c.release()
 	c.didReceive(req)
 	reply, err := handler(c.ctx, req)
 	if err == nil {
@@ -43,11 +46,12 @@ func (s *ServerCalls) StreamInterceptor(srv any, stream grpc.ServerStream, info 
 }
 
 func (s *ServerCalls) begin(ctx context.Context, fullMethod string, k kind) *call {
-	m := s.side.methods.find(fullMethod, k)
-	if !m.quiet {
-		ctx = s.side.Propagator.Extract(ctx, incoming{ctx})
+	c := s.side.arrive(ctx, s.side.methods.find(fullMethod, k), fullMethod)
+	if !c.method.quiet {
+		c.extract()
 	}
-	return s.side.begin(ctx, m, fullMethod)
+	c.begin()
+	return c
 }
 
 // serverStreamCall counts the messages of a stream.
@@ -72,4 +76,16 @@ func (s *serverStreamCall) RecvMsg(msg any) error {
 		s.call.didReceive(msg)
 	}
 	return err
+}
+
+// Arrived counts the calls that reach the server, as its grpc.InTapHandle. It
+// runs before grpc-go reads a message, where methods that nobody registered are
+// not yet the bidirectional streams as which they are handled.
+func (s *ServerCalls) Arrived(ctx context.Context, info *tap.Info) (context.Context, error) {
+	m := s.side.methods.find(info.FullMethodName, bidiStream)
+	m.arrived.Inc()
+	if attempts := info.Header["grpc-previous-rpc-attempts"]; len(attempts) > 0 && attempts[0] != "0" {
+		m.retried.Inc()
+	}
+	return ctx, nil
 }

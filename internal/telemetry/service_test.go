@@ -10,8 +10,10 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -93,21 +95,42 @@ type pair struct {
 	stub           grpc_testing.TestServiceClient
 }
 
-// start serves s. The two Telemetry are prepared by the caller, who may have
-// put a recorder into them.
-func start(tb testing.TB, s *service, server, client *Telemetry) *pair {
+// start serves s with telemetry on both sides. The two Telemetry are prepared
+// by the caller, who may have put a recorder into them.
+func start(tb testing.TB, s *service, server, client *Telemetry, more ...grpc.DialOption) *pair {
+	tb.Helper()
+	in, out := server.NewServerCalls(testService()), client.NewClientCalls(testService())
+	insecurely := insecure.NewCredentials()
+	p := startWith(tb, s, []grpc.ServerOption{
+		grpc.Creds(server.CountServerConnections(insecurely)), grpc.InTapHandle(in.Arrived), grpc.UnknownServiceHandler(unimplemented),
+		grpc.ChainUnaryInterceptor(in.UnaryInterceptor), grpc.ChainStreamInterceptor(in.StreamInterceptor),
+	}, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(client.CountClientConnections(insecurely)),
+		grpc.WithChainUnaryInterceptor(out.UnaryInterceptor), grpc.WithChainStreamInterceptor(out.StreamInterceptor),
+	}, more...))
+	p.server, p.client = server, client
+	return p
+}
+
+// startBare serves s without telemetry.
+func startBare(tb testing.TB, s *service) *pair {
+	tb.Helper()
+	return startWith(tb, s, nil, nil)
+}
+
+// unimplemented answers for unknown methods, as rpc does it.
+func unimplemented(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown") }
+
+func startWith(tb testing.TB, s *service, serverOptions []grpc.ServerOption, dialOptions []grpc.DialOption) *pair {
 	tb.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	in, out := server.NewServerCalls(testService()), client.NewClientCalls(testService())
-	p := &pair{server: server, client: client}
-	p.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(in.UnaryInterceptor), grpc.ChainStreamInterceptor(in.StreamInterceptor))
+	insecurely := grpc.WithTransportCredentials(insecure.NewCredentials())
+	p := &pair{grpc: grpc.NewServer(serverOptions...)}
 	grpc_testing.RegisterTestServiceServer(p.grpc, s)
-	p.conn, err = grpc.NewClient(lis.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithChainUnaryInterceptor(out.UnaryInterceptor), grpc.WithChainStreamInterceptor(out.StreamInterceptor))
+	p.conn, err = grpc.NewClient(lis.Addr().String(), append([]grpc.DialOption{insecurely}, dialOptions...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}

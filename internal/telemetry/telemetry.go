@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,8 @@ type Telemetry struct {
 	Propagator propagation.TextMapPropagator
 
 	server, client *families
+	spans          *spans
+	drain          *drain
 	scraped        chan struct{}
 	shutdown       func(context.Context) error
 }
@@ -53,7 +56,7 @@ type Telemetry struct {
 func New(ctx context.Context, service, version string, cfg Config, otlp bool, logTo io.Writer) (*Telemetry, error) {
 	t := base(newLogger(cfg, logTo))
 	t.Registry.MustRegister(
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(service, version),
 	)
@@ -61,7 +64,7 @@ func New(ctx context.Context, service, version string, cfg Config, otlp bool, lo
 		return t, nil
 	}
 	var err error
-	if t.Tracer, t.shutdown, err = newTracer(ctx, service, version); err != nil {
+	if t.Tracer, t.shutdown, err = newTracer(ctx, service, version, t.spans); err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
 	return t, nil
@@ -72,19 +75,26 @@ func New(ctx context.Context, service, version string, cfg Config, otlp bool, lo
 func Discard() *Telemetry { return base(slog.New(slog.DiscardHandler)) }
 
 func base(log *slog.Logger) *Telemetry {
+	registry := prometheus.NewRegistry()
 	t := &Telemetry{
 		Log:        log,
-		Registry:   prometheus.NewRegistry(),
+		Registry:   registry,
 		Tracer:     noTracer(),
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
-		server:     newFamilies("grpc_server"),
-		client:     newFamilies("grpc_client"),
+		server:     newServerFamilies(),
+		client:     newClientFamilies(),
+		spans:      newSpans(registry),
+		drain:      newDrain(registry),
 		scraped:    make(chan struct{}),
 		shutdown:   func(context.Context) error { return nil },
 	}
-	t.Registry.MustRegister(t.server, t.client)
+	registry.MustRegister(t.server, t.client)
 	return t
 }
+
+// schedulerLatency is how long goroutines that could run wait for a processor:
+// what a CPU limit that is too low costs.
+var schedulerLatency = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`)}
 
 // Handler serves the registry. OpenMetrics is on because only it carries
 // exemplars; scrapes that overlap share one gathering.

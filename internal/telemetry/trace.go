@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -28,7 +27,7 @@ func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(scope) }
 
 // newTracer exports in batches from a bounded queue. The variables of
 // OpenTelemetry win over the names given here, as its specification says.
-func newTracer(ctx context.Context, service, version string) (trace.Tracer, func(context.Context) error, error) {
+func newTracer(ctx context.Context, service, version string, spans *spans) (trace.Tracer, func(context.Context) error, error) {
 	res, err := resource.New(ctx,
 		resource.WithAttributes(semconv.ServiceName(service), semconv.ServiceVersion(version)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
@@ -39,7 +38,7 @@ func newTracer(ctx context.Context, service, version string) (trace.Tracer, func
 	if err != nil {
 		return nil, nil, fmt.Errorf("OTLP exporter: %w", err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans.processor(exporter)), sdktrace.WithResource(res))
 	shutdown := func(ctx context.Context) error {
 		err := provider.Shutdown(ctx)
 		if err != nil {
@@ -51,16 +50,12 @@ func newTracer(ctx context.Context, service, version string) (trace.Tracer, func
 	return provider.Tracer(scope), shutdown, nil
 }
 
-// spanStart is what a sampler sees of a call. It is the same for every call of
-// a method, so an unsampled call allocates no attributes.
-func spanStart(name string, k trace.SpanKind) []trace.SpanStartOption {
+// spanAttributes are the same for every call of a method.
+func spanAttributes(name string) []attribute.KeyValue {
 	if name == other {
 		name = "_OTHER" // the conventions' word
 	}
-	return []trace.SpanStartOption{
-		trace.WithSpanKind(k),
-		trace.WithAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)),
-	}
+	return []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}
 }
 
 // endSpan sets what is known only at the end. A server's span is an error only
@@ -117,31 +112,41 @@ func serverAddress(target string) []attribute.KeyValue {
 // looks keys up one by one, because taking the metadata as a map copies it.
 type incoming struct{ ctx context.Context }
 
-func (c incoming) Get(key string) string {
-	if values := metadata.ValueFromIncomingContext(c.ctx, key); len(values) > 0 {
+func (c *incoming) Get(key string) string {
+	if values := c.Values(key); len(values) > 0 {
 		return values[0]
 	}
 	return ""
 }
 
-func (c incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }
-func (incoming) Set(string, string)           {}
-func (incoming) Keys() []string               { return nil }
+func (c *incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }
+func (*incoming) Set(string, string)           {}
+func (*incoming) Keys() []string               { return nil }
+
+// extract takes the trace context that came with a call.
+func (c *call) extract() {
+	c.incoming.ctx = c.ctx
+	c.ctx = c.side.Propagator.Extract(c.ctx, &c.incoming)
+}
 
 // outgoing collects a trace context as the pairs that gRPC wants.
-type outgoing struct{ pairs []string }
+type outgoing struct {
+	pairs []string
+	room  [6]string // for traceparent, tracestate and baggage
+}
 
 func (*outgoing) Get(string) string       { return "" }
 func (c *outgoing) Set(key, value string) { c.pairs = append(c.pairs, key, value) }
 func (*outgoing) Keys() []string          { return nil }
 
-// inject passes the trace context on, sampled or not, with tracestate and
-// baggage: whoever comes after us may decide otherwise.
-func inject(ctx context.Context, p propagation.TextMapPropagator) context.Context {
-	var carrier outgoing
-	p.Inject(ctx, &carrier)
-	if len(carrier.pairs) == 0 {
-		return ctx
+// injected is the context of a call with its trace context as metadata, sampled
+// or not, with tracestate and baggage: whoever comes after us may decide
+// otherwise.
+func (c *call) injected() context.Context {
+	c.outgoing.pairs = c.outgoing.room[:0]
+	c.side.Propagator.Inject(c.ctx, &c.outgoing)
+	if len(c.outgoing.pairs) == 0 {
+		return c.ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, carrier.pairs...)
+	return metadata.AppendToOutgoingContext(c.ctx, c.outgoing.pairs...)
 }

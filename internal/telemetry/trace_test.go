@@ -85,9 +85,7 @@ func messages(span sdktrace.ReadOnlySpan) (sent, received float64) {
 // and a process that traces nothing at all, still hand on trace identity,
 // tracestate and baggage.
 func TestContextPassesUnsampled(t *testing.T) {
-	never, _ := recorded(sdktrace.WithSampler(sdktrace.NeverSample()))
-	clients := map[string]*Telemetry{"sampled out": never, "no tracer": Discard()}
-	for name, client := range clients {
+	for name, both := range unsampledTelemetry() {
 		t.Run(name, func(t *testing.T) {
 			var header metadata.MD
 			var inHandler context.Context
@@ -96,7 +94,7 @@ func TestContextPassesUnsampled(t *testing.T) {
 				inHandler = ctx
 				return &grpc_testing.SimpleResponse{}, nil
 			}}
-			p := start(t, s, Discard(), client)
+			p := start(t, s, both, both)
 			ctx, parent := unsampledParent(t)
 			if err := p.callUnary(ctx); err != nil {
 				t.Fatal(err)

@@ -1,0 +1,41 @@
+package telemetry
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func TestDrainCanBeWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		telemetry := Discard()
+		telemetry.SetDrainLimit(45 * time.Second)
+		want := func(draining, seconds string) {
+			t.Helper()
+			text := `
+# HELP quartet_drain_limit_seconds How long the steps of a drain may take together.
+# TYPE quartet_drain_limit_seconds gauge
+quartet_drain_limit_seconds 45
+# HELP quartet_drain_seconds How long the drain lasts already, 0 before.
+# TYPE quartet_drain_seconds gauge
+quartet_drain_seconds ` + seconds + `
+# HELP quartet_draining 1 while the process drains.
+# TYPE quartet_draining gauge
+quartet_draining ` + draining + "\n"
+			names := []string{"quartet_draining", "quartet_drain_seconds", "quartet_drain_limit_seconds"}
+			if err := testutil.GatherAndCompare(telemetry.Registry, strings.NewReader(text), names...); err != nil {
+				t.Error(err)
+			}
+		}
+		want("0", "0")
+		time.Sleep(time.Hour)
+		telemetry.BeginDrain()
+		want("1", "0")
+		time.Sleep(2 * time.Second)
+		telemetry.BeginDrain() // A drain begins once.
+		want("1", "2")
+	})
+}

@@ -1,0 +1,75 @@
+package telemetry
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// spans counts what becomes of the spans that were recorded, and bounds how
+// many of them wait for the collector.
+type spans struct {
+	exported, failed, dropped prometheus.Counter
+
+	pending atomic.Int64
+	limit   int64
+}
+
+func newSpans(registry prometheus.Registerer) *spans {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "quartet_spans_" + name + "_total", Help: help})
+		registry.MustRegister(c)
+		return c
+	}
+	return &spans{
+		exported: counter("exported", "Spans that reached the collector."),
+		failed:   counter("failed", "Spans that the collector did not take."),
+		dropped:  counter("dropped", "Spans dropped because too many were waiting for the collector."),
+	}
+}
+
+// processor exports spans in batches. OpenTelemetry's own drops what does not
+// fit into its queue and tells nobody; the one in front of it lets no more
+// through than fit.
+func (s *spans) processor(exporter sdktrace.SpanExporter) sdktrace.SpanProcessor {
+	batches := sdktrace.NewBatchSpanProcessor(countedExporter{exporter, s}, func(o *sdktrace.BatchSpanProcessorOptions) {
+		s.limit = int64(o.MaxQueueSize) // OTEL_BSP_MAX_QUEUE_SIZE, or 2048
+	})
+	return boundedProcessor{batches, s}
+}
+
+type boundedProcessor struct {
+	sdktrace.SpanProcessor
+	spans *spans
+}
+
+// OnEnd implements sdktrace.SpanProcessor.
+func (p boundedProcessor) OnEnd(span sdktrace.ReadOnlySpan) {
+	switch {
+	case !span.SpanContext().IsSampled(): // It would not be exported.
+	case p.spans.pending.Add(1) > p.spans.limit:
+		p.spans.pending.Add(-1)
+		p.spans.dropped.Inc()
+	default:
+		p.SpanProcessor.OnEnd(span)
+	}
+}
+
+type countedExporter struct {
+	sdktrace.SpanExporter
+	spans *spans
+}
+
+// ExportSpans implements sdktrace.SpanExporter.
+func (e countedExporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
+	err := e.SpanExporter.ExportSpans(ctx, batch)
+	e.spans.pending.Add(-int64(len(batch)))
+	if err != nil {
+		e.spans.failed.Add(float64(len(batch)))
+		return err
+	}
+	e.spans.exported.Add(float64(len(batch)))
+	return nil
+}
