@@ -51,7 +51,7 @@ func dial(cfg Config, t *telemetry.Telemetry) (*connections, error) {
 func (c *connections) close() error { return errors.Join(c.objects.Close(), c.channels.Close()) }
 
 func (c *connections) caller(t *telemetry.Telemetry) *call.Client {
-	return call.New(c.objects, c.channels, call.Options{Tracer: t.Tracer, Log: t.Log})
+	return call.New(c.objects, c.channels, call.Options{Tracer: t.Tracer, Registerer: t.Registry, Log: t.Log})
 }
 
 // withObjects does something that needs the ObjectService, once it is there.

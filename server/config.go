@@ -92,6 +92,7 @@ func (c Config) objectOptions(t *telemetry.Telemetry) object.Options {
 		PartSize:      int64(c.Objects.PartBytes),
 		MaxObjectSize: int64(c.Objects.MaxBytes),
 		Log:           t.Log,
+		Registerer:    t.Registry,
 	}
 }
 
@@ -105,5 +106,6 @@ func (c Config) channelOptions(t *telemetry.Telemetry) channel.Options {
 		SyncAlways:  c.Channels.SyncAlways,
 		MaxChannels: c.Channels.MaxOpen,
 		Log:         t.Log,
+		Registerer:  t.Registry,
 	}
 }

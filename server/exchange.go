@@ -44,6 +44,7 @@ func (s *channelService) Exchange(stream grpc.BidiStreamingServer[quartetv1.Exch
 		channel:      join.GetChannel(),
 		participant:  join.GetParticipant(),
 		subscription: subscription,
+		session:      newSession(stream.Context(), s.tracer, join),
 		seen:         subscription.After(),
 	}
 	return c.run(s.draining)
@@ -56,6 +57,7 @@ type conversation struct {
 	channel      string
 	participant  string
 	subscription *channel.Subscription
+	session      *session
 	// seen is the sequence of the last message sent to the participant.
 	seen uint64
 }
@@ -101,14 +103,15 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 		return fmt.Errorf("%w: after the join of an exchange come messages", errMessageOrder)
 	}
 	m := r.GetMessage()
-	traceparent, tracestate := traceContext(m.GetTraceContext())
-	receipt, err := c.broker.Publish(c.stream.Context(), c.channel, channel.Message{
+	ctx, span, envelope := c.session.keep(m)
+	receipt, err := c.broker.Publish(ctx, c.channel, channel.Message{
 		Participant: c.participant,
 		ID:          m.GetMessageId(),
 		Body:        m.GetBody(),
-		Traceparent: traceparent,
-		Tracestate:  tracestate,
+		Traceparent: envelope.traceparent,
+		Tracestate:  envelope.tracestate,
 	})
+	endKeep(span, receipt, err)
 	if err != nil {
 		return err
 	}

@@ -168,7 +168,7 @@ func (s *server) register(r grpc.ServiceRegistrar) {
 		chunkBytes:  int(s.cfg.Objects.ChunkBytes),
 		idleTimeout: s.cfg.Objects.IdleTimeout,
 	})
-	quartetv1.RegisterChannelServiceServer(r, &channelService{broker: s.broker, draining: s.draining})
+	quartetv1.RegisterChannelServiceServer(r, &channelService{broker: s.broker, tracer: s.telemetry.Tracer, draining: s.draining})
 }
 
 func (s *server) services() []lifecycle.Service {
@@ -177,6 +177,7 @@ func (s *server) services() []lifecycle.Service {
 		{Name: "probe", Run: func(ctx context.Context) error { return s.rpc.Health().ServeProbes(ctx, s.probe) }},
 		lifecycle.HTTP("http", s.http, s.telemetry.Mux()),
 		{Name: "housekeeping", Run: s.keepHouse},
+		{Name: "backends", Run: func(ctx context.Context) error { return s.watchBackends(ctx, askInterval) }},
 	}
 }
 

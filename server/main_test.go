@@ -54,15 +54,13 @@ func environment(dir string, more ...string) []string {
 
 func startServer(t *testing.T, dir string, env ...string) *testServer {
 	t.Helper()
-	cfg, err := config.Load[Config](environment(dir, env...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tele := telemetry.Discard()
-	s, err := open(t.Context(), cfg, tele)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return startObserved(t, telemetry.Discard(), dir, env...)
+}
+
+// startObserved starts a server whose metrics, spans or log the test looks at.
+func startObserved(t *testing.T, tele *telemetry.Telemetry, dir string, env ...string) *testServer {
+	t.Helper()
+	s := openServer(t, tele, dir, env...)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	s.ready()
@@ -88,6 +86,19 @@ func startServer(t *testing.T, dir string, env ...string) *testServer {
 		}
 	})
 	return ts
+}
+
+func openServer(t *testing.T, tele *telemetry.Telemetry, dir string, env ...string) *server {
+	t.Helper()
+	cfg, err := config.Load[Config](environment(dir, env...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(t.Context(), cfg, tele)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // deadline is a context for calls that must not hang a test.

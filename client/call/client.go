@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
@@ -30,9 +31,12 @@ type Options struct {
 	MaxTries int
 	// RetryDelay is the pause before the first of those attempts, 100 ms if 0. It grows up to 5 s.
 	RetryDelay time.Duration
-	// Tracer makes the spans that stand above the attempts of a transfer, none if nil.
+	// Tracer makes the spans that stand above the attempts of a transfer, and those of messages, none if nil.
 	Tracer trace.Tracer
-	// Log is told of resumes, nothing if nil.
+	// Registerer takes the metrics of transfers and conversations, and can do so for one Client; they are registered
+	// nowhere if nil.
+	Registerer prometheus.Registerer
+	// Log is told of resumes and of the ends of transfers, nothing if nil.
 	Log *slog.Logger
 }
 
@@ -41,6 +45,7 @@ type Client struct {
 	objects  quartetv1.ObjectServiceClient
 	channels quartetv1.ChannelServiceClient
 	options  Options
+	metrics  *metrics
 }
 
 // New makes a client from a connection to each service; they may be one and the same.
@@ -70,5 +75,6 @@ func New(objects, channels grpc.ClientConnInterface, options Options) *Client {
 		objects:  quartetv1.NewObjectServiceClient(objects),
 		channels: quartetv1.NewChannelServiceClient(channels),
 		options:  options,
+		metrics:  newMetrics(options.Registerer),
 	}
 }

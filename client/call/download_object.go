@@ -7,9 +7,6 @@ import (
 	"io"
 	"math"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
-
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/transfer"
 )
@@ -38,23 +35,21 @@ type DownloadOptions struct {
 // before it is written, and a download of the whole object is verified as a whole at the end: with ErrChecksum, what was
 // written must not be used. Breaks are resumed; an object that changes meanwhile gives ErrChanged.
 func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
-	ctx, span := c.options.Tracer.Start(ctx, "download", trace.WithAttributes(attribute.String("quartet.object", name)))
-	defer func() { endSpan(span, err) }()
-	d := &download{client: c, name: name, w: w, options: options, offset: options.Offset, attempts: -1}
-	if err := c.resume(ctx, "download", func() int64 { return d.offset }, d.attempt); err != nil {
+	ctx, a := c.beginTransfer(ctx, c.metrics.downloads, name)
+	d := &download{account: a, client: c, w: w, options: options, offset: options.Offset}
+	defer func() { a.end(ctx, d.offset-options.Offset, d.crc, err) }()
+	if err := c.resume(ctx, "download", d); err != nil {
 		return nil, fmt.Errorf("download %q: %w", name, err)
 	}
-	span.SetAttributes(attribute.Int64("quartet.bytes", d.offset-options.Offset), attribute.Int("quartet.resumes", d.attempts))
 	return d.object, d.verify()
 }
 
 // download is one download over all its attempts.
 type download struct {
-	client   *Client
-	name     string
-	w        io.Writer
-	options  DownloadOptions
-	attempts int
+	*account
+	client  *Client
+	w       io.Writer
+	options DownloadOptions
 
 	object *quartetv1.Object
 	// offset is the first byte that has not been written, and crc the checksum of all that were.
@@ -88,8 +83,9 @@ func (d *download) request() *quartetv1.DownloadObjectRequest {
 	return r.Build()
 }
 
+func (d *download) progress() int64 { return d.offset }
+
 func (d *download) attempt(ctx context.Context) error {
-	d.attempts++
 	if d.object != nil && d.offset == d.end() {
 		return nil // All bytes came, and only the end of the stream was lost.
 	}
@@ -149,7 +145,7 @@ func (d *download) write(chunk *quartetv1.DownloadChunk) error {
 		return err
 	}
 	if d.options.Progress != nil {
-		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.attempts})
+		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.resumes})
 	}
 	return nil
 }

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
@@ -40,9 +39,9 @@ type Conversation struct {
 	err    error
 	cancel context.CancelFunc
 
-	// joined is closed when the channel was first entered.
-	joined   chan struct{}
-	onceJoin sync.Once
+	// joined is closed when the channel was first entered; session is that of the latest stream.
+	joined  chan struct{}
+	session atomic.Pointer[session]
 
 	// seen is the sequence of the last message received, once it is known; moved counts whatever the streams brought.
 	// Both belong to the goroutine that runs the streams.
@@ -75,13 +74,16 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 
 // Send says something and waits for the receipt: the message is kept then, once, whatever happened in between. The
 // trace in ctx goes along.
-func (v *Conversation) Send(ctx context.Context, body []byte) (*quartetv1.Receipt, error) {
-	entry := v.outbox.add(sendMessage(ctx, body))
+func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv1.Receipt, err error) {
+	message := quartetv1.SendMessage_builder{MessageId: uuid.NewString(), Body: body}.Build()
+	span := v.session.Load().send(ctx, message)
+	defer func() { endSend(span, receipt, err) }()
+	entry := v.outbox.add(message)
 	select {
 	case <-entry.done:
 		return entry.receipt, nil
 	case <-ctx.Done():
-		v.outbox.remove(entry.message.GetMessageId())
+		v.outbox.remove(message.GetMessageId())
 		return nil, ctx.Err()
 	case <-v.ended:
 		return nil, v.err
@@ -114,13 +116,18 @@ func (v *Conversation) Close() {
 func (v *Conversation) run(ctx context.Context) {
 	defer close(v.ended)
 	defer v.cancel()
-	v.err = v.client.resume(ctx, "exchange", func() int64 { return v.moved }, v.attempt)
+	v.err = v.client.resume(ctx, "exchange", v)
 	if v.err == nil {
 		v.err = ErrLeft
 	}
 }
 
 type exchangeStream = grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+
+func (v *Conversation) progress() int64 { return v.moved }
+
+// resuming has nothing to note: what counts is the next join.
+func (v *Conversation) resuming(error) {}
 
 // attempt talks over one stream until it breaks or the participant has left. A goodbye is no break: the server asked to
 // join again, most likely on another replica.
@@ -206,7 +213,9 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, gu
 			continue
 		}
 		guard.disarm()
-		if err := v.take(ctx, reply); err != nil {
+		if reply.HasJoined() {
+			v.enter(stream.Context(), reply.GetJoined())
+		} else if err := v.take(ctx, reply); err != nil {
 			return nil, err
 		}
 		if v.outbox.owed() {
@@ -215,15 +224,23 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, gu
 	}
 }
 
+// enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings nothing new.
+func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) {
+	if v.seen == nil {
+		v.seen = new(joined.GetAfterSequence())
+	}
+	if v.session.Swap(newSession(ctx, v.client.options.Tracer, v.options)) == nil {
+		close(v.joined)
+	} else {
+		v.client.metrics.rejoins.Inc()
+	}
+}
+
 func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse) error {
 	v.moved++
 	switch {
-	case reply.HasJoined():
-		if v.seen == nil {
-			v.seen = new(reply.GetJoined().GetAfterSequence())
-		}
-		v.onceJoin.Do(func() { close(v.joined) })
-		v.moved-- // An answer, but nothing new.
+	case v.session.Load() == nil:
+		return fmt.Errorf("%w: a message before the join", ErrProtocol)
 	case reply.HasMessage():
 		return v.deliver(ctx, reply.GetMessage())
 	case reply.HasReceipt():
@@ -235,10 +252,12 @@ func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeRespon
 }
 
 // deliver hands a message over, if the chain of sequences proves that none was missed.
-func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) error {
+func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) (err error) {
 	if v.seen == nil || message.GetPreviousSequence() != *v.seen {
 		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(), message.GetPreviousSequence())
 	}
+	span := v.session.Load().receive(message)
+	defer func() { endSpan(span, err) }()
 	select {
 	case v.messages <- message:
 		v.seen = new(message.GetSequence())
@@ -254,17 +273,4 @@ func (v *Conversation) endOfStream() error {
 		return nil
 	}
 	return errEnded
-}
-
-func sendMessage(ctx context.Context, body []byte) *quartetv1.SendMessage {
-	message := quartetv1.SendMessage_builder{MessageId: uuid.NewString(), Body: body}.Build()
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	if carrier["traceparent"] != "" {
-		message.SetTraceContext(quartetv1.TraceContext_builder{
-			Traceparent: carrier["traceparent"],
-			Tracestate:  carrier["tracestate"],
-		}.Build())
-	}
-	return message
 }

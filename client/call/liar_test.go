@@ -48,6 +48,11 @@ func (l *liar) Exchange(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, qu
 
 func (l *liar) client(t *testing.T) *call.Client {
 	t.Helper()
+	return l.clientWith(t, call.Options{MaxTries: 3, StallTimeout: 100 * time.Millisecond})
+}
+
+func (l *liar) clientWith(t *testing.T, options call.Options) *call.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +73,7 @@ func (l *liar) client(t *testing.T) *call.Client {
 			t.Error(err)
 		}
 	})
-	return newClient(t, listener.Addr().String(), call.Options{MaxTries: 3, StallTimeout: 100 * time.Millisecond})
+	return newClient(t, listener.Addr().String(), options)
 }
 
 func object(content []byte) *quartetv1.DownloadObjectResponse {

@@ -51,8 +51,12 @@ func newClient(t *testing.T, address string, options call.Options) *call.Client 
 	if options.RetryDelay == 0 {
 		options.RetryDelay = time.Millisecond
 	}
+	tele := telemetry.Discard()
+	if options.Tracer != nil {
+		tele.Tracer = options.Tracer
+	}
 	connect := func(service protoreflect.ServiceDescriptor) *grpc.ClientConn {
-		conn, err := rpc.NewClient(cfg.RPC, telemetry.Discard(), address, service, impatient)
+		conn, err := rpc.NewClient(cfg.RPC, tele, address, service, impatient)
 		if err != nil {
 			t.Fatal(err)
 		}

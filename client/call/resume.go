@@ -8,18 +8,27 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// resume runs attempt until it succeeds, fails for good, or has failed so often in a row without progress that it
-// looks hopeless. progress is a number that grows with whatever the attempts achieve.
-func (c *Client) resume(ctx context.Context, what string, progress func() int64, attempt func(context.Context) error) error {
+// task is something that may take several attempts.
+type task interface {
+	attempt(ctx context.Context) error
+	// progress is a number that grows with whatever the attempts achieve.
+	progress() int64
+	// resuming is told what ended an attempt, before there is another one.
+	resuming(cause error)
+}
+
+// resume makes attempts until one succeeds, fails for good, or so many in a row have failed without progress that it
+// looks hopeless.
+func (c *Client) resume(ctx context.Context, what string, t task) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = c.options.RetryDelay, 5*time.Second
-	tries, reached := 0, progress()
+	tries, reached := 0, t.progress()
 	for {
-		err := attempt(ctx)
+		err := t.attempt(ctx)
 		if err == nil || ctx.Err() != nil || !resumable(err) {
 			return err
 		}
-		if now := progress(); now > reached {
+		if now := t.progress(); now > reached {
 			tries, reached = 0, now
 			delay.Reset()
 		}
@@ -27,10 +36,11 @@ func (c *Client) resume(ctx context.Context, what string, progress func() int64,
 			return fmt.Errorf("%w after %d tries without progress: %w", ErrGaveUp, tries, err)
 		}
 		wait := max(delay.NextBackOff(), retryDelay(err))
-		c.options.Log.WarnContext(ctx, what+" interrupted, resuming", "err", err, "progress", reached, "try", tries, "wait", wait)
+		c.options.Log.WarnContext(ctx, what+" interrupted, resuming", "error", err, "progress", reached, "try", tries, "wait", wait)
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
+		t.resuming(err)
 	}
 }
 

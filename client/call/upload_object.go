@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
@@ -42,32 +40,32 @@ const maxReplaced = 3
 // resumed at the last byte that the server committed: r is read again from there if it can seek, and otherwise
 // Options.WindowBytes of it are kept. Without an error the server has verified that it holds the very bytes that were read.
 func (c *Client) Upload(ctx context.Context, name string, r io.Reader, options UploadOptions) (object *quartetv1.Object, err error) {
-	ctx, span := c.options.Tracer.Start(ctx, "upload", trace.WithAttributes(attribute.String("quartet.object", name)))
-	defer func() { endSpan(span, err) }()
-	u := newUpload(c, name, r, options)
+	ctx, a := c.beginTransfer(ctx, c.metrics.uploads, name)
+	u := newUpload(c, a, r, options)
+	defer func() { a.end(ctx, u.committed-u.before, object.GetCrc32C(), err) }()
 	for object == nil {
-		if err := c.resume(ctx, "upload", func() int64 { return u.committed }, u.attempt); err != nil {
+		if err := c.resume(ctx, "upload", u); err != nil {
 			return nil, fmt.Errorf("upload %q: %w", name, err)
 		}
 		object = u.object // Still nil if the server only took in a window.
 	}
-	span.SetAttributes(attribute.Int64("quartet.bytes", u.committed), attribute.Int("quartet.resumes", u.resumes))
 	return object, nil
 }
 
 // upload is one upload over all its attempts.
 type upload struct {
+	*account
 	client   *Client
-	name     string
 	source   source
 	options  UploadOptions
 	fresh    bool // The server cannot know of this upload yet.
-	resumes  int
 	replaced int
 	buffer   []byte
 
 	// committed is what the server is known to have; offset is the next byte to send.
 	committed, offset int64
+	// before is what the server had before this call.
+	before int64
 	// crc and sha are over the first hashed bytes of the source. Bytes that are sent again are not hashed again.
 	hashed int64
 	crc    uint32
@@ -78,8 +76,8 @@ type upload struct {
 	object   *quartetv1.Object
 }
 
-func newUpload(c *Client, name string, r io.Reader, options UploadOptions) *upload {
-	u := &upload{client: c, name: name, source: newSource(r, c.options.WindowBytes), options: options, buffer: make([]byte, c.options.ChunkBytes)}
+func newUpload(c *Client, a *account, r io.Reader, options UploadOptions) *upload {
+	u := &upload{account: a, client: c, source: newSource(r, c.options.WindowBytes), options: options, buffer: make([]byte, c.options.ChunkBytes)}
 	u.fresh = !options.Continue
 	if options.ID == "" {
 		u.options.ID = uuid.NewString()
@@ -89,6 +87,8 @@ func newUpload(c *Client, name string, r io.Reader, options UploadOptions) *uplo
 	}
 	return u
 }
+
+func (u *upload) progress() int64 { return u.committed }
 
 // attempt sends the rest of the source over one stream, or as much as its window has room for.
 func (u *upload) attempt(ctx context.Context) error {
@@ -120,6 +120,7 @@ func (u *upload) locate(ctx context.Context) error {
 		return err
 	}
 	u.object, u.committed = state.GetObject(), int64(state.GetCommittedSizeBytes())
+	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
 	u.source.release(min(u.committed, u.hashed))
 	if u.object != nil {
 		return nil
@@ -247,12 +248,11 @@ func (u *upload) answer(stream uploadStream, guard *guard) error {
 	return nil
 }
 
-// failure counts the break, and gives up an upload that another writer keeps taking.
+// failure gives up an upload that another writer keeps taking.
 func (u *upload) failure(err error) error {
 	if err == nil {
 		return nil
 	}
-	u.resumes++
 	if Reason(err) == "WRITER_REPLACED" {
 		if u.replaced++; u.replaced >= maxReplaced {
 			return fmt.Errorf("another writer has taken over upload %s: %w", u.options.ID, errors.New(err.Error()))

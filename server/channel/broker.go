@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 var (
@@ -60,6 +61,8 @@ type Options struct {
 	MaxChannels int
 	// Log receives what the broker has to say. Default: nothing is logged.
 	Log *slog.Logger
+	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
+	Registerer prometheus.Registerer
 }
 
 func (o Options) withDefaults() Options {
@@ -76,6 +79,7 @@ func (o Options) withDefaults() Options {
 type Broker struct {
 	opts     Options
 	log      *slog.Logger
+	metrics  *metrics
 	embedded *embedded // nil in a cluster
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -83,9 +87,10 @@ type Broker struct {
 
 	tasks sync.WaitGroup // what Close waits for: publishing and watching
 
-	mu     sync.Mutex
-	closed chan struct{} // closed with mu held
-	hubs   map[string]*hub
+	mu            sync.Mutex
+	closed        chan struct{} // closed with mu held
+	hubs          map[string]*hub
+	subscriptions map[*Subscription]struct{}
 
 	recent recent
 }
@@ -95,7 +100,11 @@ type Broker struct {
 // user information. Open waits for a cluster that is not there yet until ctx is done.
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
-	b := &Broker{opts: opts, log: opts.Log, closed: make(chan struct{}), hubs: map[string]*hub{}}
+	b := &Broker{
+		opts: opts, log: opts.Log, closed: make(chan struct{}),
+		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{},
+	}
+	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
 		// The error that matters is the one above; what was started ends without a deadline, as it has no work.
 		return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))

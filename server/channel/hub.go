@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 )
@@ -32,6 +33,7 @@ type hub struct {
 	refs    int // guarded by broker.mu
 	stop    context.CancelFunc
 	kick    chan struct{} // asks for a poll now
+	known   atomic.Int64  // how many messages were announced or found out, since the hub began; changed with mu held
 
 	mu      sync.Mutex
 	ring    []Message     // in order, but possibly with holes: Previous is as announced
@@ -115,6 +117,7 @@ func (h *hub) announced(msg *nats.Msg) {
 	}
 	if m.Sequence > h.front.last {
 		h.front = after(m)
+		h.known.Add(1)
 	}
 	h.wake()
 }
@@ -140,6 +143,7 @@ func (h *hub) observe(p position) {
 	defer h.mu.Unlock()
 	if p.last > h.front.last || h.front == (position{}) {
 		h.front = p
+		h.known.Add(1) // Or more, which shows when somebody reads them.
 		h.wake()
 	}
 }
@@ -161,6 +165,7 @@ type outlook struct {
 	message Message
 	found   bool
 	changed <-chan struct{}
+	had     int64 // of the hub's known messages, those that the subscriber then has
 }
 
 // look returns what comes after *p. It moves *p on where it can prove that nothing was said.
@@ -177,7 +182,7 @@ func (h *hub) look(p *position) (outlook, error) {
 		if h.changed == nil {
 			h.changed = make(chan struct{})
 		}
-		return outlook{changed: h.changed}, nil
+		return outlook{changed: h.changed, had: h.known.Load()}, nil
 	}
 	next := sort.Search(len(h.ring), func(i int) bool { return h.ring[i].Sequence > p.last })
 	if next == len(h.ring) || !p.leadsTo(h.ring[next].Previous) {
@@ -185,7 +190,7 @@ func (h *hub) look(p *position) (outlook, error) {
 	}
 	m := h.ring[next]
 	m.Previous = p.last
-	return outlook{message: m, found: true}, nil
+	return outlook{message: m, found: true, had: h.known.Load() - int64(len(h.ring)-next-1)}, nil
 }
 
 // leadsTo says that nothing can be between p and a message that was announced with this predecessor. No predecessor

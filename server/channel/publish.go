@@ -47,7 +47,9 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		ack, err := b.publish(patience, msg)
 		if err == nil {
 			// A repetition of our own is none to the caller.
-			return Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}, nil
+			receipt := Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}
+			b.metrics.said(receipt)
+			return receipt, nil
 		}
 		if refused(err) && !inProgress(err) {
 			return Receipt{}, fmt.Errorf("publishing: %w", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,27 +39,27 @@ func (p position) intact(now state) bool {
 	return now.first <= p.through+1 && (now.retention == 0 || time.Since(p.at) < now.retention)
 }
 
-// replay reads the stream after p: the next messages, each Previous leading back to p.last. There are none if the answering
-// replica is behind. It fails with ErrSequenceGone if something after p may be missing.
-func (b *Broker) replay(ctx context.Context, subject string, p position) ([]Message, error) {
-	batch, err := b.fetch(ctx, query{Sequence: p.last + 1, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+// replay reads the stream after p: the next messages, each Previous leading back to p.last, and how many are left behind
+// them. There are none if the answering replica is behind. It fails with ErrSequenceGone if something after p may be missing.
+func (b *Broker) replay(ctx context.Context, subject string, p position) (batch []Message, left int64, err error) {
+	batch, left, err = b.fetch(ctx, query{Sequence: p.last + 1, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	now, err := b.state(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if p == (position{}) {
-		return fromBeginning(batch, now), nil
+		return fromBeginning(batch, now), left, nil
 	}
 	if !p.intact(now) {
-		return nil, fmt.Errorf("%w: messages after %d may have been discarded", ErrSequenceGone, p.last)
+		return nil, 0, fmt.Errorf("%w: messages after %d may have been discarded", ErrSequenceGone, p.last)
 	}
 	if len(batch) > 0 {
 		batch[0].Previous = p.last
 	}
-	return batch, nil
+	return batch, left, nil
 }
 
 // fromBeginning leaves out messages that were being discarded while the batch was read, as others may be missing behind them.
@@ -72,42 +73,42 @@ func fromBeginning(batch []Message, now state) []Message {
 	return batch
 }
 
-// fetch reads several messages with one request from whichever replica answers. Each has the Previous of the batch.
-func (b *Broker) fetch(ctx context.Context, q query) ([]Message, error) {
+// fetch reads several messages with one request from whichever replica answers, and learns how many are left. Each has the
+// Previous of the batch.
+func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int64, err error) {
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	batch, err := b.fetchBatch(attempt, q)
-	return batch, b.explain(ctx, err)
+	batch, left, err = b.fetchBatch(attempt, q)
+	return batch, left, b.explain(ctx, err)
 }
 
-func (b *Broker) fetchBatch(ctx context.Context, q query) ([]Message, error) {
+func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left int64, err error) {
 	request, err := json.Marshal(q)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	replies, err := b.nc.SubscribeSync(b.nc.NewInbox())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = replies.Unsubscribe() }() // fails only if the connection is closed
 	if err := b.nc.PublishRequest(directGet, replies.Subject, request); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var batch []Message
 	for last := uint64(0); ; {
 		reply, err := replies.NextMsgWithContext(ctx)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if end, err := endOfBatch(reply); end || err != nil {
-			return batch, err
+			return batch, remaining(reply), err
 		}
 		m, err := decode(reply)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if m.Previous != last {
-			return nil, errors.New("a reply was lost")
+			return nil, 0, errors.New("a reply was lost")
 		}
 		last, batch = m.Sequence, append(batch, m)
 	}
@@ -123,4 +124,13 @@ func endOfBatch(reply *nats.Msg) (bool, error) {
 	default:
 		return true, fmt.Errorf("reading the stream: %s %s", status, reply.Header.Get("Description"))
 	}
+}
+
+// remaining is how many messages are left behind a batch, which its end tells.
+func remaining(end *nats.Msg) int64 {
+	left, err := strconv.ParseInt(end.Header.Get("Nats-Num-Pending"), 10, 64)
+	if err != nil {
+		return 0 // There is no such header where there is no message.
+	}
+	return left
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,8 +16,10 @@ const readRetry = 50 * time.Millisecond
 type Subscription struct {
 	hub         *hub
 	after, last uint64
-	position    position  // of what Next has returned
-	pending     []Message // read from the stream, to be returned next
+	position    position     // of what Next has returned
+	pending     []Message    // read from the stream, to be returned next
+	waiting     bool         // it had all there was when it last looked, and what comes next it waits for
+	had         atomic.Int64 // how many of the hub's known messages it has
 	closing     sync.Once
 	closed      chan struct{}
 }
@@ -37,7 +40,22 @@ func (b *Broker) Subscribe(ctx context.Context, channel string, after *uint64) (
 		s.Close()
 		return nil, err
 	}
+	s.had.Store(h.known.Load())
+	b.enlist(s)
 	return s, nil
+}
+
+// enlist makes a subscription count, and dismiss ends that.
+func (b *Broker) enlist(s *Subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subscriptions[s] = struct{}{}
+}
+
+func (b *Broker) dismiss(s *Subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subscriptions, s)
 }
 
 // locate finds the position to start from.
@@ -98,16 +116,18 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 		default:
 		}
 		if m, ok := s.take(); ok {
-			return m, nil
+			return s.hand(m), nil
 		}
 		next, err := s.hub.look(&s.position)
 		switch {
 		case err != nil:
 			return Message{}, err
 		case next.found:
-			s.position = after(next.message)
-			return next.message, nil
+			s.had.Store(next.had)
+			return s.hand(next.message), nil
 		case next.changed != nil:
+			s.had.Store(next.had)
+			s.waiting = true
 			s.wait(ctx, next.changed)
 		default:
 			if err := s.read(ctx); err != nil {
@@ -124,15 +144,26 @@ func (s *Subscription) take() (m Message, ok bool) {
 	}
 	m, s.pending[0] = s.pending[0], m
 	s.pending = s.pending[1:]
-	s.position = after(m)
+	s.had.Add(1)
 	return m, true
+}
+
+// hand moves on behind a message that goes to the caller.
+func (s *Subscription) hand(m Message) Message {
+	s.position = after(m)
+	s.hub.broker.metrics.handed(m, s.waiting)
+	s.waiting = false
+	return m
 }
 
 // read fetches what comes next from the stream, or pauses if that does not succeed just now.
 func (s *Subscription) read(ctx context.Context) (err error) {
 	b := s.hub.broker
-	s.pending, err = b.replay(ctx, s.hub.subject, s.position)
+	known := s.hub.known.Load()
+	var left int64
+	s.pending, left, err = b.replay(ctx, s.hub.subject, s.position)
 	if len(s.pending) > 0 {
+		s.had.Store(known - left - int64(len(s.pending)))
 		return nil
 	}
 	if err == nil && s.position == (position{}) {
@@ -174,6 +205,7 @@ func (s *Subscription) wait(ctx context.Context, changed <-chan struct{}) {
 func (s *Subscription) Close() {
 	s.closing.Do(func() {
 		close(s.closed)
+		s.hub.broker.dismiss(s)
 		s.hub.broker.release(s.hub)
 	})
 }

@@ -69,7 +69,7 @@ func (s *Store) expireUpload(ctx context.Context, id string, before time.Time) (
 	case p == nil:
 		return false, err
 	case p.seal == nil:
-		return true, s.giveUp(ctx, p)
+		return true, s.expireAbandoned(ctx, p)
 	case p.seal.Object == nil:
 		return true, s.remove(ctx, p, nil)
 	}
@@ -79,6 +79,14 @@ func (s *Store) expireUpload(ctx context.Context, id string, before time.Time) (
 		return false, err
 	}
 	return true, s.remove(ctx, p, visible)
+}
+
+func (s *Store) expireAbandoned(ctx context.Context, p *progress) error {
+	err := s.giveUp(ctx, p)
+	if err == nil {
+		s.metrics.expired.Inc()
+	}
+	return err
 }
 
 // idleSince returns the upload if nothing happened to it since then, finished or not, and nil otherwise.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -24,6 +23,9 @@ func (w *Writer) Finish(e Expect) (Object, error) {
 		return Object{}, err
 	}
 	if w.err = w.finish(e); w.err != nil {
+		if errors.Is(w.err, ErrChecksumMismatch) {
+			w.store.metrics.badObjects.Inc()
+		}
 		return Object{}, w.err
 	}
 	return *w.progress.seal.Object, nil
@@ -43,7 +45,7 @@ func (w *Writer) finish(e Expect) error {
 		return loadErr
 	}
 	if !p.complete {
-		return fmt.Errorf("%w: a part of upload %s is missing: %w", ErrCorrupt, p.id, err)
+		return w.store.corrupt("a part of upload %s is missing: %w", p.id, err)
 	}
 	w.progress = p
 	return e.matches(p.seal.Object)

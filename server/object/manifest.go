@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 )
 
 // part is a piece of content in a blob of its own.
@@ -52,13 +51,13 @@ func (s *Store) findManifest(ctx context.Context, name string) (m *manifest, ver
 	case err != nil:
 		return nil, "", during("read the manifest", err)
 	}
-	m, err = decodeManifest(name, data)
+	m, err = s.decodeManifest(name, data)
 	return m, version, err
 }
 
-func decodeManifest(name string, data []byte) (*manifest, error) {
+func (s *Store) decodeManifest(name string, data []byte) (*manifest, error) {
 	var m manifest
-	if err := decodeJSON(manifestKey(name), data, &m); err != nil {
+	if err := s.decodeJSON(manifestKey(name), data, &m); err != nil {
 		return nil, during("read the manifest", err)
 	}
 	var size int64
@@ -66,7 +65,7 @@ func decodeManifest(name string, data []byte) (*manifest, error) {
 		size += p.Size
 	}
 	if m.Name != name || m.Size != size {
-		return nil, fmt.Errorf("%w: manifest of %q names %q and %d bytes in parts of %d", ErrCorrupt, name, m.Name, m.Size, size)
+		return nil, s.corrupt("manifest of %q names %q and %d bytes in parts of %d", name, m.Name, m.Size, size)
 	}
 	return &m, nil
 }
@@ -107,12 +106,12 @@ func (s *Store) readJSON(ctx context.Context, key string, v any) error {
 	if err != nil {
 		return err
 	}
-	return decodeJSON(key, data, v)
+	return s.decodeJSON(key, data, v)
 }
 
-func decodeJSON(key string, data []byte, v any) error {
+func (s *Store) decodeJSON(key string, data []byte, v any) error {
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%w: decode %s: %w", ErrCorrupt, key, err)
+		return s.corrupt("decode %s: %w", key, err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package object
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -131,7 +130,7 @@ func (s *Store) loadParts(ctx context.Context, p *progress) ([]part, error) {
 	parts, offset := make([]part, p.next), int64(0)
 	for i, r := range records {
 		if r.Offset != offset || r.Seal != nil {
-			return nil, fmt.Errorf("%w: record %d of upload %s begins at %d, want %d", ErrCorrupt, i, p.id, r.Offset, offset)
+			return nil, s.corrupt("record %d of upload %s begins at %d, want %d", i, p.id, r.Offset, offset)
 		}
 		parts[i], offset = r.part, r.end()
 	}

@@ -15,6 +15,9 @@ func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
 	if err != nil {
 		return err
 	}
+	if !p.complete { // Otherwise another replica was faster, and has counted it.
+		s.metrics.finished.Inc()
+	}
 	p.complete = true
 	s.discard(ctx, p.recordKeys()...)
 	return nil

@@ -50,6 +50,9 @@ func (s *Store) OpenReader(ctx context.Context, name string, generation, offset,
 	if limit == 0 || limit > m.Size-offset {
 		limit = m.Size - offset
 	}
+	if offset > 0 {
+		s.metrics.resumedDownloads.Inc()
+	}
 	return s.newReader(ctx, m, offset, offset+limit), nil
 }
 
@@ -129,7 +132,7 @@ func (r *Reader) gone() error {
 	m, err := r.store.readManifest(r.ctx, r.manifest.Name)
 	switch {
 	case err == nil && m.Generation == r.manifest.Generation:
-		return fmt.Errorf("%w: part %d of %q is missing", ErrCorrupt, r.index, m.Name)
+		return r.store.corrupt("part %d of %q is missing", r.index, m.Name)
 	case err == nil, errors.Is(err, ErrNotFound):
 		return ErrGenerationGone
 	default:
@@ -146,7 +149,7 @@ func (r *Reader) endPart() error {
 }
 
 func (r *Reader) corrupt(how string) error {
-	return fmt.Errorf("%w: part %d of %q %s", ErrCorrupt, r.index-1, r.manifest.Name, how)
+	return r.store.corrupt("part %d of %q %s", r.index-1, r.manifest.Name, how)
 }
 
 // Close ends the reading.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/memblob" // mem:// for tests, a few kilobytes
 	"golang.org/x/sync/errgroup"
@@ -34,6 +35,8 @@ type Options struct {
 	MaxObjectSize int64
 	// Log hears of what no caller can be told, such as a part that could not be removed.
 	Log *slog.Logger
+	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
+	Registerer prometheus.Registerer
 }
 
 func (o Options) withDefaults() Options {
@@ -52,12 +55,13 @@ func (o Options) withDefaults() Options {
 // Store keeps objects in a bucket. Any number of goroutines may use it and, unless the bucket is a folder, any number
 // of stores in any number of processes may share the bucket.
 type Store struct {
-	bucket bucket
-	opts   Options
-	log    *slog.Logger
-	names  keyed // held while the manifest of a name changes
-	turns  turns
-	last   atomic.Int64 // the last generation given out
+	bucket  bucket
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	names   keyed // held while the manifest of a name changes
+	turns   turns
+	last    atomic.Int64 // the last generation given out
 }
 
 // Open opens the bucket at a URL: file:///folder, which one Store at a time may have open and which is created if it
@@ -75,7 +79,7 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 
 func newStore(b bucket, opts Options) *Store {
 	opts = opts.withDefaults()
-	return &Store{bucket: b, opts: opts, log: opts.Log}
+	return &Store{bucket: b, opts: opts, log: opts.Log, metrics: newMetrics(opts.Registerer)}
 }
 
 // address names a bucket without its parameters, where someone may have put a secret, except for the endpoint.
@@ -134,9 +138,19 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	got, err := s.bucket.get(ctx, checkKey)
 	if err == nil && !bytes.Equal(got, want) {
-		err = ErrCorrupt
+		err = s.corrupt("%q where %q was written", got, want)
 	}
 	return during("check the store by reading", err)
+}
+
+// Ping tells whether the store answers, by the cheapest request there is, which may be made all the time: it reads what
+// Check has written. Where a full store kept Check from writing it, it is Check that answers.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.bucket.get(ctx, checkKey)
+	if errors.Is(err, errNoKey) {
+		return s.Check(ctx)
+	}
+	return during("ask the store", err)
 }
 
 // Get returns the object that has the name, or ErrNotFound.

@@ -53,6 +53,9 @@ func (s *Store) OpenWriter(ctx context.Context, h Header) (*Writer, error) {
 		turn.end()
 		return nil, err
 	}
+	if p.size > 0 && p.seal == nil {
+		s.metrics.resumedUploads.Inc()
+	}
 	w := &Writer{store: s, turn: turn, progress: p}
 	w.ctx, w.cancel = withGrace(ctx)
 	return w, nil
@@ -89,6 +92,7 @@ func (w *Writer) WriteChunk(offset int64, data []byte, crc32c uint32) error {
 		return w.refuseOffset()
 	}
 	if got := transfer.Checksum(data); got != crc32c {
+		w.store.metrics.badChunks.Inc()
 		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", ErrChecksumMismatch, offset, got, crc32c)
 	}
 	if err := w.checkSize(offset + int64(len(data))); err != nil {
@@ -188,6 +192,7 @@ func (w *Writer) commit() error {
 		return w.explain(err)
 	}
 	p.next, p.size, p.active = p.next+1, record.end(), record.Time
+	w.store.metrics.committedBytes.Add(float64(begun.Size))
 	return nil
 }
 

@@ -1,0 +1,47 @@
+package object
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are what a Store counts. All are there from the start: a counter that appears with its first event hides that
+// one from rate().
+type metrics struct {
+	committedBytes, finished, expired   prometheus.Counter
+	resumedUploads, resumedDownloads    prometheus.Counter
+	badChunks, badObjects, corruptReads prometheus.Counter
+}
+
+// newMetrics registers nothing if registry is nil.
+func newMetrics(registry prometheus.Registerer) *metrics {
+	register := promauto.With(registry)
+	counter := func(name, help string) prometheus.Counter {
+		return register.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	resumed := register.NewCounterVec(prometheus.CounterOpts{
+		Name: "quartet_transfers_resumed_total", Help: "Calls that did not begin at the first byte.",
+	}, []string{"direction"})
+	failures := register.NewCounterVec(prometheus.CounterOpts{
+		Name: "quartet_checksum_failures_total",
+		Help: "Bytes that were not what they should be: of a chunk, of a whole upload, or of what the store returned.",
+	}, []string{"subject"})
+	return &metrics{
+		committedBytes:   counter("quartet_object_committed_bytes_total", "Bytes of uploads that are safe in the store."),
+		finished:         counter("quartet_objects_finished_total", "Uploads that became objects."),
+		expired:          counter("quartet_uploads_expired_total", "Abandoned uploads that were removed."),
+		resumedUploads:   resumed.WithLabelValues("upload"),
+		resumedDownloads: resumed.WithLabelValues("download"),
+		badChunks:        failures.WithLabelValues("chunk"),
+		badObjects:       failures.WithLabelValues("object"),
+		corruptReads:     failures.WithLabelValues("store"),
+	}
+}
+
+// corrupt is the error for stored bytes that are not those that were written, and counts it.
+func (s *Store) corrupt(format string, args ...any) error {
+	s.metrics.corruptReads.Inc()
+	return fmt.Errorf("%w: %w", ErrCorrupt, fmt.Errorf(format, args...))
+}
