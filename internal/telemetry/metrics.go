@@ -15,8 +15,8 @@ var methodLabels = []string{"grpc_type", "grpc_service", "grpc_method"}
 // error after a start would otherwise be invisible to rate(). They are success
 // and what alerts and dashboards ask for; the others appear when they happen.
 var expectedCodes = []codes.Code{
-	codes.OK, codes.Canceled, codes.InvalidArgument, codes.DeadlineExceeded, codes.NotFound, codes.ResourceExhausted,
-	codes.Aborted, codes.Internal, codes.Unavailable, codes.DataLoss,
+	codes.OK, codes.Canceled, codes.Unknown, codes.InvalidArgument, codes.DeadlineExceeded, codes.NotFound,
+	codes.ResourceExhausted, codes.Aborted, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss,
 }
 
 // Bounds in seconds. A unary call ends within the client's 10 s; a stream may
