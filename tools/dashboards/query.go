@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"go.yaml.in/yaml/v3"
+)
+
+// checker collects what the files ask and what is wrong with them.
+type checker struct {
+	known  names
+	values map[string]*string // that stand for variables
+	uids   map[string]string  // of dashboards, and the files where they are
+
+	queries                          []query
+	problems, selectors, expressions []string
+}
+
+// query is what a target of a panel, or a rule, asks Prometheus.
+type query struct {
+	file, title, text string
+	records           string // the metric that a rule makes of it
+	rule, hidden      bool   // hidden is what nobody draws: lists of variables, marks on panels
+}
+
+func (c *checker) wrong(file, title, format string, args ...any) {
+	c.problems = append(c.problems, fmt.Sprintf("%s: %q: %s", file, title, fmt.Sprintf(format, args...)))
+}
+
+// check reads all files before it judges any query, because a rule may use what another file records.
+func (c *checker) check(files []string) {
+	for _, file := range files {
+		read := c.readRules
+		if filepath.Ext(file) == ".json" {
+			read = c.readDashboard
+		}
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = read(file, text)
+		}
+		if err != nil {
+			c.wrong(file, "", "%v", err)
+		}
+	}
+	recorded := names{}
+	for _, q := range c.queries {
+		recorded[q.records] = true
+	}
+	for _, q := range c.queries {
+		c.query(q, recorded)
+	}
+}
+
+// readRules leaves it to promtool to say whether the rest of the file is right.
+func (c *checker) readRules(file string, text []byte) error {
+	var rules struct {
+		Groups []struct {
+			Rules []struct{ Alert, Record, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &rules); err != nil {
+		return err
+	}
+	for _, group := range rules.Groups {
+		for _, r := range group.Rules {
+			c.queries = append(c.queries, query{file: file, title: r.Alert + r.Record, text: r.Expr, records: r.Record, rule: true})
+		}
+	}
+	return nil
+}
+
+// query finds what is selected. Rules may also select what rules record; dashboards may not, because whoever opens one
+// need not have the rules.
+func (c *checker) query(q query, recorded names) {
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)
+	if err != nil {
+		c.wrong(q.file, q.title, "%v in %s", err, q.text)
+		return
+	}
+	line := q.file + "\t" + q.title + "\t"
+	if !q.hidden {
+		c.expressions = append(c.expressions, line+expr.String())
+	}
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		v, ok := node.(*parser.VectorSelector)
+		switch {
+		case !ok || q.rule && recorded[v.Name]:
+		case !c.known[v.Name]:
+			c.wrong(q.file, q.title, "no metric is called %q", v.Name)
+		default: // without offset and @, which are not part of a selector
+			c.selectors = append(c.selectors, line+(&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String())
+		}
+		for _, label := range labelsIn(node) {
+			if !c.known[label] {
+				c.wrong(q.file, q.title, "no label is called %q", label)
+			}
+		}
+		return nil
+	})
+}
+
+// labelsIn are those by which one part of an expression selects, groups or matches.
+func labelsIn(node parser.Node) (found []string) {
+	switch n := node.(type) {
+	case *parser.VectorSelector:
+		for _, m := range n.LabelMatchers {
+			found = append(found, m.Name)
+		}
+	case *parser.AggregateExpr:
+		return n.Grouping
+	case *parser.BinaryExpr:
+		if n.VectorMatching != nil {
+			return slices.Concat(n.VectorMatching.MatchingLabels, n.VectorMatching.Include)
+		}
+	}
+	return found
+}
+
+// builtIn are the variables that Grafana itself gives.
+var builtIn = []string{"__interval", "__range", "__rate_interval"}
+
+var variable = regexp.MustCompile(`\$\{?(\w+)(?::\w+)?\}?`)
+
+// expand puts values in place of variables, which are defined in the dashboard or by Grafana.
+func (c *checker) expand(q query, defined []string) query {
+	text := q.text
+	q.text = variable.ReplaceAllStringFunc(text, func(found string) string {
+		name := variable.FindStringSubmatch(found)[1]
+		if !slices.Contains(defined, name) && !slices.Contains(builtIn, name) {
+			c.wrong(q.file, q.title, "no variable is called %q", name)
+		}
+		if value := c.values[name]; value != nil {
+			return *value
+		}
+		return ".+"
+	})
+	return q
+}
