@@ -18,11 +18,12 @@ func inOrder(t *testing.T, promises ...promise) {
 	}
 }
 
-// TestQuartet states the order. Each of the three has a namespace of its own and can be run alone.
+// TestQuartet states the order. Each of the four has a namespace of its own and can be run alone.
 func TestQuartet(t *testing.T) {
 	c := openCluster(t)
 	program := buildCLI(t)
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c, program) })
 	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
+	t.Run("telemetry", func(t *testing.T) { testTelemetry(t, c) })
 	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })
 }

@@ -36,11 +36,20 @@ type series struct {
 // metrics is what one pod shows.
 type metrics map[string]*dto.MetricFamily
 
-// scrape reads the metrics of one pod through the API server, which reaches every pod.
-func (n *namespace) scrape(ctx context.Context, pod string, port int) (metrics, error) {
+// metricsText is what one pod shows, read through the API server, which reaches every pod.
+func (n *namespace) metricsText(ctx context.Context, pod string, port int) ([]byte, error) {
 	text, err := n.kube.CoreV1().Pods(n.name).ProxyGet("http", pod, fmt.Sprint(port), "metrics", nil).DoRaw(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", pod, err)
+	}
+	return text, nil
+}
+
+// scrape is the same, taken apart.
+func (n *namespace) scrape(ctx context.Context, pod string, port int) (metrics, error) {
+	text, err := n.metricsText(ctx, pod, port)
+	if err != nil {
+		return nil, err
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	return parser.TextToMetricFamilies(bytes.NewReader(text))

@@ -53,12 +53,17 @@ func (n *namespace) crashPod(t *testing.T, name string) {
 	})
 }
 
-// scale sets the replicas of the servers, and waits until the ones that are too many are gone.
+// scale sets the replicas of a Deployment, and waits until the ones that are too many are gone.
 func (n *namespace) scale(t *testing.T, deployment string, replicas int) {
 	t.Helper()
 	run(t, "kubectl", n.kubectl("scale", "deployment", deployment, fmt.Sprintf("--replicas=%d", replicas))...)
-	eventually(t, fmt.Sprintf("at most %d servers", replicas), 90*time.Second, func(ctx context.Context) error {
-		list, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=server"})
+	found, err := n.kube.AppsV1().Deployments(n.name).Get(t.Context(), deployment, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	selected := metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(found.Spec.Selector)}
+	eventually(t, fmt.Sprintf("at most %d pods of %s", replicas, deployment), 90*time.Second, func(ctx context.Context) error {
+		list, err := n.kube.CoreV1().Pods(n.name).List(ctx, selected)
 		if err == nil && len(list.Items) > replicas {
 			return fmt.Errorf("there are %d", len(list.Items))
 		}
