@@ -26,6 +26,17 @@ demo: ## See it: server and client as two processes, the four modes, a table and
 .PHONY: test
 test: ## Prove it: all tests that need nothing but Go
 	$(GO) test $(RACE) ./...
+	@# The race detector allocates too, so these count without it.
+	$(GO) test -run '^TestAllocations' ./internal/telemetry
+
+.PHONY: test-tools
+test-tools: ## Test what is in modules of their own: the benchmarks and the checker of dashboards
+	$(GO) -C bench test ./...
+	$(GO) -C tools test ./...
+
+.PHONY: bench
+bench: ## Measure what instrumentation costs, as ratios to grpc-go alone in the same run (ARGS=-help)
+	@$(GO) -C bench run . $(ARGS)
 
 .PHONY: build
 build: ## Build bin/server and bin/client
@@ -36,15 +47,19 @@ generate: ## Make gen/ anew from proto/
 	$(BUF) generate ../proto --template ../proto/buf.gen.yaml --output ..
 
 .PHONY: lint
-lint: ## Check format, style, import rules, the contract, and that gen/ is fresh
+lint: ## Check format, style, import rules, the contract, that gen/ is fresh, charts, dashboards and alerts
 	$(BUF) format ../proto --diff --exit-code
 	$(BUF) lint ../proto
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
 	  $(BUF) generate ../proto --template ../proto/buf.gen.yaml --output "$$fresh" && \
 	  diff -r gen "$$fresh/gen" || { echo 'gen/ is stale: run make generate'; exit 1; }
 	$$($(TOOL) -n golangci-lint) run ./...
+	cd bench && $$($(GO) -C ../tools tool -n golangci-lint) run --config ../.golangci.yml ./...
+	cd tools && $$($(GO) tool -n golangci-lint) run --config ../.golangci.yml ./dashboards/...
 	$(GO) -C e2e vet ./...
 	charts/check
+	charts/check-alerts
+	$(GO) -C tools run ./dashboards
 
 .PHONY: breaking
 breaking: ## Check that the contract only grew since AGAINST (a git revision, by default main)
@@ -126,6 +141,7 @@ doctor: ## Say which tools are missing or too old
 	need kubectl 1.30 'kubectl version --client' 'make up'; \
 	need helm 3.18 'helm version --short' 'make up, make charts'; \
 	need skaffold 2.16 'skaffold version' 'skaffold dev'; \
+	need promtool 3.0 'promtool --version' 'make lint: the tests of the alerts'; \
 	watches=$$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 512); \
 	[ $$watches -ge 512 ] || echo "  note: pods of kind may fail to start with too few inotify instances ($$watches); as root: sysctl -w fs.inotify.max_user_instances=512"; \
 	exit $$bad
