@@ -35,8 +35,8 @@ test-tools: ## Test what is in modules of their own: the benchmarks and the chec
 	$(GO) -C tools test ./...
 
 .PHONY: bench
-bench: ## Measure what instrumentation costs, as ratios to grpc-go alone in the same run (ARGS=-help)
-	@$(GO) -C bench run . $(ARGS)
+bench: ## Measure what instrumentation costs, as ratios to grpc-go alone in the same run (RUN=unary,stream, ROUNDS=11)
+	@$(GO) -C bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
 
 .PHONY: build
 build: ## Build bin/server and bin/client

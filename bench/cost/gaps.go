@@ -23,11 +23,8 @@ func gapsAlone() (*instruments, error) {
 
 func gapHistogram(side string) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:                            side + gapFamily,
-		Buckets:                         []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		NativeHistogramBucketFactor:     1.1,
-		NativeHistogramMaxBucketNumber:  160,
-		NativeHistogramMinResetDuration: time.Hour,
+		Name:    side + gapFamily,
+		Buckets: []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	})
 }
 

@@ -107,15 +107,19 @@ func (c *call) end(err error) {
 // observeEnd counts the end, with the trace as an example of what is counted
 // where somebody has recorded one.
 func (c *call) observeEnd(st *status.Status, took time.Duration) {
-	seconds, handled, span := c.method.seconds, c.method.countOf(st.Code()), trace.SpanContextFromContext(c.ctx)
-	if c.method.quiet || !span.IsSampled() {
-		seconds.Observe(took.Seconds())
-		handled.Inc()
-		return
+	m, code, now := c.method, sane(st.Code()), c.began.Add(took)
+	span := trace.SpanContextFromContext(c.ctx)
+	recorded := span.IsSampled() && !m.quiet
+	if recorded && m.examples.lacks(took.Seconds(), now) {
+		m.seconds.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), exemplar(span))
+	} else {
+		m.seconds.Observe(took.Seconds())
 	}
-	example := prometheus.Labels{"trace_id": span.TraceID().String()}
-	seconds.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), example)
-	handled.(prometheus.ExemplarAdder).AddWithExemplar(1, example)
+	if recorded && m.examples.lacksCode(code, now) {
+		m.countOf(code).(prometheus.ExemplarAdder).AddWithExemplar(1, exemplar(span))
+	} else {
+		m.countOf(code).Inc()
+	}
 }
 
 func (c *call) endSpan(st *status.Status) {
@@ -123,17 +127,18 @@ func (c *call) endSpan(st *status.Status) {
 		c.span.End()
 		return
 	}
-	attributes := []attribute.KeyValue{
+	attributes := append(make([]attribute.KeyValue, 0, 12), c.method.attributes...)
+	attributes = append(attributes,
 		attribute.Int64("quartet.messages_sent", c.sent.messages.Load()),
 		attribute.Int64("quartet.messages_received", c.received.messages.Load()),
 		attribute.Int64("quartet.bytes_sent", c.sent.bytes.Load()),
 		attribute.Int64("quartet.bytes_received", c.received.bytes.Load()),
-	}
+	)
 	if c.method.name == other {
 		attributes = append(attributes, semconv.RPCMethodOriginal(c.name))
 	}
 	if c.target != "" {
 		attributes = append(attributes, serverAddress(c.target)...)
 	}
-	endSpan(c.span, st, c.side.isServer, attributes...)
+	endSpan(c.span, st, c.side.isServer, attributes)
 }

@@ -5,8 +5,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc/codes"
 )
 
 // TestExemplarsLeadToTraces expects the numbers of a sampled call to name its
@@ -35,6 +37,31 @@ func TestExemplarsLeadToTraces(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRareCallsBecomeExemplars expects one exemplar of each bucket and code
+// within a second, however many calls there are of another.
+func TestRareCallsBecomeExemplars(t *testing.T) {
+	e, now := newExamples([]float64{1, 2}), time.Now()
+	chosen := func(seconds float64, code codes.Code, after time.Duration) [2]bool {
+		return [2]bool{e.lacks(seconds, now.Add(after)), e.lacksCode(code, now.Add(after))}
+	}
+	for _, c := range []struct {
+		seconds float64
+		code    codes.Code
+		after   time.Duration
+		want    [2]bool
+	}{
+		{0.5, codes.OK, 0, [2]bool{true, true}},
+		{1, codes.OK, exampleInterval - 1, [2]bool{false, false}},
+		{1.5, codes.Internal, exampleInterval - 1, [2]bool{true, true}},
+		{60, codes.OK, exampleInterval - 1, [2]bool{true, false}},
+		{0.5, codes.OK, exampleInterval, [2]bool{true, true}},
+	} {
+		if got := chosen(c.seconds, c.code, c.after); got != c.want {
+			t.Errorf("%v s, %s, after %v: %v, want %v", c.seconds, c.code, c.after, got, c.want)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ type method struct {
 	started          prometheus.Counter
 	inFlight         prometheus.Gauge
 	seconds          prometheus.Observer
+	examples         *examples
 	handled          [codes.Unauthenticated + 1]prometheus.Counter
 	sent, received   direction
 }
@@ -65,6 +66,7 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 		started:  f.started.WithLabelValues(labels...),
 		inFlight: f.inFlight.WithLabelValues(labels...),
 		seconds:  f.seconds[k].WithLabelValues(labels[1:]...),
+		examples: newExamples(boundsOf(k)),
 		sent:     direction{messages: f.msgSent.WithLabelValues(labels...), bytes: f.bytesSent.WithLabelValues(labels...)},
 		received: direction{messages: f.msgReceived.WithLabelValues(labels...), bytes: f.bytesReceived.WithLabelValues(labels...)},
 	}
@@ -105,13 +107,17 @@ func isQuiet(service string) bool {
 	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.")
 }
 
-// countOf is the counter of calls that ended with code. A peer may send any
-// number as a code; what is none of gRPC's 17 counts as Unknown, lest the peer
-// choose how many series there are.
-func (m *method) countOf(code codes.Code) prometheus.Counter {
-	if int(code) >= len(m.handled) {
-		code = codes.Unknown
+// sane is code, or Unknown if it is none of gRPC's 17: a peer may send any
+// number, and must not choose how many series there are.
+func sane(code codes.Code) codes.Code {
+	if code > codes.Unauthenticated {
+		return codes.Unknown
 	}
+	return code
+}
+
+// countOf is the counter of calls that ended with code.
+func (m *method) countOf(code codes.Code) prometheus.Counter {
 	if counter := m.handled[code]; counter != nil {
 		return counter
 	}

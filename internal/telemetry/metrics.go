@@ -65,7 +65,7 @@ func newFamilies(name string) *families {
 	f.bytesSent = f.counter("_msg_sent_bytes_total", "Bytes of the messages sent, uncompressed and without framing.")
 	f.inFlight = add(f, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name + "_in_flight", Help: "RPCs running now."}, methodLabels))
 	f.first = f.histogram("_first_message_seconds", "Time from the start of a streaming RPC to the server's first message.", unaryBuckets, methodLabels, nil)
-	f.gap = f.histogram("_message_gap_seconds", "Time between two messages of a stream that follow each other.", gapBuckets, methodLabels, nil)
+	f.gap = f.gapHistogram()
 	f.connections = add(f, newConnections(name))
 	f.seconds = map[kind]*prometheus.HistogramVec{}
 	for _, k := range kinds {
@@ -99,16 +99,30 @@ func (f *families) histogram(name, help string, buckets []float64, labels []stri
 	}, labels))
 }
 
+// gapHistogram has no native histogram: that would cost each message as much
+// again as everything else that is counted of it.
+func (f *families) gapHistogram() *prometheus.HistogramVec {
+	return add(f, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    f.name + "_message_gap_seconds",
+		Help:    "Time between two messages of a stream that follow each other.",
+		Buckets: gapBuckets,
+	}, methodLabels))
+}
+
 // handlingSeconds makes the histogram of one kind of RPC. The four share a name
 // and differ in a constant label, which is how one metric gets two sets of
 // bounds.
 func (f *families) handlingSeconds(k kind) *prometheus.HistogramVec {
-	buckets := streamBuckets
-	if k == unary {
-		buckets = unaryBuckets
-	}
-	return f.histogram("_handling_seconds", "Time from the start of the RPC to its end.", buckets, methodLabels[1:],
+	return f.histogram("_handling_seconds", "Time from the start of the RPC to its end.", boundsOf(k), methodLabels[1:],
 		prometheus.Labels{"grpc_type": string(k)})
+}
+
+// boundsOf are the classic buckets for the duration of a kind of RPC.
+func boundsOf(k kind) []float64 {
+	if k == unary {
+		return unaryBuckets
+	}
+	return streamBuckets
 }
 
 // Describe and Collect make the families one collector.

@@ -36,14 +36,12 @@ func (s sampling) skips(ctx context.Context) bool {
 	return parent.IsValid() && !parent.IsSampled()
 }
 
-// startSpan starts the span of a call. Attributes are set if they are recorded;
-// the samplers of OpenTelemetry do not look at them.
+// startSpan starts the span of a call. Its attributes are all set at the end,
+// in one go and only if they are recorded; the samplers of OpenTelemetry do not
+// look at them.
 func (c *call) startSpan() {
 	if c.side.sampling.skips(c.ctx) {
 		return
 	}
 	c.ctx, c.span = c.side.Tracer.Start(c.ctx, c.method.name, c.method.span...)
-	if c.span.IsRecording() {
-		c.span.SetAttributes(c.method.attributes...)
-	}
 }

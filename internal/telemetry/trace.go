@@ -58,17 +58,17 @@ func spanAttributes(name string) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}
 }
 
-// endSpan sets what is known only at the end. A server's span is an error only
-// for the codes that the gRPC conventions call the server's fault.
-func endSpan(span trace.Span, st *status.Status, serverFaultsOnly bool, attributes ...attribute.KeyValue) {
-	if span.IsRecording() {
-		code := canonical(st.Code())
-		span.SetAttributes(append(attributes, semconv.RPCResponseStatusCode(code))...)
-		if st.Code() != codes.OK && (!serverFaultsOnly || isServerFault(st.Code())) {
-			span.SetStatus(otelcodes.Error, st.Message())
-			span.SetAttributes(semconv.ErrorTypeKey.String(code))
-		}
+// endSpan ends a span that is recorded, with its attributes and what became of
+// the call. A server's span is an error only for the codes that the gRPC
+// conventions call the server's fault.
+func endSpan(span trace.Span, st *status.Status, serverFaultsOnly bool, attributes []attribute.KeyValue) {
+	code := canonical(st.Code())
+	attributes = append(attributes, semconv.RPCResponseStatusCode(code))
+	if st.Code() != codes.OK && (!serverFaultsOnly || isServerFault(st.Code())) {
+		span.SetStatus(otelcodes.Error, st.Message())
+		attributes = append(attributes, semconv.ErrorTypeKey.String(code))
 	}
+	span.SetAttributes(attributes...)
 	span.End()
 }
 
