@@ -13,9 +13,10 @@ func (e *embedded) acceptedValues(t *testing.T) {
 		t.Fatalf("no values in %s: %v", e.chart, err)
 	}
 	for _, file := range append(files, filepath.Join(e.chart, "values-production.yaml"), filepath.Join(e.chart, "values-development.yaml")) {
-		// The operator's kind is not in this cluster, and the test's pod needs an account that a dry run does not make.
+		// The operator's kinds are not in this cluster, and the test's pod needs an account that a dry run does not make.
 		args := e.helm("template", e.release.name, e.chart, "--values", file,
-			"--skip-tests", "--validate=false", "--kube-version", "1.36.0", "--set", "metrics.podMonitor.enabled=false")
+			"--skip-tests", "--validate=false", "--kube-version", "1.36.0",
+			"--set", "metrics.podMonitor.enabled=false,metrics.alerts.prometheusRule.enabled=false")
 		made := run(t, "helm", args...).stdout
 		_, err := try(t.Context(), made, "kubectl", "--context", e.context, "--namespace", e.namespace.name,
 			"apply", "--dry-run=server", "--validate=strict", "--filename=-")

@@ -11,6 +11,10 @@ app.kubernetes.io/instance: {{ (first .).Release.Name }}
 
 {{- define "platform.metadata" -}}
 name: {{ include "platform.partname" . }}
+{{ include "platform.labels" . }}
+{{- end }}
+
+{{- define "platform.labels" -}}
 labels:
   {{- include "platform.selector" . | nindent 2 }}
   app.kubernetes.io/part-of: platform
