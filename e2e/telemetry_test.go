@@ -238,16 +238,24 @@ func heard(spans []span, keep span) bool {
 	return said && slices.ContainsFunc(spans, func(s span) bool { return s.parent() == keep.SpanID && s.OperationName == "receive" })
 }
 
-// faults has something of everything for the panels: a conversation that ends, a look-up in vain, and a server that dies
-// with whatever it was doing.
+// faults has something of everything for the panels: a look-up in vain, a server that dies with whatever it was doing and
+// counted, and conversations that end, until Prometheus has seen one.
 func (o *observed) faults(t *testing.T) {
+	const ended = `sum(rate(grpc_server_handled_total{grpc_method="Exchange",namespace="e2e-telemetry"}[5m]))`
 	client := o.somePods(t, "client", 1)[0].Name
-	run(t, "kubectl", o.inClient(client, "chat", "lobby", "--as", "ann", "--after", "0")...)
 	if out, err := try(t.Context(), "", "kubectl", o.inClient(client, "get", "no such object")...); err == nil {
 		t.Errorf("an object that does not exist was found: %s", out.stdout)
 	}
 	o.crashPod(t, o.somePods(t, "server", serverReplicas)[0].Name)
 	o.rolledOut(t, rolloutTime)
+	eventually(t, "the end of a conversation", time.Minute, func(ctx context.Context) error {
+		run(t, "kubectl", o.inClient(client, "chat", "lobby", "--as", "ann", "--after", "0")...)
+		rate, err := o.prometheus.value(ctx, ended)
+		if err == nil && rate == 0 {
+			err = errors.New("none is counted")
+		}
+		return err
+	})
 }
 
 // storeGone takes the store away, waits until somebody would be told, and gives it back. Uploads fail meanwhile; the
