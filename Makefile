@@ -35,7 +35,7 @@ test-tools: ## Test what is in modules of their own: the benchmarks and the chec
 	$(GO) -C tools test ./...
 
 .PHONY: bench
-bench: ## Measure what instrumentation costs, as ratios to grpc-go alone in the same run (RUN=unary,stream, ROUNDS=11)
+bench: ## Measure calls and big files as ratios to what else there is, in the same run (RUN=unary,download, ROUNDS=11)
 	@$(GO) -C bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
 
 .PHONY: build

@@ -62,6 +62,9 @@ func (p *Process) Ask(method string, work time.Duration, argument, answer any) e
 	}
 }
 
+// PID is the child's process id.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
 // Stop closes the child's input, at which it ends, and waits for it. One that does not end is killed.
 func (p *Process) Stop() error {
 	_ = p.client.Close() // A child that is gone has closed it already; Wait tells.

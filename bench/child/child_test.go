@@ -34,7 +34,7 @@ func TestChildAnswersFromAnotherProcess(t *testing.T) {
 	if err := errors.Join(p.Ask("Double", 0, 21, &twice), p.Ask("PID", 0, 0, &pid)); err != nil {
 		t.Fatal(err)
 	}
-	if twice != 42 || pid == os.Getpid() || pid != p.command.Process.Pid {
+	if twice != 42 || pid == os.Getpid() || pid != p.PID() {
 		t.Errorf("twice 21 is %d, in process %d", twice, pid)
 	}
 	if err := p.Ask("Double", 0, -1, &twice); err == nil || !strings.Contains(err.Error(), "too small") {

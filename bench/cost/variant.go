@@ -29,6 +29,7 @@ const (
 	oursAllName     = "ours, sampling 100 %"
 	usualTenthName  = "otelgrpc + grpcprom, 10 %"
 	usualAllName    = "otelgrpc + grpcprom, 100 %"
+	headerName      = "traceparent alone"
 	gapsName        = "gap histogram alone"
 )
 
@@ -40,6 +41,7 @@ var variants = []variant{
 	{name: oursAllName, instrument: func() (*instruments, error) { return ours(sample(1)) }},
 	{name: usualTenthName, instrument: func() (*instruments, error) { return usual(sample(0.1)) }},
 	{name: usualAllName, instrument: func() (*instruments, error) { return usual(sample(1)) }},
+	{name: headerName, instrument: headerAlone, only: []string{"unary"}},
 	{name: gapsName, instrument: gapsAlone, only: []string{"stream", "oneway"}},
 }
 

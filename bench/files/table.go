@@ -1,0 +1,173 @@
+package files
+
+import "fmt"
+
+// A part is what can be chosen to be measured.
+type part struct {
+	name, title string
+	tables      []table
+}
+
+// A table is one comparison: what takes turns in it, and what it has to show.
+type table struct {
+	title       string
+	contestants []contestant
+	base        string // to which ratios are
+	goals       []goal
+	// memory says that it is about memory: processes are new in each round, for what a process has once taken from the
+	// system it keeps, and uses again.
+	memory bool
+}
+
+// contestant is a variant under a load.
+type contestant struct {
+	name    string // the variant's, and more if the load is not the table's
+	variant string
+	Load
+}
+
+// parts are all that can be measured, for slices of so many bytes.
+func parts(bytes int64) []part {
+	return []part{
+		{"download", "Downloads", []table{downloadOne(bytes), downloadMany(4, bytes), downloadMany(most, bytes)}},
+		{"upload", "Uploads", []table{uploadOne(bytes), uploadMany(4, bytes), uploadMany(most, bytes)}},
+		{"memory", "Memory", []table{memory(false, bytes), memory(true, bytes)}},
+		{s3Part, "Through S3", []table{throughS3(false, bytes), throughS3(true, bytes)}},
+	}
+}
+
+// s3Part is the one that needs a gateway.
+const s3Part = "s3"
+
+// under has variants take turns under one load.
+func under(load Load, names ...string) (all []contestant) {
+	for _, name := range names {
+		all = append(all, contestant{name, name, load})
+	}
+	return all
+}
+
+func downloadOne(bytes int64) table {
+	return table{
+		title: fmt.Sprintf("1 download of %s", size(bytes)),
+		base:  h1Name,
+		contestants: under(Load{Transfers: 1, Bytes: bytes},
+			rawName, rawFastName, h1Name, h1FastName, h2cName, h2cFastName,
+			naiveName, naiveSumsName, naiveFastName, naiveFastSums, oursName, oursFastName),
+		goals: goalsOfOne(0.70, 0.75, oursName, oursFastName),
+	}
+}
+
+// goalsOfOne are those of a transfer on one connection.
+func goalsOfOne(limit, stretch float64, names ...string) (goals []goal) {
+	for _, name := range names {
+		goals = append(goals,
+			atLeast(name, h1Name, limit),
+			atLeast(name, h1Name, stretch).stretched(),
+			atLeast(name, h2cName, 1.6),
+			atLeast(name, naiveName, 1.6),
+			atMost(name, h1Name, 1.6),
+			atMost(name, h1Name, 1.5).stretched())
+	}
+	return goals
+}
+
+// many has so many transfers at once, which together are a slice, and beside them one of HTTP/1.1 alone.
+func many(upload bool, transfers int, bytes int64) []contestant {
+	share := Load{Upload: upload, Transfers: transfers, Bytes: bytes / int64(transfers)}
+	alone := contestant{h1Name + aloneSuffix, h1Name, Load{Upload: upload, Transfers: 1, Bytes: bytes}}
+	return append(under(share,
+		rawName, h1Name, h2cName, naiveName, oursName, oursOwnName, oursFastName, oursOwnFast), alone)
+}
+
+// aloneSuffix is behind the name of the one that has no others at its side.
+const aloneSuffix = ", 1 alone"
+
+func downloadMany(transfers int, bytes int64) table {
+	t := table{
+		title:       fmt.Sprintf("%d downloads at once, of %s each", transfers, size(bytes/int64(transfers))),
+		base:        h1Name + aloneSuffix,
+		contestants: many(false, transfers, bytes),
+	}
+	if transfers == 4 {
+		t.goals = []goal{atLeast(oursOwnName, t.base, 1), atLeast(oursOwnFast, t.base, 1)}
+	}
+	return t
+}
+
+func uploadOne(bytes int64) table {
+	return table{
+		title: fmt.Sprintf("1 upload of %s", size(bytes)),
+		base:  h1Name,
+		contestants: under(Load{Upload: true, Transfers: 1, Bytes: bytes},
+			rawName, rawFastName, h1Name, h1FastName, h1DiskName, h1SyncedName, h2cName, h2cFastName,
+			naiveName, naiveSumsName, naiveFastName, naiveFastSums, oursName, oursFastName, oursDiskName),
+		goals: append(goalsOfUpload(oursName, oursFastName),
+			atLeast(oursFastName, h1FastName, 0.75),
+			atLeast(oursFastName, naiveFastName, 1.6)),
+	}
+}
+
+// goalsOfUpload are those against a server that drops what comes. Ours cannot: mem:// keeps it too, in a way that was
+// made for tests, so that a folder in memory is the nearest.
+func goalsOfUpload(names ...string) (goals []goal) {
+	for _, name := range names {
+		goals = append(goals,
+			atLeast(name, h1Name, 0.80),
+			atLeast(name, h1Name, 0.85).stretched(),
+			atLeast(name, naiveName, 1.6),
+			atMost(name, h1Name, 1.6),
+			atMost(name, h1Name, 1.5).stretched())
+	}
+	return goals
+}
+
+func uploadMany(transfers int, bytes int64) table {
+	return table{
+		title:       fmt.Sprintf("%d uploads at once, of %s each", transfers, size(bytes/int64(transfers))),
+		base:        h1Name + aloneSuffix,
+		contestants: many(true, transfers, bytes),
+	}
+}
+
+// memory has one transfer, one that is four times as long, and many at once.
+func memory(upload bool, bytes int64) table {
+	t := table{title: "Growth, downloads", memory: true}
+	if upload {
+		t.title = "Growth, uploads"
+	}
+	add := func(name string, transfers int, each int64) string {
+		label := fmt.Sprintf("%s, %d × %s", name, transfers, size(each))
+		load := Load{Upload: upload, Transfers: transfers, Bytes: each}
+		t.contestants = append(t.contestants, contestant{label, name, load})
+		return label
+	}
+	add(h1FastName, 1, bytes)
+	add(h2cFastName, 1, bytes)
+	add(naiveFastName, 1, bytes)
+	add(naiveFastName, most, bytes/4)
+	one, long := add(oursFastName, 1, bytes), add(oursFastName, 1, 4*bytes)
+	shared, own := add(oursFastName, most, bytes/4), add(oursOwnFast, most, bytes/4)
+	t.goals = []goal{grows(one, 32), grows(long, 32), growsPerMore(shared, one, 4), growsPerMore(own, one, 4)}
+	return t
+}
+
+func throughS3(upload bool, bytes int64) table {
+	t := table{
+		title:       fmt.Sprintf("1 download of %s", size(bytes)),
+		base:        plainS3Name,
+		contestants: under(Load{Upload: upload, Transfers: 1, Bytes: bytes}, plainS3Name, oursThroughS3),
+		goals:       []goal{atLeast(oursThroughS3, plainS3Name, 0.8)},
+	}
+	if upload {
+		t.title = fmt.Sprintf("1 upload of %s", size(bytes))
+	}
+	return t
+}
+
+func size(bytes int64) string {
+	if bytes < mebi {
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
+}
