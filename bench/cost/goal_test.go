@@ -28,15 +28,15 @@ func TestGoalsJudgeTheMiddleOfTheRounds(t *testing.T) {
 		goal goal
 		want string
 	}{
-		{atLeast("b", "a", rate, 0.8), "b: rate at least 0.80 of a: 0.800 [0.80–1.00]: met"},
-		{atLeast("b", "a", rate, 0.81), "b: rate at least 0.81 of a: 0.800 [0.80–1.00]: **not met**"},
-		{atLeast("b", "a", rate, 0.8).stretched(), "b: rate at least 0.80 of a (stretch): 0.800 [0.80–1.00]: met"},
-		{atMost("b", "a", p99, 1.25), "b: p99 at most 1.25 of a: 1.250 [1.00–1.25]: met"},
-		{atMost("b", "a", p50, 1.2), "b: p50 at most 1.20 of a: 1.250 [1.00–1.25]: **not met**"},
+		{measure.AtLeast("b", "a", rate, 0.8), "b: rate at least 0.80 of a: 0.800 [0.80–1.00]: met"},
+		{measure.AtLeast("b", "a", rate, 0.81), "b: rate at least 0.81 of a: 0.800 [0.80–1.00]: **not met**"},
+		{measure.AtLeast("b", "a", rate, 0.8).Stretched(), "b: rate at least 0.80 of a (stretch): 0.800 [0.80–1.00]: met"},
+		{measure.AtMost("b", "a", p99, 1.25), "b: p99 at most 1.25 of a: 1.250 [1.00–1.25]: met"},
+		{measure.AtMost("b", "a", p50, 1.2), "b: p50 at most 1.20 of a: 1.250 [1.00–1.25]: **not met**"},
 		{atMostMore("b", "a", allocs, 16), "b: at most 16 more allocations than a: +16.00: met"},
 		{atMostMore("b", "a", allocs, 0.05), "b: at most 0.05 more allocations than a: +16.00: **not met**"},
 	} {
-		if got := test.goal.verdict(r); got != test.want {
+		if got := test.goal.Verdict(r); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestOnlyWhatBothControlsShowIsResolved(t *testing.T) {
 		ours := append(slices.Repeat([]time.Duration{test.ours}, test.slower),
 			slices.Repeat([]time.Duration{fast - time.Millisecond}, test.rounds-test.slower)...)
 		r := results{bareName: took(1, bare...), controlName: took(1, control...), "ours": took(1, ours...)}
-		if got := unresolved("ours", rate).verdict(r); strings.HasSuffix(got, ": met") != test.met {
+		if got := unresolved("ours", rate).Verdict(r); strings.HasSuffix(got, ": met") != test.met {
 			t.Errorf("%s: %s", test.name, got)
 		}
 	}

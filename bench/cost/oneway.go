@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/bench/measure"
 )
 
 var oneway = part{
@@ -13,8 +15,8 @@ var oneway = part{
 	loads: []Load{{Title: "1 stream", Workers: 1}},
 	run:   send,
 	goals: []goal{
-		atLeast(oursMetricsName, bareName, rate, 0.88),
-		atLeast(oursMetricsName, bareName, rate, 0.90).stretched(),
+		measure.AtLeast(oursMetricsName, bareName, rate, 0.88),
+		measure.AtLeast(oursMetricsName, bareName, rate, 0.90).Stretched(),
 		atMostMore(oursMetricsName, bareName, allocs, 0.05), // A whole one would be one per message.
 	},
 }

@@ -46,23 +46,23 @@ func header(p part, waits bool) []string {
 }
 
 func row(r results, variant string, load Load, waits bool) []string {
-	perSecond := r.median(variant, rate)
+	perSecond := r.Median(variant, rate)
 	if load.Chunk > 0 {
 		perSecond *= float64(load.Chunk) / 1e6
 	}
-	ratio := func(m metric) string { return measure.SpreadOf(r.ratios(variant, bareName, m)).String() }
+	ratio := func(m metric) string { return measure.SpreadOf(r.Ratios(variant, bareName, m)).String() }
 	cells := []string{
 		variant,
 		number(perSecond, 0),
-		number(r.median(variant, clientAllocs), 2),
-		number(r.median(variant, serverAllocs), 2),
-		number(r.median(variant, clientCPU), 2),
-		number(r.median(variant, serverCPU), 2),
+		number(r.Median(variant, clientAllocs), 2),
+		number(r.Median(variant, serverAllocs), 2),
+		number(r.Median(variant, clientCPU), 2),
+		number(r.Median(variant, serverCPU), 2),
 		ratio(rate),
 		ratio(cpu),
 	}
 	if waits {
-		cells = append(cells, number(r.median(variant, p50), 0), number(r.median(variant, p99), 0), ratio(p50), ratio(p99))
+		cells = append(cells, number(r.Median(variant, p50), 0), number(r.Median(variant, p99), 0), ratio(p50), ratio(p99))
 	}
 	return cells
 }

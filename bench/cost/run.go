@@ -55,7 +55,7 @@ func runPart(out io.Writer, o Options, p part, pairs []*pair) (verdicts []string
 		}
 		printLoad(out, p, load, r)
 		for _, g := range p.goals {
-			verdicts = append(verdicts, fmt.Sprintf("%s, %s: %s", p.name, load.Title, g.verdict(r)))
+			verdicts = append(verdicts, fmt.Sprintf("%s, %s: %s", p.name, load.Title, g.Verdict(r)))
 		}
 	}
 	return verdicts, nil

@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/bench/measure"
 )
 
 var stream = part{
@@ -18,8 +20,8 @@ var stream = part{
 	},
 	run: echo,
 	goals: []goal{
-		atMost(oursMetricsName, bareName, p50, 1.05),
-		atMost(oursMetricsName, bareName, p99, 1.15),
+		measure.AtMost(oursMetricsName, bareName, p50, 1.05),
+		measure.AtMost(oursMetricsName, bareName, p99, 1.15),
 	},
 }
 

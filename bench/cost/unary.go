@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/bench/measure"
 )
 
 var unary = part{
@@ -19,10 +21,10 @@ var unary = part{
 	run: callUnary,
 	goals: []goal{
 		atMostMore(oursTenthName, bareName, allocs, 16),
-		atLeast(oursTenthName, bareName, rate, 0.80),
-		atLeast(oursTenthName, bareName, rate, 0.85).stretched(),
-		atLeast(oursTenthName, usualTenthName, rate, 1.3),
-		atMost(oursTenthName, bareName, p99, 1.3),
+		measure.AtLeast(oursTenthName, bareName, rate, 0.80),
+		measure.AtLeast(oursTenthName, bareName, rate, 0.85).Stretched(),
+		measure.AtLeast(oursTenthName, usualTenthName, rate, 1.3),
+		measure.AtMost(oursTenthName, bareName, p99, 1.3),
 	},
 }
 

@@ -3,6 +3,8 @@ package files
 import (
 	"testing"
 	"time"
+
+	"example.com/quartet/bench/measure"
 )
 
 // took makes one sample of a GiB per duration. Each side had the processor for as long, and grew by so many MiB.
@@ -23,10 +25,10 @@ func TestGoalsJudgeTheMiddleOfTheRounds(t *testing.T) {
 		goal goal
 		want string
 	}{
-		{atLeast("b", "a", 0.8), "b: rate at least 0.80 of a: 0.800 [0.80–1.00]: met"},
-		{atLeast("b", "a", 0.81).stretched(), "b: rate at least 0.81 of a (stretch): 0.800 [0.80–1.00]: **not met**"},
-		{atMost("b", "a", 1.25), "b: CPU per GiB at most 1.25 of a: 1.250 [1.00–1.25]: met"},
-		{atMost("b", "a", 1.2), "b: CPU per GiB at most 1.20 of a: 1.250 [1.00–1.25]: **not met**"},
+		{measure.AtLeast("b", "a", rate, 0.8), "b: rate at least 0.80 of a: 0.800 [0.80–1.00]: met"},
+		{measure.AtLeast("b", "a", rate, 0.81).Stretched(), "b: rate at least 0.81 of a (stretch): 0.800 [0.80–1.00]: **not met**"},
+		{measure.AtMost("b", "a", cpu, 1.25), "b: CPU per GiB at most 1.25 of a: 1.250 [1.00–1.25]: met"},
+		{measure.AtMost("b", "a", cpu, 1.2), "b: CPU per GiB at most 1.20 of a: 1.250 [1.00–1.25]: **not met**"},
 		{grows("a", 20), "a: memory grows by at most 20 MiB per side: client 10.0, server 20.0: met"},
 		{grows("a", 19), "a: memory grows by at most 19 MiB per side: client 10.0, server 20.0: **not met**"},
 		{growsPerMore("b", "a", 4),
@@ -34,7 +36,7 @@ func TestGoalsJudgeTheMiddleOfTheRounds(t *testing.T) {
 		{growsPerMore("b", "a", 3),
 			"b: memory grows by at most 3 MiB per side for each further transfer: client 2.0, server 4.0: **not met**"},
 	} {
-		if got := test.goal.verdict(r); got != test.want {
+		if got := test.goal.Verdict(r); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
 	}

@@ -41,20 +41,20 @@ func (t table) print(out io.Writer, r results) {
 func (t table) rateRow(r results, name string) []string {
 	return []string{
 		name,
-		number(r.median(name, rate)/1e6, 0),
-		number(r.median(name, clientCPU), 2),
-		number(r.median(name, serverCPU), 2),
-		measure.SpreadOf(r.ratios(name, t.base, rate)).String(),
-		measure.SpreadOf(r.ratios(name, t.base, cpu)).String(),
+		number(r.Median(name, rate)/1e6, 0),
+		number(r.Median(name, clientCPU), 2),
+		number(r.Median(name, serverCPU), 2),
+		measure.SpreadOf(r.Ratios(name, t.base, rate)).String(),
+		measure.SpreadOf(r.Ratios(name, t.base, cpu)).String(),
 	}
 }
 
 func memoryRow(r results, name string) []string {
 	return []string{
 		name,
-		number(r.median(name, rate)/1e6, 0),
-		number(r.median(name, clientMemory), 1),
-		number(r.median(name, serverMemory), 1),
+		number(r.Median(name, rate)/1e6, 0),
+		number(r.Median(name, clientMemory), 1),
+		number(r.Median(name, serverMemory), 1),
 	}
 }
 

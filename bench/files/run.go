@@ -65,7 +65,7 @@ func runPart(ctx context.Context, out io.Writer, o Options, b *bed, p part) (ver
 		}
 		t.print(out, r)
 		for _, g := range t.goals {
-			verdicts = append(verdicts, fmt.Sprintf("%s, %s: %s", p.name, t.title, g.verdict(r)))
+			verdicts = append(verdicts, fmt.Sprintf("%s, %s: %s", p.name, t.title, g.Verdict(r)))
 		}
 	}
 	return verdicts, nil

@@ -1,6 +1,10 @@
 package files
 
-import "fmt"
+import (
+	"fmt"
+
+	"example.com/quartet/bench/measure"
+)
 
 // A part is what can be chosen to be measured.
 type part struct {
@@ -62,12 +66,12 @@ func downloadOne(bytes int64) table {
 func goalsOfOne(limit, stretch float64, names ...string) (goals []goal) {
 	for _, name := range names {
 		goals = append(goals,
-			atLeast(name, h1Name, limit),
-			atLeast(name, h1Name, stretch).stretched(),
-			atLeast(name, h2cName, 1.6),
-			atLeast(name, naiveName, 1.6),
-			atMost(name, h1Name, 1.6),
-			atMost(name, h1Name, 1.5).stretched())
+			measure.AtLeast(name, h1Name, rate, limit),
+			measure.AtLeast(name, h1Name, rate, stretch).Stretched(),
+			measure.AtLeast(name, h2cName, rate, 1.6),
+			measure.AtLeast(name, naiveName, rate, 1.6),
+			measure.AtMost(name, h1Name, cpu, 1.6),
+			measure.AtMost(name, h1Name, cpu, 1.5).Stretched())
 	}
 	return goals
 }
@@ -90,7 +94,7 @@ func downloadMany(transfers int, bytes int64) table {
 		contestants: many(false, transfers, bytes),
 	}
 	if transfers == 4 {
-		t.goals = []goal{atLeast(oursOwnName, t.base, 1), atLeast(oursOwnFast, t.base, 1)}
+		t.goals = []goal{measure.AtLeast(oursOwnName, t.base, rate, 1), measure.AtLeast(oursOwnFast, t.base, rate, 1)}
 	}
 	return t
 }
@@ -103,8 +107,8 @@ func uploadOne(bytes int64) table {
 			rawName, rawFastName, h1Name, h1FastName, h1DiskName, h1SyncedName, h2cName, h2cFastName,
 			naiveName, naiveSumsName, naiveFastName, naiveFastSums, oursName, oursFastName, oursDiskName),
 		goals: append(goalsOfUpload(oursName, oursFastName),
-			atLeast(oursFastName, h1FastName, 0.75),
-			atLeast(oursFastName, naiveFastName, 1.6)),
+			measure.AtLeast(oursFastName, h1FastName, rate, 0.75),
+			measure.AtLeast(oursFastName, naiveFastName, rate, 1.6)),
 	}
 }
 
@@ -113,11 +117,11 @@ func uploadOne(bytes int64) table {
 func goalsOfUpload(names ...string) (goals []goal) {
 	for _, name := range names {
 		goals = append(goals,
-			atLeast(name, h1Name, 0.80),
-			atLeast(name, h1Name, 0.85).stretched(),
-			atLeast(name, naiveName, 1.6),
-			atMost(name, h1Name, 1.6),
-			atMost(name, h1Name, 1.5).stretched())
+			measure.AtLeast(name, h1Name, rate, 0.80),
+			measure.AtLeast(name, h1Name, rate, 0.85).Stretched(),
+			measure.AtLeast(name, naiveName, rate, 1.6),
+			measure.AtMost(name, h1Name, cpu, 1.6),
+			measure.AtMost(name, h1Name, cpu, 1.5).Stretched())
 	}
 	return goals
 }
@@ -157,7 +161,7 @@ func throughS3(upload bool, bytes int64) table {
 		title:       fmt.Sprintf("1 download of %s", size(bytes)),
 		base:        plainS3Name,
 		contestants: under(Load{Upload: upload, Transfers: 1, Bytes: bytes}, plainS3Name, oursThroughS3),
-		goals:       []goal{atLeast(oursThroughS3, plainS3Name, 0.8)},
+		goals:       []goal{measure.AtLeast(oursThroughS3, plainS3Name, rate, 0.8)},
 	}
 	if upload {
 		t.title = fmt.Sprintf("1 upload of %s", size(bytes))

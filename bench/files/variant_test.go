@@ -110,7 +110,7 @@ func TestTablesNameTheirContestants(t *testing.T) {
 				t.Errorf("%s: its base is not there", table.title)
 			}
 			for _, g := range table.goals {
-				if verdict := g.verdict(r); strings.Contains(verdict, "NaN") {
+				if verdict := g.Verdict(r); strings.Contains(verdict, "NaN") {
 					t.Errorf("%s: %s", table.title, verdict)
 				}
 			}
