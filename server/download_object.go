@@ -5,14 +5,15 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/transfer"
 	"example.com/quartet/server/object"
 )
 
-// DownloadObject sends an object, or a range of it. A reader that is slow holds the loop back in Send, so that a
-// download needs one chunk of memory whatever its size.
+// DownloadObject sends an object, or a range of it. A reader that is slow holds the loop back, so that a download needs
+// two chunks of memory whatever its size.
 func (s *objectService) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
 	reader, err := s.store.OpenReader(stream.Context(), r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()), clamp(r.GetReadLimit()))
 	if err != nil {
@@ -26,32 +27,37 @@ func (s *objectService) DownloadObject(r *quartetv1.DownloadObjectRequest, strea
 	return s.sendChunks(reader, r.GetReadOffset(), stream)
 }
 
-func (s *objectService) sendChunks(reader *object.Reader, offset uint64, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
-	// Send is done with the data when it returns, so one buffer serves all chunks.
-	buffer := make([]byte, s.chunkBytes)
+func (s *objectService) sendChunks(reader *object.Reader, offset uint64, stream grpc.ServerStream) error {
+	buffers := s.chunks.Buffers(reader.Remaining())
+	defer buffers.Drain(stream.Context())
 	for {
-		n, err := io.ReadFull(reader, buffer)
-		if n > 0 {
-			if err := stream.Send(downloadChunk(offset, buffer[:n])); err != nil {
-				return err
-			}
-			offset += uint64(n)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil
-		}
+		buffer, err := buffers.Take(stream.Context())
 		if err != nil {
 			return err
 		}
+		n, crc32c, err := reader.Next(*buffer)
+		if n == 0 {
+			buffers.Put(buffer)
+			return endOfContent(err)
+		}
+		*buffer = (*buffer)[:n]
+		if err := sendChunk(stream, offset, buffers.Bulk(buffer), *buffer, crc32c); err != nil {
+			return err
+		}
+		offset += uint64(n)
 	}
 }
 
-func downloadChunk(offset uint64, data []byte) *quartetv1.DownloadObjectResponse {
-	return quartetv1.DownloadObjectResponse_builder{
-		Chunk: quartetv1.DownloadChunk_builder{
-			Offset: offset,
-			Data:   data,
-			Crc32C: transfer.Checksum(data),
-		}.Build(),
-	}.Build()
+func endOfContent(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func sendChunk(stream grpc.ServerStream, offset uint64, bulk mem.BufferSlice, data []byte, crc32c uint32) error {
+	chunk := quartetv1.DownloadChunk_builder{Offset: offset, Data: data, Crc32C: crc32c}.Build()
+	frame := transfer.Frame{Message: quartetv1.DownloadObjectResponse_builder{Chunk: chunk}.Build(), Bulk: bulk}
+	defer frame.Free()
+	return stream.SendMsg(&frame)
 }

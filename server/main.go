@@ -22,6 +22,7 @@ import (
 	"example.com/quartet/internal/lifecycle"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/transfer"
 	"example.com/quartet/server/channel"
 	"example.com/quartet/server/object"
 )
@@ -127,7 +128,7 @@ func open(ctx context.Context, cfg Config, tele *telemetry.Telemetry) (s *server
 	if s.broker, err = channel.Open(ctx, cfg.Channels.URL, cfg.channelOptions(tele)); err != nil {
 		return s, fmt.Errorf("open channels: %w", err)
 	}
-	if s.rpc, err = rpc.NewServer(cfg.RPC, tele, errorTable, s.register); err != nil {
+	if s.rpc, err = rpc.NewServer(cfg.RPC, tele, errorTable, s.register, grpc.ForceServerCodecV2(transfer.Codec{})); err != nil {
 		return s, err
 	}
 	return s, errors.Join(s.store.Check(ctx), s.broker.Check(ctx))
@@ -165,7 +166,7 @@ func (s *server) register(r grpc.ServiceRegistrar) {
 	quartetv1.RegisterObjectServiceServer(r, &objectService{
 		store:       s.store,
 		draining:    s.draining,
-		chunkBytes:  int(s.cfg.Objects.ChunkBytes),
+		chunks:      transfer.NewPool(int(s.cfg.Objects.ChunkBytes)),
 		idleTimeout: s.cfg.Objects.IdleTimeout,
 	})
 	quartetv1.RegisterChannelServiceServer(r, &channelService{broker: s.broker, tracer: s.telemetry.Tracer, draining: s.draining})

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/transfer"
 	"example.com/quartet/server/object"
 )
 
@@ -20,8 +21,8 @@ type objectService struct {
 	store *object.Store
 	// draining is closed when the server is about to stop.
 	draining <-chan struct{}
-	// chunkBytes is how much one message of a download carries.
-	chunkBytes int
+	// chunks are what downloads are sent in.
+	chunks *transfer.Pool
 	// idleTimeout ends an upload that sends nothing for so long.
 	idleTimeout time.Duration
 }

@@ -11,6 +11,7 @@ import (
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/transfer"
 	"example.com/quartet/server/object"
 )
 
@@ -20,10 +21,11 @@ const uploadRetryDelay = 500 * time.Millisecond
 
 // UploadObject receives an object, or the next piece of one. However the stream ends, what arrived whole is kept.
 func (s *objectService) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	first, err := stream.Recv()
+	first, err := recvUpload(stream)
 	if err != nil {
 		return firstMessageError(err)
 	}
+	defer first.Free()
 	if !first.HasHeader() {
 		return fmt.Errorf("%w: the first message of an upload is its header", errMessageOrder)
 	}
@@ -38,7 +40,7 @@ func (s *objectService) UploadObject(stream grpc.ClientStreamingServer[quartetv1
 // receiveUpload takes chunks until the sender finishes or pauses, a newer sender takes the upload over, or the server
 // drains.
 func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	requests := receive(stream.Context(), stream.Recv)
+	requests := receive(stream.Context(), func() (*uploadRequest, error) { return recvUpload(stream) })
 	idle := time.NewTimer(s.idleTimeout)
 	defer idle.Stop()
 	for {
@@ -71,15 +73,29 @@ func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientS
 	}
 }
 
-func writeChunk(writer *object.Writer, r *quartetv1.UploadObjectRequest) error {
+// uploadRequest is a message of an upload, with its bulk in the buffers that it came in.
+type uploadRequest struct {
+	*quartetv1.UploadObjectRequest
+	transfer.Frame
+}
+
+func recvUpload(stream grpc.ServerStream) (*uploadRequest, error) {
+	r := &uploadRequest{UploadObjectRequest: new(quartetv1.UploadObjectRequest)}
+	r.Message = r.UploadObjectRequest
+	return r, stream.RecvMsg(&r.Frame)
+}
+
+func writeChunk(writer *object.Writer, r *uploadRequest) error {
+	defer r.Free()
 	if !r.HasChunk() {
 		return fmt.Errorf("%w: after the header of an upload come chunks and finish", errMessageOrder)
 	}
 	chunk := r.GetChunk()
-	if len(chunk.GetData()) == 0 {
+	pieces := r.Pieces(chunk.GetData())
+	if len(pieces[0]) == 0 {
 		return errEmptyChunk
 	}
-	return writer.WriteChunk(clamp(chunk.GetOffset()), chunk.GetData(), chunk.GetCrc32C())
+	return writer.WriteChunk(clamp(chunk.GetOffset()), chunk.GetCrc32C(), pieces...)
 }
 
 // pauseUpload answers a sender that stopped without finishing.

@@ -15,11 +15,12 @@ import (
 	"google.golang.org/grpc"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/transfer"
 )
 
 // Options change how calls are made. The zero value is what most programs want.
 type Options struct {
-	// ChunkBytes is how much one message of an upload carries, 256 KiB if 0. A message has to stay below the 4 MiB
+	// ChunkBytes is how much one message of an upload carries, 1 MiB if 0. A message has to stay below the 4 MiB
 	// that servers accept by default.
 	ChunkBytes int
 	// WindowBytes is how much of a source that cannot be read twice is kept for a resume, 32 MiB if 0. A multiple of the
@@ -46,12 +47,13 @@ type Client struct {
 	channels quartetv1.ChannelServiceClient
 	options  Options
 	metrics  *metrics
+	chunks   *transfer.Pool // of uploads
 }
 
 // New makes a client from a connection to each service; they may be one and the same.
 func New(objects, channels grpc.ClientConnInterface, options Options) *Client {
 	if options.ChunkBytes == 0 {
-		options.ChunkBytes = 256 << 10
+		options.ChunkBytes = 1 << 20
 	}
 	if options.WindowBytes == 0 {
 		options.WindowBytes = 32 << 20
@@ -76,5 +78,6 @@ func New(objects, channels grpc.ClientConnInterface, options Options) *Client {
 		channels: quartetv1.NewChannelServiceClient(channels),
 		options:  options,
 		metrics:  newMetrics(options.Registerer),
+		chunks:   transfer.NewPool(options.ChunkBytes),
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 
+	"google.golang.org/grpc"
+
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/transfer"
 )
@@ -91,13 +93,15 @@ func (d *download) attempt(ctx context.Context) error {
 	}
 	ctx, guard, release := guarded(ctx, d.client.options.StallTimeout)
 	defer release()
-	stream, err := d.client.objects.DownloadObject(ctx, d.request())
+	stream, err := d.client.objects.DownloadObject(ctx, d.request(), grpc.ForceCodecV2(transfer.Codec{}))
 	if err != nil {
 		return cause(ctx, err)
 	}
 	for {
+		message := new(quartetv1.DownloadObjectResponse)
+		frame := transfer.Frame{Message: message}
 		guard.arm()
-		message, err := stream.Recv()
+		err := stream.RecvMsg(&frame)
 		guard.disarm()
 		if errors.Is(err, io.EOF) {
 			return d.checkEnd()
@@ -105,13 +109,15 @@ func (d *download) attempt(ctx context.Context) error {
 		if err != nil {
 			return d.streamError(ctx, err)
 		}
-		if err := d.receive(message); err != nil {
+		err = d.receive(message, &frame)
+		frame.Free()
+		if err != nil {
 			return err
 		}
 	}
 }
 
-func (d *download) receive(message *quartetv1.DownloadObjectResponse) error {
+func (d *download) receive(message *quartetv1.DownloadObjectResponse, frame *transfer.Frame) error {
 	switch {
 	case message.HasObject() && d.object == nil:
 		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
@@ -123,27 +129,32 @@ func (d *download) receive(message *quartetv1.DownloadObjectResponse) error {
 			return ErrChanged
 		}
 	case message.HasChunk() && d.object != nil:
-		return d.write(message.GetChunk())
+		return d.write(message.GetChunk(), frame.Pieces(message.GetChunk().GetData()))
 	default:
 		return fmt.Errorf("%w: a message that does not belong here", ErrProtocol)
 	}
 	return nil
 }
 
-func (d *download) write(chunk *quartetv1.DownloadChunk) error {
-	data := chunk.GetData()
-	if chunk.GetOffset() != uint64(d.offset) || int64(len(data)) > d.end()-d.offset {
-		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", ErrProtocol, len(data), chunk.GetOffset(), d.offset, d.end())
+func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error {
+	size, crc32c := int64(0), uint32(0)
+	for _, piece := range pieces {
+		size, crc32c = size+int64(len(piece)), transfer.Update(crc32c, piece)
 	}
-	if transfer.Checksum(data) != chunk.GetCrc32C() {
+	if chunk.GetOffset() != uint64(d.offset) || size > d.end()-d.offset {
+		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", ErrProtocol, size, chunk.GetOffset(), d.offset, d.end())
+	}
+	if crc32c != chunk.GetCrc32C() {
 		return fmt.Errorf("chunk at %d: %w", d.offset, ErrChecksum)
 	}
-	n, err := d.w.Write(data)
-	d.crc = transfer.Update(d.crc, data[:n])
-	d.offset += int64(n)
-	if err != nil {
-		return err
+	for _, piece := range pieces {
+		n, err := d.w.Write(piece)
+		d.offset += int64(n)
+		if err != nil {
+			return err
+		}
 	}
+	d.crc = transfer.Combine(d.crc, crc32c, size)
 	if d.options.Progress != nil {
 		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.resumes})
 	}

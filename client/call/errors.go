@@ -28,6 +28,9 @@ var (
 
 	errStalled = errors.New("no progress for too long")
 	errEnded   = errors.New("stream ended early")
+	errSource  = errors.New("read source")
+	// errAnswered is no error: the server has answered, and that is why an attempt is over.
+	errAnswered = errors.New("answered")
 )
 
 // Reason is the machine-readable reason that the server gave for an error, or "".

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -60,7 +61,7 @@ type upload struct {
 	options  UploadOptions
 	fresh    bool // The server cannot know of this upload yet.
 	replaced int
-	buffer   []byte
+	buffers  *transfer.Buffers
 
 	// committed is what the server is known to have; offset is the next byte to send.
 	committed, offset int64
@@ -77,7 +78,7 @@ type upload struct {
 }
 
 func newUpload(c *Client, a *account, r io.Reader, options UploadOptions) *upload {
-	u := &upload{account: a, client: c, source: newSource(r, c.options.WindowBytes), options: options, buffer: make([]byte, c.options.ChunkBytes)}
+	u := &upload{account: a, client: c, source: newSource(r, c.options.WindowBytes), options: options}
 	u.fresh = !options.Continue
 	if options.ID == "" {
 		u.options.ID = uuid.NewString()
@@ -97,14 +98,26 @@ func (u *upload) attempt(ctx context.Context) error {
 	}
 	ctx, guard, release := guarded(ctx, u.client.options.StallTimeout)
 	defer release()
-	stream, err := u.client.objects.UploadObject(ctx)
+	stream, err := u.client.objects.UploadObject(ctx, uploadCall...)
 	if err != nil {
 		return cause(ctx, err)
 	}
-	err = u.send(stream, guard)
-	if err == nil || errors.Is(err, io.EOF) {
+	// Every attempt has buffers of its own: those that a broken stream has may never come back.
+	u.buffers = u.client.chunks.Buffers(u.total())
+	// The answer is waited for from the start, because it may come before all is sent, and because nothing else tells
+	// that the connection is gone to somebody who waits for a buffer.
+	response := new(quartetv1.UploadObjectResponse)
+	answered, answer := context.WithCancelCause(ctx)
+	go func() { answer(cmp.Or(stream.RecvMsg(response), errAnswered)) }()
+	defer u.buffers.Drain(answered)
+	err = u.send(answered, stream, guard)
+	switch {
+	case errors.Is(err, errSource):
+		// What was sent is kept for a later call, if the server says so or not.
+		_ = u.answer(answered, stream, response, guard)
+	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
 		// The server's word counts, also when Send could say no more than that the stream is over.
-		err = u.answer(stream, guard)
+		err = u.answer(answered, stream, response, guard)
 	}
 	return u.failure(cause(ctx, err))
 }
@@ -134,9 +147,10 @@ func (u *upload) seek(offset int64) error {
 	if err := u.source.seek(min(offset, u.hashed)); err != nil {
 		return err
 	}
+	buffer := make([]byte, 64<<10)
 	for u.hashed < offset {
-		n, err := u.source.Read(u.buffer[:min(int64(len(u.buffer)), offset-u.hashed)])
-		u.hash(u.hashed, u.buffer[:n])
+		n, err := u.source.Read(buffer[:min(int64(len(buffer)), offset-u.hashed)])
+		u.hash(u.hashed, buffer[:n], transfer.Checksum(buffer[:n]))
 		u.source.release(u.hashed)
 		if err != nil {
 			return fmt.Errorf("read up to %d, which the server has already: %w", offset, err)
@@ -147,33 +161,47 @@ func (u *upload) seek(offset int64) error {
 }
 
 // hash takes the bytes at offset into the checksums, as far as they are new.
-func (u *upload) hash(offset int64, data []byte) {
-	if seen := u.hashed - offset; seen < int64(len(data)) {
-		data = data[seen:]
-		u.crc = transfer.Update(u.crc, data)
-		if u.sha != nil {
-			u.sha.Write(data)
-		}
-		u.hashed += int64(len(data))
+func (u *upload) hash(offset int64, data []byte, crc32c uint32) {
+	seen := u.hashed - offset
+	if seen >= int64(len(data)) {
+		return
 	}
+	if seen > 0 {
+		data = data[seen:]
+		crc32c = transfer.Checksum(data)
+	}
+	u.crc = transfer.Combine(u.crc, crc32c, int64(len(data)))
+	if u.sha != nil {
+		u.sha.Write(data)
+	}
+	u.hashed += int64(len(data))
 }
+
+// uploadCall are the options of the call. Without the first, buffers would be kept until the server says something, for
+// a retry of grpc-go's, and an upload has better ones.
+var uploadCall = []grpc.CallOption{grpc.MaxRetryRPCBufferSize(0), grpc.ForceCodecV2(transfer.Codec{})}
 
 type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
 // send sends the header, chunks to the end of the source, and finish; or no finish when the window is full, so that
 // the server commits what it has and the window can move on.
-func (u *upload) send(stream uploadStream, guard *guard) error {
+func (u *upload) send(answered context.Context, stream uploadStream, guard *guard) error {
 	u.finished = false
 	guard.arm()
 	if err := stream.Send(u.header()); err != nil {
 		return err
 	}
 	for u.source.room() > 0 {
+		buffer, err := u.buffers.Take(answered)
+		if err != nil {
+			return err
+		}
 		guard.disarm()
-		n, err := io.ReadFull(u.source, u.buffer[:min(int64(len(u.buffer)), u.source.room())])
+		n, err := io.ReadFull(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		guard.arm()
 		if n > 0 {
-			if err := u.sendChunk(stream, u.buffer[:n]); err != nil {
+			*buffer = (*buffer)[:n]
+			if err := u.sendChunk(stream, buffer); err != nil {
 				return err
 			}
 		}
@@ -182,16 +210,21 @@ func (u *upload) send(stream uploadStream, guard *guard) error {
 			return stream.Send(u.finish())
 		}
 		if err != nil {
-			return fmt.Errorf("read source: %w", err)
+			return fmt.Errorf("%w: %w", errSource, err)
 		}
 	}
 	return nil
 }
 
-func (u *upload) sendChunk(stream uploadStream, data []byte) error {
-	u.hash(u.offset, data)
-	chunk := quartetv1.UploadChunk_builder{Offset: uint64(u.offset), Data: data, Crc32C: transfer.Checksum(data)}.Build()
-	if err := stream.Send(quartetv1.UploadObjectRequest_builder{Chunk: chunk}.Build()); err != nil {
+func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
+	data := *buffer
+	crc32c := transfer.Checksum(data)
+	u.hash(u.offset, data, crc32c)
+	chunk := quartetv1.UploadChunk_builder{Offset: uint64(u.offset), Data: data, Crc32C: crc32c}.Build()
+	message := quartetv1.UploadObjectRequest_builder{Chunk: chunk}.Build()
+	frame := transfer.Frame{Message: message, Bulk: u.buffers.Bulk(buffer)}
+	defer frame.Free()
+	if err := stream.SendMsg(&frame); err != nil {
 		return err
 	}
 	u.offset += int64(len(data))
@@ -230,14 +263,18 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 
 // answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
 // more, which is given a second for each 64 MiB.
-func (u *upload) answer(stream uploadStream, guard *guard) error {
+func (u *upload) answer(answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, guard *guard) error {
 	guard.armFor(u.client.options.StallTimeout + time.Duration(u.offset/(64<<20))*time.Second)
-	response, err := stream.CloseAndRecv()
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	<-answered.Done()
+	err := context.Cause(answered)
 	if errors.Is(err, io.EOF) {
 		// grpc-go says so when its own, transparent retry of a stream that never reached the server fails in turn.
 		return errEnded
 	}
-	if err != nil {
+	if !errors.Is(err, errAnswered) {
 		return err
 	}
 	u.committed, u.object = int64(response.GetCommittedSizeBytes()), response.GetObject()

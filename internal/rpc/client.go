@@ -37,6 +37,10 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service 
 		grpc.WithResolvers(pollDNS(cfg.ResolveInterval)),
 		grpc.WithConnectParams(connectParams(cfg.ResolveInterval)),
 		grpc.WithMaxHeaderListSize(headerListBytes),
+		grpc.WithWriteBufferSize(cfg.BufferBytes),
+		grpc.WithReadBufferSize(cfg.BufferBytes),
+		grpc.WithStaticStreamWindowSize(cfg.StreamWindowBytes),
+		grpc.WithStaticConnWindowSize(connectionWindow(cfg.StreamWindowBytes)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxReceiveBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time:                cfg.KeepaliveTime,

@@ -3,12 +3,25 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
 // headerListBytes bounds the metadata of a call in both directions. grpc-go
 // accepts 16 MiB by default, for which no caller of ours has a use.
 const headerListBytes = 16 << 10
+
+// Buffers and windows are much larger than grpc-go's own, because a transfer of
+// big files spends most of its time in system calls and in waiting for the
+// peer's word that it may go on. They are the same on both sides, and both are
+// static: grpc-go would let a window grow to 16 MiB, and as much as its window
+// is what a peer that sends without being read can occupy with each stream.
+//
+// The window of a connection holds nothing back: grpc-go renews it when data
+// arrives, not when somebody has read it.
+
+// connectionWindow lets several streams have their windows full at once.
+func connectionWindow(stream int32) int32 { return 8 * min(stream, math.MaxInt32/8) }
 
 // ServerConfig is what an operator may change about a server.
 //
@@ -24,6 +37,8 @@ type ServerConfig struct {
 	MaxConcurrentStreams uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
 	MaxInFlight          int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
 	MaxReceiveBytes      int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	BufferBytes          int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
+	StreamWindowBytes    int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a client may send on one call before somebody has read it, in bytes"`
 	ConnectionTimeout    time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	TLS                  TLSConfig     `envPrefix:"TLS_"`
 }
@@ -38,18 +53,22 @@ func (c ServerConfig) Validate() error {
 		positive("MAX_CONCURRENT_STREAMS", c.MaxConcurrentStreams),
 		positive("MAX_IN_FLIGHT", c.MaxInFlight),
 		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		positive("BUFFER_BYTES", c.BufferBytes),
+		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 	)
 }
 
 // ClientConfig is what an operator may change about a client.
 type ClientConfig struct {
-	KeepaliveTime    time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the client pings the server; not below the server's KEEPALIVE_MIN_TIME"`
-	KeepaliveTimeout time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
-	UnaryTimeout     time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
-	MaxReceiveBytes  int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
-	ResolveInterval  time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
-	TLS              TLSConfig     `envPrefix:"TLS_"`
+	KeepaliveTime     time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the client pings the server; not below the server's KEEPALIVE_MIN_TIME"`
+	KeepaliveTimeout  time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
+	UnaryTimeout      time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
+	MaxReceiveBytes   int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	BufferBytes       int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
+	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a server may send on one call before somebody has read it, in bytes"`
+	ResolveInterval   time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
+	TLS               TLSConfig     `envPrefix:"TLS_"`
 }
 
 // leastPing is the interval below which grpc-go clients do not go, whatever
@@ -67,11 +86,13 @@ func (c ClientConfig) Validate() error {
 		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
 		positive("UNARY_TIMEOUT", c.UnaryTimeout),
 		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		positive("BUFFER_BYTES", c.BufferBytes),
+		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
 	)
 }
 
-func positive[N ~int | ~int64 | ~uint32](name string, value N) error {
+func positive[N ~int | ~int32 | ~int64 | ~uint32](name string, value N) error {
 	if value > 0 {
 		return nil
 	}

@@ -27,8 +27,9 @@ type Server struct {
 }
 
 // NewServer builds a server with the services that register adds, and health
-// and reflection beside them. It is NOT_SERVING until Health().SetServing.
-func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, register func(grpc.ServiceRegistrar)) (*Server, error) {
+// and reflection beside them. It is NOT_SERVING until Health().SetServing. opts
+// win over what is chosen here.
+func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) (*Server, error) {
 	var services registrations
 	register(&services)
 	descriptors, err := services.descriptors()
@@ -41,7 +42,8 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, regist
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	options := append(limits(cfg), interceptors(cfg, t, calls, errs)...)
-	s := &Server{grpc.NewServer(append(options, grpc.Creds(t.CountServerConnections(creds)))...), newHealth(services.names())}
+	options = append(options, grpc.Creds(t.CountServerConnections(creds)))
+	s := &Server{grpc.NewServer(append(options, opts...)...), newHealth(services.names())}
 	for _, service := range services {
 		s.grpc.RegisterService(service.desc, service.impl)
 	}
@@ -56,6 +58,10 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
 		grpc.MaxRecvMsgSize(cfg.MaxReceiveBytes),
 		grpc.MaxHeaderListSize(headerListBytes),
+		grpc.WriteBufferSize(cfg.BufferBytes),
+		grpc.ReadBufferSize(cfg.BufferBytes),
+		grpc.StaticStreamWindowSize(cfg.StreamWindowBytes),
+		grpc.StaticConnWindowSize(connectionWindow(cfg.StreamWindowBytes)),
 		grpc.ConnectionTimeout(cfg.ConnectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: cfg.MaxConnectionAge,

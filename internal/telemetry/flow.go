@@ -46,9 +46,13 @@ func (f *flow) pass(msg any, d *direction, began time.Time) {
 
 // sizeOf is the message's encoded size. It does not look at the content of
 // bytes fields, so a chunk of 1 MiB costs as little as one of 1 KiB (see
-// BenchmarkSizeOf). What is no protobuf message counts as empty.
+// BenchmarkSizeOf). A message may know its size, because not all of it is in
+// fields. What is no protobuf message counts as empty.
 func sizeOf(msg any) int64 {
-	if m, ok := msg.(proto.Message); ok {
+	switch m := msg.(type) {
+	case interface{ Size() int }:
+		return int64(m.Size())
+	case proto.Message:
 		return int64(proto.Size(m))
 	}
 	return 0

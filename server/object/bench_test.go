@@ -121,7 +121,7 @@ func uploadChunks(b *testing.B, s *Store, chunk []byte, crc uint32) {
 	}
 	defer w.Close()
 	for offset := int64(0); offset < benchObject; offset += int64(len(chunk)) {
-		if err := w.WriteChunk(offset, chunk, crc); err != nil {
+		if err := w.WriteChunk(offset, crc, chunk); err != nil {
 			b.Fatal(err)
 		}
 	}

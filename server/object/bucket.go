@@ -62,7 +62,8 @@ type versioned interface {
 
 // blobWriter is a blob under way: any number of writes, then either commit or abort, once.
 type blobWriter interface {
-	io.Writer
+	// write appends bytes, and is done with them when it returns.
+	write(pieces [][]byte) error
 	// commit makes the blob durable and visible. After an error it is neither, unless the error is errUnsure.
 	commit() error
 	// abort leaves nothing behind.
@@ -104,7 +105,7 @@ func (b *blobBucket) write(ctx context.Context, key string, data []byte, opts *b
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(data); err != nil {
+	if err := w.write([][]byte{data}); err != nil {
 		w.abort()
 		return err
 	}
@@ -131,6 +132,15 @@ func (b *blobBucket) open(ctx context.Context, key string, opts *blob.WriterOpti
 type cloudWriter struct {
 	*blob.Writer
 	cancel context.CancelFunc
+}
+
+func (w *cloudWriter) write(pieces [][]byte) error {
+	for _, piece := range pieces {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *cloudWriter) commit() error {

@@ -60,7 +60,7 @@ func (b *fileBucket) write(ctx context.Context, key string, data []byte, fresh b
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(data); err != nil {
+	if err := w.write([][]byte{data}); err != nil {
 		w.abort()
 		return err
 	}

@@ -85,7 +85,7 @@ func (w *Writer) seal(e Expect, parts []part) error {
 // a writer that came to the same end.
 func (w *Writer) createSeal(e Expect, want *seal) error {
 	p := w.progress
-	err := w.createRecord(&partRecord{Offset: p.size, Time: time.Now().UTC(), Seal: want})
+	err := w.createRecord(p.next, &partRecord{Offset: p.size, Time: time.Now().UTC(), Seal: want})
 	if err == nil {
 		p.seal = want
 		return nil

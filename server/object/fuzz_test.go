@@ -119,7 +119,7 @@ func (m *model) write(n int) {
 	for i := range data {
 		data[i] = byte(len(m.sent) + i*7)
 	}
-	err := m.writer.WriteChunk(int64(len(m.sent)), data, transfer.Checksum(data))
+	err := m.writer.WriteChunk(int64(len(m.sent)), transfer.Checksum(data), data)
 	if m.finished != nil {
 		wantOffset(m.t, err, m.committed)
 		return
@@ -139,7 +139,7 @@ func (m *model) writeElsewhere(argument int) {
 	if m.writer == nil || offset == int64(len(m.sent)) {
 		return
 	}
-	err := m.writer.WriteChunk(offset, []byte("x"), transfer.Checksum([]byte("x")))
+	err := m.writer.WriteChunk(offset, transfer.Checksum([]byte("x")), []byte("x"))
 	m.committed = int64(len(m.sent))
 	wantOffset(m.t, err, m.committed)
 }
@@ -149,7 +149,7 @@ func (m *model) writeWrong(n int) {
 		return
 	}
 	data := make([]byte, n)
-	err := m.writer.WriteChunk(int64(len(m.sent)), data, transfer.Checksum(data)+1)
+	err := m.writer.WriteChunk(int64(len(m.sent)), transfer.Checksum(data)+1, data)
 	wantError(m.t, err, ErrChecksumMismatch)
 }
 
@@ -215,6 +215,11 @@ func (m *model) mismatch() {
 
 // check compares both replicas with the model.
 func (m *model) check() {
+	if m.writer != nil {
+		if err := m.writer.settle(0); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	for _, s := range m.stores {
 		u, err := s.GetUpload(m.t.Context(), m.id)
 		if m.committed == 0 && errors.Is(err, ErrUploadNotFound) {

@@ -78,7 +78,7 @@ func openWriter(t testing.TB, s *Store, h Header) *Writer {
 	return w
 }
 
-// send writes data[from:] in chunks of an odd size.
+// send writes data[from:] in chunks of an odd size, and waits until the parts that are full are committed.
 func send(t testing.TB, w *Writer, data []byte, from int64) {
 	t.Helper()
 	if err := trySend(w, data, from); err != nil {
@@ -88,12 +88,13 @@ func send(t testing.TB, w *Writer, data []byte, from int64) {
 
 func trySend(w *Writer, data []byte, from int64) error {
 	for chunk := range slices.Chunk(data[from:], 333) {
-		if err := w.WriteChunk(from, chunk, transfer.Checksum(chunk)); err != nil {
+		if err := w.WriteChunk(from, transfer.Checksum(chunk), chunk); err != nil {
 			return err
 		}
 		from += int64(len(chunk))
 	}
-	return nil
+	w.err = w.settle(0)
+	return w.err
 }
 
 // upload makes an object of data.
@@ -252,11 +253,11 @@ type faultyWriter struct {
 	fail func(operation, key string) error
 }
 
-func (w *faultyWriter) Write(p []byte) (int, error) {
+func (w *faultyWriter) write(pieces [][]byte) error {
 	if err := w.fail("write", w.key); err != nil {
-		return 0, err
+		return err
 	}
-	return w.blobWriter.Write(p)
+	return w.blobWriter.write(pieces)
 }
 
 func (w *faultyWriter) commit() error {

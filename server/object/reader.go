@@ -20,12 +20,24 @@ type Reader struct {
 	index     int   // the next part to open
 	nextStart int64 // where that part begins, in the object
 
+	ahead   *ahead        // the next part, if it is being opened already
 	blob    io.ReadCloser // nil between parts
 	blobEnd int64         // where to stop in this part, in the object
 	whole   bool          // the part is read from its first to its last byte
 	crc     uint32        // of what was read of the part
 	err     error
 }
+
+// ahead is a part that is opened before it is its turn, so that the store's answer is there when it is.
+type ahead struct {
+	blob   io.ReadCloser
+	err    error
+	opened chan struct{} // closed when the answer is there
+}
+
+// aheadBytes before the end of a part the next one is opened. It is not much, so that a reader that is slow does not
+// keep two parts open.
+const aheadBytes = 1 << 20
 
 // OpenReader opens an object for reading from offset: limit bytes, or all to the end if limit is 0. If generation is
 // not 0 it is that one or an ErrGenerationGone. An offset beyond the end is a RangeError; the end itself gives an empty
@@ -68,63 +80,100 @@ func (s *Store) newReader(ctx context.Context, m *manifest, offset, end int64) *
 // Object returns the object that is being read.
 func (r *Reader) Object() Object { return r.manifest.Object }
 
-// Read implements io.Reader. ErrGenerationGone means that the object was replaced or deleted meanwhile, ErrCorrupt
-// that its bytes are not those that were written; the checksum of a part is verified if the range covers all of it,
-// before its last byte is returned.
-func (r *Reader) Read(p []byte) (int, error) {
+// Remaining returns how many bytes there are still to read.
+func (r *Reader) Remaining() int64 { return r.end - r.offset }
+
+// Next reads the next bytes of the object into p: at least one, and fewer than there is room for only at the end of the
+// range or of a part. It returns their checksum, so that nobody has to look at all bytes again. At the end it is io.EOF.
+//
+// ErrGenerationGone means that the object was replaced or deleted meanwhile, ErrCorrupt that its bytes are not those that
+// were written; the checksum of a part is verified if the range covers all of it, before its last byte is returned.
+func (r *Reader) Next(p []byte) (n int, crc32c uint32, err error) {
 	if r.err == nil && r.offset == r.end {
 		r.err = io.EOF
 	}
 	if r.err != nil || len(p) == 0 {
-		return 0, r.err
+		return 0, 0, r.err
 	}
-	n, err := r.read(p)
+	n, crc32c, err = r.next(p)
 	if err != nil {
 		r.err = err
-		return 0, err
+		return 0, 0, err
 	}
-	return n, nil
+	return n, crc32c, nil
 }
 
-func (r *Reader) read(p []byte) (int, error) {
+// Read implements io.Reader with Next.
+func (r *Reader) Read(p []byte) (int, error) {
+	n, _, err := r.Next(p)
+	return n, err
+}
+
+func (r *Reader) next(p []byte) (n int, crc32c uint32, err error) {
 	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if r.blob == nil {
 		if err := r.open(); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
-	n, err := r.blob.Read(p[:min(int64(len(p)), r.blobEnd-r.offset)])
-	r.offset += int64(n)
-	r.crc = transfer.Update(r.crc, p[:n])
-	switch {
-	case r.offset == r.blobEnd:
-		return n, r.endPart()
-	case errors.Is(err, io.EOF):
-		return 0, r.corrupt("is too short")
-	default:
-		return n, during("read a part", err)
+	p = p[:min(int64(len(p)), r.blobEnd-r.offset)]
+	for n < len(p) && err == nil {
+		var more int
+		more, err = r.blob.Read(p[n:])
+		n += more
 	}
+	switch {
+	case n == len(p): // Whatever else there is to say, these bytes are complete.
+	case errors.Is(err, io.EOF):
+		return 0, 0, r.corrupt("is too short")
+	default:
+		return 0, 0, during("read a part", err)
+	}
+	if r.ahead == nil && r.blobEnd < r.end && r.blobEnd-r.offset <= aheadBytes {
+		r.openAhead()
+	}
+	crc32c = transfer.Checksum(p)
+	r.offset += int64(n)
+	r.crc = transfer.Combine(r.crc, crc32c, int64(n))
+	if r.offset == r.blobEnd {
+		return n, crc32c, r.endPart()
+	}
+	return n, crc32c, nil
 }
 
-// open opens the part at the offset. It asks for no byte that the manifest does not have, because engines differ in what
-// they say of a range beyond the end.
+// open makes the part at the offset the one that is read. It asks for no byte that the manifest does not have, because
+// engines differ in what they say of a range beyond the end.
 func (r *Reader) open() error {
-	part := r.manifest.Parts[r.index]
-	partEnd := r.nextStart + part.Size
-	skip := r.offset - r.nextStart
-	r.blobEnd = min(partEnd, r.end)
-	blob, err := r.store.bucket.reader(r.ctx, part.Key, skip, r.blobEnd-r.offset)
-	if errors.Is(err, errNoKey) {
+	if r.ahead == nil {
+		r.openAhead()
+	}
+	a, part := r.ahead, r.manifest.Parts[r.index]
+	r.ahead = nil
+	<-a.opened
+	if errors.Is(a.err, errNoKey) {
 		return r.gone()
 	}
-	if err != nil {
-		return during("open a part", err)
+	if a.err != nil {
+		return during("open a part", a.err)
 	}
-	r.blob, r.crc, r.whole = blob, 0, skip == 0 && r.blobEnd == partEnd
+	partEnd := r.nextStart + part.Size
+	r.blob, r.blobEnd, r.crc = a.blob, min(partEnd, r.end), 0
+	r.whole = r.offset == r.nextStart && r.blobEnd == partEnd
 	r.index, r.nextStart = r.index+1, partEnd
 	return nil
+}
+
+// openAhead begins to open the next part.
+func (r *Reader) openAhead() {
+	part, a := r.manifest.Parts[r.index], &ahead{opened: make(chan struct{})}
+	from, to := max(r.offset, r.nextStart)-r.nextStart, min(part.Size, r.end-r.nextStart)
+	r.ahead = a
+	go func() {
+		defer close(a.opened)
+		a.blob, a.err = r.store.bucket.reader(r.ctx, part.Key, from, to-from)
+	}()
 }
 
 // gone tells a part that was removed with its object from one that was lost.
@@ -156,6 +205,13 @@ func (r *Reader) corrupt(how string) error {
 func (r *Reader) Close() error {
 	if r.err == nil {
 		r.err = errors.New("reader is closed")
+	}
+	if a := r.ahead; a != nil {
+		go func() { // The store may take its time to answer somebody who has gone.
+			if <-a.opened; a.blob != nil {
+				_ = a.blob.Close()
+			}
+		}()
 	}
 	return during("close a part", r.closeBlob())
 }

@@ -100,7 +100,7 @@ func TestAReadThatIsOvertakenSaysSo(t *testing.T) {
 				}
 			},
 		} {
-			upload(t, s, "n", make([]byte, 2500))
+			upload(t, s, "n", make([]byte, 3500))
 			r, err := s.OpenReader(t.Context(), "n", 0, 0, 0)
 			if err != nil {
 				t.Fatal(err)

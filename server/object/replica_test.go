@@ -30,7 +30,7 @@ func TestTheNewestWriterWins(t *testing.T) {
 		opened <- w
 	}()
 	<-older.Replaced()
-	wantError(t, older.WriteChunk(1300, []byte("x"), transfer.Checksum([]byte("x"))), ErrWriterReplaced)
+	wantError(t, older.WriteChunk(1300, transfer.Checksum([]byte("x")), []byte("x")), ErrWriterReplaced)
 	_, err := older.Pause()
 	wantError(t, err, ErrWriterReplaced)
 	_, err = older.Finish(Expect{})

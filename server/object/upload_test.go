@@ -141,17 +141,17 @@ func TestAnUnexpectedOffsetIsAnsweredWithTheRightOne(t *testing.T) {
 	data := []byte("twelve bytes")
 	crc := transfer.Checksum(data)
 	for _, offset := range []int64{1, -1, 1 << 40} {
-		wantOffset(t, w.WriteChunk(offset, data, crc), 0)
+		wantOffset(t, w.WriteChunk(offset, crc, data), 0)
 	}
-	if err := w.WriteChunk(0, data, crc); err != nil {
+	if err := w.WriteChunk(0, crc, data); err != nil {
 		t.Fatal(err)
 	}
 	for _, offset := range []int64{0, 11, 13} {
-		wantOffset(t, w.WriteChunk(offset, data, crc), 12)
+		wantOffset(t, w.WriteChunk(offset, crc, data), 12)
 	}
 	// The offset in the error was committed, and so the answer holds for whoever continues.
 	wantCommitted(t, s, id, 12)
-	if err := w.WriteChunk(12, data, crc); err != nil {
+	if err := w.WriteChunk(12, crc, data); err != nil {
 		t.Fatal(err)
 	}
 	if object := finish(t, w, Expect{}); object.Size != 24 {
@@ -162,7 +162,7 @@ func TestAnUnexpectedOffsetIsAnsweredWithTheRightOne(t *testing.T) {
 func TestAChunkWithAWrongChecksumIsNotTaken(t *testing.T) {
 	s := openMem(t)
 	w := openWriter(t, s, Header{UploadID: newID(), Name: "n"})
-	wantError(t, w.WriteChunk(0, []byte("data"), transfer.Checksum([]byte("date"))), ErrChecksumMismatch)
+	wantError(t, w.WriteChunk(0, transfer.Checksum([]byte("date")), []byte("data")), ErrChecksumMismatch)
 	send(t, w, []byte("data"), 0)
 	finish(t, w, Expect{})
 	if got := download(t, s, "n"); string(got) != "data" {
@@ -239,8 +239,8 @@ func TestFinishingAgainGivesTheSameObject(t *testing.T) {
 		if w.Committed() != 2500 {
 			t.Errorf("Committed = %d", w.Committed())
 		}
-		wantOffset(t, w.WriteChunk(2500, []byte("x"), transfer.Checksum([]byte("x"))), 2500)
-		wantOffset(t, w.WriteChunk(0, data[:10], transfer.Checksum(data[:10])), 2500)
+		wantOffset(t, w.WriteChunk(2500, transfer.Checksum([]byte("x")), []byte("x")), 2500)
+		wantOffset(t, w.WriteChunk(0, transfer.Checksum(data[:10]), data[:10]), 2500)
 		if again, err := w.Finish(Expect{Size: ptr(int64(2500))}); err != nil || !sameObject(first, again) {
 			t.Errorf("a new writer: %+v, %v, want %+v", again, err, first)
 		}

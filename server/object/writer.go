@@ -17,6 +17,8 @@ var errClosedWriter = errors.New("writer is closed")
 
 // Writer receives an upload, from where it was committed. It belongs to one goroutine, except for Replaced.
 //
+// While parts are committed the next one is received, so that neither the sender nor the store waits for the other.
+//
 // After an error from the store every call returns this error; what was committed stays, and the upload continues
 // with a new Writer.
 type Writer struct {
@@ -26,6 +28,7 @@ type Writer struct {
 	turn     *turn
 	progress *progress
 	begun    *begunPart // nil between parts
+	behind   []*behind  // the parts before, oldest first, while they are committed
 	err      error
 	closed   bool
 }
@@ -81,33 +84,35 @@ func (w *Writer) usable() error {
 	return nil
 }
 
-// WriteChunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with
+// WriteChunk takes the next bytes, in pieces, and is done with them when it returns. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with
 // what arrived committed, so that the offset in the error holds; a chunk with another checksum than stated
 // is an ErrChecksumMismatch. Neither is taken, and the right chunk may still follow.
-func (w *Writer) WriteChunk(offset int64, data []byte, crc32c uint32) error {
+func (w *Writer) WriteChunk(offset int64, crc32c uint32, pieces ...[]byte) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
 	if offset != w.received() || w.progress.seal != nil {
 		return w.refuseOffset()
 	}
-	if got := transfer.Checksum(data); got != crc32c {
+	c := newRun(pieces)
+	if c.crc32c != crc32c {
 		w.store.metrics.badChunks.Inc()
-		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", ErrChecksumMismatch, offset, got, crc32c)
+		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", ErrChecksumMismatch, offset, c.crc32c, crc32c)
 	}
-	if err := w.checkSize(offset + int64(len(data))); err != nil {
+	if err := w.checkSize(offset + c.size); err != nil {
 		return err
 	}
-	w.err = w.write(data)
+	w.err = w.write(c)
 	return w.err
 }
 
 // received returns how many bytes have arrived, committed or not.
 func (w *Writer) received() int64 {
-	if w.begun == nil {
-		return w.progress.size
+	_, size := w.following()
+	if w.begun != nil {
+		size += w.begun.Size
 	}
-	return w.progress.size + w.begun.Size
+	return size
 }
 
 func (w *Writer) refuseOffset() error {
@@ -127,37 +132,42 @@ func (w *Writer) checkSize(size int64) error {
 	return nil
 }
 
-// write spreads data over parts and commits those that are full.
-func (w *Writer) write(data []byte) error {
-	for len(data) > 0 {
-		if w.begun == nil {
-			if err := w.begin(); err != nil {
-				return err
-			}
-		}
-		n := min(int64(len(data)), w.store.opts.PartSize-w.begun.Size)
-		if _, err := w.begun.Write(data[:n]); err != nil {
-			w.drop()
-			return during("write a part", err)
-		}
-		w.begun.Size += n
-		w.begun.CRC32C = transfer.Update(w.begun.CRC32C, data[:n])
-		data = data[n:]
-		if w.begun.Size == w.store.opts.PartSize {
-			if err := w.commit(); err != nil {
-				return err
-			}
+// write puts bytes into the begun part, and commits it if that fills it. What does not fit goes into the next one.
+func (w *Writer) write(r run) error {
+	if r.size == 0 {
+		return nil
+	}
+	if w.begun == nil {
+		if err := w.begin(); err != nil {
+			return err
 		}
 	}
-	return nil
+	rest := run{}
+	if room := w.store.opts.PartSize - w.begun.Size; r.size > room {
+		r, rest = r.divide(room)
+	}
+	if err := w.begun.write(r.pieces); err != nil {
+		w.drop()
+		return during("write a part", err)
+	}
+	w.begun.Size += r.size
+	w.begun.CRC32C = transfer.Combine(w.begun.CRC32C, r.crc32c, r.size)
+	if w.begun.Size == w.store.opts.PartSize {
+		w.commitBehind()
+		if err := w.settle(maxBehind); err != nil {
+			return err
+		}
+	}
+	return w.write(rest)
 }
 
 func (w *Writer) begin() error {
 	p := w.progress
-	if p.next >= maxParts {
+	index, _ := w.following()
+	if index >= maxParts {
 		return fmt.Errorf("%w: an upload has at most %d parts", ErrTooLarge, maxParts)
 	}
-	key := newPartKey(p.id, p.header.Generation, p.next)
+	key := newPartKey(p.id, p.header.Generation, index)
 	blob, err := w.store.bucket.writer(w.ctx, key)
 	if err != nil {
 		return during("begin a part", err)
@@ -169,49 +179,6 @@ func (w *Writer) begin() error {
 func (w *Writer) drop() {
 	w.begun.abort()
 	w.begun = nil
-}
-
-// commit makes the begun part durable and then its record, which is the moment that counts.
-func (w *Writer) commit() error {
-	begun, p := w.begun, w.progress
-	if begun == nil {
-		return nil
-	}
-	w.begun = nil
-	if err := begun.commit(); err != nil {
-		if !errors.Is(err, ErrUnavailable) { // Then removing it would fail as well; what may be there is left to Expire.
-			w.store.discard(w.ctx, begun.Key)
-		}
-		return during("store a part", err)
-	}
-	record := &partRecord{part: begun.part, Offset: p.size, Time: time.Now().UTC()}
-	if err := w.createRecord(record); err != nil {
-		if !errors.Is(err, errUnsure) { // Should the record appear yet, its part must be there.
-			w.store.discard(w.ctx, begun.Key)
-		}
-		return w.explain(err)
-	}
-	p.next, p.size, p.active = p.next+1, record.end(), record.Time
-	w.store.metrics.committedBytes.Add(float64(begun.Size))
-	return nil
-}
-
-// createRecord creates the next record, or returns errExists if another writer has done so.
-func (w *Writer) createRecord(record *partRecord) error {
-	p := w.progress
-	return w.store.bucket.create(w.ctx, recordKey(p.id, p.header.Generation, p.next), encodeJSON(record))
-}
-
-// explain says why a part's record could not be created: another writer took the upload over, or even finished it.
-func (w *Writer) explain(err error) error {
-	if !errors.Is(err, errExists) {
-		return during("commit a part", err)
-	}
-	record, err := w.store.readRecord(w.ctx, w.progress, w.progress.next)
-	if err == nil && record.Seal != nil && record.Seal.Object != nil {
-		return &OffsetError{Committed: record.Offset}
-	}
-	return ErrWriterReplaced
 }
 
 // Pause commits all that arrived and returns how many bytes are committed.
@@ -232,12 +199,8 @@ func (w *Writer) Close() error {
 	w.closed = true
 	defer w.turn.end()
 	defer w.cancel()
-	if w.begun == nil {
-		return nil
-	}
-	if w.begun.Size < w.store.opts.PartSize/8 {
+	if w.begun != nil && (w.err != nil || w.begun.Size < w.store.opts.PartSize/8) {
 		w.drop()
-		return nil
 	}
 	return w.commit()
 }
