@@ -20,16 +20,20 @@ func (s *objectService) DownloadObject(r *quartetv1.DownloadObjectRequest, strea
 		return err
 	}
 	defer reader.Close()
+	buffers, release, err := s.memory.forDownload(stream.Context(), reader.Remaining(), reader.Bytes())
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer buffers.Drain(stream.Context())
 	head := quartetv1.DownloadObjectResponse_builder{Object: protoObject(reader.Object())}.Build()
 	if err := stream.Send(head); err != nil {
 		return err
 	}
-	return s.sendChunks(reader, r.GetReadOffset(), stream)
+	return sendChunks(reader, buffers, r.GetReadOffset(), stream)
 }
 
-func (s *objectService) sendChunks(reader *object.Reader, offset uint64, stream grpc.ServerStream) error {
-	buffers := s.chunks.Buffers(reader.Remaining())
-	defer buffers.Drain(stream.Context())
+func sendChunks(reader *object.Reader, buffers *transfer.Buffers, offset uint64, stream grpc.ServerStream) error {
 	for {
 		buffer, err := buffers.Take(stream.Context())
 		if err != nil {

@@ -99,6 +99,7 @@ type server struct {
 	cfg       Config
 	telemetry *telemetry.Telemetry
 	store     *object.Store
+	memory    *memory
 	broker    *channel.Broker
 	rpc       *rpc.Server
 	// draining tells the handlers of open streams that the server is about to stop.
@@ -109,6 +110,7 @@ type server struct {
 
 // open opens the listeners first, so that a port that is taken is known before a store is touched.
 func open(ctx context.Context, cfg Config, tele *telemetry.Telemetry) (s *server, err error) {
+	cfg.fitMemory()
 	s = &server{cfg: cfg, telemetry: tele, draining: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -127,6 +129,9 @@ func open(ctx context.Context, cfg Config, tele *telemetry.Telemetry) (s *server
 	}
 	if s.broker, err = channel.Open(ctx, cfg.Channels.URL, cfg.channelOptions(tele)); err != nil {
 		return s, fmt.Errorf("open channels: %w", err)
+	}
+	if s.memory, err = newMemory(cfg, s.store.WriterBytes(), tele.Registry); err != nil {
+		return s, err
 	}
 	if s.rpc, err = rpc.NewServer(cfg.RPC, tele, errorTable, s.register, grpc.ForceServerCodecV2(transfer.Codec{})); err != nil {
 		return s, err
@@ -166,7 +171,7 @@ func (s *server) register(r grpc.ServiceRegistrar) {
 	quartetv1.RegisterObjectServiceServer(r, &objectService{
 		store:       s.store,
 		draining:    s.draining,
-		chunks:      transfer.NewPool(int(s.cfg.Objects.ChunkBytes)),
+		memory:      s.memory,
 		idleTimeout: s.cfg.Objects.IdleTimeout,
 	})
 	quartetv1.RegisterChannelServiceServer(r, &channelService{broker: s.broker, tracer: s.telemetry.Tracer, draining: s.draining})

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
-	"example.com/quartet/internal/transfer"
 	"example.com/quartet/server/object"
 )
 
@@ -21,8 +20,7 @@ type objectService struct {
 	store *object.Store
 	// draining is closed when the server is about to stop.
 	draining <-chan struct{}
-	// chunks are what downloads are sent in.
-	chunks *transfer.Pool
+	memory   *memory
 	// idleTimeout ends an upload that sends nothing for so long.
 	idleTimeout time.Duration
 }

@@ -21,6 +21,11 @@ const uploadRetryDelay = 500 * time.Millisecond
 
 // UploadObject receives an object, or the next piece of one. However the stream ends, what arrived whole is kept.
 func (s *objectService) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	release, err := s.memory.forUpload(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer release()
 	first, err := recvUpload(stream)
 	if err != nil {
 		return firstMessageError(err)

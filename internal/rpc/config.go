@@ -36,7 +36,7 @@ type ServerConfig struct {
 	KeepaliveMinTime     time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
 	MaxConcurrentStreams uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
 	MaxInFlight          int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
-	MaxReceiveBytes      int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
+	MaxReceiveBytes      int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
 	BufferBytes          int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes    int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a client may send on one call before somebody has read it, in bytes"`
 	ConnectionTimeout    time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`

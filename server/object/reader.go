@@ -83,6 +83,12 @@ func (r *Reader) Object() Object { return r.manifest.Object }
 // Remaining returns how many bytes there are still to read.
 func (r *Reader) Remaining() int64 { return r.end - r.offset }
 
+// partBytes is about what it takes to know a part: its key, size and checksum.
+const partBytes = 160
+
+// Bytes is how much memory the reader takes, without that of whoever reads.
+func (r *Reader) Bytes() int64 { return int64(len(r.manifest.Parts)) * partBytes }
+
 // Next reads the next bytes of the object into p: at least one, and fewer than there is room for only at the end of the
 // range or of a part. It returns their checksum, so that nobody has to look at all bytes again. At the end it is io.EOF.
 //

@@ -123,6 +123,14 @@ func openFolderAt(u *url.URL) (bucket, error) {
 // Close releases the bucket. Readers and writers must be closed before.
 func (s *Store) Close() error { return during("close object store", s.bucket.close()) }
 
+// WriterBytes is how much memory a Writer may take: that of parts which the engine holds until they are stored.
+func (s *Store) WriterBytes() int64 {
+	if _, holds := s.bucket.(*s3Bucket); holds {
+		return (maxBehind + 1) * s.opts.PartSize
+	}
+	return 0
+}
+
 // Check tells whether the store can be reached, written and read, for readiness. A full store passes: it still serves
 // downloads, and deletions, which are what cures it.
 func (s *Store) Check(ctx context.Context) error {

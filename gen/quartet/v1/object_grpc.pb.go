@@ -9,9 +9,9 @@
 // Conventions that hold for every RPC and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
-//   - A message larger than the server's limit (4 MiB by default) is refused with RESOURCE_EXHAUSTED.
+//   - A message larger than the server's limit (1 MiB and 64 KiB by default) is refused with RESOURCE_EXHAUSTED.
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
-//     google.rpc.RetryInfo while a server is full; both may be tried again.
+//     google.rpc.RetryInfo while a server has too many calls or too little memory; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a comment below
 //     names metadata, it is found in that ErrorInfo.
 //   - INTERNAL carries no detail on purpose; the server's log has it, under the trace id of the call.
@@ -87,8 +87,8 @@ type ObjectServiceClient interface {
 	// sender half-closes.
 	//
 	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, at least up to the last whole part
-	// (8 MiB by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// size. When the stream breaks instead, what was committed until then stays, all but the last few parts at least
+	// (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
 	// abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
@@ -233,8 +233,8 @@ type ObjectServiceServer interface {
 	// sender half-closes.
 	//
 	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, at least up to the last whole part
-	// (8 MiB by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// size. When the stream breaks instead, what was committed until then stays, all but the last few parts at least
+	// (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
 	// abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the

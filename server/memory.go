@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"google.golang.org/grpc/codes"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/transfer"
+)
+
+const (
+	// defaultMemory is for processes that nobody gave a limit.
+	defaultMemory = 256 << 20
+	// smallChunk is what a download is sent in while memory is short. It costs about half of the speed.
+	smallChunk = 32 << 10
+	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what grpc-go knows of it.
+	callMemory = 32 << 10
+)
+
+// memory bounds what all uploads and downloads take together, so that a server with many slow peers slows down and is
+// not killed. A transfer reserves all that it can come to hold before it begins:
+//
+//   - a download two chunks, which are small ones while memory is short, and what it knows of its object's parts;
+//   - an upload the window that its sender may fill without being read, two messages, and what the store holds of parts;
+//   - both a buffer of their connection. Connections may be shared, but need not be.
+//
+// What the kernel buffers for connections is not among it, nor are calls that carry no files.
+type memory struct {
+	budget        *transfer.Budget
+	chunks, small *transfer.Pool
+	// download and upload are what one of them takes, without its chunks or parts.
+	download, upload int64
+	largeBytes       int64
+}
+
+// transferMemory is how many bytes all transfers may take together: half of what the process may.
+func (c Config) transferMemory() int64 {
+	if c.Objects.MemoryBytes > 0 {
+		return int64(c.Objects.MemoryBytes)
+	}
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit / 2
+	}
+	return defaultMemory
+}
+
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers or a dozen
+// uploads fit into it.
+func (c *Config) fitMemory() {
+	total := c.transferMemory()
+	c.RPC.BufferBytes = int(min(int64(c.RPC.BufferBytes), max(total/1024, 32<<10)))
+	c.RPC.StreamWindowBytes = int32(min(int64(c.RPC.StreamWindowBytes), max(total/32, 64<<10)))
+}
+
+// newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
+// least one.
+func newMemory(c Config, storeBytes int64, registry prometheus.Registerer) (*memory, error) {
+	total, window := c.transferMemory(), int64(c.RPC.StreamWindowBytes)
+	// Who waits has an eighth for the windows that senders fill meanwhile.
+	waiting := max(total/8/window, 1)
+	m := &memory{
+		budget:     transfer.NewBudget(total-waiting*window, c.Objects.MemoryWait, int(waiting)),
+		chunks:     transfer.NewPool(int(c.Objects.ChunkBytes)),
+		small:      transfer.NewPool(min(smallChunk, int(c.Objects.ChunkBytes))),
+		download:   callMemory + int64(c.RPC.BufferBytes),
+		upload:     callMemory + int64(c.RPC.BufferBytes) + window + 2*int64(c.RPC.MaxReceiveBytes) + storeBytes,
+		largeBytes: int64(c.Objects.ChunkBytes),
+	}
+	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
+		return nil, fmt.Errorf("OBJECTS_MEMORY_BYTES: %d bytes for transfers are too few, an upload takes up to %d", total, least)
+	}
+	m.register(promauto.With(registry))
+	return m, nil
+}
+
+func (m *memory) register(register promauto.Factory) {
+	for _, gauge := range []struct {
+		name, help string
+		value      func() int64
+	}{
+		{"quartet_transfer_memory_limit_bytes", "Memory that all uploads and downloads may take together.", m.budget.Limit},
+		{"quartet_transfer_memory_reserved_bytes", "Memory that uploads and downloads have reserved.", m.budget.Reserved},
+		{"quartet_transfers_waiting", "Uploads and downloads that wait for memory.", m.budget.Waiting},
+	} {
+		register.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return float64(gauge.value()) })
+	}
+}
+
+// forDownload reserves memory for a download that has so many bytes to send, and keeps others besides. It returns its
+// chunks and the function that ends it.
+func (m *memory) forDownload(ctx context.Context, bytes, others int64) (*transfer.Buffers, func(), error) {
+	others += m.download
+	large := others + 2*min(m.largeBytes, bytes)
+	small := min(others+2*smallChunk, large)
+	reserved, release, err := m.budget.Reserve(ctx, small, large)
+	if err != nil {
+		return nil, nil, overloaded(err)
+	}
+	if reserved == large {
+		return m.chunks.Buffers(bytes), release, nil
+	}
+	return m.small.Buffers(bytes), release, nil
+}
+
+// forUpload reserves memory for an upload, and returns the function that gives it back.
+func (m *memory) forUpload(ctx context.Context) (release func(), err error) {
+	_, release, err = m.budget.Reserve(ctx, m.upload, m.upload)
+	return release, overloaded(err)
+}
+
+// overloaded tells a client when to come back: in half a second to one and a half, spread out as all came at once.
+func overloaded(err error) error {
+	if !errors.Is(err, transfer.ErrBudget) {
+		return err
+	}
+	after := 500*time.Millisecond + rand.N(time.Second)
+	return rpc.RetryAfter(codes.ResourceExhausted, err.Error(), "OVERLOADED", after)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+// scarce is memory for two uploads at once.
+var scarce = []string{"QUARTET_OBJECTS_MEMORY_BYTES=8MiB", "QUARTET_OBJECTS_MEMORY_WAIT=100ms"}
+
+// hold begins an upload and leaves it open.
+func (ts *testServer) hold(t *testing.T) uploadStream {
+	t.Helper()
+	stream, err := ts.objects.UploadObject(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.NewString()
+	if err := stream.Send(header(id, "held")); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+type uploadStream = quartetv1.ObjectService_UploadObjectClient
+
+// awaitReserved waits until what transfers have reserved is enough.
+func (ts *testServer) awaitReserved(t *testing.T, enough func(int64) bool) {
+	t.Helper()
+	ctx := deadline(t)
+	for !enough(ts.memory.budget.Reserved()) {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d bytes are reserved", ts.memory.budget.Reserved())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func TestATransferWithoutMemoryIsToldWhenToComeBack(t *testing.T) {
+	ts := startServer(t, t.TempDir(), scarce...)
+	ts.upload(t, "o", pattern(1000))
+	first, second := ts.hold(t), ts.hold(t)
+	ts.awaitReserved(t, func(n int64) bool { return n >= 2*ts.memory.upload })
+
+	_, err := ts.send(t, header(uuid.NewString(), "third"), chunk(0, pattern(10)))
+	wantStatus(t, err, codes.ResourceExhausted, "OVERLOADED")
+	var retry *errdetails.RetryInfo
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			retry = info
+		}
+	}
+	if d := retry.GetRetryDelay().AsDuration(); d < 100*time.Millisecond || d > 10*time.Second {
+		t.Errorf("the delay to come back after is %s", d)
+	}
+
+	for _, stream := range []uploadStream{first, second} {
+		if _, err := stream.CloseAndRecv(); err != nil {
+			t.Error(err)
+		}
+	}
+	ts.awaitReserved(t, func(n int64) bool { return n == 0 })
+	ts.upload(t, "third", pattern(1000))
+}
+
+func TestATransferWaitsForMemory(t *testing.T) {
+	ts := startServer(t, t.TempDir(), scarce[0], "QUARTET_OBJECTS_MEMORY_WAIT=30s")
+	first, _ := ts.hold(t), ts.hold(t)
+	ts.awaitReserved(t, func(n int64) bool { return n >= 2*ts.memory.upload })
+	done := make(chan error, 1)
+	content := pattern(1000)
+	go func() {
+		_, err := ts.send(t, header(uuid.NewString(), "third"), chunk(0, content), finish(content))
+		done <- err
+	}()
+	for ts.memory.budget.Waiting() == 0 {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if _, err := first.CloseAndRecv(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Readers that read nothing hold little while there are many of them, so that all are served.
+func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "QUARTET_OBJECTS_MEMORY_BYTES=57MiB", "QUARTET_OBJECTS_CHUNK_BYTES=1MiB", "QUARTET_OBJECTS_PART_BYTES=8MiB")
+	content := pattern(4 << 20)
+	ts.upload(t, "o", content)
+	streams := make([]quartetv1.ObjectService_DownloadObjectClient, 200)
+	for i := range streams {
+		var err error
+		if streams[i], err = ts.objects.DownloadObject(deadline(t), whole("o")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := streams[i].Recv(); err != nil {
+			t.Fatalf("reader %d: %v", i, err)
+		}
+	}
+	if used, limit := ts.memory.budget.Reserved(), int64(57<<20); used > limit {
+		t.Errorf("%d bytes are reserved of %d", used, limit)
+	}
+	var got bytes.Buffer
+	for int64(got.Len()) < int64(len(content)) {
+		reply, err := streams[len(streams)-1].Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(reply.GetChunk().GetData())
+	}
+	if !bytes.Equal(got.Bytes(), content) {
+		t.Error("the content differs")
+	}
+}
+
+func TestMemoryThatIsTooLittleForOneUploadIsAProblemOfTheConfiguration(t *testing.T) {
+	var stderr strings.Builder
+	if got := run(nil, environment(t.TempDir(), "QUARTET_OBJECTS_MEMORY_BYTES=1MiB"), &stderr, &stderr); got != 1 || !strings.Contains(stderr.String(), "OBJECTS_MEMORY_BYTES") {
+		t.Errorf("run = %d: %s", got, stderr.String())
+	}
+}
