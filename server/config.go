@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 		within("OBJECTS_CHUNK_BYTES", c.Objects.ChunkBytes, 1, 4<<20-1024),
 		within("OBJECTS_PART_BYTES", c.Objects.PartBytes, 64<<10, 1<<30),
 		within("OBJECTS_IDLE_TIMEOUT", c.Objects.IdleTimeout, time.Millisecond, 24*time.Hour),
-		within("OBJECTS_UPLOAD_TTL", c.Objects.UploadTTL, time.Minute, 100*365*24*time.Hour),
+		within("OBJECTS_UPLOAD_TTL", c.Objects.UploadTTL, time.Second, 100*365*24*time.Hour),
 		within("CHANNELS_RETENTION", c.Channels.Retention, time.Second, 100*365*24*time.Hour),
 		within("CHANNELS_DEDUP_WINDOW", c.Channels.DedupWindow, 100*time.Millisecond, c.Channels.Retention),
 		within("DRAIN_TIMEOUT", c.Drain.Timeout, time.Millisecond, 24*time.Hour),

@@ -10,7 +10,8 @@ import (
 // metrics are what a Store counts. All are there from the start: a counter that appears with its first event hides that
 // one from rate().
 type metrics struct {
-	committedBytes, finished, expired   prometheus.Counter
+	committedBytes, finished            prometheus.Counter
+	expired, unreferenced               prometheus.Counter
 	resumedUploads, resumedDownloads    prometheus.Counter
 	badChunks, badObjects, corruptReads prometheus.Counter
 }
@@ -32,6 +33,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		committedBytes:   counter("quartet_object_committed_bytes_total", "Bytes of uploads that are safe in the store."),
 		finished:         counter("quartet_objects_finished_total", "Uploads that became objects."),
 		expired:          counter("quartet_uploads_expired_total", "Abandoned uploads that were removed."),
+		unreferenced:     counter("quartet_parts_unreferenced_total", "Parts that nothing led to any more and that were removed."),
 		resumedUploads:   resumed.WithLabelValues("upload"),
 		resumedDownloads: resumed.WithLabelValues("download"),
 		badChunks:        failures.WithLabelValues("chunk"),

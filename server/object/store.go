@@ -165,25 +165,12 @@ func (s *Store) Get(ctx context.Context, name string) (Object, error) {
 	return m.Object, nil
 }
 
-// parallel calls f for each of 0 to n-1, a bounded number at a time, and returns the first error.
-func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+// parallel calls f for each of 0 to n-1, at most limit at a time, and returns the first error.
+func parallel(ctx context.Context, limit, n int, f func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelism)
+	group.SetLimit(limit)
 	for i := range n {
 		group.Go(func() error { return f(ctx, i) })
 	}
 	return group.Wait()
-}
-
-// discard removes keys that nothing refers to any more, as far as it can: what stays is waste, not damage. It goes
-// on when the caller has gone.
-func (s *Store) discard(ctx context.Context, keys ...string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	_ = parallel(ctx, len(keys), func(ctx context.Context, i int) error {
-		if err := s.bucket.discard(ctx, keys[i]); err != nil {
-			s.log.WarnContext(ctx, "a blob that is no longer needed was left behind", "key", keys[i], "error", err)
-		}
-		return nil
-	})
 }

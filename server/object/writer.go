@@ -180,14 +180,14 @@ func (w *Writer) commit() error {
 	w.begun = nil
 	if err := begun.commit(); err != nil {
 		if !errors.Is(err, ErrUnavailable) { // Then removing it would fail as well; what may be there is left to Expire.
-			w.store.discard(w.ctx, begun.Key)
+			w.store.discard(w.ctx, entry{key: begun.Key})
 		}
 		return during("store a part", err)
 	}
 	record := &partRecord{part: begun.part, Offset: p.size, Time: time.Now().UTC()}
 	if err := w.createRecord(record); err != nil {
 		if !errors.Is(err, errUnsure) { // Should the record appear yet, its part must be there.
-			w.store.discard(w.ctx, begun.Key)
+			w.store.discard(w.ctx, entry{key: begun.Key})
 		}
 		return w.explain(err)
 	}
