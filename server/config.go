@@ -33,6 +33,7 @@ type ObjectsConfig struct {
 	URL         string        `env:"URL" desc:"gocloud.dev/blob address of the bucket; if empty, the folder objects in the data folder"`
 	PartBytes   config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`
+	QuotaBytes  config.Bytes  `env:"QUOTA_BYTES" envDefault:"0" desc:"how much the store may hold, of objects and of uploads under way; 0 for no limit"`
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"256KiB" desc:"how much one message of a download carries"`
 	UploadTTL   time.Duration `env:"UPLOAD_TTL" envDefault:"168h" desc:"how long an upload is kept that nobody continues"`
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long an upload may send nothing before its stream is ended (it can be resumed)"`
@@ -91,6 +92,7 @@ func (c Config) objectOptions(t *telemetry.Telemetry) object.Options {
 	return object.Options{
 		PartSize:      int64(c.Objects.PartBytes),
 		MaxObjectSize: int64(c.Objects.MaxBytes),
+		Quota:         int64(c.Objects.QuotaBytes),
 		Log:           t.Log,
 		Registerer:    t.Registry,
 	}

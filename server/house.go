@@ -11,7 +11,7 @@ import (
 // longestPause is how long a round of housekeeping waits for the next one at most, whatever the time to live.
 const longestPause = time.Hour
 
-// keepHouse tidies the store, at the start and then from time to time, until the server drains. Every replica
+// keepHouse counts and tidies the store, at the start and then from time to time, until the server drains. Every replica
 // does; they do not get in each other's way.
 func (s *server) keepHouse(ctx context.Context) error {
 	working, stop := s.untilDrain(ctx)
@@ -40,6 +40,7 @@ func (s *server) keepTidying(ctx context.Context) {
 	interval := s.cfg.Objects.UploadTTL / 10
 	var swept time.Time
 	for ctx.Err() == nil {
+		s.countObjects(ctx)
 		s.tidy(ctx, "abandoned and forgotten uploads", s.store.Expire)
 		if time.Since(swept) >= interval && s.tidy(ctx, "unreferenced parts", s.store.Sweep) {
 			swept = time.Now()
@@ -50,6 +51,12 @@ func (s *server) keepTidying(ctx context.Context) {
 
 // jitter returns half to all of a duration, so that replicas which were started together do not work in step.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+
+func (s *server) countObjects(ctx context.Context) {
+	if err := s.store.Count(ctx); err != nil && ctx.Err() == nil {
+		s.telemetry.Log.Warn("counting what is stored failed", "error", err)
+	}
+}
 
 // tidy removes what is older than the time to live, and logs what was done. The end of the server is no failure.
 func (s *server) tidy(ctx context.Context, what string, remove func(context.Context, time.Time) (int, error)) (done bool) {

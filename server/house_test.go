@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/telemetry"
 )
 
@@ -90,4 +93,27 @@ func TestReplicasDoNotKeepHouseInStep(t *testing.T) {
 	if len(seen) < 50 {
 		t.Errorf("%d different pauses of 100", len(seen))
 	}
+}
+
+func TestAnUploadBeyondTheQuotaIsRefusedAndContinuesWhenThereIsRoom(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "QUARTET_OBJECTS_QUOTA_BYTES=200000B")
+	ts.upload(t, "o", pattern(100_000))
+	stated := header(uuid.NewString(), "p")
+	stated.GetHeader().SetSizeBytes(100_001)
+	_, err := ts.send(t, stated)
+	wantStatus(t, err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
+	if text := status.Convert(err).Message(); !strings.Contains(text, "100000") || !strings.Contains(text, "100001") {
+		t.Errorf("the text is %q", text)
+	}
+	id, content := uuid.NewString(), pattern(150_000)
+	_, err = ts.send(t, header(id, "p"), chunk(0, content), finish(content))
+	wantStatus(t, err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
+	wantNumbers(t, ts, map[string]float64{"objects_stored_bytes": 165_536, "objects_quota_bytes": 200_000})
+	if _, err := ts.objects.DeleteObject(deadline(t), quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ts.send(t, header(id, "p"), chunk(65_536, content[65_536:]), finish(content)); err != nil {
+		t.Fatal(err)
+	}
+	wantNumbers(t, ts, map[string]float64{"objects_stored_bytes": 150_000})
 }

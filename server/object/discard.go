@@ -38,8 +38,11 @@ func (s *Store) disposeOne(ctx context.Context, blob entry) error {
 		return err
 	}
 	err := s.bucket.discard(ctx, blob.key)
-	if errors.Is(err, errNoKey) { // Somebody else has removed it.
+	switch {
+	case errors.Is(err, errNoKey): // Somebody else has removed it, and counted that.
 		return nil
+	case err == nil:
+		s.quota.give(contentSize(blob))
 	}
 	return err
 }

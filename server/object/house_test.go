@@ -186,6 +186,9 @@ func (h *household) inspect() {
 			}
 		}
 	}
+	if len(h.stores) == 1 { // Nobody else takes part in its quota.
+		wantHeld(h.t, s, stored(h.t, s))
+	}
 	slices.Sort(want)
 	got := slices.Concat(keysIn(h.t, s, objectsFolder), keysIn(h.t, s, partsFolder), keysIn(h.t, s, uploadsFolder))
 	if !slices.Equal(got, want) {

@@ -34,6 +34,7 @@ type Writer struct {
 type begunPart struct {
 	blobWriter
 	part
+	counted int64 // what the quota counts of it
 }
 
 // OpenWriter begins an upload or continues it. A writer of the same upload in this process is told that it is replaced,
@@ -178,16 +179,16 @@ func (w *Writer) commit() error {
 		return nil
 	}
 	w.begun = nil
-	if err := begun.commit(); err != nil {
+	if err := w.store.quota.commit(begun); err != nil {
 		if !errors.Is(err, ErrUnavailable) { // Then removing it would fail as well; what may be there is left to Expire.
-			w.store.discard(w.ctx, entry{key: begun.Key})
+			w.store.discard(w.ctx, begun.entry())
 		}
 		return during("store a part", err)
 	}
 	record := &partRecord{part: begun.part, Offset: p.size, Time: time.Now().UTC()}
 	if err := w.createRecord(record); err != nil {
 		if !errors.Is(err, errUnsure) { // Should the record appear yet, its part must be there.
-			w.store.discard(w.ctx, entry{key: begun.Key})
+			w.store.discard(w.ctx, begun.entry())
 		}
 		return w.explain(err)
 	}
