@@ -63,7 +63,7 @@ func (a *app) upload(ctx context.Context, from *origin, options call.UploadOptio
 	return a.withObjects(ctx, func(caller *call.Client) error {
 		object, err := caller.Upload(ctx, from.name, from.reader, options)
 		if err != nil {
-			if ctx.Err() != nil || isUnavailable(err) || call.Reason(err) == "STORE_FULL" {
+			if ctx.Err() != nil || isUnavailable(err) || isFull(call.Reason(err)) {
 				fmt.Fprintf(a.stderr, "to continue, add: --upload-id %s\n", options.ID)
 			}
 			return err
@@ -72,6 +72,9 @@ func (a *app) upload(ctx context.Context, from *origin, options call.UploadOptio
 		return writeObject(a.stdout, asJSON, object)
 	})
 }
+
+// isFull tells whether the upload can go on once somebody has made room.
+func isFull(reason string) bool { return reason == "STORE_FULL" || reason == "QUOTA_EXCEEDED" }
 
 // origin is what is uploaded.
 type origin struct {

@@ -56,7 +56,7 @@ func (o *observed) start(t *testing.T) {
 	platform := o.namespace.release("platform", "platform")
 	platform.install(t, "--set", "grafana.enabled=false,metricsServer.enabled=false")
 	o.install(t, "--values", o.chart+"/values-development.yaml", "--set", strings.Join([]string{
-		"server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0",
+		"server.config.OBJECTS_QUOTA_BYTES=1TiB", "server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0",
 		"client.config.WORKLOAD_UPLOADS=1", "client.config.WORKLOAD_DOWNLOADS=1",
 	}, ","))
 	platform.rolledOut(t, platformTime)

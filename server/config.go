@@ -36,6 +36,7 @@ type ObjectsConfig struct {
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
 	MemoryBytes config.Bytes  `env:"MEMORY_BYTES" envDefault:"0B" desc:"memory for all uploads and downloads together; if 0, half of GOMEMLIMIT, or 256MiB without that"`
 	MemoryWait  time.Duration `env:"MEMORY_WAIT" envDefault:"5s" desc:"how long an upload or download waits for memory before it is refused with RESOURCE_EXHAUSTED"`
+	QuotaBytes  config.Bytes  `env:"QUOTA_BYTES" envDefault:"0" desc:"how much the store may hold, of objects and of uploads under way; 0 for no limit"`
 	UploadTTL   time.Duration `env:"UPLOAD_TTL" envDefault:"168h" desc:"how long an upload is kept that nobody continues"`
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long an upload may send nothing before its stream is ended (it can be resumed)"`
 }
@@ -66,7 +67,7 @@ func (c Config) Validate() error {
 		within("OBJECTS_CHUNK_BYTES", c.Objects.ChunkBytes, 1, 4<<20-1024),
 		within("OBJECTS_PART_BYTES", c.Objects.PartBytes, 64<<10, 1<<30),
 		within("OBJECTS_IDLE_TIMEOUT", c.Objects.IdleTimeout, time.Millisecond, 24*time.Hour),
-		within("OBJECTS_UPLOAD_TTL", c.Objects.UploadTTL, time.Minute, 100*365*24*time.Hour),
+		within("OBJECTS_UPLOAD_TTL", c.Objects.UploadTTL, time.Second, 100*365*24*time.Hour),
 		within("CHANNELS_RETENTION", c.Channels.Retention, time.Second, 100*365*24*time.Hour),
 		within("CHANNELS_DEDUP_WINDOW", c.Channels.DedupWindow, 100*time.Millisecond, c.Channels.Retention),
 		within("DRAIN_TIMEOUT", c.Drain.Timeout, time.Millisecond, 24*time.Hour),
@@ -93,6 +94,7 @@ func (c Config) objectOptions(t *telemetry.Telemetry) object.Options {
 	return object.Options{
 		PartSize:      int64(c.Objects.PartBytes),
 		MaxObjectSize: int64(c.Objects.MaxBytes),
+		Quota:         int64(c.Objects.QuotaBytes),
 		Log:           t.Log,
 		Registerer:    t.Registry,
 	}

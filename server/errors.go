@@ -42,6 +42,7 @@ var errorTable = rpc.ErrorTable{
 		{Is: object.ErrOutOfRange, Code: codes.OutOfRange, Reason: "OUT_OF_RANGE"},
 		{Is: object.ErrOffsetMismatch, Code: codes.OutOfRange, Reason: "OFFSET_MISMATCH"},
 		{Is: object.ErrTooLarge, Code: codes.ResourceExhausted, Reason: "OBJECT_TOO_LARGE"},
+		{Is: object.ErrQuotaExceeded, Code: codes.ResourceExhausted, Reason: "QUOTA_EXCEEDED"},
 		{Is: object.ErrStoreFull, Code: codes.ResourceExhausted, Reason: "STORE_FULL", Hide: true},
 		{Is: object.ErrCorrupt, Code: codes.DataLoss, Reason: "CORRUPT", Hide: true},
 

@@ -187,23 +187,6 @@ func (s *server) services() []lifecycle.Service {
 	}
 }
 
-// keepHouse removes abandoned uploads, at the start and every hour. Every replica does; they do not get in each
-// other's way.
-func (s *server) keepHouse(ctx context.Context) error {
-	for ctx.Err() == nil {
-		removed, err := s.store.Expire(ctx, time.Now().Add(-s.cfg.Objects.UploadTTL))
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			s.telemetry.Log.Warn("removing abandoned uploads", "error", err)
-		case removed > 0:
-			s.telemetry.Log.Info("removed abandoned uploads", "uploads", removed)
-		}
-		lifecycle.Sleep(ctx, time.Hour)
-	}
-	return nil
-}
-
 // ready says that calls may come. The listeners take connections already.
 func (s *server) ready() {
 	s.rpc.Health().SetServing(true)

@@ -69,6 +69,7 @@ func TestEverySeriesIsThereBeforeTheFirstCall(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	wantNumbers(t, ts, map[string]float64{
 		"object_committed_bytes_total": 0, "objects_finished_total": 0, "uploads_expired_total": 0,
+		"parts_unreferenced_total": 0, "objects_stored_bytes": 0, "objects_quota_bytes": 0,
 		"transfers_resumed_total{upload}": 0, "transfers_resumed_total{download}": 0,
 		"checksum_failures_total{chunk}": 0, "checksum_failures_total{object}": 0, "checksum_failures_total{store}": 0,
 		"channel_messages_total{kept}": 0, "channel_messages_total{duplicate}": 0,

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -192,21 +194,62 @@ func TestAnotherGenerationIsNeverMixedIn(t *testing.T) {
 	wantStatus(t, err, codes.Aborted, "GENERATION_GONE")
 }
 
-func TestADownloadEndsWithAbortedWhenItsObjectIsReplaced(t *testing.T) {
-	ts := startServer(t, t.TempDir())
+func TestADownloadEndsWithAbortedWhenItsObjectGoes(t *testing.T) {
+	for _, url := range []string{"", "mem://"} {
+		ts := startServer(t, t.TempDir(), "QUARTET_OBJECTS_URL="+url)
+		for what, remove := range map[string]func(t *testing.T){
+			"replaced": func(t *testing.T) { ts.upload(t, "o", pattern(100)) },
+			"deleted": func(t *testing.T) {
+				request := quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()
+				if _, err := ts.objects.DeleteObject(deadline(t), request); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			for _, named := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s in %s, generation named: %v", what, cmp.Or(url, "a folder"), named), func(t *testing.T) {
+					ts.downloadWhile(t, remove, named)
+				})
+			}
+		}
+	}
+}
+
+// downloadWhile removes an object in the middle of its download, after which no other end than ABORTED is right, and no
+// byte that is not the object's.
+func (ts *testServer) downloadWhile(t *testing.T, remove func(t *testing.T), named bool) {
 	// More than all buffers between the two ends hold, so that the server is still reading when the object goes.
-	ts.upload(t, "o", pattern(4<<20))
-	stream, err := ts.objects.DownloadObject(deadline(t), whole("o"))
+	content := pattern(4 << 20)
+	request := whole("o")
+	object := ts.upload(t, "o", content)
+	if named {
+		request.SetGeneration(object.GetGeneration())
+	}
+	stream, err := ts.objects.DownloadObject(deadline(t), request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	ts.upload(t, "o", pattern(100))
-	for err == nil {
-		_, err = stream.Recv()
+	remove(t)
+	received := 0
+	for {
+		reply, err := stream.Recv()
+		if err != nil {
+			wantStatus(t, err, codes.Aborted, "GENERATION_GONE")
+			break
+		}
+		data := reply.GetChunk().GetData()
+		if received+len(data) > len(content) || !bytes.Equal(data, content[received:received+len(data)]) {
+			t.Fatalf("%d bytes at %d are not the object's", len(data), received)
+		}
+		received += len(data)
 	}
+	// Who resumes with the generation is told the same.
+	request.SetGeneration(object.GetGeneration())
+	request.SetReadOffset(uint64(received))
+	_, _, err = ts.download(t, request)
 	wantStatus(t, err, codes.Aborted, "GENERATION_GONE")
 }
 

@@ -66,6 +66,9 @@ func (s *Store) begin(ctx context.Context, id string, want *uploadHeader) (*prog
 				return nil, err
 			}
 		}
+		if err := s.checkRoom(want, 0); err != nil {
+			return nil, err
+		}
 		err = s.bucket.create(ctx, headerKey(id), encodeJSON(want))
 		if err == nil {
 			return &progress{id: id, header: want, active: want.CreateTime}, nil
@@ -75,8 +78,12 @@ func (s *Store) begin(ctx context.Context, id string, want *uploadHeader) (*prog
 		}
 		p, err = s.loadProgress(ctx, id)
 	}
-	if err == nil && !p.header.equal(want) {
+	switch {
+	case err != nil:
+	case !p.header.equal(want):
 		err = ErrUploadMismatch
+	case p.seal == nil:
+		err = s.checkRoom(p.header, p.size)
 	}
 	return p, err
 }

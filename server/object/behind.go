@@ -49,6 +49,11 @@ func (w *Writer) commitBehind() {
 		before = w.behind[n-1].wait
 	}
 	w.begun, w.behind = nil, append(w.behind, b)
+	if b.err = w.store.quota.take(begun.Size); b.err != nil { // In the order of the parts, so that the first ones fit.
+		begun.abort()
+		close(b.done)
+		return
+	}
 	go func() {
 		defer close(b.done)
 		b.err = w.commitPart(begun, b, before)
@@ -83,7 +88,7 @@ func (w *Writer) abandon() {
 
 // commitPart makes a part durable and then its record, which is the moment that counts.
 func (w *Writer) commitPart(begun *begunPart, b *behind, before func() error) error {
-	if err := begun.commit(); err != nil {
+	if err := w.store.quota.commit(begun); err != nil {
 		w.discardPart(begun, err)
 		return during("store a part", err)
 	}
@@ -107,7 +112,7 @@ func (w *Writer) commitPart(begun *begunPart, b *behind, before func() error) er
 // what is there is left to Expire.
 func (w *Writer) discardPart(begun *begunPart, err error) {
 	if !errors.Is(err, ErrUnavailable) {
-		w.store.discard(w.ctx, begun.Key)
+		w.store.discard(w.ctx, begun.entry())
 	}
 }
 

@@ -45,10 +45,26 @@ type bucket interface {
 	// delete removes key, for good once it returns. It is no error if nothing is there.
 	delete(ctx context.Context, key string) error
 	// discard removes key as delete does, except that a power cut may bring it back. It is for what nothing refers to.
+	// If nothing is there it may return errNoKey, so that what is removed twice is counted once.
 	discard(ctx context.Context, key string) error
-	// list returns at most limit keys with prefix that are greater than after, in byte order, and whether there are more.
-	list(ctx context.Context, prefix, after string, limit int) (keys []string, more bool, err error)
+	// list returns at most limit blobs with prefix whose keys are greater than after, in byte order, and whether there
+	// are more.
+	list(ctx context.Context, prefix, after string, limit int) (entries []entry, more bool, err error)
 	close() error
+}
+
+// entry is a blob as a list tells of it.
+type entry struct {
+	key  string
+	size int64 // in bytes
+}
+
+func keysOf(entries []entry) []string {
+	keys := make([]string, len(entries))
+	for i, e := range entries {
+		keys[i] = e.key
+	}
+	return keys
 }
 
 // versioned is a bucket that several processes share, and which lets each of them know when another was there
@@ -174,11 +190,13 @@ func (b *blobBucket) delete(ctx context.Context, key string) error {
 	return err
 }
 
-func (b *blobBucket) discard(ctx context.Context, key string) error { return b.delete(ctx, key) }
+func (b *blobBucket) discard(ctx context.Context, key string) error {
+	return missing(b.blobs.Delete(ctx, key))
+}
 
 // list relies on the page token being the key to continue after, as memblob has it. An engine with opaque tokens
 // needs its own way to begin after a key.
-func (b *blobBucket) list(ctx context.Context, prefix, after string, limit int) ([]string, bool, error) {
+func (b *blobBucket) list(ctx context.Context, prefix, after string, limit int) ([]entry, bool, error) {
 	token := blob.FirstPageToken
 	if after != "" {
 		token = []byte(after)
@@ -187,11 +205,11 @@ func (b *blobBucket) list(ctx context.Context, prefix, after string, limit int) 
 	if err != nil {
 		return nil, false, err
 	}
-	keys := make([]string, 0, len(page))
-	for _, entry := range page {
-		keys = append(keys, entry.Key)
+	entries := make([]entry, 0, len(page))
+	for _, found := range page {
+		entries = append(entries, entry{found.Key, found.Size})
 	}
-	return keys, len(next) > 0, nil
+	return entries, len(next) > 0, nil
 }
 
 func (b *blobBucket) close() error { return b.blobs.Close() }

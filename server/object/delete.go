@@ -12,7 +12,7 @@ func (s *Store) Delete(ctx context.Context, name string, generation int64) error
 	if err != nil {
 		return err
 	}
-	s.discard(ctx, partKeys(m.Parts)...)
+	s.discard(ctx, partEntries(m.Parts)...)
 	return nil
 }
 

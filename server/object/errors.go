@@ -38,6 +38,8 @@ var (
 	ErrTooLarge = errors.New("object too large")
 	// ErrStoreFull means that the disk, or a quota on it, is full.
 	ErrStoreFull = errors.New("store is full")
+	// ErrQuotaExceeded means that an upload does not fit into Options.Quota beside what is stored.
+	ErrQuotaExceeded = errors.New("quota exceeded")
 	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was committed is safe.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCorrupt means that stored bytes are not those that were written.

@@ -136,34 +136,41 @@ func (b *fileBucket) delete(ctx context.Context, key string) error {
 }
 
 func (b *fileBucket) discard(ctx context.Context, key string) error {
-	return b.blobBucket.delete(ctx, key)
+	return b.blobBucket.discard(ctx, key)
 }
 
 // list reads the folder itself. fileblob looks at each file after it has read the whole folder, and fails if one has
 // gone in the meantime, as temporary files do all the time.
-func (b *fileBucket) list(_ context.Context, prefix, after string, limit int) ([]string, bool, error) {
+func (b *fileBucket) list(_ context.Context, prefix, after string, limit int) ([]entry, bool, error) {
 	folder, _ := path.Split(prefix)
-	entries, err := os.ReadDir(b.path(folder))
+	files, err := os.ReadDir(b.path(folder))
 	if err != nil {
 		return nil, false, err
 	}
-	from, _ := slices.BinarySearchFunc(entries, max(prefix, after), func(e fs.DirEntry, key string) int {
+	from, _ := slices.BinarySearchFunc(files, max(prefix, after), func(e fs.DirEntry, key string) int {
 		return strings.Compare(folder+e.Name(), key)
 	})
-	var keys []string
-	for _, entry := range entries[from:] {
-		key := folder + entry.Name()
+	var entries []entry
+	for _, file := range files[from:] {
+		key := folder + file.Name()
 		switch {
 		case !strings.HasPrefix(key, prefix):
-			return keys, false, nil
+			return entries, false, nil
 		case key == after || strings.HasSuffix(key, tempSuffix):
-		case len(keys) == limit:
-			return keys, true, nil
+		case len(entries) == limit:
+			return entries, true, nil
 		default:
-			keys = append(keys, key)
+			info, err := file.Info()
+			if errors.Is(err, fs.ErrNotExist) { // It has gone since.
+				continue
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			entries = append(entries, entry{key, info.Size()})
 		}
 	}
-	return keys, false, nil
+	return entries, false, nil
 }
 
 func (b *fileBucket) close() error {

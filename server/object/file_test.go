@@ -2,6 +2,7 @@ package object
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -221,6 +222,37 @@ func TestWhatAKilledProcessWasWritingIsSwept(t *testing.T) {
 	}
 	if got := download(t, s, "n"); string(got) != "content" {
 		t.Errorf("content = %q", got)
+	}
+}
+
+// Temporary files are swept only when the folder is opened, so nothing but a killed process may leave one.
+func TestAWriterLeavesNoTemporaryFile(t *testing.T) {
+	folder := t.TempDir()
+	s := openFolder(t, folder)
+	defer closeStore(t, s)
+	b := s.bucket.(*fileBucket)
+	for what, end := range map[string]func(w blobWriter, leave func()){
+		"aborted":          func(w blobWriter, _ func()) { w.abort() },
+		"without a sender": func(w blobWriter, leave func()) { leave(); _ = w.commit() },
+		"not synced": func(w blobWriter, _ func()) {
+			b.syncFile = func(*os.File) error { return errors.New("broken") }
+			_ = w.commit()
+		},
+	} {
+		ctx, leave := context.WithCancel(t.Context())
+		w, err := b.writer(ctx, partsFolder+"p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(snapshot(t, folder)); n != 2 {
+			t.Fatalf("%s: %d files, want the lock and the one being written", what, n)
+		}
+		end(w, leave)
+		if left := names(snapshot(t, folder)); len(left) != 1 {
+			t.Errorf("%s: it leaves %q", what, left)
+		}
+		leave()
+		b.syncFile = (*os.File).Sync
 	}
 }
 

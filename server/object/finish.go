@@ -41,6 +41,9 @@ func (w *Writer) finish(e Expect) error {
 	}
 	// Records and parts are removed only after their upload has ended, so another replica has ended it just now.
 	p, loadErr := w.store.loadProgress(w.ctx, w.progress.id)
+	if errors.Is(loadErr, ErrUploadNotFound) || (loadErr == nil && p.key() != w.progress.key()) {
+		return ErrWriterReplaced // It was even removed, and perhaps begun anew. The sender asks and finds out.
+	}
 	if loadErr != nil {
 		return loadErr
 	}

@@ -163,11 +163,11 @@ func wantAbsent(t testing.TB, s *Store, name string) {
 // keysIn lists a folder of the bucket.
 func keysIn(t testing.TB, s *Store, folder string) []string {
 	t.Helper()
-	keys, more, err := s.bucket.list(t.Context(), folder, "", 100_000)
+	entries, more, err := s.bucket.list(t.Context(), folder, "", 100_000)
 	if err != nil || more {
 		t.Fatalf("list: more %v, %v", more, err)
 	}
-	return keys
+	return keysOf(entries)
 }
 
 func sum(data []byte) []byte {

@@ -69,16 +69,16 @@ func keyBefore(prefix string) string {
 // listNames returns a page of names, and whether there are more, which it only says of a page that has any.
 func (s *Store) listNames(ctx context.Context, prefix, after string, limit int) ([]string, bool, error) {
 	for {
-		keys, more, err := s.bucket.list(ctx, objectsFolder, after, limit)
+		found, more, err := s.bucket.list(ctx, objectsFolder, after, limit)
 		if err != nil {
 			return nil, false, during("list objects", err)
 		}
-		names, beyond := s.decodeNames(ctx, prefix, keys)
+		names, beyond := s.decodeNames(ctx, prefix, keysOf(found))
 		more = more && !beyond
 		if len(names) > 0 || !more {
 			return names, more, nil
 		}
-		after = keys[len(keys)-1]
+		after = found[len(found)-1].key
 	}
 }
 
@@ -102,7 +102,7 @@ func (s *Store) decodeNames(ctx context.Context, prefix string, keys []string) (
 // getAll looks the names up, leaving out those that have gone. One corrupt manifest does not hide all other objects.
 func (s *Store) getAll(ctx context.Context, names []string) ([]Object, error) {
 	found := make([]*Object, len(names))
-	err := parallel(ctx, len(names), func(ctx context.Context, i int) error {
+	err := parallel(ctx, parallelism, len(names), func(ctx context.Context, i int) error {
 		m, err := s.readManifest(ctx, names[i])
 		switch {
 		case errors.Is(err, ErrNotFound):

@@ -21,10 +21,19 @@ type manifest struct {
 	Parts    []part `json:"parts"`
 }
 
-func partKeys(parts []part) []string {
-	keys := make([]string, len(parts))
+func partEntries(parts []part) []entry {
+	entries := make([]entry, len(parts))
 	for i, p := range parts {
-		keys[i] = p.Key
+		entries[i] = entry{p.Key, p.Size}
+	}
+	return entries
+}
+
+// keys are all that may lie among the parts on behalf of the object.
+func (m *manifest) keys() map[string]bool {
+	keys := map[string]bool{m.key().ownerKey(): true}
+	for _, p := range m.Parts {
+		keys[p.Key] = true
 	}
 	return keys
 }

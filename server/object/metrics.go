@@ -10,9 +10,11 @@ import (
 // metrics are what a Store counts. All are there from the start: a counter that appears with its first event hides that
 // one from rate().
 type metrics struct {
-	committedBytes, finished, expired   prometheus.Counter
+	committedBytes, finished            prometheus.Counter
+	expired, unreferenced               prometheus.Counter
 	resumedUploads, resumedDownloads    prometheus.Counter
 	badChunks, badObjects, corruptReads prometheus.Counter
+	storedBytes, quotaBytes             prometheus.Gauge
 }
 
 // newMetrics registers nothing if registry is nil.
@@ -20,6 +22,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	register := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
 		return register.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return register.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	resumed := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "quartet_transfers_resumed_total", Help: "Calls that did not begin at the first byte.",
@@ -32,6 +37,9 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		committedBytes:   counter("quartet_object_committed_bytes_total", "Bytes of uploads that are safe in the store."),
 		finished:         counter("quartet_objects_finished_total", "Uploads that became objects."),
 		expired:          counter("quartet_uploads_expired_total", "Abandoned uploads that were removed."),
+		unreferenced:     counter("quartet_parts_unreferenced_total", "Parts that nothing led to any more and that were removed."),
+		storedBytes:      gauge("quartet_objects_stored_bytes", "Bytes of all parts, as the quota counts them."),
+		quotaBytes:       gauge("quartet_objects_quota_bytes", "The most bytes that all parts may have; 0 is no limit."),
 		resumedUploads:   resumed.WithLabelValues("upload"),
 		resumedDownloads: resumed.WithLabelValues("download"),
 		badChunks:        failures.WithLabelValues("chunk"),

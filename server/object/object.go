@@ -11,6 +11,7 @@
 //	uploads/<upload id>.<generation>.<index>        the record of a committed part, or the seal after the last one
 //	uploads/<upload id>.<generation>.complete       the finished object, kept so that finishing again has an answer
 //	parts/<upload id>.<generation>.<index>.<random> the bytes of a part
+//	parts/<upload id>.<generation>.name             the name of their object, once the upload is forgotten
 package object
 
 import (

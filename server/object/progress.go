@@ -117,10 +117,14 @@ func (s *Store) readRecord(ctx context.Context, p *progress, index int) (*partRe
 	return &record, nil
 }
 
-// loadParts reads the records of all parts. errNoKey means that they are being removed.
+// loadParts reads the records of all parts, to finish the upload. errNoKey means that they are being removed, or that
+// the whole upload was: a writer that Expire took for dead must not bring it back, because nothing leads to its parts.
 func (s *Store) loadParts(ctx context.Context, p *progress) ([]part, error) {
 	records := make([]*partRecord, p.next)
-	err := parallel(ctx, p.next, func(ctx context.Context, i int) (err error) {
+	err := parallel(ctx, parallelism, p.next+1, func(ctx context.Context, i int) (err error) {
+		if i == p.next {
+			return s.confirm(ctx, p)
+		}
 		records[i], err = s.readRecord(ctx, p, i)
 		return err
 	})
@@ -137,10 +141,21 @@ func (s *Store) loadParts(ctx context.Context, p *progress) ([]part, error) {
 	return parts, nil
 }
 
-func (p *progress) recordKeys() []string {
-	keys := make([]string, p.next)
-	for i := range keys {
-		keys[i] = recordKey(p.id, p.header.Generation, i)
+// confirm returns errNoKey unless the upload is still known.
+func (s *Store) confirm(ctx context.Context, p *progress) error {
+	found, err := s.hasHeader(ctx, p.key())
+	if err == nil && !found {
+		err = errNoKey
 	}
-	return keys
+	return err
+}
+
+func (p *progress) key() uploadKey { return uploadKey{p.id, p.header.Generation} }
+
+func (p *progress) recordEntries() []entry {
+	entries := make([]entry, p.next)
+	for i := range entries {
+		entries[i].key = recordKey(p.id, p.header.Generation, i)
+	}
+	return entries
 }

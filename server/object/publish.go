@@ -11,7 +11,7 @@ import (
 func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
 	m := &manifest{Object: *p.seal.Object, UploadID: p.id, Parts: parts}
 	replaced, err := s.replaceManifest(ctx, p, m)
-	s.discard(ctx, partKeys(replaced)...)
+	s.discard(ctx, partEntries(replaced)...)
 	if err != nil {
 		return err
 	}
@@ -19,7 +19,7 @@ func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
 		s.metrics.finished.Inc()
 	}
 	p.complete = true
-	s.discard(ctx, p.recordKeys()...)
+	s.discard(ctx, p.recordEntries()...)
 	return nil
 }
 

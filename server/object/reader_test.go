@@ -109,10 +109,12 @@ func TestAReadThatIsOvertakenSaysSo(t *testing.T) {
 				t.Fatal(err)
 			}
 			overtake()
-			if _, err := io.ReadAll(r); !errors.Is(err, ErrGenerationGone) {
-				t.Errorf("%s: %v", what, err)
+			if rest, err := io.ReadAll(r); !errors.Is(err, ErrGenerationGone) || int64(1100+len(rest)) >= r.Object().Size {
+				t.Errorf("%s: %d more bytes, %v", what, len(rest), err)
 			}
 			_ = r.Close()
+			_, err = s.OpenReader(t.Context(), "n", r.Object().Generation, 1100, 0)
+			wantError(t, err, ErrGenerationGone)
 		}
 	})
 }

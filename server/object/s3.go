@@ -147,7 +147,7 @@ func (b *s3Bucket) remove(ctx context.Context, in *s3.DeleteObjectInput) error {
 }
 
 // list needs no continuation tokens: each page begins after a key.
-func (b *s3Bucket) list(ctx context.Context, prefix, after string, limit int) ([]string, bool, error) {
+func (b *s3Bucket) list(ctx context.Context, prefix, after string, limit int) ([]entry, bool, error) {
 	ctx, cancel := patience(ctx, 0)
 	defer cancel()
 	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix, MaxKeys: aws.Int32(int32(min(limit, sweepPage)))}
@@ -158,11 +158,11 @@ func (b *s3Bucket) list(ctx context.Context, prefix, after string, limit int) ([
 	if err != nil {
 		return nil, false, explain(ctx, err)
 	}
-	keys := make([]string, 0, len(out.Contents))
-	for _, entry := range out.Contents {
-		keys = append(keys, aws.ToString(entry.Key))
+	entries := make([]entry, 0, len(out.Contents))
+	for _, found := range out.Contents {
+		entries = append(entries, entry{aws.ToString(found.Key), aws.ToInt64(found.Size)})
 	}
-	return keys, aws.ToBool(out.IsTruncated), nil
+	return entries, aws.ToBool(out.IsTruncated), nil
 }
 
 func (b *s3Bucket) close() error {

@@ -122,7 +122,10 @@ func get(r *http.Request, data []byte) func(http.ResponseWriter) {
 }
 
 func (f *fakeS3) list(r *http.Request) func(http.ResponseWriter) {
-	type entry struct{ Key string }
+	type entry struct {
+		Key  string
+		Size int
+	}
 	var page struct {
 		XMLName     xml.Name `xml:"ListBucketResult"`
 		IsTruncated bool
@@ -137,7 +140,7 @@ func (f *fakeS3) list(r *http.Request) func(http.ResponseWriter) {
 		if page.IsTruncated = len(page.Contents) == min(limit, 1000); page.IsTruncated {
 			break
 		}
-		page.Contents = append(page.Contents, entry{key})
+		page.Contents = append(page.Contents, entry{key, len(f.keys[key])})
 	}
 	return func(w http.ResponseWriter) { _ = xml.NewEncoder(w).Encode(page) }
 }

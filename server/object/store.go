@@ -33,6 +33,9 @@ type Options struct {
 	PartSize int64
 	// MaxObjectSize is the most bytes in an object, 64 GiB by default.
 	MaxObjectSize int64
+	// Quota is the most bytes that all parts may have, of objects and of uploads under way; 0 is no limit. On a shared
+	// bucket it holds as well as Count is called.
+	Quota int64
 	// Log hears of what no caller can be told, such as a part that could not be removed.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
@@ -59,6 +62,7 @@ type Store struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *metrics
+	quota   *quota
 	names   keyed // held while the manifest of a name changes
 	turns   turns
 	last    atomic.Int64 // the last generation given out
@@ -74,12 +78,22 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, during("open object store "+address(rawURL), err)
 	}
-	return newStore(b, opts), nil
+	s := newStore(b, opts)
+	if _, owned := b.(*fileBucket); owned {
+		if err := s.count(ctx); err != nil {
+			return nil, errors.Join(during("count what is stored", err), s.Close())
+		}
+	}
+	return s, nil
 }
 
 func newStore(b bucket, opts Options) *Store {
 	opts = opts.withDefaults()
-	return &Store{bucket: b, opts: opts, log: opts.Log, metrics: newMetrics(opts.Registerer)}
+	m := newMetrics(opts.Registerer)
+	m.quotaBytes.Set(float64(opts.Quota))
+	return &Store{
+		bucket: b, opts: opts, log: opts.Log, metrics: m, quota: &quota{limit: opts.Quota, gauge: m.storedBytes},
+	}
 }
 
 // address names a bucket without its parameters, where someone may have put a secret, except for the endpoint.
@@ -173,25 +187,12 @@ func (s *Store) Get(ctx context.Context, name string) (Object, error) {
 	return m.Object, nil
 }
 
-// parallel calls f for each of 0 to n-1, a bounded number at a time, and returns the first error.
-func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+// parallel calls f for each of 0 to n-1, at most limit at a time, and returns the first error.
+func parallel(ctx context.Context, limit, n int, f func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelism)
+	group.SetLimit(limit)
 	for i := range n {
 		group.Go(func() error { return f(ctx, i) })
 	}
 	return group.Wait()
-}
-
-// discard removes keys that nothing refers to any more, as far as it can: what stays is waste, not damage. It goes
-// on when the caller has gone.
-func (s *Store) discard(ctx context.Context, keys ...string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	_ = parallel(ctx, len(keys), func(ctx context.Context, i int) error {
-		if err := s.bucket.discard(ctx, keys[i]); err != nil {
-			s.log.WarnContext(ctx, "a blob that is no longer needed was left behind", "key", keys[i], "error", err)
-		}
-		return nil
-	})
 }

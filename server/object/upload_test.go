@@ -216,6 +216,14 @@ func TestMoreThanTheStatedOrAllowedSizeIsRefusedAtOnce(t *testing.T) {
 	wantError(t, err, ErrTooLarge)
 	w := openWriter(t, s, Header{UploadID: newID(), Name: "n"})
 	wantError(t, trySend(w, make([]byte, 101), 0), ErrTooLarge)
+	h := Header{UploadID: newID(), Name: "n"}
+	w = openWriter(t, s, h)
+	send(t, w, make([]byte, 100), 0)
+	if _, err := w.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	wantError(t, trySend(openWriter(t, s, h), make([]byte, 101), 100), ErrTooLarge)
 	w = openWriter(t, s, Header{UploadID: newID(), Name: "n", Expect: Expect{Size: ptr(int64(10))}})
 	wantError(t, trySend(w, make([]byte, 11), 0), ErrSizeMismatch)
 }

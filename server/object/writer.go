@@ -37,6 +37,7 @@ type Writer struct {
 type begunPart struct {
 	blobWriter
 	part
+	counted int64 // what the quota counts of it
 }
 
 // OpenWriter begins an upload or continues it. A writer of the same upload in this process is told that it is replaced,
