@@ -93,6 +93,7 @@ func (c Config) objectsURL() (string, error) {
 func (c Config) objectOptions(t *telemetry.Telemetry) object.Options {
 	return object.Options{
 		PartSize:      int64(c.Objects.PartBytes),
+		SpareParts:    c.spareParts(),
 		MaxObjectSize: int64(c.Objects.MaxBytes),
 		Quota:         int64(c.Objects.QuotaBytes),
 		Log:           t.Log,

@@ -30,8 +30,10 @@ const (
 // not killed. A transfer reserves all that it can come to hold before it begins:
 //
 //   - a download two chunks, which are small ones while memory is short, and what it knows of its object's parts;
-//   - an upload the window that its sender may fill without being read, two messages, and what the store holds of parts;
+//   - an upload the window that its sender may fill without being read, two messages, and a part if the store holds it;
 //   - both a buffer of their connection. Connections may be shared, but need not be.
+//
+// A quarter is for spare parts, where the store holds parts, by which some uploads are faster.
 //
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
@@ -61,14 +63,18 @@ func (c *Config) fitMemory() {
 	c.RPC.StreamWindowBytes = int32(min(int64(c.RPC.StreamWindowBytes), max(total/32, 64<<10)))
 }
 
+// spareParts is how many parts may be in memory besides one for each upload.
+func (c Config) spareParts() int { return int(c.transferMemory() / 4 / int64(c.Objects.PartBytes)) }
+
 // newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
 // least one.
 func newMemory(c Config, storeBytes int64, registry prometheus.Registerer) (*memory, error) {
 	total, window := c.transferMemory(), int64(c.RPC.StreamWindowBytes)
 	// Who waits has an eighth for the windows that senders fill meanwhile.
 	waiting := max(total/8/window, 1)
+	limit := total - waiting*window - int64(c.spareParts())*storeBytes
 	m := &memory{
-		budget:     transfer.NewBudget(total-waiting*window, c.Objects.MemoryWait, int(waiting)),
+		budget:     transfer.NewBudget(limit, c.Objects.MemoryWait, int(waiting)),
 		chunks:     transfer.NewPool(int(c.Objects.ChunkBytes)),
 		small:      transfer.NewPool(min(smallChunk, int(c.Objects.ChunkBytes))),
 		download:   callMemory + int64(c.RPC.BufferBytes),

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxBehind is how many parts may be committed while the next one is received. On S3 each is in memory until it is
-// committed, and one at a time leaves the service idle between a part and the next.
+// maxBehind is how many parts may be committed while the next one is received. One would leave an S3 service idle
+// between a part and the next.
 const maxBehind = 2
 
 // behind is a part that is being committed while the writer goes on.
@@ -58,6 +58,26 @@ func (w *Writer) commitBehind() {
 		defer close(b.done)
 		b.err = w.commitPart(begun, b, before)
 	}()
+}
+
+// mayBehind is how many parts may be committed while the next one is received. Where the engine holds parts in memory
+// every one takes a spare, which the writer keeps to its end; an upload that finds none has one part at a time.
+func (w *Writer) mayBehind() int {
+	spares := w.store.spares
+	if spares == nil {
+		return maxBehind
+	}
+	for w.spares < len(w.behind) && w.spares < maxBehind && spares.TryAcquire(1) {
+		w.spares++
+	}
+	return w.spares
+}
+
+func (w *Writer) giveSpares() {
+	if w.spares > 0 {
+		w.store.spares.Release(int64(w.spares))
+		w.spares = 0
+	}
 }
 
 // settle waits until no more than so many parts are being committed. If one could not be, nothing that arrived after it

@@ -13,6 +13,7 @@ import (
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/memblob" // mem:// for tests, a few kilobytes
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -29,8 +30,12 @@ const (
 
 // Options are what a Store can be told; the zero value stands for the defaults.
 type Options struct {
-	// PartSize is the most bytes in a part, 8 MiB by default. A broken upload loses less than this.
+	// PartSize is the most bytes in a part, 8 MiB by default. Three parts of an upload may be under way at once, which
+	// is what it loses at most when the process dies.
 	PartSize int64
+	// SpareParts is how many parts all uploads together may have in memory besides one each, with an engine that holds
+	// parts until they are stored. It makes some of them faster.
+	SpareParts int
 	// MaxObjectSize is the most bytes in an object, 64 GiB by default.
 	MaxObjectSize int64
 	// Quota is the most bytes that all parts may have, of objects and of uploads under way; 0 is no limit. On a shared
@@ -65,7 +70,8 @@ type Store struct {
 	quota   *quota
 	names   keyed // held while the manifest of a name changes
 	turns   turns
-	last    atomic.Int64 // the last generation given out
+	spares  *semaphore.Weighted // nil if the engine does not hold parts
+	last    atomic.Int64        // the last generation given out
 }
 
 // Open opens the bucket at a URL: file:///folder, which one Store at a time may have open and which is created if it
@@ -91,9 +97,13 @@ func newStore(b bucket, opts Options) *Store {
 	opts = opts.withDefaults()
 	m := newMetrics(opts.Registerer)
 	m.quotaBytes.Set(float64(opts.Quota))
-	return &Store{
+	s := &Store{
 		bucket: b, opts: opts, log: opts.Log, metrics: m, quota: &quota{limit: opts.Quota, gauge: m.storedBytes},
 	}
+	if s.WriterBytes() > 0 {
+		s.spares = semaphore.NewWeighted(int64(opts.SpareParts))
+	}
+	return s
 }
 
 // address names a bucket without its parameters, where someone may have put a secret, except for the endpoint.
@@ -137,10 +147,11 @@ func openFolderAt(u *url.URL) (bucket, error) {
 // Close releases the bucket. Readers and writers must be closed before.
 func (s *Store) Close() error { return during("close object store", s.bucket.close()) }
 
-// WriterBytes is how much memory a Writer may take: that of parts which the engine holds until they are stored.
+// WriterBytes is how much memory a Writer may take besides that of spare parts: that of a part, if the engine holds it
+// until it is stored.
 func (s *Store) WriterBytes() int64 {
 	if _, holds := s.bucket.(*s3Bucket); holds {
-		return (maxBehind + 1) * s.opts.PartSize
+		return s.opts.PartSize
 	}
 	return 0
 }

@@ -29,6 +29,7 @@ type Writer struct {
 	progress *progress
 	begun    *begunPart // nil between parts
 	behind   []*behind  // the parts before, oldest first, while they are committed
+	spares   int        // how many parts may be in memory besides one
 	err      error
 	closed   bool
 }
@@ -155,7 +156,7 @@ func (w *Writer) write(r run) error {
 	w.begun.CRC32C = transfer.Combine(w.begun.CRC32C, r.crc32c, r.size)
 	if w.begun.Size == w.store.opts.PartSize {
 		w.commitBehind()
-		if err := w.settle(maxBehind); err != nil {
+		if err := w.settle(w.mayBehind()); err != nil {
 			return err
 		}
 	}
@@ -200,6 +201,7 @@ func (w *Writer) Close() error {
 	w.closed = true
 	defer w.turn.end()
 	defer w.cancel()
+	defer w.giveSpares()
 	if w.begun != nil && (w.err != nil || w.begun.Size < w.store.opts.PartSize/8) {
 		w.drop()
 	}

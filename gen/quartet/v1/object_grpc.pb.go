@@ -87,8 +87,8 @@ type ObjectServiceClient interface {
 	// sender half-closes.
 	//
 	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, all but the last few parts at least
-	// (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// size. When the stream breaks instead, what was committed until then stays, all but the last three parts at
+	// least (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
 	// abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
@@ -234,8 +234,8 @@ type ObjectServiceServer interface {
 	// sender half-closes.
 	//
 	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, all but the last few parts at least
-	// (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// size. When the stream breaks instead, what was committed until then stays, all but the last three parts at
+	// least (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
 	// abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
