@@ -55,6 +55,12 @@ func (v variant) answer(s *store) (func(net.Listener) error, error) {
 		server := grpc.NewServer()
 		grpc_testing.RegisterTestServiceServer(server, &naiveServer{store: s})
 		return server.Serve, nil
+	case kindBare:
+		server, err := newBareServer()
+		if err != nil {
+			return nil, err
+		}
+		return server.Serve, nil
 	default:
 		return nil, fmt.Errorf("%s has no server here", v.name)
 	}

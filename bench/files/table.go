@@ -36,7 +36,7 @@ func parts(bytes int64) []part {
 		{"download", "Downloads", []table{downloadOne(bytes), downloadMany(4, bytes), downloadMany(most, bytes)}},
 		{"upload", "Uploads", []table{uploadOne(bytes), uploadMany(4, bytes), uploadMany(most, bytes)}},
 		{"memory", "Memory", []table{memory(false, bytes), memory(true, bytes)}},
-		{s3Part, "Through S3", []table{throughS3(false, bytes), throughS3(true, bytes)}},
+		{s3Part, "Through S3", []table{throughS3(false, bytes), throughS3(true, bytes), memoryOfS3(bytes)}},
 	}
 }
 
@@ -57,7 +57,7 @@ func downloadOne(bytes int64) table {
 		base:  h1Name,
 		contestants: under(Load{Transfers: 1, Bytes: bytes},
 			rawName, rawFastName, h1Name, h1FastName, h2cName, h2cFastName,
-			naiveName, naiveSumsName, naiveFastName, naiveFastSums, oursName, oursFastName),
+			naiveName, naiveSumsName, naiveFastName, naiveFastSums, bareName, oursName, oursFastName),
 		goals: goalsOfOne(0.70, 0.75, oursName, oursFastName),
 	}
 }
@@ -81,7 +81,7 @@ func many(upload bool, transfers int, bytes int64) []contestant {
 	share := Load{Upload: upload, Transfers: transfers, Bytes: bytes / int64(transfers)}
 	alone := contestant{h1Name + aloneSuffix, h1Name, Load{Upload: upload, Transfers: 1, Bytes: bytes}}
 	return append(under(share,
-		rawName, h1Name, h2cName, naiveName, oursName, oursOwnName, oursFastName, oursOwnFast), alone)
+		rawName, h1Name, h2cName, naiveName, bareName, oursName, oursOwnName, oursFastName, oursOwnFast), alone)
 }
 
 // aloneSuffix is behind the name of the one that has no others at its side.
@@ -105,7 +105,7 @@ func uploadOne(bytes int64) table {
 		base:  h1Name,
 		contestants: under(Load{Upload: true, Transfers: 1, Bytes: bytes},
 			rawName, rawFastName, h1Name, h1FastName, h1DiskName, h1SyncedName, h2cName, h2cFastName,
-			naiveName, naiveSumsName, naiveFastName, naiveFastSums, oursName, oursFastName, oursDiskName),
+			naiveName, naiveSumsName, naiveFastName, naiveFastSums, bareName, oursName, oursFastName, oursDiskName),
 		goals: append(goalsOfUpload(oursName, oursFastName),
 			measure.AtLeast(oursFastName, h1FastName, rate, 0.75),
 			measure.AtLeast(oursFastName, naiveFastName, rate, 1.6)),
@@ -141,10 +141,7 @@ func memory(upload bool, bytes int64) table {
 		t.title = "Growth, uploads"
 	}
 	add := func(name string, transfers int, each int64) string {
-		label := fmt.Sprintf("%s, %d × %s", name, transfers, size(each))
-		load := Load{Upload: upload, Transfers: transfers, Bytes: each}
-		t.contestants = append(t.contestants, contestant{label, name, load})
-		return label
+		return t.add(name, Load{Upload: upload, Transfers: transfers, Bytes: each})
 	}
 	add(h1FastName, 1, bytes)
 	add(h2cFastName, 1, bytes)
@@ -154,6 +151,22 @@ func memory(upload bool, bytes int64) table {
 	shared, own := add(oursFastName, most, bytes/4), add(oursOwnFast, most, bytes/4)
 	t.goals = []goal{grows(one, 32), grows(long, 32), growsPerMore(shared, one, 4), growsPerMore(own, one, 4)}
 	return t
+}
+
+// memoryOfS3 is about what uploads take while the store has to be given whole parts.
+func memoryOfS3(bytes int64) table {
+	t := table{title: "Growth, uploads through S3", memory: true}
+	one := t.add(oursThroughS3, Load{Upload: true, Transfers: 1, Bytes: bytes})
+	many := t.add(oursThroughS3, Load{Upload: true, Transfers: most, Bytes: bytes / 4})
+	t.goals = []goal{grows(one, 32), growsPerMore(many, one, 8)} // A part is 8 MiB.
+	return t
+}
+
+// add has a variant take part in a table of memory, under a name that tells the load.
+func (t *table) add(name string, load Load) string {
+	label := fmt.Sprintf("%s, %d × %s", name, load.Transfers, size(load.Bytes))
+	t.contestants = append(t.contestants, contestant{label, name, load})
+	return label
 }
 
 func throughS3(upload bool, bytes int64) table {

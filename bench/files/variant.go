@@ -13,6 +13,7 @@ const (
 	kindH1    kind = "h1"
 	kindH2C   kind = "h2c"
 	kindNaive kind = "naive"
+	kindBare  kind = "bare"
 	kindOurs  kind = "ours"
 	kindS3    kind = "s3"
 )
@@ -36,6 +37,7 @@ const (
 	h2cName       = "net/http h2c, memory"
 	naiveName     = "naive gRPC, memory"
 	naiveFastName = "naive gRPC, file"
+	bareName      = "bare gRPC without copies"
 	oursName      = "ours, mem://"
 	oursOwnName   = "ours, mem://, own connections"
 	oursFastName  = "ours, file://"
@@ -63,6 +65,7 @@ var variants = []variant{
 	{name: naiveSumsName, kind: kindNaive, place: inMemory, check: true},
 	{name: naiveFastName, kind: kindNaive, place: onFast},
 	{name: naiveFastSums, kind: kindNaive, place: onFast, check: true},
+	{name: bareName, kind: kindBare, place: inMemory},
 	{name: oursName, kind: kindOurs, place: inMemory},
 	{name: oursOwnName, kind: kindOurs, place: inMemory, own: true},
 	{name: oursFastName, kind: kindOurs, place: onFast},
@@ -102,6 +105,8 @@ func (v variant) connect(ctx context.Context, address string) (mover, error) {
 		return newHTTPClient(address, v.kind == kindH2C), nil
 	case kindNaive:
 		return newNaiveClient(address)
+	case kindBare:
+		return newBareClient(address)
 	case kindS3:
 		return newS3Client(address), nil
 	default:
