@@ -179,6 +179,27 @@ func TestALostAnswerDoesNotLoseAnUpload(t *testing.T) {
 	wantKeys(t, s, partsFolder, 2)
 }
 
+// The loser of a conditional create asks who won, and gets no answer either, or one that comes too late.
+func TestALostCreateIsExplainedByWhatIsThere(t *testing.T) {
+	f := newFakeS3(t)
+	s := openURL(t, f.url())
+	status, code := http.StatusServiceUnavailable, "SlowDown"
+	f.Before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPut {
+			s3test.Fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
+		} else {
+			s3test.Fail(w, status, code)
+		}
+		return true
+	}
+	err := s.bucket.create(t.Context(), "key", nil)
+	wantError(t, err, errUnsure)
+	wantError(t, err, ErrUnavailable)
+	status, code = http.StatusNotFound, "NoSuchKey"
+	wantError(t, s.bucket.create(t.Context(), "key", nil), errExists)
+}
+
 func TestTwoStoresShareABucket(t *testing.T) {
 	s3Services(t, func(t *testing.T, url string) {
 		one, two := openURL(t, url), openURL(t, url)
