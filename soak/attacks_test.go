@@ -23,14 +23,17 @@ func (w *worker) sendRaw(
 	if err != nil {
 		return nil, err
 	}
+	var cut error
 	for _, m := range messages {
-		if err := stream.Send(m); err != nil {
+		if cut = stream.Send(m); cut != nil {
 			break // The server's word follows.
 		}
 	}
 	response, err := stream.CloseAndRecv()
-	if errors.Is(err, io.EOF) {
-		return nil, context.Canceled // The stream never reached the server.
+	if errors.Is(err, io.EOF) || (err == nil && cut != nil) {
+		// The stream never reached the server, and what grpc-go sent again by itself was cut as well, or was only as
+		// much as had been sent until then.
+		return nil, context.Canceled
 	}
 	return response, err
 }
