@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,8 @@ func (s *storm) choose(r *http.Request) (fault, time.Duration) {
 		return pick(s.random, []choice[fault]{{2, none}, {1, refused}, {1, lost}}), delay
 	case now == full && r.Method == http.MethodPut:
 		return noSpace, delay
+	case now == fair && s.held == 0 && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/objects/"):
+		return pick(s.random, []choice[fault]{{2, none}, {1, late}, {1, unknown}}), delay
 	case now == slow:
 		return pick(s.random, []choice[fault]{{3, none}, {1, late}}), delay
 	}
