@@ -139,7 +139,8 @@ func (w *world) broken(problem string) {
 }
 
 // logged keeps of what a server logs only what is worth a look, among all else that happened. What a server calls an
-// error of its own is one, also where nobody was left to be told.
+// error of its own is one, also where nobody was left to be told; but for a call that its drain has cut off and that is
+// still busy when the store closes, which can find no better words.
 type logged struct{ *world }
 
 func (l logged) Logf(_ string, args ...any) {
@@ -148,7 +149,7 @@ func (l logged) Logf(_ string, args ...any) {
 		text := string(line)
 		switch {
 		case strings.Contains(text, `"level":"INFO"`):
-		case strings.Contains(text, `"level":"WARN"`):
+		case strings.Contains(text, `"level":"WARN"`), strings.Contains(text, "Bucket has been closed"):
 			l.ring.add("server", "%s", text)
 		case strings.Contains(text, `"level":"ERROR"`), strings.Contains(text, "DATA RACE"),
 			strings.HasPrefix(text, "panic:"):
