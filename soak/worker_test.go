@@ -36,8 +36,8 @@ func (w *worker) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.counts.steps.Add(1)
 		pick(w.random, []choice[func()]{
-			{6, w.upload}, {4, w.abandon}, {5, w.goOn}, {12, w.pair}, {2, w.replay}, {3, w.attack},
-			{8, w.download}, {3, w.look}, {8, w.delete}, {1, w.list}, {2, w.ask},
+			{6, w.upload}, {4, w.abandon}, {5, w.goOn}, {3, w.pair}, {2, w.replay}, {3, w.attack},
+			{8, w.download}, {3, w.look}, {3, w.delete}, {1, w.list}, {2, w.ask},
 		})()
 	}
 }
