@@ -13,6 +13,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL := $(GO) -C tools tool
 BUF := $(TOOL) buf
 FUZZTIME ?= 30s
+DURATION ?= 10m
 
 .PHONY: help
 help: ## Say what can be done
@@ -69,6 +70,10 @@ breaking: ## Check that the contract only grew since AGAINST (a git revision, by
 fuzz: ## Run each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz '^FuzzObjectName$$' -fuzztime $(FUZZTIME) ./server/object
 	$(GO) test -run '^$$' -fuzz '^FuzzUpload$$' -fuzztime $(FUZZTIME) ./server/object
+
+.PHONY: soak
+soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
+	$(GO) test -count 1 -timeout 0 ./soak -v -duration $(DURATION) $(SEED:%=-seed %)
 
 # The development cluster. Its context is named in every command, so that no other cluster is ever touched.
 CLUSTER ?= quartet

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
@@ -163,6 +164,28 @@ func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
 	release()
 	if err := <-result; err == nil {
 		t.Error("the call that was cut off succeeded")
+	}
+}
+
+func TestGracefulStopLeavesSilentConnections(t *testing.T) {
+	r := defaults().start(t, succeed)
+	silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// A call on a connection that was made later proves that this one is in.
+	if _, err := healthpb.NewHealthClient(plain(t, r.address)).Check(testContext(t), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := r.server.GracefulStop(ctx); err == nil {
+		t.Error("a connection is still open and nobody was told")
+	}
+	if took := time.Since(began); took > unwind+5*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
 

@@ -116,7 +116,9 @@ const unwind = time.Second
 
 // GracefulStop lets running calls end until ctx is done and then cuts them off,
 // which it reports as an error. It waits until all handlers have returned; for
-// handlers that ignore their context, a second at most.
+// handlers that ignore their context, a second at most. The same holds for
+// connections that are open and have not said a word, which grpc-go waits for
+// until their ConnectionTimeout before it does anything else.
 func (s *Server) GracefulStop(ctx context.Context) error {
 	s.health.endWatches()
 	stopped := make(chan struct{})
@@ -129,11 +131,11 @@ func (s *Server) GracefulStop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.grpc.Stop()
+	go s.grpc.Stop()
 	select {
 	case <-stopped:
 		return fmt.Errorf("calls were cut off: %w", context.Cause(ctx))
 	case <-time.After(unwind):
-		return errors.New("handlers ignore that their calls were cut off")
+		return errors.New("handlers or connections ignore that they were cut off")
 	}
 }

@@ -100,11 +100,16 @@ func (b *blobBucket) create(ctx context.Context, key string, data []byte) error 
 
 // settle decides a conditional create that failed. Whatever the error, what is there now tells who won. An engine may
 // report a connection reset to the loser, and may report "exists already" to the winner, when the answer to its first
-// attempt was lost.
+// attempt was lost. If nothing is there although the engine said so, someone was there and has removed it since; if
+// what is there cannot be told, the reason why counts as well.
 func settle(data []byte, err error, found []byte, readErr error) error {
-	switch {
-	case readErr != nil:
+	switch gone := errors.Is(readErr, errNoKey); {
+	case gone && errors.Is(err, errChanged):
+		return errExists
+	case gone:
 		return fmt.Errorf("%w: %w", errUnsure, err)
+	case readErr != nil:
+		return fmt.Errorf("%w: %w: %w", errUnsure, err, readErr)
 	case bytes.Equal(found, data):
 		return nil
 	default:

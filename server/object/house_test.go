@@ -19,6 +19,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"example.com/quartet/server/object/s3test"
 )
 
 const houseTTL = time.Hour
@@ -97,11 +99,11 @@ func threeOnMem(t *testing.T, trouble *trouble) (stores []*Store) {
 
 // threeOnS3 needs no connection, which would stop the clock of the test.
 func threeOnS3(t *testing.T, trouble *trouble) (stores []*Store) {
-	f := &fakeS3{keys: map[string][]byte{}}
-	f.before = func(w http.ResponseWriter, r *http.Request, key string) bool {
+	f := s3test.New()
+	f.Before = func(w http.ResponseWriter, r *http.Request, key string) bool {
 		changes := r.Method == http.MethodDelete || r.Header.Get("If-None-Match") != ""
 		if changes && trouble.strikes(r.Method == http.MethodDelete, key) {
-			fail(w, http.StatusForbidden, "AccessDenied")
+			s3test.Fail(w, http.StatusForbidden, "AccessDenied")
 			return true
 		}
 		return false
@@ -111,7 +113,7 @@ func threeOnS3(t *testing.T, trouble *trouble) (stores []*Store) {
 		Credentials: aws.AnonymousCredentials{},
 	})
 	for range 3 {
-		stores = append(stores, openOn(t, &s3Bucket{client: client, name: "quartet", partSize: smallPart, closeIdle: func() {}}))
+		stores = append(stores, openOn(t, &s3Bucket{client: client, name: s3test.Bucket, partSize: smallPart, closeIdle: func() {}}))
 	}
 	return stores
 }

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+
+	"example.com/quartet/server/object/s3test"
 )
 
 func TestAPingIsOneRequestOfAnS3(t *testing.T) {
@@ -14,9 +16,9 @@ func TestAPingIsOneRequestOfAnS3(t *testing.T) {
 	}
 	var reads, others atomic.Int64
 	var down atomic.Bool
-	f.before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+	f.Before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
 		if down.Load() {
-			fail(w, http.StatusServiceUnavailable, "SlowDown")
+			s3test.Fail(w, http.StatusServiceUnavailable, "SlowDown")
 			return true
 		}
 		if r.Method == http.MethodGet {

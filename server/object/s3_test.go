@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"example.com/quartet/server/object/s3test"
 )
 
 // setCredentials hides those of whoever runs the tests.
@@ -59,14 +61,14 @@ func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
 		"no bucket":           {"s3://?region=us-east-1", "want s3://bucket"},
 		"credentials":         {"s3://key:hush@quartet?region=us-east-1", "neither credentials"},
 		"a path":              {"s3://quartet/folder?region=us-east-1", "nor a path"},
-		"unknown parameter":   {s3URL(service, "quartet") + "&secret=hush", "secret"},
+		"unknown parameter":   {s3test.URL(service, "quartet") + "&secret=hush", "secret"},
 		"malformed parameter": {"s3://quartet?use_path_style=perhaps", "use_path_style"},
 		"malformed endpoint":  {"s3://quartet?region=us-east-1&endpoint=minio:9000", "endpoint must be"},
-		"endpoint of secrets": {s3URL("key:hush@"+service, "other"), "NoSuchBucket"},
+		"endpoint of secrets": {s3test.URL("key:hush@"+service, "other"), "NoSuchBucket"},
 		"unreadable":          {"s3://key:hush@quartet:port", "cannot be read"},
 		"no region":           {"s3://quartet?endpoint=http://" + service, "no region"},
-		"unknown bucket":      {s3URL(service, "other"), "NoSuchBucket"},
-		"nobody there":        {s3URL(nobody, "quartet"), "s3://quartet at http://" + nobody + ": store is unavailable"},
+		"unknown bucket":      {s3test.URL(service, "other"), "NoSuchBucket"},
+		"nobody there":        {s3test.URL(nobody, "quartet"), "s3://quartet at http://" + nobody + ": store is unavailable"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			setCredentials(t, testAccessKey, testSecretKey)
@@ -107,7 +109,7 @@ func TestWrongCredentialsAreNoticedAtOnce(t *testing.T) {
 func TestASilentStoreIsUnavailable(t *testing.T) {
 	f := newFakeS3(t)
 	s := openURL(t, f.url())
-	f.before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	f.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		_, _ = io.Copy(io.Discard, r.Body) // Or the server does not notice that its client has gone.
 		<-r.Context().Done()
 		return true
@@ -129,13 +131,13 @@ func TestAStoreThatAsksToComeBackLaterIsUnavailable(t *testing.T) {
 	s := openURL(t, f.url())
 	var refusals, requests atomic.Int64
 	var status, code = http.StatusServiceUnavailable, "SlowDown"
-	f.before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+	f.Before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
 		requests.Add(1)
 		if refusals.Add(-1) < 0 {
 			return false
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
-		fail(w, status, code)
+		s3test.Fail(w, status, code)
 		return true
 	}
 	refusals.Store(1)
@@ -163,7 +165,7 @@ func TestALostAnswerDoesNotLoseAnUpload(t *testing.T) {
 	f := newFakeS3(t)
 	s := openURL(t, f.url())
 	var requests atomic.Int64
-	f.after = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	f.After = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		if r.Method == http.MethodPut && requests.Add(1)%2 == 1 {
 			panic(http.ErrAbortHandler)
 		}
@@ -175,6 +177,27 @@ func TestALostAnswerDoesNotLoseAnUpload(t *testing.T) {
 		t.Error("the content differs")
 	}
 	wantKeys(t, s, partsFolder, 2)
+}
+
+// The loser of a conditional create asks who won, and gets no answer either, or one that comes too late.
+func TestALostCreateIsExplainedByWhatIsThere(t *testing.T) {
+	f := newFakeS3(t)
+	s := openURL(t, f.url())
+	status, code := http.StatusServiceUnavailable, "SlowDown"
+	f.Before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPut {
+			s3test.Fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
+		} else {
+			s3test.Fail(w, status, code)
+		}
+		return true
+	}
+	err := s.bucket.create(t.Context(), "key", nil)
+	wantError(t, err, errUnsure)
+	wantError(t, err, ErrUnavailable)
+	status, code = http.StatusNotFound, "NoSuchKey"
+	wantError(t, s.bucket.create(t.Context(), "key", nil), errExists)
 }
 
 func TestTwoStoresShareABucket(t *testing.T) {
@@ -278,7 +301,7 @@ func TestAFinishThatIsOvertakenElsewhereBringsNothingBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			var once sync.Once
-			f.before = func(_ http.ResponseWriter, r *http.Request, key string) bool {
+			f.Before = func(_ http.ResponseWriter, r *http.Request, key string) bool {
 				if r.Method == http.MethodPut && key == manifestKey("n") {
 					once.Do(func() { overtakeInside(f, func() { overtake(t, elsewhere) }) })
 				}
@@ -304,8 +327,8 @@ func TestAFinishThatIsOvertakenElsewhereBringsNothingBack(t *testing.T) {
 }
 
 // overtakeInside runs f while a request waits, without the hook.
-func overtakeInside(f *fakeS3, run func()) {
-	f.before = nil
+func overtakeInside(f fakeS3, run func()) {
+	f.Before = nil
 	run()
 }
 

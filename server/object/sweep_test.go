@@ -195,7 +195,7 @@ func TestASweepCostsTwoReadsForEachObject(t *testing.T) {
 	}
 	expire(t, s, later(), objects)
 	requests, mu := map[string]int{}, sync.Mutex{}
-	f.before = func(_ http.ResponseWriter, r *http.Request, key string) bool {
+	f.Before = func(_ http.ResponseWriter, r *http.Request, key string) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		folder, _, _ := strings.Cut(key, "/")

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"example.com/quartet/server/object/s3test"
 )
 
 const (
@@ -50,7 +52,7 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func (g *gateway) url() string { return s3URL(g.address, "quartet") }
+func (g *gateway) url() string { return s3test.URL(g.address, "quartet") }
 
 // start returns when the gateway listens.
 func (g *gateway) start(ctx context.Context) error {
