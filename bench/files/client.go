@@ -27,7 +27,7 @@ type Load struct {
 type Client struct {
 	variant
 	address string
-	movers  []mover
+	mover   mover // nil before the first load
 }
 
 func (v variant) job(load Load) Job {
@@ -39,14 +39,11 @@ func (c *Client) Connect(load Load, _ *Nothing) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c.disconnect()
-	for range connections(c.variant, load) {
-		m, err := c.connect(ctx, c.address)
-		if err != nil {
-			return err
-		}
-		c.movers = append(c.movers, m)
+	var err error
+	if c.mover, err = c.connect(ctx, c.address, connections(c.variant, load)); err != nil {
+		return err
 	}
-	return c.movers[0].prepare(ctx, c.job(load))
+	return c.mover.prepare(ctx, c.job(load))
 }
 
 func connections(v variant, load Load) int {
@@ -57,10 +54,10 @@ func connections(v variant, load Load) int {
 }
 
 func (c *Client) disconnect() {
-	for _, m := range c.movers {
-		m.close()
+	if c.mover != nil {
+		c.mover.close()
 	}
-	c.movers = nil
+	c.mover = nil
 }
 
 // Run makes the transfers, and says how long they took from the first one's begin to the last one's end.
@@ -71,7 +68,7 @@ func (c *Client) Run(load Load, answer *time.Duration) error {
 	sums, start := make([]Sum, load.Transfers), time.Now()
 	for i := range sums {
 		group.Go(func() (err error) {
-			sums[i], err = c.move(ctx, c.movers[i%len(c.movers)], load)
+			sums[i], err = c.move(ctx, load)
 			return err
 		})
 	}
@@ -86,20 +83,16 @@ func (c *Client) Run(load Load, answer *time.Duration) error {
 	return errors.Join(problems...)
 }
 
-func (c *Client) move(ctx context.Context, m mover, load Load) (Sum, error) {
+func (c *Client) move(ctx context.Context, load Load) (Sum, error) {
 	if load.Upload {
-		return m.upload(ctx, c.job(load))
+		return c.mover.upload(ctx, c.job(load))
 	}
-	return m.download(ctx, c.job(load))
+	return c.mover.download(ctx, c.job(load))
 }
 
 // Clean removes what was uploaded.
 func (c *Client) Clean(_ Nothing, _ *Nothing) error {
-	var problems []error
-	for _, m := range c.movers {
-		problems = append(problems, m.clean(context.Background()))
-	}
-	return errors.Join(problems...)
+	return c.mover.clean(context.Background())
 }
 
 // runClient is the whole life of a client's process.

@@ -37,14 +37,14 @@ var newTelemetry = sync.OnceValues(func() (*telemetry.Telemetry, error) {
 
 // oursClient calls through client/call, over a connection as the client's program makes it.
 type oursClient struct {
-	conn   *grpc.ClientConn
+	conns  []*grpc.ClientConn
 	caller *call.Client
 
 	mu       sync.Mutex
 	uploaded []string
 }
 
-func newOursClient(ctx context.Context, address string) (*oursClient, error) {
+func newOursClient(ctx context.Context, address string, connections int) (*oursClient, error) {
 	t, err := newTelemetry()
 	if err != nil {
 		return nil, err
@@ -53,16 +53,28 @@ func newOursClient(ctx context.Context, address string) (*oursClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := rpc.NewClient(cfg, t, address, quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService"))
-	if err != nil {
-		return nil, err
+	c, spread := &oursClient{}, []grpc.ClientConnInterface{}
+	for range connections {
+		conn, err := rpc.NewClient(cfg, t, address, quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService"))
+		if err != nil {
+			return nil, err
+		}
+		c.conns, spread = append(c.conns, conn), append(spread, conn)
+		if err := rpc.WaitReady(ctx, conn, nil); err != nil {
+			return nil, err
+		}
 	}
 	// The metrics of transfers can be registered once, and this process makes a client for each slice.
 	options := call.Options{Tracer: t.Tracer, Registerer: prometheus.NewRegistry(), Log: t.Log}
-	return &oursClient{conn: conn, caller: call.New(conn, conn, options)}, rpc.WaitReady(ctx, conn, nil)
+	c.caller = call.New(call.Spread(spread...), spread[0], options)
+	return c, nil
 }
 
-func (c *oursClient) close() { _ = c.conn.Close() } // It fails only if it is closed already.
+func (c *oursClient) close() {
+	for _, conn := range c.conns {
+		_ = conn.Close() // It fails only if it is closed already.
+	}
+}
 
 func contentName(size int64) string { return fmt.Sprintf("content-%d", size) }
 

@@ -97,7 +97,8 @@ type mover interface {
 	close()
 }
 
-func (v variant) connect(ctx context.Context, address string) (mover, error) {
+// connect makes so many connections where that is for the client to say.
+func (v variant) connect(ctx context.Context, address string, connections int) (mover, error) {
 	switch v.kind {
 	case kindRaw:
 		return rawClient{address: address}, nil
@@ -110,7 +111,7 @@ func (v variant) connect(ctx context.Context, address string) (mover, error) {
 	case kindS3:
 		return newS3Client(address), nil
 	default:
-		return newOursClient(ctx, address)
+		return newOursClient(ctx, address, connections)
 	}
 }
 
