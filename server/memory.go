@@ -59,7 +59,7 @@ func (c Config) transferMemory() int64 {
 // uploads fit into it.
 func (c *Config) fitMemory() {
 	total := c.transferMemory()
-	c.RPC.BufferBytes = int(min(int64(c.RPC.BufferBytes), max(total/1024, 32<<10)))
+	c.RPC.BufferBytes = int(min(int64(c.RPC.BufferBytes), max(total/512, 32<<10)))
 	c.RPC.StreamWindowBytes = int32(min(int64(c.RPC.StreamWindowBytes), max(total/32, 64<<10)))
 }
 

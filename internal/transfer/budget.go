@@ -21,7 +21,7 @@ type Budget struct {
 	most int64
 
 	all *semaphore.Weighted
-	// extra is for those that take more than they need, a quarter of all: the rest is for those who come later.
+	// extra is for those that take more than they need, an eighth of all: the rest is for those who come later.
 	extra             *semaphore.Weighted
 	reserved, waiting atomic.Int64
 }
@@ -31,7 +31,7 @@ type Budget struct {
 func NewBudget(bytes int64, patience time.Duration, waiting int) *Budget {
 	return &Budget{
 		limit: bytes, patience: patience, most: int64(waiting),
-		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(bytes / 4),
+		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(bytes / 8),
 	}
 }
 

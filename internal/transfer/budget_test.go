@@ -21,15 +21,15 @@ func reserve(t *testing.T, b *Budget, least, most, want int64) (release func()) 
 
 func TestThereIsMoreWhileThereIsPlenty(t *testing.T) {
 	b := NewBudget(100, wait, 1)
-	first := reserve(t, b, 5, 25, 25)
-	for range 15 {
-		reserve(t, b, 5, 25, 5) // There is extra for one only.
+	first := reserve(t, b, 5, 15, 15)
+	for range 17 {
+		reserve(t, b, 5, 15, 5) // There is extra for one only.
 	}
 	if got := b.Reserved(); got != 100 {
 		t.Errorf("%d are reserved, want all", got)
 	}
 	first()
-	reserve(t, b, 5, 25, 25)
+	reserve(t, b, 5, 15, 15)
 }
 
 func TestWhoFindsNothingWaitsAndIsThenRefused(t *testing.T) {

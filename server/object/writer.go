@@ -86,9 +86,10 @@ func (w *Writer) usable() error {
 	return nil
 }
 
-// WriteChunk takes the next bytes, in pieces, and is done with them when it returns. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with
-// what arrived committed, so that the offset in the error holds; a chunk with another checksum than stated
-// is an ErrChecksumMismatch. Neither is taken, and the right chunk may still follow.
+// WriteChunk takes the next bytes, in pieces, and is done with them when it returns. A chunk that begins anywhere else
+// than at the end of what arrived is an OffsetError, with what arrived committed, so that the offset in the error
+// holds; a chunk with another checksum than stated is an ErrChecksumMismatch. Neither is taken, and the right chunk may
+// still follow.
 func (w *Writer) WriteChunk(offset int64, crc32c uint32, pieces ...[]byte) error {
 	if err := w.usable(); err != nil {
 		return err
