@@ -123,8 +123,8 @@ func (d *disrupted) restartTwice(t *testing.T) {
 	}
 }
 
-// store does something to the store, and waits until it is there again. Servers try again by themselves, so that a short
-// absence may pass without their callers' noticing.
+// store does something to the store, and waits until it is there again. Servers try again by themselves, so that a
+// short absence may pass without their callers' noticing.
 func (d *disrupted) store(do func(t *testing.T, pod string)) func(t *testing.T) {
 	return func(t *testing.T) {
 		pods, err := d.labelled(t.Context(), "app.kubernetes.io/name=s3")

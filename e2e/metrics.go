@@ -27,9 +27,7 @@ var (
 	uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_method": "UploadObject"}}
 	storedBytes   = series{"quartet_objects_stored_bytes", nil}
 
-	refusedDownloads = series{
-		"grpc_server_handled_total", labels{"grpc_method": "DownloadObject", "grpc_code": "ResourceExhausted"},
-	}
+	endedDownloads = series{"grpc_server_handled_total", labels{"grpc_method": "DownloadObject"}}
 )
 
 // series are those of one metric whose labels are these.
