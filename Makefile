@@ -17,7 +17,7 @@ DURATION ?= 10m
 
 .PHONY: help
 help: ## Say what can be done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## See it: server and client as two processes, the four modes, a table and the traces (ONCE=1, FILE=…)
@@ -154,6 +154,10 @@ doctor: ## Say which tools are missing or too old
 .PHONY: e2e
 e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' e2e/run
+
+.PHONY: e2e-disruption
+e2e-disruption: ## The same for big transfers while pods and the store are killed, and in little memory (RUN=Memory, KEEP=1, …)
+	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' TESTS='^Test$(or $(RUN),(Disruption|Memory))$$' e2e/run
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -18,8 +18,8 @@ const rootLong = `Quartet keeps objects of any size and lets people talk in chan
   chat                bidirectional      talk in real time
   check               all four           see whether everything works
 
-Transfers and conversations that break go on where they were, on any replica. A server that is absent is
-waited for; --timeout bounds that and everything else.
+Transfers and conversations that break go on where they were, on any replica. A server that is absent or
+busy is waited for; --timeout bounds that and everything else.
 
 What a command finds goes to standard output, everything else to standard error.
 

@@ -25,6 +25,9 @@ type labels map[string]string
 var (
 	unaryCalls    = series{"grpc_server_started_total", labels{"grpc_type": "unary", "grpc_service": "quartet.v1.ObjectService"}}
 	uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_method": "UploadObject"}}
+	storedBytes   = series{"quartet_objects_stored_bytes", nil}
+
+	endedDownloads = series{"grpc_server_handled_total", labels{"grpc_method": "DownloadObject"}}
 )
 
 // series are those of one metric whose labels are these.
@@ -55,12 +58,12 @@ func (n *namespace) scrape(ctx context.Context, pod string, port int) (metrics, 
 	return parser.TextToMetricFamilies(bytes.NewReader(text))
 }
 
-// sum adds up counters.
+// sum adds up counters and gauges.
 func (m metrics) sum(s series) float64 {
 	total := 0.0
 	for _, metric := range m[s.metric].GetMetric() {
 		if matches(metric, s.labels) {
-			total += metric.GetCounter().GetValue()
+			total += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 		}
 	}
 	return total

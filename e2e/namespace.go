@@ -107,7 +107,12 @@ func restarts(pod corev1.Pod) (times int) {
 
 // pods are those of one component that are not on their way out.
 func (n *namespace) pods(ctx context.Context, component string) ([]corev1.Pod, error) {
-	list, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
+	return n.labelled(ctx, "app.kubernetes.io/component="+component)
+}
+
+// labelled are the same of any label, for pods that are not quartet's.
+func (n *namespace) labelled(ctx context.Context, label string) ([]corev1.Pod, error) {
+	list, err := n.kube.CoreV1().Pods(n.name).List(ctx, metav1.ListOptions{LabelSelector: label})
 	if err != nil {
 		return nil, err
 	}

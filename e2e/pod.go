@@ -16,8 +16,20 @@ import (
 // deletePod deletes a pod, which ends as its chart says, and waits until it is gone.
 func (n *namespace) deletePod(t *testing.T, name string) {
 	t.Helper()
+	n.removePod(t, name, metav1.DeleteOptions{})
+}
+
+// forceDeletePod is what kubectl delete --grace-period=0 --force does: the pod is forgotten at once, and its node kills
+// it when it learns of that.
+func (n *namespace) forceDeletePod(t *testing.T, name string) {
+	t.Helper()
+	n.removePod(t, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+}
+
+func (n *namespace) removePod(t *testing.T, name string, options metav1.DeleteOptions) {
+	t.Helper()
 	pods := n.kube.CoreV1().Pods(n.name)
-	if err := pods.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+	if err := pods.Delete(t.Context(), name, options); err != nil {
 		t.Fatal(err)
 	}
 	took := eventually(t, "end of "+name, 90*time.Second, func(ctx context.Context) error {

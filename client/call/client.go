@@ -28,7 +28,8 @@ type Options struct {
 	WindowBytes int
 	// StallTimeout cuts a stream that should be moving and is not, 30 s if 0; the resume starts from there.
 	StallTimeout time.Duration
-	// MaxTries bounds the attempts in a row that bring nothing new, 10 if 0. Any progress starts the count again.
+	// MaxTries bounds the attempts in a row that bring nothing new, 10 if 0. Any progress starts the count again. Those
+	// that a busy server refuses are not counted: it says when to come back, and only the context bounds how often.
 	MaxTries int
 	// RetryDelay is the pause before the first of those attempts, 100 ms if 0. It grows up to 5 s.
 	RetryDelay time.Duration

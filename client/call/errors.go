@@ -71,7 +71,7 @@ func resumable(err error) bool {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.ResourceExhausted:
-		return retryDelay(err) > 0
+		return busy(err)
 	case codes.OutOfRange:
 		return Reason(err) == "OFFSET_MISMATCH"
 	case codes.Aborted:
@@ -80,6 +80,9 @@ func resumable(err error) bool {
 		return false
 	}
 }
+
+// busy tells whether a server has no room at the moment and said when to come back.
+func busy(err error) bool { return status.Code(err) == codes.ResourceExhausted && retryDelay(err) > 0 }
 
 // cause is the reason why a stream ended: our own, if we cut it.
 func cause(ctx context.Context, err error) error {

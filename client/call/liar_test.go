@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"example.com/quartet/client/call"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
@@ -86,6 +87,23 @@ func piece(offset int, data []byte, crc uint32) *quartetv1.DownloadObjectRespons
 	return quartetv1.DownloadObjectResponse_builder{Chunk: quartetv1.DownloadChunk_builder{
 		Offset: uint64(offset), Data: data, Crc32C: crc,
 	}.Build()}.Build()
+}
+
+func TestABusyServerIsComeBackToUntilItHasRoom(t *testing.T) {
+	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	client := (&liar{upload: func(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+		if calls++; calls <= 3*2 { // Twice as many as it tries in vain.
+			return busy.Err()
+		}
+		return s.SendAndClose(quartetv1.UploadObjectResponse_builder{Object: &quartetv1.Object{}}.Build())
+	}}).client(t)
+	if _, err := client.Upload(deadline(t), "o", bytes.NewReader(nil), call.UploadOptions{}); err != nil {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
 }
 
 func TestADownloadTrustsNothingThatIsNotVerified(t *testing.T) {

@@ -18,7 +18,8 @@ type task interface {
 }
 
 // resume makes attempts until one succeeds, fails for good, or so many in a row have failed without progress that it
-// looks hopeless.
+// looks hopeless. Refusals by a server that is busy do not count: it is well, and asks to come back. How often depends on
+// how many others do, and how long that may take is for ctx to say.
 func (c *Client) resume(ctx context.Context, what string, t task) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = c.options.RetryDelay, 5*time.Second
@@ -32,7 +33,10 @@ func (c *Client) resume(ctx context.Context, what string, t task) error {
 			tries, reached = 0, now
 			delay.Reset()
 		}
-		if tries++; tries >= c.options.MaxTries {
+		if !busy(err) {
+			tries++
+		}
+		if tries >= c.options.MaxTries {
 			return fmt.Errorf("%w after %d tries without progress: %w", ErrGaveUp, tries, err)
 		}
 		wait := max(delay.NextBackOff(), retryDelay(err))

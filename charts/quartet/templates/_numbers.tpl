@@ -15,14 +15,19 @@ waits for on purpose, the slack of its steps (in the code: six of 5 s in server/
 {{- (index (first .).Values (last .)).terminationGracePeriodSeconds | default (include "quartet.drainseconds" .) -}}
 {{- end }}
 
-{{/* Nine tenths of a quantity of memory, in bytes: the rest is for what Go's collector does not count. */}}
+{{/*
+What Go may use of a quantity of memory, in bytes: nine tenths, but not the last 32 MiB. The rest is for what its
+collector does not count: the kernel's buffers, files under way, and the program itself, which is read from the disk again
+and again where there is no room for it. Of very little memory it is half.
+*/}}
 {{- define "quartet.gomemlimit" -}}
 {{- $quantity := include "quartet.scalar" . -}}
 {{- $number := regexFind "^[0-9.]+" $quantity -}}
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $unit := trimPrefix $number $quantity -}}
 {{- if hasKey $units $unit -}}
-{{- mulf (float64 $number) (get $units $unit) 0.9 | int64 -}}
+{{- $bytes := mulf (float64 $number) (get $units $unit) -}}
+{{- maxf (minf (mulf $bytes 0.9) (subf $bytes 33554432)) (mulf $bytes 0.5) | int64 -}}
 {{- end -}}
 {{- end }}
 
