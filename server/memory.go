@@ -33,7 +33,7 @@ const (
 //   - an upload the window that its sender may fill without being read, two messages, and a part if the store holds it;
 //   - both a buffer of their connection. Connections may be shared, but need not be.
 //
-// A quarter is for spare parts, where the store holds parts, by which some uploads are faster.
+// An eighth is for spare parts, where the store holds parts, by which some uploads are faster.
 //
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
@@ -64,7 +64,7 @@ func (c *Config) fitMemory() {
 }
 
 // spareParts is how many parts may be in memory besides one for each upload.
-func (c Config) spareParts() int { return int(c.transferMemory() / 4 / int64(c.Objects.PartBytes)) }
+func (c Config) spareParts() int { return int(c.transferMemory() / 8 / int64(c.Objects.PartBytes)) }
 
 // newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
 // least one.

@@ -78,6 +78,11 @@ type pairs struct {
 }
 
 func (p *pairs) run(ctx context.Context, o Options, t table) (results, error) {
+	if t.memory { // The new processes need the places of the old ones.
+		if err := p.stop(); err != nil {
+			return nil, err
+		}
+	}
 	samples, err := measure.Rounds(t.rounds(o), len(t.contestants), func(i int) (Sample, error) {
 		c := t.contestants[i]
 		if t.memory {
@@ -141,5 +146,6 @@ func (p *pairs) stop() error {
 	for _, pair := range p.started {
 		problems = append(problems, pair.stop())
 	}
+	clear(p.started)
 	return errors.Join(problems...)
 }

@@ -36,8 +36,9 @@ type bucket interface {
 	create(ctx context.Context, key string, data []byte) error
 	// put writes data at key, whatever is there.
 	put(ctx context.Context, key string, data []byte) error
-	// writer streams to a key that nobody else uses. Nothing is there before its commit returns.
-	writer(ctx context.Context, key string) (blobWriter, error)
+	// writer streams to a key that nobody else uses. Nothing is there before its commit returns. size is how many bytes
+	// there will be, as far as that can be told, and 0 otherwise.
+	writer(ctx context.Context, key string, size int64) (blobWriter, error)
 	// get returns what is at key, or errNoKey.
 	get(ctx context.Context, key string) ([]byte, error)
 	// reader reads length bytes at key, from offset, all of which must exist, or returns errNoKey.
@@ -133,7 +134,7 @@ func (b *blobBucket) write(ctx context.Context, key string, data []byte, opts *b
 	return w.commit()
 }
 
-func (b *blobBucket) writer(ctx context.Context, key string) (blobWriter, error) {
+func (b *blobBucket) writer(ctx context.Context, key string, _ int64) (blobWriter, error) {
 	return b.open(ctx, key, &blob.WriterOptions{})
 }
 

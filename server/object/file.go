@@ -67,7 +67,7 @@ func (b *fileBucket) write(ctx context.Context, key string, data []byte, fresh b
 	return w.commit()
 }
 
-func (b *fileBucket) writer(ctx context.Context, key string) (blobWriter, error) {
+func (b *fileBucket) writer(ctx context.Context, key string, _ int64) (blobWriter, error) {
 	return b.open(ctx, key, true)
 }
 

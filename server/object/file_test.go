@@ -240,7 +240,7 @@ func TestAWriterLeavesNoTemporaryFile(t *testing.T) {
 		},
 	} {
 		ctx, leave := context.WithCancel(t.Context())
-		w, err := b.writer(ctx, partsFolder+"p")
+		w, err := b.writer(ctx, partsFolder+"p", 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -239,11 +239,11 @@ func (f *faulty) discard(ctx context.Context, key string) error {
 	return f.bucket.discard(ctx, key)
 }
 
-func (f *faulty) writer(ctx context.Context, key string) (blobWriter, error) {
+func (f *faulty) writer(ctx context.Context, key string, size int64) (blobWriter, error) {
 	if err := f.fail("open", key); err != nil {
 		return nil, err
 	}
-	w, err := f.bucket.writer(ctx, key)
+	w, err := f.bucket.writer(ctx, key, size)
 	return &faultyWriter{blobWriter: w, key: key, fail: f.fail}, err
 }
 

@@ -170,10 +170,13 @@ func (b *s3Bucket) close() error {
 	return nil
 }
 
-func (b *s3Bucket) writer(ctx context.Context, key string) (blobWriter, error) {
+func (b *s3Bucket) writer(ctx context.Context, key string, size int64) (blobWriter, error) {
 	buffer, _ := b.buffers.Get().(*[]byte)
 	if buffer == nil {
 		buffer = new([]byte)
+	}
+	if int64(cap(*buffer)) < size {
+		*buffer = make([]byte, 0, size)
 	}
 	return &s3Writer{bucket: b, ctx: ctx, key: key, buffer: buffer}, nil
 }
@@ -187,7 +190,7 @@ type s3Writer struct {
 	buffer *[]byte
 }
 
-// write makes room by doubling, because many uploads are small, and never for more than a part.
+// write makes room by doubling where it could not be told how much there will be, and never for more than a part.
 func (w *s3Writer) write(pieces [][]byte) error {
 	data := *w.buffer
 	for _, piece := range pieces {

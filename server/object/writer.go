@@ -166,17 +166,30 @@ func (w *Writer) write(r run) error {
 
 func (w *Writer) begin() error {
 	p := w.progress
-	index, _ := w.following()
+	index, offset := w.following()
 	if index >= maxParts {
 		return fmt.Errorf("%w: an upload has at most %d parts", ErrTooLarge, maxParts)
 	}
 	key := newPartKey(p.id, p.header.Generation, index)
-	blob, err := w.store.bucket.writer(w.ctx, key)
+	blob, err := w.store.bucket.writer(w.ctx, key, w.partSize(offset))
 	if err != nil {
 		return during("begin a part", err)
 	}
 	w.begun = &begunPart{blobWriter: blob, part: part{Key: key}}
 	return nil
+}
+
+// partSize is how large the part at an offset will be, or 0 if nobody knows: an upload that has filled a part is likely
+// to fill another.
+func (w *Writer) partSize(offset int64) int64 {
+	most := w.store.opts.PartSize
+	if size := w.progress.header.Expect.Size; size != nil {
+		return max(0, min(most, *size-offset))
+	}
+	if offset > 0 {
+		return most
+	}
+	return 0
 }
 
 func (w *Writer) drop() {
