@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/telemetry"
 )
@@ -140,7 +142,9 @@ func TestNewReplicasAreFoundWhileAllIsWell(t *testing.T) {
 }
 
 // TestReplicaThatLeavesDNSKeepsTheCallsThatRun is a scale-down before the
-// replica itself has heard of it.
+// replica itself has heard of it. A call may hang that begins at the very
+// moment: grpc-go 1.85's NewStream then waits for the end of a connection that
+// takes no new calls, as long as others run on it. It ends with its deadline.
 func TestReplicaThatLeavesDNSKeepsTheCallsThatRun(t *testing.T) {
 	r := startReplicas(t)
 	names := startNameServer(t, first)
@@ -151,7 +155,12 @@ func TestReplicaThatLeavesDNSKeepsTheCallsThatRun(t *testing.T) {
 	<-held
 	names.set(second)
 	eventually(t, "calls go to the other replica", func() bool {
-		unaryCall(t, conn)
+		ctx, cancel := context.WithTimeout(testContext(t), time.Second)
+		defer cancel()
+		err := modes[0].call(ctx, grpc_testing.NewTestServiceClient(conn), 1)
+		if err != nil && status.Code(err) != codes.DeadlineExceeded {
+			t.Fatal(err)
+		}
 		calls, _ := r.seen(second)
 		return calls > 0
 	})
