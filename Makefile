@@ -70,6 +70,7 @@ breaking: ## Check that the contract only grew since AGAINST (a git revision, by
 fuzz: ## Run each fuzz target for FUZZTIME
 	$(GO) test -run '^$$' -fuzz '^FuzzObjectName$$' -fuzztime $(FUZZTIME) ./server/object
 	$(GO) test -run '^$$' -fuzz '^FuzzUpload$$' -fuzztime $(FUZZTIME) ./server/object
+	$(GO) test -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME) ./internal/transfer
 
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
