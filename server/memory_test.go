@@ -98,6 +98,17 @@ func TestATransferWaitsForMemory(t *testing.T) {
 	}
 }
 
+// A sender that opens a stream and says nothing holds memory too, but not for long.
+func TestAnUploadThatNeverBeginsGivesItsMemoryBack(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "QUARTET_OBJECTS_IDLE_TIMEOUT=50ms")
+	stream, err := ts.objects.UploadObject(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, stream.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
+	ts.awaitReserved(t, func(n int64) bool { return n == 0 })
+}
+
 // Readers that read nothing hold little while there are many of them, so that all are served.
 func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
 	ts := startServer(t, t.TempDir(), "QUARTET_OBJECTS_MEMORY_BYTES=57MiB", "QUARTET_OBJECTS_CHUNK_BYTES=1MiB", "QUARTET_OBJECTS_PART_BYTES=8MiB")

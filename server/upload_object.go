@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,26 +27,50 @@ func (s *objectService) UploadObject(stream grpc.ClientStreamingServer[quartetv1
 		return err
 	}
 	defer release()
-	first, err := recvUpload(stream)
+	requests := receive(stream.Context(), func() (*uploadRequest, error) { return recvUpload(stream) })
+	header, err := s.awaitHeader(stream.Context(), requests)
 	if err != nil {
-		return firstMessageError(err)
+		return err
 	}
-	defer first.Free()
-	if !first.HasHeader() {
-		return fmt.Errorf("%w: the first message of an upload is its header", errMessageOrder)
-	}
-	writer, err := s.store.OpenWriter(stream.Context(), uploadHeader(first.GetHeader()))
+	writer, err := s.store.OpenWriter(stream.Context(), uploadHeader(header))
 	if err != nil {
 		return err
 	}
 	defer writer.Close()
-	return s.receiveUpload(writer, stream)
+	return s.receiveUpload(writer, requests, stream)
+}
+
+// awaitHeader takes the first message, and does not wait for it longer than for any other: memory is reserved already.
+func (s *objectService) awaitHeader(ctx context.Context, requests <-chan received[uploadRequest]) (*quartetv1.UploadHeader, error) {
+	idle := time.NewTimer(s.idleTimeout)
+	defer idle.Stop()
+	select {
+	case r := <-requests:
+		if r.err != nil {
+			return nil, firstMessageError(r.err)
+		}
+		defer r.message.Free()
+		if !r.message.HasHeader() {
+			return nil, fmt.Errorf("%w: the first message of an upload is its header", errMessageOrder)
+		}
+		return r.message.GetHeader(), nil
+	case <-idle.C:
+		return nil, fmt.Errorf("before the header: %w", errIdle)
+	case <-s.draining:
+		return nil, errUploadStopped()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// errUploadStopped sends a sender to another server.
+func errUploadStopped() error {
+	return rpc.RetryAfter(codes.Unavailable, "the server is stopping; the upload is kept and continues elsewhere", "STOPPING", uploadRetryDelay)
 }
 
 // receiveUpload takes chunks until the sender finishes or pauses, a newer sender takes the upload over, or the server
 // drains.
-func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	requests := receive(stream.Context(), func() (*uploadRequest, error) { return recvUpload(stream) })
+func (s *objectService) receiveUpload(writer *object.Writer, requests <-chan received[uploadRequest], stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
 	idle := time.NewTimer(s.idleTimeout)
 	defer idle.Stop()
 	for {
@@ -71,7 +96,7 @@ func (s *objectService) receiveUpload(writer *object.Writer, stream grpc.ClientS
 			if _, err := writer.Pause(); err != nil {
 				return err
 			}
-			return rpc.RetryAfter(codes.Unavailable, "the server is stopping; the upload is kept and continues elsewhere", "STOPPING", uploadRetryDelay)
+			return errUploadStopped()
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		}

@@ -100,7 +100,8 @@ type ObjectServiceClient interface {
 	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
 	// differs from the one this upload began with (UPLOAD_MISMATCH); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a
 	// chunk's offset is not the one expected, with the expected one in metadata committed_size_bytes; ABORTED (reason
-	// WRITER_REPLACED) when a newer stream took the upload over; RESOURCE_EXHAUSTED when the object would be larger
+	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
+	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
 	// store is full (STORE_FULL). What was committed before stays, and continues once there is room.
 	UploadObject(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadObjectRequest, UploadObjectResponse], error)
@@ -247,7 +248,8 @@ type ObjectServiceServer interface {
 	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
 	// differs from the one this upload began with (UPLOAD_MISMATCH); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a
 	// chunk's offset is not the one expected, with the expected one in metadata committed_size_bytes; ABORTED (reason
-	// WRITER_REPLACED) when a newer stream took the upload over; RESOURCE_EXHAUSTED when the object would be larger
+	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
+	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
 	// store is full (STORE_FULL). What was committed before stays, and continues once there is room.
 	UploadObject(grpc.ClientStreamingServer[UploadObjectRequest, UploadObjectResponse]) error
