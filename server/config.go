@@ -34,7 +34,7 @@ type ObjectsConfig struct {
 	PartBytes   config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
-	MemoryBytes config.Bytes  `env:"MEMORY_BYTES" envDefault:"0B" desc:"memory for all uploads and downloads together; if 0, half of GOMEMLIMIT, or 256MiB without that"`
+	MemoryBytes config.Bytes  `env:"MEMORY_BYTES" envDefault:"0B" desc:"memory for all uploads and downloads together; if 0, half of GOMEMLIMIT, or 512MiB without that"`
 	MemoryWait  time.Duration `env:"MEMORY_WAIT" envDefault:"5s" desc:"how long an upload or download waits for memory before it is refused with RESOURCE_EXHAUSTED"`
 	QuotaBytes  config.Bytes  `env:"QUOTA_BYTES" envDefault:"0" desc:"how much the store may hold, of objects and of uploads under way; 0 for no limit"`
 	UploadTTL   time.Duration `env:"UPLOAD_TTL" envDefault:"168h" desc:"how long an upload is kept that nobody continues"`

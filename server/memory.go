@@ -19,7 +19,7 @@ import (
 
 const (
 	// defaultMemory is for processes that nobody gave a limit.
-	defaultMemory = 256 << 20
+	defaultMemory = 512 << 20
 	// smallChunk is what a download is sent in while memory is short. It costs about half of the speed.
 	smallChunk = 32 << 10
 	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what grpc-go knows of it.
@@ -33,7 +33,7 @@ const (
 //   - an upload the window that its sender may fill without being read, two messages, and a part if the store holds it;
 //   - both a buffer of their connection. Connections may be shared, but need not be.
 //
-// An eighth is for spare parts, where the store holds parts, by which some uploads are faster.
+// A sixteenth is for spare parts, where the store holds parts, by which some uploads are faster.
 //
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
@@ -55,16 +55,16 @@ func (c Config) transferMemory() int64 {
 	return defaultMemory
 }
 
-// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers or a dozen
-// uploads fit into it.
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers and an upload
+// fit into half of what a container of 128 MiB gives to Go.
 func (c *Config) fitMemory() {
 	total := c.transferMemory()
-	c.RPC.BufferBytes = int(min(int64(c.RPC.BufferBytes), max(total/512, 32<<10)))
+	c.RPC.BufferBytes = int(min(int64(c.RPC.BufferBytes), max(total/1024, 32<<10)))
 	c.RPC.StreamWindowBytes = int32(min(int64(c.RPC.StreamWindowBytes), max(total/32, 64<<10)))
 }
 
 // spareParts is how many parts may be in memory besides one for each upload.
-func (c Config) spareParts() int { return int(c.transferMemory() / 8 / int64(c.Objects.PartBytes)) }
+func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.Objects.PartBytes)) }
 
 // newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
 // least one.
