@@ -137,10 +137,7 @@ func (d *download) receive(message *quartetv1.DownloadObjectResponse, frame *tra
 }
 
 func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error {
-	size, crc32c := int64(0), uint32(0)
-	for _, piece := range pieces {
-		size, crc32c = size+int64(len(piece)), transfer.Update(crc32c, piece)
-	}
+	size, crc32c := transfer.ChecksumPieces(pieces)
 	if chunk.GetOffset() != uint64(d.offset) || size > d.end()-d.offset {
 		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", ErrProtocol, size, chunk.GetOffset(), d.offset, d.end())
 	}

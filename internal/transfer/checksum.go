@@ -15,6 +15,14 @@ func Checksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
 // Update returns the CRC-32C of what crc covers followed by data.
 func Update(crc uint32, data []byte) uint32 { return crc32.Update(crc, castagnoli, data) }
 
+// ChecksumPieces returns the length in bytes and the CRC-32C of pieces that follow one another.
+func ChecksumPieces(pieces [][]byte) (size int64, crc32c uint32) {
+	for _, piece := range pieces {
+		size, crc32c = size+int64(len(piece)), Update(crc32c, piece)
+	}
+	return size, crc32c
+}
+
 // Combine returns the CRC-32C of A followed by B, given the checksums of both and the length of B in bytes. A length
 // of 0 or less stands for an empty B. It takes O(log lenB) steps, a few microseconds for any length.
 //

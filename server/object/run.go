@@ -11,12 +11,8 @@ type run struct {
 }
 
 func newRun(pieces [][]byte) run {
-	r := run{pieces: pieces}
-	for _, piece := range pieces {
-		r.size += int64(len(piece))
-		r.crc32c = transfer.Update(r.crc32c, piece)
-	}
-	return r
+	size, crc32c := transfer.ChecksumPieces(pieces)
+	return run{pieces, size, crc32c}
 }
 
 // divide returns the first n bytes and the others. It looks at all of them again.
