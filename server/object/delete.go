@@ -30,7 +30,7 @@ func (s *Store) deleteManifest(ctx context.Context, name string, generation int6
 		if err := s.recordComplete(ctx, m); err != nil {
 			return err
 		}
-		return s.removeManifest(ctx, name, version)
+		return during("delete the manifest", s.bury(ctx, m, version))
 	})
 	return m, err
 }

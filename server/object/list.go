@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -73,12 +74,14 @@ func (s *Store) listNames(ctx context.Context, prefix, after string, limit int) 
 		if err != nil {
 			return nil, false, during("list objects", err)
 		}
-		names, beyond := s.decodeNames(ctx, prefix, keysOf(found))
+		if len(found) > 0 {
+			after = found[len(found)-1].key
+		}
+		names, beyond := s.decodeNames(ctx, prefix, keysOf(slices.DeleteFunc(found, s.mayBeTombstone)))
 		more = more && !beyond
 		if len(names) > 0 || !more {
 			return names, more, nil
 		}
-		after = found[len(found)-1].key
 	}
 }
 

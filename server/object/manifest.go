@@ -13,8 +13,8 @@ type part struct {
 	CRC32C uint32 `json:"crc32c"`
 }
 
-// manifest is what makes an object visible: written in one piece, it names every part. Once the manifest is gone,
-// nothing refers to the parts.
+// manifest is what makes an object visible: written in one piece, it names every part. Once the manifest is gone, or a
+// tombstone in its place, nothing refers to the parts.
 type manifest struct {
 	Object
 	UploadID string `json:"upload_id"`
@@ -46,7 +46,7 @@ func (s *Store) readManifest(ctx context.Context, name string) (*manifest, error
 	return m, err
 }
 
-// findManifest returns the version as well, whatever the manifest is, if the bucket has versions.
+// findManifest returns the version as well, whatever is there, if the bucket has versions. A tombstone is ErrNotFound.
 func (s *Store) findManifest(ctx context.Context, name string) (m *manifest, version string, err error) {
 	var data []byte
 	if b, ok := s.bucket.(versioned); ok {
@@ -65,9 +65,15 @@ func (s *Store) findManifest(ctx context.Context, name string) (m *manifest, ver
 }
 
 func (s *Store) decodeManifest(name string, data []byte) (*manifest, error) {
-	var m manifest
+	var m struct {
+		manifest
+		tombstone
+	}
 	if err := s.decodeJSON(manifestKey(name), data, &m); err != nil {
 		return nil, during("read the manifest", err)
+	}
+	if m.Deleted.Generation != 0 {
+		return nil, ErrNotFound
 	}
 	var size int64
 	for _, p := range m.Parts {
@@ -76,7 +82,7 @@ func (s *Store) decodeManifest(name string, data []byte) (*manifest, error) {
 	if m.Name != name || m.Size != size {
 		return nil, s.corrupt("manifest of %q names %q and %d bytes in parts of %d", name, m.Name, m.Size, size)
 	}
-	return &m, nil
+	return &m.manifest, nil
 }
 
 // maxCollisions bounds how often a change of a manifest is tried again. At each collision someone else has succeeded.
@@ -99,14 +105,6 @@ func (s *Store) writeManifest(ctx context.Context, m *manifest, version string) 
 		return during("write the manifest", b.putVersion(ctx, manifestKey(m.Name), encodeJSON(m), version))
 	}
 	return during("write the manifest", s.bucket.put(ctx, manifestKey(m.Name), encodeJSON(m)))
-}
-
-// removeManifest removes the version that was found, if the bucket has versions.
-func (s *Store) removeManifest(ctx context.Context, name, version string) error {
-	if b, ok := s.bucket.(versioned); ok {
-		return during("delete the manifest", b.deleteVersion(ctx, manifestKey(name), version))
-	}
-	return during("delete the manifest", s.bucket.delete(ctx, manifestKey(name)))
 }
 
 // readJSON reads the record at key into v, and returns errNoKey or ErrCorrupt.

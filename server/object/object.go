@@ -6,7 +6,8 @@
 //
 // The bucket has three folders, and every key in them is one path element:
 //
-//	objects/<encoded name>                          the manifest of the object that has this name now
+//	objects/<encoded name>                          the manifest of the object that has this name now; on a shared
+//	                                                bucket, for a while, the tombstone of one that was deleted
 //	uploads/<upload id>.header                      what an upload began with; decides its generation
 //	uploads/<upload id>.<generation>.<index>        the record of a committed part, or the seal after the last one
 //	uploads/<upload id>.<generation>.complete       the finished object, kept so that finishing again has an answer

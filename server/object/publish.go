@@ -30,10 +30,8 @@ func (s *Store) publish(ctx context.Context, p *progress, parts []part) error {
 // gone. Therefore whoever replaces or deletes a manifest first records that it had been written. So an upload
 // becomes visible once: a finish that is repeated later succeeds, and leaves alone what came after it.
 //
-// This is exact within a process, and across replicas because a manifest is replaced only if it is still the one that was
-// found before the record was looked for. One gap is left, since an absent manifest has no version: while one replica is
-// between these two steps for a name that has no object, another one finishes the same upload and a third deletes the
-// object. Then the first brings it back; reading it says ErrCorrupt.
+// This is exact within a process, and across replicas because a manifest is written only if what was found before the
+// record was looked for is still there: another manifest, a tombstone, or nothing since the bucket was made or swept.
 func (s *Store) replaceManifest(ctx context.Context, p *progress, m *manifest) (unused []part, err error) {
 	defer s.names.lock(m.Name)()
 	err = retryChanged(func() (err error) {
@@ -73,5 +71,19 @@ func (s *Store) recordComplete(ctx context.Context, m *manifest) error {
 	if errors.Is(err, errExists) {
 		return nil
 	}
-	return during("record that an upload is finished", err)
+	err = during("record that an upload is finished", err)
+	if errors.Is(err, ErrStoreFull) && !s.mayFinishAgain(ctx, m.key()) {
+		return nil
+	}
+	return err
+}
+
+// mayFinishAgain tells whether an upload whose object is visible lacks its record and can be finished once more. Almost
+// none can: it has the record, or is forgotten. Therefore a full store, which could take no record, still deletes.
+func (s *Store) mayFinishAgain(ctx context.Context, upload uploadKey) bool {
+	p, err := s.loadProgress(ctx, upload.id)
+	if err != nil {
+		return !errors.Is(err, ErrUploadNotFound)
+	}
+	return p.key() == upload && !p.complete
 }

@@ -18,7 +18,7 @@ const (
 
 // Sweep removes the parts that nothing leads to any more, of uploads that began before the given time, and returns how
 // many. They are left when a removal failed, as when the bucket was away while an object was replaced, and when a process
-// died at the wrong moment. Any number of replicas may call it, at any time.
+// died at the wrong moment. Any number of replicas may call it, at any time. It also removes tombstones from before the time.
 //
 // The parts of an upload live as long as one of these leads to them:
 //   - the upload's header, which Expire removes;
@@ -45,7 +45,8 @@ const (
 //
 // It costs a request for every 1000 parts, and for each object whose upload began before the time two reads, of a small
 // record and of the manifest, or of two small records while the upload's header is there. At most sweepParallelism
-// manifests and the keys of one page are in memory.
+// manifests and the keys of one page are in memory. On a shared bucket there is also a request for every 1000 objects, and
+// a small read for each tombstone.
 func (s *Store) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
 	w := &sweep{Store: s, suspects: map[uploadKey]bool{}}
 	err = s.eachEntry(ctx, partsFolder, sweepPage, func(entries []entry) error {
@@ -56,6 +57,9 @@ func (s *Store) Sweep(ctx context.Context, before time.Time) (removed int, err e
 	})
 	if err == nil && len(w.suspects) > 0 {
 		err = w.judge(ctx)
+	}
+	if err == nil {
+		err = w.sweepTombstones(ctx, before)
 	}
 	return w.removed, errors.Join(w.failure, err)
 }

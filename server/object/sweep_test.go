@@ -203,7 +203,7 @@ func TestASweepCostsTwoReadsForEachObject(t *testing.T) {
 		return false
 	}
 	sweepStore(t, s, later(), 0)
-	want := map[string]int{"GET ": 1, "GET parts": objects, "GET objects": objects}
+	want := map[string]int{"GET ": 2, "GET parts": objects, "GET objects": objects}
 	for what, n := range requests {
 		if n != want[what] {
 			t.Errorf("%s: %d requests, want %d", what, n, want[what])
