@@ -27,6 +27,9 @@ var (
 	uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_method": "UploadObject"}}
 	storedBytes   = series{"quartet_objects_stored_bytes", nil}
 
+	runningUploads   = series{"grpc_server_in_flight", labels{"grpc_method": "UploadObject"}}
+	runningDownloads = series{"grpc_server_in_flight", labels{"grpc_method": "DownloadObject"}}
+
 	endedDownloads = series{"grpc_server_handled_total", labels{"grpc_method": "DownloadObject"}}
 )
 

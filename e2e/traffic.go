@@ -13,7 +13,7 @@ import (
 const (
 	// lanes is how many uploads, and how many downloads, there are at once.
 	lanes = 3
-	// laneBytes and lanePace have a transfer outlast the end of a pod, and leave the machine room for everything else.
+	// laneBytes and lanePace make transfers that a pod may end with or not, and leave the machine room for everything else.
 	laneBytes = 256 << 20
 	lanePace  = 16 << 20
 	// moveTime is how long a transfer may take until it moves again, after whatever has happened.
