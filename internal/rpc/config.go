@@ -67,7 +67,7 @@ type ClientConfig struct {
 	UnaryTimeout      time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
 	MaxReceiveBytes   int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
 	BufferBytes       int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
-	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"8388608" desc:"how much a server may send on one call before somebody has read it, in bytes"`
+	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"4194304" desc:"how much a server may send on one call before somebody has read it, in bytes"`
 	ResolveInterval   time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
 	TLS               TLSConfig     `envPrefix:"TLS_"`
 }
