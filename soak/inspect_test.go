@@ -11,7 +11,7 @@ import (
 )
 
 // inspect looks at everything once nothing breaks any more: each name shows what the model allows, whole; each upload
-// that was acknowledged still is; lists agree; and no half-written file is left. The servers are killed before, so that
+// that was acknowledged still is, unless it may be forgotten; lists agree; and no half-written file is left. The servers are killed before, so that
 // nothing is under way that nobody waits for.
 func (w *world) inspect(by *worker) {
 	by.who = "inspector"
@@ -39,6 +39,9 @@ func (w *world) inspect(by *worker) {
 	}
 	w.inspectUploads(by)
 	w.inspectFolder()
+	if *duration >= timeToLive {
+		w.inspectLeftovers()
+	}
 }
 
 func (w *world) inspectUploads(by *worker) {

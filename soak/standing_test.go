@@ -20,7 +20,8 @@ func (m *model) ask(u *upload) standing {
 	return standing{m.now(), u.committed, u.acknowledged != forever}
 }
 
-// stands judges the answer: the committed size never decreases, and an upload that was acknowledged has its object.
+// stands judges the answer: the committed size never decreases, and an upload that was acknowledged has its object, both
+// until the upload is old enough to be forgotten.
 func (m *model) stands(u *upload, before standing, committed int64, o *quartetv1.Object) {
 	if o != nil {
 		m.acknowledge(u, o)
@@ -28,6 +29,8 @@ func (m *model) stands(u *upload, before standing, committed int64, o *quartetv1
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
+	case committed == 0 && o == nil && m.now()-u.invoked > timeToLive:
+		return
 	case committed < before.committed || committed > int64(len(u.content.data)):
 		m.fail(m.history(u.name), "%d bytes of upload %s are committed, and %d were", committed, u.id, before.committed)
 	case before.acknowledged && o == nil:

@@ -40,7 +40,7 @@ const (
 
 // storm stands in front of an S3 service and has its requests fail.
 type storm struct {
-	next   http.Handler
+	next   *s3test.Fake
 	counts *counts
 	ring   *ring
 

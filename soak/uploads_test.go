@@ -92,10 +92,10 @@ func (w *worker) pair() {
 
 // replay finishes an upload that is finished, whatever has become of its object since then.
 func (w *worker) replay() {
-	if len(w.done) == 0 {
+	j := w.acknowledged()
+	if j == nil {
 		return
 	}
-	j := w.done[w.random.IntN(len(w.done))]
 	ctx, cancel := bounded()
 	defer cancel()
 	response, err := w.sendRaw(ctx, j.header(), finish(j.content))
@@ -110,8 +110,8 @@ func (w *worker) replay() {
 
 // ask asks how far an upload is, which may be finished.
 func (w *worker) ask() {
-	if len(w.done) > 0 && w.random.IntN(2) == 0 {
-		w.askFor(w.done[w.random.IntN(len(w.done))].upload)
+	if done := w.acknowledged(); done != nil && w.random.IntN(2) == 0 {
+		w.askFor(done.upload)
 		return
 	}
 	j := w.take()

@@ -111,6 +111,7 @@ func (w *worker) leave(j *job) {
 func (w *worker) take() *job {
 	w.poolMu.Lock()
 	defer w.poolMu.Unlock()
+	w.pool = slices.DeleteFunc(w.pool, w.retired)
 	if len(w.pool) == 0 {
 		return nil
 	}
@@ -129,6 +130,15 @@ func (w *worker) settle(j *job, acknowledged bool) {
 	if w.done = append(w.done, j); len(w.done) > 30 {
 		w.done = w.done[1:]
 	}
+}
+
+// acknowledged returns one of the last uploads that were, or nil if there is none.
+func (w *worker) acknowledged() *job {
+	w.done = slices.DeleteFunc(w.done, w.retired)
+	if len(w.done) == 0 {
+		return nil
+	}
+	return w.done[w.random.IntN(len(w.done))]
 }
 
 // excuse fails the test unless the error is one that is clear. It is not called for what a caller asked for.

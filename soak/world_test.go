@@ -78,7 +78,7 @@ func newWorld(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) 
 func environment() []string {
 	return []string{
 		"QUARTET_OBJECTS_PART_BYTES=64KiB", "QUARTET_OBJECTS_CHUNK_BYTES=16KiB", "QUARTET_OBJECTS_IDLE_TIMEOUT=2s",
-		"QUARTET_DRAIN_TIMEOUT=300ms", "QUARTET_RPC_MAX_CONNECTION_AGE=2s",
+		"QUARTET_DRAIN_TIMEOUT=300ms", "QUARTET_RPC_MAX_CONNECTION_AGE=2s", "QUARTET_OBJECTS_UPLOAD_TTL=" + timeToLive.String(),
 		"AWS_ACCESS_KEY_ID=quartet", "AWS_SECRET_ACCESS_KEY=a-secret-for-tests", "AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true",
 	}

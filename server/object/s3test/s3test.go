@@ -32,6 +32,13 @@ type Fake struct {
 // New returns a service whose bucket is empty.
 func New() *Fake { return &Fake{keys: map[string][]byte{}} }
 
+// Keys returns what the bucket has.
+func (f *Fake) Keys() map[string][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.keys)
+}
+
 // URL is where a store finds a bucket of the service at an address.
 func URL(address, bucket string) string {
 	return "s3://" + bucket + "?endpoint=http://" + address + "&region=us-east-1&use_path_style=true"
