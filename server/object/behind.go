@@ -122,10 +122,21 @@ func (w *Writer) commitPart(begun *begunPart, b *behind, before func() error) er
 		w.store.metrics.committedBytes.Add(float64(begun.Size))
 		return nil
 	}
-	if !errors.Is(err, errUnsure) { // Should the record appear yet, its part must be there.
+	if !w.mayBeUsed(err) {
 		w.discardPart(begun, err)
 	}
 	return w.explain(b.index, err)
+}
+
+// mayBeUsed tells whether an object may have, or may yet get, a part whose record could not be created. The record may
+// appear later. It may even have been there, while the answer got lost, until another replica finished the upload and
+// removed the records: if so, that is on record. Such a part is left for Expire, which knows the object.
+func (w *Writer) mayBeUsed(err error) bool {
+	if !errors.Is(err, errExists) {
+		return errors.Is(err, errUnsure)
+	}
+	now := &progress{id: w.progress.id, header: w.progress.header}
+	return w.store.loadComplete(w.ctx, now) != nil || now.complete
 }
 
 // discardPart removes a part that will not be committed, unless the store is away: then that would fail as well, and

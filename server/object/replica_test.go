@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -278,6 +279,44 @@ func TestAPartWhoseOutcomeIsUnknownIsNotRemoved(t *testing.T) {
 	w = openWriter(t, s, h)
 	send(t, w, data, 1000)
 	finish(t, w, Expect{SHA256: sum(data)})
+}
+
+// The answer to a writer's record gets lost. When the writer looks what is there, another replica has finished the upload
+// with this part, and removed the records.
+func TestAPartThatAnotherReplicaFinishedWithIsNotRemoved(t *testing.T) {
+	for what, then := range map[string]func(t *testing.T, s *Store, record string){
+		"nothing is there": func(*testing.T, *Store, string) {},
+		"a slow writer's record is there": func(t *testing.T, s *Store, record string) {
+			if err := s.bucket.put(t.Context(), record, encodeJSON(&partRecord{part: part{Key: "another"}})); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFakeS3(t)
+			s, elsewhere := openURL(t, f.url()), openURL(t, f.url())
+			data, h := randomBytes(t, smallPart), Header{UploadID: newID(), Name: "n"}
+			w := openWriter(t, s, h)
+			record, attempts := recordKey(h.UploadID, w.progress.header.Generation, 0), 0
+			f.After = func(_ http.ResponseWriter, r *http.Request, key string) bool {
+				if r.Method != http.MethodPut || key != record {
+					return false
+				}
+				if attempts++; attempts == 1 {
+					panic(http.ErrAbortHandler)
+				}
+				f.After = nil // The second is refused, because the first is there.
+				finish(t, openWriter(t, elsewhere, h), Expect{SHA256: sum(data)})
+				then(t, elsewhere, record)
+				return false
+			}
+			wantError(t, trySend(w, data, 0), ErrWriterReplaced)
+			_ = w.Close()
+			if !bytes.Equal(download(t, elsewhere, "n"), data) {
+				t.Error("the content differs")
+			}
+		})
+	}
 }
 
 // losing writes records and loses the answers.
