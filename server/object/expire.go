@@ -141,7 +141,13 @@ func (e *expiry) idle(ctx context.Context, id string) (*progress, error) {
 // parts go first, while the header still leads to them, so that whoever dies or fails here is followed by someone who
 // does it again. The seal of an upload that was given up stays, a few bytes, against a writer on another replica that
 // has yet to learn of it, until Expire finds it without a header.
+//
+// If the header has gone nothing is removed: somebody else does that, or has done it, perhaps while p was read. Then p
+// may be wrong. The upload of a visible object looks like an abandoned one once its other keys have gone.
 func (s *Store) remove(ctx context.Context, p *progress, visible *manifest) error {
+	if found, err := s.hasHeader(ctx, p.key()); err != nil || !found {
+		return err
+	}
 	used := map[string]bool{}
 	if visible != nil {
 		used = visible.keys()

@@ -108,14 +108,18 @@ func threeOnS3(t *testing.T, trouble *trouble) (stores []*Store) {
 		}
 		return false
 	}
+	for range 3 {
+		stores = append(stores, openInProcess(t, f))
+	}
+	return stores
+}
+
+func openInProcess(t *testing.T, f *s3test.Fake) *Store {
 	client := s3.New(s3.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String("http://s3"), UsePathStyle: true, HTTPClient: inProcess{f},
 		Credentials: aws.AnonymousCredentials{},
 	})
-	for range 3 {
-		stores = append(stores, openOn(t, &s3Bucket{client: client, name: s3test.Bucket, partSize: smallPart, closeIdle: func() {}}))
-	}
-	return stores
+	return openOn(t, &s3Bucket{client: client, name: s3test.Bucket, partSize: smallPart, closeIdle: func() {}})
 }
 
 type inProcess struct{ http.Handler }

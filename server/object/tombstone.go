@@ -43,10 +43,13 @@ func (s *Store) bury(ctx context.Context, m *manifest, version string) error {
 	switch {
 	case errors.Is(err, ErrStoreFull):
 		return b.deleteVersion(ctx, key, version)
-	case errors.Is(err, errChanged):
+	case errors.Is(err, errChanged): // Or it was written, and the answer lost, before the request was repeated.
 		found, readErr := s.bucket.get(ctx, key)
 		if readErr == nil && bytes.Equal(found, stone) {
-			return nil // It was written, and the answer lost, before the request was repeated.
+			return nil
+		}
+		if readErr != nil && !errors.Is(readErr, errNoKey) {
+			return readErr
 		}
 	}
 	return err
