@@ -31,7 +31,8 @@ func (s *Store) mayBeTombstone(e entry) bool {
 }
 
 // bury ends what m describes, if its manifest still has the version that was found. Where a shared bucket is too full
-// even for a tombstone, the manifest goes without one: to delete is how room is made.
+// even for a tombstone, the manifest goes without one if its upload is forgotten, so that nobody can be finishing it: to
+// delete is how room is made.
 func (s *Store) bury(ctx context.Context, m *manifest, version string) error {
 	key := manifestKey(m.Name)
 	b, shared := s.bucket.(versioned)
@@ -42,6 +43,9 @@ func (s *Store) bury(ctx context.Context, m *manifest, version string) error {
 	err := b.putVersion(ctx, key, stone, version)
 	switch {
 	case errors.Is(err, ErrStoreFull):
+		if known, headerErr := s.hasHeader(ctx, m.key()); known || headerErr != nil {
+			return err
+		}
 		return b.deleteVersion(ctx, key, version)
 	case errors.Is(err, errChanged): // Or it was written, and the answer lost, before the request was repeated.
 		found, readErr := s.bucket.get(ctx, key)

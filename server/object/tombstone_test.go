@@ -156,7 +156,7 @@ func TestADeletionWhoseAnswerIsLostSucceedsOnce(t *testing.T) {
 	wantParts(t, s, 0)
 }
 
-// A full store is cured by deleting, whether the upload of the object is remembered or not.
+// A full store is cured by deleting: anything in a folder, and what is old enough where replicas need a tombstone.
 func TestAFullStoreDeletes(t *testing.T) {
 	full := atomic.Bool{}
 	f := newFakeS3(t)
@@ -181,6 +181,11 @@ func TestAFullStoreDeletes(t *testing.T) {
 			upload(t, s, "remembered", randomBytes(t, 1500))
 			full.Store(true)
 			deleteObject(t, s, "forgotten")
+			wantParts(t, s, 2)
+			if engine == "s3" {
+				wantError(t, s.Delete(t.Context(), "remembered", 0), ErrStoreFull)
+				full.Store(false)
+			}
 			deleteObject(t, s, "remembered")
 			wantKeys(t, s, objectsFolder, 0)
 			wantParts(t, s, 0)
