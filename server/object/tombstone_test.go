@@ -187,7 +187,8 @@ func TestAFullStoreDeletes(t *testing.T) {
 				full.Store(false)
 			}
 			deleteObject(t, s, "remembered")
-			wantKeys(t, s, objectsFolder, 0)
+			wantAbsent(t, s, "forgotten")
+			wantAbsent(t, s, "remembered")
 			wantParts(t, s, 0)
 		})
 	}
