@@ -61,7 +61,8 @@ type ObjectServiceClient interface {
 	// must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
-	// GENERATION_GONE) when a generation is named and the object now has another one.
+	// GENERATION_GONE) when a generation is named and the object now has another one; RESOURCE_EXHAUSTED (reason
+	// STORE_FULL) where replicas share a bucket that has no room even for the note of a deletion.
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
 	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
 	// The committed size never decreases.
@@ -209,7 +210,8 @@ type ObjectServiceServer interface {
 	// must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
-	// GENERATION_GONE) when a generation is named and the object now has another one.
+	// GENERATION_GONE) when a generation is named and the object now has another one; RESOURCE_EXHAUSTED (reason
+	// STORE_FULL) where replicas share a bucket that has no room even for the note of a deletion.
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
 	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
 	// The committed size never decreases.
