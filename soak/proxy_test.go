@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/quartet/internal/lifecycle"
 )
 
 // wire is what a proxy does to the bytes that come to it.
@@ -215,14 +217,8 @@ func (p *proxy) hold() bool {
 
 // wait returns false, and at once, when ctx is done.
 func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	lifecycle.Sleep(ctx, d)
+	return ctx.Err() == nil
 }
 
 func between(random *rand.Rand, least, most time.Duration) time.Duration {
