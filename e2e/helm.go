@@ -49,7 +49,7 @@ func (r release) refused(t *testing.T, args ...string) string {
 func (r release) passesTest(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	out := run(t, "helm", r.helm("test", r.name, "--timeout=90s", "--hide-notes")...)
+	out := run(t, "helm", r.helm("test", r.name, "--timeout=90s")...)
 	if !strings.Contains(out.stdout, "Succeeded") {
 		t.Fatalf("helm test ran no test:\n%s", out.stdout)
 	}
