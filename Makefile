@@ -32,12 +32,12 @@ test: ## Prove it: all tests that need nothing but Go
 
 .PHONY: test-tools
 test-tools: ## Test what is in modules of their own: the benchmarks and the checker of dashboards
-	$(GO) -C bench test ./...
+	$(GO) -C test/bench test ./...
 	$(GO) -C tools test ./...
 
 .PHONY: bench
 bench: ## Measure calls and big files as ratios to what else there is, in the same run (RUN=unary,download, ROUNDS=11)
-	@$(GO) -C bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
+	@$(GO) -C test/bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
 
 .PHONY: build
 build: ## Build bin/server and bin/client
@@ -55,9 +55,9 @@ lint: ## Check format, style, import rules, the contract, that gen/ is fresh, ch
 	  $(BUF) generate ../proto --template ../proto/buf.gen.yaml --output "$$fresh" && \
 	  diff -r gen "$$fresh/gen" || { echo 'gen/ is stale: run make generate'; exit 1; }
 	$$($(TOOL) -n golangci-lint) run ./...
-	cd bench && $$($(GO) -C ../tools tool -n golangci-lint) run --config ../.golangci.yml ./...
+	cd test/bench && $$($(GO) -C ../../tools tool -n golangci-lint) run --config ../../.golangci.yml ./...
 	cd tools && $$($(GO) tool -n golangci-lint) run --config ../.golangci.yml ./dashboards/...
-	$(GO) -C e2e vet ./...
+	$(GO) -C test/e2e vet ./...
 	charts/check
 	charts/check-alerts
 	$(GO) -C tools run ./dashboards
@@ -74,7 +74,7 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
-	$(GO) test -count 1 -timeout 0 ./soak -v -duration $(DURATION) $(SEED:%=-seed %)
+	$(GO) test -count 1 -timeout 0 ./test/soak -v -duration $(DURATION) $(SEED:%=-seed %)
 
 # The development cluster. Its context is named in every command, so that no other cluster is ever touched.
 CLUSTER ?= quartet
@@ -154,11 +154,11 @@ doctor: ## Say which tools are missing or too old
 
 .PHONY: e2e
 e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…)
-	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' e2e/run
+	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run
 
 .PHONY: e2e-disruption
 e2e-disruption: ## The same for big transfers while pods and the store are killed, and in little memory (RUN=Memory, KEEP=1, …)
-	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' TESTS='^Test$(or $(RUN),(Disruption|Memory))$$' e2e/run
+	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' TESTS='^Test$(or $(RUN),(Disruption|Memory))$$' test/e2e/run
 
 .PHONY: clean
 clean: ## Remove what was built

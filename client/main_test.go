@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"example.com/quartet/internal/process/processtest"
+	"example.com/quartet/test/process/processtest"
 )
 
 func TestMain(m *testing.M) {

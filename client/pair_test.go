@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/quartet/internal/process/processtest"
+	"example.com/quartet/test/process/processtest"
 )
 
 // The tests in this file run both programs as they are shipped.

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/quartet/internal/process"
+	"example.com/quartet/test/process"
 )
 
 func main() { os.Exit(status()) }

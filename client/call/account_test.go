@@ -16,9 +16,9 @@ import (
 
 	"example.com/quartet/client/call"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
-	"example.com/quartet/internal/process/processtest"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/transfer"
+	"example.com/quartet/test/process/processtest"
 )
 
 const uploadMethod = "quartet.v1.ObjectService/UploadObject"

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"example.com/quartet/client/call"
-	"example.com/quartet/internal/process/processtest"
+	"example.com/quartet/test/process/processtest"
 )
 
 // listen collects bodies until there are so many, or the conversation ends.

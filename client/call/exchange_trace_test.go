@@ -14,7 +14,7 @@ import (
 
 	"example.com/quartet/client/call"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
-	"example.com/quartet/internal/process/processtest"
+	"example.com/quartet/test/process/processtest"
 )
 
 // traced is a participant whose spans can be read.

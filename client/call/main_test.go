@@ -15,9 +15,9 @@ import (
 	"example.com/quartet/client/call"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/config"
-	"example.com/quartet/internal/process/processtest"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/test/process/processtest"
 )
 
 func TestMain(m *testing.M) {

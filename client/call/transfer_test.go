@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/quartet/client/call"
-	"example.com/quartet/internal/process/processtest"
+	"example.com/quartet/test/process/processtest"
 )
 
 func TestTheFourModes(t *testing.T) {

@@ -1,0 +1,110 @@
+// Package processtest gives tests of the client a real server in a process of its own, which they may kill.
+package processtest
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/quartet/test/process"
+)
+
+// folder has the programs that tests of a package have built; Clean removes it.
+var folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "quartet-test-") })
+
+// building lets one test build while the others wait for what it built.
+var building sync.Mutex
+
+// Binary is the path of one of the programs, "server" or "client", which is built when it is first asked for.
+func Binary(tb testing.TB, name string) string {
+	tb.Helper()
+	building.Lock()
+	defer building.Unlock()
+	dir, err := folder()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if err := process.Build(ctx, dir, []string{"example.com/quartet/" + name}, buildFlags...); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// Clean removes what was built. It is for TestMain, when all tests are done.
+func Clean() {
+	if dir, err := folder(); err == nil {
+		_ = os.RemoveAll(dir) // It is in the temporary folder; whatever is left goes with that.
+	}
+}
+
+// Server is a running server with its data in a folder of the test.
+type Server struct {
+	// Address is where it answers gRPC, over all its restarts.
+	Address string
+
+	tb      testing.TB
+	env     []string
+	process *process.Process
+}
+
+// Start starts a server, with more environment. It is gone when the test ends.
+func Start(tb testing.TB, env ...string) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, Address: "127.0.0.1:0", env: append([]string{
+		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
+		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
+		"QUARTET_DATA_DIR=" + tb.TempDir(),
+		"QUARTET_DRAIN_DELAY=0s",
+		"QUARTET_DRAIN_TIMEOUT=2s",
+	}, env...)}
+	s.Restart()
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// Restart starts the server again where it was.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	var err error
+	s.process, err = process.Start(Binary(s.tb, "server"), append(s.env, "QUARTET_GRPC_ADDRESS="+s.Address), testLog{s.tb})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	addresses, err := s.process.Addresses(ctx)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.Address = addresses["grpc"]
+}
+
+// Kill ends the server as a crash would.
+func (s *Server) Kill() { s.process.Kill() }
+
+// Stop ends the server as Kubernetes does.
+func (s *Server) Stop() {
+	s.tb.Helper()
+	if err := s.process.Stop(time.Minute); err != nil {
+		s.tb.Errorf("the server did not drain cleanly: %v", err)
+	}
+}
+
+// testLog shows what a process logs where the test's own output is.
+type testLog struct{ tb testing.TB }
+
+func (l testLog) Write(line []byte) (int, error) {
+	if len(line) > 0 {
+		l.tb.Logf("server: %s", line[:len(line)-1])
+	}
+	return len(line), nil
+}
