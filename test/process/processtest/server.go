@@ -3,8 +3,11 @@ package processtest
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,10 +36,32 @@ func Binary(tb testing.TB, name string) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	if err := process.Build(ctx, dir, []string{"example.com/quartet/" + name}, buildFlags...); err != nil {
+	pkg := "example.com/quartet/" + name
+	if err := process.Build(ctx, dir, []string{pkg}, buildFlags...); err != nil {
+		tb.Fatal(err)
+	}
+	if err := list(ctx, pkg); err != nil {
 		tb.Fatal(err)
 	}
 	return path
+}
+
+// list lists the folders of this module that a package is compiled from. The cache of test results does not see what the
+// compiler reads. It sees which folders a test has listed, and runs the test again when a file in one of them has changed.
+func list(ctx context.Context, pkg string) error {
+	const ours = "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}"
+	folders, err := exec.CommandContext(ctx, "go", "list", "-deps", "-f", ours, pkg).Output()
+	if err != nil {
+		return fmt.Errorf("go list -deps %s: %w", pkg, err)
+	}
+	for line := range strings.Lines(string(folders)) {
+		if folder := strings.TrimSuffix(line, "\n"); folder != "" {
+			if _, err := os.ReadDir(folder); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Clean removes what was built. It is for TestMain, when all tests are done.
