@@ -8,7 +8,7 @@ import (
 // cli is the command line client, talking to the servers at an address.
 type cli struct{ program, server string }
 
-// buildCLI compiles the client, as somebody who wants to call the server would.
+// buildCLI compiles the client, as people who want to call the server do.
 func buildCLI(t *testing.T) string {
 	t.Helper()
 	program, err := filepath.Abs(filepath.Join(t.TempDir(), "client"))
@@ -32,4 +32,9 @@ func (c cli) run(t *testing.T, stdin string, args ...string) string {
 		t.Fatal(err)
 	}
 	return out.stdout
+}
+
+// inClient is the command line of kubectl that runs the client in one of its pods.
+func (n *namespace) inClient(pod string, args ...string) []string {
+	return n.kubectl(append([]string{"exec", "--stdin", pod, "--", "/client", "--timeout", "2m"}, args...)...)
 }

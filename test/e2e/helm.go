@@ -17,6 +17,22 @@ func (n *namespace) release(name, chart string) release {
 	return release{n, name, filepath.Join(repository, "charts", chart)}
 }
 
+// files are those of the chart that match one of some patterns, at least one.
+func (r release) files(t *testing.T, patterns ...string) (all []string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join(r.chart, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, files...)
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has no files like %q", r.chart, patterns)
+	}
+	return all
+}
+
 // helm is the command line of helm for this namespace.
 func (r release) helm(args ...string) []string {
 	return append([]string{"--kube-context", r.context, "--namespace", r.namespace.name}, args...)

@@ -21,18 +21,6 @@ const (
 // labels choose series; those that are not named may have any value.
 type labels map[string]string
 
-// The series that tests look at.
-var (
-	unaryCalls    = series{"grpc_server_started_total", labels{"grpc_type": "unary", "grpc_service": "quartet.v1.ObjectService"}}
-	uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_method": "UploadObject"}}
-	storedBytes   = series{"quartet_objects_stored_bytes", nil}
-
-	runningUploads   = series{"grpc_server_in_flight", labels{"grpc_method": "UploadObject"}}
-	runningDownloads = series{"grpc_server_in_flight", labels{"grpc_method": "DownloadObject"}}
-
-	endedDownloads = series{"grpc_server_handled_total", labels{"grpc_method": "DownloadObject"}}
-)
-
 // series are those of one metric whose labels are these.
 type series struct {
 	metric string
@@ -62,28 +50,37 @@ func (n *namespace) scrape(ctx context.Context, pod string, port int) (metrics, 
 }
 
 // sum adds up counters and gauges.
-func (m metrics) sum(s series) float64 {
+func (m metrics) sum(all ...series) float64 {
 	total := 0.0
-	for _, metric := range m[s.metric].GetMetric() {
-		if matches(metric, s.labels) {
-			total += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+	for _, s := range all {
+		for _, metric := range m[s.metric].GetMetric() {
+			if matches(labelsOf(metric), s.labels) {
+				total += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+			}
 		}
 	}
 	return total
 }
 
-func matches(metric *dto.Metric, want labels) bool {
-	found := 0
+func labelsOf(metric *dto.Metric) labels {
+	l := labels{}
 	for _, label := range metric.GetLabel() {
-		if value, ok := want[label.GetName()]; ok && value == label.GetValue() {
-			found++
+		l[label.GetName()] = label.GetValue()
+	}
+	return l
+}
+
+func matches(have, want labels) bool {
+	for name, value := range want {
+		if have[name] != value {
+			return false
 		}
 	}
-	return found == len(want)
+	return true
 }
 
 // perServer is what some counters of each server's pod add up to, read at about the same time.
-func (n *namespace) perServer(ctx context.Context, s series) (map[string]float64, error) {
+func (n *namespace) perServer(ctx context.Context, all ...series) (map[string]float64, error) {
 	pods, err := n.pods(ctx, "server")
 	if err != nil {
 		return nil, err
@@ -93,7 +90,7 @@ func (n *namespace) perServer(ctx context.Context, s series) (map[string]float64
 	for i, pod := range pods {
 		wait.Go(func() {
 			m, err := n.scrape(ctx, pod.Name, serverMetrics)
-			values[i], problems[i] = m.sum(s), err
+			values[i], problems[i] = m.sum(all...), err
 		})
 	}
 	wait.Wait()

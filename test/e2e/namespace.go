@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,12 +67,29 @@ func (n *namespace) inventory(ctx context.Context) ([]string, error) {
 	return strings.Fields(all.stdout), err
 }
 
+func (n *namespace) inventoryNow(t *testing.T) []string {
+	t.Helper()
+	all, err := n.inventory(t.Context())
+	if err == nil && len(all) == 0 {
+		err = errors.New("kubectl lists nothing at all")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // added is what is in now and was not in before.
 func added(before, now []string) []string {
 	return slices.DeleteFunc(slices.Clone(now), func(name string) bool { return slices.Contains(before, name) })
 }
 
-// explain shows what somebody who was there would have looked at. What explains most comes last, as that is what is
+// claims are those of volumes among what is in a namespace.
+func claims(inventory []string) []string {
+	return slices.DeleteFunc(slices.Clone(inventory), func(name string) bool { return !strings.HasPrefix(name, "persistentvolumeclaim/") })
+}
+
+// explain shows what people look at when something has failed. What explains most comes last, as that is what is
 // left of a log that was cut; and it is of all namespaces, as what provides volumes or names lives elsewhere.
 func (n *namespace) explain(ctx context.Context, t *testing.T) {
 	show := func(args ...string) {

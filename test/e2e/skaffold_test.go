@@ -71,10 +71,10 @@ func (s *skaffold) deploys(t *testing.T) {
 	t.Logf("from nothing to watching in %.0f s", took.Seconds())
 }
 
-// edit changes what the server logs when it starts.
+// edit changes what both programs log when they listen.
 func (s *skaffold) edit(t *testing.T) {
 	const said, edited = `"listening"`, `"listening, as edited"`
-	s.checkout.edit(t, "server/main.go", said, edited)
+	s.checkout.edit(t, "internal/app/process.go", said, edited)
 	s.says(t, edited)
 }
 
@@ -104,11 +104,11 @@ func (s *skaffold) log(ctx context.Context, pod string) string {
 }
 
 func (s *skaffold) stop(t *testing.T) {
+	kept := claims(added(s.empty, s.inventoryNow(t)))
 	s.loop.interrupt()
-	claim := []string{"persistentvolumeclaim/quartet-server-data"}
 	eventually(t, "an empty namespace", 90*time.Second, func(ctx context.Context) error {
 		now, err := s.inventory(ctx)
-		if left := added(s.empty, now); err == nil && !slices.Equal(left, claim) {
+		if left := added(s.empty, now); err == nil && !slices.Equal(left, kept) {
 			return fmt.Errorf("left are %v", left)
 		}
 		return err

@@ -4,132 +4,91 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
-const (
-	// lanes is how many uploads, and how many downloads, there are at once.
-	lanes = 3
-	// laneBytes and lanePace make transfers that a pod may end with or not, and leave the machine room for everything else.
-	laneBytes = 256 << 20
-	lanePace  = 16 << 20
-	// moveTime is how long a transfer may take until it moves again, after whatever has happened.
-	moveTime = 2 * time.Minute
-)
+// operation is what the client's steady traffic does again and again: one RPC, in its mode.
+type operation struct{ mode, service, method string }
 
-// traffic is uploads and downloads that follow one another without a pause. The uploads replace one another's objects;
-// the downloads fetch what was there before.
-type traffic struct {
-	ctx  context.Context // that of the test in which it runs
-	busy sync.WaitGroup
-	stop chan struct{}
-	// current are the transfers that run, one in each lane.
-	current [2 * lanes]atomic.Pointer[transfer]
+func (o operation) String() string { return o.service + "/" + o.method }
 
-	mu    sync.Mutex
-	ended []*transfer
-	err   error
-}
+// verdict is what the steady traffic has found of its operations: it knows what every answer has to be.
+type verdict struct{ good, bad map[operation]float64 }
 
-// startTraffic begins in all lanes, each with a connection of its own.
-func (d *disrupted) startTraffic(t *testing.T) *traffic {
-	t.Helper()
-	f := &traffic{ctx: t.Context(), stop: make(chan struct{})}
-	for lane := range lanes {
-		up, down := newCaller(t, d.address), newCaller(t, d.address)
-		f.run(lane, d.upload, func() *transfer {
-			return &transfer{client: up, name: fmt.Sprint("replaced-", lane), content: d.newContent()}
-		})
-		f.run(lanes+lane, (*transfer).download, func() *transfer {
-			return &transfer{client: down, name: d.kept[lane].name, content: d.kept[lane].content}
-		})
-	}
-	return f
-}
-
-// run does one transfer after another in a lane, until there are to be no more or one has failed.
-func (f *traffic) run(lane int, do func(*transfer) error, next func() *transfer) {
-	f.busy.Go(func() {
-		for {
-			select {
-			case <-f.stop:
-				return
-			default:
-			}
-			transfer := next()
-			transfer.ctx, transfer.pace = f.ctx, lanePace
-			f.current[lane].Store(transfer)
-			err := do(transfer)
-			f.note(transfer, err)
-			if err != nil {
-				return
-			}
-		}
-	})
-}
-
-func (f *traffic) note(ended *transfer, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ended = append(f.ended, ended)
+func (n *namespace) verdict(ctx context.Context) (verdict, error) {
+	v := verdict{map[operation]float64{}, map[operation]float64{}}
+	pods, err := n.pods(ctx, "client")
 	if err != nil {
-		f.err = errors.Join(f.err, fmt.Errorf("%s, %s: %w", time.Now().UTC().Format(time.TimeOnly), ended.name, err))
+		return v, err
 	}
+	for _, pod := range pods {
+		if restarts(pod) > 0 {
+			return v, fmt.Errorf("%s was restarted, and has forgotten what it found", pod.Name)
+		}
+		m, err := n.scrape(ctx, pod.Name, clientMetrics)
+		if err != nil {
+			return v, err
+		}
+		for _, metric := range m["quartet_traffic_operations_total"].GetMetric() {
+			l := labelsOf(metric)
+			counts := map[string]map[operation]float64{"good": v.good, "bad": v.bad}[l["verdict"]]
+			counts[operation{l["grpc_type"], l["grpc_service"], l["grpc_method"]}] += metric.GetCounter().GetValue()
+		}
+	}
+	return v, nil
 }
 
-func (f *traffic) failure() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
+// operations are those of the traffic, in an order that does not change.
+func (v verdict) operations() []operation {
+	return slices.SortedFunc(maps.Keys(v.good), func(a, b operation) int { return strings.Compare(a.String(), b.String()) })
 }
 
-// moves waits until every lane has moved something since now.
-func (f *traffic) moves(t *testing.T) {
+// calls are the series in which a server counts the calls that operations of a mode make.
+func (v verdict) calls(mode string) (all []series) {
+	for _, o := range v.operations() {
+		if o.mode == mode {
+			all = append(all, series{"grpc_server_started_total", labels{"grpc_service": o.service, "grpc_method": o.method}})
+		}
+	}
+	return all
+}
+
+// verdictNow is the verdict so far; a later findsAllRight counts from there.
+func (n *namespace) verdictNow(t *testing.T) verdict {
 	t.Helper()
-	type mark struct {
-		of    *transfer
-		moved int64
+	v, err := n.verdict(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	before := [len(f.current)]mark{}
-	for lane := range f.current {
-		if c := f.current[lane].Load(); c != nil {
-			before[lane] = mark{c, c.moved.Load()}
+	return v
+}
+
+// findsAllRight waits until every operation has had some good answers since a verdict, and wants no bad one among them.
+func (n *namespace) findsAllRight(t *testing.T, since verdict) {
+	t.Helper()
+	const some = 3
+	var now verdict
+	eventually(t, "good answers of every operation", 30*time.Second, func(ctx context.Context) (err error) {
+		now, err = n.verdict(ctx)
+		if err == nil && len(now.good) == 0 {
+			err = errors.New("the client counts no operations")
 		}
-	}
-	took := eventually(t, "movement of every transfer", moveTime, func(context.Context) error {
-		if err := f.failure(); err != nil {
-			t.Fatal(err)
-		}
-		for lane := range f.current {
-			c := f.current[lane].Load()
-			if c == nil || c == before[lane].of && c.moved.Load() < before[lane].moved+partBytes {
-				return fmt.Errorf("lane %d stands still", lane)
+		for _, o := range now.operations() {
+			if good := now.good[o] - since.good[o]; err == nil && good < some {
+				err = fmt.Errorf("%v: %v so far", o, good)
 			}
 		}
-		return nil
+		return err
 	})
-	t.Logf("every transfer moved on within %.1f s", took.Seconds())
-}
-
-// finish begins no more transfers, waits for those that run, and reports what the disruption has cost. It returns how
-// often a transfer was resumed.
-func (f *traffic) finish(t *testing.T) (resumes int) {
-	t.Helper()
-	close(f.stop)
-	f.busy.Wait()
-	if f.err != nil {
-		t.Fatal(f.err)
+	for _, o := range now.operations() {
+		good, bad := now.good[o]-since.good[o], now.bad[o]-since.bad[o]
+		t.Logf("%-14s %-44v%5.0f good%5.0f bad", o.mode, o, good, bad)
+		if bad != 0 {
+			t.Errorf("%v: %v answers were wrong, late or an error", o, bad)
+		}
 	}
-	var twice int64
-	var slowest time.Duration
-	for _, ended := range f.ended {
-		resumes, twice, slowest = resumes+ended.resumes, twice+ended.twice, max(slowest, ended.took)
-	}
-	t.Logf("%d transfers of %d MiB ended well after %d resumes, with %.1f MiB sent twice",
-		len(f.ended), laneBytes>>20, resumes, float64(twice)/(1<<20))
-	t.Logf("the longest took %.1f s, where nothing happens %d s", slowest.Seconds(), laneBytes/lanePace)
-	return resumes
 }

@@ -8,11 +8,7 @@ import (
 // acceptedValues has the API server look at everything that each set of values makes, without keeping it: it knows every
 // field of every kind, and takes none that it does not know.
 func (e *embedded) acceptedValues(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(e.chart, "ci", "*.yaml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no values in %s: %v", e.chart, err)
-	}
-	for _, file := range append(files, filepath.Join(e.chart, "values-production.yaml"), filepath.Join(e.chart, "values-development.yaml")) {
+	for _, file := range e.files(t, "ci/*.yaml", "services/*/ci/*.yaml", "values-*.yaml") {
 		// The operator's kinds are not in this cluster, and the test's pod needs an account that a dry run does not make.
 		args := e.helm("template", e.release.name, e.chart, "--values", file,
 			"--skip-tests", "--validate=false", "--kube-version", "1.36.0",

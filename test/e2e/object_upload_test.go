@@ -43,11 +43,6 @@ func (n *namespace) startUpload(t *testing.T, pod, name string) *pacedUpload {
 	return u
 }
 
-// inClient is the command line of kubectl that runs the client in one of its pods.
-func (n *namespace) inClient(pod string, args ...string) []string {
-	return n.kubectl(append([]string{"exec", "--stdin", pod, "--", "/client", "--timeout", "2m"}, args...)...)
-}
-
 func (u *pacedUpload) write(to io.Writer) error {
 	source, chunk := rand.NewChaCha8([32]byte{}), make([]byte, paceBytes)
 	ticker := time.NewTicker(paceInterval)

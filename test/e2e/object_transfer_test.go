@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"example.com/quartet/client/call"
+	"example.com/quartet/client/object"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
@@ -20,7 +19,7 @@ import (
 )
 
 // newCaller makes a client as programs do, with a connection of its own, until the end of the test.
-func newCaller(t *testing.T, address string) *call.Client {
+func newCaller(t *testing.T, address string) *object.Client {
 	t.Helper()
 	cfg, err := config.Load[struct {
 		RPC rpc.ClientConfig `envPrefix:"RPC_"`
@@ -28,25 +27,21 @@ func newCaller(t *testing.T, address string) *call.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	connect := func(service protoreflect.ServiceDescriptor) *grpc.ClientConn {
-		conn, err := rpc.NewClient(cfg.RPC, telemetry.Discard(), address, service)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
+	conn, err := rpc.NewClient(cfg.RPC, telemetry.Discard(), address, []protoreflect.ServiceDescriptor{
+		quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService"),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return call.New(
-		connect(quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")),
-		connect(quartetv1.File_quartet_v1_channel_proto.Services().ByName("ChannelService")),
-		call.Options{})
+	t.Cleanup(func() { _ = conn.Close() })
+	return object.NewClient(conn, object.Options{})
 }
 
 // transfer is content on its way to or from the servers: the io.ReadSeeker of an upload, or the io.Writer of a
 // download.
 type transfer struct {
 	ctx     context.Context // ends pauses in methods that take none
-	client  *call.Client
+	client  *object.Client
 	name    string
 	content bulk
 	// pace is the most bytes per second, 0 for as many as there can be.
@@ -108,36 +103,36 @@ func (t *transfer) advance(n int) error {
 	}
 }
 
-func (t *transfer) progress(p call.Progress) { t.resumes = p.Resumes }
+func (t *transfer) progress(p object.Progress) { t.resumes = p.Resumes }
 
 // upload sends the content, and wants the servers to have understood the same.
 func (t *transfer) upload() error {
 	defer t.measure()()
-	object, err := t.client.Upload(t.ctx, t.name, t, call.UploadOptions{Size: t.content.size, Progress: t.progress})
+	stored, err := t.client.Upload(t.ctx, t.name, t, object.UploadOptions{Size: t.content.size, Progress: t.progress})
 	if err != nil {
 		return err
 	}
-	return t.wantObject(object)
+	return t.want(stored)
 }
 
 // download fetches the object, and wants the content.
 func (t *transfer) download() error {
 	defer t.measure()()
-	object, err := t.client.Download(t.ctx, t.name, t, call.DownloadOptions{Progress: t.progress})
+	stored, err := t.client.Download(t.ctx, t.name, t, object.DownloadOptions{Progress: t.progress})
 	if err != nil {
 		return err
 	}
 	if t.offset != t.content.size {
 		return fmt.Errorf("%s: got %d bytes of %d", t.name, t.offset, t.content.size)
 	}
-	return t.wantObject(object)
+	return t.want(stored)
 }
 
-func (t *transfer) wantObject(object *quartetv1.Object) error {
-	size, sum := int64(object.GetSizeBytes()), t.content.crc32c()
-	if size != t.content.size || object.GetCrc32C() != sum {
+func (t *transfer) want(stored *quartetv1.Object) error {
+	size, sum := int64(stored.GetSizeBytes()), t.content.crc32c()
+	if size != t.content.size || stored.GetCrc32C() != sum {
 		return fmt.Errorf("%s: the servers say %d bytes with CRC-32C %08x, expected %d with %08x",
-			t.name, size, object.GetCrc32C(), t.content.size, sum)
+			t.name, size, stored.GetCrc32C(), t.content.size, sum)
 	}
 	return nil
 }

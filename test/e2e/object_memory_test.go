@@ -26,6 +26,8 @@ const (
 	burstBytes = 64 << 20
 )
 
+var endedDownloads = series{"grpc_server_handled_total", labels{"grpc_method": "DownloadObject"}}
+
 // cramped is one server that keeps everything itself and has 128 MiB to do so.
 type cramped struct {
 	release

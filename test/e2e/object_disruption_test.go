@@ -13,9 +13,14 @@ import (
 	"time"
 )
 
+// The series that these tests look at.
+var (
+	storedBytes      = series{"quartet_objects_stored_bytes", nil}
+	runningUploads   = series{"grpc_server_in_flight", labels{"grpc_method": "UploadObject"}}
+	runningDownloads = series{"grpc_server_in_flight", labels{"grpc_method": "DownloadObject"}}
+)
+
 const (
-	// restartTime is how long three replicas may take that start one after another, while each old one drains.
-	restartTime = 4 * time.Minute
 	// uploadTTL is how long the servers keep what nobody continues or uses: short, so that the end of it can be seen.
 	uploadTTL = time.Minute
 	// busyTime is how long it may take until a server has a transfer: connections move every 30 s, to any server.
@@ -62,7 +67,7 @@ func (d *disrupted) start(t *testing.T) {
 	p.rolledOut(t, platformTime)
 	d.install(t, "--values", d.chart+"/values-development.yaml", "--set", strings.Join([]string{
 		"telemetry.otlpEndpoint=", "client.replicas=0", "server.service.type=NodePort", "server.drain.scrapeWaitSeconds=0",
-		"server.config.OBJECTS_UPLOAD_TTL=" + uploadTTL.String(),
+		"server.config.OBJECT_UPLOAD_TTL=" + uploadTTL.String(),
 	}, ","))
 	d.rolledOut(t, rolloutTime)
 	d.address = d.nodePort(t, "q-quartet-server", "grpc")
@@ -153,11 +158,11 @@ func (d *disrupted) store(do func(t *testing.T, pod string)) func(t *testing.T) 
 func (d *disrupted) objects(t *testing.T) {
 	client := newCaller(t, d.address)
 	var listed []string
-	for object, err := range client.List(t.Context(), "") {
+	for stored, err := range client.List(t.Context(), "") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		listed = append(listed, object.GetName())
+		listed = append(listed, stored.GetName())
 	}
 	if want := slices.Sorted(maps.Keys(d.acknowledged)); !slices.Equal(listed, want) {
 		t.Fatalf("listed are %q, expected %q", listed, want)
