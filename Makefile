@@ -24,10 +24,11 @@ demo: ## See it: server and client as two processes, the four modes, a table and
 	@$(GO) build -o bin/demo ./demo
 	@bin/demo
 
+# The race detector allocates too, so the tests that count allocations run once more without it.
 .PHONY: test
-test: ## Prove it: all tests that need nothing but Go
-	$(GO) test $(RACE) ./...
-	@# The race detector allocates too, so these count without it.
+test: ## Prove it: all tests that need nothing but Go and git
+	@trap 'echo "make test took $$SECONDS s"' EXIT; \
+	$(GO) test $(RACE) ./...; \
 	$(GO) test -run '^TestAllocations' ./internal/telemetry
 
 .PHONY: test-tools
@@ -47,20 +48,24 @@ build: ## Build bin/server and bin/client
 generate: ## Make gen/ anew from proto/
 	$(BUF) generate ../proto --template ../proto/buf.gen.yaml --output ..
 
+.PHONY: fmt
+fmt: ## Format Go and proto/
+	@$$($(TOOL) -n golangci-lint) fmt
+	@$(BUF) format ../proto --write
+
+# Go and the linter remember what they found of a package until the package, or something that it imports, changes. So
+# this does again only what a change concerns. The race detector and the tests that take long are left to make test.
+.PHONY: check
+check: ## Check what has changed, in less than a minute: style and short tests
+	@trap 'echo "make check took $$SECONDS s"' EXIT; status=0; \
+	$$($(TOOL) -n golangci-lint) run ./... || status=1; \
+	for module in test/bench test/e2e tools; do $(GO) -C $$module vet ./... || status=1; done; \
+	$(GO) test -short ./... | { grep -v -e '(cached)$$' -e '\[no test files\]$$' || :; } || status=1; \
+	exit $$status
+
 .PHONY: lint
-lint: ## Check format, style, import rules, the contract, that gen/ is fresh, charts, dashboards and alerts
-	$(BUF) format ../proto --diff --exit-code
-	$(BUF) lint ../proto
-	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
-	  $(BUF) generate ../proto --template ../proto/buf.gen.yaml --output "$$fresh" && \
-	  diff -r gen "$$fresh/gen" || { echo 'gen/ is stale: run make generate'; exit 1; }
-	$$($(TOOL) -n golangci-lint) run ./...
-	cd test/bench && $$($(GO) -C ../../tools tool -n golangci-lint) run --config ../../.golangci.yml ./...
-	cd tools && $$($(GO) tool -n golangci-lint) run --config ../.golangci.yml ./dashboards/...
-	$(GO) -C test/e2e vet ./...
-	charts/check
-	charts/check-alerts
-	$(GO) -C tools run ./dashboards
+lint: ## Check format, style, layout, the contract, that gen/ is fresh, charts, dashboards and alerts
+	@GO='$(GO)' tools/lint
 
 .PHONY: breaking
 breaking: ## Check that the contract only grew since AGAINST (a git revision, by default main)
@@ -68,9 +73,9 @@ breaking: ## Check that the contract only grew since AGAINST (a git revision, by
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
-	$(GO) test -run '^$$' -fuzz '^FuzzObjectName$$' -fuzztime $(FUZZTIME) ./server/object
-	$(GO) test -run '^$$' -fuzz '^FuzzUpload$$' -fuzztime $(FUZZTIME) ./server/object
-	$(GO) test -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME) ./internal/transfer
+	@git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file target; do \
+	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null || exit; \
+	done
 
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
@@ -81,8 +86,6 @@ CLUSTER ?= quartet
 NAMESPACE ?= quartet
 # The image of its nodes; empty is kind's own.
 KIND_IMAGE ?=
-# A command that a new cluster needs before it can be used, if there is one.
-CLUSTER_SETUP ?=
 # false leaves Grafana out.
 GRAFANA ?= true
 # How quartet is installed: three replicas on the platform's NATS and S3.
@@ -103,7 +106,7 @@ image: ## Build the images quartet/server:dev and quartet/client:dev
 .PHONY: cluster
 cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
 	@kind get clusters 2>/dev/null | grep -qx $(CLUSTER) || \
-	  { kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m && $(or $(CLUSTER_SETUP),:); }
+	  kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m
 	@there=$$(docker exec $(CLUSTER)-worker ctr --namespace k8s.io images ls --quiet 2>/dev/null); \
 	for image in $$(sed -n 's/^  image: //p' charts/platform/values.yaml); do \
 	  grep -qE "(^|/)$$image$$" <<<"$$there" || ! docker image inspect $$image >/dev/null 2>&1 || \
@@ -157,7 +160,7 @@ e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=e
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run
 
 .PHONY: e2e-disruption
-e2e-disruption: ## The same for big transfers while pods and the store are killed, and in little memory (RUN=Memory, KEEP=1, …)
+e2e-disruption: ## The same for what takes long: traffic while pods and the store are killed, and in little memory (RUN=Memory, KEEP=1, …)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' TESTS='^Test$(or $(RUN),(Disruption|Memory))$$' test/e2e/run
 
 .PHONY: clean
