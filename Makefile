@@ -32,7 +32,7 @@ test: ## Prove it: all tests that need nothing but Go and git
 	$(GO) test -run '^TestAllocations' ./internal/telemetry
 
 .PHONY: test-tools
-test-tools: ## Test what is in modules of their own: the benchmarks and the checker of dashboards
+test-tools: ## Test what is in modules of their own: the benchmarks and the checkers of charts and dashboards
 	$(GO) -C test/bench test ./...
 	$(GO) -C tools test ./...
 
@@ -45,8 +45,13 @@ build: ## Build bin/server and bin/client
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./server ./client
 
 .PHONY: generate
-generate: ## Make gen/ anew from proto/
+generate: ## Make gen/ anew from proto/, and the schema of the chart's values from services and programs
 	$(BUF) generate ../proto --template ../proto/buf.gen.yaml --output ..
+	$(GO) -C tools run ./chartschema
+
+.PHONY: tidy
+tidy: ## Have every go.mod name what its module imports, and nothing else
+	@for module in . test/bench test/e2e tools; do $(GO) -C $$module mod tidy || exit; done
 
 .PHONY: fmt
 fmt: ## Format Go and proto/
@@ -79,7 +84,7 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
-	$(GO) test -count 1 -timeout 0 ./test/soak -v -duration $(DURATION) $(SEED:%=-seed %)
+	$(GO) test -count 1 -timeout 0 ./test/soak/... -v -duration $(DURATION) $(SEED:%=-seed %)
 
 # The development cluster. Its context is named in every command, so that no other cluster is ever touched.
 CLUSTER ?= quartet
@@ -108,7 +113,8 @@ cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
 	@kind get clusters 2>/dev/null | grep -qx $(CLUSTER) || \
 	  kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m
 	@there=$$(docker exec $(CLUSTER)-worker ctr --namespace k8s.io images ls --quiet 2>/dev/null); \
-	for image in $$(sed -n 's/^  image: //p' charts/platform/values.yaml); do \
+	images=$$(sed -n 's/^  image: //p' charts/platform/values.yaml); \
+	for image in $$images; do \
 	  grep -qE "(^|/)$$image$$" <<<"$$there" || ! docker image inspect $$image >/dev/null 2>&1 || \
 	    kind load docker-image $$image --name $(CLUSTER) >/dev/null 2>&1 || echo "$$image: the nodes will pull it"; \
 	done
@@ -131,7 +137,7 @@ down: ## Delete the kind cluster and everything in it
 
 .PHONY: charts
 charts: ## Check the charts: helm lint, a matrix of values, and what wrong ones are told (lint does it too)
-	@charts/check
+	@GO='$(GO)' charts/check
 
 .PHONY: doctor
 doctor: ## Say which tools are missing or too old

@@ -1,8 +1,8 @@
-// The demo shows the pair at work: it builds server and client, starts them as two processes, has the four kinds of call
-// done on a real file, and prints what they measured and traced. `make demo` runs it.
+// The demo shows the pair at work: it builds server and client, starts them as two processes, has the client show each
+// service, and prints what both measured and traced. It knows no service by name. `make demo` runs it.
 //
 // ONCE=1 ends it after that, with status 0 if everything was right; otherwise the traffic goes on until Ctrl-C.
-// FILE names a file to use in place of 64 MiB of its own making.
+// FILE names a file for services that take one, in place of content of their own making.
 package main
 
 import (
@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"example.com/quartet"
 	"example.com/quartet/test/process"
 )
 
@@ -34,7 +36,7 @@ func status() int {
 
 // run does everything in a temporary folder, and leaves nothing behind.
 func run(ctx context.Context, file string, once bool) (err error) {
-	dir, err := os.MkdirTemp("", "quartet-demo-")
+	dir, err := os.MkdirTemp("", quartet.Identity.Name+"-demo-")
 	if err != nil {
 		return err
 	}
@@ -53,7 +55,7 @@ func run(ctx context.Context, file string, once bool) (err error) {
 	if err := p.start(ctx); err != nil {
 		return err
 	}
-	if err := tour(ctx, p, file); err != nil {
+	if err := p.tour(ctx, file); err != nil {
 		return err
 	}
 	if err := report(ctx, p); err != nil {
@@ -88,13 +90,10 @@ func (p *pair) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	loopback := []string{
-		"QUARTET_GRPC_ADDRESS=127.0.0.1:0",
-		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
-		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
-		"QUARTET_DATA_DIR=" + filepath.Join(p.dir, "data"),
-	}
-	p.server, err = process.Start(filepath.Join(p.dir, "server"), append(p.tracing(), loopback...), logs)
+	prefix := quartet.Identity.EnvironmentPrefix()
+	loopback := []string{prefix + "PROBE_ADDRESS=127.0.0.1:0", prefix + "HTTP_ADDRESS=127.0.0.1:0"}
+	p.server, err = process.StartIn(p.dir, filepath.Join(p.dir, "server"),
+		append(append(p.tracing(), loopback...), prefix+"GRPC_ADDRESS=127.0.0.1:0"), logs)
 	if err != nil {
 		return err
 	}
@@ -102,10 +101,7 @@ func (p *pair) start(ctx context.Context) (err error) {
 		return p.withLog(err)
 	}
 	step("server", "process %d answers gRPC on %s", p.server.PID(), p.serverAddresses["grpc"])
-	p.client, err = process.Start(filepath.Join(p.dir, "client"), append(p.clientEnvironment(),
-		"QUARTET_PROBE_ADDRESS=127.0.0.1:0", "QUARTET_HTTP_ADDRESS=127.0.0.1:0",
-		"QUARTET_WORKLOAD_LOOKUPS=50", "QUARTET_WORKLOAD_DOWNLOADS=5", "QUARTET_WORKLOAD_UPLOADS=5", "QUARTET_WORKLOAD_MESSAGES=50",
-	), logs, "serve")
+	p.client, err = process.StartIn(p.dir, filepath.Join(p.dir, "client"), append(p.clientEnvironment(), loopback...), logs, "serve")
 	if err != nil {
 		return err
 	}
@@ -132,7 +128,24 @@ func (p *pair) tracing() []string {
 }
 
 func (p *pair) clientEnvironment() []string {
-	return append(p.tracing(), "QUARTET_SERVER="+p.serverAddresses["grpc"])
+	return append(p.tracing(), quartet.Identity.EnvironmentPrefix()+"SERVER="+p.serverAddresses["grpc"])
+}
+
+// tour has the client show each service, as a command of its own that prints what it does.
+func (p *pair) tour(ctx context.Context, file string) error {
+	arguments := []string{"demo"}
+	if file != "" {
+		arguments = append(arguments, file)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, filepath.Join(p.dir, "client"), arguments...)
+	command.Env = append(os.Environ(), p.clientEnvironment()...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("client %q: %w", arguments, err)
+	}
+	return nil
 }
 
 // stop ends the client first, so that it does not see the server go. The server has to drain cleanly.

@@ -12,21 +12,42 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
-	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet"
+	_ "example.com/quartet/gen/quartet/v1" // It registers the services.
 )
 
 // Names of the processes in their spans.
-const (
-	serverService = "quartet-server"
-	clientService = "quartet-client"
+var (
+	serverService = quartet.Identity.Component("server")
+	clientService = quartet.Identity.Component("client")
 )
 
-// showcase is the call of each mode whose trace is shown.
-var showcase = []string{"GetObject", "DownloadObject", "UploadObject", "Exchange"}
+// contract is the package of the services.
+const contract = "quartet.v1"
 
-// report waits until there is something to report of every mode, and prints it. Everything in it comes out of the
-// spans that the two processes have exported.
+// modes are those of gRPC, in the order of the report.
+var modes = []string{"unary", "server streaming", "client streaming", "bidirectional"}
+
+// methods are all of the contract, by service and in its order.
+func methods() (all []protoreflect.MethodDescriptor) {
+	protoregistry.GlobalFiles.RangeFilesByPackage(contract, func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			for j := range file.Services().Get(i).Methods().Len() {
+				all = append(all, file.Services().Get(i).Methods().Get(j))
+			}
+		}
+		return true
+	})
+	slices.SortStableFunc(all, func(a, b protoreflect.MethodDescriptor) int {
+		return cmp.Compare(a.Parent().FullName(), b.Parent().FullName())
+	})
+	return all
+}
+
+// report waits until there is something to report of every mode that the contract has, and prints it. Everything in it comes
+// out of the spans that the two processes have exported.
 func report(ctx context.Context, p *pair) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -36,7 +57,7 @@ func report(ctx context.Context, p *pair) error {
 	step("traces", "waiting for the last spans")
 	for {
 		spans := p.collector.snapshot()
-		if trees := trees(spans); len(trees) == len(showcase) {
+		if trees := trees(spans); len(trees) == wantedModes() {
 			fmt.Println()
 			printTable(spans)
 			for _, tree := range trees {
@@ -67,26 +88,36 @@ type row struct {
 // rows sums up the client's spans, in the order of the contract.
 func rows(spans []span) []*row {
 	var all []*row
-	for _, file := range []protoreflect.FileDescriptor{quartetv1.File_quartet_v1_object_proto, quartetv1.File_quartet_v1_channel_proto} {
-		service := file.Services().Get(0)
-		for i := range service.Methods().Len() {
-			r := &row{method: service.Methods().Get(i)}
-			for _, s := range spans {
-				if s.kind == tracepb.Span_SPAN_KIND_CLIENT && s.name == string(service.FullName())+"/"+string(r.method.Name()) {
-					r.add(s)
-				}
+	for _, method := range methods() {
+		r := &row{method: method}
+		for _, s := range spans {
+			if s.kind == tracepb.Span_SPAN_KIND_CLIENT && s.name == spanName(method) {
+				r.add(s)
 			}
-			if len(r.took) > 0 {
-				all = append(all, r)
-			}
+		}
+		if len(r.took) > 0 {
+			all = append(all, r)
 		}
 	}
 	return all
 }
 
+func spanName(method protoreflect.MethodDescriptor) string {
+	return string(method.Parent().FullName()) + "/" + string(method.Name())
+}
+
+// wantedModes is how many modes the contract has.
+func wantedModes() int {
+	found := map[string]bool{}
+	for _, method := range methods() {
+		found[modeOf(method)] = true
+	}
+	return len(found)
+}
+
 func (r *row) add(s span) {
-	r.bytes += s.numbers["quartet.bytes_sent"] + s.numbers["quartet.bytes_received"]
-	r.messages += s.numbers["quartet.messages_sent"] + s.numbers["quartet.messages_received"]
+	r.bytes += s.numbers[key("bytes_sent")] + s.numbers[key("bytes_received")]
+	r.messages += s.numbers[key("messages_sent")] + s.numbers[key("messages_received")]
 	r.took = append(r.took, s.took)
 	r.total += s.took
 	if s.failed {
@@ -94,14 +125,19 @@ func (r *row) add(s span) {
 	}
 }
 
-// mode is gRPC's name for how a method talks.
-func (r *row) mode() string {
+// key is the name of a span attribute of the product.
+func key(name string) string { return quartet.Identity.Namespace() + "." + name }
+
+func (r *row) mode() string { return modeOf(r.method) }
+
+// modeOf is gRPC's name for how a method talks.
+func modeOf(method protoreflect.MethodDescriptor) string {
 	switch {
-	case r.method.IsStreamingClient() && r.method.IsStreamingServer():
+	case method.IsStreamingClient() && method.IsStreamingServer():
 		return "bidirectional"
-	case r.method.IsStreamingClient():
+	case method.IsStreamingClient():
 		return "client streaming"
-	case r.method.IsStreamingServer():
+	case method.IsStreamingServer():
 		return "server streaming"
 	default:
 		return "unary"
@@ -150,28 +186,29 @@ func trees(spans []span) []tree {
 		traces[s.trace] = append(traces[s.trace], s)
 	}
 	var picked []tree
-	for _, r := range rows(spans) {
-		if !slices.Contains(showcase, string(r.method.Name())) {
-			continue
-		}
-		suffix := "/" + string(r.method.Name())
-		var best []span
-		for _, candidate := range traces {
-			if crosses(candidate, suffix) && weight(candidate) > weight(best) {
-				best = candidate
+	for _, mode := range modes {
+		best := tree{}
+		for _, r := range rows(spans) {
+			if r.mode() != mode {
+				continue
+			}
+			for _, candidate := range traces {
+				if crosses(candidate, spanName(r.method)) && (best.spans == nil || weight(candidate) > weight(best.spans)) {
+					best = tree{fmt.Sprintf("%s: %s", mode, spanName(r.method)), candidate}
+				}
 			}
 		}
-		if best != nil {
-			picked = append(picked, tree{fmt.Sprintf("%s: %s", r.mode(), r.method.Name()), best})
+		if best.spans != nil {
+			picked = append(picked, best)
 		}
 	}
 	return picked
 }
 
 // crosses tells whether a trace is complete, from its root to the call's span on either side.
-func crosses(spans []span, suffix string) bool {
+func crosses(spans []span, name string) bool {
 	has := func(service string) bool {
-		return slices.ContainsFunc(spans, func(s span) bool { return s.service == service && strings.HasSuffix(s.name, suffix) })
+		return slices.ContainsFunc(spans, func(s span) bool { return s.service == service && s.name == name })
 	}
 	rooted := slices.ContainsFunc(spans, func(s span) bool { return s.parent == "" })
 	return rooted && has(clientService) && has(serverService)
@@ -179,7 +216,7 @@ func crosses(spans []span, suffix string) bool {
 
 func weight(spans []span) (bytes int64) {
 	for _, s := range spans {
-		bytes += s.numbers["quartet.bytes_sent"] + s.numbers["quartet.bytes_received"]
+		bytes += s.numbers[key("bytes_sent")] + s.numbers[key("bytes_received")]
 	}
 	return bytes
 }
@@ -203,17 +240,15 @@ func (t tree) printBelow(table *tabwriter.Writer, parent, indent string) {
 }
 
 func (p *pair) printHints() {
-	grpc, probe := p.serverAddresses["grpc"], p.serverAddresses["probe"]
+	grpc := p.serverAddresses["grpc"]
 	fmt.Printf(`
 Try it while the traffic goes on:
   curl http://%s/metrics
   curl http://%s/metrics
   grpcurl -plaintext %s list
-  grpcurl -plaintext -d '{"name": "%s"}' %s quartet.v1.ObjectService/GetObject
-  grpcurl -plaintext -d '{"join": {"channel": "demo", "participant": "me", "after_sequence": 0}}' %s quartet.v1.ChannelService/Exchange
-  grpcurl -plaintext -d '{"service": "readiness"}' %s grpc.health.v1.Health/Check
+  grpcurl -plaintext %s describe %s
 
-`, p.serverAddresses["http"], p.clientAddresses["http"], grpc, object, grpc, grpc, probe)
+`, p.serverAddresses["http"], p.clientAddresses["http"], grpc, grpc, methods()[0].Parent().FullName())
 }
 
 // size is a number of bytes for people.

@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"example.com/quartet"
 )
 
-// modes are the values of the workload's label, in the order of the table.
-var modes = []string{"unary", "server_stream", "client_stream", "bidi"}
-
-// verdicts counts operations of the steady traffic by mode.
+// verdicts counts operations of the steady traffic by method.
 type verdicts map[string]struct{ good, bad int }
 
 // traffic reads from the client's metrics how its steady traffic goes.
@@ -35,15 +36,16 @@ func (p *pair) traffic(ctx context.Context) (verdicts, error) {
 		return nil, err
 	}
 	found := verdicts{}
-	for _, m := range families["quartet_workload_operations_total"].GetMetric() {
-		v := found[label(m, "mode")]
+	for _, m := range families[quartet.Identity.Namespace()+"_traffic_operations_total"].GetMetric() {
+		method := label(m, "grpc_method")
+		v := found[method]
 		switch n := int(m.GetCounter().GetValue()); label(m, "verdict") {
 		case "good":
 			v.good = n
 		case "bad":
 			v.bad = n
 		}
-		found[label(m, "mode")] = v
+		found[method] = v
 	}
 	return found, nil
 }
@@ -57,21 +59,19 @@ func label(m *dto.Metric, name string) string {
 	return ""
 }
 
-// awaitTraffic waits until there is enough of every mode for a quantile to mean something.
+// awaitTraffic waits until there is enough of every operation for a quantile to mean something.
 func (p *pair) awaitTraffic(ctx context.Context) error {
-	step("traffic", "until every mode has been done a few times")
+	step("traffic", "until every operation has been done a few times")
 	for {
 		found, err := p.traffic(ctx)
 		if err != nil {
 			return p.withLog(err)
 		}
-		enough := 0
-		for _, mode := range modes {
-			if found[mode].good >= 10 {
-				enough++
-			}
+		enough := len(found) > 0
+		for _, v := range found {
+			enough = enough && v.good >= 5
 		}
-		if enough == len(modes) {
+		if enough {
 			return nil
 		}
 		select {
@@ -89,9 +89,9 @@ func (p *pair) verdict(ctx context.Context) error {
 		return err
 	}
 	var problems []error
-	for _, mode := range modes {
-		if v := found[mode]; v.bad > 0 {
-			problems = append(problems, fmt.Errorf("%s: %d of %d operations were wrong", mode, v.bad, v.good+v.bad))
+	for method, v := range found {
+		if v.bad > 0 {
+			problems = append(problems, fmt.Errorf("%s: %d of %d operations were wrong", method, v.bad, v.good+v.bad))
 		}
 	}
 	if len(problems) > 0 {
@@ -101,7 +101,7 @@ func (p *pair) verdict(ctx context.Context) error {
 	return nil
 }
 
-// watch prints now and then how the traffic goes, until somebody has seen enough.
+// watch prints now and then how the traffic goes, until Ctrl-C.
 func (p *pair) watch(ctx context.Context) error {
 	fmt.Println("Steady traffic goes on; Ctrl-C ends it.")
 	ticker := time.NewTicker(5 * time.Second)
@@ -120,8 +120,8 @@ func (p *pair) watch(ctx context.Context) error {
 		if err != nil {
 			continue // The next one may do better, or the exit be seen.
 		}
-		for _, mode := range modes {
-			fmt.Printf("%s %d good %d bad   ", mode, found[mode].good, found[mode].bad)
+		for _, method := range slices.Sorted(maps.Keys(found)) {
+			fmt.Printf("%s %d good %d bad   ", method, found[method].good, found[method].bad)
 		}
 		fmt.Println()
 	}

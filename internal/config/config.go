@@ -1,6 +1,5 @@
-// Package config turns environment variables into a struct. It reports every
-// problem at once, because a rollout per typing mistake is a slow way to learn
-// them.
+// Package config turns environment variables into structs. It reports every problem at once, because a rollout per typing
+// mistake is a slow way to learn them.
 package config
 
 import (
@@ -13,83 +12,99 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Prefix begins the name of every variable of ours.
-const Prefix = "QUARTET_"
-
-// Load reads a T from environ, whose entries look like os.Environ's. Fields
-// take their name from the tag `env:"NAME"`, behind Prefix and the `envPrefix`
-// tags of the structs around them, and their default from `envDefault`. A
-// variable that is set but empty has its default.
-//
-// The error holds one line per problem: values that do not parse, variables
-// with our prefix that no field has, and what the Validate methods of T and of
-// the structs in it say. Service links, which Kubernetes puts into every
-// container of the namespace, are no problem, even where one has the name of a
-// variable of ours.
-func Load[T any](environ []string) (T, error) {
-	variables := Usage[T]()
-	ours := own(environ)
-
-	problems := append(unknown(ours, variables), takeUnreadable[T](ours)...)
-	var cfg T
-	err := env.ParseWithOptions(&cfg, env.Options{Prefix: Prefix, Environment: ours})
-	problems = append(problems, absent(err)...)
-	for _, problem := range invalid(&cfg) {
-		problems = append(problems, errors.New(problem))
-	}
-	return cfg, errors.Join(problems...)
+// Group is a struct of variables. A process has several: its own and one for each service, which do not know each other.
+type Group struct {
+	// Prefix stands before the names of the group, behind the prefix of the product: "OBJECT_", or "".
+	Prefix string
+	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, behind the `envPrefix` tags of the
+	// structs around them, their default from the tag `envDefault` or else from the value that they have before Load, and
+	// their description from the tag `desc`.
+	Into any
 }
 
-// own picks the variables with our prefix, without service links.
-func own(environ []string) map[string]string {
+// Load fills the groups from environ, whose entries look like os.Environ's. A variable that is set but empty has its
+// default. prefix begins the names of all variables: "SHOP_".
+//
+// The error holds one line per problem: values that do not parse, variables with the prefix that no group has, and what
+// the Validate methods of the structs say. Service links, which Kubernetes puts into every container of the namespace, are
+// no problem, even where one has the name of a variable of ours.
+func Load(prefix string, environ []string, groups ...Group) error {
+	ours := own(prefix, environ)
+	problems := unknown(prefix, ours, Usage(prefix, groups...))
+	for _, group := range groups {
+		problems = append(problems, fill(prefix, ours, group)...)
+	}
+	return errors.Join(problems...)
+}
+
+// Defaults returns a struct of variables as it is when none is set.
+func Defaults[T any]() (cfg T, err error) {
+	err = Load("", nil, Group{Into: &cfg})
+	return cfg, err
+}
+
+// own picks the variables with the prefix, without service links and without those that are empty.
+func own(prefix string, environ []string) map[string]string {
 	ours := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, Prefix) && !isServiceLink(entry) {
-			ours[name] = value
+		if !strings.HasPrefix(name, prefix) || isServiceLink(entry) {
+			continue
+		}
+		ours[name] = value
+		if value == "" { // As with exec, the last of a name counts.
+			delete(ours, name)
 		}
 	}
 	return ours
 }
 
-// takeUnreadable takes the variables that do not parse out of ours: their fields
-// keep the default, so that everything else can still be checked. It parses each
-// variable by itself, because env names the Go field in its errors, and whoever
-// has to mend a value knows only the variable.
-func takeUnreadable[T any](ours map[string]string) []error {
-	var problems []error
-	var unreadable []string
-	for _, name := range slices.Sorted(maps.Keys(ours)) {
-		var cfg T
-		err := env.ParseWithOptions(&cfg, env.Options{Prefix: Prefix, Environment: map[string]string{name: ours[name]}})
-		for _, parse := range flatten[env.ParseError](err) {
-			problems = append(problems, fmt.Errorf("%s=%q: %w", name, ours[name], parse.Err))
-			unreadable = append(unreadable, name)
+// fill sets the fields of a group one variable at a time: env names the Go field in its errors, and an operator knows only
+// the variable. A variable that does not parse leaves its default, so that everything else can still be checked.
+func fill(prefix string, ours map[string]string, group Group) (problems []error) {
+	options := env.Options{Prefix: prefix + group.Prefix}
+	usable := map[string]string{}
+	for _, variable := range Usage(prefix, group) {
+		value, set := ours[variable.Name]
+		if !set {
+			continue
+		}
+		options.Environment = map[string]string{variable.Name: value}
+		if err := env.ParseWithOptions(fresh(group.Into), options); err != nil {
+			problems = append(problems, fmt.Errorf("%s=%q: %w", variable.Name, value, parseError(err)))
+		} else {
+			usable[variable.Name] = value
 		}
 	}
-	for _, name := range unreadable {
-		delete(ours, name)
+	options.Environment = usable
+	if err := env.ParseWithOptions(group.Into, options); err != nil {
+		return append(problems, err) // A mistake in the struct itself.
+	}
+	for _, problem := range invalid(prefix+group.Prefix, group.Into) {
+		problems = append(problems, errors.New(problem))
 	}
 	return problems
 }
 
-// absent is what remains of env's errors once all values parse: variables that
-// are required, and mistakes in T itself.
-func absent(err error) []error {
-	var aggregate env.AggregateError
-	if errors.As(err, &aggregate) {
-		return aggregate.Errors
+// parseError is what is wrong with a value, without the name of its Go field.
+func parseError(err error) error {
+	if parse, ok := errors.AsType[env.ParseError](err); ok {
+		return parse.Err
 	}
-	return nil
+	return err
 }
 
-// flatten returns the errors of type E among those that env collected.
-func flatten[E error](err error) []E {
-	var found []E
-	for _, one := range absent(err) {
-		if e, ok := errors.AsType[E](one); ok {
-			found = append(found, e)
+// unknown reports the names that no group has: a misspelled limit that is silently not in force is worse than a process
+// that does not start.
+func unknown(prefix string, ours map[string]string, variables []Variable) (problems []error) {
+	known := make([]string, len(variables))
+	for i, v := range variables {
+		known[i] = v.Name
+	}
+	for _, name := range slices.Sorted(maps.Keys(ours)) {
+		if !slices.Contains(known, name) {
+			problems = append(problems, fmt.Errorf("%s: no such variable%s", name, suggestion(prefix, name, known)))
 		}
 	}
-	return found
+	return problems
 }

@@ -52,10 +52,20 @@ func (e example) Validate() error {
 	return nil
 }
 
+const prefix = "SHOP_"
+
+// load fills one struct.
+func load[T any](environ []string) (cfg T, err error) {
+	err = Load(prefix, environ, Group{Into: &cfg})
+	return cfg, err
+}
+
+func usage[T any]() []Variable { return Usage(prefix, Group{Into: new(T)}) }
+
 func TestLoad(t *testing.T) {
-	cfg, err := Load[example]([]string{
-		"PATH=/bin", "QUARTET_GRPC_PORT=9000", "QUARTET_TIMEOUT=1m30s", "QUARTET_STRICT=true", "QUARTET_LOG_LEVEL=warn",
-		"QUARTET_BUCKET_URL=s3://objects?region=eu", "QUARTET_CHUNK_SIZE=", "QUARTET_TLS_MODE=on", "QUARTET_TLS_CERT_FILE=a=b.crt",
+	cfg, err := load[example]([]string{
+		"PATH=/bin", "SHOP_GRPC_PORT=9000", "SHOP_TIMEOUT=1m30s", "SHOP_STRICT=true", "SHOP_LOG_LEVEL=warn",
+		"SHOP_BUCKET_URL=s3://objects?region=eu", "SHOP_CHUNK_SIZE=", "SHOP_TLS_MODE=on", "SHOP_TLS_CERT_FILE=a=b.crt",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,28 +88,28 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		want    []string
 	}{
 		{
-			"values and names", []string{"QUARTET_GRPC_PORT=many", "QUARTET_TIMEOUT=10", "QUARTET_CHUNK_SIZE=1MB", "QUARTET_TIMEOT=1s", "QUARTET_ZZZ=1", "QUARTET_PEER_TLS_MOD=on"},
+			"values and names", []string{"SHOP_GRPC_PORT=many", "SHOP_TIMEOUT=10", "SHOP_CHUNK_SIZE=1MB", "SHOP_TIMEOT=1s", "SHOP_ZZZ=1", "SHOP_PEER_TLS_MOD=on"},
 			[]string{
-				"QUARTET_PEER_TLS_MOD: no such variable, did you mean QUARTET_PEER_TLS_MODE?",
-				"QUARTET_TIMEOT: no such variable, did you mean QUARTET_TIMEOUT?",
-				"QUARTET_ZZZ: no such variable",
-				`QUARTET_CHUNK_SIZE="1MB": "1MB" is no size`,
-				`QUARTET_GRPC_PORT="many": `,
-				`QUARTET_TIMEOUT="10": `,
+				"SHOP_PEER_TLS_MOD: no such variable, did you mean SHOP_PEER_TLS_MODE?",
+				"SHOP_TIMEOT: no such variable, did you mean SHOP_TIMEOUT?",
+				"SHOP_ZZZ: no such variable",
+				`SHOP_GRPC_PORT="many": `,
+				`SHOP_TIMEOUT="10": `,
+				`SHOP_CHUNK_SIZE="1MB": "1MB" is no size`,
 			},
 		},
 		{
-			"what structs say of themselves", []string{"QUARTET_GRPC_PORT=1", "QUARTET_PEER_TLS_MODE=on"},
+			"what structs say of themselves", []string{"SHOP_GRPC_PORT=1", "SHOP_PEER_TLS_MODE=on"},
 			[]string{
-				"QUARTET_GRPC_PORT=1: is reserved",
+				"SHOP_GRPC_PORT=1: is reserved",
 				"something else is wrong too",
-				"QUARTET_PEER_TLS_CERT_FILE: is needed when MODE is on",
+				"SHOP_PEER_TLS_CERT_FILE: is needed when MODE is on",
 			},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Load[example](test.environ)
+			_, err := load[example](test.environ)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -113,57 +123,63 @@ func TestAllProblemsAtOnce(t *testing.T) {
 
 func TestEmbeddedStructsAreAskedOnce(t *testing.T) {
 	type outer struct{ Common }
-	_, err := Load[outer]([]string{"QUARTET_LOG_LEVEL=error"})
-	if err == nil || err.Error() != "QUARTET_LOG_LEVEL: hides too much" {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestRequiredVariables(t *testing.T) {
-	type required struct {
-		Name string `env:"NAME,required"`
-		Port int    `env:"PORT"`
-	}
-	_, err := Load[required]([]string{"QUARTET_PORT=80"})
-	if err == nil || !strings.Contains(err.Error(), "QUARTET_NAME") {
+	_, err := load[outer]([]string{"SHOP_LOG_LEVEL=error"})
+	if err == nil || err.Error() != "SHOP_LOG_LEVEL: hides too much" {
 		t.Errorf("got %v", err)
 	}
 }
 
 // TestServiceLinks has the variables that Kubernetes makes of the Services
-// quartet, quartet-server and quartet-grpc, of which the last one collides with
+// shop, shop-server and shop-grpc, of which the last one collides with
 // a variable of ours.
 func TestServiceLinks(t *testing.T) {
-	cfg, err := Load[example]([]string{
-		"QUARTET_SERVICE_HOST=10.96.0.7", "QUARTET_SERVICE_PORT=80", "QUARTET_PORT=tcp://10.96.0.7:80",
-		"QUARTET_SERVER_SERVICE_HOST=fd00::7", "QUARTET_SERVER_SERVICE_PORT=50051", "QUARTET_SERVER_SERVICE_PORT_GRPC=50051",
-		"QUARTET_SERVER_PORT=tcp://[fd00::7]:50051", "QUARTET_SERVER_PORT_50051_TCP=tcp://[fd00::7]:50051",
-		"QUARTET_SERVER_PORT_50051_TCP_PROTO=tcp", "QUARTET_SERVER_PORT_50051_TCP_PORT=50051", "QUARTET_SERVER_PORT_50051_TCP_ADDR=fd00::7",
-		"QUARTET_GRPC_PORT=tcp://10.96.0.8:50051", "QUARTET_GRPC_SERVICE_HOST=10.96.0.8",
+	cfg, err := load[example]([]string{
+		"SHOP_SERVICE_HOST=10.96.0.7", "SHOP_SERVICE_PORT=80", "SHOP_PORT=tcp://10.96.0.7:80",
+		"SHOP_SERVER_SERVICE_HOST=fd00::7", "SHOP_SERVER_SERVICE_PORT=50051", "SHOP_SERVER_SERVICE_PORT_GRPC=50051",
+		"SHOP_SERVER_PORT=tcp://[fd00::7]:50051", "SHOP_SERVER_PORT_50051_TCP=tcp://[fd00::7]:50051",
+		"SHOP_SERVER_PORT_50051_TCP_PROTO=tcp", "SHOP_SERVER_PORT_50051_TCP_PORT=50051", "SHOP_SERVER_PORT_50051_TCP_ADDR=fd00::7",
+		"SHOP_GRPC_PORT=tcp://10.96.0.8:50051", "SHOP_GRPC_SERVICE_HOST=10.96.0.8",
 	})
 	if err != nil || cfg.Port != 50051 {
 		t.Errorf("got port %d and %v", cfg.Port, err)
 	}
-	for _, entry := range []string{"QUARTET_SERVER_PORT=50051", "QUARTET_SERVER_SERVICE_HOST=server", "QUARTET_SERVER_PORT_X_TCP=tcp://1.2.3.4:5"} {
-		if _, err := Load[example]([]string{entry}); err == nil {
+	for _, entry := range []string{"SHOP_SERVER_PORT=50051", "SHOP_SERVER_SERVICE_HOST=server", "SHOP_SERVER_PORT_X_TCP=tcp://1.2.3.4:5"} {
+		if _, err := load[example]([]string{entry}); err == nil {
 			t.Errorf("%s was taken for a service link", entry)
 		}
 	}
 }
 
+func TestGroupsAreFilledAndCheckedTogether(t *testing.T) {
+	host, guest := Common{}, struct {
+		Rate float64 `env:"RATE" desc:"calls per second"`
+	}{Rate: 5}
+	groups := []Group{{Into: &host}, {Prefix: "ECHO_", Into: &guest}}
+	if usage := Usage(prefix, groups...); usage[1] != (Variable{"SHOP_ECHO_RATE", "5", "calls per second"}) {
+		t.Errorf("the value before Load is no default: %+v", usage[1])
+	}
+	if err := Load(prefix, []string{"SHOP_LOG_LEVEL=debug", "SHOP_ECHO_RATE="}, groups...); err != nil || guest.Rate != 5 || host.Level != slog.LevelDebug {
+		t.Errorf("got %v, %+v and %v", host, guest, err)
+	}
+	err := Load(prefix, []string{"SHOP_ECHO_RATE=many", "SHOP_RATE=1"}, groups...)
+	if err == nil || !strings.Contains(err.Error(), `SHOP_ECHO_RATE="many"`) || !strings.Contains(err.Error(), "SHOP_RATE: no such variable") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	var names []string
-	for _, v := range Usage[example]() {
+	for _, v := range usage[example]() {
 		names = append(names, v.Name)
 	}
 	want := []string{
-		"QUARTET_LOG_LEVEL", "QUARTET_GRPC_PORT", "QUARTET_TIMEOUT", "QUARTET_STRICT", "QUARTET_BUCKET_URL", "QUARTET_CHUNK_SIZE",
-		"QUARTET_TLS_MODE", "QUARTET_TLS_CERT_FILE", "QUARTET_PEER_TLS_MODE", "QUARTET_PEER_TLS_CERT_FILE",
+		"SHOP_LOG_LEVEL", "SHOP_GRPC_PORT", "SHOP_TIMEOUT", "SHOP_STRICT", "SHOP_BUCKET_URL", "SHOP_CHUNK_SIZE",
+		"SHOP_TLS_MODE", "SHOP_TLS_CERT_FILE", "SHOP_PEER_TLS_MODE", "SHOP_PEER_TLS_CERT_FILE",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %v", names)
 	}
-	if got, want := Usage[example]()[1], (Variable{"QUARTET_GRPC_PORT", "50051", "port of the service"}); got != want {
+	if got, want := usage[example]()[1], (Variable{"SHOP_GRPC_PORT", "50051", "port of the service"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -2,9 +2,7 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 )
 
 // serviceLink matches the variables that Kubernetes derives from the Services
@@ -20,25 +18,9 @@ var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(` +
 
 func isServiceLink(entry string) bool { return serviceLink.MatchString(entry) }
 
-// unknown reports the names that no field has: a misspelled limit that is
-// silently not in force is worse than a process that does not start.
-func unknown(ours map[string]string, variables []Variable) []error {
-	known := make([]string, len(variables))
-	for i, v := range variables {
-		known[i] = v.Name
-	}
-	var problems []error
-	for _, name := range slices.Sorted(maps.Keys(ours)) {
-		if !slices.Contains(known, name) {
-			problems = append(problems, fmt.Errorf("%s: no such variable%s", name, suggestion(name, known)))
-		}
-	}
-	return problems
-}
-
 // suggestion proposes the closest name if at most a third of it differs.
-func suggestion(name string, known []string) string {
-	best, distance := "", (len(name)-len(Prefix))/3+1
+func suggestion(prefix, name string, known []string) string {
+	best, distance := "", (len(name)-len(prefix))/3+1
 	for _, candidate := range known {
 		if d := levenshtein(name, candidate); d < distance {
 			best, distance = candidate, d

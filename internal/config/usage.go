@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"fmt"
 	"reflect"
 	"strings"
 )
@@ -13,34 +14,42 @@ type Variable struct {
 	Description string // from the tag `desc`
 }
 
-// Usage lists the variables that Load[T] reads, in the order of the fields.
-func Usage[T any]() []Variable {
+// Usage lists the variables that Load reads, in the order of the groups and of their fields.
+func Usage(prefix string, groups ...Group) []Variable {
 	var variables []Variable
-	walk(reflect.TypeFor[T](), Prefix, func(field reflect.StructField, prefix string) {
-		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
-		variables = append(variables, Variable{
-			Name:        prefix + name,
-			Default:     field.Tag.Get("envDefault"),
-			Description: field.Tag.Get("desc"),
+	for _, group := range groups {
+		walk(reflect.ValueOf(group.Into).Elem(), prefix+group.Prefix, func(field reflect.StructField, value reflect.Value, prefix string) {
+			name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+			variable := Variable{Name: prefix + name, Default: field.Tag.Get("envDefault"), Description: field.Tag.Get("desc")}
+			if variable.Default == "" && !value.IsZero() {
+				variable.Default = fmt.Sprint(value.Interface())
+			}
+			variables = append(variables, variable)
 		})
-	})
+	}
 	return variables
 }
 
-// walk visits each field of t that has a variable, with the prefix that stands
-// before its name.
-func walk(t reflect.Type, prefix string, visit func(reflect.StructField, string)) {
-	if t.Kind() != reflect.Struct {
+// fresh returns a pointer to a struct like the one that into points to, with its values from before Load.
+func fresh(into any) any {
+	like := reflect.New(reflect.TypeOf(into).Elem())
+	like.Elem().Set(reflect.ValueOf(into).Elem())
+	return like.Interface()
+}
+
+// walk visits each field of a struct that has a variable, with the prefix that stands before its name.
+func walk(v reflect.Value, prefix string, visit func(reflect.StructField, reflect.Value, string)) {
+	if v.Kind() != reflect.Struct {
 		return
 	}
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
 		switch {
 		case !field.IsExported():
 		case field.Tag.Get("env") != "":
-			visit(field, prefix)
+			visit(field, v.Field(i), prefix)
 		case isGroup(field.Type):
-			walk(field.Type, prefix+field.Tag.Get("envPrefix"), visit)
+			walk(v.Field(i), prefix+field.Tag.Get("envPrefix"), visit)
 		}
 	}
 }

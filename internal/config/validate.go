@@ -13,12 +13,12 @@ import (
 type Validator interface{ Validate() error }
 
 // invalid asks the struct behind cfg and every struct inside it.
-func invalid(cfg any) []string {
+func invalid(prefix string, cfg any) []string {
 	var problems []string
 	var ask func(v reflect.Value, prefix string)
 	ask = func(v reflect.Value, prefix string) {
 		if validator, ok := v.Addr().Interface().(Validator); ok {
-			for _, problem := range prefixed(validator.Validate(), v.Type(), prefix) {
+			for _, problem := range prefixed(validator.Validate(), v, prefix) {
 				if !slices.Contains(problems, problem) { // an embedded struct is asked through the outer one too
 					problems = append(problems, problem)
 				}
@@ -31,7 +31,7 @@ func invalid(cfg any) []string {
 		}
 	}
 	if v := reflect.ValueOf(cfg).Elem(); v.Kind() == reflect.Struct {
-		ask(v, Prefix)
+		ask(v, prefix)
 	}
 	return problems
 }
@@ -40,12 +40,12 @@ const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 // prefixed completes the names with which the lines of err begin. The text
 // stays the same otherwise; a line that names no variable is kept as it is.
-func prefixed(err error, t reflect.Type, prefix string) []string {
+func prefixed(err error, v reflect.Value, prefix string) []string {
 	if err == nil {
 		return nil
 	}
 	names := map[string]bool{}
-	walk(t, "", func(field reflect.StructField, inner string) {
+	walk(v, "", func(field reflect.StructField, _ reflect.Value, inner string) {
 		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
 		names[inner+name] = true
 	})

@@ -16,22 +16,25 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// NewClient returns a connection to the service at target, balanced over all
+// NewClient returns a connection to the services at target, balanced over all
 // its replicas that say they are serving. A target without scheme is a DNS name
 // and port, of which each address is a replica. Retries and deadlines follow
-// from the service's descriptor; opts win over what is chosen here.
+// from the services' descriptors; opts win over what is chosen here. Methods of
+// other services are not for this connection: in a test such a call is refused
+// with INTERNAL, and elsewhere the first one of each method is logged.
 //
 // Calls wait for a replica to be ready instead of failing at once, so every
-// call needs a deadline or a context that somebody cancels.
-func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service protoreflect.ServiceDescriptor, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+// call needs a deadline or a context that its caller cancels.
+func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services []protoreflect.ServiceDescriptor, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds, err := cfg.TLS.client(t.Log)
 	if err != nil {
 		return nil, err
 	}
-	calls := t.NewClientCalls(service)
+	calls := t.NewClientCalls(services...)
+	named := newNamed(t.Log, services)
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(t.CountClientConnections(creds)),
-		grpc.WithDefaultServiceConfig(serviceConfig(service, cfg.UnaryTimeout)),
+		grpc.WithDefaultServiceConfig(serviceConfig(services, cfg.UnaryTimeout)),
 		grpc.WithDisableServiceConfig(), // from DNS, where nobody publishes one
 		grpc.WithIdleTimeout(0),         // an idle client must not lose its replicas
 		grpc.WithResolvers(pollDNS(cfg.ResolveInterval)),
@@ -47,24 +50,34 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, service 
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(calls.UnaryInterceptor),
-		grpc.WithChainStreamInterceptor(calls.StreamInterceptor),
+		grpc.WithChainUnaryInterceptor(named.unary, calls.UnaryInterceptor),
+		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
 	conn, err := grpc.NewClient(target, append(options, opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("client for %s at %s: %w", service.FullName(), target, err)
+		return nil, fmt.Errorf("client of %s: %w", target, err)
 	}
 	return conn, nil
 }
 
-// patience is how long a connection may take before somebody is told.
-const patience = time.Second
+// sentOnce keeps grpc-go from repeating a stream by itself once its client has sent a message. It may do so after a Send that
+// has failed with io.EOF, with the messages up to that one: after CloseSend the server takes them for all there are, and
+// without it server and client wait for each other. Such a stream is resumed by Resumption.
+func sentOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if desc.ClientStreams {
+		opts = append(opts[:len(opts):len(opts)], grpc.MaxRetryRPCBufferSize(0))
+	}
+	return streamer(ctx, desc, conn, method, opts...)
+}
+
+// waitTime is how long a connection may take before WaitReady calls onWait.
+const waitTime = time.Second
 
 // WaitReady connects and returns when a replica is ready, or when ctx is done.
 // It calls onWait once if that takes more than a second, for a person who sits
 // in front of a silent terminal.
 func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func()) error {
-	soon, cancel := context.WithTimeout(ctx, patience)
+	soon, cancel := context.WithTimeout(ctx, waitTime)
 	defer cancel()
 	err := waitReady(soon, conn)
 	if err == nil || !errors.Is(soon.Err(), context.DeadlineExceeded) || ctx.Err() != nil {

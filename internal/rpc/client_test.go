@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -51,7 +52,7 @@ func TestServiceConfig(t *testing.T) {
 		`{"name":[{"service":"t.S","method":"Download"}],"waitForReady":true,` + retry + `},` +
 		`{"name":[{"service":"t.S","method":"Upload"}],"waitForReady":true}` +
 		`],"retryThrottling":{"maxTokens":100,"tokenRatio":0.1}}`
-	if got := serviceConfig(file.Services().Get(0), 2500*time.Millisecond); got != want {
+	if got := serviceConfig([]protoreflect.ServiceDescriptor{file.Services().Get(0)}, 2500*time.Millisecond); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -62,7 +63,7 @@ func TestRetriesFollowTheDescriptor(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			s := defaults()
-			s.service = withLevels(t)
+			s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
 			var attempts atomic.Int32
 			r := s.start(t, func(context.Context) error {
 				if attempts.Add(1) <= 2 {
@@ -86,7 +87,7 @@ func TestRetriesFollowTheDescriptor(t *testing.T) {
 
 func TestUnaryWithoutALevelIsNotRetried(t *testing.T) {
 	s := defaults()
-	s.service = withLevels(t)
+	s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
 	var attempts atomic.Int32
 	r := s.start(t, func(context.Context) error {
 		attempts.Add(1)
@@ -136,9 +137,9 @@ func TestWaitReadyEndsWithItsContext(t *testing.T) {
 func TestWaitGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
-		server, err := NewServer(s.server, telemetry.Discard(), s.errs, func(r grpc.ServiceRegistrar) {
+		server, err := NewServer(s.server, telemetry.Discard(), testDomain, []Service{{Register: func(r grpc.ServiceRegistrar) {
 			grpc_testing.RegisterTestServiceServer(r, &service{handle: succeed})
-		})
+		}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +147,7 @@ func TestWaitGone(t *testing.T) {
 		go func() { _ = server.Serve(lis) }() // Until the test is over.
 		t.Cleanup(server.grpc.Stop)
 		server.Health().SetServing(true)
-		conn, err := NewClient(s.client, telemetry.Discard(), "passthrough:///memory", s.service,
+		conn, err := NewClient(s.client, telemetry.Discard(), "passthrough:///memory", s.services,
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
 		if err != nil {
 			t.Fatal(err)

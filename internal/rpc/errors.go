@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -32,9 +34,29 @@ type ErrorRule struct {
 // Metadata, if set, adds what programs need to go on, such as the offset to
 // resume at.
 type ErrorTable struct {
-	Domain   string // of ErrorInfo, e.g. quartet.example.com
+	Domain   string // of ErrorInfo, e.g. shop.example.com; NewServer sets it
 	Rules    []ErrorRule
 	Metadata func(error) map[string]string
+}
+
+// What a peer can do wrong in any stream, for the tables of services.
+var (
+	ErrMessageOrder = errors.New("message out of order")
+	ErrIdle         = errors.New("no message for too long")
+)
+
+// StreamRules are the rules for these.
+var StreamRules = []ErrorRule{
+	{Is: ErrMessageOrder, Code: codes.InvalidArgument, Reason: "MESSAGE_ORDER"},
+	{Is: ErrIdle, Code: codes.DeadlineExceeded, Reason: "IDLE"},
+}
+
+// FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err is what Recv returned.
+func FirstMessage(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: the stream ended before its first message", ErrMessageOrder)
+	}
+	return err
 }
 
 // The texts that clients see in place of ours.
@@ -118,6 +140,14 @@ func fallback(err error) *status.Status {
 func RetryAfter(code codes.Code, msg, reason string, d time.Duration) error {
 	return &retryError{code, msg, reason, d}
 }
+
+// stoppingDelay is how long a client should wait before it continues elsewhere: long enough for its connection to have been
+// moved.
+const stoppingDelay = 500 * time.Millisecond
+
+// Stopping is what a stream that does not end by itself ends with when the drain begins: its client continues it elsewhere.
+// msg is what the client is told.
+func Stopping(msg string) error { return RetryAfter(codes.Unavailable, msg, "STOPPING", stoppingDelay) }
 
 type retryError struct {
 	code        codes.Code

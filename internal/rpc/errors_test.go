@@ -21,8 +21,10 @@ var (
 	errSecret  = errors.New("open /var/lib/secret: permission denied")
 )
 
+const testDomain = "shop.test"
+
 var testTable = ErrorTable{
-	Domain: "quartet.test",
+	Domain: testDomain,
 	Rules: []ErrorRule{
 		{Is: errMissing, Code: codes.NotFound, Reason: "OBJECT_NOT_FOUND"},
 		{Is: errOffset, Code: codes.OutOfRange, Reason: "WRONG_OFFSET"},
@@ -67,7 +69,7 @@ func TestErrorTable(t *testing.T) {
 				t.Errorf("got %s %q, want %s %q", st.Code(), st.Message(), test.code, test.text)
 			}
 			info := errorInfo(st)
-			if info.GetReason() != test.reason || (test.reason != "" && info.GetDomain() != "quartet.test") {
+			if info.GetReason() != test.reason || (test.reason != "" && info.GetDomain() != "shop.test") {
 				t.Errorf("got the details %v, want reason %q", info, test.reason)
 			}
 		})

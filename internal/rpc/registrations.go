@@ -16,13 +16,25 @@ import (
 type registrations []registration
 
 type registration struct {
-	desc *grpc.ServiceDesc
-	impl any
+	desc   *grpc.ServiceDesc
+	impl   any
+	errors ErrorTable
+}
+
+func registered(services []Service) (all registrations) {
+	for _, service := range services {
+		begin := len(all)
+		service.Register(&all)
+		for i := range all[begin:] {
+			all[begin+i].errors = service.Errors
+		}
+	}
+	return all
 }
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r *registrations) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	*r = append(*r, registration{desc, impl})
+	*r = append(*r, registration{desc: desc, impl: impl})
 }
 
 func (r registrations) names() []string {
@@ -48,6 +60,14 @@ func (r registrations) descriptors() ([]protoreflect.ServiceDescriptor, error) {
 		found = append(found, service)
 	}
 	return found, nil
+}
+
+func (r registrations) errorTables(domain string) errorTables {
+	tables := errorTables{domain, map[string]ErrorTable{}}
+	for _, service := range r {
+		tables.services[service.desc.ServiceName] = service.errors
+	}
+	return tables
 }
 
 // plumbing is the services that every server has.

@@ -177,7 +177,7 @@ func TestAddressThatRefusesIsTriedAgainSoon(t *testing.T) {
 	s := defaults()
 	s.client.ResolveInterval = 20 * time.Millisecond
 	var attempts atomic.Int32
-	conn, err := NewClient(s.client, telemetry.Discard(), r.address, s.service,
+	conn, err := NewClient(s.client, telemetry.Discard(), r.address, s.services,
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			if attempts.Add(1) < 10 {
 				return nil, errors.New("refused")

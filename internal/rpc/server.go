@@ -16,23 +16,34 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"example.com/quartet/internal/telemetry"
 )
+
+// Service is what a server has to know of a service that it answers.
+type Service struct {
+	// Register registers its implementation, as the generated Register function does.
+	Register func(grpc.ServiceRegistrar)
+	// Errors are the status codes of its errors.
+	Errors ErrorTable
+}
 
 // Server is a gRPC server with its health.
 type Server struct {
 	grpc   *grpc.Server
 	health *Health
+	silent *silent
+	// stopping ends the streams of plumbing.
+	stopping context.Context
+	stop     context.CancelFunc
 }
 
-// NewServer builds a server with the services that register adds, and health
-// and reflection beside them. It is NOT_SERVING until Health().SetServing. opts
-// win over what is chosen here.
-func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) (*Server, error) {
-	var services registrations
-	register(&services)
-	descriptors, err := services.descriptors()
+// NewServer builds a server with services, and health and reflection beside them. It is NOT_SERVING until
+// Health().SetServing. domain is that of the ErrorInfo in its errors. opts win over what is chosen here.
+func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services []Service, opts ...grpc.ServerOption) (*Server, error) {
+	all := registered(services)
+	descriptors, err := all.descriptors()
 	if err != nil {
 		return nil, err
 	}
@@ -41,13 +52,15 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, errs ErrorTable, regist
 		return nil, err
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
-	options := append(limits(cfg), interceptors(cfg, t, calls, errs)...)
+	s := &Server{health: newHealth(all.names()), silent: newSilent()}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	options := append(limits(cfg), s.interceptors(cfg, t, calls, all.errorTables(domain))...)
 	options = append(options, grpc.Creds(t.CountServerConnections(creds)))
-	s := &Server{grpc.NewServer(append(options, opts...)...), newHealth(services.names())}
-	for _, service := range services {
+	s.grpc = grpc.NewServer(append(options, opts...)...)
+	for _, service := range all {
 		s.grpc.RegisterService(service.desc, service.impl)
 	}
-	healthpb.RegisterHealthServer(s.grpc, watched{s.health.main, s.health})
+	healthpb.RegisterHealthServer(s.grpc, s.health.main)
 	reflection.Register(s.grpc)
 	return s, nil
 }
@@ -79,13 +92,16 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 // that the client gets, the error table sees what a panic became, and a call
 // that is shed never reaches its handler. Before all of them arrivals are
 // counted.
-func interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls, errs ErrorTable) []grpc.ServerOption {
+func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls, errs errorTables) []grpc.ServerOption {
 	panics, load := recovery{t.Log}, &shedder{limit: cfg.MaxInFlight}
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, errs.unary, panics.unary, load.unary),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, errs.stream, panics.stream, load.stream),
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, errs.stream, s.endPlumbing, panics.stream, load.stream),
 		grpc.UnknownServiceHandler(unknown),
-		grpc.InTapHandle(calls.Arrived),
+		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+			s.silent.spoke(ctx)
+			return calls.Arrived(ctx, info)
+		}),
 	}
 }
 
@@ -101,7 +117,7 @@ func (s *Server) Health() *Health { return s.health }
 
 // Serve accepts connections on lis until the server is stopped, and then
 // returns nil.
-func (s *Server) Serve(lis net.Listener) error { return serve(s.grpc, lis) }
+func (s *Server) Serve(lis net.Listener) error { return serve(s.grpc, s.silent.listen(lis)) }
 
 // serve counts a server that was stopped before it began as stopped.
 func serve(server *grpc.Server, lis net.Listener) error {
@@ -116,11 +132,12 @@ const unwind = time.Second
 
 // GracefulStop lets running calls end until ctx is done and then cuts them off,
 // which it reports as an error. It waits until all handlers have returned; for
-// handlers that ignore their context, a second at most. The same holds for
-// connections that are open and have not said a word, which grpc-go waits for
-// until their ConnectionTimeout before it does anything else.
+// handlers that ignore their context, a second at most. Streams of health and
+// reflection end at once, and connections without a call are closed: neither is
+// work, and grpc-go would wait for both.
 func (s *Server) GracefulStop(ctx context.Context) error {
-	s.health.endWatches()
+	s.stop()
+	s.silent.close()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

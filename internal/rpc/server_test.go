@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 func textLog(out io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(out, nil)) }
@@ -140,7 +141,7 @@ func TestShedCallsSayWhenToComeBack(t *testing.T) {
 func TestShedCallsAreRetried(t *testing.T) {
 	s := defaults()
 	s.server.MaxInFlight = 1
-	s.service = withLevels(t)
+	s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
 	handle, entered, release := hold()
 	r := s.start(t, handle)
 	both := make(chan error, 2)
@@ -176,7 +177,7 @@ func TestOversizedMessageInFourModes(t *testing.T) {
 func TestUnknownMethods(t *testing.T) {
 	r := defaults().start(t, succeed)
 	for _, method := range []string{"/grpc.testing.TestService/Missing", "/no.such.Service/Method"} {
-		err := r.conn.Invoke(testContext(t), method, &grpc_testing.Empty{}, &grpc_testing.Empty{})
+		err := plain(t, r.address).Invoke(testContext(t), method, &grpc_testing.Empty{}, &grpc_testing.Empty{})
 		if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), method) {
 			t.Errorf("%s: got %v", method, err)
 		}
@@ -240,9 +241,9 @@ func TestReflection(t *testing.T) {
 }
 
 func TestServicesNeedDescriptors(t *testing.T) {
-	_, err := NewServer(defaults().server, telemetryForTest(), testTable, func(registrar grpc.ServiceRegistrar) {
+	_, err := NewServer(defaults().server, telemetryForTest(), testDomain, []Service{{Register: func(registrar grpc.ServiceRegistrar) {
 		registrar.RegisterService(&grpc.ServiceDesc{ServiceName: "no.such.Service"}, nil)
-	})
+	}}})
 	if err == nil || !strings.Contains(err.Error(), "no.such.Service") {
 		t.Errorf("got %v", err)
 	}

@@ -112,11 +112,11 @@ func unlessEOF(err error) error {
 
 // setup is what a test changes before it starts a server and a client.
 type setup struct {
-	server  ServerConfig
-	client  ClientConfig
-	errs    ErrorTable
-	service protoreflect.ServiceDescriptor
-	log     *slog.Logger
+	server   ServerConfig
+	client   ClientConfig
+	errs     ErrorTable
+	services []protoreflect.ServiceDescriptor
+	log      *slog.Logger
 }
 
 func defaults() setup {
@@ -129,9 +129,9 @@ func defaults() setup {
 		client: ClientConfig{
 			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
 		},
-		errs:    testTable,
-		service: grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService"),
-		log:     slog.New(slog.DiscardHandler),
+		errs:     testTable,
+		services: []protoreflect.ServiceDescriptor{grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService")},
+		log:      slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -149,9 +149,9 @@ func (s setup) start(t *testing.T, handle func(context.Context) error) *running 
 	r := &running{telemetry: telemetry.Discard()}
 	r.telemetry.Log = s.log
 	var err error
-	r.server, err = NewServer(s.server, r.telemetry, s.errs, func(registrar grpc.ServiceRegistrar) {
+	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, Register: func(registrar grpc.ServiceRegistrar) {
 		grpc_testing.RegisterTestServiceServer(registrar, &service{handle: handle})
-	})
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func (s setup) start(t *testing.T, handle func(context.Context) error) *running 
 
 func (s setup) dial(t *testing.T, address string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := NewClient(s.client, telemetry.Discard(), address, s.service)
+	conn, err := NewClient(s.client, telemetry.Discard(), address, s.services)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,17 +61,23 @@ var retries = &retryPolicy{
 // times the load.
 var throttling = retryThrottling{MaxTokens: 100, TokenRatio: 0.1}
 
-// serviceConfig says how the methods of a service are called: which are
-// retried follows from their idempotency_level, so nobody keeps a list.
-func serviceConfig(service protoreflect.ServiceDescriptor, unaryTimeout time.Duration) string {
+// serviceConfig says how the methods of services are called: which are retried
+// follows from their idempotency_level, so there is no list to keep. The health
+// of a connection is that of its service or, where it has several, that of the
+// whole server, which has the name "".
+func serviceConfig(services []protoreflect.ServiceDescriptor, unaryTimeout time.Duration) string {
 	config := svcConfig{
 		LoadBalancing: []map[string]struct{}{{"round_robin": {}}},
-		HealthCheck:   healthCheck{string(service.FullName())},
 		Methods:       []methodConfig{{Name: []methodName{{}}, WaitForReady: true}},
 		Throttling:    throttling,
 	}
-	for i := range service.Methods().Len() {
-		config.Methods = append(config.Methods, configOf(service.Methods().Get(i), unaryTimeout))
+	if len(services) == 1 {
+		config.HealthCheck.ServiceName = string(services[0].FullName())
+	}
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			config.Methods = append(config.Methods, configOf(service.Methods().Get(i), unaryTimeout))
+		}
 	}
 	text, err := json.Marshal(config)
 	if err != nil {

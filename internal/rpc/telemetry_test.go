@@ -20,7 +20,7 @@ func TestConnectionsAndArrivalsAreCounted(t *testing.T) {
 			}
 			r := s.start(t, succeed)
 			own := telemetry.Discard()
-			conn, err := NewClient(s.client, own, r.address, s.service)
+			conn, err := NewClient(s.client, own, r.address, s.services)
 			if err != nil {
 				t.Fatal(err)
 			}

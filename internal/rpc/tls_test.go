@@ -242,7 +242,7 @@ func TestWrongTLSFilesEndTheStart(t *testing.T) {
 	} {
 		s := defaults()
 		s.server.TLS = config
-		if _, err := NewServer(s.server, telemetryForTest(), testTable, func(grpc.ServiceRegistrar) {}); err == nil {
+		if _, err := NewServer(s.server, telemetryForTest(), testDomain, nil); err == nil {
 			t.Errorf("%s: the server was built", name)
 		}
 	}

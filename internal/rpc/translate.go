@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -23,9 +24,6 @@ func (e *translated) Unwrap() error              { return e.cause }
 
 // translate applies the table, and repeats a RetryInfo where grpc-go reads it.
 func (t ErrorTable) translate(err error, setTrailer func(metadata.MD)) error {
-	if err == nil {
-		return nil
-	}
 	st := t.Status(err)
 	for _, detail := range st.Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {
@@ -44,11 +42,31 @@ func pushback(retry *errdetails.RetryInfo) metadata.MD {
 	return metadata.Pairs("grpc-retry-pushback-ms", strconv.FormatInt(max(ms, 0), 10))
 }
 
-func (t ErrorTable) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	reply, err := handler(ctx, req)
-	return reply, t.translate(err, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
+// errorTables has the table of each service, and one without rules for everything else.
+type errorTables struct {
+	domain   string
+	services map[string]ErrorTable
 }
 
-func (t ErrorTable) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return t.translate(handler(srv, stream), stream.SetTrailer)
+func (t errorTables) of(fullMethod string) ErrorTable {
+	service, _, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
+	table := t.services[service]
+	table.Domain = t.domain
+	return table
+}
+
+func (t errorTables) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	reply, err := handler(ctx, req)
+	if err != nil {
+		err = t.of(info.FullMethod).translate(err, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
+	}
+	return reply, err
+}
+
+func (t errorTables) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := handler(srv, stream)
+	if err != nil {
+		err = t.of(info.FullMethod).translate(err, stream.SetTrailer)
+	}
+	return err
 }

@@ -20,8 +20,15 @@ type side struct {
 	methods  methods
 	isServer bool
 	sampling sampling
+	keys     keys
 	calls    sync.Pool
 }
+
+// keys are the span attributes of our own, in the namespace of the product.
+type keys struct{ messagesSent, messagesReceived, bytesSent, bytesReceived attribute.Key }
+
+// Key names a span attribute of the product: "shop.bytes_sent".
+func (t *Telemetry) Key(name string) attribute.Key { return attribute.Key(t.Namespace + "." + name) }
 
 func newSide(t *Telemetry, isServer bool, table methods) *side {
 	return &side{
@@ -29,6 +36,7 @@ func newSide(t *Telemetry, isServer bool, table methods) *side {
 		methods:   table,
 		isServer:  isServer,
 		sampling:  samplingOf(t.Tracer),
+		keys:      keys{t.Key("messages_sent"), t.Key("messages_received"), t.Key("bytes_sent"), t.Key("bytes_received")},
 		calls:     sync.Pool{New: func() any { return new(call) }},
 	}
 }
@@ -129,10 +137,10 @@ func (c *call) endSpan(st *status.Status) {
 	}
 	attributes := append(make([]attribute.KeyValue, 0, 12), c.method.attributes...)
 	attributes = append(attributes,
-		attribute.Int64("quartet.messages_sent", c.sent.messages.Load()),
-		attribute.Int64("quartet.messages_received", c.received.messages.Load()),
-		attribute.Int64("quartet.bytes_sent", c.sent.bytes.Load()),
-		attribute.Int64("quartet.bytes_received", c.received.bytes.Load()),
+		c.side.keys.messagesSent.Int64(c.sent.messages.Load()),
+		c.side.keys.messagesReceived.Int64(c.received.messages.Load()),
+		c.side.keys.bytesSent.Int64(c.sent.bytes.Load()),
+		c.side.keys.bytesReceived.Int64(c.received.bytes.Load()),
 	)
 	if c.method.name == other {
 		attributes = append(attributes, semconv.RPCMethodOriginal(c.name))

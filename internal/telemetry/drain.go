@@ -15,12 +15,12 @@ type drain struct {
 
 func newDrain(registry prometheus.Registerer) *drain {
 	d := &drain{limit: prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "quartet_drain_limit_seconds",
+		Name: "drain_limit_seconds",
 		Help: "How long the steps of a drain may take together.",
 	})}
 	registry.MustRegister(d.limit,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quartet_draining", Help: "1 while the process drains."}, d.active),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quartet_drain_seconds", Help: "How long the drain lasts already, 0 before."}, d.seconds))
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "draining", Help: "1 while the process drains."}, d.active),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drain_seconds", Help: "How long the drain lasts already, 0 before."}, d.seconds))
 	return d
 }
 

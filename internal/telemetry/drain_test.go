@@ -16,16 +16,16 @@ func TestDrainCanBeWatched(t *testing.T) {
 		want := func(draining, seconds string) {
 			t.Helper()
 			text := `
-# HELP quartet_drain_limit_seconds How long the steps of a drain may take together.
-# TYPE quartet_drain_limit_seconds gauge
-quartet_drain_limit_seconds 45
-# HELP quartet_drain_seconds How long the drain lasts already, 0 before.
-# TYPE quartet_drain_seconds gauge
-quartet_drain_seconds ` + seconds + `
-# HELP quartet_draining 1 while the process drains.
-# TYPE quartet_draining gauge
-quartet_draining ` + draining + "\n"
-			names := []string{"quartet_draining", "quartet_drain_seconds", "quartet_drain_limit_seconds"}
+# HELP test_drain_limit_seconds How long the steps of a drain may take together.
+# TYPE test_drain_limit_seconds gauge
+test_drain_limit_seconds 45
+# HELP test_drain_seconds How long the drain lasts already, 0 before.
+# TYPE test_drain_seconds gauge
+test_drain_seconds ` + seconds + `
+# HELP test_draining 1 while the process drains.
+# TYPE test_draining gauge
+test_draining ` + draining + "\n"
+			names := []string{"test_draining", "test_drain_seconds", "test_drain_limit_seconds"}
 			if err := testutil.GatherAndCompare(telemetry.Registry, strings.NewReader(text), names...); err != nil {
 				t.Error(err)
 			}

@@ -13,10 +13,13 @@ func (t *Telemetry) Mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	metrics := t.Handler()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		last := t.awaiting.Load() // A scrape that began earlier has older numbers.
 		metrics.ServeHTTP(w, r)
-		select {
-		case t.scraped <- struct{}{}:
-		default: // Nobody waits for a scrape.
+		if last {
+			select {
+			case t.scraped <- struct{}{}:
+			default: // Another scrape was the last.
+			}
 		}
 	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -27,12 +30,12 @@ func (t *Telemetry) Mux() *http.ServeMux {
 	return mux
 }
 
-// AwaitScrape waits until /metrics of the Mux has been read once more, so that
-// the last numbers of a process that drains are not lost. It waits no longer
-// than given, and it is no failure if nobody came.
+// AwaitScrape waits until /metrics of the Mux has been read once more, from its beginning, so that the last numbers of a
+// process that drains are not lost. It waits no longer than given, and it is no failure if no scrape came.
 func (t *Telemetry) AwaitScrape(ctx context.Context, atMost time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
+	t.awaiting.Store(true)
 	select {
 	case <-t.scraped:
 	case <-ctx.Done():

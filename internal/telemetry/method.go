@@ -101,6 +101,15 @@ func (m *method) timeMessages(k kind) {
 	}
 }
 
+// MethodLabels are the labels that name an RPC, with its mode, in every metric.
+func MethodLabels() []string { return methodLabels[:3:3] }
+
+// MethodLabelValues are the values of MethodLabels for an RPC.
+func MethodLabelValues(method protoreflect.MethodDescriptor) []string {
+	k := kindOf(method.IsStreamingClient(), method.IsStreamingServer())
+	return []string{string(k), string(method.Parent().FullName()), string(method.Name())}
+}
+
 // isQuiet is true for the plumbing that is called every few seconds or by
 // tools, where spans and lines would bury everybody else's.
 func isQuiet(service string) bool {

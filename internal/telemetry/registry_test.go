@@ -56,8 +56,8 @@ func TestEverythingIsThereAtZero(t *testing.T) {
 	}
 	for _, name := range []string{
 		"grpc_server_connections", "grpc_server_connections_opened_total", "grpc_client_connections", "grpc_client_connections_opened_total",
-		"quartet_spans_exported_total", "quartet_spans_failed_total", "quartet_spans_dropped_total",
-		"quartet_draining", "quartet_drain_seconds", "quartet_drain_limit_seconds",
+		"test_spans_exported_total", "test_spans_failed_total", "test_spans_dropped_total",
+		"test_draining", "test_drain_seconds", "test_drain_limit_seconds",
 	} {
 		if metrics := found[name+"  "]; len(metrics) != 1 || !areZero(metrics) {
 			t.Errorf("%s: %v", name, metrics)
@@ -142,7 +142,7 @@ func (p *pair) from(t *testing.T, address string) *grpc.ClientConn {
 
 // TestTheRuntimeCanBeWatched lists what a dashboard of a Go process asks for.
 func TestTheRuntimeCanBeWatched(t *testing.T) {
-	telemetry, err := New(t.Context(), "server", "v1", Config{LogFormat: "text"}, false, &bytes.Buffer{})
+	telemetry, err := New(t.Context(), Identity{"test", "server", "v1"}, Config{LogFormat: "text"}, false, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestTheRuntimeCanBeWatched(t *testing.T) {
 	for _, name := range []string{
 		"go_goroutines", "go_memstats_heap_inuse_bytes", "go_gc_duration_seconds", "go_gc_gomemlimit_bytes",
 		"go_sched_gomaxprocs_threads", "go_sched_latencies_seconds", "process_cpu_seconds_total", "process_resident_memory_bytes",
-		"process_open_fds", "process_start_time_seconds", "quartet_build_info",
+		"process_open_fds", "process_start_time_seconds", "test_build_info",
 	} {
 		if len(found[name+"  "]) == 0 {
 			t.Errorf("there is no %s", name)

@@ -19,7 +19,7 @@ type spans struct {
 
 func newSpans(registry prometheus.Registerer) *spans {
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "quartet_spans_" + name + "_total", Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "spans_" + name + "_total", Help: help})
 		registry.MustRegister(c)
 		return c
 	}

@@ -60,7 +60,7 @@ func (s *spans) fate() fate {
 func exporting(t *testing.T, endpoint string) *Telemetry {
 	t.Helper()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-	telemetry, err := New(t.Context(), "client", "v0", Config{LogFormat: "json"}, true, &bytes.Buffer{})
+	telemetry, err := New(t.Context(), Identity{"test", "client", "v0"}, Config{LogFormat: "json"}, true, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}

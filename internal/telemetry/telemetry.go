@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -35,17 +36,30 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// Identity names a process in what it tells.
+type Identity struct {
+	// Namespace begins the names of the product's own metrics and span attributes: "shop" in shop_build_info.
+	Namespace string
+	// Service is service.name in traces: "shop-server".
+	Service string
+	Version string
+}
+
 // Telemetry is one process's logger, registry and tracer.
 type Telemetry struct {
-	Log        *slog.Logger
-	Registry   *prometheus.Registry
+	Namespace string
+	Log       *slog.Logger
+	Registry  *prometheus.Registry
+	// Metrics registers in Registry, and puts the namespace and an underscore before every name.
+	Metrics    prometheus.Registerer
 	Tracer     trace.Tracer
 	Propagator propagation.TextMapPropagator
 
 	server, client *families
 	spans          *spans
 	drain          *drain
-	scraped        chan struct{}
+	awaiting       *atomic.Bool  // AwaitScrape has been called
+	scraped        chan struct{} // takes one scrape that began after that
 	shutdown       func(context.Context) error
 }
 
@@ -53,39 +67,43 @@ type Telemetry struct {
 // exported, but trace contexts still pass through. With it spans go to the
 // collector that the OTEL_EXPORTER_OTLP_* variables name; New does not wait
 // for it, and a dead collector costs memory for at most 2048 spans.
-func New(ctx context.Context, service, version string, cfg Config, otlp bool, logTo io.Writer) (*Telemetry, error) {
-	t := base(newLogger(cfg, logTo))
+func New(ctx context.Context, id Identity, cfg Config, otlp bool, logTo io.Writer) (*Telemetry, error) {
+	t := base(id.Namespace, newLogger(cfg, logTo))
 	t.Registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		buildInfo(service, version),
 	)
+	t.Metrics.MustRegister(buildInfo(id))
 	if !otlp {
 		return t, nil
 	}
 	var err error
-	if t.Tracer, t.shutdown, err = newTracer(ctx, service, version, t.spans); err != nil {
+	if t.Tracer, t.shutdown, err = newTracer(ctx, id, t.spans); err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
 	return t, nil
 }
 
 // Discard is telemetry that goes nowhere, for tests and short commands. The
-// metrics are counted and can be read from the registry.
-func Discard() *Telemetry { return base(slog.New(slog.DiscardHandler)) }
+// metrics are counted in the namespace "test" and can be read from the registry.
+func Discard() *Telemetry { return base("test", slog.New(slog.DiscardHandler)) }
 
-func base(log *slog.Logger) *Telemetry {
+func base(namespace string, log *slog.Logger) *Telemetry {
 	registry := prometheus.NewRegistry()
+	metrics := prometheus.WrapRegistererWithPrefix(namespace+"_", registry)
 	t := &Telemetry{
+		Namespace:  namespace,
+		Metrics:    metrics,
 		Log:        log,
 		Registry:   registry,
 		Tracer:     noTracer(),
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 		server:     newServerFamilies(),
 		client:     newClientFamilies(),
-		spans:      newSpans(registry),
-		drain:      newDrain(registry),
-		scraped:    make(chan struct{}),
+		spans:      newSpans(metrics),
+		drain:      newDrain(metrics),
+		scraped:    make(chan struct{}, 1),
+		awaiting:   new(atomic.Bool),
 		shutdown:   func(context.Context) error { return nil },
 	}
 	registry.MustRegister(t.server, t.client)
@@ -112,11 +130,11 @@ func (t *Telemetry) Handler() http.Handler {
 func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
 // buildInfo is a constant 1 whose labels tell which version runs where.
-func buildInfo(service, version string) prometheus.Collector {
+func buildInfo(id Identity) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "quartet_build_info",
+		Name:        "build_info",
 		Help:        "Always 1; the labels name the service, its version and the Go version it was built with.",
-		ConstLabels: prometheus.Labels{"service": service, "version": version, "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"service": id.Service, "version": id.Version, "goversion": runtime.Version()},
 	})
 	info.Set(1)
 	return info

@@ -9,7 +9,7 @@ import (
 )
 
 func TestHandlerServesOpenMetrics(t *testing.T) {
-	telemetry, err := New(t.Context(), "server", "v1.2.3", Config{LogFormat: "text"}, false, &bytes.Buffer{})
+	telemetry, err := New(t.Context(), Identity{"test", "server", "v1.2.3"}, Config{LogFormat: "text"}, false, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestHandlerServesOpenMetrics(t *testing.T) {
 		t.Errorf("content type is %q", got)
 	}
 	for _, want := range []string{
-		`quartet_build_info{goversion="go`, `service="server",version="v1.2.3"} 1`, "go_goroutines", "process_open_fds",
+		`test_build_info{goversion="go`, `service="server",version="v1.2.3"} 1`, "go_goroutines", "process_open_fds",
 		`grpc_server_handled_total{grpc_code="Internal",grpc_method="UnaryCall",grpc_service="grpc.testing.TestService",grpc_type="unary"} 0`,
 	} {
 		if !strings.Contains(response.Body.String(), want) {

@@ -27,9 +27,9 @@ func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(scope) }
 
 // newTracer exports in batches from a bounded queue. The variables of
 // OpenTelemetry win over the names given here, as its specification says.
-func newTracer(ctx context.Context, service, version string, spans *spans) (trace.Tracer, func(context.Context) error, error) {
+func newTracer(ctx context.Context, id Identity, spans *spans) (trace.Tracer, func(context.Context) error, error) {
 	res, err := resource.New(ctx,
-		resource.WithAttributes(semconv.ServiceName(service), semconv.ServiceVersion(version)),
+		resource.WithAttributes(semconv.ServiceName(id.Service), semconv.ServiceVersion(id.Version)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
 	if err != nil {
 		return nil, nil, fmt.Errorf("resource: %w", err)

@@ -78,7 +78,7 @@ func TestSpansInFourModes(t *testing.T) {
 
 func messages(span sdktrace.ReadOnlySpan) (sent, received float64) {
 	attributes := attributesOf(span)
-	return float64(attributes["quartet.messages_sent"].AsInt64()), float64(attributes["quartet.messages_received"].AsInt64())
+	return float64(attributes["test.messages_sent"].AsInt64()), float64(attributes["test.messages_received"].AsInt64())
 }
 
 // TestContextPassesUnsampled proves that a call whose trace is not recorded,
@@ -193,10 +193,10 @@ func TestCanonicalCodes(t *testing.T) {
 
 func TestServerAddress(t *testing.T) {
 	for target, want := range map[string]string{
-		"dns:///server-headless.quartet.svc:50051": "server-headless.quartet.svc:50051",
-		"127.0.0.1:80":          "127.0.0.1:80",
-		"dns://1.1.1.1/host:80": "host:80",
-		"unix:///run/sock":      "sock",
+		"dns:///server-headless.shop.svc:50051": "server-headless.shop.svc:50051",
+		"127.0.0.1:80":                          "127.0.0.1:80",
+		"dns://1.1.1.1/host:80":                 "host:80",
+		"unix:///run/sock":                      "sock",
 	} {
 		got := ""
 		for _, kv := range serverAddress(target) {

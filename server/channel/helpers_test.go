@@ -1,149 +1,38 @@
 package channel
 
 import (
-	"context"
-	"fmt"
-	"strconv"
 	"testing"
-	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should happen at once.
-const patience = 30 * time.Second
-
-func testContext(tb testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	return ctx
+// testServer is the host with this service alone, and a client of it without any comfort.
+type testServer struct {
+	*apptest.Server
+	channels quartetv1.ChannelServiceClient
 }
 
-// openBroker opens a broker that the end of the test closes.
-func openBroker(tb testing.TB, url string, opts Options) *Broker {
-	tb.Helper()
-	b, err := Open(testContext(tb), url, opts)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { closeBroker(tb, b) })
-	return b
+func startServer(t *testing.T, dir string) *testServer {
+	t.Helper()
+	return startObserved(t, telemetry.Discard(), dir)
 }
 
-func closeBroker(tb testing.TB, b *Broker) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := b.Close(ctx); err != nil {
-		tb.Error(err)
-	}
+// startObserved starts a server whose metrics, spans or log the test looks at.
+func startObserved(t *testing.T, tele *telemetry.Telemetry, dir string) *testServer {
+	t.Helper()
+	s := apptest.Start(t, tele, []app.Service{Service()}, "TEST_CHANNEL_DIR="+dir)
+	return &testServer{s, quartetv1.NewChannelServiceClient(s.Conn)}
 }
 
-func openEmbedded(tb testing.TB) *Broker {
-	tb.Helper()
-	return openBroker(tb, embeddedURL, Options{Dir: tb.TempDir()})
+// wantNumbers waits for the numbers, since a server counts after it has answered.
+func (ts *testServer) wantNumbers(t *testing.T, want map[string]float64) {
+	t.Helper()
+	apptest.WantNumbers(t, ts.Telemetry, want)
 }
-
-// startServer runs a server that listens, on a free port if port is -1.
-func startServer(tb testing.TB, dir string, port int) *server.Server {
-	tb.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true,
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	go srv.Start()
-	if !srv.ReadyForConnections(patience) {
-		tb.Fatal("server does not start")
-	}
-	tb.Cleanup(func() { stopServer(srv) })
-	return srv
-}
-
-func stopServer(srv *server.Server) {
-	srv.Shutdown()
-	srv.WaitForShutdown()
-}
-
-func publish(tb testing.TB, b *Broker, channel, participant, id, body string) Receipt {
-	tb.Helper()
-	receipt, err := b.Publish(testContext(tb), channel, Message{Participant: participant, ID: id, Body: []byte(body)})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return receipt
-}
-
-// publishMany publishes n messages of a size, with the ids 0, 1, ..., and returns their sequences.
-func publishMany(tb testing.TB, b *Broker, channel string, n, size int) []uint64 {
-	tb.Helper()
-	sequences := make([]uint64, n)
-	for i := range n {
-		sequences[i] = publish(tb, b, channel, "many", strconv.Itoa(i), string(make([]byte, size))).Sequence
-	}
-	return sequences
-}
-
-func subscribe(tb testing.TB, b *Broker, channel string, after *uint64) *Subscription {
-	tb.Helper()
-	s, err := b.Subscribe(testContext(tb), channel, after)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(s.Close)
-	return s
-}
-
-// receive returns the next n messages, having checked that each names the one before as Previous.
-func receive(tb testing.TB, s *Subscription, n int) []Message {
-	tb.Helper()
-	ctx := testContext(tb)
-	previous := s.position.last
-	messages := make([]Message, n)
-	for i := range messages {
-		m, err := s.Next(ctx)
-		if err != nil {
-			tb.Fatalf("message %d of %d: %v", i+1, n, err)
-		}
-		if m.Previous != previous || m.Sequence <= previous {
-			tb.Fatalf("message %d follows %d, want %d", m.Sequence, m.Previous, previous)
-		}
-		previous, messages[i] = m.Sequence, m
-	}
-	return messages
-}
-
-// expectNone fails if there is a message. There is no condition to wait for, so this can miss one, but not invent one.
-func expectNone(tb testing.TB, s *Subscription) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	if m, err := s.Next(ctx); err == nil {
-		tb.Fatalf("unexpected message %d: %q", m.Sequence, m.Body)
-	}
-}
-
-func sequencesOf(messages []Message) []uint64 {
-	sequences := make([]uint64, len(messages))
-	for i, m := range messages {
-		sequences[i] = m.Sequence
-	}
-	return sequences
-}
-
-func eventually(tb testing.TB, what string, condition func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatal("waited in vain: " + what)
-		}
-	}
-}
-
-func pointer(sequence uint64) *uint64 { return &sequence }
-
-func serverURL(srv *server.Server) string { return fmt.Sprint("nats://", srv.Addr()) }

@@ -2,83 +2,52 @@ package object
 
 import (
 	"errors"
-	"fmt"
-	"syscall"
+	"strconv"
+
+	"google.golang.org/grpc/codes"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/object/store"
 )
 
-// The errors of this package, told apart with errors.Is. Any other error is a failure of the store.
-var (
-	// ErrInvalidName means that a name is not 1 to 128 bytes of UTF-8 without control characters.
-	ErrInvalidName = errors.New("invalid object name")
-	// ErrInvalidUploadID means that an upload id is not 16 to 64 of the characters A-Z, a-z, 0-9, - and _.
-	ErrInvalidUploadID = errors.New("invalid upload id")
-	// ErrInvalidContentType means that a content type is longer than 255 bytes or not printable ASCII.
-	ErrInvalidContentType = errors.New("invalid content type")
-	// ErrInvalidArgument means that another argument is malformed: a page size, a page token, an offset, a hash.
-	ErrInvalidArgument = errors.New("invalid argument")
-	// ErrNotFound means that there is no object of this name.
-	ErrNotFound = errors.New("object not found")
-	// ErrUploadNotFound means that no upload of this id has begun, or that it was given up and removed.
-	ErrUploadNotFound = errors.New("upload not found")
-	// ErrGenerationGone means that the generation asked for was replaced or deleted.
-	ErrGenerationGone = errors.New("object generation gone")
-	// ErrOutOfRange means that an offset lies beyond the end; the error is a *RangeError.
-	ErrOutOfRange = errors.New("offset beyond the end")
-	// ErrOffsetMismatch means that a chunk does not begin where the upload continues; the error is an *OffsetError.
-	ErrOffsetMismatch = errors.New("chunk at an unexpected offset")
-	// ErrChecksumMismatch means that the bytes of a chunk or of a whole object are not those the sender stated.
-	ErrChecksumMismatch = errors.New("checksum mismatch")
-	// ErrSizeMismatch means that an object has not the size the sender stated.
-	ErrSizeMismatch = errors.New("size mismatch")
-	// ErrUploadMismatch means that an upload is continued with another header than it began with.
-	ErrUploadMismatch = errors.New("upload began with another header")
-	// ErrWriterReplaced means that a newer writer took the upload over.
-	ErrWriterReplaced = errors.New("upload was taken over by a newer writer")
-	// ErrTooLarge means that an object would exceed Options.MaxObjectSize or its upload the number of parts.
-	ErrTooLarge = errors.New("object too large")
-	// ErrStoreFull means that the disk, or a quota on it, is full.
-	ErrStoreFull = errors.New("store is full")
-	// ErrQuotaExceeded means that an upload does not fit into Options.Quota beside what is stored.
-	ErrQuotaExceeded = errors.New("quota exceeded")
-	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was committed is safe.
-	ErrUnavailable = errors.New("store is unavailable")
-	// ErrCorrupt means that stored bytes are not those that were written.
-	ErrCorrupt = errors.New("stored bytes are corrupt")
-)
+// errEmptyChunk is what a peer can do wrong that the store never sees.
+var errEmptyChunk = errors.New("chunk without data")
 
-// OffsetError tells where an upload continues. It is an ErrOffsetMismatch.
-type OffsetError struct {
-	// Committed is the offset that was expected, in bytes. All bytes before it are committed.
-	Committed int64
+// errorTable is the one place where errors of the store become status codes. Whatever is not here reaches a client as
+// INTERNAL with a fixed text, and the log with its own.
+var errorTable = rpc.ErrorTable{
+	Rules: append(rpc.StreamRules, []rpc.ErrorRule{
+		{Is: errEmptyChunk, Code: codes.InvalidArgument, Reason: "EMPTY_CHUNK"},
+		{Is: store.ErrInvalidName, Code: codes.InvalidArgument, Reason: "INVALID_NAME"},
+		{Is: store.ErrInvalidUploadID, Code: codes.InvalidArgument, Reason: "INVALID_UPLOAD_ID"},
+		{Is: store.ErrInvalidContentType, Code: codes.InvalidArgument, Reason: "INVALID_CONTENT_TYPE"},
+		{Is: store.ErrInvalidArgument, Code: codes.InvalidArgument, Reason: "INVALID_ARGUMENT"},
+		{Is: store.ErrChecksumMismatch, Code: codes.InvalidArgument, Reason: "CHECKSUM_MISMATCH"},
+		{Is: store.ErrSizeMismatch, Code: codes.InvalidArgument, Reason: "SIZE_MISMATCH"},
+		{Is: store.ErrUploadMismatch, Code: codes.InvalidArgument, Reason: "UPLOAD_MISMATCH"},
+		{Is: store.ErrUnavailable, Code: codes.Unavailable, Reason: "STORE_UNAVAILABLE", Hide: true},
+		{Is: store.ErrNotFound, Code: codes.NotFound, Reason: "OBJECT_NOT_FOUND"},
+		{Is: store.ErrUploadNotFound, Code: codes.NotFound, Reason: "UPLOAD_NOT_FOUND"},
+		{Is: store.ErrGenerationGone, Code: codes.Aborted, Reason: "GENERATION_GONE"},
+		{Is: store.ErrWriterReplaced, Code: codes.Aborted, Reason: "WRITER_REPLACED"},
+		{Is: store.ErrOutOfRange, Code: codes.OutOfRange, Reason: "OUT_OF_RANGE"},
+		{Is: store.ErrOffsetMismatch, Code: codes.OutOfRange, Reason: "OFFSET_MISMATCH"},
+		{Is: store.ErrTooLarge, Code: codes.ResourceExhausted, Reason: "OBJECT_TOO_LARGE"},
+		{Is: store.ErrQuotaExceeded, Code: codes.ResourceExhausted, Reason: "QUOTA_EXCEEDED"},
+		{Is: store.ErrStoreFull, Code: codes.ResourceExhausted, Reason: "STORE_FULL", Hide: true},
+		{Is: store.ErrCorrupt, Code: codes.DataLoss, Reason: "CORRUPT", Hide: true},
+	}...),
+	Metadata: errorMetadata,
 }
 
-func (e *OffsetError) Error() string {
-	return fmt.Sprintf("%v: %d bytes are committed", ErrOffsetMismatch, e.Committed)
-}
-
-func (e *OffsetError) Unwrap() error { return ErrOffsetMismatch }
-
-// RangeError tells the size of an object that was to be read beyond its end. It is an ErrOutOfRange.
-type RangeError struct {
-	// Size is the object's size in bytes.
-	Size int64
-}
-
-func (e *RangeError) Error() string {
-	return fmt.Sprintf("%v: the object has %d bytes", ErrOutOfRange, e.Size)
-}
-
-func (e *RangeError) Unwrap() error { return ErrOutOfRange }
-
-// during wraps an error of the bucket with what was being done, and recognises a full disk, which its owner can cure
-// and which therefore is not just any failure.
-func during(action string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s: %w: %w", action, ErrStoreFull, err)
-	default:
-		return fmt.Errorf("%s: %w", action, err)
+// errorMetadata has the numbers that a program needs to recover from an error, under the names that the contract
+// promises.
+func errorMetadata(err error) map[string]string {
+	if offset, ok := errors.AsType[*store.OffsetError](err); ok {
+		return map[string]string{"committed_size_bytes": strconv.FormatInt(offset.Committed, 10)}
 	}
+	if outside, ok := errors.AsType[*store.RangeError](err); ok {
+		return map[string]string{"size_bytes": strconv.FormatInt(outside.Size, 10)}
+	}
+	return nil
 }

@@ -1,6 +1,6 @@
-// The benchmarks: what instrumentation costs, and how fast big files are, measured in one run and in turns, so that
-// what the machine does to one variant it does to all. `make bench` runs them; docs/benchmarks.md has how they measure,
-// and results.
+// The benchmarks: what instrumentation costs, and how fast big files are, measured in one run and
+// in turns, so that what the machine does to one variant it does to all. `make bench` runs them;
+// docs/benchmarks.md has how they measure, and results.
 package main
 
 import (
@@ -13,11 +13,30 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
-
-	"example.com/quartet/test/bench/cost"
-	"example.com/quartet/test/bench/files"
 )
+
+// suite is what is measured in the same way, by children of this program. Each has a file of its
+// own, which registers it: the suite of a service can be deleted by path.
+type suite interface {
+	// parts are the names of what can be measured.
+	parts() []string
+	// child does the work of a child if the arguments are those of one, and says whether they were.
+	child(arguments []string) (bool, error)
+	// flags adds those of the suite, and check finds out whether they make sense.
+	flags(flags *flag.FlagSet)
+	check() error
+	// run measures some of the parts.
+	run(ctx context.Context, out io.Writer, parts []string) error
+}
+
+// suites are those that are registered, in the order of their files.
+var suites []suite
+
+// register is called to initialize a variable, so that a suite needs no line outside its own file.
+func register(s suite) suite {
+	suites = append(suites, s)
+	return s
+}
 
 func main() {
 	child, err := child(os.Args[1:])
@@ -32,50 +51,47 @@ func main() {
 
 // child does the work of a child if the arguments are those of one, and says whether they were.
 func child(arguments []string) (bool, error) {
-	if is, err := cost.Child(arguments); is {
-		return true, err
+	for _, s := range suites {
+		if is, err := s.child(arguments); is {
+			return true, err
+		}
 	}
-	return files.Child(arguments)
+	return false, nil
 }
 
 // bench fails only if it cannot measure. A goal that is not met is a result.
 func bench(out io.Writer, arguments []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	all := append(cost.Parts(), files.Parts()...)
+	var all []string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	for _, s := range suites {
+		all = append(all, s.parts()...)
+		s.flags(flags)
+	}
 	run := flags.String("run", strings.Join(all, ","), "what to measure")
-	rounds := flags.Int("rounds", 11, "how often each variant is measured")
-	slice := flags.Duration("slice", 250*time.Millisecond, "how long each time")
-	fileRounds := flags.Int("file-rounds", 7, "how often each variant is measured with big files")
-	fileMiB := flags.Int64("file-mib", 256, "how many MiB each time")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	if min(*rounds, *fileRounds) < 1 || *slice <= 0 || *fileMiB < 1 {
-		return fmt.Errorf("%d rounds of %s, and %d of %d MiB, measure nothing", *rounds, *slice, *fileRounds, *fileMiB)
-	}
-	small, big, err := choose(strings.Split(*run, ","))
-	if err == nil && len(small) > 0 {
-		err = cost.Run(ctx, out, cost.Options{Rounds: *rounds, Slice: *slice, Parts: small})
-	}
-	if err == nil && len(big) > 0 {
-		err = files.Run(ctx, out, files.Options{Rounds: *fileRounds, Bytes: *fileMiB << 20, Parts: big})
-	}
-	return err
-}
-
-// choose tells the two kinds of parts apart.
-func choose(names []string) (small, big []string, err error) {
-	for _, name := range names {
-		switch {
-		case slices.Contains(cost.Parts(), name):
-			small = append(small, name)
-		case slices.Contains(files.Parts(), name):
-			big = append(big, name)
-		default:
-			return nil, nil, fmt.Errorf("there is no part %q, only %v", name, append(cost.Parts(), files.Parts()...))
+	for _, s := range suites {
+		if err := s.check(); err != nil {
+			return err
 		}
 	}
-	return small, big, nil
+	chosen := strings.Split(*run, ",")
+	for _, name := range chosen {
+		if !slices.Contains(all, name) {
+			return fmt.Errorf("there is no part %q, only %v", name, all)
+		}
+	}
+	for _, s := range suites {
+		parts := slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return !slices.Contains(s.parts(), name) })
+		if len(parts) == 0 {
+			continue
+		}
+		if err := s.run(ctx, out, parts); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -28,7 +28,8 @@ var _ = register(service{
 	},
 })
 
-// keepConversation has one participant listen while another one speaks. Every later look has to find what was said.
+// keepConversation has one participant listen while another one speaks. Every later look has to
+// find what was said.
 func keepConversation(t *testing.T, e *embedded) {
 	client := e.cli(t)
 	listener := start(t, nil, client.program, client.args("chat", "lobby", "--as", "ann", "--after", "0", "--listen")...)
@@ -50,7 +51,8 @@ func keepConversation(t *testing.T, e *embedded) {
 // channelClustered is the state with three replicas, for channels.
 type channelClustered struct{ *clustered }
 
-// anyReplica has one listener at each replica, and something said through each. All have to hear all, in one order.
+// anyReplica has one listener at each replica, and something said through each. All have to hear
+// all, in one order.
 func (s channelClustered) anyReplica(t *testing.T) {
 	clients := s.perReplica(t)
 	var listeners []*process
@@ -77,8 +79,8 @@ func (s channelClustered) anyReplica(t *testing.T) {
 // channelObserved is the state under Prometheus and Jaeger, for channels.
 type channelObserved struct{ *observed }
 
-// messageTrace wants what it takes to follow one message: that it was sent, kept and received, in one small trace, and
-// from there a link to the stream on which the server got it.
+// messageTrace wants what it takes to follow one message: that it was sent, kept and received, in
+// one small trace, and from there a link to the stream on which the server got it.
 func (o channelObserved) messageTrace(t *testing.T) {
 	eventually(t, "the trace of a message", traceTime, func(ctx context.Context) error {
 		spans, err := o.jaeger.named(ctx, "quartet-server", "keep")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -56,11 +55,9 @@ func (s *clustered) platform(t *testing.T) {
 
 // rollout has services make enough unary calls to share out in a few seconds, and little of everything else.
 func (s *clustered) rollout(t *testing.T) {
-	values := []string{"telemetry.otlpEndpoint=", "server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0"}
-	for _, of := range services {
-		values = append(values, of.clusteredValues)
-	}
-	s.install(t, "--values", s.chart+"/values-development.yaml", "--set", strings.Join(values, ","))
+	values := settings([]string{"telemetry.otlpEndpoint=", "server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0"},
+		func(s service) string { return s.clusteredValues })
+	s.install(t, "--values", s.chart+"/values-development.yaml", "--set", values)
 	s.rolledOut(t, rolloutTime)
 	s.began = s.verdictNow(t)
 	s.unary = s.began.calls("unary")

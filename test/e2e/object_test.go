@@ -96,8 +96,8 @@ func (s objectClustered) anyReplica(t *testing.T) {
 	}
 }
 
-// cutUpload takes the replica away to which an upload goes, in the middle, and wants that another one got the rest and
-// not all of it anew.
+// cutUpload takes the replica away to which an upload goes, in the middle, and wants that another
+// one got the rest and not all of it anew.
 func (s objectClustered) cutUpload(t *testing.T, name string, cut func(t *testing.T, pod string)) {
 	from := s.somePods(t, "client", 1)[0].Name
 	before, err := s.perServer(t.Context(), uploadedBytes)
@@ -143,8 +143,9 @@ func (s objectClustered) receiving(t *testing.T, upload *pacedUpload, before map
 	return pod
 }
 
-// wantRest wants that other replicas than the one that was cut off got something of the upload, and not all of it: what
-// was committed before is not sent again. The uploads of the steady traffic are small against the half of a part.
+// wantRest wants that other replicas than the one that was cut off got something of the upload, and
+// not all of it: what was committed before is not sent again. The uploads of the steady traffic are
+// small against the half of a part.
 func (s objectClustered) wantRest(t *testing.T, before map[string]float64, cut string, size int64) {
 	t.Helper()
 	now, err := s.perServer(t.Context(), uploadedBytes)
@@ -170,8 +171,8 @@ func (s objectClustered) wantContent(t *testing.T, pod, name, want string) {
 // objectObserved is the state under Prometheus and Jaeger, for objects.
 type objectObserved struct{ *observed }
 
-// countsWhileRunning holds an upload open and sees it in Prometheus. What the uploads of the steady traffic have brought,
-// 1 MiB each, is taken off.
+// countsWhileRunning holds an upload open and sees it in Prometheus. What the uploads of the steady
+// traffic have brought, 1 MiB each, is taken off.
 func (o objectObserved) countsWhileRunning(t *testing.T) {
 	const grown, enough = `
 		sum(grpc_server_msg_received_bytes_total{grpc_method="UploadObject"}
@@ -192,7 +193,8 @@ func (o objectObserved) countsWhileRunning(t *testing.T) {
 	upload.finish(t)
 }
 
-// uploadTrace wants the tree that client/object promises: one span for the upload, and the calls that it took below it.
+// uploadTrace wants the tree that client/object promises: one span for the upload, and the calls
+// that it took below it.
 func (o objectObserved) uploadTrace(t *testing.T) {
 	eventually(t, "the trace of an upload", traceTime, func(ctx context.Context) error {
 		spans, err := o.jaeger.named(ctx, "quartet-client", "upload")
@@ -222,8 +224,8 @@ func (o objectObserved) notFound(t *testing.T) {
 	}
 }
 
-// storeGone takes the store away, waits until an alert tells, and gives it back. Uploads fail meanwhile; the panels have
-// something to show of that.
+// storeGone takes the store away, waits until an alert tells, and gives it back. Uploads fail
+// meanwhile; the panels have something to show of that.
 func (o objectObserved) storeGone(t *testing.T) {
 	const down = `ALERTS{alertname="QuartetBackendDown",namespace="e2e-telemetry"}`
 	o.scale(t, "platform-s3", 0)

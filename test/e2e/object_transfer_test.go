@@ -21,9 +21,9 @@ import (
 // newCaller makes a client as programs do, with a connection of its own, until the end of the test.
 func newCaller(t *testing.T, address string) *object.Client {
 	t.Helper()
-	cfg, err := config.Load[struct {
+	cfg, err := config.Defaults[struct {
 		RPC rpc.ClientConfig `envPrefix:"RPC_"`
-	}](nil)
+	}]()
 	if err != nil {
 		t.Fatal(err)
 	}

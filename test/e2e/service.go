@@ -1,6 +1,9 @@
 package e2e
 
-// service is what one of the services adds to the states of TestQuartet. What it does not set, it has no part in.
+import "strings"
+
+// service is what one of the services adds to the states of TestQuartet. What it does not set, it
+// has no part in.
 type service struct {
 	name string
 	// embedded, clustered and observed are its promises in these states.
@@ -14,7 +17,8 @@ type service struct {
 // services are those that are registered, in the order of their files.
 var services []service
 
-// register is called to initialize a variable, so that a service needs no line outside its own files.
+// register is called to initialize a variable, so that a service needs no line outside its own
+// files.
 func register(s service) service {
 	services = append(services, s)
 	return s
@@ -30,4 +34,14 @@ func promises[S any](state S, of func(s service) func(state S) []promise) (all [
 		}
 	}
 	return all
+}
+
+// settings joins values for helm --set, those of a state and those that the services add to it.
+func settings(own []string, of func(s service) string) string {
+	for _, s := range services {
+		if add := of(s); add != "" {
+			own = append(own, add)
+		}
+	}
+	return strings.Join(own, ",")
 }

@@ -52,11 +52,9 @@ func testTelemetry(t *testing.T, c *cluster) {
 func (o *observed) start(t *testing.T) {
 	platform := o.namespace.release("platform", "platform")
 	platform.install(t, "--set", "grafana.enabled=false,metricsServer.enabled=false")
-	values := []string{"server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0"}
-	for _, of := range services {
-		values = append(values, of.observedValues)
-	}
-	o.install(t, "--values", o.chart+"/values-development.yaml", "--set", strings.Join(values, ","))
+	values := settings([]string{"server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0"},
+		func(s service) string { return s.observedValues })
+	o.install(t, "--values", o.chart+"/values-development.yaml", "--set", values)
 	platform.rolledOut(t, platformTime)
 	o.rolledOut(t, rolloutTime)
 }

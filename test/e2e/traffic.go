@@ -16,7 +16,8 @@ type operation struct{ mode, service, method string }
 
 func (o operation) String() string { return o.service + "/" + o.method }
 
-// verdict is what the steady traffic has found of its operations: it knows what every answer has to be.
+// verdict is what the steady traffic has found of its operations: it knows what every answer has to
+// be.
 type verdict struct{ good, bad map[operation]float64 }
 
 func (n *namespace) verdict(ctx context.Context) (verdict, error) {
@@ -67,7 +68,8 @@ func (n *namespace) verdictNow(t *testing.T) verdict {
 	return v
 }
 
-// findsAllRight waits until every operation has had some good answers since a verdict, and wants no bad one among them.
+// findsAllRight waits until every operation has had some good answers since a verdict, and wants no
+// bad one among them.
 func (n *namespace) findsAllRight(t *testing.T, since verdict) {
 	t.Helper()
 	const some = 3

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// rule is an arrow of import that there must not be, neither directly nor through other packages. Packages of this
-// module are named by their folder, as ./server/object, others by their import path.
+// rule is an arrow of import that there must not be, neither directly nor through other packages.
+// Packages of this module are named by their folder, as ./server/object, others by their import
+// path.
 type rule struct {
 	name    string
 	forbids func(from, to string) bool
@@ -37,8 +38,8 @@ var rules = []rule{
 	}},
 }
 
-// exceptions are modules through which the rules are not followed, each with the reason. Whatever such a module brings
-// counts as its own affair.
+// exceptions are modules through which the rules are not followed, each with the reason. Whatever
+// such a module brings counts as its own affair.
 var exceptions = map[string]string{
 	"gocloud.dev": "gives its errors the codes of gRPC, for which it imports grpc/codes and grpc/status; it makes no calls",
 }
@@ -49,7 +50,8 @@ func below(pkg, folder string) bool { return pkg == folder || strings.HasPrefix(
 // ours tells whether a package is of this module.
 func ours(pkg string) bool { return below(pkg, ".") }
 
-// service is the folder of the service to which a package belongs, ./server/object for example; empty for none.
+// service is the folder of the service to which a package belongs, ./server/object for example;
+// empty for none.
 func service(pkg string) string {
 	parts := strings.Split(pkg, "/")
 	if len(parts) < 3 || !below(pkg, "./server") && !below(pkg, "./client") {
@@ -58,7 +60,8 @@ func service(pkg string) string {
 	return strings.Join(parts[:3], "/")
 }
 
-// domain tells whether a package is below the folder of a service of the server, as ./server/object/store is.
+// domain tells whether a package is below the folder of a service of the server, as
+// ./server/object/store is.
 func domain(pkg string) bool {
 	return below(pkg, "./server") && service(pkg) != "" && service(pkg) != pkg
 }
@@ -93,7 +96,8 @@ func (g graph) broken(r rule, exceptions map[string]string) (problems []string) 
 	return problems
 }
 
-// path is the shortest one from a package, or from its tests, to a package that is looked for; nil if there is none.
+// path is the shortest one from a package, or from its tests, to a package that is looked for; nil
+// if there is none.
 func (g graph) path(from string, wanted func(pkg string) bool, exceptions map[string]string) []string {
 	paths := [][]string{{from}}
 	seen := map[string]bool{from: true}

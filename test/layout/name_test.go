@@ -3,14 +3,16 @@ package layout
 import (
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"example.com/quartet"
 )
 
-// TestNoProductNameInPlumbing wants internal/ to be told the product's name, so that renaming the product leaves it alone.
+// TestNoProductNameInPlumbing wants internal/ to be told the product's name, so that renaming the
+// product leaves it alone.
 func TestNoProductNameInPlumbing(t *testing.T) {
 	module := strings.TrimSpace(string(output(t, "go", "list", "-m")))
 	for _, file := range files(t, "internal") {
@@ -18,14 +20,14 @@ func TestNoProductNameInPlumbing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range linesWith(string(text), path.Base(module), module) {
+		for _, line := range linesWith(string(text), quartet.Identity.Name, module) {
 			t.Errorf("%s:%s", file, line)
 		}
 	}
 }
 
-// linesWith returns the lines that contain a name in any case, except as part of import paths below module. Each begins
-// with its number.
+// linesWith returns the lines that contain a name in any case, except as part of import paths below
+// module. Each begins with its number.
 func linesWith(text, name, module string) (found []string) {
 	number := 0
 	for line := range strings.Lines(text) {

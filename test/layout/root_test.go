@@ -29,8 +29,9 @@ func TestRoot(t *testing.T) {
 	}
 }
 
-// mapped returns the names that the map in README.md gives to entries of the root. The map is the first block below its
-// heading. A line that is not indented begins with one name or several; two spaces separate them from their description.
+// mapped returns the names that the map in README.md gives to entries of the root. The map is the
+// first block below its heading. A line that is not indented begins with one name or several; two
+// spaces separate them from their description.
 func mapped(readme string) (names []string) {
 	_, section, _ := strings.Cut(readme, "\n## The map\n")
 	_, block, _ := strings.Cut(section, "\n```\n")
@@ -45,8 +46,8 @@ func mapped(readme string) (names []string) {
 	return names
 }
 
-// compareRoot says what is only in the tree and what is only on the map. Hidden entries are not on the map: they
-// configure tools, which look for them by name.
+// compareRoot says what is only in the tree and what is only on the map. Hidden entries are not on
+// the map: they configure tools, which look for them by name.
 func compareRoot(paths, mapped []string) (problems []string) {
 	var entries []string
 	for _, path := range paths {

@@ -14,8 +14,8 @@ const repository = "../.."
 // output runs a command in the root and returns its standard output.
 func output(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
-	// The cache of test results does not see what another process reads. It sees which folders a test has listed, and
-	// runs the test again when a file in one of them has changed.
+	// The cache of test results does not see what another process reads. It sees which folders a
+	// test has listed, and runs the test again when a file in one of them has changed.
 	_ = files(t, ".")
 	var stderr strings.Builder
 	command := exec.CommandContext(t.Context(), name, args...)
@@ -27,7 +27,8 @@ func output(t *testing.T, name string, args ...string) []byte {
 	return out
 }
 
-// files are those below a folder of the repository, without what is hidden, as paths from the root with slashes.
+// files are those below a folder of the repository, without what is hidden, as paths from the root
+// with slashes.
 func files(t *testing.T, folder string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(repository, folder), func(name string, entry fs.DirEntry, err error) error {

@@ -39,6 +39,11 @@ type Process struct {
 
 // Start starts a program that serves, with env added to our environment. Everything it logs is copied to logs.
 func Start(path string, env []string, logs io.Writer, arguments ...string) (*Process, error) {
+	return StartIn("", path, env, logs, arguments...)
+}
+
+// StartIn is Start in a folder, below which a program keeps its data unless it is told otherwise.
+func StartIn(folder, path string, env []string, logs io.Writer, arguments ...string) (*Process, error) {
 	p := &Process{
 		command:   exec.Command(path, arguments...),
 		listening: make(chan struct{}),
@@ -46,6 +51,7 @@ func Start(path string, env []string, logs io.Writer, arguments ...string) (*Pro
 	}
 	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides who stops first.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.command.Dir = folder
 	p.command.Env = append(append(os.Environ(), "QUARTET_LOG_FORMAT=json"), env...)
 	output, err := p.command.StderrPipe()
 	if err != nil {

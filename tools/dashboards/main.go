@@ -1,15 +1,18 @@
 // Command dashboards checks Grafana dashboards (.json) and Prometheus rules (.yaml) without Grafana and Prometheus: that
-// Grafana's own types take the dashboards, that all queries are PromQL, and that every metric and label in them is in
-// docs/telemetry.md.
+// Grafana's own types take the dashboards, that all queries are PromQL, and that the programs register every metric in them
+// with these labels. It checks documents (.md) against the same list: that the metrics they name exist, and that every
+// metric is described.
 //
-//	go -C tools run ./dashboards [-selectors | -expressions] [FILE...]
+//	go -C tools run ./dashboards [-metrics FILE,...] [-selectors | -expressions] [FILE...]
 //
-// Without files it takes those of the chart. It prints a line for each problem and exits with 1. With -selectors or
-// -expressions it prints what the files ask, as "file<TAB>panel or rule<TAB>query", with values in place of variables, so
+// The list comes from /metrics of both programs, which it builds and starts, or from files with such answers. Without
+// further files it takes those of the chart and of docs. It prints a line for each problem and exits with 1. With -selectors
+// or -expressions it prints what the files ask, as "file<TAB>panel or rule<TAB>query", with values in place of variables, so
 // that a live Prometheus can be asked the same.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,29 +21,36 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
-// What is checked if nobody says otherwise, seen from the folder tools.
-const (
-	metricsFile = "../docs/telemetry.md"
-	dashboards  = "../charts/quartet/dashboards/*.json"
-	alerts      = "../charts/quartet/alerts/*.yaml"
+// What is checked unless files are named, seen from the folder tools. Services may have none of theirs.
+var (
+	needed   = []string{"../charts/quartet/dashboards/*.json", "../charts/quartet/alerts/*.yaml", "../docs/telemetry.md", "../docs/runbook.md"}
+	optional = []string{
+		"../charts/quartet/services/*/dashboards/*.json", "../charts/quartet/services/*/alerts/*.yaml",
+		"../docs/operations.md", "../docs/services/*.md",
+	}
 )
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("dashboards: ")
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(context.Background(), os.Args[1:], os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dashboards", flag.ContinueOnError)
-	metrics := flags.String("metrics", metricsFile, "the `file` whose tables name all metrics")
+	metrics := flags.String("metrics", "", "`files` with /metrics of the programs, instead of starting them")
 	selectors := flags.Bool("selectors", false, "print what selects series, except those that rules record")
 	expressions := flags.Bool("expressions", false, "print what panels draw and rules evaluate")
-	c := checker{values: map[string]*string{}, uids: map[string]string{}}
+	c := checker{
+		values:     map[string]*string{},
+		uids:       map[string]string{},
+		documented: documented{metrics: map[string]bool{}, words: map[string]bool{}},
+	}
 	for _, name := range []string{"namespace", "job", "pod"} {
 		c.values[name] = flags.String(name, ".+", "the regular `expression` in place of $"+name)
 	}
@@ -54,7 +64,7 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if c.known, err = readNames(*metrics); err != nil {
+	if c.known, err = readNames(ctx, strings.FieldsFunc(*metrics, func(r rune) bool { return r == ',' })); err != nil {
 		return err
 	}
 	c.check(files)
@@ -72,14 +82,14 @@ func run(args []string, out io.Writer) error {
 	return nil
 }
 
-// filesOf are those that were named, or else all of the chart.
+// filesOf are those that were named, or else all of the chart and of docs.
 func filesOf(args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
 	}
-	for _, pattern := range []string{dashboards, alerts} {
+	for _, pattern := range slices.Concat(needed, optional) {
 		found, err := filepath.Glob(pattern)
-		if err != nil || len(found) == 0 {
+		if err != nil || len(found) == 0 && slices.Contains(needed, pattern) {
 			return nil, errors.Join(err, fmt.Errorf("no files like %s here", pattern))
 		}
 		args = append(args, found...)

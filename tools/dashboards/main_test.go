@@ -11,7 +11,7 @@ import (
 func output(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out strings.Builder
-	err := run(append([]string{"-metrics", "testdata/telemetry.md"}, args...), &out)
+	err := run(t.Context(), append([]string{"-metrics", "testdata/metrics.txt"}, args...), &out)
 	return out.String(), err
 }
 
@@ -33,14 +33,6 @@ func TestGoodFilesPass(t *testing.T) {
 	out, err := output(t, "testdata/good.json", "testdata/rules.yaml")
 	if want := "dashboards: nothing wrong with 8 queries in 2 files\n"; err != nil || out != want {
 		t.Errorf("got %q (%v), want %q", out, err, want)
-	}
-}
-
-func TestTheChartsFilesPass(t *testing.T) {
-	t.Chdir("..")
-	var out strings.Builder
-	if err := run(nil, &out); err != nil {
-		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
@@ -69,7 +61,11 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 		{"list of a variable in another form", "good.json", `label_values(quartet_build_info, namespace)`, `metrics(quartet)`, `"namespace": not label_values`},
 		{"metric that only a rule makes", "good.json", "(quartet_build_info)", "(quartet:calls:rate5m)", `"Versions": no metric is called "quartet:calls:rate5m"`},
 		{"metric that no rule makes", "rules.yaml", "expr: quartet:calls:rate5m", "expr: quartet:calls:rate6m", `"NoCalls": no metric is called "quartet:calls:rate6m"`},
+		{"label of another metric", "good.json", `label_values(quartet_build_info, namespace)`, `label_values(quartet_build_info{grpc_method=\"Get\"}, namespace)`, `"namespace": quartet_build_info has no label "grpc_method"`},
 		{"label of a rule", "rules.yaml", "on (namespace)", "on (nmspace)", `"NoCalls": no label is called "nmspace"`},
+		{"metric in prose that no program registers", "metrics.md", "and `quartet_build_info`", "and `quartet_built_info`", `"quartet_built_info": no program registers it`},
+		{"metric in a code block that no program registers", "metrics.md", "rate(grpc_client_seconds_count", "rate(grpc_client_second_count", `"grpc_client_second_count": no program registers it`},
+		{"kind of a metric", "metrics.md", "| `quartet_build_info` | gauge |", "| `quartet_build_info` | counter |", `"quartet_build_info": a counter, which is registered as a gauge`},
 		{"rule that is not PromQL", "rules.yaml", "sum by", "sum of", `"quartet:calls:rate5m": 1:5: parse error`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -80,6 +76,22 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 			}
 			if lines := strings.Count(out, "\n"); lines != 1 || !strings.HasPrefix(out, file+": ") || !strings.Contains(out, test.want) {
 				t.Errorf("want one line with %q, got\n%s", test.want, out)
+			}
+		})
+	}
+}
+
+func TestWhatIsRegisteredHasToBeDocumented(t *testing.T) {
+	for _, test := range []struct{ name, old, want string }{
+		{"metric", "| `quartet_build_info` | gauge | 1; `version` |", `docs: "quartet_build_info": is registered, and no table describes it`},
+		{"metric of one side", "`grpc_client_ended_total`, ", `docs: "grpc_client_ended_total": is registered, and no table describes it`},
+		{"group", "| `go_…` | | of Go |", `docs: "go_threads": is registered, and no table describes it`},
+		{"label", ", by `grpc_method`", `docs: "grpc_server_started_total": no document explains its label "grpc_method"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			out, err := output(t, changed(t, "metrics.md", test.old, ""))
+			if err == nil || !strings.Contains(out, test.want) {
+				t.Errorf("want %q, got %q (%v)", test.want, out, err)
 			}
 		})
 	}
@@ -121,8 +133,15 @@ testdata/rules.yaml	NoCalls	quartet:calls:rate5m == 0 and on (namespace) up
 	}
 }
 
-func TestFileWithoutTablesIsNoListOfMetrics(t *testing.T) {
-	if err := run([]string{"-metrics", "testdata/rules.yaml", "testdata/good.json"}, &strings.Builder{}); err == nil {
+func TestDocumentsAndProgramsAgree(t *testing.T) {
+	out, err := output(t, "testdata/metrics.md")
+	if want := "dashboards: nothing wrong with 0 queries in 1 files\n"; err != nil || out != want {
+		t.Errorf("got %q (%v), want %q", out, err, want)
+	}
+}
+
+func TestFileThatIsNoAnswerIsNoListOfMetrics(t *testing.T) {
+	if err := run(t.Context(), []string{"-metrics", "testdata/rules.yaml", "testdata/good.json"}, &strings.Builder{}); err == nil {
 		t.Error("accepted")
 	}
 }

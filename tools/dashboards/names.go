@@ -1,60 +1,125 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
-	"regexp"
+	"slices"
 	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"example.com/quartet/tools/internal/pair"
 )
 
-// names are those of all metrics and labels.
-type names map[string]bool
+// Names that do not come from the programs: of Prometheus itself, of client_golang where it runs on Linux only, and labels
+// of scraping, histograms, summaries and rules.
+const (
+	otherMetrics = "up process_network_receive_bytes_total process_network_transmit_bytes_total"
+	otherLabels  = "__name__ namespace pod job node instance container le quantile slo"
+)
 
-// others are the metrics of Prometheus itself and of client_golang's collectors, and the labels of scraping, histograms,
-// summaries and rules.
-const others = `up
-	go_gc_duration_seconds go_gc_duration_seconds_sum go_gc_duration_seconds_count go_gc_gogc_percent
-	go_gc_gomemlimit_bytes go_goroutines go_info go_sched_gomaxprocs_threads go_threads go_memstats_alloc_bytes
-	go_memstats_alloc_bytes_total go_memstats_frees_total go_memstats_heap_alloc_bytes go_memstats_heap_idle_bytes
-	go_memstats_heap_inuse_bytes go_memstats_heap_objects go_memstats_heap_released_bytes go_memstats_heap_sys_bytes
-	go_memstats_last_gc_time_seconds go_memstats_mallocs_total go_memstats_next_gc_bytes
-	go_memstats_stack_inuse_bytes go_memstats_sys_bytes
-	process_cpu_seconds_total process_max_fds process_network_receive_bytes_total
-	process_network_transmit_bytes_total process_open_fds process_resident_memory_bytes
-	process_start_time_seconds process_virtual_memory_bytes
-	__name__ namespace pod job node instance container le quantile slo`
+// names are the metrics that exist, and the labels of each.
+type names struct {
+	kinds  map[string]string          // of metrics as the programs register them: counter, gauge, histogram, summary
+	series map[string]map[string]bool // the labels of each name that can be selected: x_bucket for a histogram x
+	labels map[string]bool            // all of them
+}
 
-var quoted = regexp.MustCompile("`([^`]+)`")
+// hasLabel says whether series of that name can have a label.
+func (n names) hasLabel(series, label string) bool {
+	return n.series[series][label] || slices.Contains(strings.Fields(otherLabels), label)
+}
 
-// readNames takes metrics from the first cells of docs/telemetry.md's tables, where SIDE stands for server and client and
-// … for what the name before began with. Anything else in backticks may be a label.
-func readNames(file string) (names, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+// readNames takes what /metrics of the programs says, from files or, without any, from programs that it starts.
+func readNames(ctx context.Context, files []string) (names, error) {
+	known := names{map[string]string{}, map[string]map[string]bool{}, map[string]bool{}}
+	for _, name := range strings.Fields(otherMetrics) {
+		known.series[name] = map[string]bool{}
 	}
-	known := names{}
-	for _, name := range strings.Fields(others) {
-		known[name] = true
+	for _, name := range strings.Fields(otherLabels) {
+		known.labels[name] = true
 	}
-	for line := range strings.Lines(string(text)) {
-		cells := strings.Split(line, "|")
-		histogram := len(cells) > 3 && strings.TrimSpace(cells[2]) == "histogram"
-		for _, found := range quoted.FindAllStringSubmatch(line, -1) {
-			name := strings.Replace(found[1], "…", "grpc_SIDE", 1)
-			known.add(strings.Replace(name, "SIDE", "server", 1), histogram)
-			known.add(strings.Replace(name, "SIDE", "client", 1), histogram)
+	if len(files) == 0 {
+		return known, known.ask(ctx)
+	}
+	for _, file := range files {
+		text, err := os.Open(file)
+		if err != nil {
+			return known, err
 		}
-	}
-	if !known["quartet_build_info"] {
-		return nil, fmt.Errorf("%s has no quartet_build_info in a table", file)
+		err = known.read(text)
+		text.Close()
+		if err != nil {
+			return known, fmt.Errorf("%s: %w", file, err)
+		}
 	}
 	return known, nil
 }
 
-func (n names) add(name string, histogram bool) {
-	n[name] = true
-	if histogram {
-		n[name+"_bucket"], n[name+"_count"], n[name+"_sum"] = true, true, true
+// ask starts a server that keeps everything itself, and a client with its steady traffic. Every metric is there at zero
+// before the first call, so the first answer has them all.
+func (n names) ask(ctx context.Context) (err error) {
+	scratch, err := os.MkdirTemp("", "dashboards")
+	if err != nil {
+		return err
 	}
+	defer os.RemoveAll(scratch)
+	now := map[string]string{"QUARTET_DRAIN_DELAY": "0s"}
+	both, err := pair.Start(ctx, "..", scratch, now, now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, both.Stop()) }()
+	for _, process := range []*pair.Process{both.Server, both.Client} {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+process.Addresses["http"]+"/metrics", http.NoBody)
+		if err != nil {
+			return err
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		err = n.read(answer.Body)
+		answer.Body.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read takes Prometheus's text format.
+func (n names) read(text io.Reader) error {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(text)
+	if err != nil {
+		return err
+	}
+	for name, family := range families {
+		n.kinds[name] = strings.ToLower(family.GetType().String())
+		series := []string{name}
+		switch family.GetType() {
+		case dto.MetricType_HISTOGRAM:
+			series = append(series, name+"_bucket", name+"_count", name+"_sum")
+		case dto.MetricType_SUMMARY:
+			series = append(series, name+"_count", name+"_sum")
+		default:
+		}
+		labels := map[string]bool{}
+		for _, metric := range family.GetMetric() {
+			for _, pair := range metric.GetLabel() {
+				labels[pair.GetName()], n.labels[pair.GetName()] = true, true
+			}
+		}
+		for _, name := range series {
+			n.series[name] = labels
+		}
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ type checker struct {
 	known  names
 	values map[string]*string // that stand for variables
 	uids   map[string]string  // of dashboards, and the files where they are
+	documented
 
 	queries                          []query
 	problems, selectors, expressions []string
@@ -34,10 +35,14 @@ func (c *checker) wrong(file, title, format string, args ...any) {
 
 // check reads all files before it judges any query, because a rule may use what another file records.
 func (c *checker) check(files []string) {
+	documents := false
 	for _, file := range files {
 		read := c.readRules
-		if filepath.Ext(file) == ".json" {
+		switch filepath.Ext(file) {
+		case ".json":
 			read = c.readDashboard
+		case ".md":
+			read, documents = c.readDocument, true
 		}
 		text, err := os.ReadFile(file)
 		if err == nil {
@@ -47,7 +52,10 @@ func (c *checker) check(files []string) {
 			c.wrong(file, "", "%v", err)
 		}
 	}
-	recorded := names{}
+	if documents {
+		c.undocumented()
+	}
+	recorded := map[string]bool{}
 	for _, q := range c.queries {
 		recorded[q.records] = true
 	}
@@ -76,7 +84,7 @@ func (c *checker) readRules(file string, text []byte) error {
 
 // query finds what is selected. Rules may also select what rules record; dashboards may not, because whoever opens one
 // need not have the rules.
-func (c *checker) query(q query, recorded names) {
+func (c *checker) query(q query, recorded map[string]bool) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)
 	if err != nil {
 		c.wrong(q.file, q.title, "%v in %s", err, q.text)
@@ -87,30 +95,32 @@ func (c *checker) query(q query, recorded names) {
 		c.expressions = append(c.expressions, line+expr.String())
 	}
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		for _, label := range groupedBy(node) {
+			if !c.known.labels[label] {
+				c.wrong(q.file, q.title, "no label is called %q", label)
+			}
+		}
 		v, ok := node.(*parser.VectorSelector)
 		switch {
 		case !ok || q.rule && recorded[v.Name]:
-		case !c.known[v.Name]:
+		case c.known.series[v.Name] == nil:
 			c.wrong(q.file, q.title, "no metric is called %q", v.Name)
-		default: // without offset and @, which are not part of a selector
-			c.selectors = append(c.selectors, line+(&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String())
-		}
-		for _, label := range labelsIn(node) {
-			if !c.known[label] {
-				c.wrong(q.file, q.title, "no label is called %q", label)
+		default:
+			for _, m := range v.LabelMatchers {
+				if !c.known.hasLabel(v.Name, m.Name) {
+					c.wrong(q.file, q.title, "%s has no label %q", v.Name, m.Name)
+				}
 			}
+			// Without offset and @, which are not part of a selector.
+			c.selectors = append(c.selectors, line+(&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String())
 		}
 		return nil
 	})
 }
 
-// labelsIn are those by which one part of an expression selects, groups or matches.
-func labelsIn(node parser.Node) (found []string) {
+// groupedBy are the labels by which one part of an expression groups or matches.
+func groupedBy(node parser.Node) []string {
 	switch n := node.(type) {
-	case *parser.VectorSelector:
-		for _, m := range n.LabelMatchers {
-			found = append(found, m.Name)
-		}
 	case *parser.AggregateExpr:
 		return n.Grouping
 	case *parser.BinaryExpr:
@@ -118,7 +128,7 @@ func labelsIn(node parser.Node) (found []string) {
 			return slices.Concat(n.VectorMatching.MatchingLabels, n.VectorMatching.Include)
 		}
 	}
-	return found
+	return nil
 }
 
 // builtIn are the variables that Grafana itself gives.

@@ -4,14 +4,8 @@
 QUARTET_GRPC_ADDRESS: ":50051"
 QUARTET_PROBE_ADDRESS: ":50052"
 QUARTET_HTTP_ADDRESS: ":9464"
-{{- if include "quartet.embedded" . }}
-QUARTET_DATA_DIR: /data
-{{- end }}
-{{- with .Values.server.objects.url }}
-QUARTET_OBJECTS_URL: {{ . | quote }}
-{{- end }}
-{{- if and .Values.server.channels.url (not .Values.server.channels.secret) }}
-QUARTET_CHANNELS_URL: {{ .Values.server.channels.url | quote }}
+{{- range $_, $config := include "quartet.facts" (list . "config") | fromYaml }}
+{{ toYaml $config }}
 {{- end }}
 {{- include "quartet.tlsconfig" (list . "server") }}
 {{- include "quartet.commonconfig" (list . "server") }}
@@ -28,8 +22,8 @@ QUARTET_HTTP_ADDRESS: ":9465"
 {{- define "quartet.commonconfig" -}}
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) }}
+QUARTET_DRAIN_BUDGET: {{ $values.drain.budgetSeconds }}s
 QUARTET_DRAIN_DELAY: {{ $values.drain.delaySeconds }}s
-QUARTET_DRAIN_TIMEOUT: {{ $values.drain.timeoutSeconds }}s
 QUARTET_DRAIN_SCRAPE_WAIT: {{ $values.drain.scrapeWaitSeconds }}s
 {{- with $root.Values.telemetry }}
 QUARTET_LOG_LEVEL: {{ .logLevel }}

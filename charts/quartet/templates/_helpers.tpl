@@ -55,14 +55,6 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- .Values.client.server | default (printf "dns:///%s-headless:50051" (include "quartet.componentname" (list . "server"))) -}}
 {{- end }}
 
-{{/* What is kept in the server's own process: "objects and channels", one of them, or nothing. */}}
-{{- define "quartet.embedded" -}}
-{{- $parts := list -}}
-{{- if not .Values.server.objects.url }}{{ $parts = append $parts "objects" }}{{ end -}}
-{{- if not .Values.server.channels.url }}{{ $parts = append $parts "channels" }}{{ end -}}
-{{- join " and " $parts -}}
-{{- end }}
-
 {{/* How many replicas there may be at once. */}}
 {{- define "quartet.mostreplicas" -}}
 {{- with .Values.server }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled }}{{ end -}}

@@ -1,14 +1,12 @@
 {{/* Numbers that follow from other numbers. */}}
 
 {{/*
-The seconds from the beginning of a pod's end to its process's exit, at most: the pause before SIGTERM, what the drain
-waits for on purpose, the slack of its steps (in the code: six of 5 s in server/main.go, five of 1 s or, for the traces,
-2 s in client/drain.go, and what a step or service that overruns is still waited for), and 5 s more for a busy node.
+The seconds from the beginning of a pod's end to its process's exit, at most: the pause before SIGTERM, what the process
+may take after it, and 5 s more for a busy node.
 */}}
 {{- define "quartet.drainseconds" -}}
 {{- $drain := (index (first .).Values (last .)).drain -}}
-{{- $slack := get (dict "server" 30 "client" 6) (last .) -}}
-{{- add $drain.preStopSeconds $drain.delaySeconds $drain.timeoutSeconds $drain.scrapeWaitSeconds $slack 5 -}}
+{{- add $drain.preStopSeconds $drain.budgetSeconds 5 -}}
 {{- end }}
 
 {{- define "quartet.graceseconds" -}}
@@ -36,9 +34,11 @@ and again where there is no room for it. Of very little memory it is half.
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end }}
 
-{{/* The ports in an address, or what its kind of address has by default: (list "s3://…" 443) */}}
+{{/* The ports in an address, or what its kind of address has by default, as a list: (list "s3://…" 443) */}}
 {{- define "quartet.ports" -}}
-{{- range regexFindAll ":[0-9]+" (first .) -1 | default (list (printf ":%v" (last .))) | uniq }}
-- {port: {{ trimPrefix ":" . }}, protocol: TCP}
-{{- end }}
+{{- $ports := list -}}
+{{- range regexFindAll ":[0-9]+" (first .) -1 | default (list (printf ":%v" (last .))) | uniq -}}
+{{- $ports = append $ports (trimPrefix ":" . | int) -}}
+{{- end -}}
+{{- toJson $ports -}}
 {{- end }}

@@ -148,7 +148,7 @@ envFrom:
 
 {{/* Probes on the plaintext port, so they work in every TLS mode. Liveness never follows readiness. */}}
 {{- define "quartet.probes" -}}
-startupProbe: # Three minutes: the embedded broker may read for two what it has stored.
+startupProbe: # Three minutes: a service may need two to read what it has stored.
   grpc: {port: {{ . }}, service: liveness}
   periodSeconds: 1
   timeoutSeconds: 2

@@ -5,11 +5,12 @@ problem is one sentence that names what to set; all are reported together.
 {{- define "quartet.validate" -}}
 {{- $problems := list -}}
 {{- $replicas := include "quartet.mostreplicas" . | int -}}
-{{- with include "quartet.embedded" . -}}
-  {{- if gt $replicas 1 -}}
-    {{- $key := ternary "server.autoscaling.maxReplicas" "server.replicas" $.Values.server.autoscaling.enabled -}}
-    {{- $problems = append $problems (printf "%s is %d, but %s would be embedded in each replica: set server.objects.url to s3://… and server.channels.url to nats://…, or %s to 1" $key $replicas . $key) -}}
-  {{- end -}}
+{{- $embedded := include "quartet.facts" (list . "embedded") | fromYaml -}}
+{{- if and $embedded (gt $replicas 1) -}}
+  {{- $key := ternary "server.autoscaling.maxReplicas" "server.replicas" .Values.server.autoscaling.enabled -}}
+  {{- $ways := list -}}
+  {{- range $embedded }}{{ $ways = append $ways . }}{{ end -}}
+  {{- $problems = append $problems (printf "%s is %d, but %s would be embedded in each replica: set %s, or %s to 1" $key $replicas (include "quartet.embedded" .) (join " and " $ways) $key) -}}
 {{- end -}}
 {{- with .Values.server.autoscaling -}}
   {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
@@ -18,22 +19,19 @@ problem is one sentence that names what to set; all are reported together.
 {{- end -}}
 {{- range $component := list "server" "client" -}}
   {{- $needed := include "quartet.drainseconds" (list $ $component) | int -}}
-  {{- with (index $.Values $component).terminationGracePeriodSeconds -}}
-    {{- if lt (int .) $needed -}}
-      {{- $problems = append $problems (printf "%s.terminationGracePeriodSeconds is %d, but the drain may take %d s: leave it out and it is computed, or set it to at least %d, or lower what %s.drain waits for" $component (int .) $needed $needed $component) -}}
+  {{- with index $.Values $component -}}
+    {{- if and .terminationGracePeriodSeconds (lt (int .terminationGracePeriodSeconds) $needed) -}}
+      {{- $problems = append $problems (printf "%s.terminationGracePeriodSeconds is %v, but the drain may take %d s: leave it out and it is computed, or set it to at least %d, or lower %s.drain.preStopSeconds or budgetSeconds" $component .terminationGracePeriodSeconds $needed $needed $component) -}}
+    {{- end -}}
+    {{- with .drain -}}
+      {{- if le (int .budgetSeconds) (add .delaySeconds .scrapeWaitSeconds | int) -}}
+        {{- $problems = append $problems (printf "%s.drain.budgetSeconds is %v, and delaySeconds and scrapeWaitSeconds leave nothing of it for calls under way: raise it" $component .budgetSeconds) -}}
+      {{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- with .Values.server -}}
-  {{- if contains "@" .channels.url -}}
-    {{- $problems = append $problems "server.channels.url holds credentials, which everybody may read there: put them into a Secret with the keys NATS_USER and NATS_PASSWORD and set server.channels.secret to its name" -}}
-  {{- end -}}
-  {{- if and .channels.secret (not .channels.url) -}}
-    {{- $problems = append $problems "server.channels.secret is set without server.channels.url: set both or neither" -}}
-  {{- end -}}
-  {{- if and .objects.secret (not .objects.url) -}}
-    {{- $problems = append $problems "server.objects.secret is set without server.objects.url: set both or neither" -}}
-  {{- end -}}
+{{- range $_, $sentences := include "quartet.facts" (list . "problems") | fromYaml -}}
+  {{- $problems = concat $problems $sentences -}}
 {{- end -}}
 {{- with .Values.tls -}}
   {{- if and (ne .mode "off") (not .serverSecret) -}}

@@ -17,7 +17,7 @@ import (
 // is a process that no collector was named to.
 func ours(s *spans) (*instruments, error) {
 	config := telemetry.Config{LogLevel: slog.LevelInfo, LogFormat: "json"}
-	t, err := telemetry.New(context.Background(), "bench", "", config, false, io.Discard)
+	t, err := telemetry.New(context.Background(), telemetry.Identity{Namespace: "bench", Service: "bench"}, config, false, io.Discard)
 	if err != nil {
 		return nil, err
 	}

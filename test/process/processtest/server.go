@@ -1,4 +1,5 @@
-// Package processtest gives tests of the client a real server in a process of its own, which they may kill.
+// Package processtest gives tests of the client a real server in a process of its own, which they
+// may kill.
 package processtest
 
 import (
@@ -21,7 +22,8 @@ var folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "q
 // building lets one test build while the others wait for what it built.
 var building sync.Mutex
 
-// Binary is the path of one of the programs, "server" or "client", which is built when it is first asked for.
+// Binary is the path of one of the programs, "server" or "client", which is built when it is first
+// asked for.
 func Binary(tb testing.TB, name string) string {
 	tb.Helper()
 	building.Lock()
@@ -46,8 +48,9 @@ func Binary(tb testing.TB, name string) string {
 	return path
 }
 
-// list lists the folders of this module that a package is compiled from. The cache of test results does not see what the
-// compiler reads. It sees which folders a test has listed, and runs the test again when a file in one of them has changed.
+// list lists the folders of this module that a package is compiled from. The cache of test results
+// does not see what the compiler reads. It sees which folders a test has listed, and runs the test
+// again when a file in one of them has changed.
 func list(ctx context.Context, pkg string) error {
 	const ours = "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}"
 	folders, err := exec.CommandContext(ctx, "go", "list", "-deps", "-f", ours, pkg).Output()
@@ -77,19 +80,20 @@ type Server struct {
 	Address string
 
 	tb      testing.TB
+	folder  string
 	env     []string
 	process *process.Process
 }
 
-// Start starts a server, with more environment. It is gone when the test ends.
+// Start starts a server, with more environment. It keeps its data where its services do by default, below a folder of the
+// test, and is gone when the test ends.
 func Start(tb testing.TB, env ...string) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, Address: "127.0.0.1:0", env: append([]string{
+	s := &Server{tb: tb, Address: "127.0.0.1:0", folder: tb.TempDir(), env: append([]string{
 		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
 		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
-		"QUARTET_DATA_DIR=" + tb.TempDir(),
 		"QUARTET_DRAIN_DELAY=0s",
-		"QUARTET_DRAIN_TIMEOUT=2s",
+		"QUARTET_DRAIN_BUDGET=3s",
 	}, env...)}
 	s.Restart()
 	tb.Cleanup(s.Kill)
@@ -100,7 +104,7 @@ func Start(tb testing.TB, env ...string) *Server {
 func (s *Server) Restart() {
 	s.tb.Helper()
 	var err error
-	s.process, err = process.Start(Binary(s.tb, "server"), append(s.env, "QUARTET_GRPC_ADDRESS="+s.Address), testLog{s.tb})
+	s.process, err = process.StartIn(s.folder, Binary(s.tb, "server"), append(s.env, "QUARTET_GRPC_ADDRESS="+s.Address), testLog{s.tb})
 	if err != nil {
 		s.tb.Fatal(err)
 	}

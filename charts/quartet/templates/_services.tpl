@@ -1,0 +1,60 @@
+{{/*
+What the services of this release are and need. A service is a folder services/<name>/ with any of
+
+  values.yaml          its values with their defaults; they are services.<name> in the values of the chart.
+                       values-<profile>.yaml has those that a profile changes
+  values.schema.json   what they may be; `make generate` puts it into the schema of the chart
+  server.yaml          what the server's pod needs for it, see below
+  dashboards/, alerts/ its part of what the chart has in folders of these names
+  ci/                  values that `make charts` tries
+
+No template names a service. server.yaml is a template, in which .Values are the service's own; what it renders is a map of
+
+  config    variables of the server's ConfigMap
+  env       variables of the server's container that a ConfigMap cannot hold, such as references to Secrets
+  embedded  set if the service keeps its data in a folder below /data, on the server's volume. The folder belongs to one
+            process, so there is one replica. The text says which value to set to have the data elsewhere
+  egress    ports that the server has to reach
+  problems  sentences about values that do not fit each other; any of them stops the installation
+  notes     what helm says about the service after the installation
+
+All of them may be left out.
+*/}}
+
+{{/* The facts of all services by name, as YAML. */}}
+{{- define "quartet.services" -}}
+{{- range $path, $_ := .Files.Glob "services/*/server.yaml" }}
+{{- $name := base (dir $path) }}
+{{- $own := dict "Values" (include "quartet.servicevalues" (list $ $name) | fromYaml) "Release" $.Release "Chart" $.Chart "Template" $.Template }}
+{{- $facts := tpl ($.Files.Get $path) $own | fromYaml }}
+{{- range $key, $value := omit $facts "config" "env" "embedded" "egress" "problems" "notes" }}
+{{- fail (printf "%s: %s: %v" $path $key $value) }}
+{{- end }}
+{{ $name }}: {{ toJson $facts }}
+{{- end }}
+{{- end }}
+
+{{/* The values of a service, as YAML: its defaults, those of the profile, and what is set under services.<name>. */}}
+{{- define "quartet.servicevalues" -}}
+{{- $root := first . -}}
+{{- $folder := printf "services/%s" (last .) -}}
+{{- $defaults := $root.Files.Get (printf "%s/values.yaml" $folder) | fromYaml -}}
+{{- $profile := $root.Files.Get (printf "%s/values-%s.yaml" $folder $root.Values.profile) | fromYaml -}}
+{{- $set := get $root.Values.services (last .) | default dict -}}
+{{- mergeOverwrite $defaults $profile $set | toYaml -}}
+{{- end }}
+
+{{/* One fact of all services, with those left out that do not have it, as YAML: (list $ "config") */}}
+{{- define "quartet.facts" -}}
+{{- $key := last . -}}
+{{- range $name, $facts := include "quartet.services" (first .) | fromYaml }}
+{{- with get $facts $key }}
+{{ $name }}: {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The services that keep their data in the server's own process: "channel and object", one of them, or nothing. */}}
+{{- define "quartet.embedded" -}}
+{{- include "quartet.facts" (list . "embedded") | fromYaml | keys | sortAlpha | join " and " -}}
+{{- end }}

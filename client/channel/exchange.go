@@ -1,0 +1,291 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// minRejoinDelay keeps a server that says goodbye all the time from being called all the time.
+const minRejoinDelay = 100 * time.Millisecond
+
+// JoinOptions say who joins which channel, and where in it.
+type JoinOptions struct {
+	Channel     string
+	Participant string
+	// After is the sequence to begin after: nil for what is said from now on, 0 for all that is kept.
+	After *uint64
+}
+
+// Conversation is one participant in one channel, over as many streams as it takes. Send and Receive may be called
+// concurrently, and Receive has to be: receipts come in between the messages, so that a conversation from which
+// nothing is received cannot send either.
+type Conversation struct {
+	client   *Client
+	options  JoinOptions
+	messages chan *quartetv1.ChannelMessage
+	outbox   *outbox
+
+	// ended is closed when the conversation is over, and err then says why.
+	ended  chan struct{}
+	err    error
+	cancel context.CancelFunc
+
+	// joined is closed when the channel was first entered; stream makes the spans of messages on the latest stream.
+	joined chan struct{}
+	stream atomic.Pointer[telemetry.Messages]
+
+	// seen is the sequence of the last message received, once it is known. It belongs to the goroutine that runs the streams.
+	seen *uint64
+}
+
+// Join enters a channel and returns when the server has confirmed it. The conversation ends with ctx, with Leave, or
+// when it cannot be resumed.
+func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	v := &Conversation{
+		client:   c,
+		options:  options,
+		messages: make(chan *quartetv1.ChannelMessage),
+		outbox:   newOutbox(),
+		ended:    make(chan struct{}),
+		joined:   make(chan struct{}),
+		cancel:   cancel,
+		seen:     options.After,
+	}
+	go v.run(ctx)
+	select {
+	case <-v.joined:
+		return v, nil
+	case <-v.ended:
+		return nil, v.err
+	}
+}
+
+// Send says something and waits for the receipt: the message is kept then, once, whatever happened in between. The
+// trace in ctx goes along.
+func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv1.Receipt, err error) {
+	message := quartetv1.SendMessage_builder{MessageId: uuid.NewString(), Body: body}.Build()
+	ctx, span := v.stream.Load().Start(ctx, telemetry.SendMessage, message.GetMessageId(), len(body))
+	defer func() {
+		if receipt != nil && span.IsRecording() {
+			span.SetAttributes(v.sequence(receipt.GetSequence()))
+		}
+		rpc.EndSpan(span, err, ErrGap, ErrLeft)
+	}()
+	if carried := telemetry.TraceContextOf(ctx); carried.Traceparent != "" {
+		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: carried.Traceparent, Tracestate: carried.Tracestate}.Build())
+	}
+	entry := v.outbox.add(message)
+	select {
+	case <-entry.done:
+		return entry.receipt, nil
+	case <-ctx.Done():
+		v.outbox.remove(message.GetMessageId())
+		return nil, ctx.Err()
+	case <-v.ended:
+		return nil, v.err
+	}
+}
+
+// Receive waits for the next message of the channel; one's own are among them. After Leave it returns what is left,
+// and then ErrLeft.
+func (v *Conversation) Receive(ctx context.Context) (*quartetv1.ChannelMessage, error) {
+	select {
+	case message := <-v.messages:
+		return message, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-v.ended:
+		return nil, v.err
+	}
+}
+
+// Leave ends the conversation once all that was sent has its receipt. Messages that are in the channel already are
+// still to be received.
+func (v *Conversation) Leave() { v.outbox.close() }
+
+// Close ends the conversation at once and waits until it has.
+func (v *Conversation) Close() {
+	v.cancel()
+	<-v.ended
+}
+
+func (v *Conversation) run(ctx context.Context) {
+	defer close(v.ended)
+	defer v.cancel()
+	v.err = v.client.options.Resumption.Resume(ctx, "exchange", v.attempt)
+	if v.err == nil {
+		v.err = ErrLeft
+	}
+}
+
+type exchangeStream = grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+
+// attempt talks over one stream until it breaks or the participant has left. A goodbye is no break: the server asked to
+// join again, most likely on another replica.
+func (v *Conversation) attempt(ctx context.Context, a *rpc.Attempt) error {
+	for {
+		retry, err := v.talk(ctx, a)
+		if err != nil || retry == nil {
+			return err
+		}
+		a.Ready()
+		if err := rpc.Sleep(ctx, max(minRejoinDelay, rpc.Delay(retry.GetRetryDelay()))); err != nil {
+			return err
+		}
+	}
+}
+
+// talk uses one stream. It returns the goodbye that ended it, and neither that nor an error once the participant left.
+func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goodbye, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.Wait()
+	stream, err := v.client.channels.Exchange(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		v.send(ctx, stream, a)
+	}()
+	goodbye, err := v.receiveAll(ctx, stream, a)
+	cancel() // It ends the sender too.
+	<-sent
+	return goodbye, err
+}
+
+// send sends the join, then everything without a receipt, oldest first. An error shows on the receiving side.
+func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.Attempt) {
+	if stream.Send(v.join()) != nil {
+		return
+	}
+	for after := 0; ; {
+		entry, err := v.outbox.next(ctx, after)
+		switch {
+		case errors.Is(err, io.EOF):
+			a.Wait()               // Until the server has ended the stream.
+			_ = stream.CloseSend() // It never fails.
+			return
+		case err != nil:
+			return
+		}
+		after = entry.number
+		a.Wait() // Until the receipt is there.
+		if stream.Send(quartetv1.ExchangeRequest_builder{Message: entry.message}.Build()) != nil {
+			return
+		}
+	}
+}
+
+func (v *Conversation) join() *quartetv1.ExchangeRequest {
+	return quartetv1.ExchangeRequest_builder{Join: quartetv1.Join_builder{
+		Channel:       v.options.Channel,
+		Participant:   v.options.Participant,
+		AfterSequence: v.seen,
+	}.Build()}.Build()
+}
+
+// receiveAll takes replies until the stream ends. A channel may be silent for hours, and the transport's keepalive
+// finds a peer that is gone; the guard is for a server that leaves the join or a message without an answer.
+func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, a *rpc.Attempt) (*quartetv1.Goodbye, error) {
+	a.Wait()
+	var goodbye *quartetv1.Goodbye
+	for {
+		reply, err := stream.Recv()
+		switch {
+		case err != nil && goodbye != nil:
+			return goodbye, nil // The server ended the stream, as it had said.
+		case errors.Is(err, io.EOF):
+			return nil, v.endOfStream()
+		case err != nil:
+			return nil, err
+		case reply.HasGoodbye():
+			goodbye = reply.GetGoodbye()
+			a.Wait()
+			continue
+		}
+		a.Ready()
+		if reply.HasJoined() {
+			v.enter(stream.Context(), reply.GetJoined())
+		} else if err := v.take(ctx, reply, a); err != nil {
+			return nil, err
+		}
+		if v.outbox.owed() {
+			a.Wait()
+		}
+	}
+}
+
+// enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings nothing new.
+func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) {
+	if v.seen == nil {
+		v.seen = new(joined.GetAfterSequence())
+	}
+	if v.stream.Swap(v.client.options.Telemetry.NewMessages(ctx, v.options.Channel, v.options.Participant)) == nil {
+		close(v.joined)
+	} else {
+		v.client.rejoins.Inc()
+	}
+}
+
+func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse, a *rpc.Attempt) error {
+	a.Progress()
+	switch {
+	case v.stream.Load() == nil:
+		return fmt.Errorf("%w: a message before the join", rpc.ErrProtocol)
+	case reply.HasMessage():
+		return v.deliver(ctx, reply.GetMessage())
+	case reply.HasReceipt():
+		v.outbox.confirm(reply.GetReceipt())
+	default:
+		return fmt.Errorf("%w: a message that does not belong here", rpc.ErrProtocol)
+	}
+	return nil
+}
+
+// deliver hands a message over, if the chain of sequences proves that none was missed.
+func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) (err error) {
+	if v.seen == nil || message.GetPreviousSequence() != *v.seen {
+		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(), message.GetPreviousSequence())
+	}
+	carried := telemetry.TraceContext{Traceparent: message.GetTraceContext().GetTraceparent(), Tracestate: message.GetTraceContext().GetTracestate()}
+	stream := v.stream.Load()
+	_, span := stream.Start(stream.From(carried), telemetry.ReceiveMessage, message.GetMessageId(), len(message.GetBody()))
+	if span.IsRecording() {
+		span.SetAttributes(v.sequence(message.GetSequence()))
+	}
+	defer func() { rpc.EndSpan(span, err, ErrGap, ErrLeft) }()
+	select {
+	case v.messages <- message:
+		v.seen = new(message.GetSequence())
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (v *Conversation) sequence(n uint64) attribute.KeyValue {
+	return v.client.options.Telemetry.Key("sequence").Int64(int64(n))
+}
+
+// endOfStream tells leaving from a stream that something in between ended.
+func (v *Conversation) endOfStream() error {
+	if v.outbox.finished() {
+		return nil
+	}
+	return rpc.ErrEnded
+}

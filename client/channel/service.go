@@ -1,0 +1,101 @@
+package channel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/traffic"
+)
+
+var descriptor = quartetv1.File_quartet_v1_channel_proto.Services().ByName("ChannelService")
+
+// Service is what the command line has of ChannelService.
+func Service() cli.Service {
+	cfg := &Config{}
+	return cli.Service{
+		Name:       "channel",
+		Descriptor: descriptor,
+		Config:     cfg,
+		Commands:   func(c *cli.Console) []*cobra.Command { return []*cobra.Command{chatCommand(c)} },
+		Check:      check,
+		Traffic:    func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Demo:       demo,
+		IsDamage:   isDamage,
+	}
+}
+
+// connect makes the client of a session.
+func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
+
+// check sends a message to a channel of its own and receives it.
+func check(s cli.Session) []cli.Step {
+	client, name := connect(s), "check "+uuid.NewString()
+	return []cli.Step{{Method: "Exchange", Do: func(ctx context.Context) error {
+		conversation, err := client.Join(ctx, JoinOptions{Channel: name, Participant: "check"})
+		if err != nil {
+			return err
+		}
+		defer conversation.Close()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := conversation.Send(ctx, []byte(name))
+			sent <- err
+		}()
+		message, err := conversation.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(message.GetBody(), []byte(name)) {
+			return fmt.Errorf("%w: %q in place of %q", traffic.ErrWrong, message.GetBody(), name)
+		}
+		return <-sent
+	}}}
+}
+
+// demo holds a conversation in which each participant answers what it has received, so that it takes both to get to the end.
+func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
+	client, name := connect(s), "demo "+uuid.NewString()
+	participants := []string{"alice", "bob"}
+	conversations := make([]*Conversation, len(participants))
+	for i, participant := range participants {
+		var err error
+		if conversations[i], err = client.Join(ctx, JoinOptions{Channel: name, Participant: participant}); err != nil {
+			return err
+		}
+		defer conversations[i].Close()
+	}
+	for i, line := range []string{"Has the file arrived?", "All of it.", "Then we are done."} {
+		sent := make(chan error, 1)
+		go func() {
+			_, err := conversations[i%2].Send(ctx, []byte(line))
+			sent <- err
+		}()
+		for j, conversation := range conversations {
+			message, err := conversation.Receive(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", participants[j], err)
+			}
+			if string(message.GetBody()) != line {
+				return fmt.Errorf("%s received %q, waiting for %q", participants[j], message.GetBody(), line)
+			}
+		}
+		if err := <-sent; err != nil {
+			return err
+		}
+		show("talk", "%s: %s", participants[i%2], line)
+	}
+	for _, conversation := range conversations {
+		conversation.Leave()
+		if _, err := conversation.Receive(ctx); !errors.Is(err, ErrLeft) {
+			return fmt.Errorf("leave: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package echo
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/rpc"
+)
+
+type collectStream = grpc.ClientStreamingServer[quartetv1.CollectRequest, quartetv1.CollectResponse]
+
+func TestCollectIsRepeatedAsAWhole(t *testing.T) {
+	all := count(10)
+	for broken := range len(all) + 1 {
+		f := &fake{}
+		f.collect = func(n int, s collectStream) error {
+			if n > 1 {
+				return f.collectAll(s)
+			}
+			for range broken {
+				if _, err := s.Recv(); err != nil {
+					return err
+				}
+			}
+			return errBroken
+		}
+		got, err := f.client(t).Collect(clienttest.Deadline(t), all)
+		want(t, strings.Split(got, " "), all, err)
+		wantStreams(t, f, 2)
+	}
+}
+
+func TestCollectStopsSendingToAServerThatHasAnswered(t *testing.T) {
+	refused := status.Error(codes.InvalidArgument, "too large")
+	f := &fake{collect: func(_ int, s collectStream) error { return refused }}
+	words := slices.Repeat([]string{strings.Repeat("x", 10_000)}, 10_000) // More than any window has room for.
+	if _, err := f.client(t).Collect(clienttest.Deadline(t), words); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("got %v", err)
+	}
+	wantStreams(t, f, 1)
+}
+
+func TestCollectGivesUp(t *testing.T) {
+	for what, answer := range map[string]func(collectStream) error{
+		"a server that breaks": func(collectStream) error { return errBroken },
+		"a server that hangs": func(s collectStream) error {
+			<-s.Context().Done()
+			return s.Context().Err()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := &fake{collect: func(_ int, s collectStream) error { return answer(s) }}
+			if _, err := f.clientWith(t, clienttest.CutSoon()).Collect(clienttest.Deadline(t), []string{"a"}); !errors.Is(err, rpc.ErrGaveUp) {
+				t.Errorf("got %v", err)
+			}
+			wantStreams(t, f, 3)
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package echo
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.com/quartet/internal/cli"
+)
+
+func echoCommand(c *cli.Console) *cobra.Command {
+	return &cobra.Command{
+		Use:     "echo TEXT",
+		Short:   "Send a text and print it as it comes back",
+		Long:    "Sends a text and prints it as it comes back. It is one unary call, Echo.",
+		Example: c.Examples("  PROGRAM echo 'hello there'"),
+		Args:    cli.Positional(1, 1),
+		RunE: c.Do(func(ctx context.Context, args []string) error {
+			return c.Call(ctx, func(s cli.Session) error {
+				text, err := connect(s).Echo(ctx, args[0])
+				if err != nil {
+					return fmt.Errorf("echo: %w", err)
+				}
+				return printLine(c, text)
+			})
+		}),
+	}
+}
+
+func expandCommand(c *cli.Console) *cobra.Command {
+	return &cobra.Command{
+		Use:     "expand TEXT",
+		Short:   "Send a text and print its words as they come back",
+		Long:    "Sends a text and prints its words, one on a line, as they come back over one server stream, Expand.",
+		Example: c.Examples("  PROGRAM expand 'one two three'"),
+		Args:    cli.Positional(1, 1),
+		RunE: c.Do(func(ctx context.Context, args []string) error {
+			return c.Call(ctx, func(s cli.Session) error {
+				err := connect(s).Expand(ctx, args[0], func(word string) error { return printLine(c, word) })
+				if err != nil {
+					return fmt.Errorf("expand: %w", err)
+				}
+				return nil
+			})
+		}),
+	}
+}
+
+func collectCommand(c *cli.Console) *cobra.Command {
+	return &cobra.Command{
+		Use:     "collect WORD...",
+		Short:   "Send words and print the text that they make",
+		Long:    "Sends words over one client stream, Collect, and prints the text that they make.",
+		Example: c.Examples("  PROGRAM collect one two three"),
+		Args:    cobra.MinimumNArgs(1),
+		RunE: c.Do(func(ctx context.Context, args []string) error {
+			return c.Call(ctx, func(s cli.Session) error {
+				text, err := connect(s).Collect(ctx, args)
+				if err != nil {
+					return fmt.Errorf("collect: %w", err)
+				}
+				return printLine(c, text)
+			})
+		}),
+	}
+}
+
+func converseCommand(c *cli.Console) *cobra.Command {
+	return &cobra.Command{
+		Use:   "converse",
+		Short: "Send lines and print them as they come back",
+		Long: `Sends each line of standard input over one bidirectional stream, Chat, and prints it as it comes back. The end of
+standard input (Ctrl-D) ends it when everything has come back.`,
+		Example: c.Examples("  seq 3 | PROGRAM converse"),
+		Args:    cli.Positional(0, 0),
+		RunE: c.Do(func(ctx context.Context, _ []string) error {
+			return c.Call(ctx, func(s cli.Session) error {
+				texts, problem := lines(ctx, c)
+				if err := connect(s).Chat(ctx, texts, func(text string) error { return printLine(c, text) }); err != nil {
+					return fmt.Errorf("converse: %w", err)
+				}
+				return *problem
+			})
+		}),
+	}
+}
+
+// lines reads standard input line by line. The error is set when the channel is closed.
+func lines(ctx context.Context, c *cli.Console) (texts <-chan string, problem *error) {
+	to := make(chan string)
+	problem = new(error)
+	go func() {
+		defer close(to)
+		from := bufio.NewScanner(c.Stdin())
+		for from.Scan() {
+			select {
+			case to <- strings.ToValidUTF8(from.Text(), "\uFFFD"):
+			case <-ctx.Done():
+				return
+			}
+		}
+		*problem = from.Err()
+	}()
+	return to, problem
+}
+
+func printLine(c *cli.Console, text string) error {
+	_, err := fmt.Fprintln(c.Stdout(), cli.Printable(text))
+	return err
+}

@@ -1,0 +1,63 @@
+// Package object calls ObjectService well: with deadlines, retries and checks, and with transfers that go on after a break as
+// if nothing had happened. There is one file per RPC, named as the server's, and beside them what the command line makes of
+// it: a file per command, and this service's part of the steady traffic.
+package object
+
+import (
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Options change how calls are made. The zero value is what most programs want.
+type Options struct {
+	// ChunkBytes is how much one message of an upload carries, 1 MiB if 0. A message has to stay below the 4 MiB
+	// that servers accept by default.
+	ChunkBytes int
+	// WindowBytes is how much of a source that cannot be read twice is kept for a resume, 32 MiB if 0. A multiple of the
+	// server's parts (8 MiB) makes no small ones.
+	WindowBytes int
+	// Resumption is how transfers that break are continued. Its Retriable, OnResume and Log are set by the client.
+	Resumption rpc.Resumption
+	// Telemetry takes the metrics of transfers, for one Client, the spans that stand above their attempts, and log lines of
+	// resumes and of the ends of transfers. They go nowhere if it is nil.
+	Telemetry *telemetry.Telemetry
+}
+
+// Client calls ObjectService. It is safe for concurrent use.
+type Client struct {
+	objects quartetv1.ObjectServiceClient
+	options Options
+	metrics *metrics
+	chunks  *bulk.Pool // of uploads
+}
+
+// NewClient makes a client from a connection, for which rpc.NewClient has to know the service.
+func NewClient(conn grpc.ClientConnInterface, options Options) *Client {
+	if options.ChunkBytes == 0 {
+		options.ChunkBytes = 1 << 20
+	}
+	if options.WindowBytes == 0 {
+		options.WindowBytes = 32 << 20
+	}
+	if options.Telemetry == nil {
+		options.Telemetry = telemetry.Discard()
+	}
+	options.Resumption.Log = options.Telemetry.Log
+	return &Client{
+		objects: quartetv1.NewObjectServiceClient(conn),
+		options: options,
+		metrics: newMetrics(options.Telemetry.Metrics),
+		chunks:  bulk.NewPool(options.ChunkBytes),
+	}
+}
+
+// resumption is that of one transfer.
+func (c *Client) resumption(o *observer) rpc.Resumption {
+	r := c.options.Resumption
+	r.Retriable, r.OnResume = retriable, o.resuming
+	return r
+}

@@ -1,0 +1,188 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/rpc"
+)
+
+// Progress is how far a transfer is.
+type Progress struct {
+	// Done is how many bytes have been transferred. It may go back when an upload is resumed.
+	Done int64
+	// Total is the size of the whole, -1 while it is not known.
+	Total int64
+	// Resumes is how often the transfer went on after a break.
+	Resumes int
+}
+
+// DownloadOptions narrow a download.
+type DownloadOptions struct {
+	// Generation is the only one to accept; 0 for whichever is there.
+	Generation int64
+	// Offset is the first byte to fetch, and Limit the most bytes, 0 for all up to the end.
+	Offset, Limit int64
+	// Progress, if not nil, is called after every chunk.
+	Progress func(Progress)
+}
+
+// Download writes an object, or a range of it, to w, and returns what the server knows of it. Every chunk is verified
+// before it is written, and a download of the whole object is verified as a whole at the end: with ErrChecksum, what was
+// written must not be used. Breaks are resumed; an object that changes meanwhile gives ErrChanged.
+func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
+	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
+	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
+	defer func() { o.end(ctx, d.offset-options.Offset, d.crc, err) }()
+	if err := c.resumption(o).Resume(ctx, "download", d.attempt); err != nil {
+		return nil, fmt.Errorf("download %q: %w", name, err)
+	}
+	return d.object, d.verify()
+}
+
+// download is one download over all its attempts.
+type download struct {
+	*observer
+	client  *Client
+	w       io.Writer
+	options DownloadOptions
+
+	object *quartetv1.Object
+	// offset is the first byte that has not been written, and crc the checksum of all that were.
+	offset int64
+	crc    uint32
+}
+
+// end is the first byte behind the wanted range; the object is known.
+func (d *download) end() int64 {
+	size := int64(d.object.GetSizeBytes())
+	if d.options.Limit == 0 || d.options.Limit > size-d.options.Offset {
+		return size
+	}
+	return d.options.Offset + d.options.Limit
+}
+
+func (d *download) request() *quartetv1.DownloadObjectRequest {
+	r := quartetv1.DownloadObjectRequest_builder{
+		Name:       d.name,
+		Generation: d.options.Generation,
+		ReadOffset: uint64(d.offset),
+		ReadLimit:  uint64(d.options.Limit),
+	}
+	if d.object != nil {
+		// From now on it has to be the same content, and only what is missing of it.
+		r.Generation = d.object.GetGeneration()
+		if r.ReadLimit > 0 {
+			r.ReadLimit = uint64(d.end() - d.offset)
+		}
+	}
+	return r.Build()
+}
+
+func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
+	if d.object != nil && d.offset == d.end() {
+		return nil // All bytes came, and only the end of the stream was lost.
+	}
+	stream, err := d.client.objects.DownloadObject(ctx, d.request(), grpc.ForceCodecV2(bulk.Codec{}))
+	if err != nil {
+		return err
+	}
+	for {
+		message := new(quartetv1.DownloadObjectResponse)
+		received := bulk.Message{Message: message}
+		a.Wait()
+		err := stream.RecvMsg(&received)
+		a.Ready()
+		if errors.Is(err, io.EOF) {
+			return d.checkEnd()
+		}
+		if err != nil {
+			return streamError(err)
+		}
+		before := d.offset
+		err = d.receive(message, &received)
+		received.Free()
+		if d.offset > before {
+			a.Progress()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *download) receive(message *quartetv1.DownloadObjectResponse, received *bulk.Message) error {
+	switch {
+	case message.HasObject() && d.object == nil:
+		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
+			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol, message.GetObject().GetSizeBytes())
+		}
+		d.object = message.GetObject()
+	case message.HasObject():
+		if message.GetObject().GetGeneration() != d.object.GetGeneration() {
+			return ErrChanged
+		}
+	case message.HasChunk() && d.object != nil:
+		return d.write(message.GetChunk(), received.Pieces(message.GetChunk().GetData()))
+	default:
+		return fmt.Errorf("%w: a message that does not belong here", rpc.ErrProtocol)
+	}
+	return nil
+}
+
+func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error {
+	size, sum := crc32c.Pieces(pieces)
+	if chunk.GetOffset() != uint64(d.offset) || size > d.end()-d.offset {
+		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", rpc.ErrProtocol, size, chunk.GetOffset(), d.offset, d.end())
+	}
+	if sum != chunk.GetCrc32C() {
+		return fmt.Errorf("chunk at %d: %w", d.offset, ErrChecksum)
+	}
+	for _, piece := range pieces {
+		n, err := d.w.Write(piece)
+		d.offset += int64(n)
+		if err != nil {
+			return rpc.Final(err)
+		}
+	}
+	d.crc = crc32c.Combine(d.crc, sum, size)
+	if d.options.Progress != nil {
+		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.resumes})
+	}
+	return nil
+}
+
+// checkEnd tells a stream that ended because all was sent from one that was ended by something in between.
+func (d *download) checkEnd() error {
+	if d.object == nil {
+		return fmt.Errorf("%w: before its first message", rpc.ErrEnded)
+	}
+	if d.offset < d.end() {
+		return fmt.Errorf("%w: at %d of %d", rpc.ErrEnded, d.offset, d.end())
+	}
+	return nil
+}
+
+func streamError(err error) error {
+	if rpc.Reason(err) == "GENERATION_GONE" {
+		return fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	return err
+}
+
+// verify compares the whole with the server's checksum, if the whole was fetched.
+func (d *download) verify() error {
+	whole := d.options.Offset == 0 && d.offset == int64(d.object.GetSizeBytes())
+	if whole && d.crc != d.object.GetCrc32C() {
+		return fmt.Errorf("download %q: %w: crc32c is %08x, the object's is %08x", d.name, ErrChecksum, d.crc, d.object.GetCrc32C())
+	}
+	return nil
+}

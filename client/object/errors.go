@@ -1,0 +1,40 @@
+package object
+
+import (
+	"errors"
+
+	"example.com/quartet/internal/rpc"
+)
+
+// What a caller may have to tell apart besides the server's status codes and what package rpc names.
+var (
+	// ErrChecksum says that what arrived is not what the server has.
+	ErrChecksum = errors.New("checksum mismatch")
+	// ErrChanged says that the object was replaced or deleted while it was downloaded; begin again.
+	ErrChanged = errors.New("object changed during the download")
+
+	errSource = errors.New("read source")
+	// errAnswered is no error: the server has answered, and that is why an attempt is over.
+	errAnswered = errors.New("answered")
+)
+
+// sentinels name errors in spans.
+var sentinels = []error{ErrChecksum, ErrChanged}
+
+// retriable tells of errors that another attempt may mend: it asks the server where to continue, or takes a writer's place.
+func retriable(err error) bool {
+	switch rpc.Reason(err) {
+	case "OFFSET_MISMATCH", "WRITER_REPLACED":
+		return true
+	}
+	return errors.Is(err, ErrChecksum)
+}
+
+// isDamage tells errors which say that an object is not, or no longer, what it should be.
+func isDamage(err error) bool {
+	switch rpc.Reason(err) {
+	case "GENERATION_GONE", "CHECKSUM_MISMATCH":
+		return true
+	}
+	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrChanged)
+}

@@ -1,0 +1,180 @@
+package object_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"example.com/quartet/client/object"
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/rpc"
+)
+
+// faulty is a server that breaks the contract, each method as its field says.
+type faulty struct {
+	quartetv1.UnimplementedObjectServiceServer
+	download func(grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error
+	upload   func(grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error
+}
+
+func (f *faulty) DownloadObject(_ *quartetv1.DownloadObjectRequest, s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+	return f.download(s)
+}
+
+func (f *faulty) GetUpload(context.Context, *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
+	return nil, status.Error(codes.NotFound, "never heard of it")
+}
+
+func (f *faulty) UploadObject(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	return f.upload(s)
+}
+
+func (f *faulty) client(t *testing.T) *object.Client {
+	t.Helper()
+	return f.clientWith(t, object.Options{Resumption: clienttest.GiveUpSoon()})
+}
+
+func (f *faulty) clientWith(t *testing.T, options object.Options) *object.Client {
+	t.Helper()
+	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
+	return newClient(t, address, options)
+}
+
+func info(content []byte) *quartetv1.DownloadObjectResponse {
+	return quartetv1.DownloadObjectResponse_builder{Object: quartetv1.Object_builder{
+		Generation: 1, SizeBytes: uint64(len(content)), Crc32C: crc32c.Checksum(content),
+	}.Build()}.Build()
+}
+
+func piece(offset int, data []byte, crc uint32) *quartetv1.DownloadObjectResponse {
+	return quartetv1.DownloadObjectResponse_builder{Chunk: quartetv1.DownloadChunk_builder{
+		Offset: uint64(offset), Data: data, Crc32C: crc,
+	}.Build()}.Build()
+}
+
+func TestABusyServerIsComeBackToUntilItHasRoom(t *testing.T) {
+	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	client := (&faulty{upload: func(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+		if calls++; calls <= 3*2 { // Twice as many as it tries in vain.
+			return busy.Err()
+		}
+		return s.SendAndClose(quartetv1.UploadObjectResponse_builder{Object: &quartetv1.Object{}}.Build())
+	}}).client(t)
+	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(nil), object.UploadOptions{}); err != nil {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
+}
+
+func TestADownloadTrustsNothingThatIsNotVerified(t *testing.T) {
+	content := []byte("the content")
+	good := crc32c.Checksum(content)
+	other := crc32c.Checksum([]byte("THE content"))
+	for what, c := range map[string]struct {
+		replies []*quartetv1.DownloadObjectResponse
+		want    error
+		wrote   string
+	}{
+		"a chunk that does not match its checksum":     {[]*quartetv1.DownloadObjectResponse{info(content), piece(0, content, good+1)}, object.ErrChecksum, ""},
+		"chunks that match, and a whole that does not": {[]*quartetv1.DownloadObjectResponse{info(content), piece(0, []byte("THE content"), other)}, object.ErrChecksum, "THE content"},
+		"a chunk that leaves a gap":                    {[]*quartetv1.DownloadObjectResponse{info(content), piece(1, content, good)}, rpc.ErrProtocol, ""},
+		"a chunk beyond the end":                       {[]*quartetv1.DownloadObjectResponse{info(content[:3]), piece(0, content, good)}, rpc.ErrProtocol, ""},
+		"a chunk before the object":                    {[]*quartetv1.DownloadObjectResponse{piece(0, content, good)}, rpc.ErrProtocol, ""},
+		"a message without content":                    {[]*quartetv1.DownloadObjectResponse{info(content), {}}, rpc.ErrProtocol, ""},
+		"a second, different generation":               {[]*quartetv1.DownloadObjectResponse{info(content), quartetv1.DownloadObjectResponse_builder{Object: quartetv1.Object_builder{Generation: 2}.Build()}.Build()}, object.ErrChanged, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			client := (&faulty{download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+				for _, reply := range c.replies {
+					if err := s.Send(reply); err != nil {
+						return err
+					}
+				}
+				return nil
+			}}).client(t)
+			var wrote bytes.Buffer
+			if _, err := client.Download(clienttest.Deadline(t), "o", &wrote, object.DownloadOptions{}); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if wrote.String() != c.wrote {
+				t.Errorf("wrote %q, want %q", &wrote, c.wrote)
+			}
+		})
+	}
+}
+
+func TestADownloadThatEndsEarlyIsResumedAndThenGivenUp(t *testing.T) {
+	calls := 0
+	client := (&faulty{download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+		calls++
+		return s.Send(info([]byte("the content")))
+	}}).client(t)
+	if _, err := client.Download(clienttest.Deadline(t), "o", io.Discard, object.DownloadOptions{}); err == nil || calls != 3 {
+		t.Errorf("got %v after %d calls, want an error after 3", err, calls)
+	}
+}
+
+func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
+	hang := &faulty{
+		download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+			<-s.Context().Done()
+			return s.Context().Err()
+		},
+		upload: func(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+			<-s.Context().Done()
+			return s.Context().Err()
+		},
+	}
+	for what, try := range map[string]func(*object.Client) error{
+		"download": func(c *object.Client) error {
+			_, err := c.Download(clienttest.Deadline(t), "o", io.Discard, object.DownloadOptions{})
+			return err
+		},
+		"upload": func(c *object.Client) error {
+			_, err := c.Upload(clienttest.Deadline(t), "o", bytes.NewReader(make([]byte, 1<<20)), object.UploadOptions{})
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			begun := time.Now()
+			if err := try(hang.clientWith(t, object.Options{Resumption: clienttest.CutSoon()})); err == nil || time.Since(begun) > 30*time.Second {
+				t.Errorf("got %v after %v", err, time.Since(begun))
+			}
+		})
+	}
+}
+
+func TestAnUploadThatIsTakenOverAgainAndAgainIsLeftToTheOther(t *testing.T) {
+	calls := 0
+	client := (&faulty{upload: func(grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+		calls++
+		return replaced(t)
+	}}).client(t)
+	_, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(nil), object.UploadOptions{})
+	if err == nil || calls != 3 {
+		t.Errorf("got %v after %d calls, want an error after 3", err, calls)
+	}
+}
+
+func replaced(t *testing.T) error {
+	t.Helper()
+	st, err := status.New(codes.Aborted, "replaced").WithDetails(&errdetails.ErrorInfo{Reason: "WRITER_REPLACED", Domain: "quartet"})
+	if err != nil {
+		t.Error(err)
+	}
+	return st.Err()
+}

@@ -1,0 +1,19 @@
+package object
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+// GetUpload tells how far an upload is. One that the server has never heard of stands at 0.
+func (c *Client) GetUpload(ctx context.Context, id string) (*quartetv1.GetUploadResponse, error) {
+	response, err := c.objects.GetUpload(ctx, quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	if status.Code(err) == codes.NotFound {
+		return &quartetv1.GetUploadResponse{}, nil
+	}
+	return response, err
+}

@@ -1,0 +1,65 @@
+package object
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/cli"
+)
+
+func listCommand(c *cli.Console) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [PREFIX]",
+		Short: "List objects",
+		Long: `Lists the objects whose names begin with PREFIX, or all, in the byte order of their names. Pages are fetched
+with ListObjects as they are needed, so that a list of any length takes no memory.`,
+		Example: c.Examples(`  PROGRAM list
+  PROGRAM list photos/
+  PROGRAM list --json | jq -r .name`),
+		Args: cli.Positional(0, 1),
+		RunE: c.Do(func(ctx context.Context, args []string) error {
+			return c.Call(ctx, func(s cli.Session) error {
+				return list(ctx, c, connect(s), cli.Argument(args, 0), asJSON)
+			})
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write each object as one line of JSON")
+	return cmd
+}
+
+func list(ctx context.Context, c *cli.Console, client *Client, prefix string, asJSON bool) error {
+	out := bufio.NewWriter(c.Stdout())
+	n := 0
+	for object, err := range client.List(ctx, prefix) {
+		if err != nil {
+			return errors.Join(fmt.Errorf("list %q: %w", prefix, err), out.Flush())
+		}
+		if err := writeRow(out, asJSON, n == 0, object); err != nil {
+			return err
+		}
+		n++
+	}
+	if n == 0 {
+		c.Note("no objects")
+	}
+	return out.Flush()
+}
+
+// writeRow writes a row of a table that is aligned without having been seen as a whole: the name, which may have any
+// length, is last.
+func writeRow(out *bufio.Writer, asJSON, first bool, o *quartetv1.Object) error {
+	if asJSON {
+		return cli.WriteJSON(out, o)
+	}
+	if first {
+		fmt.Fprintf(out, "%14s  %-20s  %-19s  %s\n", "SIZE", "CREATED", "GENERATION", "NAME")
+	}
+	_, err := fmt.Fprintf(out, "%14d  %-20s  %-19d  %s\n", o.GetSizeBytes(), created(o), o.GetGeneration(), cli.Printable(o.GetName()))
+	return err
+}

@@ -1,0 +1,136 @@
+package object_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/quartet/test/process/processtest"
+)
+
+// The tests in this file run both programs as they are shipped.
+
+// command is the client's program, told where the server is.
+func command(t *testing.T, address string, arguments ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, processtest.Binary(t, "client"), arguments...)
+	c.Env = append(c.Environ(), "QUARTET_SERVER="+address)
+	return c
+}
+
+func TestCheckLeavesNothingBehind(t *testing.T) {
+	server := processtest.Start(t)
+	if output, err := command(t, server.Address, "check").CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	if left, err := command(t, server.Address, "list").Output(); err != nil || strings.Contains(string(left), "check") {
+		t.Errorf("it left something behind: %s, %v", left, err)
+	}
+}
+
+// interrupted passes content on, and has something happen when left bytes of it have been read.
+type interrupted struct {
+	io.Reader
+	left   int
+	happen func()
+}
+
+func (s *interrupted) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if before := s.left; before > 0 {
+		if s.left -= n; s.left <= 0 {
+			s.happen()
+		}
+	}
+	return n, err
+}
+
+func TestPipesSurviveARestartOfTheServerInTheMiddle(t *testing.T) {
+	server := processtest.Start(t, "QUARTET_OBJECT_PART_BYTES=1MiB")
+	content := make([]byte, 24<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content) // It never fails.
+	restart := func() {
+		server.Kill()
+		server.Restart()
+	}
+	upload := command(t, server.Address, "upload", "-", "o")
+	upload.Stdin = &interrupted{bytes.NewReader(content), len(content) / 2, restart}
+	if output, err := upload.CombinedOutput(); err != nil {
+		t.Fatalf("upload: %v\n%s", err, output)
+	}
+	download := command(t, server.Address, "download", "o", "-")
+	pipe, err := download.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := download.Start(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(&interrupted{pipe, len(content) / 2, restart})
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if err := download.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAServerThatComesLateIsWaitedForAndThatIsSaidOnce(t *testing.T) {
+	server := processtest.Start(t)
+	server.Kill()
+	list := command(t, server.Address, "list")
+	notes, err := list.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const waiting = "waiting for server at "
+	first := make([]byte, len(waiting))
+	if _, err := io.ReadFull(notes, first); err != nil || string(first) != waiting {
+		t.Fatalf("said %q, %v", first, err)
+	}
+	server.Restart()
+	rest, err := io.ReadAll(notes)
+	if err != nil || strings.Contains(string(rest), "waiting") {
+		t.Errorf("said %s%s, %v", first, rest, err)
+	}
+	if err := list.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
+	server := processtest.Start(t, "QUARTET_OBJECT_PART_BYTES=1MiB")
+	content := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // It never fails.
+	upload := command(t, server.Address, "upload", "-", "o")
+	upload.Stdin = &interrupted{bytes.NewReader(content), len(content) / 2, func() { _ = upload.Process.Signal(os.Interrupt) }}
+	output, err := upload.CombinedOutput()
+	if upload.ProcessState.ExitCode() != 130 {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	_, flag, found := strings.Cut(string(output), "to continue, add: ")
+	if !found {
+		t.Fatalf("it does not say how to continue:\n%s", output)
+	}
+	flag, _, _ = strings.Cut(flag, "\n")
+	again := command(t, server.Address, append([]string{"upload", "-", "o", "--sha256"}, strings.Fields(flag)...)...)
+	again.Stdin = bytes.NewReader(content)
+	if output, err := again.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	got, err := command(t, server.Address, "download", "o", "-").Output()
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}

@@ -1,0 +1,68 @@
+package object
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/traffic"
+)
+
+var descriptor = quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
+
+// Service is what the command line has of ObjectService.
+func Service() cli.Service {
+	cfg := &Config{}
+	return cli.Service{
+		Name:       "object",
+		Descriptor: descriptor,
+		Config:     cfg,
+		Commands: func(c *cli.Console) []*cobra.Command {
+			return []*cobra.Command{getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c)}
+		},
+		Check:    check,
+		Traffic:  func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Demo:     demo,
+		IsDamage: isDamage,
+	}
+}
+
+// connect makes the client of a session.
+func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
+
+// check goes through the modes in the order in which each needs the one before.
+func check(s cli.Session) []cli.Step {
+	client, name := connect(s), "check "+uuid.NewString()
+	content := []byte(name)
+	return []cli.Step{
+		{Method: "UploadObject", Do: func(ctx context.Context) error {
+			_, err := client.Upload(ctx, name, bytes.NewReader(content), UploadOptions{SHA256: true})
+			return err
+		}},
+		{Method: "GetObject", Do: func(ctx context.Context) error {
+			object, err := client.Get(ctx, name)
+			if err == nil && object.GetSizeBytes() != uint64(len(content)) {
+				return fmt.Errorf("%w: %d bytes in place of %d", traffic.ErrWrong, object.GetSizeBytes(), len(content))
+			}
+			return err
+		}},
+		{Method: "DownloadObject", Do: func(ctx context.Context) error {
+			var got bytes.Buffer
+			if _, err := client.Download(ctx, name, &got, DownloadOptions{}); err != nil {
+				return err
+			}
+			if !bytes.Equal(got.Bytes(), content) {
+				return fmt.Errorf("%w: %q in place of %q", traffic.ErrWrong, &got, content)
+			}
+			return nil
+		}},
+		{Method: "DeleteObject", Do: func(ctx context.Context) error {
+			return client.Delete(ctx, name, DeleteOptions{AllowMissing: true})
+		}},
+	}
+}

@@ -1,0 +1,85 @@
+package object
+
+import (
+	"fmt"
+	"io"
+	"math"
+)
+
+// source is what an upload reads from, more than once if it has to be.
+type source interface {
+	// seek makes offset, counted from where the source stood at first, the next byte to read. It may go back as far as
+	// to the last release.
+	seek(offset int64) error
+	// release says that nothing before offset will be asked for again.
+	release(offset int64)
+	// room is how many bytes can be read from here before something has to be released.
+	room() int64
+	// Read is io.Reader's.
+	io.Reader
+}
+
+// newSource makes the most of r: a file is read again where needed, anything else is kept in a window.
+func newSource(r io.Reader, windowBytes int) source {
+	if seeker, ok := r.(io.ReadSeeker); ok {
+		// A pipe is an *os.File too, and says only here that it cannot seek.
+		if base, err := seeker.Seek(0, io.SeekCurrent); err == nil {
+			return &seekable{seeker, base}
+		}
+	}
+	return &window{reader: r, size: windowBytes}
+}
+
+// seekable is a source that can be read again from anywhere.
+type seekable struct {
+	io.ReadSeeker
+	base int64
+}
+
+func (s *seekable) seek(offset int64) error {
+	_, err := s.Seek(s.base+offset, io.SeekStart)
+	return err
+}
+
+func (s *seekable) release(int64) {}
+func (s *seekable) room() int64   { return math.MaxInt64 }
+
+// window is a source that can be read once, and keeps what has not been released.
+type window struct {
+	reader io.Reader
+	size   int
+	// kept has the bytes from start on; next is the offset to read next, and lies within them or just behind.
+	kept        []byte
+	start, next int64
+}
+
+func (w *window) seek(offset int64) error {
+	if offset < w.start || offset > w.start+int64(len(w.kept)) {
+		return fmt.Errorf("seek to %d: the source cannot be read again, and what is kept of it is %d to %d", offset, w.start, w.start+int64(len(w.kept)))
+	}
+	w.next = offset
+	return nil
+}
+
+func (w *window) release(offset int64) {
+	n := min(max(offset-w.start, 0), int64(len(w.kept)))
+	w.kept = w.kept[:copy(w.kept, w.kept[n:])]
+	w.start += n
+	w.next = max(w.next, w.start)
+}
+
+func (w *window) room() int64 {
+	return w.start + int64(w.size) - w.next
+}
+
+func (w *window) Read(p []byte) (int, error) {
+	if at := int(w.next - w.start); at < len(w.kept) {
+		n := copy(p, w.kept[at:])
+		w.next += int64(n)
+		return n, nil
+	}
+	n, err := w.reader.Read(p[:min(len(p), w.size-len(w.kept))])
+	w.kept = append(w.kept, p[:n]...)
+	w.next += int64(n)
+	return n, err
+}

@@ -1,0 +1,162 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/rpc"
+)
+
+func uploadCommand(c *cli.Console) *cobra.Command {
+	var options UploadOptions
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "upload FILE|- [NAME]",
+		Short: "Send an object",
+		Long: `Sends a file, or standard input for -, over one client stream, UploadObject, and goes on at the last committed
+byte when the stream breaks. The object appears under NAME, by default the file's, as a whole, once the server
+has verified it and has it on disk.
+
+An upload that was interrupted says how to continue it: the same command again with --upload-id, within the time
+for which the server keeps it. Standard input has to bring the same bytes from the start again.`,
+		Example: c.Examples(`  PROGRAM upload holiday.mp4
+  PROGRAM upload holiday.mp4 photos/2026/holiday.mp4 --sha256
+  tar c photos | PROGRAM upload - photos.tar --content-type application/x-tar`),
+		Args: cli.Positional(1, 2),
+		RunE: c.Do(func(ctx context.Context, args []string) error {
+			from, err := openInput(c.Stdin(), args[0], cli.Argument(args, 1))
+			if err != nil {
+				return err
+			}
+			defer from.close()
+			return uploadFrom(ctx, c, from, options, asJSON)
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&options.ContentType, "content-type", "", "media type (default by extension, then by content)")
+	flags.StringVar(&options.ID, "upload-id", "", "continue the upload of this id")
+	flags.BoolVar(&options.SHA256, "sha256", false, "have the server verify the SHA-256 too, at the cost of a pass over all bytes")
+	flags.BoolVar(&asJSON, "json", false, "write the object as one line of JSON")
+	return cmd
+}
+
+func uploadFrom(ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool) error {
+	options.Continue = options.ID != ""
+	bar := c.NewProgress("uploading", options.Continue)
+	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Total, p.Resumes) }, from.size
+	if options.ID == "" {
+		options.ID = uuid.NewString() // Known before anything goes wrong, so that it can be told.
+	}
+	if options.ContentType == "" {
+		options.ContentType = from.contentType()
+	}
+	return c.Call(ctx, func(s cli.Session) error {
+		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
+		if err != nil {
+			if ctx.Err() != nil || cli.IsUnavailable(err) || isFull(rpc.Reason(err)) {
+				fmt.Fprintf(c.Stderr(), "to continue, add: --upload-id %s\n", options.ID)
+			}
+			return err
+		}
+		bar.End(fmt.Sprintf("uploaded %q", from.name))
+		return writeObject(c.Stdout(), asJSON, object)
+	})
+}
+
+// isFull tells whether the upload can go on once there is room again.
+func isFull(reason string) bool { return reason == "STORE_FULL" || reason == "QUOTA_EXCEEDED" }
+
+// input is what is uploaded.
+type input struct {
+	file   *os.File // nil if it is no file
+	reader io.Reader
+	name   string
+	// size is 0 if it is not known beforehand.
+	size int64
+}
+
+// openInput opens FILE, whose object will be NAME.
+func openInput(stdin io.Reader, file, name string) (*input, error) {
+	if file == "-" {
+		if name == "" {
+			return nil, cli.UsageError(errors.New("an upload from standard input needs a NAME"))
+		}
+		o := &input{reader: stdin, name: name}
+		f, ok := stdin.(*os.File)
+		if !ok {
+			return o, nil
+		}
+		return o, o.use(f)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = filepath.Base(file)
+	}
+	o := &input{file: f, name: name}
+	if err := o.use(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return o, nil
+}
+
+// use reads from f, and learns its size and reads it again where needed if it is a regular file: some devices say that
+// they can seek, and do not.
+func (o *input) use(f *os.File) error {
+	o.reader = struct{ io.Reader }{f}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return cli.UsageError(fmt.Errorf("%s is a directory", f.Name()))
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	o.reader, o.size = f, max(info.Size()-at, 0)
+	return nil
+}
+
+// contentType goes by the extension, then by the first bytes if they can be read twice, and is "" if neither tells.
+func (o *input) contentType() string {
+	name := o.name
+	if o.file != nil {
+		name = o.file.Name()
+	}
+	if byExtension := mime.TypeByExtension(filepath.Ext(name)); byExtension != "" {
+		return byExtension
+	}
+	seeker, ok := o.reader.(io.ReadSeeker)
+	if !ok {
+		return ""
+	}
+	start := make([]byte, 512)
+	n, _ := io.ReadFull(seeker, start) // What cannot be read, the upload will tell.
+	if _, err := seeker.Seek(int64(-n), io.SeekCurrent); err != nil || n == 0 {
+		return ""
+	}
+	return http.DetectContentType(start[:n])
+}
+
+func (o *input) close() {
+	if o.file != nil {
+		_ = o.file.Close() // It was only read.
+	}
+}

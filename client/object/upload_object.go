@@ -1,0 +1,305 @@
+package object
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/rpc"
+)
+
+// UploadOptions say more about an upload.
+type UploadOptions struct {
+	// ID names the upload, so that a later call, in another process even, can continue it. Random if empty.
+	ID string
+	// Continue says that an earlier call may have begun the upload: the server is asked how far it is.
+	Continue bool
+	// ContentType is the media type of the content.
+	ContentType string
+	// Size is the size of the content in bytes where it is known, or 0: then the server learns it at the end.
+	Size int64
+	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
+	SHA256 bool
+	// Progress, if not nil, is called after every chunk.
+	Progress func(Progress)
+}
+
+// maxReplaced bounds how often an upload is taken back from another writer. One that is left over from a broken
+// connection gives way at once; one that does not belongs to another client, which began later.
+const maxReplaced = 3
+
+// Upload sends all of r as an object, and returns it as the server has it once it is durable and visible. Breaks are
+// resumed at the last byte that the server committed: r is read again from there if it can seek, and otherwise
+// Options.WindowBytes of it are kept. Without an error the server has verified that it holds the very bytes that were read.
+func (c *Client) Upload(ctx context.Context, name string, r io.Reader, options UploadOptions) (object *quartetv1.Object, err error) {
+	ctx, o := c.beginTransfer(ctx, c.metrics.uploads, name)
+	u := newUpload(c, o, r, options)
+	defer func() { o.end(ctx, u.committed-u.before, object.GetCrc32C(), err) }()
+	for object == nil {
+		if err := c.resumption(o).Resume(ctx, "upload", u.attempt); err != nil {
+			return nil, fmt.Errorf("upload %q: %w", name, err)
+		}
+		object = u.object // Still nil if the server only took in a window.
+	}
+	return object, nil
+}
+
+// upload is one upload over all its attempts.
+type upload struct {
+	*observer
+	client   *Client
+	source   source
+	options  UploadOptions
+	fresh    bool // The server cannot know of this upload yet.
+	replaced int
+	buffers  *bulk.Buffers
+
+	// committed is what the server is known to have; offset is the next byte to send.
+	committed, offset int64
+	// before is what the server had before this call, and reached the most that it has had.
+	before, reached int64
+	// crc and sha are over the first hashed bytes of the source. Bytes that are sent again are not hashed again.
+	hashed int64
+	crc    uint32
+	sha    hash.Hash
+
+	// finished says that finish was sent, so that the answer has to be the object.
+	finished bool
+	object   *quartetv1.Object
+}
+
+func newUpload(c *Client, o *observer, r io.Reader, options UploadOptions) *upload {
+	u := &upload{observer: o, client: c, source: newSource(r, c.options.WindowBytes), options: options}
+	u.fresh = !options.Continue
+	if options.ID == "" {
+		u.options.ID = uuid.NewString()
+	}
+	if options.SHA256 {
+		u.sha = sha256.New()
+	}
+	return u
+}
+
+// attempt sends the rest of the source over one stream, or as much as its window has room for.
+func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
+	reached := u.reached
+	defer func() {
+		if u.reached = max(reached, u.committed); u.reached > reached {
+			a.Progress()
+		}
+	}()
+	a.Ready() // The look-up has a deadline of its own.
+	if err := u.locate(ctx); err != nil || u.object != nil {
+		return err
+	}
+	a.Wait()
+	stream, err := u.client.objects.UploadObject(ctx, uploadCall...)
+	if err != nil {
+		return err
+	}
+	// Every attempt has buffers of its own: those that a broken stream has may never come back.
+	u.buffers = u.client.chunks.Buffers(u.total())
+	// The answer is waited for from the start, because it may come before all is sent, and because nothing else tells
+	// that the connection is gone to somebody who waits for a buffer.
+	response := new(quartetv1.UploadObjectResponse)
+	answered, answer := context.WithCancelCause(ctx)
+	go func() { answer(cmp.Or(stream.RecvMsg(response), errAnswered)) }()
+	defer u.buffers.Drain(answered)
+	err = u.send(answered, stream, a)
+	switch {
+	case errors.Is(err, errSource):
+		// What was sent is kept for a later call, if the server says so or not.
+		_ = u.answer(answered, stream, response, a)
+	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
+		// The server's word counts, also when Send could say no more than that the stream is over.
+		err = u.answer(answered, stream, response, a)
+	}
+	return u.failure(err)
+}
+
+// locate asks the server where to continue and goes there in the source.
+func (u *upload) locate(ctx context.Context) error {
+	if u.fresh {
+		u.fresh = false
+		return nil
+	}
+	state, err := u.client.GetUpload(ctx, u.options.ID)
+	if err != nil {
+		return err
+	}
+	u.object, u.committed = state.GetObject(), int64(state.GetCommittedSizeBytes())
+	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
+	u.source.release(min(u.committed, u.hashed))
+	if u.object != nil {
+		return nil
+	}
+	return u.seek(u.committed)
+}
+
+// seek goes to an offset in the source. Bytes that were sent before this call began, by another process, are read once
+// for the checksum of the whole.
+func (u *upload) seek(offset int64) error {
+	if err := u.source.seek(min(offset, u.hashed)); err != nil {
+		return err
+	}
+	buffer := make([]byte, 64<<10)
+	for u.hashed < offset {
+		n, err := u.source.Read(buffer[:min(int64(len(buffer)), offset-u.hashed)])
+		u.hash(u.hashed, buffer[:n], crc32c.Checksum(buffer[:n]))
+		u.source.release(u.hashed)
+		if err != nil {
+			return rpc.Final(fmt.Errorf("read up to %d, which the server has already: %w", offset, err))
+		}
+	}
+	u.offset = offset
+	return nil
+}
+
+// hash takes the bytes at offset into the checksums, as far as they are new.
+func (u *upload) hash(offset int64, data []byte, sum uint32) {
+	seen := u.hashed - offset
+	if seen >= int64(len(data)) {
+		return
+	}
+	if seen > 0 {
+		data = data[seen:]
+		sum = crc32c.Checksum(data)
+	}
+	u.crc = crc32c.Combine(u.crc, sum, int64(len(data)))
+	if u.sha != nil {
+		u.sha.Write(data)
+	}
+	u.hashed += int64(len(data))
+}
+
+// uploadCall are the options of the call. Without the first, buffers would be kept until the server says something, for
+// a retry of grpc-go's, and an upload has better ones.
+var uploadCall = []grpc.CallOption{grpc.MaxRetryRPCBufferSize(0), grpc.ForceCodecV2(bulk.Codec{})}
+
+type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+
+// send sends the header, chunks to the end of the source, and finish; or no finish when the window is full, so that
+// the server commits what it has and the window can move on.
+func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Attempt) error {
+	u.finished = false
+	a.Wait()
+	if err := stream.Send(u.header()); err != nil {
+		return err
+	}
+	for u.source.room() > 0 {
+		buffer, err := u.buffers.Take(answered)
+		if err != nil {
+			return err
+		}
+		a.Ready()
+		n, err := io.ReadFull(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
+		a.Wait()
+		if n > 0 {
+			*buffer = (*buffer)[:n]
+			if err := u.sendChunk(stream, buffer); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			u.finished = true
+			return stream.Send(u.finish())
+		}
+		if err != nil {
+			return rpc.Final(fmt.Errorf("%w: %w", errSource, err))
+		}
+	}
+	return nil
+}
+
+func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
+	data := *buffer
+	sum := crc32c.Checksum(data)
+	u.hash(u.offset, data, sum)
+	chunk := quartetv1.UploadChunk_builder{Offset: uint64(u.offset), Data: data, Crc32C: sum}.Build()
+	message := quartetv1.UploadObjectRequest_builder{Chunk: chunk}.Build()
+	sent := bulk.Message{Message: message, Bulk: u.buffers.Bulk(buffer)}
+	defer sent.Free()
+	if err := stream.SendMsg(&sent); err != nil {
+		return err
+	}
+	u.offset += int64(len(data))
+	if u.options.Progress != nil {
+		u.options.Progress(Progress{Done: u.offset, Total: u.total(), Resumes: u.resumes})
+	}
+	return nil
+}
+
+func (u *upload) total() int64 {
+	if u.options.Size > 0 {
+		return u.options.Size
+	}
+	return -1
+}
+
+func (u *upload) header() *quartetv1.UploadObjectRequest {
+	header := quartetv1.UploadHeader_builder{
+		UploadId:    u.options.ID,
+		Name:        u.name,
+		ContentType: u.options.ContentType,
+	}.Build()
+	if u.options.Size > 0 {
+		header.SetSizeBytes(uint64(u.options.Size))
+	}
+	return quartetv1.UploadObjectRequest_builder{Header: header}.Build()
+}
+
+func (u *upload) finish() *quartetv1.UploadObjectRequest {
+	finish := quartetv1.UploadFinish_builder{SizeBytes: new(uint64(u.offset)), Crc32C: new(u.crc)}.Build()
+	if u.sha != nil {
+		finish.SetSha256(u.sha.Sum(nil))
+	}
+	return quartetv1.UploadObjectRequest_builder{Finish: finish}.Build()
+}
+
+// answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
+// more, which is given a second for each 64 MiB.
+func (u *upload) answer(answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
+	a.WaitLonger(time.Duration(u.offset/(64<<20)) * time.Second)
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	<-answered.Done()
+	err := context.Cause(answered)
+	if errors.Is(err, io.EOF) {
+		// grpc-go says so when its own, transparent retry of a stream that never reached the server fails in turn.
+		return rpc.ErrEnded
+	}
+	if !errors.Is(err, errAnswered) {
+		return err
+	}
+	u.committed, u.object = int64(response.GetCommittedSizeBytes()), response.GetObject()
+	if u.finished && u.object == nil {
+		return fmt.Errorf("%w: the upload is finished and there is no object", rpc.ErrProtocol)
+	}
+	u.source.release(u.committed)
+	return nil
+}
+
+// failure gives up an upload that another writer keeps taking.
+func (u *upload) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	if rpc.Reason(err) == "WRITER_REPLACED" {
+		if u.replaced++; u.replaced >= maxReplaced {
+			return fmt.Errorf("another writer has taken over upload %s: %w", u.options.ID, errors.New(err.Error()))
+		}
+	}
+	return err
+}

@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"example.com/quartet/internal/rpc"
+)
+
+const (
+	// checkInterval is how often the backends are asked whether they are there. Each time costs one small request.
+	checkInterval = 5 * time.Second
+	// checkTimeout is how long they may take to answer.
+	checkTimeout = 3 * time.Second
+)
+
+// backend is something that a service cannot do its work without.
+type backend struct {
+	name  string
+	check func(context.Context) error
+	log   *slog.Logger
+	gauge prometheus.Gauge
+	up    bool
+}
+
+// newBackends takes those of the services that have one. They have just answered, or the process would not start.
+func (o *Running) newBackends() (backends []*backend) {
+	gauges := promauto.With(o.telemetry.Metrics).NewGaugeVec(prometheus.GaugeOpts{
+		Name: "backend_up", Help: "Whether the backend answered when it was last asked.",
+	}, []string{"backend"})
+	for _, one := range o.opened {
+		if one.Check != nil {
+			b := &backend{name: one.name, check: one.Check, log: o.telemetry.Log, gauge: gauges.WithLabelValues(one.name), up: true}
+			b.gauge.Set(1)
+			backends = append(backends, b)
+		}
+	}
+	return backends
+}
+
+// watchBackends asks until ctx is done, which is before the drain closes the backends.
+func watchBackends(ctx context.Context, backends []*backend, interval time.Duration) {
+	var watching sync.WaitGroup
+	for _, b := range backends {
+		watching.Go(func() { b.watch(ctx, interval) })
+	}
+	watching.Wait()
+}
+
+func (b *backend) watch(ctx context.Context, interval time.Duration) {
+	for ctx.Err() == nil {
+		b.look(ctx)
+		_ = rpc.Sleep(ctx, interval) // The loop asks ctx itself.
+	}
+}
+
+// look asks once. A disk that hangs listens to no context: it counts as down in time, and is not asked again before it
+// has answered.
+func (b *backend) look(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		err = b.check(limited)
+	}()
+	select {
+	case <-answered:
+		b.tell(ctx, err)
+		return
+	case <-limited.Done():
+		b.tell(ctx, limited.Err())
+	}
+	select {
+	case <-answered:
+	case <-ctx.Done():
+	}
+}
+
+// tell notes an answer, and logs that it is another one than before. The end of the watch is no answer.
+func (b *backend) tell(ctx context.Context, err error) {
+	up := err == nil
+	if ctx.Err() != nil || up == b.up {
+		return
+	}
+	b.up = up
+	if up {
+		b.gauge.Set(1)
+		b.log.InfoContext(ctx, "backend is up again", "backend", b.name)
+		return
+	}
+	b.gauge.Set(0)
+	b.log.WarnContext(ctx, "backend is down", "backend", b.name, "error", err)
+}

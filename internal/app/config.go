@@ -1,0 +1,52 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+// Config is what can be set of every process that runs until it is told to stop.
+type Config struct {
+	ProbeAddress string      `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
+	HTTPAddress  string      `env:"HTTP_ADDRESS" desc:"where /metrics and /debug/pprof/ are"`
+	Drain        DrainConfig `envPrefix:"DRAIN_"`
+	Telemetry    telemetry.Config
+}
+
+// DrainConfig is how long the process takes from SIGTERM to its exit. The process divides its budget by itself; the chart
+// adds only its own pause before SIGTERM to it.
+type DrainConfig struct {
+	Budget     time.Duration `env:"BUDGET" envDefault:"45s" desc:"time from SIGTERM to the exit, at most; what the following and the closing of backends leave of it is for calls under way"`
+	Delay      time.Duration `env:"DELAY" envDefault:"1s" desc:"wait after turning unready, for endpoints and clients to notice"`
+	ScrapeWait time.Duration `env:"SCRAPE_WAIT" envDefault:"0s" desc:"wait at most so long for a last scrape of /metrics"`
+}
+
+// longestClosing is how much of the budget is kept for closing backends and exporting the last spans; it is at most a third.
+const longestClosing = 15 * time.Second
+
+// closing is the time for what comes after the calls, without the last scrape.
+func (c DrainConfig) closing() time.Duration { return min(c.Budget/3, longestClosing) }
+
+// calls is the time for calls under way.
+func (c DrainConfig) calls() time.Duration { return c.Budget - c.closing() - c.Delay - c.ScrapeWait }
+
+// Validate refuses a budget that leaves calls no time.
+func (c DrainConfig) Validate() error {
+	var problems []error
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"DELAY", c.Delay}, {"SCRAPE_WAIT", c.ScrapeWait}} {
+		if d.value < 0 {
+			problems = append(problems, fmt.Errorf("%s=%v: is negative", d.name, d.value))
+		}
+	}
+	if len(problems) == 0 && c.calls() <= 0 {
+		problems = append(problems, fmt.Errorf("BUDGET=%v: leaves no time for calls, after %v of DELAY, %v of SCRAPE_WAIT and %v for closing",
+			c.Budget, c.Delay, c.ScrapeWait, c.closing()))
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,57 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// step is one step of a drain. do must return when its context is done; one that does not is left behind, so that the steps
+// after it are still taken.
+type step struct {
+	name    string
+	timeout time.Duration
+	do      func(ctx context.Context) error
+}
+
+// takeSteps takes all steps in order, also after one that failed: traces are worth exporting even when a stream did not end
+// in time.
+func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
+	var failures []error
+	for _, s := range steps {
+		start := time.Now()
+		err := s.take(ctx)
+		took := slog.Duration("took", time.Since(start))
+		if err != nil {
+			log.Error("drain step", "step", s.name, took, "error", err)
+			failures = append(failures, fmt.Errorf("drain step %s: %w", s.name, err))
+			continue
+		}
+		log.Info("drain step", "step", s.name, took)
+	}
+	return errors.Join(failures...)
+}
+
+// take gives the step a fresh context, since the one that ended the process is already done, and its own deadline, so that
+// no step takes the time of another.
+func (s step) take(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.do(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return fmt.Errorf("ignored its deadline of %s", s.timeout)
+	}
+}

@@ -1,0 +1,145 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"go.opentelemetry.io/otel"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Signalled returns a context that ends with the first SIGINT or SIGTERM. A second one kills the process.
+func Signalled() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// NewTelemetry makes the telemetry of one of the product's programs, which exports traces if environ names a collector.
+// OpenTelemetry knows its error handler only as a process-wide one, so that it is set here.
+func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg telemetry.Config, environ []string, logTo io.Writer) (*telemetry.Telemetry, error) {
+	t, err := telemetry.New(ctx, telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version},
+		cfg, config.HasCollector(environ), logTo)
+	if err != nil {
+		return nil, err
+	}
+	otel.SetErrorHandler(t.ErrorHandler()) //nolint:forbidigo // It is what the mains run.
+	return t, nil
+}
+
+// PrintVariables writes a table of the variables of groups.
+func PrintVariables(w io.Writer, id Identity, groups ...config.Group) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range config.Usage(id.EnvironmentPrefix(), groups...) {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.Default, v.Description)
+	}
+	_ = table.Flush() // It fails only if w does.
+}
+
+// Process is a process that runs until it is told to stop: its probes and metrics, its work, and its drain.
+type Process struct {
+	Config    Config
+	Telemetry *telemetry.Telemetry
+	// SetReady is told whether the process wants work; the drain begins with false.
+	SetReady func(bool)
+	// ServeProbes answers the kubelet.
+	ServeProbes func(context.Context, net.Listener) error
+	// Draining, if not nil, is closed once the process is unready and those that send it work have had time to notice.
+	Draining chan struct{}
+	// Run does the work, each under its name in the log, until its context is done, which is when the drain is over.
+	Run map[string]func(context.Context) error
+	// EndWork lets the work under way end, until ctx is done, and then cuts it.
+	EndWork func(ctx context.Context) error
+	// Close closes what is named, one after the other.
+	Close []Closer
+	// Listening are further addresses to log beside those of the probes and the metrics.
+	Listening []any
+}
+
+// Closer is something to close when the work is over.
+type Closer struct {
+	Name  string
+	Close func(context.Context) error
+}
+
+// Listeners are the ports that every process has.
+type Listeners struct{ Probe, HTTP net.Listener }
+
+// Listen opens them, before anything else is opened: that a port is taken is known at once.
+func (c Config) Listen(ctx context.Context, prefix string) (l Listeners, err error) {
+	var probe, http error
+	l.Probe, probe = Listen(ctx, prefix+"PROBE_ADDRESS", c.ProbeAddress)
+	l.HTTP, http = Listen(ctx, prefix+"HTTP_ADDRESS", c.HTTPAddress)
+	return l, errors.Join(probe, http)
+}
+
+// Listen opens a TCP listener; variable is the one that has the address.
+func Listen(ctx context.Context, variable, address string) (net.Listener, error) {
+	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return lis, nil
+}
+
+// Close closes the listeners that were opened.
+func (l Listeners) Close() {
+	for _, lis := range []net.Listener{l.Probe, l.HTTP} {
+		if lis != nil {
+			_ = lis.Close() // It served nothing.
+		}
+	}
+}
+
+// Serve runs the process until ctx is done or a part of it fails, and drains it.
+func (p *Process) Serve(ctx context.Context, l Listeners) error {
+	parts := []part{
+		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
+		serveHTTP(l.HTTP, p.Telemetry.Mux()),
+	}
+	for name, run := range p.Run {
+		parts = append(parts, part{name, run})
+	}
+	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
+	p.Telemetry.Log.Info("listening", append([]any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}, p.Listening...)...)
+	return run(ctx, p.Telemetry.Log, parts, p.drain())
+}
+
+// drain is how a process stops: it gets no new work, what is under way ends, and each thing is closed after what uses it.
+// The metrics stay readable until the end. The times add up to the budget.
+func (p *Process) drain() []step {
+	cfg := p.Config.Drain
+	steps := []step{
+		{"unready", cfg.Delay, func(ctx context.Context) error {
+			p.Telemetry.BeginDrain()
+			p.SetReady(false)
+			_ = rpc.Sleep(ctx, cfg.Delay) // Its deadline is the same.
+			if p.Draining != nil {
+				close(p.Draining)
+			}
+			return nil
+		}},
+		{"work", cfg.calls(), p.EndWork},
+	}
+	share := cfg.closing() / time.Duration(len(p.Close)+1)
+	for _, c := range p.Close {
+		steps = append(steps, step{"close " + c.Name, share, c.Close})
+	}
+	return append(steps,
+		step{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
+			p.Telemetry.AwaitScrape(ctx, cfg.ScrapeWait)
+			return nil
+		}},
+		step{"traces", share, p.Telemetry.Shutdown})
+}

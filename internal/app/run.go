@@ -1,0 +1,98 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// grace is how long something that was told to stop is still waited for. Both a step beyond its deadline and a part beyond
+// the drain get it once.
+const grace = 2 * time.Second
+
+// part is something that runs as long as the process and ends with its context. The first one to return ends the whole
+// process, with or without an error: a process that lost a part must not look alive.
+type part struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain while the parts
+// still run, and then stops the parts by cancelling their context.
+//
+// It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all failures otherwise. A part that
+// returns context.Canceled after it was stopped did not fail.
+func run(ctx context.Context, log *slog.Logger, parts []part, drain []step) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group := start(running, log, parts)
+
+	var failure error
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "cause", context.Cause(ctx))
+	case end := <-group.ends:
+		failure = group.ended(end)
+		log.Warn("stopping", "part", end.name, "error", end.err)
+	}
+	drained := takeSteps(context.WithoutCancel(ctx), log, drain)
+	stop()
+	return errors.Join(failure, drained, group.wait())
+}
+
+// end is how a part came to its end.
+type end struct {
+	name string
+	err  error
+}
+
+// group is the parts that still run.
+type group struct {
+	ends    chan end
+	running map[string]int
+}
+
+func start(ctx context.Context, log *slog.Logger, parts []part) *group {
+	g := &group{ends: make(chan end, len(parts)), running: map[string]int{}}
+	for _, p := range parts {
+		g.running[p.name]++
+		log.Debug("starting", "part", p.name)
+		go func() { g.ends <- end{p.name, p.run(ctx)} }()
+	}
+	return g
+}
+
+// ended takes a part off the list and returns its failure.
+func (g *group) ended(e end) error {
+	if g.running[e.name]--; g.running[e.name] == 0 {
+		delete(g.running, e.name)
+	}
+	if e.err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", e.name, e.err)
+}
+
+// wait collects the parts that were told to stop. One that does not stop is reported and left behind: a process that hangs is
+// killed by Kubernetes, and then the log does not say which part it was.
+func (g *group) wait() error {
+	timeout := time.NewTimer(grace)
+	defer timeout.Stop()
+	var failures []error
+	for len(g.running) > 0 {
+		select {
+		case e := <-g.ends:
+			if err := g.ended(e); !errors.Is(err, context.Canceled) {
+				failures = append(failures, err)
+			}
+		case <-timeout.C:
+			for name := range g.running {
+				failures = append(failures, fmt.Errorf("%s: still running %s after it was told to stop", name, grace))
+			}
+			return errors.Join(failures...)
+		}
+	}
+	return errors.Join(failures...)
+}

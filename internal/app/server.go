@@ -1,0 +1,274 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Service is what a server asks of each service that it answers.
+type Service struct {
+	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case, and metrics as a label.
+	Name string
+	// Config points to the struct of its variables, which is filled before Open is called; nil if it has none.
+	Config any
+	// Open makes the service ready to answer. An error ends the process with status 1.
+	Open func(ctx context.Context, host Host) (Opened, error)
+}
+
+// Host is what a process gives to a service.
+type Host struct {
+	Telemetry *telemetry.Telemetry
+	// RPC is the configuration of the server, made after all services are open: a service may lower its limits.
+	RPC *rpc.ServerConfig
+	// Draining is closed when the process begins to stop: streams that would not end by themselves have to.
+	Draining <-chan struct{}
+}
+
+// Opened is a service that is ready to answer. All but Service may be left out.
+type Opened struct {
+	// Service registers the implementation and has the rules for its errors.
+	rpc.Service
+	// Options are for the server as a whole.
+	Options []grpc.ServerOption
+	// Check asks whether the backend answers. It is asked once before the server is ready, and every few seconds from then on,
+	// for the metric backend_up.
+	Check func(context.Context) error
+	// Work is done beside the calls until ctx is done, which is when the drain begins.
+	Work func(ctx context.Context)
+	// Close closes the backend when all calls have ended.
+	Close func(context.Context) error
+}
+
+// Server is a program that answers services.
+type Server struct {
+	Identity Identity
+	Version  string
+	Services []Service
+}
+
+// program is what the server is called beside the product.
+const program = "server"
+
+// serverConfig is what can be set of any server.
+type serverConfig struct {
+	GRPCAddress string `env:"GRPC_ADDRESS" envDefault:":50051" desc:"where clients call"`
+	Process     Config
+	RPC         rpc.ServerConfig `envPrefix:"RPC_"`
+}
+
+// groups are the variables of the server and of its services.
+func (s Server) groups() (*serverConfig, []config.Group) {
+	cfg := &serverConfig{Process: Config{ProbeAddress: ":50052", HTTPAddress: ":9464"}}
+	groups := []config.Group{{Into: cfg}}
+	for _, service := range s.Services {
+		if service.Config != nil {
+			groups = append(groups, config.Group{Prefix: strings.ToUpper(service.Name) + "_", Into: service.Config})
+		}
+	}
+	return cfg, groups
+}
+
+// Main is the main function with its surroundings as parameters. It returns the exit status: 0 after a clean stop, 1 when
+// something failed, 2 for a wrong command line or configuration.
+func (s Server) Main(args, environ []string, stdout, stderr io.Writer) int {
+	ctx, stop := Signalled()
+	defer stop()
+	return s.main(ctx, args, environ, stdout, stderr)
+}
+
+func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	cfg, groups := s.groups()
+	switch {
+	case len(args) == 2 && args[1] == "--version":
+		fmt.Fprintln(stdout, s.Version)
+		return 0
+	case len(args) == 2 && (args[1] == "--help" || args[1] == "-h"):
+		s.printUsage(stdout, filepath.Base(args[0]), groups)
+		return 0
+	case len(args) > 1:
+		fmt.Fprintf(stderr, "unexpected arguments %q: the server is configured by its environment, see --help\n", args[1:])
+		return 2
+	}
+	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {
+		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
+		return 2
+	}
+	t, err := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	running, err := s.open(ctx, cfg, t)
+	if err == nil {
+		err = running.Serve(ctx)
+	}
+	if err != nil {
+		t.Log.Error("server failed", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
+	names := make([]string, len(s.Services))
+	for i, service := range s.Services {
+		names[i] = service.Name
+	}
+	fmt.Fprintf(w, "%s answers the services of %s until SIGTERM: %s.\n\n"+
+		"It takes no arguments but --help and --version, and is configured by its environment:\n\n",
+		name, s.Identity.Name, strings.Join(names, ", "))
+	PrintVariables(w, s.Identity, groups...)
+	fmt.Fprint(w, "\nTraces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set; the other OTEL_ variables hold too.\n")
+}
+
+// Open opens the server inside another program, such as a test. It is configured by environ and tells what it does by t.
+func (s Server) Open(ctx context.Context, environ []string, t *telemetry.Telemetry) (*Running, error) {
+	cfg, groups := s.groups()
+	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {
+		return nil, err
+	}
+	return s.open(ctx, cfg, t)
+}
+
+// Running is a server that was opened: everything that has to be closed.
+type Running struct {
+	Server
+	config    *serverConfig
+	telemetry *telemetry.Telemetry
+	listeners Listeners
+	grpc      net.Listener
+	rpc       *rpc.Server
+	opened    []opened
+	draining  chan struct{}
+}
+
+// opened is a service under its name.
+type opened struct {
+	Opened
+	name string
+}
+
+// open opens the listeners first, so that a port that is taken is known before a backend is touched.
+func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Telemetry) (o *Running, err error) {
+	o = &Running{Server: s, config: cfg, telemetry: t, draining: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			o.close(context.WithoutCancel(ctx))
+		}
+	}()
+	prefix := s.Identity.EnvironmentPrefix()
+	var grpcErr, otherErr error
+	o.grpc, grpcErr = Listen(ctx, prefix+"GRPC_ADDRESS", cfg.GRPCAddress)
+	o.listeners, otherErr = cfg.Process.Listen(ctx, prefix)
+	if err := errors.Join(grpcErr, otherErr); err != nil {
+		return o, err
+	}
+	var services []rpc.Service
+	var options []grpc.ServerOption
+	for _, service := range s.Services {
+		one, err := service.Open(ctx, Host{Telemetry: t, RPC: &cfg.RPC, Draining: o.draining})
+		if err != nil {
+			return o, fmt.Errorf("open %s: %w", service.Name, err)
+		}
+		o.opened = append(o.opened, opened{one, service.Name})
+		services, options = append(services, one.Service), append(options, one.Options...)
+	}
+	if o.rpc, err = rpc.NewServer(cfg.RPC, t, s.Identity.ErrorDomain(), services, options...); err != nil {
+		return o, err
+	}
+	return o, o.check(ctx)
+}
+
+// check asks every backend once.
+func (o *Running) check(ctx context.Context) error {
+	var problems []error
+	for _, one := range o.opened {
+		if one.Check != nil {
+			problems = append(problems, one.Check(ctx))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// close undoes an open that came only halfway.
+func (o *Running) close(ctx context.Context) {
+	if o.grpc != nil {
+		_ = o.grpc.Close() // It served nothing.
+	}
+	o.listeners.Close()
+	for _, one := range o.opened {
+		if one.Close != nil {
+			_ = one.Close(ctx) // The error that matters is the one that ended open.
+		}
+	}
+}
+
+// Addresses are where the server answers gRPC, the kubelet and HTTP.
+func (o *Running) Addresses() (grpc, probe, http string) {
+	return o.grpc.Addr().String(), o.listeners.Probe.Addr().String(), o.listeners.HTTP.Addr().String()
+}
+
+// Serve answers until ctx is done, and drains.
+func (o *Running) Serve(ctx context.Context) error {
+	p := &Process{
+		Config:      o.config.Process,
+		Telemetry:   o.telemetry,
+		SetReady:    o.rpc.Health().SetServing,
+		ServeProbes: o.rpc.Health().ServeProbes,
+		Draining:    o.draining,
+		Run: map[string]func(context.Context) error{
+			"grpc":     func(context.Context) error { return o.rpc.Serve(o.grpc) },
+			"backends": o.untilDrain(func(ctx context.Context) { watchBackends(ctx, o.newBackends(), checkInterval) }),
+		},
+		EndWork:   o.endCalls,
+		Listening: []any{"grpc", o.grpc.Addr().String(), "version", o.Version},
+	}
+	for _, one := range o.opened {
+		if one.Work != nil {
+			p.Run[one.name] = o.untilDrain(one.Work)
+		}
+		if one.Close != nil {
+			p.Close = append(p.Close, Closer{one.name, one.Close})
+		}
+	}
+	p.SetReady(true)
+	return p.Serve(ctx, o.listeners)
+}
+
+// untilDrain is a part of the process whose work ends when the drain begins, because what it works on is closed then. The
+// part itself goes on: one that returned would end the process.
+func (o *Running) untilDrain(work func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		working, stop := context.WithCancel(ctx)
+		defer stop()
+		go func() {
+			select {
+			case <-o.draining:
+				stop()
+			case <-working.Done():
+			}
+		}()
+		work(working)
+		<-ctx.Done()
+		return nil
+	}
+}
+
+// endCalls lets calls under way end. What is cut at the deadline is no failure of the server: its clients resume it.
+func (o *Running) endCalls(ctx context.Context) error {
+	if err := o.rpc.GracefulStop(ctx); err != nil {
+		o.telemetry.Log.Warn("calls under way at the deadline of the drain", "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+// Package cli is the frame of a command line that calls services: configuration, connections, notes to people, output,
+// exit codes, and the commands that every such program has: check, and serve for steady traffic. It knows no service by
+// name; a program gives it a list.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/traffic"
+)
+
+// Service is what the command line asks of each service that it can call. All but the first two may be left out.
+type Service struct {
+	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case.
+	Name string
+	// Descriptor is the service in the contract.
+	Descriptor protoreflect.ServiceDescriptor
+	// Config points to the struct of its variables, which is filled before anything else is called.
+	Config any
+	// Commands are what people can do with it.
+	Commands func(*Console) []*cobra.Command
+	// Check makes the calls that prove that it works, and removes what they made.
+	Check func(Session) []Step
+	// Traffic is its part of the steady traffic of serve.
+	Traffic func(Session) traffic.Source
+	// Demo shows it at work: it does its real job, with file if it is not "" and the service takes one, and tells by show what
+	// it does.
+	Demo func(ctx context.Context, session Session, file string, show Show) error
+	// IsDamage tells errors which say that content was damaged on its way, or changed meanwhile.
+	IsDamage func(error) bool
+}
+
+// Session is a connection to a service, for as long as a command or the process runs.
+type Session struct {
+	Conn      grpc.ClientConnInterface
+	Telemetry *telemetry.Telemetry
+	// Instance is the name of this process in what it stores, unique among those that call the same servers.
+	Instance string
+}
+
+// Step is a call of a check.
+type Step struct {
+	// Method is the RPC's name in its service.
+	Method string
+	Do     func(ctx context.Context) error
+}
+
+// Show tells the person in front of a demo what was done, and with what result.
+type Show func(what, format string, args ...any)
+
+// Program is a command line.
+type Program struct {
+	Identity app.Identity
+	Version  string
+	// About is what the help says first: a line about what the services are for.
+	About    string
+	Services []Service
+}
+
+// component is what the program is called beside the product.
+const component = "client"
+
+// Main is the main function with its surroundings as parameters. It returns the exit code, as the help of the root command
+// explains it.
+func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := app.Signalled()
+	defer stop()
+	return p.Run(ctx, args, environ, stdin, stdout, stderr)
+}
+
+// Run is Main with a context that ends with the signal.
+func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &command{Program: p, environ: environ, stdin: stdin, stdout: stdout, stderr: newScreen(stderr, environ)}
+	return c.run(ctx, args)
+}
+
+// command is one run of the program, with all it knows of its surroundings.
+type command struct {
+	Program
+	environ []string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  *screen
+
+	name    string // what the program was started as
+	server  string
+	timeout time.Duration
+	quiet   bool
+
+	// started says that the command line was understood; config is there from then on.
+	started bool
+	config  *clientConfig
+}
+
+// run runs the command that args name.
+func (c *command) run(ctx context.Context, args []string) int {
+	c.name = filepath.Base(args[0])
+	root := c.root()
+	root.SetArgs(args[1:])
+	root.SetIn(c.stdin)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
+	called, err := root.ExecuteContextC(ctx)
+	if err != nil && !c.started {
+		err = usageError{fmt.Errorf("%w\nsee %s --help", err, called.CommandPath())}
+	}
+	if err != nil {
+		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
+	}
+	return c.exitCode(err)
+}
+
+// do is what a command does, once the configuration is read.
+func (c *command) do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c.started = true
+		if err := c.loadConfig(cmd.Name() != "serve"); err != nil {
+			return usageError{fmt.Errorf("configuration\n%w", err)}
+		}
+		if cmd.Flags().Changed("server") {
+			if err := checkTarget("--server", c.server); err != nil {
+				return usageError{err}
+			}
+			c.config.useServer(c.server)
+		}
+		ctx := cmd.Context()
+		if c.timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+			defer cancel()
+		}
+		return do(ctx, args)
+	}
+}
+
+// ended says why a command ended, where it was not the command itself.
+func (c *command) ended(ctx context.Context, err error) error {
+	switch {
+	case err == nil || ctx.Err() == nil:
+		return err
+	case errors.Is(context.Cause(ctx), errTimeout):
+		return fmt.Errorf("%w %v", errTimeout, c.timeout)
+	default:
+		return errInterrupted
+	}
+}
+
+// note tells a person something that is neither the result nor an error.
+func (c *command) note(format string, args ...any) {
+	if !c.quiet {
+		fmt.Fprintf(c.stderr, format+"\n", args...)
+	}
+}
+
+// Console is what the commands of a service have in common: the terminal or pipes, the options, the connection.
+type Console struct {
+	command *command
+	service Service
+}
+
+// Stdin is standard input.
+func (c *Console) Stdin() io.Reader { return c.command.stdin }
+
+// Stdout is where results go.
+func (c *Console) Stdout() io.Writer { return c.command.stdout }
+
+// Stderr is where everything else goes.
+func (c *Console) Stderr() io.Writer { return c.command.stderr }
+
+// Note tells a person something that is neither the result nor an error, unless --quiet.
+func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
+
+// Do makes the RunE of a command. do is called when the configuration is read; its context ends with --timeout or a signal.
+func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return c.command.do(do)
+}
+
+// Call does something with the service, once that says that it is serving.
+func (c *Console) Call(ctx context.Context, do func(Session) error) error {
+	return c.command.call(ctx, []Service{c.service}, func(sessions []Session) error { return do(sessions[0]) })
+}
+
+// Examples puts the program's name, as it was started, in place of each "PROGRAM".
+func (c *Console) Examples(text string) string {
+	return strings.ReplaceAll(text, "PROGRAM", c.command.name)
+}

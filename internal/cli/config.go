@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+)
+
+// clientConfig is everything that can be set besides what services have.
+type clientConfig struct {
+	Server   string           `env:"SERVER" envDefault:"localhost:50051" desc:"where the services are: host:port, or a gRPC target such as dns:///host:port"`
+	RPC      rpc.ClientConfig `envPrefix:"RPC_"`
+	Process  app.Config
+	Instance string        `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
+	Timeout  time.Duration `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
+
+	// servers are where single services are, by their names.
+	servers map[string]*serviceConfig
+}
+
+// serviceConfig is what can be set of any service.
+type serviceConfig struct {
+	Server string `env:"SERVER" desc:"where this service is; if empty, where the others are"`
+}
+
+// maxInstance leaves room for what the traffic writes around it in names of at most 128 bytes.
+const maxInstance = 64
+
+// Validate checks what the types cannot say.
+func (c clientConfig) Validate() error {
+	problems := []error{checkTarget("SERVER", c.Server)}
+	if len(c.Instance) > maxInstance {
+		problems = append(problems, fmt.Errorf("INSTANCE=%q: is longer than %d bytes", c.Instance, maxInstance))
+	}
+	if c.Timeout <= 0 {
+		problems = append(problems, fmt.Errorf("TRAFFIC_TIMEOUT=%v: has to be more than zero", c.Timeout))
+	}
+	return errors.Join(problems...)
+}
+
+// Validate checks what the types cannot say.
+func (c serviceConfig) Validate() error { return checkTarget("SERVER", c.Server) }
+
+// checkTarget refuses http://host and its like. gRPC would take it for a host name and look for it for ever.
+func checkTarget(name, target string) error {
+	if scheme, _, ok := strings.Cut(target, "://"); ok && resolver.Get(scheme) == nil {
+		return fmt.Errorf("%s=%q: gRPC knows no %s://, expected host:port", name, target, scheme)
+	}
+	return nil
+}
+
+// groups are the variables of the program and of its services.
+func (p Program) groups() (*clientConfig, []config.Group) {
+	cfg := &clientConfig{
+		Process: app.Config{ProbeAddress: ":50053", HTTPAddress: ":9465"},
+		servers: map[string]*serviceConfig{},
+	}
+	groups := []config.Group{{Into: cfg}}
+	for _, service := range p.Services {
+		prefix := strings.ToUpper(service.Name) + "_"
+		cfg.servers[service.Name] = &serviceConfig{}
+		groups = append(groups, config.Group{Prefix: prefix, Into: cfg.servers[service.Name]})
+		if service.Config != nil {
+			groups = append(groups, config.Group{Prefix: prefix, Into: service.Config})
+		}
+	}
+	return cfg, groups
+}
+
+// loadConfig reads the environment. A person wants to read warnings, and a service says more, unless a level is chosen.
+func (c *command) loadConfig(person bool) error {
+	cfg, groups := c.groups()
+	c.config = cfg
+	err := config.Load(c.Identity.EnvironmentPrefix(), c.environ, groups...)
+	if person && !c.levelChosen() {
+		cfg.Process.Telemetry.LogLevel = slog.LevelWarn
+	}
+	return err
+}
+
+func (c *command) levelChosen() bool {
+	return config.Lookup(c.environ, c.Identity.EnvironmentPrefix()+"LOG_LEVEL") != ""
+}
+
+// useServer has all services at one target.
+func (c *clientConfig) useServer(target string) {
+	c.Server = target
+	for _, service := range c.servers {
+		service.Server = ""
+	}
+}
+
+// target is where a service is.
+func (c *clientConfig) target(service Service) string {
+	return cmp.Or(c.servers[service.Name].Server, c.Server)
+}
+
+// instance is the name of this process.
+func (c *clientConfig) instance() (string, error) {
+	if c.Instance != "" {
+		return c.Instance, nil
+	}
+	host, err := os.Hostname()
+	return host[:min(len(host), maxInstance)], err
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// flushTimeout bounds how long the end of a command is held up by a trace collector.
+const flushTimeout = 2 * time.Second
+
+func (c *command) newTelemetry(ctx context.Context) (*telemetry.Telemetry, error) {
+	return app.NewTelemetry(ctx, c.Identity, component, c.Version, c.config.Process.Telemetry, c.environ, c.stderr)
+}
+
+// connections are one to each target, with all services that are there.
+type connections []connection
+
+type connection struct {
+	*grpc.ClientConn
+	target   string
+	services []protoreflect.ServiceDescriptor
+}
+
+// connect opens connections to services. Nothing is dialled before it is needed. Without a service there is one connection
+// to the server all the same, whose health can be asked.
+func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns connections, err error) {
+	if len(services) == 0 {
+		conns = connections{{target: c.config.Server}}
+	}
+	for _, service := range services {
+		at := conns.index(c.config.target(service))
+		if at < 0 {
+			at, conns = len(conns), append(conns, connection{target: c.config.target(service)})
+		}
+		conns[at].services = append(conns[at].services, service.Descriptor)
+	}
+	for i := range conns {
+		if conns[i].ClientConn, err = rpc.NewClient(c.config.RPC, t, conns[i].target, conns[i].services); err != nil {
+			return nil, usageError{errors.Join(err, conns[:i].close())}
+		}
+	}
+	return conns, nil
+}
+
+func (c connections) index(target string) int {
+	for i := range c {
+		if c[i].target == target {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c connections) close() error {
+	var problems []error
+	for _, conn := range c {
+		problems = append(problems, conn.Close())
+	}
+	return errors.Join(problems...)
+}
+
+// sessions are those of services that are connected.
+func (c *command) sessions(services []Service, conns connections, t *telemetry.Telemetry) ([]Session, error) {
+	instance, err := c.config.instance()
+	if err != nil {
+		return nil, err
+	}
+	sessions := make([]Session, len(services))
+	for i, service := range services {
+		sessions[i] = Session{Conn: conns[conns.index(c.config.target(service))].ClientConn, Telemetry: t, Instance: instance}
+	}
+	return sessions, nil
+}
+
+// call does something with services once they answer grpc.health.v1 with SERVING, which is what makes a connection ready.
+func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
+	t, err := c.newTelemetry(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		_ = t.Shutdown(flush) // What was asked for is done, whether or not its trace arrives.
+	}()
+	conns, err := c.connect(services, c.callTelemetry(t))
+	if err != nil {
+		return err
+	}
+	defer conns.close()
+	for _, conn := range conns {
+		if err := rpc.WaitReady(ctx, conn.ClientConn, func() { c.note("waiting for server at %s", conn.Target()) }); err != nil {
+			return c.ended(ctx, err)
+		}
+	}
+	sessions, err := c.sessions(services, conns, t)
+	if err != nil {
+		return err
+	}
+	return c.ended(ctx, do(sessions))
+}
+
+// callTelemetry is telemetry without a log line for each call that failed, unless a level is chosen: the error of the
+// command says it already, and resumes are logged by what resumes.
+func (c *command) callTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry {
+	if c.levelChosen() {
+		return t
+	}
+	silent := *t
+	silent.Log = slog.New(slog.DiscardHandler)
+	return &silent
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	codepb "google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/rpc"
+)
+
+// The exit codes, which the help of the root command explains.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitUnavailable = 4
+	exitDamaged     = 5
+	exitInterrupted = 130
+)
+
+var (
+	errInterrupted = errors.New("interrupted")
+	errTimeout     = errors.New("not done within")
+)
+
+// usageError is a mistake in how the program was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// UsageError makes an error a mistake in the arguments of a command, with exit code 2.
+func UsageError(err error) error { return usageError{err} }
+
+// exitCode tells a script what a person reads in the message.
+func (p Program) exitCode(err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case p.isDamage(err):
+		return exitDamaged
+	case status.Code(err) == codes.NotFound:
+		return exitNotFound
+	case IsUnavailable(err):
+		return exitUnavailable
+	default:
+		return exitFailed
+	}
+}
+
+// isDamage asks the services, and knows DATA_LOSS by itself.
+func (p Program) isDamage(err error) bool {
+	return status.Code(err) == codes.DataLoss || slices.ContainsFunc(p.Services, func(s Service) bool {
+		return s.IsDamage != nil && s.IsDamage(err)
+	})
+}
+
+// IsUnavailable tells errors after which the same command may succeed later.
+func IsUnavailable(err error) bool {
+	if errors.Is(err, errTimeout) || errors.Is(err, rpc.ErrGaveUp) {
+		return true
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded:
+		return true
+	case codes.ResourceExhausted:
+		// A server that is full says when to come back; an object that is too large stays so.
+		return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
+			_, ok := detail.(*errdetails.RetryInfo)
+			return ok
+		})
+	default:
+		return false
+	}
+}
+
+// message is an error as a person wants to read it: the server's words and its reason in place of what gRPC makes of
+// them, in printable characters, on one line unless it is a list of our own.
+func message(err error) string {
+	var usage usageError
+	if errors.As(err, &usage) {
+		return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "\n  ")
+	}
+	text := err.Error()
+	var answer interface {
+		error
+		GRPCStatus() *status.Status
+	}
+	if errors.As(err, &answer) {
+		text = strings.Replace(text, answer.Error(), answerText(answer.GRPCStatus()), 1)
+	}
+	return Printable(strings.ReplaceAll(text, "\n", "; "))
+}
+
+func answerText(s *status.Status) string {
+	reason := rpc.Reason(s.Err())
+	if reason == "" {
+		reason = codepb.Code(s.Code()).String()
+	}
+	return s.Message() + " (" + reason + ")"
+}

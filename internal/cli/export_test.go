@@ -1,0 +1,7 @@
+package cli
+
+// Absence is how long servers may be away before operations are given up.
+const Absence = absence
+
+// ExitInterrupted is the exit code after an interrupt.
+const ExitInterrupted = exitInterrupted

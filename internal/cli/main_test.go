@@ -1,0 +1,167 @@
+package cli_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/cli/clitest"
+	"example.com/quartet/internal/clienttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// expect runs a command line against a server, wants an exit code, and returns what was written.
+func expect(t *testing.T, code int, server string, args ...string) (out, err string) {
+	t.Helper()
+	return clitest.Expect(t, code, services(), server, args...)
+}
+
+func TestACommandCallsItsServiceAndSaysWhatCameOfIt(t *testing.T) {
+	_, server := startFake(t, "")
+	out, err := expect(t, 0, server, "find", "x")
+	if out != "x\n" || err != "found it\n" {
+		t.Errorf("wrote %q and %q", out, err)
+	}
+	if _, err := expect(t, 0, server, "find", "x", "--quiet"); err != "" {
+		t.Errorf("not quiet: %q", err)
+	}
+	_, err = expect(t, 3, server, "find", "y")
+	if err != "test: find \"y\": not found (NAME_NOT_FOUND)\n" {
+		t.Errorf("not one clear line: %q", err)
+	}
+}
+
+func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
+	_, server := startFake(t, "")
+	out, _ := expect(t, 0, server, "check")
+	lines := strings.Split(out, "\n")
+	for i, want := range []string{"grpc.health.v1    serving", "unary             UnaryCall", "server streaming  StreamingOutputCall", "client streaming  StreamingInputCall", "bidirectional     FullDuplexCall"} {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], "ok  "+want) {
+			t.Errorf("line %d is not %q:\n%s", i+1, want, out)
+		}
+	}
+	broken := services()
+	broken[0].Check = func(s cli.Session) []cli.Step {
+		return append([]cli.Step{{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }}}, check(s)...)
+	}
+	out, err := clitest.Expect(t, 3, broken, server, "check")
+	clitest.Want(t, err, "test: unary grpc.testing.TestService/UnaryCall: not found (NAME_NOT_FOUND)\n")
+	if strings.Count(out, "ok ") != 1 {
+		t.Errorf("it goes on:\n%s", out)
+	}
+}
+
+func TestDemoShowsEachService(t *testing.T) {
+	_, server := startFake(t, "")
+	out, _ := expect(t, 0, server, "demo", "a-file")
+	if out != "find       \"x\" in \"a-file\"\n" {
+		t.Errorf("showed %q", out)
+	}
+}
+
+func TestAServiceMayBeSomewhereElse(t *testing.T) {
+	_, server := startFake(t, "")
+	for _, environ := range [][]string{{"TEST_NAMES_SERVER=" + server}, {"TEST_NAMES_SERVER=" + server, "TEST_INSTANCE=me"}} {
+		c := clitest.Console{Services: services(), Environ: environ}
+		if code := c.Run(t.Context(), clienttest.Reserve(t), "find", "x", "--timeout", "20s"); code != 0 {
+			t.Errorf("exit code %d, %s", code, &c.Err)
+		}
+	}
+	// The flag wins.
+	c := clitest.Console{Services: services(), Environ: []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)}}
+	if code := c.Run(t.Context(), "localhost:1", "find", "x", "--timeout", "20s", "--server", server); code != 0 {
+		t.Errorf("exit code %d, %s", code, &c.Err)
+	}
+}
+
+func TestAProgramWithoutServicesChecksTheServersHealth(t *testing.T) {
+	_, server := startFake(t, "")
+	out, _ := clitest.Expect(t, 0, nil, server, "check")
+	if strings.Count(out, "ok ") != 1 {
+		t.Errorf("checked:\n%s", out)
+	}
+}
+
+func TestAbsentServerIsWaitedFor(t *testing.T) {
+	_, address := startFake(t, "")
+	late := clienttest.Reserve(t)
+	c := clitest.Console{Services: services()}
+	waiting := c.Err.Await("waiting for server at " + late)
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		<-waiting
+		startFake(t, late)
+	}()
+	if code := c.Run(t.Context(), late, "find", "x"); code != 0 {
+		t.Error(code, &c.Err)
+	}
+	<-started
+	if n := strings.Count(c.Err.String(), "\n"); n != 2 { // That, and that it was found.
+		t.Errorf("%d lines: %s", n, &c.Err)
+	}
+	_, err := expect(t, 4, clienttest.Reserve(t), "find", "x", "--timeout", "100ms")
+	clitest.Want(t, err, "test: not done within 100ms\n")
+	expect(t, 3, clienttest.Reserve(t), "find", "y", "--server", address)
+}
+
+func TestAnInterruptEndsACommand(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	c := clitest.Console{Services: services()}
+	waiting := c.Err.Await("waiting for server")
+	go func() {
+		<-waiting
+		interrupt()
+	}()
+	if code := c.Run(ctx, clienttest.Reserve(t), "find", "x"); code != cli.ExitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	clitest.Want(t, c.Err.String(), "test: interrupted\n")
+}
+
+func TestMisuse(t *testing.T) {
+	for _, args := range [][]string{
+		{"find"}, {"find", "a", "b"}, {"sing"}, {"find", "x", "--loud"}, {"find", "--timeout", "x"}, {"serve", "x"}, {"check", "x"},
+		{"demo", "a", "b"}, {"find", "x", "--server", "http://localhost:50051"},
+	} {
+		if _, err := expect(t, 2, "localhost:1", args...); !strings.HasPrefix(err, "test: ") {
+			t.Errorf("%v: %q", args, err)
+		}
+	}
+	out, _ := expect(t, 0, "localhost:1", "--version")
+	clitest.Want(t, out, "v1.2.3")
+	out, _ = expect(t, 0, "localhost:1", "--help")
+	for _, part := range []string{
+		"Calls services.", "TEST_SERVER ", "TEST_NAMES_SERVER ", "TEST_NAMES_TRAFFIC_CALLS ", "TEST_DRAIN_BUDGET ", "Exit codes:", "130 ",
+		"Commands of grpc.testing.TestService:\n  find ",
+	} {
+		clitest.Want(t, out, part)
+	}
+	out, _ = expect(t, 0, "localhost:1", "find", "--help")
+	clitest.Want(t, out, "  test find x\n")
+}
+
+func TestMalformedConfigurationIsToldWhole(t *testing.T) {
+	for _, test := range []struct{ environ, names []string }{
+		{
+			[]string{"TEST_DRAIN_DELAY=soon", "TEST_NAMES_TRAFFIC_CALLS=many", "TEST_SERVRE=x"},
+			[]string{"TEST_DRAIN_DELAY", "TEST_NAMES_TRAFFIC_CALLS", "TEST_SERVRE"},
+		},
+		{
+			[]string{"TEST_DRAIN_BUDGET=0s", "TEST_NAMES_TRAFFIC_CALLS=-1", "TEST_INSTANCE=" + strings.Repeat("x", 65), "TEST_TRAFFIC_TIMEOUT=0s"},
+			[]string{"TEST_DRAIN_BUDGET=0s:", "TEST_NAMES_TRAFFIC_CALLS=-1:", "TEST_INSTANCE=", "TEST_TRAFFIC_TIMEOUT=0s:"},
+		},
+	} {
+		c := clitest.Console{Services: services(), Environ: test.environ}
+		if code := c.Run(t.Context(), "x", "find", "y"); code != 2 {
+			t.Errorf("exit code %d", code)
+		}
+		for _, name := range test.names {
+			clitest.Want(t, c.Err.String(), name)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// Printable is text that came from elsewhere, made safe for a terminal: whatever could move the cursor, change the
+// direction of writing or begin a line of its own is escaped as in Go. The joiners stay, which scripts and emoji need.
+func Printable(text string) string {
+	return escape(text, func(r rune) string {
+		quoted := strconv.QuoteRune(r)
+		return quoted[1 : len(quoted)-1]
+	})
+}
+
+func escape(text string, how func(rune) string) string {
+	var safe strings.Builder
+	for _, r := range text {
+		if unicode.IsGraphic(r) || r == '\u200c' || r == '\u200d' {
+			safe.WriteRune(r)
+		} else {
+			safe.WriteString(how(r))
+		}
+	}
+	return safe.String()
+}
+
+// WriteJSON writes a message as one line. protojson varies its white space from build to build on purpose; compacted it is
+// stable. Control characters that JSON allows are escaped all the same.
+func WriteJSON(w io.Writer, m proto.Message) error {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, text); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, escape(line.String(), func(r rune) string {
+		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
+			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+		}
+		return fmt.Sprintf(`\u%04x`, r)
+	}))
+	return err
+}
+
+// Size is a number of bytes for people.
+func Size(bytes int64) string {
+	value, unit := float64(bytes), "B"
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB", "PiB"} {
+		if value < 1024 {
+			break
+		}
+		value, unit = value/1024, larger
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	return fmt.Sprintf("%.1f %s", value, unit)
+}

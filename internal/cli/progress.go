@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// How often progress is shown: a bar has to move, and lines in a log have not to fill it.
+const (
+	barInterval  = 100 * time.Millisecond
+	lineInterval = 2 * time.Second
+	barWidth     = 16
+)
+
+// Progress tells a person how far a transfer is: with a bar on a terminal, and with a line now and then elsewhere.
+type Progress struct {
+	command *command
+	doing   string // "downloading", say
+	start   time.Time
+	shown   time.Time
+	// done and total are in bytes; total is -1 while it is not known.
+	done, total int64
+	resumes     int
+	// continued says that another run has begun the transfer; base is what it did, which does not count for this one's rate.
+	continued bool
+	base      int64
+}
+
+// NewProgress begins to show the progress of something: "downloading". continued says that an earlier run has begun it.
+func (c *Console) NewProgress(doing string, continued bool) *Progress {
+	return &Progress{command: c.command, doing: doing, continued: continued, start: time.Now(), shown: time.Now()}
+}
+
+// Update says that so many bytes of total are done, -1 for an unknown total, after so many resumes. It may be called as
+// often as there is something to say.
+func (p *Progress) Update(done, total int64, resumes int) {
+	if p.continued {
+		p.base, p.continued = done, false
+	}
+	p.done, p.total, p.resumes = done, total, resumes
+	interval, bar := lineInterval, p.command.stderr.width != nil
+	if bar {
+		interval = barInterval
+	}
+	if p.command.quiet || time.Since(p.shown) < interval {
+		return
+	}
+	p.shown = time.Now()
+	if bar {
+		p.command.stderr.show(p.bar() + " " + p.String())
+	} else {
+		p.command.note("%s %s", p.doing, p)
+	}
+}
+
+// End says what it came to.
+func (p *Progress) End(what string) {
+	p.command.note("%s: %s in %s, %s/s%s", what, Size(p.done), round(time.Since(p.start)), Size(p.rate()), p.resumed())
+}
+
+// String is how far it is: "1.2 GiB of 3.0 GiB (40%), 98.1 MiB/s, 19s left".
+func (p *Progress) String() string {
+	if p.total <= 0 {
+		return fmt.Sprintf("%s, %s/s%s", Size(p.done), Size(p.rate()), p.resumed())
+	}
+	left := ""
+	if rate := p.rate(); rate > 0 {
+		left = fmt.Sprintf(", %s left", round(time.Duration(float64(p.total-p.done)/float64(rate)*float64(time.Second))))
+	}
+	return fmt.Sprintf("%s of %s (%d%%), %s/s%s%s",
+		Size(p.done), Size(p.total), p.done*100/p.total, Size(p.rate()), left, p.resumed())
+}
+
+// bar leaves room for the rest in 80 columns.
+func (p *Progress) bar() string {
+	if p.total <= 0 {
+		return p.doing
+	}
+	full := int(min(p.done*barWidth/p.total, barWidth))
+	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
+}
+
+// rate is in bytes per second since the beginning.
+func (p *Progress) rate() int64 {
+	return int64(float64(max(p.done-p.base, 0)) / max(time.Since(p.start).Seconds(), 1e-3))
+}
+
+func (p *Progress) resumed() string {
+	switch p.resumes {
+	case 0:
+		return ""
+	case 1:
+		return ", 1 resume"
+	default:
+		return fmt.Sprintf(", %d resumes", p.resumes)
+	}
+}
+
+// round leaves the digits that a person reads.
+func round(d time.Duration) time.Duration {
+	if d < 10*time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(time.Second)
+}

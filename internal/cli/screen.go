@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	"example.com/quartet/internal/config"
+)
+
+// clearLine goes to the beginning of the line and erases it.
+const clearLine = "\r\x1b[K"
+
+// screen is standard error. On a terminal its last line may be a live one, which whatever else is written there
+// replaces, logs too.
+type screen struct {
+	mu   sync.Mutex
+	to   io.Writer
+	live bool
+	// width is that of the terminal, nil if there is none.
+	width func() int
+}
+
+func newScreen(to io.Writer, environ []string) *screen {
+	s := &screen{to: to}
+	if f, ok := to.(*os.File); ok && IsTerminal(f) && config.Lookup(environ, "TERM") != "dumb" {
+		s.width = func() int {
+			if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+				return width
+			}
+			return 80 // The usual width, for a terminal that does not say.
+		}
+	}
+	return s
+}
+
+// IsTerminal tells whether a person is at the other end.
+func IsTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	return s.to.Write(p)
+}
+
+// show makes text, which has to be ASCII, the live line of a terminal.
+func (s *screen) show(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if width := s.width(); len(text) >= width {
+		text = text[:max(width-1, 0)]
+	}
+	_, _ = io.WriteString(s.to, clearLine+text) // Nobody to tell.
+	s.live = true
+}
+
+func (s *screen) clear() {
+	if s.live {
+		_, _ = io.WriteString(s.to, clearLine)
+		s.live = false
+	}
+}

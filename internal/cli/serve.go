@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/traffic"
+)
+
+func (c *command) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Keep steady traffic going, and verify every answer",
+		Long: fmt.Sprintf(`Runs until SIGTERM. Keeps steady traffic going against the servers, verifies every answer, and counts the good and
+the bad in /metrics as %s_traffic_operations_total. The kubelet's probes and /metrics have a port of their own
+each. It is all configured by the environment, see %s --help.`, c.Identity.Namespace(), c.name),
+		Example: fmt.Sprintf("  %s serve\n  curl localhost:9465/metrics", c.name),
+		Args:    Positional(0, 0),
+		RunE:    c.do(func(ctx context.Context, _ []string) error { return c.serve(ctx) }),
+	}
+}
+
+// serve runs the client as a long-running process.
+func (c *command) serve(ctx context.Context) error {
+	t, err := c.newTelemetry(ctx)
+	if err != nil {
+		return err
+	}
+	conns, err := c.connect(c.Services, t)
+	if err != nil {
+		return err
+	}
+	sessions, err := c.sessions(c.Services, conns, t)
+	if err != nil {
+		return err
+	}
+	var sources []traffic.Source
+	for i, service := range c.Services {
+		if service.Traffic != nil {
+			sources = append(sources, service.Traffic(sessions[i]))
+		}
+	}
+	listeners, err := c.config.Process.Listen(ctx, c.Identity.EnvironmentPrefix())
+	if err != nil {
+		listeners.Close()
+		return err
+	}
+	s := &service{
+		telemetry:   t,
+		connections: conns,
+		traffic:     traffic.New(traffic.Options{Timeout: c.config.Timeout, Registerer: t.Metrics, Log: t.Log}, sources...),
+		probes:      rpc.NewProbes(),
+		worked:      make(chan struct{}),
+	}
+	s.working, s.stopWork = context.WithCancel(context.WithoutCancel(ctx))
+	p := &app.Process{
+		Config:      c.config.Process,
+		Telemetry:   t,
+		SetReady:    s.probes.SetReady,
+		ServeProbes: s.probes.Serve,
+		Run:         map[string]func(context.Context) error{"traffic": func(context.Context) error { return s.work() }},
+		EndWork:     s.endWork,
+		Close:       []app.Closer{{Name: "connections", Close: func(context.Context) error { return conns.close() }}},
+		Listening:   []any{"version", c.Version},
+	}
+	return p.Serve(ctx, listeners)
+}
+
+// service is the client as a long-running process.
+type service struct {
+	telemetry   *telemetry.Telemetry
+	connections connections
+	traffic     *traffic.Traffic
+	probes      *rpc.Probes
+
+	// working is the traffic's context, which ends when a drain comes to it; worked is closed when it has ended.
+	working  context.Context
+	stopWork context.CancelFunc
+	worked   chan struct{}
+}
+
+// work is ready once the servers are there and have what the traffic needs. Servers that go away later make it no less
+// ready: what the client serves itself it serves still.
+func (s *service) work() error {
+	defer close(s.worked)
+	for _, conn := range s.connections {
+		waiting := func() { s.telemetry.Log.Warn("waiting for server", "target", conn.Target()) }
+		if err := rpc.WaitReady(s.working, conn.ClientConn, waiting); err != nil {
+			return s.unlessStopped(err)
+		}
+	}
+	if err := s.traffic.SetUp(s.working); err != nil {
+		return s.unlessStopped(err)
+	}
+	s.probes.SetReady(true)
+	s.telemetry.Log.Info("ready")
+	return s.traffic.Run(s.working)
+}
+
+// unlessStopped drops an error that our own stop has caused.
+func (s *service) unlessStopped(err error) error {
+	if s.working.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// endWork stops the traffic, and cuts the operations that do not end in time, or whose servers are not there to end them.
+// That is no failure of ours: a download may take as long as its timeout, and servers that are uninstalled with us may be
+// gone first.
+func (s *service) endWork(ctx context.Context) error {
+	s.stopWork()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hopeless := make(chan string, 1)
+	go func() { hopeless <- s.hopeless(ctx) }()
+	select {
+	case <-s.worked:
+		return nil
+	case why := <-hopeless:
+		s.telemetry.Log.Warn("operations under way are cut", "because", why)
+	}
+	s.traffic.Cut()
+	<-s.worked
+	return nil
+}
+
+// absence is how long servers may be away before operations are given up: longer than a client needs to reach the next
+// replica when one of several ends. A server that drains as we do counts as away too, and what of ours it is busy with it
+// has nearly always ended by then.
+const absence = 2 * time.Second
+
+// hopeless returns, with the reason, when operations under way cannot end any more: no target has a server that takes calls,
+// or ctx is done. While one target has, operations on it may succeed, and those of the others wait with them.
+func (s *service) hopeless(ctx context.Context) string {
+	var targets sync.WaitGroup
+	for _, conn := range s.connections {
+		targets.Go(func() { _ = rpc.WaitGone(ctx, conn.ClientConn, absence) }) // Its error is that of ctx.
+	}
+	targets.Wait()
+	if ctx.Err() != nil {
+		return "out of time"
+	}
+	return "servers are gone"
+}

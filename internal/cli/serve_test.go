@@ -1,0 +1,196 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/cli/clitest"
+	"example.com/quartet/internal/clienttest"
+)
+
+// serving is the environment of a client that serves, with more.
+func serving(more ...string) []string {
+	return append([]string{
+		"TEST_LOG_FORMAT=json", "TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_DRAIN_DELAY=0s", "TEST_INSTANCE=me",
+	}, more...)
+}
+
+// serve runs a client until terminate is called.
+func serve(t *testing.T, server string, environ ...string) (c *clitest.Console, exit <-chan int, terminate func()) {
+	t.Helper()
+	c = &clitest.Console{Services: services(), Environ: serving(environ...)}
+	ctx, terminate := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() { code <- c.Run(ctx, server, "serve") }()
+	return c, code, terminate
+}
+
+func probe(t *testing.T, address string) healthpb.HealthClient {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return healthpb.NewHealthClient(conn)
+}
+
+// listening are the addresses in the log.
+func listening(t *testing.T, c *clitest.Console) (addresses struct{ HTTP, Probe string }) {
+	t.Helper()
+	<-c.Err.Await(`"msg":"listening"`)
+	for line := range strings.Lines(c.Err.String()) {
+		if strings.Contains(line, `"msg":"listening"`) {
+			if err := json.Unmarshal([]byte(line), &addresses); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return addresses
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	text, err := tryFetch(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func tryFetch(url string) (string, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
+}
+
+func TestServe(t *testing.T) {
+	server := clienttest.Reserve(t)
+	c, exit, terminate := serve(t, server, "TEST_DRAIN_DELAY=1ms", "TEST_NAMES_TRAFFIC_CALLS=100")
+	at := listening(t, c)
+	health := probe(t, at.Probe)
+
+	<-c.Err.Await("waiting for server")
+	for name, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
+		"liveness": healthpb.HealthCheckResponse_SERVING, "readiness": healthpb.HealthCheckResponse_NOT_SERVING,
+	} {
+		if got, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); err != nil || got.Status != want {
+			t.Errorf("%s without a server: %v, %v", name, got, err)
+		}
+	}
+
+	f, _ := startFake(t, server)
+	<-c.Err.Await(`"msg":"ready"`)
+	if got, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "readiness"}); err != nil || got.Status != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("readiness: %v, %v", got, err)
+	}
+	metrics := fetch(t, "http://"+at.HTTP+"/metrics")
+	clitest.Want(t, metrics, `test_traffic_operations_total{grpc_method="FullDuplexCall",grpc_service="grpc.testing.TestService",grpc_type="bidi_stream",verdict="bad"} 0`)
+	clitest.Want(t, fetch(t, "http://"+at.HTTP+"/debug/pprof/"), "goroutine")
+
+	terminate()
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d\n%s", code, &c.Err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept != 0 {
+		t.Errorf("left behind: %d", f.kept)
+	}
+	if n := strings.Count(c.Err.String(), "waiting for server"); n != 1 {
+		t.Errorf("said %d times that it waits", n)
+	}
+}
+
+func TestServeStopsWhileItWaits(t *testing.T) {
+	c, exit, terminate := serve(t, clienttest.Reserve(t))
+	listening(t, c)
+	terminate()
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d\n%s", code, &c.Err)
+	}
+}
+
+// serveHeld runs a client with an operation under way, which the fake holds.
+func serveHeld(t *testing.T) (f *fake, c *clitest.Console, exit <-chan int, terminate func()) {
+	t.Helper()
+	f, server := startFake(t, "")
+	f.hold = make(chan struct{})
+	c, exit, terminate = serve(t, server, "TEST_NAMES_TRAFFIC_CALLS=100")
+	<-f.hold
+	return f, c, exit, terminate
+}
+
+func TestOperationsEndInPeaceWhileServersAreThere(t *testing.T) {
+	f, c, exit, terminate := serveHeld(t)
+	terminate()
+	select {
+	case <-c.Err.Await("are cut"):
+	case <-time.After(cli.Absence + 500*time.Millisecond):
+	}
+	<-f.hold
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if log := c.Err.String(); strings.Contains(log, "are cut") || strings.Contains(log, "traffic: ") {
+		t.Errorf("no peaceful end:\n%s", log)
+	}
+}
+
+func TestServersThatAreGoneAreNotWaitedFor(t *testing.T) {
+	f, c, exit, terminate := serveHeld(t)
+	f.stop()
+	began := time.Now()
+	terminate()
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(began); took < cli.Absence || took > 5*time.Second {
+		t.Errorf("the drain took %v", took)
+	}
+	clitest.Want(t, c.Err.String(), `"because":"servers are gone"`)
+	if strings.Contains(c.Err.String(), "traffic: failing") {
+		t.Errorf("what was cut was counted as bad:\n%s", &c.Err)
+	}
+}
+
+// TestADrainIsSeenInTheMetrics drains a client that waits for its last scrape, which is the one that looks.
+func TestADrainIsSeenInTheMetrics(t *testing.T) {
+	c, exit, terminate := serve(t, clienttest.Reserve(t), "TEST_DRAIN_SCRAPE_WAIT=10s")
+	metrics := "http://" + listening(t, c).HTTP + "/metrics"
+	clitest.Want(t, fetch(t, metrics), "test_draining 0\n")
+	clitest.Want(t, fetch(t, metrics), "test_drain_seconds 0\n")
+	terminate()
+	<-c.Err.Await(`"step":"close connections"`) // The step before the last scrape.
+	text := fetch(t, metrics)
+	clitest.Want(t, text, "test_draining 1\n")
+	if strings.Contains(text, "test_drain_seconds 0\n") || strings.Contains(text, "test_drain_limit_seconds 0\n") {
+		t.Error("the drain takes no time, or may take none")
+	}
+	for {
+		select {
+		case code := <-exit:
+			if code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			return
+		default:
+			_, _ = tryFetch(metrics) // The first may have come before the drain waited for it.
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package clienttest
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy stands between client and server, and cuts connections in the middle of whatever is under way.
+type Proxy struct {
+	Address string
+	backend string
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	// cuts are how many bytes, both ways together, each of the next connections may carry.
+	cuts []int
+}
+
+// NewProxy starts a proxy of the server at an address.
+func NewProxy(t *testing.T, backend string) *Proxy {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Address: listener.Addr().String(), backend: backend, conns: map[net.Conn]bool{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { p.carry(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.CutAll()
+		running.Wait()
+	})
+	return p
+}
+
+// CutAfter has the next connections end after so many bytes each; those after them are not cut.
+func (p *Proxy) CutAfter(bytes ...int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cuts = bytes
+}
+
+// CutAll cuts everything that is open.
+func (p *Proxy) CutAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		_ = conn.Close()
+	}
+}
+
+// budget is how much a connection may still carry; one without a limit has none.
+type budget struct {
+	mu      sync.Mutex
+	limited bool
+	left    int
+}
+
+// take returns how much of n may pass.
+func (b *budget) take(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.limited {
+		return n
+	}
+	n = min(n, b.left)
+	b.left -= n
+	return n
+}
+
+func (p *Proxy) carry(client net.Conn) {
+	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.backend)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	b := p.open(client, server)
+	var both sync.WaitGroup
+	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
+		both.Go(func() {
+			pass(to, from, b)
+			_ = client.Close()
+			_ = server.Close()
+		})
+	}
+	both.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, client)
+	delete(p.conns, server)
+}
+
+func (p *Proxy) open(conns ...net.Conn) *budget {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range conns {
+		p.conns[conn] = true
+	}
+	if len(p.cuts) == 0 {
+		return &budget{}
+	}
+	left := p.cuts[0]
+	p.cuts = p.cuts[1:]
+	return &budget{limited: true, left: left}
+}
+
+func pass(to io.Writer, from io.Reader, b *budget) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		allowed := b.take(n)
+		if _, writeErr := to.Write(buffer[:allowed]); err != nil || writeErr != nil || allowed < n {
+			return
+		}
+	}
+}

@@ -1,0 +1,108 @@
+// Package clienttest is what tests of clients share: servers that tests write themselves, connections as programs make
+// them, a proxy that cuts these, and a collector of spans.
+package clienttest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Serve has services answer on an address, "" for any, and says that they are serving. It returns where that is. stop ends
+// the server as a crash does, and so does the end of the test.
+func Serve(t *testing.T, address string, register func(grpc.ServiceRegistrar)) (target string, stop func()) {
+	t.Helper()
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	register(server)
+	healthy := health.NewServer()
+	for service := range server.GetServiceInfo() {
+		healthy.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+	}
+	healthpb.RegisterHealthServer(server, healthy)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return listener.Addr().String(), server.Stop
+}
+
+// Reserve is an address at which no server listens.
+func Reserve(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// impatient connects again at once, where a program would wait a second first.
+var impatient = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
+	MinConnectTimeout: 5 * time.Second,
+})
+
+// Dial connects to services as the programs do, with less patience between tries.
+func Dial(t *testing.T, tele *telemetry.Telemetry, address string, services ...protoreflect.ServiceDescriptor) *grpc.ClientConn {
+	t.Helper()
+	var cfg rpc.ClientConfig
+	if err := config.Load("TEST_", nil, config.Group{Into: &cfg}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := rpc.NewClient(cfg, tele, address, services, impatient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Impatient is a resumption with less patience than the default.
+func Impatient() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
+
+// GiveUpSoon is a resumption for servers that never get better.
+func GiveUpSoon() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3} }
+
+// CutSoon is a resumption for servers that hang.
+func CutSoon() rpc.Resumption {
+	return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3, StallTimeout: 100 * time.Millisecond}
+}
+
+// Deadline is a context for calls that must not hang a test.
+func Deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Random is content that is the same for the same seed.
+func Random(seed byte, size int) []byte {
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(content) // It never fails.
+	return content
+}

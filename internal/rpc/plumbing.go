@@ -1,0 +1,149 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// isPlumbing is true for the services that every server has beside its own.
+func isPlumbing(fullMethod string) bool {
+	return strings.HasPrefix(fullMethod, "/grpc.health.") || strings.HasPrefix(fullMethod, "/grpc.reflection.")
+}
+
+// lastWord is how long a stream of plumbing has to end by itself, so that a watch of the health still sends what it has.
+const lastWord = 100 * time.Millisecond
+
+// endPlumbing ends the streams of health and reflection with a drain, as grpc-go does not: each client holds a Watch for as
+// long as it has a connection, and GracefulStop would wait for all of them. The handler may be waiting for a message, which
+// no context of ours interrupts; grpc-go ends that wait when this interceptor has returned.
+func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if !isPlumbing(info.FullMethod) {
+		return handler(srv, stream)
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = handler(srv, &plumbingStream{stream, ctx})
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-s.stopping.Done():
+	}
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(lastWord):
+	}
+	return status.Error(codes.Unavailable, "the server is stopping")
+}
+
+type plumbingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *plumbingStream) Context() context.Context { return s.ctx }
+
+// silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for handshakes before it tells
+// anybody that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the
+// connections would be simpler, but grpc-go sets TCP_USER_TIMEOUT only on a *net.TCPConn.
+type silent struct {
+	count atomic.Int64 // of open, so that most calls need no lock
+
+	mu     sync.Mutex
+	open   map[netip.AddrPort]*net.TCPConn // by the address of the peer
+	limit  int                             // how many there may be before the closed ones are looked for
+	closed bool
+}
+
+// leastSilent is how many connections are kept before it is worth looking for those that are closed.
+const leastSilent = 64
+
+func newSilent() *silent {
+	return &silent{open: map[netip.AddrPort]*net.TCPConn{}, limit: leastSilent}
+}
+
+// listen returns lis, and has each connection that it accepts count as silent.
+func (s *silent) listen(lis net.Listener) net.Listener { return silentListener{lis, s} }
+
+type silentListener struct {
+	net.Listener
+	silent *silent
+}
+
+func (l silentListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		l.silent.add(tcp)
+	}
+	return conn, err
+}
+
+func (s *silent) add(conn *net.TCPConn) {
+	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return // It is closed already.
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = conn.Close()
+		return
+	}
+	if len(s.open) >= s.limit {
+		for address, conn := range s.open {
+			if isClosed(conn) {
+				delete(s.open, address)
+			}
+		}
+		s.limit = max(leastSilent, 2*len(s.open))
+	}
+	s.open[remote.AddrPort()] = conn
+	s.count.Store(int64(len(s.open)))
+}
+
+func isClosed(conn *net.TCPConn) bool {
+	raw, err := conn.SyscallConn()
+	return err != nil || raw.Control(func(uintptr) {}) != nil
+}
+
+// spoke notes a call, whose context names the peer.
+func (s *silent) spoke(ctx context.Context) {
+	if s.count.Load() == 0 {
+		return
+	}
+	caller, ok := peer.FromContext(ctx)
+	if !ok {
+		return
+	}
+	if remote, ok := caller.Addr.(*net.TCPAddr); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, remote.AddrPort())
+		s.count.Store(int64(len(s.open)))
+	}
+}
+
+// close closes the connections that are silent, those that are still to come too.
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, conn := range s.open {
+		_ = conn.Close() // It may be closed already.
+	}
+}

@@ -1,0 +1,57 @@
+package traffic
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+// metrics count operations under the labels that calls have. All are there from the start, since a counter that appears with
+// its first bad operation hides that one from rate().
+type metrics struct {
+	operations *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+}
+
+// methodMetrics are those of one kind of operation.
+type methodMetrics struct {
+	good, bad prometheus.Counter
+	seconds   prometheus.Observer
+}
+
+func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
+	register := promauto.With(registerer)
+	m := metrics{
+		operations: register.NewCounterVec(prometheus.CounterOpts{
+			Name: "traffic_operations_total",
+			Help: "Operations of the steady traffic whose answer was verified: good if it was right, bad if it was wrong, late or an error.",
+		}, append(telemetry.MethodLabels(), "verdict")),
+		seconds: register.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "traffic_operation_seconds",
+			Help:                            "Time of an operation of the steady traffic, with all its retries and resumes.",
+			Buckets:                         []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  160,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, telemetry.MethodLabels()),
+	}
+	for _, source := range sources {
+		for _, operation := range source.Operations {
+			m.of(source.Service, operation.Method)
+		}
+	}
+	return m
+}
+
+func (m metrics) of(service protoreflect.ServiceDescriptor, method string) methodMetrics {
+	labels := telemetry.MethodLabelValues(service.Methods().ByName(protoreflect.Name(method)))
+	return methodMetrics{
+		good:    m.operations.WithLabelValues(append(labels[:3:3], "good")...),
+		bad:     m.operations.WithLabelValues(append(labels[:3:3], "bad")...),
+		seconds: m.seconds.WithLabelValues(labels...),
+	}
+}

@@ -1,0 +1,162 @@
+// Package traffic keeps steady traffic going against servers and verifies every answer. Dashboards and alerts have its
+// numbers before there are users, and a rollout that loses a message or a byte shows in them.
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/rpc"
+)
+
+// cleanUpTimeout bounds what is removed after the last operation.
+const cleanUpTimeout = 5 * time.Second
+
+// setUpPause is the time between two tries to set a source up.
+const setUpPause = 2 * time.Second
+
+// ErrWrong says that an answer is not the one that is known to be right. Operations wrap it.
+var ErrWrong = errors.New("wrong answer")
+
+// Operation is something that is done again and again by one RPC.
+type Operation struct {
+	// Method is the RPC's name in its service: "GetObject".
+	Method string
+	// Rate is how many operations are started a second, 0 for none.
+	Rate float64
+	// Do makes one operation and verifies the answer. It is never called twice at once, and with a deadline.
+	Do func(ctx context.Context) error
+}
+
+// Source is what a service adds to the traffic.
+type Source struct {
+	// Service is the one that has the methods.
+	Service    protoreflect.ServiceDescriptor
+	Operations []Operation
+	// SetUp prepares the operations, for example with an object to look up. It may be nil.
+	SetUp func(ctx context.Context) error
+	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be nil.
+	CleanUp func(ctx context.Context)
+	// IsWrong tells an answer that must never be given from one that is missing or late, besides ErrWrong, broken contracts
+	// and DATA_LOSS. It may be nil.
+	IsWrong func(error) bool
+}
+
+// Options are what all traffic of a process has in common.
+type Options struct {
+	// Timeout is the time after which an operation counts as bad.
+	Timeout time.Duration
+	// Registerer takes the metrics.
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+}
+
+// Traffic is that of one process. Run it once.
+type Traffic struct {
+	options Options
+	sources []Source
+	metrics metrics
+
+	// life is the context of operations. It outlives that of Run, so that what is under way may end.
+	life context.Context
+	cut  context.CancelFunc
+}
+
+// New makes the traffic of some sources.
+func New(options Options, sources ...Source) *Traffic {
+	life, cut := context.WithCancel(context.Background())
+	return &Traffic{options: options, sources: sources, metrics: newMetrics(options.Registerer, sources), life: life, cut: cut}
+}
+
+// SetUp prepares all sources, each until it succeeds: a server that cannot take an object now may be able to when its
+// operator has seen why. It ends with the error of ctx.
+func (t *Traffic) SetUp(ctx context.Context) error {
+	for _, source := range t.sources {
+		for source.SetUp != nil {
+			limited, cancel := context.WithTimeout(ctx, t.options.Timeout)
+			err := source.SetUp(limited)
+			cancel()
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			t.options.Log.Warn("traffic not set up, trying again", "service", source.Service.FullName(), "error", err, "wait", setUpPause)
+			_ = rpc.Sleep(ctx, setUpPause) // The next try finds that ctx is done.
+		}
+	}
+	return nil
+}
+
+// Run makes traffic until ctx is done, lets the operations under way end, and removes what they have left behind.
+func (t *Traffic) Run(ctx context.Context) error {
+	defer t.cut()
+	var running sync.WaitGroup
+	for _, source := range t.sources {
+		for _, operation := range source.Operations {
+			observer := t.observer(source, operation)
+			running.Go(func() { t.repeat(ctx, operation, observer) })
+		}
+	}
+	running.Wait()
+	<-ctx.Done()
+
+	cleaning, cancel := context.WithTimeout(t.life, cleanUpTimeout)
+	defer cancel()
+	for _, source := range t.sources {
+		if source.CleanUp != nil {
+			source.CleanUp(cleaning)
+		}
+	}
+	return nil
+}
+
+// Cut ends the operations under way at once. They are not counted, since no server is to blame for their end.
+func (t *Traffic) Cut() { t.cut() }
+
+// repeat starts an operation at each tick. A tick that comes while one is under way waits, and further ones are skipped: a
+// server that is slow must not be met by a backlog when it recovers.
+func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *observer) {
+	if operation.Rate == 0 {
+		return
+	}
+	ticker := time.NewTicker(time.Duration(float64(time.Second) / operation.Rate))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if ctx.Err() == nil {
+			t.try(operation, observer)
+		}
+	}
+}
+
+// try makes one operation, in its time, and counts it unless it was cut by our own stop.
+func (t *Traffic) try(operation Operation, observer *observer) {
+	ctx, cancel := context.WithTimeout(t.life, t.options.Timeout)
+	defer cancel()
+	began := time.Now()
+	err := operation.Do(ctx)
+	if err == nil || t.life.Err() == nil {
+		observer.observe(time.Since(began), err)
+	}
+}
+
+// ValidRate checks a rate of a configuration: between 0 and a million operations a second.
+func ValidRate(name string, rate float64) error {
+	if rate >= 0 && rate <= 1e6 {
+		return nil
+	}
+	return fmt.Errorf("%s=%v: is not between 0 and a million", name, rate)
+}

@@ -1,0 +1,213 @@
+// Package broker is the domain of ChannelService: channels of messages with sequences, kept in NATS JetStream.
+//
+// All channels live in one stream, one subject each, and a message's sequence is the stream's. Two paths lead to a
+// subscriber. The fast one is the stream's republishing: JetStream announces what it has stored together with the
+// sequence of the message before it on the same subject, so each announcement proves by itself whether something is
+// missing. The sure one reads the stream. A subscriber takes the fast path as long as the proof holds and the sure one
+// otherwise, so a lost announcement, a reconnect or a slow reader costs time and never a message.
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	// ErrInvalidName says that a channel or participant is not 1 to 128 bytes of UTF-8 without control characters.
+	ErrInvalidName = errors.New("name must be 1 to 128 bytes of UTF-8 without control characters")
+	// ErrInvalidMessageID says that a message id is not 1 to 64 of the characters A-Z, a-z, 0-9, - and _.
+	ErrInvalidMessageID = errors.New("message id must be 1 to 64 of the characters A-Z, a-z, 0-9, - and _")
+	// ErrBodyTooLarge says that a body is longer than MaxBody.
+	ErrBodyTooLarge = fmt.Errorf("body must be at most %d bytes", MaxBody)
+	// ErrSequenceGone says that messages after the given sequence may have been discarded, or that there never was a
+	// message with that sequence in the channel.
+	ErrSequenceGone = errors.New("sequence is not in the channel")
+	// ErrTooManyChannels says that Options.MaxChannels are open already.
+	ErrTooManyChannels = errors.New("too many open channels")
+	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
+	ErrUnavailable = errors.New("message broker is unavailable")
+	// ErrClosed says that the Broker or the Subscription has been closed.
+	ErrClosed = errors.New("closed")
+)
+
+// MaxBody is the size in bytes of the largest body.
+const MaxBody = 64 << 10
+
+// Options adjust a Broker. The zero value of each field means its default.
+type Options struct {
+	// Name is what the process calls itself at the broker. Default "broker".
+	Name string
+	// Dir is the folder of the embedded server. Only one process at a time may use it.
+	Dir string
+	// Retention is how long messages are kept. Default 7 days.
+	Retention time.Duration
+	// MaxBytes is how much is kept, all channels together; the oldest messages go first. Default 1 GiB.
+	MaxBytes int64
+	// DedupWindow is how long a message id is remembered. Default 2 minutes.
+	DedupWindow time.Duration
+	// Replicas is on how many servers of a cluster a message is kept. Default 1, as in the embedded server always.
+	Replicas int
+	// SyncAlways makes the embedded server flush each message to the disk before it is acknowledged, at a tenth of the
+	// rate. Otherwise a crash of the process loses nothing, but a crash of the machine up to syncInterval.
+	SyncAlways bool
+	// MaxChannels is how many channels may have subscribers in this process at once. Default 10,000.
+	MaxChannels int
+	// Log receives what the broker has to say. Default: nothing is logged.
+	Log *slog.Logger
+	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() Options {
+	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 1<<30)
+	o.DedupWindow = cmp.Or(o.DedupWindow, 2*time.Minute)
+	o.Replicas = cmp.Or(o.Replicas, 1)
+	o.MaxChannels = cmp.Or(o.MaxChannels, 10_000)
+	o.Name = cmp.Or(o.Name, "broker")
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	return o
+}
+
+// Broker publishes to channels and subscribes to them. It is safe for concurrent use.
+type Broker struct {
+	opts     Options
+	log      *slog.Logger
+	metrics  *metrics
+	embedded *embedded // nil in a cluster
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	stream   jetstream.Stream
+
+	tasks sync.WaitGroup // what Close waits for: publishing and watching
+
+	mu            sync.Mutex
+	closed        chan struct{} // closed with mu held
+	hubs          map[string]*hub
+	subscriptions map[*Subscription]struct{}
+
+	recent recent
+}
+
+// Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a server inside this
+// process, which listens to nobody else; "nats://host:4222[,nats://...]" names servers of a cluster, with credentials as
+// user information. Open waits for a cluster that is not there yet until ctx is done.
+func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
+	opts = opts.withDefaults()
+	b := &Broker{
+		opts: opts, log: opts.Log, closed: make(chan struct{}),
+		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{},
+	}
+	b.metrics = newMetrics(b)
+	if err := b.open(ctx, url); err != nil {
+		// The error that matters is the one above; what was started ends without a deadline, as it has no work.
+		return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))
+	}
+	return b, nil
+}
+
+func (b *Broker) open(ctx context.Context, url string) (err error) {
+	if url == embeddedURL {
+		b.opts.Replicas = 1
+		if b.embedded, err = startEmbedded(ctx, b.opts); err != nil {
+			return err
+		}
+	}
+	if b.nc, err = b.connect(url); err != nil {
+		return err
+	}
+	if b.js, err = jetstream.New(b.nc); err != nil {
+		return err
+	}
+	b.stream, err = b.ensureStream(ctx)
+	return err
+}
+
+// Check returns nil if the broker answers and the stream exists, which is what readiness should ask.
+func (b *Broker) Check(ctx context.Context) error {
+	_, err := b.state(ctx)
+	return err
+}
+
+// Close ends all subscriptions, waits for the acknowledgements of messages that are being published, disconnects, and stops
+// the embedded server, so that its folder is free when Close returns nil. Once ctx is done it waits no longer and returns
+// the context's error.
+func (b *Broker) Close(ctx context.Context) error {
+	b.refuse()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.tasks.Wait()
+		b.disconnect()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("closing the message broker: %w", ctx.Err())
+	}
+}
+
+// refuse makes everything from now on fail with ErrClosed.
+func (b *Broker) refuse() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.isClosed() {
+		close(b.closed)
+	}
+	for _, h := range b.hubs {
+		h.fail(ErrClosed)
+	}
+}
+
+func (b *Broker) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *Broker) disconnect() {
+	if b.nc != nil {
+		b.nc.Close()
+	}
+	if b.embedded != nil {
+		b.embedded.stop()
+	}
+}
+
+// enter registers a task that Close waits for; the caller must call b.tasks.Done.
+func (b *Broker) enter() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed() {
+		return ErrClosed
+	}
+	b.tasks.Add(1)
+	return nil
+}
+
+// explain turns the error of a request that had a deadline of its own into the one the caller should see.
+func (b *Broker) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case b.isClosed():
+		return ErrClosed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+}

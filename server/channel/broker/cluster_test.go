@@ -1,0 +1,182 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+func portOf(srv *server.Server) int { return srv.Addr().(*net.TCPAddr).Port }
+
+func TestReplicasShareTheirChannels(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	here, there := openBroker(t, serverURL(srv), Options{}), openBroker(t, serverURL(srv), Options{})
+	s := subscribe(t, there, "room", nil)
+	sent := publishMany(t, here, "room", 100, 100)
+	if got := sequencesOf(receive(t, s, 100)); !slices.Equal(got, sent) {
+		t.Errorf("got %d", got)
+	}
+	if again := publish(t, there, "room", "many", "5", ""); !again.Duplicate || again.Sequence != sent[5] {
+		t.Errorf("repeated at the other replica: %+v", again)
+	}
+	resumed := subscribe(t, here, "room", &sent[49])
+	if got := sequencesOf(receive(t, resumed, 50)); !slices.Equal(got, sent[50:]) {
+		t.Errorf("resumed at the other replica: %d", got)
+	}
+}
+
+func TestRestartOfTheServerCausesNeitherGapNorDuplicate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv := startServer(t, dir, -1)
+	url, port := serverURL(srv), portOf(srv)
+	here, there := openBroker(t, url, Options{}), openBroker(t, url, Options{})
+	const n = 200
+	s := subscribe(t, there, "room", nil)
+	half := make(chan struct{})
+	var sent []uint64
+	var task sync.WaitGroup
+	task.Go(func() {
+		for i := range n {
+			if i == n/2 {
+				close(half)
+			}
+			r := publish(t, here, "room", "ann", fmt.Sprint(i), "") // patiently
+			if r.Duplicate {
+				t.Errorf("message %d was taken for a duplicate", i)
+			}
+			sent = append(sent, r.Sequence)
+		}
+	})
+	<-half
+	stopServer(srv)
+	if err := here.Check(testContext(t)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Check without a server: %v", err)
+	}
+	startServer(t, dir, port)
+	got := sequencesOf(receive(t, s, n))
+	task.Wait()
+	if !slices.Equal(got, sent) {
+		t.Errorf("got %d, want %d", got, sent)
+	}
+	eventually(t, "the replica is ready again", func() bool { return there.Check(testContext(t)) == nil })
+}
+
+func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 seconds, mostly elections")
+	}
+	t.Parallel()
+	cluster := startCluster(t, 3)
+	brokers := make([]*Broker, len(cluster))
+	for i, srv := range cluster {
+		brokers[i] = openBroker(t, serverURL(srv)+","+serverURL(cluster[(i+1)%3]), Options{Replicas: 3})
+	}
+	const publishers, each = 3, 150
+	var tasks sync.WaitGroup
+	var once sync.Once
+	half := make(chan struct{})
+	var sent, seen [publishers][]uint64
+	for i, b := range brokers {
+		s := subscribe(t, b, "room", nil)
+		tasks.Go(func() { seen[i] = sequencesOf(receive(t, s, publishers*each)) })
+	}
+	for i, b := range brokers {
+		tasks.Go(func() {
+			for n := range each {
+				if n == each/2 {
+					once.Do(func() { close(half) })
+				}
+				r := publish(t, b, "room", fmt.Sprint("publisher", i), fmt.Sprint(n), "")
+				sent[i] = append(sent[i], r.Sequence)
+			}
+		})
+	}
+	<-half
+	info, err := brokers[0].stream.Info(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, srv := range cluster {
+		if srv.Name() == info.Cluster.Leader {
+			stopServer(srv)
+		}
+	}
+	tasks.Wait()
+	all := slices.Concat(sent[:]...)
+	slices.Sort(all)
+	for i := range seen {
+		if !slices.Equal(seen[i], all) {
+			t.Errorf("replica %d saw %d messages, not the %d that were acknowledged", i, len(seen[i]), len(all))
+		}
+	}
+}
+
+// startCluster runs servers that replicate streams among them.
+func startCluster(t *testing.T, n int) []*server.Server {
+	t.Helper()
+	// Each must know the others before they run, so the ports are chosen here.
+	listeners, routes := make([]net.Listener, n), make([]*url.URL, n)
+	for i := range n {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[i] = free
+		routes[i] = &url.URL{Scheme: "nats", Host: free.Addr().String()}
+	}
+	cluster := make([]*server.Server, n)
+	for i := range cluster {
+		srv, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("server", i), Host: "127.0.0.1", Port: -1,
+			JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1", Port: listeners[i].Addr().(*net.TCPAddr).Port}, Routes: routes,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster[i] = srv
+		_ = listeners[i].Close()
+		go srv.Start()
+		t.Cleanup(func() { stopServer(srv) })
+	}
+	for _, srv := range cluster {
+		if !srv.ReadyForConnections(patience) {
+			t.Fatal("server does not start")
+		}
+	}
+	return cluster
+}
+
+func TestUnreachableBrokerIsReportedAsSuchAndDoesNotKeepCloseWaiting(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes as long as Publish is patient")
+	}
+	srv := startServer(t, t.TempDir(), -1)
+	b := openBroker(t, serverURL(srv), Options{})
+	stopServer(srv)
+	message := Message{Participant: "ann", ID: "1"}
+	if _, err := b.Publish(testContext(t), "room", message); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Publish: %v", err)
+	}
+	if _, err := b.Subscribe(testContext(t), "room", nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Subscribe: %v", err)
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := b.Publish(testContext(t), "room", message)
+		failed <- err
+	}()
+	closeBroker(t, b)
+	if err := <-failed; !errors.Is(err, ErrClosed) {
+		t.Errorf("Publish during Close: %v", err)
+	}
+}

@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	embeddedURL = "embedded:"
+	clusterURL  = "nats://"
+
+	reconnectWait = 500 * time.Millisecond
+	// pingInterval bounds how long a connection that died without a word goes unnoticed: two of them.
+	pingInterval = 10 * time.Second
+)
+
+// connect returns a connection that is possibly not there yet, and that never gives up: a broker that comes back
+// after an hour, or with new credentials, finds this process still trying.
+func (b *Broker) connect(url string) (*nats.Conn, error) {
+	options := []nats.Option{
+		nats.Name(b.opts.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.IgnoreAuthErrorAbort(),
+		nats.PingInterval(pingInterval),
+		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
+		nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(b.disconnected),
+		nats.ReconnectHandler(b.reconnected),
+		nats.ErrorHandler(b.connectionError),
+	}
+	switch {
+	case b.embedded != nil:
+		options = append(options, nats.InProcessServer(b.embedded.server))
+		return nats.Connect("", options...)
+	case strings.HasPrefix(url, clusterURL):
+		return nats.Connect(url, options...)
+	default:
+		// Not the url itself: it may hold a password.
+		return nil, fmt.Errorf("message broker must be %q or %qhost:4222[,...]", embeddedURL, clusterURL)
+	}
+}
+
+func (b *Broker) disconnected(_ *nats.Conn, err error) {
+	if err != nil { // nil if we closed it
+		b.log.Warn("disconnected from the message broker", "error", err)
+	}
+}
+
+func (b *Broker) reconnected(nc *nats.Conn) {
+	b.log.Info("connected to the message broker again", "server", nc.ConnectedServerName())
+	b.pollHubs()
+}
+
+func (b *Broker) connectionError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	b.log.Warn("message broker", "error", err)
+	if errors.Is(err, nats.ErrSlowConsumer) {
+		// Announcements were dropped.
+		b.pollHubs()
+	}
+}

@@ -1,0 +1,203 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// ringMessages and ringBytes bound what a channel keeps in memory for its subscribers, whatever their number.
+	ringMessages = 256
+	ringBytes    = 1 << 20
+	// messageOverhead is about what a message takes besides its body.
+	messageOverhead = 512
+
+	// pendingMessages and pendingBytes bound the announcements of a channel that wait for the hub.
+	pendingMessages = 4096
+	pendingBytes    = 4 << 20
+)
+
+// hub is what all subscribers of one channel in this process share: its latest messages in a ring, and the knowledge how far
+// the channel has come. Subscribers take messages from the ring while they can and read the stream otherwise; the hub
+// waits for none of them.
+type hub struct {
+	broker  *Broker
+	channel string
+	subject string
+	live    *nats.Subscription
+	refs    int // guarded by broker.mu
+	stop    context.CancelFunc
+	kick    chan struct{} // asks for a poll now
+	known   atomic.Int64  // how many messages were announced or found out, since the hub began; changed with mu held
+
+	mu      sync.Mutex
+	ring    []Message     // in order, but possibly with holes: Previous is as announced
+	bytes   int           // in the ring
+	front   position      // of a subscriber that has received all that is known to be in the channel, in the ring or not
+	quiet   position      // the latest that a poll has moved on, kept for subscribers that have not looked since
+	err     error         // why there is nothing more to come
+	changed chan struct{} // closed at the next change; nil if nobody waits
+}
+
+// acquire returns the hub of a channel, to be released.
+func (b *Broker) acquire(channel string) (*hub, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed() {
+		return nil, ErrClosed
+	}
+	h := b.hubs[channel]
+	if h == nil {
+		if len(b.hubs) >= b.opts.MaxChannels {
+			return nil, ErrTooManyChannels
+		}
+		var err error
+		if h, err = b.startHub(channel); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		b.hubs[channel] = h
+	}
+	h.refs++
+	return h, nil
+}
+
+// release closes the hub after its last subscriber.
+func (b *Broker) release(h *hub) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h.refs--; h.refs > 0 {
+		return
+	}
+	h.stop()
+	_ = h.live.Unsubscribe() // fails only if the connection is closed
+	if b.hubs[h.channel] == h {
+		delete(b.hubs, h.channel)
+	}
+}
+
+// startHub does not wait for the broker: what is asked on the same connection afterwards is answered after the
+// subscription took effect, so no message falls between the answer and the first announcement.
+func (b *Broker) startHub(channel string) (*hub, error) {
+	name := escape(channel)
+	h := &hub{broker: b, channel: channel, subject: subjectPrefix + name, kick: make(chan struct{}, 1)}
+	var err error
+	if h.live, err = b.nc.Subscribe(livePrefix+name, h.announced); err != nil {
+		return nil, err
+	}
+	if err := h.live.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	b.tasks.Go(func() { h.watch(ctx) })
+	return h, nil
+}
+
+// announced takes a message from the stream's announcements, which come in order but may be incomplete.
+func (h *hub) announced(msg *nats.Msg) {
+	m, err := decode(msg)
+	if err != nil {
+		h.broker.log.Warn("unreadable announcement", "error", err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
+		return
+	}
+	h.ring = append(h.ring, m)
+	h.bytes += len(m.Body) + messageOverhead
+	for len(h.ring) > ringMessages || h.bytes > ringBytes {
+		h.evict()
+	}
+	if m.Sequence > h.front.last {
+		h.front = after(m)
+		h.known.Add(1)
+	}
+	h.wake()
+}
+
+// evict drops the oldest message of the ring, and with it what it holds.
+func (h *hub) evict() {
+	h.bytes -= len(h.ring[0].Body) + messageOverhead
+	h.ring[0] = Message{}
+	h.ring = h.ring[1:]
+}
+
+// wake is called with mu held.
+func (h *hub) wake() {
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// observe notes how far the channel has come, announced or not.
+func (h *hub) observe(p position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.last > h.front.last || h.front == (position{}) {
+		h.front = p
+		h.known.Add(1) // Or more, which shows when somebody reads them.
+		h.wake()
+	}
+}
+
+// fail tells all subscribers that there is nothing more to come.
+func (h *hub) fail(err error) {
+	h.stop()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
+		h.err = err
+		h.wake()
+	}
+}
+
+// outlook is what a hub has for a subscriber: a message, or a reason to wait until changed, or neither: then it must read
+// the stream.
+type outlook struct {
+	message Message
+	found   bool
+	changed <-chan struct{}
+	had     int64 // of the hub's known messages, those that the subscriber then has
+}
+
+// look returns what comes after *p. It moves *p on where it can prove that nothing was said.
+func (h *hub) look(p *position) (outlook, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return outlook{}, h.err
+	}
+	if h.quiet.last <= p.through && p.through < h.quiet.through && *p != (position{}) {
+		p.through, p.at = h.quiet.through, h.quiet.at
+	}
+	if h.front.last <= p.through {
+		if h.changed == nil {
+			h.changed = make(chan struct{})
+		}
+		return outlook{changed: h.changed, had: h.known.Load()}, nil
+	}
+	next := sort.Search(len(h.ring), func(i int) bool { return h.ring[i].Sequence > p.last })
+	if next == len(h.ring) || !p.leadsTo(h.ring[next].Previous) {
+		return outlook{}, nil
+	}
+	m := h.ring[next]
+	m.Previous = p.last
+	return outlook{message: m, found: true, had: h.known.Load() - int64(len(h.ring)-next-1)}, nil
+}
+
+// leadsTo says that nothing can be between p and a message that was announced with this predecessor. No predecessor
+// proves nothing, as messages may have come and gone, except to somebody who asked for all that is kept.
+func (p position) leadsTo(predecessor uint64) bool {
+	if predecessor == 0 {
+		return p == position{}
+	}
+	return predecessor <= p.through
+}

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// requestTimeout bounds each request to the broker, so that a lost reply is noticed.
+	requestTimeout = 3 * time.Second
+	// stateAge is how old a state may be where an older one is only less useful, not less true.
+	stateAge = time.Second
+
+	leaderGet = "$JS.API.STREAM.MSG.GET." + streamName
+)
+
+// state is where the stream stood at a moment.
+type state struct {
+	first, last uint64 // sequences; messages before first have been discarded
+	retention   time.Duration
+	at          time.Time // not after the moment, by our clock
+}
+
+// state asks the leader of the stream, which is ahead of all other replicas.
+func (b *Broker) state(ctx context.Context) (state, error) {
+	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	at := time.Now()
+	info, err := b.stream.Info(attempt)
+	if err != nil {
+		return state{}, b.explain(ctx, err)
+	}
+	return state{first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}, nil
+}
+
+// recent remembers the last state, for all channels together.
+type recent = atomic.Pointer[state]
+
+func (b *Broker) recentState(ctx context.Context) (state, error) {
+	if last := b.recent.Load(); last != nil && time.Since(last.at) < stateAge {
+		return *last, nil
+	}
+	now, err := b.state(ctx)
+	if err == nil {
+		b.recent.Store(&now)
+	}
+	return now, err
+}
+
+// query is a request for messages, as JetStream defines it.
+type query struct {
+	Sequence uint64 `json:"seq,omitempty"` // this one, or with NextIn the first from it on
+	NextIn   string `json:"next_by_subj,omitempty"`
+	LastIn   string `json:"last_by_subj,omitempty"`
+	// Messages and Bytes bound a batch; the leader hands out none.
+	Messages int `json:"batch,omitempty"`
+	Bytes    int `json:"max_bytes,omitempty"`
+}
+
+// found is a message in the stream; the zero value if there is none.
+type found struct {
+	Subject  string    `json:"subject"`
+	Sequence uint64    `json:"seq"`
+	Time     time.Time `json:"time"`
+}
+
+// position is that of a subscriber that has received the message.
+func (m found) position() position {
+	return position{last: m.Sequence, through: m.Sequence, at: m.Time}
+}
+
+// find asks the leader for one message. Any replica could tell, but might not have the latest message yet, and then
+// somebody who has seen it would be told that it does not exist.
+func (b *Broker) find(ctx context.Context, q query) (found, error) {
+	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	request, err := json.Marshal(q)
+	if err != nil {
+		return found{}, err
+	}
+	reply, err := b.nc.RequestMsgWithContext(attempt, &nats.Msg{Subject: leaderGet, Data: request})
+	if err != nil {
+		return found{}, b.explain(ctx, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message found               `json:"message"`
+	}
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return found{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
+		return found{}, fmt.Errorf("%w: %w", ErrUnavailable, answer.Error)
+	}
+	return answer.Message, nil
+}
+
+// LastSequence returns the sequence of the last message in a channel, or 0 if none is kept.
+func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, error) {
+	if err := CheckName(channel); err != nil {
+		return 0, fmt.Errorf("channel: %w", err)
+	}
+	last, err := b.find(ctx, query{LastIn: subjectPrefix + escape(channel)})
+	return last.Sequence, err
+}

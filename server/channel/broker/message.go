@@ -1,0 +1,109 @@
+package broker
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	headerParticipant = "Quartet-Participant"
+	headerMessageID   = "Quartet-Message-Id"
+	// The names of W3C Trace Context, in lower case, as tracers of NATS clients look for them.
+	headerTraceparent = "traceparent"
+	headerTracestate  = "tracestate"
+
+	maxTraceparent = 64
+	maxTracestate  = 512
+)
+
+// Message is something said in a channel. Several subscribers share one Body: it must not be changed.
+type Message struct {
+	// Sequence increases within a channel, but not by one.
+	Sequence uint64
+	// Previous is the sequence of the message before this one, as far as the receiver is concerned: the one it received
+	// before, or Subscription.After for the first.
+	Previous    uint64
+	Participant string
+	// ID is the sender's, unique among its messages in the channel.
+	ID   string
+	Body []byte
+	// Time is when the message was stored, by the clock of the server that did.
+	Time time.Time
+	// Traceparent and Tracestate are the W3C trace context that goes to everybody; empty if there is none or it was not printable ASCII
+	// of at most 64 and 512 bytes.
+	Traceparent, Tracestate string
+}
+
+// encode checks a message and writes it as it is kept.
+func encode(channel string, m Message) (*nats.Msg, error) {
+	if err := CheckName(channel); err != nil {
+		return nil, fmt.Errorf("channel: %w", err)
+	}
+	if err := CheckName(m.Participant); err != nil {
+		return nil, fmt.Errorf("participant: %w", err)
+	}
+	if err := checkMessageID(m.ID); err != nil {
+		return nil, err
+	}
+	if len(m.Body) > MaxBody {
+		return nil, ErrBodyTooLarge
+	}
+	header := nats.Header{
+		jetstream.MsgIDHeader: {dedupKey(channel, m.Participant, m.ID)},
+		headerParticipant:     {escape(m.Participant)},
+		headerMessageID:       {m.ID},
+	}
+	if isHeader(m.Traceparent, maxTraceparent) {
+		header[headerTraceparent] = []string{m.Traceparent}
+		if isHeader(m.Tracestate, maxTracestate) {
+			header[headerTracestate] = []string{m.Tracestate}
+		}
+	}
+	return &nats.Msg{Subject: subjectPrefix + escape(channel), Header: header, Data: m.Body}, nil
+}
+
+// isHeader says whether a value survives as a header, and is worth one.
+func isHeader(value string, longest int) bool {
+	return value != "" && len(value) <= longest &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// decode reads a message as the stream announces it or hands it out: both ways it has the same headers. Previous is
+// what the stream says: the message before it in the channel, or in the batch; 0 if there is none.
+//
+// Only sequence and time must be right. What a foreign publisher left out of the other headers is left empty, because a
+// message that is not passed on would be a hole in the channel.
+func decode(msg *nats.Msg) (Message, error) {
+	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return Message{}, fmt.Errorf("message in %s without sequence: %w", msg.Subject, err)
+	}
+	stored, err := time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
+	if err != nil {
+		return Message{}, fmt.Errorf("message %d without time: %w", sequence, err)
+	}
+	previous, err := strconv.ParseUint(msg.Header.Get(jetstream.LastSequenceHeader), 10, 64)
+	if err != nil {
+		return Message{}, fmt.Errorf("message %d without predecessor: %w", sequence, err)
+	}
+	participant, err := url.PathUnescape(msg.Header.Get(headerParticipant))
+	if err != nil {
+		participant = ""
+	}
+	return Message{
+		Sequence:    sequence,
+		Previous:    previous,
+		Participant: participant,
+		ID:          msg.Header.Get(headerMessageID),
+		Body:        msg.Data,
+		Time:        stored,
+		Traceparent: msg.Header.Get(headerTraceparent),
+		Tracestate:  msg.Header.Get(headerTracestate),
+	}, nil
+}

@@ -1,0 +1,63 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxName      = 128
+	maxMessageID = 64
+
+	// subjectPrefix is where messages are published to, one subject per channel below it.
+	subjectPrefix = "quartet.channel."
+	// livePrefix is where the stream announces what it has stored, under the same names.
+	livePrefix = "quartet.live."
+)
+
+// CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128 bytes of UTF-8 without
+// control characters.
+func CheckName(name string) error {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return ErrInvalidName
+	}
+	return nil
+}
+
+func checkMessageID(id string) error {
+	if id == "" || len(id) > maxMessageID || strings.ContainsFunc(id, func(r rune) bool { return !isPlain(r) }) {
+		return ErrInvalidMessageID
+	}
+	return nil
+}
+
+func isPlain(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_'
+}
+
+// escape writes a name as one token of a subject or as a header: what could mean something to NATS (dots, wildcards,
+// blanks, anything but ASCII) becomes %XX, and the rest stays readable for operators. url.PathUnescape is its inverse.
+func escape(name string) string {
+	const digits = "0123456789ABCDEF"
+	var out strings.Builder
+	for i := range len(name) {
+		if c := name[i]; isPlain(rune(c)) {
+			out.WriteByte(c)
+		} else {
+			out.Write([]byte{'%', digits[c>>4], digits[c&15]})
+		}
+	}
+	return out.String()
+}
+
+// dedupKey is what JetStream recognizes a repeated message by. It does so for the whole stream, so the key stands for
+// the channel and the participant as well: nobody can make somebody else's message look repeated. It is a hash because the
+// server holds every key in memory for the whole window.
+func dedupKey(channel, participant, id string) string {
+	// A name has no control characters, so the separator is unambiguous.
+	sum := sha256.Sum256([]byte(channel + "\x00" + participant + "\x00" + id))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}

@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestRestartOnTheSameFolderKeepsMessagesAndGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	before := openBroker(t, embeddedURL, Options{Dir: dir})
+	sent := publishMany(t, before, "room", 50, 100)
+	closeBroker(t, before)
+
+	// With other options, as they may change between two starts.
+	b := openBroker(t, embeddedURL, Options{Dir: dir, MaxBytes: 1 << 20, Retention: time.Hour, SyncAlways: true})
+	s := subscribe(t, b, "room", &sent[20])
+	if again := publish(t, b, "room", "many", "7", ""); !again.Duplicate || again.Sequence != sent[7] {
+		t.Errorf("repeated after the restart: %+v", again)
+	}
+	next := publish(t, b, "room", "ann", "1", "").Sequence
+	if next <= sent[49] {
+		t.Errorf("sequence %d after %d", next, sent[49])
+	}
+	if got := sequencesOf(receive(t, s, 30)); !slices.Equal(got, append(sent[21:], next)) {
+		t.Errorf("got %d", got)
+	}
+	info, err := b.stream.Info(testContext(t))
+	if err != nil || info.Config.MaxBytes != 1<<20 || info.Config.MaxAge != time.Hour {
+		t.Errorf("limits were not taken over: %+v, %v", info, err)
+	}
+}
+
+func TestSecondBrokerOnAFolderIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := openBroker(t, embeddedURL, Options{Dir: dir})
+	if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("second broker: %v", err)
+	}
+	publish(t, first, "room", "ann", "1", "")
+	closeBroker(t, first)
+	openBroker(t, embeddedURL, Options{Dir: dir})
+}
+
+func TestUnusableFolderIsNamedInTheError(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	occupied := t.TempDir() // by something that the server cannot use
+	if err := os.WriteFile(filepath.Join(occupied, "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "below"), occupied} {
+		if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if _, err := Open(testContext(t), embeddedURL, Options{}); err == nil {
+		t.Error("no folder was accepted")
+	}
+}
+
+func TestUnknownURLIsRefusedWithoutRepeatingIt(t *testing.T) {
+	t.Parallel()
+	_, err := Open(testContext(t), "http://user:secret@host", Options{})
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
+
+func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv := startServer(t, dir, -1)
+	url, port := serverURL(srv), portOf(srv)
+	stopServer(srv)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, url, Options{}); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a broker: %v", err)
+	}
+	opened := make(chan *Broker)
+	go func() {
+		b, err := Open(testContext(t), url, Options{})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- b
+	}()
+	startServer(t, dir, port)
+	if b := <-opened; b != nil {
+		publish(t, b, "room", "ann", "1", "")
+		closeBroker(t, b)
+	}
+}
+
+func TestReplicasMayOpenAtOnceWithDifferentOptions(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	var tasks sync.WaitGroup
+	for i := range 8 {
+		tasks.Go(func() {
+			b, err := Open(testContext(t), serverURL(srv), Options{MaxBytes: int64(1+i) << 30})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			closeBroker(t, b)
+		})
+	}
+	tasks.Wait()
+}
+
+func TestLimitsOfAnOperatorSurviveARestartButOurPromisesAreRestored(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	b := openBroker(t, serverURL(srv), Options{})
+	cfg := b.stream.CachedInfo().Config
+	cfg.MaxBytes, cfg.MaxAge, cfg.MaxMsgsPerSubject, cfg.RePublish = 5<<20, time.Hour, 10, nil
+	if _, err := b.js.UpdateStream(testContext(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+	after := openBroker(t, serverURL(srv), Options{}).stream.CachedInfo().Config
+	if after.MaxBytes != 5<<20 || after.MaxAge != time.Hour {
+		t.Errorf("limits were undone: %+v", after)
+	}
+	if after.MaxMsgsPerSubject != -1 || after.RePublish == nil {
+		t.Errorf("promises were not restored: %+v", after)
+	}
+	if err := b.stream.Purge(testContext(t)); err == nil {
+		t.Error("a purge was possible, which would tear holes")
+	}
+}
+
+func TestImpossibleOptionsAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	_, err := Open(testContext(t), serverURL(srv), Options{Replicas: 3})
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		t.Errorf("3 replicas on one server: %v", err)
+	}
+}
+
+func TestStreamIsLeftAloneByAReplicaWithTheSameOptions(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	openBroker(t, serverURL(srv), Options{})
+	var log strings.Builder
+	again := openBroker(t, serverURL(srv), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	have := again.stream.CachedInfo().Config
+	want := have
+	setPromises(&want)
+	setLimits(&want, again.opts)
+	if !reflect.DeepEqual(have, want) || log.Len() != 0 {
+		t.Errorf("stream %+v, log %q", have, log.String())
+	}
+}

@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	streamName = "QUARTET_CHANNELS"
+
+	// maxHeaders is room for the headers of a message, so that a body of MaxBody always fits.
+	maxHeaders = 8 << 10
+
+	openRetry = 250 * time.Millisecond
+)
+
+// streamConfig is the stream as we create it.
+func streamConfig(opts Options) jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
+		Name:         streamName,
+		Description:  "Channels of Quartet: one subject each.",
+		Storage:      jetstream.FileStorage,
+		Retention:    jetstream.LimitsPolicy,
+		MaxConsumers: -1,
+		MaxMsgs:      -1,
+	}
+	setLimits(&cfg, opts)
+	setPromises(&cfg)
+	return cfg
+}
+
+func setLimits(cfg *jetstream.StreamConfig, opts Options) {
+	cfg.MaxAge = opts.Retention
+	cfg.MaxBytes = opts.MaxBytes
+	cfg.Duplicates = min(opts.DedupWindow, opts.Retention) // JetStream refuses a longer window
+	cfg.Replicas = opts.Replicas
+}
+
+// setPromises sets what the package depends on. Messages are discarded from the front of the stream and nowhere else: this
+// is how a subscriber can tell that nothing before a message it has seen in time is missing. The stream announces every
+// message with its predecessor, and any replica may be read.
+func setPromises(cfg *jetstream.StreamConfig) {
+	cfg.Subjects = []string{subjectPrefix + "*"}
+	cfg.RePublish = &jetstream.RePublish{Source: subjectPrefix + ">", Destination: livePrefix + ">"}
+	cfg.AllowDirect = true
+	cfg.Discard = jetstream.DiscardOld
+	cfg.MaxMsgsPerSubject = -1
+	cfg.MaxMsgSize = MaxBody + maxHeaders
+	cfg.AllowRollup = false
+	cfg.DenyDelete = true
+	cfg.DenyPurge = true
+}
+
+// ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses for good.
+func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
+	for tried := false; ; tried = true {
+		stream, err := b.tryStream(ctx)
+		if err == nil {
+			return stream, b.checkVersion()
+		}
+		if refused(err) {
+			return nil, fmt.Errorf("stream %s: %w", streamName, err)
+		}
+		if !tried {
+			b.log.Warn("waiting for the message broker", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w: %w", ErrUnavailable, ctx.Err(), err)
+		case <-time.After(openRetry):
+		}
+	}
+}
+
+// tryStream may run in several replicas at once: the same stream can be created and updated any number of times.
+func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, streamName)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = b.js.CreateStream(ctx, streamConfig(b.opts))
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			// A replica with other options was faster.
+			stream, err = b.js.Stream(ctx, streamName)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.adopt(ctx, stream)
+}
+
+// adopt makes an existing stream keep our promises. Its limits follow our options only where it is ours alone, in the
+// embedded server. In a cluster they belong to the operator: were every start of a replica to set them, it would undo
+// what somebody did about a full disk, and a lower one would discard messages on the spot.
+func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
+	have := stream.CachedInfo().Config
+	want, wished := have, have
+	setPromises(&want)
+	setLimits(&wished, b.opts)
+	if b.embedded != nil {
+		setLimits(&want, b.opts)
+	} else if !reflect.DeepEqual(have, wished) {
+		b.log.Warn("the stream has other limits than configured, and keeps them",
+			"stream", streamName, "retention", have.MaxAge, "max_bytes", have.MaxBytes,
+			"dedup_window", have.Duplicates, "replicas", have.Replicas)
+	}
+	if reflect.DeepEqual(have, want) {
+		return stream, nil
+	}
+	return b.js.UpdateStream(ctx, want)
+}
+
+// refused says that trying again would not help: the configuration is wrong.
+func refused(err error) bool {
+	const replicasOutsideCluster = 10074 // which JetStream calls an internal error
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode == jetstream.JSErrCodeStreamNotFound {
+		return false
+	}
+	return api.Code >= 400 && api.Code < 500 || api.ErrorCode == replicasOutsideCluster
+}
+
+// checkVersion refuses servers that cannot read several messages at once, which came with 2.11: they would answer with one.
+func (b *Broker) checkVersion() error {
+	var major, minor int
+	version := b.nc.ConnectedServerVersion()
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return nil // disconnected this very moment
+	}
+	if major < 2 || major == 2 && minor < 11 {
+		return fmt.Errorf("message broker must be NATS 2.11 or newer, not %s", version)
+	}
+	return nil
+}

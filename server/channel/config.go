@@ -1,0 +1,45 @@
+package channel
+
+import (
+	"errors"
+	"time"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/server/channel/broker"
+)
+
+// Config is where channels are kept, and how, each value by an environment variable.
+type Config struct {
+	Dir         string        `env:"DIR" envDefault:"data/channel" desc:"folder of the embedded broker, which one process owns"`
+	URL         string        `env:"URL" envDefault:"embedded:" desc:"embedded: or nats://host:4222[,nats://…]"`
+	Retention   time.Duration `env:"RETENTION" envDefault:"168h" desc:"how long messages are kept"`
+	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"1GiB" desc:"how much all channels may hold; the oldest messages make room"`
+	DedupWindow time.Duration `env:"DEDUP_WINDOW" envDefault:"2m" desc:"how long a repeated message_id is recognised"`
+	Replicas    int           `env:"REPLICAS" envDefault:"1" desc:"how many servers of a NATS cluster keep each message"`
+	SyncAlways  bool          `env:"SYNC_ALWAYS" envDefault:"false" desc:"embedded: sync to disk before each receipt, at about a tenth of the rate"`
+	MaxOpen     int           `env:"MAX_OPEN" envDefault:"10000" desc:"channels with participants on this replica at once"`
+}
+
+// Validate checks what the types cannot say.
+func (c Config) Validate() error {
+	return errors.Join(
+		config.Within("RETENTION", c.Retention, time.Second, 100*365*24*time.Hour),
+		config.Within("DEDUP_WINDOW", c.DedupWindow, 100*time.Millisecond, c.Retention),
+	)
+}
+
+func (c Config) options(t *telemetry.Telemetry) broker.Options {
+	return broker.Options{
+		Name:        t.Namespace,
+		Dir:         c.Dir,
+		Retention:   c.Retention,
+		MaxBytes:    int64(c.MaxBytes),
+		DedupWindow: c.DedupWindow,
+		Replicas:    c.Replicas,
+		SyncAlways:  c.SyncAlways,
+		MaxChannels: c.MaxOpen,
+		Log:         t.Log,
+		Registerer:  t.Metrics,
+	}
+}

@@ -1,0 +1,48 @@
+// Package channel answers ChannelService: it translates between the contract and the broker. What the service does is in the
+// package broker, which knows no gRPC.
+package channel
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/channel/broker"
+)
+
+// Service is what the server has of ChannelService.
+func Service() app.Service {
+	cfg := &Config{}
+	return app.Service{
+		Name:   "channel",
+		Config: cfg,
+		Open: func(ctx context.Context, host app.Host) (app.Opened, error) {
+			b, err := broker.Open(ctx, cfg.URL, cfg.options(host.Telemetry))
+			if err != nil {
+				return app.Opened{}, err
+			}
+			s := &service{host: host, broker: b}
+			return app.Opened{
+				Service: rpc.Service{
+					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, s) },
+					Errors:   errorTable,
+				},
+				Check: b.Check,
+				Close: b.Close,
+			}, nil
+		},
+	}
+}
+
+// service answers quartet.v1.ChannelService.
+type service struct {
+	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the build until it
+	// is written.
+	quartetv1.UnsafeChannelServiceServer
+
+	host   app.Host
+	broker *broker.Broker
+}

@@ -1,0 +1,128 @@
+package object
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/rpc"
+)
+
+func TestADrainTellsAnUploadAndLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	ts := startServer(t, dir)
+	id := uuid.NewString()
+	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*quartetv1.UploadObjectRequest{header(id, "o"), chunk(0, pattern(70_000))} {
+		if err := upload.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts.awaitCommitted(t, id, 65_536)
+	ended := make(chan error, 1)
+	go func() { ended <- ts.Stop() }()
+	err = upload.RecvMsg(&quartetv1.UploadObjectResponse{})
+	apptest.WantStatus(t, err, codes.Unavailable, "STOPPING")
+	if rpc.RetryDelay(err) <= 0 {
+		t.Errorf("%v does not say when to come back", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("drain: %v", err)
+	}
+	ts = startServer(t, dir)
+	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	if err != nil || state.GetCommittedSizeBytes() != 70_000 {
+		t.Errorf("the upload stands at %v, %v; want all 70000 bytes that had arrived", state, err)
+	}
+}
+
+func TestADownloadThatDoesNotEndIsCutAtTheDeadlineOfTheDrain(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_DRAIN_BUDGET=150ms")
+	ts.upload(t, "o", make([]byte, 4<<20))
+	stream, err := ts.objects.DownloadObject(apptest.Deadline(t), whole("o"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- ts.Stop() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a reader that does not read holds the server up")
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("the reader got %v, want UNAVAILABLE, which it resumes from", err)
+	}
+}
+
+func TestReadersThatDoNotReadCostLittleAndHoldUpNobody(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	ts.upload(t, "o", make([]byte, 8<<20))
+	// The readers run in this process too: small windows keep what they buffer out of the figure.
+	conn, err := grpc.NewClient(ts.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	before := heap()
+	for range 50 {
+		stream, err := quartetv1.NewObjectServiceClient(conn).DownloadObject(apptest.Deadline(t), whole("o"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ts.objects.GetObject(apptest.Deadline(t), get("o")); err != nil {
+		t.Error(err)
+	}
+	// 50 whole objects would be 400 MiB. What both ends hold of each is a few buffers.
+	if grown := heap() - before; grown > 32<<20 {
+		t.Errorf("the heap has grown by %d MiB", grown>>20)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=50ms")
+	id := uuid.NewString()
+	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*quartetv1.UploadObjectRequest{header(id, "o"), chunk(0, pattern(70_000))} {
+		if err := upload.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apptest.WantStatus(t, upload.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
+	ts.awaitCommitted(t, id, 65_536)
+}

@@ -1,0 +1,20 @@
+package object
+
+import (
+	"context"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+// GetUpload (unary) tells how far an upload is.
+func (s *service) GetUpload(ctx context.Context, r *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
+	upload, err := s.store.GetUpload(ctx, r.GetUploadId())
+	if err != nil {
+		return nil, err
+	}
+	response := quartetv1.GetUploadResponse_builder{CommittedSizeBytes: uint64(upload.Committed)}.Build()
+	if upload.Object != nil {
+		response.SetObject(protoObject(*upload.Object))
+	}
+	return response, nil
+}

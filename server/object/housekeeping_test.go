@@ -1,0 +1,104 @@
+package object
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+func TestHousekeepingFollowsTheTimeToLive(t *testing.T) {
+	dir := t.TempDir()
+	ts := startServer(t, dir, "TEST_OBJECT_UPLOAD_TTL=1s")
+	content := pattern(100_000)
+	ts.upload(t, "kept", content)
+	if _, err := ts.send(t, header(uuid.NewString(), "abandoned"), chunk(0, content)); err != nil {
+		t.Fatal(err)
+	}
+	lost := filepath.Join(dir, "parts", uuid.NewString()+".1.00000000.lost")
+	if err := os.WriteFile(lost, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ts.wantNumbers(t, map[string]float64{
+		"uploads_expired_total": 1, "parts_unreferenced_total": 1,
+	})
+	if _, got, err := ts.download(t, whole("kept")); err != nil || len(got) != len(content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+func TestHousekeepingSurvivesAStoreThatIsAway(t *testing.T) {
+	var log strings.Builder
+	tele := telemetry.Discard()
+	tele.Log = slog.New(slog.NewTextHandler(&log, nil))
+	dir := t.TempDir()
+	cfg := *Service().Config.(*Config)
+	if err := config.Load("TEST_", environment(dir), config.Group{Prefix: "OBJECT_", Into: &cfg}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(t.Context(), cfg, app.Host{Telemetry: tele, RPC: &rpc.ServerConfig{MaxReceiveBytes: 1 << 20, StreamWindowBytes: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.store.Close()
+	if err := os.RemoveAll(filepath.Join(dir, "uploads")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	s.keepHouse(ctx)
+	if strings.Count(log.String(), "removing abandoned and forgotten uploads failed") != 1 {
+		t.Errorf("logged:\n%s", &log)
+	}
+}
+
+func TestReplicasDoNotKeepHouseInStep(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		d := jitter(time.Hour)
+		if d < time.Hour/2 || d > time.Hour {
+			t.Fatalf("a pause of %v", d)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 50 {
+		t.Errorf("%d different pauses of 100", len(seen))
+	}
+}
+
+func TestAnUploadBeyondTheQuotaIsRefusedAndContinuesWhenThereIsRoom(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_QUOTA_BYTES=200000B")
+	ts.upload(t, "o", pattern(100_000))
+	stated := header(uuid.NewString(), "p")
+	stated.GetHeader().SetSizeBytes(100_001)
+	_, err := ts.send(t, stated)
+	apptest.WantStatus(t, err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
+	if text := status.Convert(err).Message(); !strings.Contains(text, "100000") || !strings.Contains(text, "100001") {
+		t.Errorf("the text is %q", text)
+	}
+	id, content := uuid.NewString(), pattern(150_000)
+	_, err = ts.send(t, header(id, "p"), chunk(0, content), finish(content))
+	apptest.WantStatus(t, err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
+	ts.wantNumbers(t, map[string]float64{"objects_stored_bytes": 165_536, "objects_quota_bytes": 200_000})
+	if _, err := ts.objects.DeleteObject(apptest.Deadline(t), quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ts.send(t, header(id, "p"), chunk(65_536, content[65_536:]), finish(content)); err != nil {
+		t.Fatal(err)
+	}
+	ts.wantNumbers(t, map[string]float64{"objects_stored_bytes": 150_000})
+}

@@ -1,0 +1,81 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/telemetry"
+)
+
+const (
+	traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	sampled = "00-" + traceID + "-00f067aa0ba902b7-01"
+)
+
+// lockedBuffer is a log that a server writes while the test reads it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+// line is the first line of the log with this text, as JSON.
+func (b *lockedBuffer) line(text string) map[string]any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for line := range bytes.Lines(b.all.Bytes()) {
+		var fields map[string]any
+		if bytes.Contains(line, []byte(text)) && json.Unmarshal(line, &fields) == nil {
+			return fields
+		}
+	}
+	return nil
+}
+
+func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *testing.T) {
+	var log lockedBuffer
+	tele, err := telemetry.New(t.Context(), telemetry.Identity{Namespace: "test", Service: "test", Version: "test"}, telemetry.Config{LogFormat: "json"}, false, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ts := startObserved(t, tele, dir)
+	// The folder of the uploads becomes a file, which no permission lets a process write into.
+	uploads := filepath.Join(dir, "uploads")
+	if err := os.Rename(uploads, uploads+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(uploads, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx := metadata.AppendToOutgoingContext(apptest.Deadline(t), "traceparent", sampled)
+	stream, err := ts.objects.UploadObject(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.Send(header("an-upload-id-of-the-test", "o")) // The answer says why.
+	_, err = stream.CloseAndRecv()
+	apptest.WantStatus(t, err, codes.Internal, "")
+	if strings.Contains(err.Error(), uploads) {
+		t.Errorf("the sender is told %v", err)
+	}
+	apptest.Eventually(t, func() bool { return log.line("UploadObject") != nil }, func() string { return "the call is not in the log" })
+	line := log.line("UploadObject")
+	if cause, _ := line["cause"].(string); line["trace_id"] != traceID || !strings.Contains(cause, uploads) {
+		t.Errorf("logged: %v", line)
+	}
+}

@@ -1,0 +1,133 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"google.golang.org/grpc/codes"
+
+	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/rpc"
+)
+
+const (
+	// defaultMemory is for processes without a limit.
+	defaultMemory = 512 << 20
+	// smallChunk is what a download is sent in while memory is short. It costs about half of the speed.
+	smallChunk = 32 << 10
+	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what grpc-go knows of it.
+	callMemory = 32 << 10
+)
+
+// memory bounds what all uploads and downloads take together, so that a server with many slow peers slows down and is
+// not killed. A transfer reserves all that it can come to hold before it begins:
+//
+//   - a download two chunks, which are small ones while memory is short, and what it knows of its object's parts;
+//   - an upload the window that its sender may fill without being read, two messages, and a part if the store holds it;
+//   - both a buffer of their connection. Connections may be shared, but need not be.
+//
+// A sixteenth is for spare parts, where the store holds parts, by which some uploads are faster.
+//
+// What the kernel buffers for connections is not among it, nor are calls that carry no files.
+type memory struct {
+	budget        *bulk.Budget
+	chunks, small *bulk.Pool
+	// download and upload are what one of them takes, without its chunks or parts.
+	download, upload int64
+	largeBytes       int64
+}
+
+// transferMemory is how many bytes all transfers may take together: half of what the process may.
+func (c Config) transferMemory() int64 {
+	if c.MemoryBytes > 0 {
+		return int64(c.MemoryBytes)
+	}
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit / 2
+	}
+	return defaultMemory
+}
+
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers and an upload
+// fit into half of what a container of 128 MiB gives to Go.
+func (c Config) fitMemory(cfg *rpc.ServerConfig) {
+	total := c.transferMemory()
+	cfg.BufferBytes = int(min(int64(cfg.BufferBytes), max(total/1024, 32<<10)))
+	cfg.StreamWindowBytes = int32(min(int64(cfg.StreamWindowBytes), max(total/32, 64<<10)))
+}
+
+// spareParts is how many parts may be in memory besides one for each upload.
+func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.PartBytes)) }
+
+// newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
+// least one.
+func newMemory(c Config, server rpc.ServerConfig, storeBytes int64, registry prometheus.Registerer) (*memory, error) {
+	total, window := c.transferMemory(), int64(server.StreamWindowBytes)
+	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
+	waiting := max(total/8/window, 1)
+	limit := total - waiting*window - int64(c.spareParts())*storeBytes
+	m := &memory{
+		budget:     bulk.NewBudget(limit, c.MemoryWait, int(waiting)),
+		chunks:     bulk.NewPool(int(c.ChunkBytes)),
+		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
+		download:   callMemory + int64(server.BufferBytes),
+		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + storeBytes,
+		largeBytes: int64(c.ChunkBytes),
+	}
+	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
+		return nil, fmt.Errorf("MEMORY_BYTES: %d bytes for transfers are too few, an upload takes up to %d", total, least)
+	}
+	m.register(promauto.With(registry))
+	return m, nil
+}
+
+func (m *memory) register(register promauto.Factory) {
+	for _, gauge := range []struct {
+		name, help string
+		value      func() int64
+	}{
+		{"transfer_memory_limit_bytes", "Memory that all uploads and downloads may take together.", m.budget.Limit},
+		{"transfer_memory_reserved_bytes", "Memory that uploads and downloads have reserved.", m.budget.Reserved},
+		{"transfers_waiting", "Uploads and downloads that wait for memory.", m.budget.Waiting},
+	} {
+		register.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return float64(gauge.value()) })
+	}
+}
+
+// forDownload reserves memory for a download that has so many bytes to send, and keeps others besides. It returns its
+// chunks and the function that ends it.
+func (m *memory) forDownload(ctx context.Context, bytes, others int64) (*bulk.Buffers, func(), error) {
+	others += m.download
+	large := others + 2*min(m.largeBytes, bytes)
+	small := min(others+2*smallChunk, large)
+	reserved, release, err := m.budget.Reserve(ctx, small, large)
+	if err != nil {
+		return nil, nil, overloaded(err)
+	}
+	if reserved == large {
+		return m.chunks.Buffers(bytes), release, nil
+	}
+	return m.small.Buffers(bytes), release, nil
+}
+
+// forUpload reserves memory for an upload, and returns the function that gives it back.
+func (m *memory) forUpload(ctx context.Context) (release func(), err error) {
+	_, release, err = m.budget.Reserve(ctx, m.upload, m.upload)
+	return release, overloaded(err)
+}
+
+// overloaded tells a client when to come back: in half a second to one and a half, spread out as all came at once.
+func overloaded(err error) error {
+	if !errors.Is(err, bulk.ErrBudget) {
+		return err
+	}
+	after := 500*time.Millisecond + rand.N(time.Second)
+	return rpc.RetryAfter(codes.ResourceExhausted, err.Error(), "OVERLOADED", after)
+}

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	gocloudaws "gocloud.dev/aws"
+)
+
+const (
+	// openTimeout bounds the whole of opening a bucket: whoever is wrongly configured learns it soon.
+	openTimeout = 10 * time.Second
+	// credentialsTimeout is less, because without any the SDK asks for those of an EC2 machine, and waits for the answer.
+	credentialsTimeout = 5 * time.Second
+	dialTimeout        = 3 * time.Second
+	// idleConnections is how many connections are kept when they are not needed.
+	idleConnections = 64
+)
+
+// openS3 opens a bucket at s3://name, with the parameters that gocloud knows, such as endpoint, region and use_path_style,
+// and with credentials from the environment or files as the AWS SDK finds them. The bucket must exist.
+func openS3(ctx context.Context, u *url.URL, partSize int64) (*s3Bucket, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
+	defer cancel()
+	client, err := newS3Client(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	b := &s3Bucket{client: client, name: u.Host, partSize: partSize, closeIdle: func() {}}
+	if c, ok := client.Options().HTTPClient.(*http.Client); ok {
+		b.closeIdle = c.CloseIdleConnections
+	}
+	if _, _, err := b.list(ctx, uploadsFolder, "", 1); err != nil {
+		b.closeIdle()
+		return nil, err
+	}
+	return b, nil
+}
+
+func newS3Client(ctx context.Context, u *url.URL) (*s3.Client, error) {
+	if u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
+		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
+	}
+	q, pathStyle := u.Query(), false
+	if value := q.Get("use_path_style"); value != "" {
+		var err error
+		if pathStyle, err = strconv.ParseBool(value); err != nil {
+			return nil, fmt.Errorf("use_path_style=%s is neither true nor false", value)
+		}
+		q.Del("use_path_style")
+	}
+	if err := checkEndpoint(q); err != nil {
+		return nil, err
+	}
+	if !q.Has("response_checksum_validation") {
+		q.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
+	}
+	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkIdentity(ctx, cfg); err != nil {
+		return nil, err
+	}
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = pathStyle
+		o.HTTPClient = newHTTPClient(o.HTTPClient)
+	}), nil
+}
+
+func checkEndpoint(q url.Values) error {
+	endpoint, err := url.Parse(q.Get("endpoint"))
+	if err != nil || (q.Has("endpoint") && (endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "")) {
+		return errors.New("endpoint must be http://host or https://host")
+	}
+	return nil
+}
+
+// checkIdentity makes sure that requests can be signed. The SDK would find out at each of them, and each time wait for
+// a metadata service that may not be there.
+func checkIdentity(ctx context.Context, cfg aws.Config) error {
+	if cfg.Region == "" {
+		return errors.New("no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions")
+	}
+	if aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	defer cancel()
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return fmt.Errorf("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: %w", err)
+	}
+	return nil
+}
+
+// newHTTPClient keeps the SDK's settings, such as authorities from AWS_CA_BUNDLE, but does not wait half a minute for a
+// connection nor for ever for an answer.
+func newHTTPClient(client aws.HTTPClient) aws.HTTPClient {
+	configured, ok := client.(*awshttp.BuildableClient)
+	if !ok {
+		configured = awshttp.NewBuildableClient()
+	}
+	transport := configured.GetTransport()
+	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	transport.ResponseHeaderTimeout = requestTimeout
+	transport.MaxIdleConnsPerHost = idleConnections
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}

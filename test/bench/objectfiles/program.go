@@ -1,0 +1,106 @@
+package objectfiles
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"example.com/quartet/test/process"
+)
+
+// collectorVariable names the collector of spans to OpenTelemetry's SDK.
+const collectorVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+// patience is how long anything but a measurement may take, and a measurement too.
+const patience = 2 * time.Minute
+
+// buildServer builds the server's program, as it is in this checkout, into a folder.
+func buildServer(ctx context.Context, folder string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "example.com/quartet").Output()
+	if err != nil {
+		return "", fmt.Errorf("where is the server's module: %w", err)
+	}
+	program := filepath.Join(folder, "server")
+	module := strings.TrimSpace(string(root))
+	build := exec.CommandContext(ctx, "go", "build", "-C", module, "-trimpath", "-o", program, "./server")
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the server: %w\n%s", err, output)
+	}
+	return program, nil
+}
+
+// startProgram starts our server with its objects at an address, and says where it listens. All it is told is where
+// things are; the rest is as it comes.
+func startProgram(ctx context.Context, program, folder, objects, collector string) (*process.Process, string, error) {
+	var log bytes.Buffer
+	p, err := process.StartIn(folder, program, []string{
+		"QUARTET_GRPC_ADDRESS=127.0.0.1:0",
+		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
+		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
+		"QUARTET_DRAIN_DELAY=0s",
+		"QUARTET_DRAIN_BUDGET=3s",
+		"QUARTET_OBJECT_URL=" + objects,
+		"AWS_ACCESS_KEY_ID=" + accessKey,
+		"AWS_SECRET_ACCESS_KEY=" + secretKey,
+		collectorVariable + "=" + collector,
+	}, &log)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	addresses, err := p.Addresses(ctx)
+	if err != nil {
+		p.Kill()
+		return nil, "", fmt.Errorf("%w\n%s", err, log.Bytes())
+	}
+	return p, addresses["grpc"], nil
+}
+
+// startGateway starts versitygw, an S3 service, on a folder, and returns when it listens.
+func startGateway(ctx context.Context, program, folder string) (*exec.Cmd, string, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	gateway := exec.CommandContext(ctx, program, "--access", accessKey, "--secret", secretKey,
+		"--port", address, "--keep-alive", "--quiet", "posix", folder)
+	if err := gateway.Start(); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		if c, err := new(net.Dialer).DialContext(ctx, "tcp", address); err == nil {
+			return gateway, address, c.Close()
+		}
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return nil, "", fmt.Errorf("versitygw does not listen: %w", stopGateway(gateway))
+		}
+	}
+}
+
+// stopGateway kills it: what it has goes with its folder.
+func stopGateway(gateway *exec.Cmd) error {
+	if err := gateway.Process.Kill(); err != nil {
+		return err
+	}
+	_ = gateway.Wait() // It says that it was killed.
+	return nil
+}
+
+// freeAddress is where nobody listens.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}

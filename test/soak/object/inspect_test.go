@@ -1,0 +1,74 @@
+package soak
+
+import (
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/quartet/client/object"
+)
+
+// inspect looks at everything once nothing breaks any more: each name shows what the model allows, whole; each upload
+// that was acknowledged still is, unless it may be forgotten; lists agree; and no half-written file is left. The servers are killed before, so that
+// nothing is under way that nobody waits for.
+func (w *world) inspect(by *worker) {
+	by.who = "inspector"
+	for _, s := range w.servers {
+		s.Kill()
+	}
+	for w.storm != nil && w.storm.pending.Load() > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for i := range w.servers {
+		w.start(i)
+	}
+	for age := range w.age() + 1 {
+		listed := by.listAge(age)
+		for i := range namesAtOnce {
+			name := name(age, i)
+			o := by.lookAt(name)
+			if listed[name] != o.GetGeneration() {
+				w.broken(name + " is listed with another generation than it has")
+			}
+			if o != nil {
+				by.fetch(name, object.DownloadOptions{Generation: o.GetGeneration()}, nil)
+			}
+		}
+	}
+	w.inspectUploads(by)
+	w.inspectFolder()
+	if *duration >= timeToLive {
+		w.inspectLeftovers()
+	}
+}
+
+func (w *world) inspectUploads(by *worker) {
+	limit := make(chan struct{}, workers)
+	var asking sync.WaitGroup
+	for _, u := range w.model.ids {
+		limit <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-limit }()
+			asker := &worker{world: w, who: by.who, random: random(w.seed, u.id)}
+			asker.askFor(u)
+		})
+	}
+	asking.Wait()
+}
+
+func (w *world) inspectFolder() {
+	if w.folder == "" {
+		return
+	}
+	err := filepath.WalkDir(w.folder, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".tmp") {
+			w.broken(path + " is left of a write")
+		}
+		return err
+	})
+	if err != nil {
+		w.broken(err.Error())
+	}
+}

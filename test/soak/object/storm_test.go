@@ -1,0 +1,164 @@
+package soak
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/quartet/server/object/store/s3test"
+)
+
+// weather is the mood of the store for a while.
+type weather int
+
+const (
+	fair weather = iota
+	down         // every other request fails
+	full         // nothing can be written
+	slow         // every answer takes its time
+)
+
+func (w weather) String() string { return [...]string{"fair", "down", "full", "slow"}[w] }
+
+// fault is what is done to one request.
+type fault int
+
+const (
+	none      fault = iota
+	refused         // 500 or 503
+	lost            // the connection breaks before anything has happened
+	unknown         // the request takes effect, and its answer gets lost
+	late            // the answer comes late, and what happens happens early or late
+	cutShort        // the connection breaks within the answer
+	noSpace         // 507, or what stores say of a quota
+	allFaults = iota
+)
+
+// storm stands in front of an S3 service and has its requests fail.
+type storm struct {
+	next   *s3test.Fake
+	counts *counts
+	ring   *ring
+
+	moods   *rand.Rand // upset decides by it
+	pending atomic.Int64
+
+	mu      sync.Mutex
+	random  *rand.Rand // everyone else does
+	held    int
+	weather weather
+}
+
+// upset changes the weather until ctx is done, and ends in calm.
+func (s *storm) upset(ctx context.Context) {
+	chooser := s.moods
+	for wait(ctx, between(chooser, 100*time.Millisecond, 1200*time.Millisecond)) {
+		kind := pick(chooser, []choice[weather]{{1, down}, {1, full}, {1, slow}})
+		s.ring.add("store", "%s", kind)
+		s.set(kind)
+		wait(ctx, between(chooser, 30*time.Millisecond, 500*time.Millisecond))
+		s.set(fair)
+	}
+	s.hold(true)
+}
+
+func (s *storm) set(w weather) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.weather = w
+}
+
+// hold lets all requests pass until every hold was ended, because a server that starts and finds no store gives up at
+// once, and leaves it to Kubernetes to start it again.
+func (s *storm) hold(begin bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if begin {
+		s.held++
+	} else {
+		s.held--
+	}
+}
+
+// choose decides what happens to a request, and how long it takes.
+func (s *storm) choose(r *http.Request) (fault, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delay := between(s.random, 0, 250*time.Millisecond)
+	usual := []choice[fault]{{1000, none}, {1, refused}, {1, lost}, {2, unknown}, {8, late}, {2, cutShort}}
+	now := s.weather
+	if s.held > 0 {
+		now, usual = fair, usual[:1]
+	}
+	switch {
+	case now == down:
+		return pick(s.random, []choice[fault]{{2, none}, {1, refused}, {1, lost}}), delay
+	case now == full && r.Method == http.MethodPut:
+		return noSpace, delay
+	case s.held == 0 && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/objects/"):
+		// What is written here makes an object visible: the moment at which calls that race do harm, if ever.
+		return pick(s.random, []choice[fault]{{8, none}, {1, late}, {1, unknown}}), delay
+	case now == slow:
+		return pick(s.random, []choice[fault]{{3, none}, {1, late}}), delay
+	}
+	return pick(s.random, usual), delay
+}
+
+func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.pending.Add(1)
+	defer s.pending.Add(-1)
+	kind, delay := s.choose(r)
+	s.counts.faults[kind].Add(1)
+	switch kind {
+	case refused:
+		s3test.Fail(w, []int{http.StatusInternalServerError, http.StatusServiceUnavailable}[delay%2], "SlowDown")
+	case noSpace:
+		if delay%2 == 0 {
+			s3test.Fail(w, http.StatusInsufficientStorage, "InsufficientStorage")
+		} else {
+			s3test.Fail(w, http.StatusForbidden, "QuotaExceeded")
+		}
+	case lost:
+		panic(http.ErrAbortHandler)
+	case unknown:
+		s.next.ServeHTTP(mute{w}, r)
+		panic(http.ErrAbortHandler)
+	case late:
+		if early := delay%2 == 0; early {
+			defer time.Sleep(delay)
+		} else {
+			time.Sleep(delay)
+		}
+		s.next.ServeHTTP(w, r)
+	case cutShort:
+		s.next.ServeHTTP(&short{w, int(delay % partBytes)}, r)
+	default:
+		s.next.ServeHTTP(w, r)
+	}
+}
+
+// mute says nothing.
+type mute struct{ http.ResponseWriter }
+
+func (m mute) Write(p []byte) (int, error) { return len(p), nil }
+func (m mute) WriteHeader(int)             {}
+
+// short breaks the connection when so many bytes of the answer have been written.
+type short struct {
+	http.ResponseWriter
+	left int
+}
+
+func (s *short) Write(p []byte) (int, error) {
+	if len(p) <= s.left {
+		s.left -= len(p)
+		return s.ResponseWriter.Write(p)
+	}
+	_, _ = s.ResponseWriter.Write(p[:s.left])
+	_ = http.NewResponseController(s.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// chart has two services, and a template that sets one variable of each program.
+func chart() fstest.MapFS {
+	files := fstest.MapFS{}
+	for name, text := range map[string]string{
+		"values.base.schema.json": `{"properties": {
+			"server": {"properties": {"config": {"properties": {}}}},
+			"client": {"properties": {"config": {"properties": {}}}},
+			"services": {"properties": {}}}}`,
+		"services/a/values.schema.json": `{"title": "a"}`,
+		"services/a/server.yaml":        `config: {QUARTET_A_URL: ""}`,
+		"services/b/server.yaml":        `{}`,
+		"templates/_config.tpl":         "QUARTET_HTTP_ADDRESS: x\nQUARTET_SERVER: y",
+	} {
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return files
+}
+
+func help(program string) (string, error) {
+	return map[string]string{
+		"server": "Usage\n  QUARTET_HTTP_ADDRESS :1 where\n  QUARTET_A_URL  url of QUARTET_NOTHING\n  QUARTET_A_TTL 1h how long\n",
+		"client": "  QUARTET_SERVER x where\n  QUARTET_A_RATE  5 how often\n",
+	}[program], nil
+}
+
+func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
+	text, err := assemble(chart(), help)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema node
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	properties, err := json.Marshal(schema["properties"])
+	want := `{"client":{"properties":{"config":{"properties":{"A_RATE":{"$ref":"#/definitions/setting"}}}}},` +
+		`"server":{"properties":{"config":{"properties":{"A_TTL":{"$ref":"#/definitions/setting"}}}}},` +
+		`"services":{"properties":{"a":{"title":"a"}}}}`
+	if err != nil || string(properties) != want {
+		t.Errorf("got  %s (%v)\nwant %s", properties, err, want)
+	}
+}
+
+func TestVariableOfTheChartThatNoProgramHasIsAnError(t *testing.T) {
+	files := chart()
+	files["templates/server/configmap.yaml"] = &fstest.MapFile{Data: []byte("QUARTET_OLD_NAME: x")}
+	if _, err := assemble(files, help); err == nil || !strings.Contains(err.Error(), "[OLD_NAME]") {
+		t.Errorf("got %v, want an error that names the variable", err)
+	}
+}
+
+func TestProgramThatFailsOrSaysNothingIsAnError(t *testing.T) {
+	broken := errors.New("does not build")
+	for _, test := range []struct {
+		help func(string) (string, error)
+		want string
+	}{
+		{func(string) (string, error) { return "", broken }, "server --help: does not build"},
+		{func(string) (string, error) { return "usage\n", nil }, "server --help lists no variables"},
+	} {
+		if _, err := assemble(chart(), test.help); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}

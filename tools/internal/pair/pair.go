@@ -1,0 +1,139 @@
+// Package pair builds server and client and runs them as processes on the loopback interface, for checks that compare
+// files of this repository with what the programs do.
+package pair
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	startTime = time.Minute
+	stopTime  = time.Minute
+)
+
+// Pair is a server and a client that calls it.
+type Pair struct{ Server, Client *Process }
+
+// Process is one of them, after it has said that it listens.
+type Process struct {
+	Addresses map[string]string // by purpose: http, probe, and of the server grpc
+
+	command *exec.Cmd
+	output  bytes.Buffer // not to be read before ended is closed
+	ended   chan struct{}
+	err     error // how it ended
+}
+
+// Start takes the folder of the repository, an empty folder for programs and data, and the environment of each program, in
+// which addresses are replaced. Both run until Stop, or are killed when the context ends.
+func Start(ctx context.Context, repository, scratch string, server, client map[string]string) (*Pair, error) {
+	build := exec.CommandContext(ctx, "go", "build", "-o", scratch+string(filepath.Separator), "./server", "./client")
+	build.Dir = repository
+	if output, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build: %w\n%s", err, output)
+	}
+	p := &Pair{}
+	var err error
+	here := map[string]string{"QUARTET_GRPC_ADDRESS": "127.0.0.1:0"}
+	if p.Server, err = start(ctx, scratch, server, here, "server"); err != nil {
+		return nil, err
+	}
+	there := map[string]string{"QUARTET_SERVER": p.Server.Addresses["grpc"]}
+	if p.Client, err = start(ctx, scratch, client, there, "client", "serve"); err != nil {
+		return nil, errors.Join(err, p.Server.stop())
+	}
+	return p, nil
+}
+
+// Stop ends both, the client first, and says if one of them did not end well.
+func (p *Pair) Stop() error {
+	return errors.Join(p.Client.stop(), p.Server.stop())
+}
+
+// start runs a program of the folder in it, with the given environment and what has to be so here.
+func start(ctx context.Context, folder string, given, here map[string]string, program string, args ...string) (*Process, error) {
+	environment := map[string]string{}
+	maps.Copy(environment, given)
+	maps.Copy(environment, here)
+	environment["QUARTET_LOG_FORMAT"], environment["QUARTET_LOG_LEVEL"] = "json", "info"
+	environment["QUARTET_PROBE_ADDRESS"] = "127.0.0.1:0"
+	environment["QUARTET_HTTP_ADDRESS"] = "127.0.0.1:0"
+
+	p := &Process{command: exec.CommandContext(ctx, filepath.Join(folder, program), args...), ended: make(chan struct{})}
+	p.command.Dir = folder
+	for name, value := range environment {
+		p.command.Env = append(p.command.Env, name+"="+value)
+	}
+	reader, writer := io.Pipe()
+	p.command.Stdout, p.command.Stderr = writer, writer
+	if err := p.command.Start(); err != nil {
+		return nil, err
+	}
+	listening := make(chan map[string]string, 1)
+	go p.read(reader, listening)
+	go func() {
+		p.err = p.command.Wait()
+		_ = writer.Close() // The reader sees the end, and closes ended.
+	}()
+
+	inTime, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	select {
+	case p.Addresses = <-listening:
+		return p, nil
+	case <-p.ended:
+		return nil, fmt.Errorf("%s does not start: %w\n%s", program, p.err, p.output.Bytes())
+	case <-inTime.Done():
+		_ = p.command.Process.Kill()
+		<-p.ended
+		return nil, fmt.Errorf("%s does not listen: %w\n%s", program, inTime.Err(), p.output.Bytes())
+	}
+}
+
+// read keeps what the process prints, and takes its addresses from the line that says where it listens.
+func (p *Process) read(output io.Reader, listening chan<- map[string]string) {
+	defer close(p.ended)
+	lines := bufio.NewScanner(output)
+	for lines.Scan() {
+		p.output.Write(lines.Bytes())
+		p.output.WriteByte('\n')
+		var line map[string]any
+		if json.Unmarshal(lines.Bytes(), &line) != nil || line["msg"] != "listening" {
+			continue
+		}
+		addresses := map[string]string{}
+		for purpose, address := range line {
+			addresses[purpose], _ = address.(string)
+		}
+		select {
+		case listening <- addresses:
+		default: // It has said so before.
+		}
+	}
+	_, _ = io.Copy(io.Discard, output) // after a line that is too long
+}
+
+func (p *Process) stop() error {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(stopTime):
+		_ = p.command.Process.Kill()
+		<-p.ended
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s: %w\n%s", filepath.Base(p.command.Path), p.err, p.output.Bytes())
+	}
+	return nil
+}
