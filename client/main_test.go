@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"example.com/quartet"
 	"go.uber.org/goleak"
 
+	"example.com/quartet"
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/test/process/processtest"
