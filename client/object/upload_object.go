@@ -104,7 +104,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 		return err
 	}
 	a.Wait()
-	stream, err := u.client.objects.UploadObject(ctx, uploadCall...)
+	stream, err := u.client.objects.UploadObject(ctx, grpc.ForceCodecV2(bulk.Codec{}))
 	if err != nil {
 		return err
 	}
@@ -182,10 +182,6 @@ func (u *upload) hash(offset int64, data []byte, sum uint32) {
 	}
 	u.hashed += int64(len(data))
 }
-
-// uploadCall are the options of the call. Without the first, buffers would be kept until the server says something, for
-// a retry of grpc-go's, and an upload has better ones.
-var uploadCall = []grpc.CallOption{grpc.MaxRetryRPCBufferSize(0), grpc.ForceCodecV2(bulk.Codec{})}
 
 type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
