@@ -104,14 +104,15 @@ func (r Resumption) Resume(ctx context.Context, what string, attempt func(contex
 	}
 }
 
-// try makes one attempt. What it returns is the reason why the stream ended: our own, if its context was cut.
-func (r Resumption) try(ctx context.Context, attempt func(context.Context, *Attempt) error) (progress bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// try makes one attempt. What it returns is the reason why the stream ended: our own, if its context was cut while the whole
+// goes on.
+func (r Resumption) try(whole context.Context, attempt func(context.Context, *Attempt) error) (progress bool, err error) {
+	ctx, cancel := context.WithCancelCause(whole)
 	defer cancel(nil)
 	a := &Attempt{after: r.StallTimeout, timer: time.AfterFunc(r.StallTimeout, func() { cancel(ErrStalled) })}
 	defer a.timer.Stop()
 	err = attempt(ctx, a)
-	if err != nil && !isFinal(err) && errors.Is(context.Cause(ctx), ErrStalled) {
+	if err != nil && !isFinal(err) && whole.Err() == nil && errors.Is(context.Cause(ctx), ErrStalled) {
 		err = ErrStalled
 	}
 	return a.progress, err

@@ -124,3 +124,19 @@ func TestAStreamEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A caller that gives up is told so, also if the attempt had been cut in the same moment.
+func TestAStreamThatIsGivenUpWhileItIsCutEndsWithTheCallersReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := rpc.Resumption{StallTimeout: time.Second}.Resume(ctx, "test", func(ctx context.Context, a *rpc.Attempt) error {
+			a.Wait()
+			<-ctx.Done()
+			cancel()
+			return status.FromContextError(ctx.Err()).Err()
+		})
+		if status.Code(err) != codes.Canceled {
+			t.Errorf("got %v", err)
+		}
+	})
+}
