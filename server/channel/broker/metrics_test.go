@@ -34,7 +34,7 @@ func read(t *testing.T, registry *prometheus.Registry, name string) *dto.Metric 
 
 func lagOf(t *testing.T, registry *prometheus.Registry) int {
 	t.Helper()
-	return int(read(t, registry, "quartet_channel_lag_messages").GetGauge().GetValue())
+	return int(read(t, registry, "channel_lag_messages").GetGauge().GetValue())
 }
 
 // hear receives one message that is said once the subscription waits for it.
@@ -59,7 +59,7 @@ func hear(t *testing.T, b *Broker, s *Subscription, id string) {
 func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	t.Parallel()
 	b, registry := openCounted(t)
-	observed := func() *dto.Histogram { return read(t, registry, "quartet_channel_delivery_seconds").GetHistogram() }
+	observed := func() *dto.Histogram { return read(t, registry, "channel_delivery_seconds").GetHistogram() }
 	publishMany(t, b, "room", 10, 1)
 
 	late := subscribe(t, b, "room", pointer(0))
@@ -84,7 +84,7 @@ func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	if sum := observed().GetSampleSum(); sum <= 0 || sum > patience.Seconds() {
 		t.Errorf("they took %v s together", sum)
 	}
-	if n := read(t, registry, "quartet_channel_delivered_total").GetCounter().GetValue(); n != 15 {
+	if n := read(t, registry, "channel_delivered_total").GetCounter().GetValue(); n != 15 {
 		t.Errorf("%v were delivered, want 15", n)
 	}
 }
@@ -94,7 +94,7 @@ func TestADeliveryTakesNoNegativeTime(t *testing.T) {
 	t.Parallel()
 	b, registry := openCounted(t)
 	b.metrics.handed(Message{Time: time.Now().Add(time.Hour)}, true)
-	if h := read(t, registry, "quartet_channel_delivery_seconds").GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 0 {
+	if h := read(t, registry, "channel_delivery_seconds").GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 0 {
 		t.Errorf("%d observations of %v s together", h.GetSampleCount(), h.GetSampleSum())
 	}
 }
