@@ -4,6 +4,14 @@
 // - protoc             (unknown)
 // source: quartet/v1/channel.proto
 
+// Conventions that hold for every RPC of this file and are not repeated:
+//   - Times are UTC.
+//   - A message larger than the server's limit (1 MiB by default) is refused with RESOURCE_EXHAUSTED.
+//   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
+//     google.rpc.RetryInfo while a server has too many calls; both may be tried again.
+//   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals.
+//   - INTERNAL carries no detail on purpose; the server's log has it, under the trace id of the call.
+
 package quartetv1
 
 import (

@@ -4,9 +4,7 @@
 // 	protoc        (unknown)
 // source: quartet/v1/object.proto
 
-// The contract of Quartet's two services: objects (this file) and channels (channel.proto).
-//
-// Conventions that hold for every RPC and are not repeated:
+// Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
 //   - A message larger than the server's limit (1 MiB and 64 KiB by default) is refused with RESOURCE_EXHAUSTED.
