@@ -115,14 +115,16 @@ func TestAnAttemptIsCutOnlyWhileItsServerIsWaitedFor(t *testing.T) {
 }
 
 func TestAStreamEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	err := rpc.Resumption{RetryDelay: time.Hour}.Resume(ctx, "test", func(context.Context, *rpc.Attempt) error {
-		time.AfterFunc(time.Millisecond, cancel)
-		return errUnavailable
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := rpc.Resumption{RetryDelay: time.Hour}.Resume(ctx, "test", func(context.Context, *rpc.Attempt) error {
+			time.AfterFunc(time.Millisecond, cancel)
+			return errUnavailable
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
 	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
 }
 
 // A caller that gives up is told so, also if the attempt had been cut in the same moment.
