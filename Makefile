@@ -84,7 +84,9 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
-	$(GO) test -count 1 -timeout 0 ./test/soak/... -v -duration $(DURATION) $(SEED:%=-seed %)
+	@packages=$$($(GO) list ./test/... | grep /test/soak/ || :); \
+	[ -n "$$packages" ] || { echo 'soak: no service has such tests'; exit; }; \
+	$(GO) test -count 1 -timeout 0 $$packages -v -duration $(DURATION) $(SEED:%=-seed %)
 
 # The development cluster. Its context is named in every command, so that no other cluster is ever touched.
 CLUSTER ?= quartet
