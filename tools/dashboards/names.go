@@ -24,6 +24,10 @@ const (
 	otherLabels  = "__name__ namespace pod job node instance container le quantile slo"
 )
 
+// backendUp is registered only if a service has a backend. The dashboards and alerts of the host ask for it all the same, so
+// that they hold for the service that has one.
+const backendUp, backend = "quartet_backend_up", "backend"
+
 // names are the metrics that exist, and the labels of each.
 type names struct {
 	kinds  map[string]string          // of metrics as the programs register them: counter, gauge, histogram, summary
@@ -45,6 +49,7 @@ func readNames(ctx context.Context, files []string) (names, error) {
 	for _, name := range strings.Fields(otherLabels) {
 		known.labels[name] = true
 	}
+	known.series[backendUp], known.labels[backend] = map[string]bool{backend: true}, true
 	if len(files) == 0 {
 		return known, known.ask(ctx)
 	}
