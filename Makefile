@@ -40,6 +40,11 @@ test-tools: ## Test what is in modules of their own: the benchmarks and the chec
 bench: ## Measure calls and big files as ratios to what else there is, in the same run (RUN=unary,download, ROUNDS=11)
 	@$(GO) -C test/bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
 
+# What is left after a removal has to build, pass, lint and run; an addition may touch its own files and a line in each main.
+.PHONY: template
+template: ## Remove each service and add one, by the steps in README.md, in a copy (CASES="echo add")
+	@GO='$(GO)' test/template/run $(CASES)
+
 .PHONY: build
 build: ## Build bin/server and bin/client
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./server ./client
