@@ -69,7 +69,7 @@ func newOursClient(ctx context.Context, address string, connections int) (*oursC
 	// The metrics of transfers can be registered once, and this process makes a client for each slice.
 	own := *t
 	own.Metrics = prometheus.NewRegistry()
-	c.caller = object.NewClient(rpc.Spread(spread...), object.Options{Telemetry: &own})
+	c.caller = object.NewClient(spreadOver(spread...), object.Options{Telemetry: &own})
 	return c, nil
 }
 

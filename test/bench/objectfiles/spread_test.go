@@ -1,4 +1,4 @@
-package rpc
+package objectfiles
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func (c *counting) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.
 
 func TestCallsAreSpreadEvenlyOverConnections(t *testing.T) {
 	connections := []*counting{{}, {}, {}}
-	all := Spread(connections[0], connections[1], connections[2])
+	all := spreadOver(connections[0], connections[1], connections[2])
 	for range 6 {
 		if _, err := all.NewStream(t.Context(), nil, ""); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package rpc
+package objectfiles
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Spread makes one connection of several: each call goes over the next of them. A connection is read and written
+// spreadOver makes one connection of several: each call goes over the next of them. A connection is read and written
 // by one goroutine each, so that several big transfers at once are faster on several connections, where there are
 // processors for them. One transfer at a time is not.
-func Spread(connections ...grpc.ClientConnInterface) grpc.ClientConnInterface {
+func spreadOver(connections ...grpc.ClientConnInterface) grpc.ClientConnInterface {
 	return &spread{connections: connections}
 }
 
