@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"go.opentelemetry.io/otel"
 
@@ -113,13 +112,15 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	}
 	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
 	p.Telemetry.Log.Info("listening", append([]any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}, p.Listening...)...)
-	return run(ctx, p.Telemetry.Log, parts, p.drain())
+	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.drain())
 }
 
 // drain is how a process stops: it gets no new work, what is under way ends, and each thing is closed after what uses it.
-// The metrics stay readable until the end. The times add up to the budget.
+// The metrics stay readable until the end. All of it together ends with the budget. Each backend may take all the time that
+// there is for closing, but for a third that is kept for the traces.
 func (p *Process) drain() []step {
 	cfg := p.Config.Drain
+	traces := cfg.closing() / 3
 	steps := []step{
 		{"unready", cfg.Delay, func(ctx context.Context) error {
 			p.Telemetry.BeginDrain()
@@ -132,14 +133,13 @@ func (p *Process) drain() []step {
 		}},
 		{"work", cfg.calls(), p.EndWork},
 	}
-	share := cfg.closing() / time.Duration(len(p.Close)+1)
 	for _, c := range p.Close {
-		steps = append(steps, step{"close " + c.Name, share, c.Close})
+		steps = append(steps, step{"close " + c.Name, cfg.closing() - traces, c.Close})
 	}
 	return append(steps,
 		step{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
 			p.Telemetry.AwaitScrape(ctx, cfg.ScrapeWait)
 			return nil
 		}},
-		step{"traces", share, p.Telemetry.Shutdown})
+		step{"traces", traces, p.Telemetry.Shutdown})
 }

@@ -19,12 +19,12 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
-// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain while the parts
-// still run, and then stops the parts by cancelling their context.
+// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain, all in the time of
+// the budget, while the parts still run, and then stops the parts by cancelling their context.
 //
 // It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all failures otherwise. A part that
 // returns context.Canceled after it was stopped did not fail.
-func run(ctx context.Context, log *slog.Logger, parts []part, drain []step) error {
+func run(ctx context.Context, log *slog.Logger, parts []part, budget time.Duration, drain []step) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group := start(running, log, parts)
@@ -37,7 +37,9 @@ func run(ctx context.Context, log *slog.Logger, parts []part, drain []step) erro
 		failure = group.ended(end)
 		log.Warn("stopping", "part", end.name, "error", end.err)
 	}
-	drained := takeSteps(context.WithoutCancel(ctx), log, drain)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	drained := takeSteps(draining, log, drain)
+	cancel()
 	stop()
 	return errors.Join(failure, drained, group.wait())
 }

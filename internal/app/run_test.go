@@ -15,6 +15,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// budget is more than the steps of most tests take.
+const budget = time.Hour
+
 var errBroken = errors.New("broken")
 
 // diary collects what happened, and when, in the order it happened. The parts
@@ -63,7 +66,7 @@ func (d *diary) run(t *testing.T, parts []part, drain []step) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var log strings.Builder
-	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, drain)
+	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, budget, drain)
 	return log.String(), err
 }
 
@@ -170,7 +173,7 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	cancel()
-	err := run(ctx, slog.New(slog.DiscardHandler), nil, []step{{"look", time.Second, func(ctx context.Context) error {
+	err := run(ctx, slog.New(slog.DiscardHandler), nil, budget, []step{{"look", time.Second, func(ctx context.Context) error {
 		if ctx.Value(key{}) != "value" || ctx.Err() != nil {
 			return errBroken
 		}
@@ -179,4 +182,20 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+func TestStepsTogetherTakeNoMoreThanTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := diary{start: time.Now()}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := run(ctx, slog.New(slog.DiscardHandler), nil, 15*time.Second, []step{
+			d.step("slow", 10*time.Second, 9*time.Second, nil),
+			d.step("slow too", 10*time.Second, 9*time.Second, nil),
+			d.step("without time", 10*time.Second, 0, nil),
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(d.start) != 15*time.Second {
+			t.Errorf("got %v after %s", err, time.Since(d.start))
+		}
+	})
 }
