@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // ErrorRule gives a sentinel of the domain its status code. Reason is the
@@ -69,11 +71,23 @@ const (
 
 // Status translates err. A status stays as it is, without the text that was
 // wrapped around it, unless it is UNKNOWN, which says that somebody forgot to
-// choose one. What is in no rule becomes INTERNAL with a fixed text.
+// choose one. What is in no rule becomes INTERNAL with a fixed text. Whatever
+// the text is made of, it is one that a client can read, see telemetry.Text.
 func (t ErrorTable) Status(err error) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
 	}
+	st := t.find(err)
+	if text := telemetry.Text(st.Message()); text != st.Message() {
+		fit := st.Proto() // It is a copy.
+		fit.Message = text
+		return status.FromProto(fit)
+	}
+	return st
+}
+
+// find is the status of an error that is not nil.
+func (t ErrorTable) find(err error) *status.Status {
 	if retry, ok := errors.AsType[*retryError](err); ok {
 		return retry.status(t.Domain)
 	}
@@ -92,6 +106,9 @@ func (t ErrorTable) byRule(rule ErrorRule, err error) *status.Status {
 	info := &errdetails.ErrorInfo{Reason: rule.Reason, Domain: t.Domain}
 	if t.Metadata != nil {
 		info.Metadata = t.Metadata(err)
+		for key, value := range info.Metadata {
+			info.Metadata[key] = telemetry.Text(value)
+		}
 	}
 	text := err.Error()
 	if rule.Hide {

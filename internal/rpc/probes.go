@@ -35,7 +35,7 @@ func (p *Probes) SetReady(ready bool) { p.health.SetServingStatus(Readiness, ser
 
 // Serve answers on lis, in plaintext, until ctx is done, and then returns nil.
 func (p *Probes) Serve(ctx context.Context, lis net.Listener) error {
-	server := grpc.NewServer(grpc.MaxHeaderListSize(headerListBytes), grpc.MaxConcurrentStreams(10))
+	server := grpc.NewServer(grpc.MaxHeaderListSize(headerListBytes), grpc.MaxConcurrentStreams(10), grpc.UnknownServiceHandler(unknown))
 	healthpb.RegisterHealthServer(server, p.health)
 	defer server.Stop()
 	defer context.AfterFunc(ctx, server.Stop)()

@@ -14,12 +14,16 @@ import (
 // after itself.
 type recovery struct{ log *slog.Logger }
 
+// stack is a text of our own, which a log does not cut as it does those from
+// outside.
+type stack string
+
 // rescue replaces the handler's error after a panic. The error wraps nothing,
 // so that no rule can match what was panicked with: its text is not for
 // clients.
 func (r recovery) rescue(ctx context.Context, method string, err *error) {
 	if value := recover(); value != nil {
-		r.log.ErrorContext(ctx, "panic in a handler", "method", method, "panic", value, "stack", string(debug.Stack()))
+		r.log.ErrorContext(ctx, "panic in a handler", "method", method, "panic", fmt.Sprint(value), "stack", stack(debug.Stack()))
 		*err = fmt.Errorf("panic: %v", value)
 	}
 }

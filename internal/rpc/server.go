@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -100,7 +101,12 @@ func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *t
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			s.silent.spoke(ctx)
-			return calls.Arrived(ctx, info)
+			ctx, err := calls.Arrived(ctx, info)
+			if !strings.HasPrefix(info.FullMethodName, "/") || strings.Count(info.FullMethodName, "/") < 2 {
+				// grpc-go would send the whole name back, which may be more than the client takes.
+				err = unknownMethod(info.FullMethodName)
+			}
+			return ctx, err
 		}),
 	}
 }
@@ -109,7 +115,11 @@ func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *t
 // itself, but out of telemetry's sight.
 func unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
-	return status.Errorf(codes.Unimplemented, "unknown method %s", method)
+	return unknownMethod(method)
+}
+
+func unknownMethod(name string) error {
+	return status.Error(codes.Unimplemented, telemetry.Text("unknown method "+name))
 }
 
 // Health is what the process says about itself.

@@ -16,7 +16,7 @@ import (
 )
 
 func newLogger(cfg Config, to io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: fitLine}
 	if cfg.LogFormat == "json" {
 		return slog.New(traced{slog.NewJSONHandler(to, options)})
 	}

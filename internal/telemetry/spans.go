@@ -64,7 +64,7 @@ type countedExporter struct {
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e countedExporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
-	err := e.SpanExporter.ExportSpans(ctx, batch)
+	err := e.SpanExporter.ExportSpans(ctx, fitSpans(batch))
 	e.spans.pending.Add(-int64(len(batch)))
 	if err != nil {
 		e.spans.failed.Add(float64(len(batch)))

@@ -109,14 +109,16 @@ func serverAddress(target string) []attribute.KeyValue {
 }
 
 // incoming reads a trace context from the metadata of a call that arrived. It
-// looks keys up one by one, because taking the metadata as a map copies it.
+// looks keys up one by one, because taking the metadata as a map copies it. A
+// tracestate that is too long is left out: it would be exported with each span.
 type incoming struct{ ctx context.Context }
 
 func (c *incoming) Get(key string) string {
-	if values := c.Values(key); len(values) > 0 {
-		return values[0]
+	values := c.Values(key)
+	if len(values) == 0 || key == "tracestate" && len(values[0]) > maxTracestate {
+		return ""
 	}
-	return ""
+	return values[0]
 }
 
 func (c *incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }

@@ -1,0 +1,125 @@
+package telemetry
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// maxText is the most bytes that a text from outside may have. A status message of this length, percent-encoded and with
+// its copy in the details, still fits into the 8 KiB of headers that some clients take; and 512 spans, which are a batch,
+// fit into the 4 MiB that a collector takes.
+const maxText = 1024
+
+// Text makes a text fit for spans, log lines and statuses: it is valid UTF-8 and has at most 1024 bytes. Names of methods,
+// messages of peers and the like may be anything, and one that is not UTF-8 makes the exporter drop all spans of its batch.
+//
+// It is applied where a text leaves: to spans before their export, to attributes of log lines, and by rpc to statuses.
+func Text(text string) string {
+	if len(text) <= maxText && utf8.ValidString(text) {
+		return text
+	}
+	valid := strings.ToValidUTF8(text[:min(len(text), maxText)], string(utf8.RuneError))
+	if len(text) <= maxText && len(valid) <= maxText {
+		return valid
+	}
+	const more = "…"
+	end := min(len(valid), maxText-len(more))
+	for end < len(valid) && !utf8.RuneStart(valid[end]) {
+		end--
+	}
+	return valid[:end] + more
+}
+
+// fitLine has a log handler apply Text to strings and errors.
+func fitLine(_ []string, attr slog.Attr) slog.Attr {
+	switch attr.Value.Kind() {
+	case slog.KindString:
+		attr.Value = slog.StringValue(Text(attr.Value.String()))
+	case slog.KindAny:
+		if err, ok := attr.Value.Any().(error); ok {
+			attr.Value = slog.StringValue(Text(fmt.Sprint(err)))
+		}
+	default: // A number, or something of our own.
+	}
+	return attr
+}
+
+// fitSpan is a span as it is exported.
+type fitSpan struct{ sdktrace.ReadOnlySpan }
+
+func fitSpans(batch []sdktrace.ReadOnlySpan) []sdktrace.ReadOnlySpan {
+	fit := make([]sdktrace.ReadOnlySpan, len(batch))
+	for i, span := range batch {
+		fit[i] = fitSpan{span}
+	}
+	return fit
+}
+
+// Name implements sdktrace.ReadOnlySpan.
+func (s fitSpan) Name() string { return Text(s.ReadOnlySpan.Name()) }
+
+// Attributes implements sdktrace.ReadOnlySpan.
+func (s fitSpan) Attributes() []attribute.KeyValue { return fitAttributes(s.ReadOnlySpan.Attributes()) }
+
+// Status implements sdktrace.ReadOnlySpan.
+func (s fitSpan) Status() sdktrace.Status {
+	st := s.ReadOnlySpan.Status()
+	st.Description = Text(st.Description)
+	return st
+}
+
+// Events implements sdktrace.ReadOnlySpan.
+func (s fitSpan) Events() []sdktrace.Event {
+	events := slices.Clone(s.ReadOnlySpan.Events())
+	for i := range events {
+		events[i].Name, events[i].Attributes = Text(events[i].Name), fitAttributes(events[i].Attributes)
+	}
+	return events
+}
+
+// Links implements sdktrace.ReadOnlySpan.
+func (s fitSpan) Links() []sdktrace.Link {
+	links := slices.Clone(s.ReadOnlySpan.Links())
+	for i := range links {
+		links[i].Attributes = fitAttributes(links[i].Attributes)
+	}
+	return links
+}
+
+func fitAttributes(attributes []attribute.KeyValue) []attribute.KeyValue {
+	fit := slices.Clone(attributes)
+	for i := range fit {
+		fit[i].Key = attribute.Key(Text(string(fit[i].Key)))
+		fit[i].Value = fitValue(fit[i].Value)
+	}
+	return fit
+}
+
+func fitValue(value attribute.Value) attribute.Value {
+	switch value.Type() {
+	case attribute.STRING:
+		return attribute.StringValue(Text(value.AsString()))
+	case attribute.STRINGSLICE:
+		texts := value.AsStringSlice()
+		for i := range texts {
+			texts[i] = Text(texts[i])
+		}
+		return attribute.StringSliceValue(texts)
+	case attribute.SLICE:
+		values := value.AsSlice()
+		for i := range values {
+			values[i] = fitValue(values[i])
+		}
+		return attribute.SliceValue(values...)
+	case attribute.MAP:
+		return attribute.MapValue(fitAttributes(value.AsMap())...)
+	default:
+		return value
+	}
+}
