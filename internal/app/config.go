@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
 
 // Config is what can be set of every process that runs until it is told to stop.
 type Config struct {
-	ProbeAddress string      `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
-	HTTPAddress  string      `env:"HTTP_ADDRESS" desc:"where /metrics and /debug/pprof/ are"`
-	Drain        DrainConfig `envPrefix:"DRAIN_"`
+	ProbeAddress config.Address `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
+	HTTPAddress  config.Address `env:"HTTP_ADDRESS" desc:"where /metrics and /debug/pprof/ are"`
+	Drain        DrainConfig    `envPrefix:"DRAIN_"`
 	Telemetry    telemetry.Config
 }
 

@@ -84,8 +84,8 @@ func (c Config) Listen(ctx context.Context, prefix string) (l Listeners, err err
 }
 
 // Listen opens a TCP listener; variable is the one that has the address.
-func Listen(ctx context.Context, variable, address string) (net.Listener, error) {
-	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+func Listen(ctx context.Context, variable string, address config.Address) (net.Listener, error) {
+	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", string(address))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
 	}

@@ -62,7 +62,7 @@ const program = "server"
 
 // serverConfig is what can be set of any server.
 type serverConfig struct {
-	GRPCAddress string `env:"GRPC_ADDRESS" envDefault:":50051" desc:"where clients call"`
+	GRPCAddress config.Address `env:"GRPC_ADDRESS" envDefault:":50051" desc:"where clients call"`
 	Process     Config
 	RPC         rpc.ServerConfig `envPrefix:"RPC_"`
 }

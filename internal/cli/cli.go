@@ -130,10 +130,11 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 			return usageError{fmt.Errorf("configuration\n%w", err)}
 		}
 		if cmd.Flags().Changed("server") {
-			if err := checkTarget("--server", c.server); err != nil {
-				return usageError{err}
+			server, err := parseTarget(strings.TrimSpace(c.server))
+			if err != nil {
+				return usageError{fmt.Errorf("--server=%q: %w", c.server, err)}
 			}
-			c.config.useServer(c.server)
+			c.config.useServer(server)
 		}
 		ctx := cmd.Context()
 		if c.timeout > 0 {

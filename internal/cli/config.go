@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/resolver"
-
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
@@ -18,7 +16,7 @@ import (
 
 // clientConfig is everything that can be set besides what services have.
 type clientConfig struct {
-	Server   string           `env:"SERVER" envDefault:"localhost:50051" desc:"where the services are: host:port, or a gRPC target such as dns:///host:port"`
+	Server   target           `env:"SERVER" envDefault:"localhost:50051" desc:"where the services are: host:port, or a gRPC target such as dns:///host:port"`
 	RPC      rpc.ClientConfig `envPrefix:"RPC_"`
 	Process  app.Config
 	Instance string        `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
@@ -30,7 +28,7 @@ type clientConfig struct {
 
 // serviceConfig is what can be set of any service.
 type serviceConfig struct {
-	Server string `env:"SERVER" desc:"where this service is; if empty, where the others are"`
+	Server target `env:"SERVER" desc:"where this service is; if empty, where the others are"`
 }
 
 // maxInstance leaves room for what the traffic writes around it in names of at most 128 bytes.
@@ -38,7 +36,7 @@ const maxInstance = 64
 
 // Validate checks what the types cannot say.
 func (c clientConfig) Validate() error {
-	problems := []error{checkTarget("SERVER", c.Server)}
+	var problems []error
 	if len(c.Instance) > maxInstance {
 		problems = append(problems, fmt.Errorf("INSTANCE=%q: is longer than %d bytes", c.Instance, maxInstance))
 	}
@@ -46,17 +44,6 @@ func (c clientConfig) Validate() error {
 		problems = append(problems, fmt.Errorf("TRAFFIC_TIMEOUT=%v: has to be more than zero", c.Timeout))
 	}
 	return errors.Join(problems...)
-}
-
-// Validate checks what the types cannot say.
-func (c serviceConfig) Validate() error { return checkTarget("SERVER", c.Server) }
-
-// checkTarget refuses http://host and its like. gRPC would take it for a host name and look for it for ever.
-func checkTarget(name, target string) error {
-	if scheme, _, ok := strings.Cut(target, "://"); ok && resolver.Get(scheme) == nil {
-		return fmt.Errorf("%s=%q: gRPC knows no %s://, expected host:port", name, target, scheme)
-	}
-	return nil
 }
 
 // groups are the variables of the program and of its services.
@@ -93,8 +80,8 @@ func (c *command) levelChosen() bool {
 }
 
 // useServer has all services at one target.
-func (c *clientConfig) useServer(target string) {
-	c.Server = target
+func (c *clientConfig) useServer(at target) {
+	c.Server = at
 	for _, service := range c.servers {
 		service.Server = ""
 	}
@@ -102,7 +89,7 @@ func (c *clientConfig) useServer(target string) {
 
 // target is where a service is.
 func (c *clientConfig) target(service Service) string {
-	return cmp.Or(c.servers[service.Name].Server, c.Server)
+	return string(cmp.Or(c.servers[service.Name].Server, c.Server))
 }
 
 // instance is the name of this process.

@@ -34,7 +34,7 @@ type connection struct {
 // to the server all the same, whose health can be asked.
 func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns connections, err error) {
 	if len(services) == 0 {
-		conns = connections{{target: c.config.Server}}
+		conns = connections{{target: string(c.config.Server)}}
 	}
 	for _, service := range services {
 		at := conns.index(c.config.target(service))

@@ -5,3 +5,6 @@ const Absence = absence
 
 // ExitInterrupted is the exit code after an interrupt.
 const ExitInterrupted = exitInterrupted
+
+// ParseTarget reads where services are.
+var ParseTarget = parseTarget

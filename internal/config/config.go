@@ -22,7 +22,7 @@ type Group struct {
 	Into any
 }
 
-// Load fills the groups from environ, whose entries look like os.Environ's. A variable that is set but empty has its
+// Load fills the groups from environ, whose entries look like os.Environ's. A variable that is set but blank has its
 // default. prefix begins the names of all variables: "SHOP_".
 //
 // The error holds one line per problem: values that do not parse, variables with the prefix that no group has, and what
@@ -43,7 +43,8 @@ func Defaults[T any]() (cfg T, err error) {
 	return cfg, err
 }
 
-// own picks the variables with the prefix, without service links and without those that are empty.
+// own picks the variables with the prefix, without service links and without those that are empty. Blanks around a value
+// mean nothing: they come from the line in a file, or from a Secret that ends with a newline.
 func own(prefix string, environ []string) map[string]string {
 	ours := map[string]string{}
 	for _, entry := range environ {
@@ -51,8 +52,8 @@ func own(prefix string, environ []string) map[string]string {
 		if !strings.HasPrefix(name, prefix) || isServiceLink(entry) {
 			continue
 		}
-		ours[name] = value
-		if value == "" { // As with exec, the last of a name counts.
+		ours[name] = strings.TrimSpace(value)
+		if ours[name] == "" { // As with exec, the last of a name counts.
 			delete(ours, name)
 		}
 	}
