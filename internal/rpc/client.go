@@ -53,6 +53,10 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 		grpc.WithChainUnaryInterceptor(named.unary, calls.UnaryInterceptor),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
+	if !cfg.Proxy {
+		// In a cluster the variables are about the way out of it, and NO_PROXY seldom has the short names within.
+		options = append(options, grpc.WithNoProxy())
+	}
 	conn, err := grpc.NewClient(target, append(options, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", target, err)

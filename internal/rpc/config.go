@@ -69,6 +69,7 @@ type ClientConfig struct {
 	BufferBytes       int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"4194304" desc:"how much a server may send on one call before somebody has read it, in bytes"`
 	ResolveInterval   time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
+	Proxy             bool          `env:"PROXY" envDefault:"false" desc:"reach servers through the proxy that HTTPS_PROXY names, unless NO_PROXY excepts them"`
 	TLS               TLSConfig     `envPrefix:"TLS_"`
 }
 

@@ -21,7 +21,10 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	useForwardProxy()
+	goleak.VerifyTestMain(m)
+}
 
 // service runs one function in all four modes, so that a test says once what
 // a handler does.

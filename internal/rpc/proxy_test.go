@@ -1,0 +1,64 @@
+package rpc
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/interop/grpc_testing"
+)
+
+// forwardProxy is what HTTPS_PROXY names in all tests of this package. Nobody answers there but in the test of it.
+var forwardProxy net.Listener
+
+func useForwardProxy() {
+	var err error
+	if forwardProxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		panic(err)
+	}
+	_ = os.Setenv("HTTPS_PROXY", "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+}
+
+// TestProxyIsAskedFor calls a server by a name that NO_PROXY does not except.
+func TestProxyIsAskedFor(t *testing.T) {
+	for _, proxy := range []bool{false, true} {
+		r := defaults().start(t, succeed)
+		_, port, _ := net.SplitHostPort(r.address)
+		names := startNameServer(t, "127.0.0.1")
+		s := defaults()
+		s.client.Proxy = proxy
+		conn := s.dial(t, "dns://"+names.conn.LocalAddr().String()+"/replicas.test.:"+port)
+
+		asked := make(chan string, 1)
+		server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case asked <- r.Method + " " + r.Host:
+			default:
+			}
+			w.WriteHeader(http.StatusForbidden)
+		})}
+		if proxy {
+			go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
+			t.Cleanup(func() { _ = server.Close() })
+		}
+		called := make(chan error, 1)
+		go func() {
+			_, err := grpc_testing.NewTestServiceClient(conn).EmptyCall(testContext(t), &grpc_testing.Empty{})
+			called <- err
+		}()
+		select {
+		case err := <-called:
+			if err != nil || proxy {
+				t.Errorf("proxy %t: got %v", proxy, err)
+			}
+		case got := <-asked:
+			if want := "CONNECT replicas.test.:" + port; got != want || !proxy {
+				t.Errorf("proxy %t: asked to %q", proxy, got)
+			}
+			_ = conn.Close()
+			<-called
+		}
+	}
+}
