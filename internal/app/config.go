@@ -13,6 +13,7 @@ import (
 type Config struct {
 	ProbeAddress config.Address `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
 	HTTPAddress  config.Address `env:"HTTP_ADDRESS" desc:"where /metrics and /debug/pprof/ are"`
+	MemoryLimit  config.Bytes   `env:"MEMORY_LIMIT" envDefault:"0B" desc:"memory of the process: Go's limit follows from it unless GOMEMLIMIT is set; if 0, there is none"`
 	Drain        DrainConfig    `envPrefix:"DRAIN_"`
 	Telemetry    telemetry.Config
 }

@@ -104,6 +104,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
 		return 2
 	}
+	cfg.Process.LimitMemory()
 	t, err := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, err)

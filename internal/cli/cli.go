@@ -129,6 +129,7 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		if err := c.loadConfig(cmd.Name() != "serve"); err != nil {
 			return usageError{fmt.Errorf("configuration\n%w", err)}
 		}
+		c.config.Process.LimitMemory()
 		if cmd.Flags().Changed("server") {
 			server, err := parseTarget(strings.TrimSpace(c.server))
 			if err != nil {

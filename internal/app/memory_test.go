@@ -1,0 +1,38 @@
+package app
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+
+	"example.com/quartet/internal/config"
+)
+
+func TestGoMayUseMostOfTheMemory(t *testing.T) {
+	for _, test := range []struct{ limit, want int64 }{
+		{10, 5},
+		{32 << 20, 16 << 20},
+		{256 << 20, 224 << 20},
+		{1000 << 20, 900 << 20},
+		{math.MaxInt64, math.MaxInt64 / 10 * 9},
+	} {
+		if got := goMemory(test.limit); got != test.want {
+			t.Errorf("of %d: got %d, want %d", test.limit, got, test.want)
+		}
+	}
+}
+
+func TestMemoryLimitGivesWayToGOMEMLIMIT(t *testing.T) {
+	t.Cleanup(func() { debug.SetMemoryLimit(math.MaxInt64) })
+	for _, test := range []struct{ set, limit, want int64 }{
+		{math.MaxInt64, 0, math.MaxInt64},
+		{math.MaxInt64, 1 << 30, 1 << 30 / 10 * 9},
+		{100 << 20, 1 << 30, 100 << 20},
+	} {
+		debug.SetMemoryLimit(test.set)
+		Config{MemoryLimit: config.Bytes(test.limit)}.LimitMemory()
+		if got := debug.SetMemoryLimit(-1); got != test.want {
+			t.Errorf("with %d before and a limit of %d: got %d, want %d", test.set, test.limit, got, test.want)
+		}
+	}
+}
