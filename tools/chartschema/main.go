@@ -1,7 +1,8 @@
-// Command chartschema makes the schema of the chart's values from three sources: values.base.schema.json, which is written
-// by hand; the values.schema.json of each service; and the variables that server and client list with --help, which are the
-// names that server.config and client.config may have. Variables that the chart sets itself are left out; each has to be
-// one of a program's.
+// Command chartschema makes the schema of the chart's values from four sources: values.base.schema.json, which is written
+// by hand; values.yaml, whose values are required, so that null or an upgrade with the values of an older chart is answered
+// with the name of what is missing; the values.schema.json of each service; and the variables that server and client list
+// with --help, which are the names that server.config and client.config may have. Variables that the chart sets itself are
+// left out; each has to be one of a program's.
 //
 //	go -C tools run ./chartschema [-check]
 //
@@ -21,9 +22,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func main() {
@@ -68,6 +72,17 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	}
 	schema["$comment"] = "Made by make generate. Edit values.base.schema.json, or the schema of a service."
 
+	text, err := fs.ReadFile(chart, "values.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var defaults node
+	if err := yaml.Unmarshal(text, &defaults); err != nil {
+		return nil, fmt.Errorf("values.yaml: %w", err)
+	}
+	definitions, _ := schema["definitions"].(node)
+	require(schema, defaults, definitions)
+
 	files, err := fs.Glob(chart, "services/*/values.schema.json")
 	if err != nil {
 		return nil, err
@@ -101,7 +116,11 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 			if set[found[1]] {
 				continue
 			}
-			if err := add(schema, node{"$ref": "#/definitions/setting"}, program, "config", found[1]); err != nil {
+			kind := "setting"
+			if strings.HasSuffix(found[1], "_SERVER") {
+				kind = "target"
+			}
+			if err := add(schema, node{"$ref": "#/definitions/" + kind}, program, "config", found[1]); err != nil {
 				return nil, err
 			}
 		}
@@ -111,12 +130,39 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 		return nil, fmt.Errorf("the chart sets variables that no program has: %v", slices.Sorted(maps.Keys(unknown)))
 	}
 
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
+	var made bytes.Buffer
+	encoder := json.NewEncoder(&made)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	err = encoder.Encode(schema)
-	return text.Bytes(), err
+	return made.Bytes(), err
+}
+
+// require has a schema ask for the values that have a default which is not empty: the templates rely on them. What is empty
+// by default may be missing. Helm takes null for an order to forget the default.
+func require(schema, defaults, definitions node) {
+	if reference, ok := schema["$ref"].(string); ok {
+		schema, _ = definitions[filepath.Base(reference)].(node)
+	}
+	properties, ok := schema["properties"].(node)
+	if !ok {
+		return
+	}
+	var required []string
+	for name, value := range defaults {
+		if value == nil || reflect.DeepEqual(value, "") || reflect.DeepEqual(value, []any{}) || reflect.DeepEqual(value, node{}) {
+			continue
+		}
+		required = append(required, name)
+		property, isProperty := properties[name].(node)
+		if inner, isMap := value.(node); isProperty && isMap {
+			require(property, inner, definitions)
+		}
+	}
+	if len(required) > 0 {
+		slices.Sort(required)
+		schema["required"] = required
+	}
 }
 
 var (

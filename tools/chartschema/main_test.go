@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -12,8 +13,9 @@ import (
 func chart() fstest.MapFS {
 	files := fstest.MapFS{}
 	for name, text := range map[string]string{
-		"values.base.schema.json": `{"properties": {
-			"server": {"properties": {"config": {"properties": {}}}},
+		"values.yaml": "server: {a: 1, b: '', c: {d: false}, e: {}, f: [], g: null, h: {i: 0}, config: {}}\nclient: {}\nservices: {}",
+		"values.base.schema.json": `{"definitions": {"h": {"properties": {"i": {}}}}, "properties": {
+			"server": {"properties": {"c": {"properties": {}}, "h": {"$ref": "#/definitions/h"}, "config": {"properties": {}}}},
 			"client": {"properties": {"config": {"properties": {}}}},
 			"services": {"properties": {}}}}`,
 		"services/a/values.schema.json": `{"title": "a"}`,
@@ -29,7 +31,7 @@ func chart() fstest.MapFS {
 func help(program string) (string, error) {
 	return map[string]string{
 		"server": "Usage\n  QUARTET_HTTP_ADDRESS :1 where\n  QUARTET_A_URL  url of QUARTET_NOTHING\n  QUARTET_A_TTL 1h how long\n",
-		"client": "  QUARTET_SERVER x where\n  QUARTET_A_RATE  5 how often\n",
+		"client": "  QUARTET_SERVER x where\n  QUARTET_A_RATE  5 how often\n  QUARTET_A_SERVER x where\n",
 	}[program], nil
 }
 
@@ -42,9 +44,14 @@ func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
+	if got := fmt.Sprint(schema["definitions"]); got != "map[h:map[properties:map[i:map[]] required:[i]]]" {
+		t.Errorf("the definitions are %s", got)
+	}
 	properties, err := json.Marshal(schema["properties"])
-	want := `{"client":{"properties":{"config":{"properties":{"A_RATE":{"$ref":"#/definitions/setting"}}}}},` +
-		`"server":{"properties":{"config":{"properties":{"A_TTL":{"$ref":"#/definitions/setting"}}}}},` +
+	want := `{"client":{"properties":{"config":{"properties":{"A_RATE":{"$ref":"#/definitions/setting"},` +
+		`"A_SERVER":{"$ref":"#/definitions/target"}}}}},` +
+		`"server":{"properties":{"c":{"properties":{},"required":["d"]},"config":{"properties":{"A_TTL":{"$ref":"#/definitions/setting"}}},` +
+		`"h":{"$ref":"#/definitions/h"}},"required":["a","c","h"]},` +
 		`"services":{"properties":{"a":{"title":"a"}}}}`
 	if err != nil || string(properties) != want {
 		t.Errorf("got  %s (%v)\nwant %s", properties, err, want)

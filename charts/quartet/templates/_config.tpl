@@ -61,8 +61,8 @@ QUARTET_RPC_TLS_CA_FILE: /tls/ca.crt
 {{- $tls := (first .).Values.tls -}}
 name: tls
 secret:
-  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (last .) }}
-  {{- if and (eq $tls.mode "tls") (eq (last .) "client") }}
+  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (index . 1) }}
+  {{- if and (eq $tls.mode "tls") (eq (index . 1) "client") }}
   items: [{key: ca.crt, path: ca.crt}]
   {{- end }}
 {{- end }}

@@ -4,23 +4,19 @@
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) -}}
 labels: # Without the versions that others bear: a new chart around the same pods starts none of them anew.
-  {{- include "quartet.selector" . | nindent 2 }}
-  {{- range list $root.Values.commonLabels $values.podLabels }}
-  {{- with . }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- end }}
+  {{- include "quartet.merge" (list (include "quartet.selector" . | fromYaml) $root.Values.commonLabels $values.podLabels) | nindent 2 }}
 annotations:
-  # A changed setting starts new pods.
-  checksum/config: {{ include (printf "quartet.%sconfig" (last .)) $root | sha256sum }}
-  {{- if $root.Values.metrics.annotations }}
-  prometheus.io/scrape: "true"
-  prometheus.io/port: {{ get (dict "server" "9464" "client" "9465") (last .) | quote }}
-  prometheus.io/path: /metrics
-  {{- end }}
-  {{- with $values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "quartet.merge" (list (include "quartet.podannotations" . | fromYaml) $values.podAnnotations) | nindent 2 }}
+{{- end }}
+
+{{- define "quartet.podannotations" -}}
+# A changed setting starts new pods.
+checksum/config: {{ include (printf "quartet.%sconfig" (last .)) (first .) | sha256sum }}
+{{- if (first .).Values.metrics.annotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ get (dict "server" "9464" "client" "9465") (last .) | quote }}
+prometheus.io/path: /metrics
+{{- end }}
 {{- end }}
 
 {{/* Beginning of a pod's spec. */}}
@@ -107,6 +103,10 @@ securityContext:
   {{- toYaml $root.Values.securityContext | nindent 2 }}
 resources:
   {{- toYaml $values.resources | nindent 2 }}
+# Buffers and Go's memory limit are computed when the process starts; processors it finds anew by itself.
+resizePolicy:
+  - {resourceName: cpu, restartPolicy: NotRequired}
+  - {resourceName: memory, restartPolicy: RestartContainer}
 {{- with $values.drain.preStopSeconds }}
 lifecycle:
   preStop:
@@ -119,10 +119,27 @@ envFrom:
       name: {{ include "quartet.componentname" $ }}
 {{- end }}
 
+{{/*
+The variables of a container: (list $ "server" more), more being a list of those that the component has besides. An entry of
+extraEnv takes the place of one of the same name. Kubernetes replaces $(NAME) only by what stands above it, so variables
+that refer to others come last.
+*/}}
+{{- define "quartet.env" -}}
+{{- $extra := (index (first .).Values (index . 1)).extraEnv | default list -}}
+{{- $plain := list -}}
+{{- $referring := list -}}
+{{- range concat (last .) (include "quartet.podenv" . | fromYamlArray) -}}
+{{- if contains "$(" (toString .value) }}{{ $referring = append $referring . }}{{ else }}{{ $plain = append $plain . }}{{ end -}}
+{{- end -}}
+{{- $plain = include "quartet.without" (list $plain $extra "name") | fromYamlArray -}}
+{{- $referring = include "quartet.without" (list $referring $extra "name") | fromYamlArray -}}
+{{- toYaml (concat $plain $extra $referring) -}}
+{{- end }}
+
 {{/* Variables that differ from pod to pod. OpenTelemetry's attributes name the pod in every trace. */}}
 {{- define "quartet.podenv" -}}
 {{- $root := first . -}}
-{{- $values := index $root.Values (last .) -}}
+{{- $values := index $root.Values (index . 1) -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
@@ -130,19 +147,47 @@ envFrom:
 - name: NODE_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
 - name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE),k8s.node.name=$(NODE_NAME)
-    {{- range $key, $value := $root.Values.telemetry.resourceAttributes }},{{ $key }}={{ $value }}{{ end }}
-{{- with dig "limits" "memory" "" $values.resources }}
-{{- with include "quartet.gomemlimit" . }}
-- name: GOMEMLIMIT
-  value: {{ . | quote }}
-{{- end }}
+  value: {{ include "quartet.attributes" $root | quote }}
+{{- if (($values.resources).limits).memory }}
+# In bytes, as it is when the container starts, also after the pod was resized. GOMEMLIMIT follows from it.
+- name: QUARTET_MEMORY_LIMIT
+  valueFrom: {resourceFieldRef: {resource: limits.memory}}
 # More garbage between two collections is affordable because GOMEMLIMIT bounds it.
 - name: GOGC
   value: {{ $values.gogc | quote }}
 {{- end }}
-{{- with $values.extraEnv }}
-{{ toYaml . }}
+{{- end }}
+
+{{/* name=value,name=value; in a value, all but letters, digits and a few signs is written as %20. */}}
+{{- define "quartet.attributes" -}}
+{{- $all := dict "k8s.pod.name" "$(POD_NAME)" "k8s.namespace.name" "$(POD_NAMESPACE)" "k8s.node.name" "$(NODE_NAME)" -}}
+{{- range $key, $value := .Values.telemetry.resourceAttributes }}{{ $_ := set $all $key (urlquery $value | replace "+" "%20") }}{{ end -}}
+{{- $pairs := list -}}
+{{- range $key, $value := $all }}{{ $pairs = append $pairs (printf "%s=%s" $key $value) }}{{ end -}}
+{{- join "," $pairs -}}
+{{- end }}
+
+{{/*
+What a container mounts and a pod has for it: (list $ "server" more), more being what the component has besides the
+certificate. Those of extraVolumeMounts and extraVolumes take the place of others at the same path and of the same name.
+*/}}
+{{- define "quartet.volumemounts" -}}
+{{- $extra := (index (first .).Values (index . 1)).extraVolumeMounts | default list -}}
+{{- $own := last . -}}
+{{- if ne (first .).Values.tls.mode "off" }}{{ $own = append $own (dict "name" "tls" "mountPath" "/tls" "readOnly" true) }}{{ end -}}
+{{- with concat (include "quartet.without" (list $own $extra "mountPath") | fromYamlArray) $extra -}}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "quartet.volumes" -}}
+{{- $extra := (index (first .).Values (index . 1)).extraVolumes | default list -}}
+{{- $own := last . -}}
+{{- if ne (first .).Values.tls.mode "off" }}{{ $own = append $own (include "quartet.tlsvolume" . | fromYaml) }}{{ end -}}
+{{- with concat (include "quartet.without" (list $own $extra "name") | fromYamlArray) $extra -}}
+volumes:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 

@@ -40,7 +40,7 @@ All of them may be left out.
 {{- $folder := printf "services/%s" (last .) -}}
 {{- $defaults := $root.Files.Get (printf "%s/values.yaml" $folder) | fromYaml -}}
 {{- $profile := $root.Files.Get (printf "%s/values-%s.yaml" $folder $root.Values.profile) | fromYaml -}}
-{{- $set := get $root.Values.services (last .) | default dict -}}
+{{- $set := get ($root.Values.services | default dict) (last .) | default dict -}}
 {{- mergeOverwrite $defaults $profile $set | toYaml -}}
 {{- end }}
 

@@ -3,7 +3,7 @@ What values.schema.json cannot say in words: combinations that would start and t
 problem is one sentence that names what to set; all are reported together.
 */}}
 {{- define "quartet.validate" -}}
-{{- $problems := list -}}
+{{- $problems := concat (include "quartet.nameproblems" . | fromJsonArray) (include "quartet.labelproblems" . | fromJsonArray) (include "quartet.twiceproblems" . | fromJsonArray) -}}
 {{- $replicas := include "quartet.mostreplicas" . | int -}}
 {{- $embedded := include "quartet.facts" (list . "embedded") | fromYaml -}}
 {{- if and $embedded (gt $replicas 1) -}}
@@ -42,4 +42,49 @@ problem is one sentence that names what to set; all are reported together.
   {{- end -}}
 {{- end -}}
 {{- if $problems }}{{ fail (join "; and " $problems) }}{{ end -}}
+{{- end }}
+
+{{- define "quartet.nameproblems" -}}
+{{- $problems := list -}}
+{{- range $key := list "nameOverride" "fullnameOverride" -}}
+  {{- $name := get $.Values $key | default "a" -}}
+  {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+    {{- $problems = append $problems (printf "%s is %q, but names in Kubernetes have only lower-case letters, digits and hyphens, with a letter first and no hyphen last" $key $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{- define "quartet.labelproblems" -}}
+{{- $problems := list -}}
+{{- $maps := dict "commonLabels" .Values.commonLabels "server.podLabels" .Values.server.podLabels "client.podLabels" .Values.client.podLabels "dashboards.labels" .Values.dashboards.labels "metrics.podMonitor.labels" .Values.metrics.podMonitor.labels "metrics.alerts.prometheusRule.labels" .Values.metrics.alerts.prometheusRule.labels -}}
+{{- range $path, $labels := $maps -}}
+  {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+    {{- if hasKey ($labels | default dict) $label -}}
+      {{- $problems = append $problems (printf "%s has %s, by which Deployments and Services find their pods: leave it out, or set nameOverride" $path $label) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}
+
+{{- define "quartet.twiceproblems" -}}
+{{- $problems := list -}}
+{{- $lists := list (list "imagePullSecrets" .Values.imagePullSecrets "name") -}}
+{{- range $component := list "server" "client" -}}
+  {{- range $list, $field := dict "extraEnv" "name" "extraVolumes" "name" "extraVolumeMounts" "mountPath" -}}
+    {{- $lists = append $lists (list (printf "%s.%s" $component $list) (index $.Values $component $list) $field) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $lists -}}
+  {{- $path := first . -}}
+  {{- $field := last . -}}
+  {{- $seen := list -}}
+  {{- range index . 1 -}}
+    {{- $entry := get . $field -}}
+    {{- if has $entry $seen }}{{ $problems = append $problems (printf "%s has two entries with the %s %v" $path $field $entry) }}{{ end -}}
+    {{- $seen = append $seen $entry -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
 {{- end }}

@@ -1,0 +1,167 @@
+// Command chartrendered checks files that helm template has rendered for what Helm and the schema of the values do not see
+// and some of those who take the files refuse: keys and entries that are there twice, names and labels that Kubernetes
+// does not take, variables that are no strings, and selectors that do not find their pods.
+//
+//	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("chartrendered: ")
+	failed := len(os.Args) < 2
+	for _, name := range os.Args[1:] {
+		file, err := os.Open(name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, problem := range check(file) {
+			log.Printf("%s: %s", name, problem)
+			failed = true
+		}
+		file.Close()
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+type node = map[string]any
+
+// check returns what is wrong with the resources of a file.
+func check(file io.Reader) (problems []string) {
+	var resources []node
+	for documents := yaml.NewDecoder(file); ; {
+		var resource node
+		if err := documents.Decode(&resource); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil { // This includes a key that is there twice.
+			return append(problems, err.Error())
+		}
+		if resource != nil {
+			resources = append(resources, resource)
+		}
+	}
+	if len(resources) == 0 {
+		problems = append(problems, "there is nothing in it")
+	}
+	seen := map[string]bool{}
+	for _, resource := range resources {
+		name := fmt.Sprintf("%v %v", resource["kind"], at(resource, "metadata", "name"))
+		if seen[name] {
+			problems = append(problems, name+" is there twice")
+		}
+		seen[name] = true
+		for _, problem := range slices.Concat(checkResource(resource), checkNode("", resource)) {
+			problems = append(problems, name+": "+problem)
+		}
+	}
+	return problems
+}
+
+var (
+	// Services have to have names of this form, and others of this chart are made of the same.
+	goodName  = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	goodImage = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`)
+)
+
+func checkResource(resource node) (problems []string) {
+	name := fmt.Sprint(at(resource, "metadata", "name"))
+	if resource["kind"] != "APIService" && !goodName.MatchString(name) {
+		problems = append(problems, "Kubernetes does not take this name")
+	}
+	if resource["kind"] != "Deployment" {
+		return problems
+	}
+	labels, _ := at(resource, "spec", "template", "metadata", "labels").(node)
+	selector, _ := at(resource, "spec", "selector", "matchLabels").(node)
+	if len(selector) == 0 {
+		problems = append(problems, "it selects nothing")
+	}
+	for key, value := range selector {
+		if labels[key] != value {
+			problems = append(problems, fmt.Sprintf("it selects pods with %s=%v, and its own have %v", key, value, labels[key]))
+		}
+	}
+	return problems
+}
+
+// checkNode goes through everything below a node, whose path is given.
+func checkNode(path string, value any) (problems []string) {
+	switch value := value.(type) {
+	case node:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			problems = append(problems, checkField(path+"."+key, key, value[key])...)
+		}
+	case []any:
+		for i, entry := range value {
+			problems = append(problems, checkNode(fmt.Sprintf("%s[%d]", path, i), entry)...)
+		}
+	}
+	return problems
+}
+
+func checkField(path, key string, value any) (problems []string) {
+	say := func(format string, args ...any) {
+		problems = append(problems, path[1:]+": "+fmt.Sprintf(format, args...))
+	}
+	switch key {
+	case "labels", "matchLabels", "annotations":
+		for name, text := range asNode(value) {
+			if text, ok := text.(string); !ok || key != "annotations" && !goodLabel.MatchString(text) {
+				say("%s has the value %v", name, text)
+			}
+		}
+	case "image":
+		if image := fmt.Sprint(value); !goodImage.MatchString(image) {
+			say("%q is no image", image)
+		}
+	}
+	// Kubernetes merges lists by these fields.
+	field := "name"
+	if key == "volumeMounts" {
+		field = "mountPath"
+	}
+	seen := map[any]bool{}
+	entries, _ := value.([]any)
+	for _, entry := range entries {
+		entry := asNode(entry)
+		if id := entry[field]; id != nil && seen[id] {
+			say("two entries have the %s %v", field, id)
+		} else if id != nil {
+			seen[id] = true
+		}
+		if set, ok := entry["value"]; ok && key == "env" {
+			if _, ok := set.(string); !ok {
+				say("%v is %v, which is no string", entry["name"], set)
+			}
+		}
+	}
+	return append(problems, checkNode(path, value)...)
+}
+
+func asNode(value any) node {
+	inner, _ := value.(node)
+	return inner
+}
+
+// at is what a node has at a path, or nil.
+func at(value any, path ...string) any {
+	for _, key := range path {
+		value = asNode(value)[key]
+	}
+	return value
+}

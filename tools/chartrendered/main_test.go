@@ -1,0 +1,53 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const good = `
+kind: Deployment
+metadata: {name: a, labels: {b: c}}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a, more: ""}, annotations: {x: "any text"}}
+    spec:
+      containers:
+        - {image: "localhost:5000/a/b:1.2.3_build.7", env: [{name: A, value: "1"}, {name: B}], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /b}]}
+---
+# nothing
+---
+kind: Service
+metadata: {name: a}
+`
+
+func TestGoodFile(t *testing.T) {
+	if problems := check(strings.NewReader(good)); problems != nil {
+		t.Errorf("got %q", problems)
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	for _, test := range []struct{ old, new, want string }{
+		{good, "", "there is nothing in it"},
+		{"{b: c}", "{b: c, b: d}", `mapping key "b" already defined`},
+		{"kind: Service", "kind: Deployment", "Deployment a is there twice"},
+		{"name: a, labels", "name: my.app, labels", "Kubernetes does not take this name"},
+		{"name: a, labels", "name: MyApp, labels", "Kubernetes does not take this name"},
+		{"name: a, labels", "name: 1a, labels", "Kubernetes does not take this name"},
+		{"{app: a}", "{app: b}", "selects pods with app=b, and its own have a"},
+		{"{app: a}", "{}", "selects nothing"},
+		{"{b: c}", "{b: 1.2.3+build.7}", "b has the value 1.2.3+build.7"},
+		{"{b: c}", "{b: 1}", "metadata.labels: b has the value"},
+		{`{x: "any text"}`, "{x: true}", "x has the value"},
+		{"1.2.3_build.7", "1.2.3+build.7", "is no image"},
+		{`value: "1"`, "value: 1", "A is 1, which is no string"},
+		{"{name: B}", "{name: A}", "spec.template.spec.containers[0].env: two entries have the name A"},
+		{"mountPath: /b", "mountPath: /a", "two entries have the mountPath /a"},
+	} {
+		if problems := strings.Join(check(strings.NewReader(strings.Replace(good, test.old, test.new, 1))), "\n"); !strings.Contains(problems, test.want) {
+			t.Errorf("with %s: got %q, want %q", test.new, problems, test.want)
+		}
+	}
+}
