@@ -26,8 +26,11 @@ const (
 type clustered struct {
 	release
 	program string
+	before  []string // what the namespace had with the platform only
 	began   verdict  // of the phase that runs
 	unary   []series // the calls of the client that are shared out one by one
+
+	upgrades int // until now
 }
 
 func testClustered(t *testing.T, c *cluster, program string) {
@@ -43,6 +46,11 @@ func testClustered(t *testing.T, c *cluster, program string) {
 		{"after a scale from 1 to 3 each new replica is called within 45 s of being ready", s.scaleUp},
 		{"the client finds every answer right while replicas come", func(t *testing.T) { s.findsAllRight(t, s.began) }},
 		{"the client finds every answer right while all replicas are replaced", s.restart},
+		{"helm upgrade keeps the replicas that kubectl scale has set, without a conflict", s.upgradeScaled},
+		{"helm upgrade keeps the replicas that an autoscaler has set, without a conflict", s.upgradeAutoscaled},
+		{"helm rollback keeps them", s.rollback},
+		{"helm upgrade to a fixed number after that conflicts with nothing", s.upgradeFixed},
+		{"helm uninstall leaves nothing behind", s.uninstall},
 	})...)
 }
 
@@ -51,6 +59,7 @@ func (s *clustered) platform(t *testing.T) {
 	p := s.namespace.release("platform", "platform")
 	p.install(t, "--set", "prometheus.enabled=false,jaeger.enabled=false,grafana.enabled=false,metricsServer.enabled=false")
 	p.rolledOut(t, platformTime)
+	s.before = s.inventoryNow(t)
 }
 
 // rollout has services make enough unary calls to share out in a few seconds, and little of everything else.

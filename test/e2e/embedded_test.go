@@ -34,6 +34,7 @@ func testEmbedded(t *testing.T, c *cluster, program string) {
 		{"the client finds every answer right", func(t *testing.T) { e.findsAllRight(t, e.began) }},
 		{"the command line's check passes through kubectl port-forward", e.check},
 	}, promises(e, func(of service) func(*embedded) []promise { return of.embedded }), []promise{
+		{"a pod whose memory is resized restarts with it in place, and for processors it keeps running", e.resize},
 		{"helm upgrade without a change replaces no pod", e.upgradeNothing},
 		{"helm upgrade with a changed setting replaces the pod and keeps its data", e.upgradeSetting},
 		{"helm uninstall leaves nothing behind but the claim", e.uninstall},

@@ -21,7 +21,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("chartrendered: ")
-	failed := len(os.Args) < 2
+	failed := false
 	for _, name := range os.Args[1:] {
 		file, err := os.Open(name)
 		if err != nil {
@@ -34,7 +34,7 @@ func main() {
 		file.Close()
 	}
 	if failed {
-		os.Exit(1)
+		log.Fatal("some files are not as they should be")
 	}
 }
 
