@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -72,26 +74,62 @@ func (o *observed) alerts(t *testing.T) []string {
 
 // configMaps compares what the cluster has with the files of the folders, by name and content.
 func (o *observed) configMaps(t *testing.T) {
-	for name, files := range map[string][]string{"quartet-dashboards": o.dashboards(t), "quartet-alerts": o.alerts(t)} {
-		want := map[string]string{}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want[filepath.Base(file)] = string(text)
-		}
-		got, err := o.kube.CoreV1().ConfigMaps(o.namespace.name).Get(t.Context(), name, metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !maps.Equal(got.Data, want) {
-			t.Errorf("%s has %v, the folder has %v, or their contents differ", name, slices.Sorted(maps.Keys(got.Data)), slices.Sorted(maps.Keys(want)))
-		}
-		if name == "quartet-dashboards" && got.Labels["grafana_dashboard"] != "1" {
-			t.Errorf("%s lacks the label by which Grafana's sidecar finds it: %v", name, got.Labels)
-		}
+	want := map[string]string{}
+	for _, file := range o.alerts(t) {
+		want[filepath.Base(file)] = read(t, file)
 	}
+	if got := o.configMap(t, "quartet-alerts").Data; !maps.Equal(got, want) {
+		t.Errorf("quartet-alerts has %v, the folder has %v, or their contents differ", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+
+	want = map[string]string{}
+	for _, file := range o.dashboards(t) {
+		want[o.namespace.name+"-quartet-"+filepath.Base(file)] = withoutRelease(t, read(t, file))
+	}
+	got := o.configMap(t, "quartet-dashboards")
+	for name, text := range got.Data {
+		got.Data[name] = withoutRelease(t, text)
+	}
+	if !maps.Equal(got.Data, want) {
+		t.Errorf("quartet-dashboards has %v, expected %v, or their contents differ", slices.Sorted(maps.Keys(got.Data)), slices.Sorted(maps.Keys(want)))
+	}
+	if got.Labels["grafana_dashboard"] != "1" {
+		t.Errorf("quartet-dashboards lacks the label by which Grafana's sidecar finds it: %v", got.Labels)
+	}
+}
+
+func (o *observed) configMap(t *testing.T, name string) *corev1.ConfigMap {
+	t.Helper()
+	found, err := o.kube.CoreV1().ConfigMaps(o.namespace.name).Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// withoutRelease is a dashboard without what the chart makes different for each release.
+func withoutRelease(t *testing.T, dashboard string) string {
+	t.Helper()
+	var all map[string]any
+	if err := json.Unmarshal([]byte(dashboard), &all); err != nil {
+		t.Fatal(err)
+	}
+	delete(all, "uid")
+	delete(all, "title")
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // rulesLoaded waits for one evaluation of each rule. The kubelet may take a minute to show Prometheus a ConfigMap that is

@@ -30,6 +30,9 @@ problem is one sentence that names what to set; all are reported together.
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
+  {{- $problems = append $problems "gateway.enabled is true, but no gateway takes the route: set gateway.parentRefs to the names of some" -}}
+{{- end -}}
 {{- range $_, $sentences := include "quartet.facts" (list . "problems") | fromYaml -}}
   {{- $problems = concat $problems $sentences -}}
 {{- end -}}
@@ -57,7 +60,7 @@ problem is one sentence that names what to set; all are reported together.
 
 {{- define "quartet.labelproblems" -}}
 {{- $problems := list -}}
-{{- $maps := dict "commonLabels" .Values.commonLabels "server.podLabels" .Values.server.podLabels "client.podLabels" .Values.client.podLabels "dashboards.labels" .Values.dashboards.labels "metrics.podMonitor.labels" .Values.metrics.podMonitor.labels "metrics.alerts.prometheusRule.labels" .Values.metrics.alerts.prometheusRule.labels -}}
+{{- $maps := dict "commonLabels" .Values.commonLabels "server.podLabels" .Values.server.podLabels "client.podLabels" .Values.client.podLabels "dashboards.labels" .Values.dashboards.labels "metrics.podMonitor.labels" .Values.metrics.podMonitor.labels "metrics.alerts.prometheusRule.labels" .Values.metrics.alerts.prometheusRule.labels "gateway.labels" .Values.gateway.labels -}}
 {{- range $path, $labels := $maps -}}
   {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
     {{- if hasKey ($labels | default dict) $label -}}
