@@ -169,7 +169,7 @@ doctor: ## Say which tools are missing or too old
 	exit $$bad
 
 .PHONY: e2e
-e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…)
+e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…, E2E_HELM=helm3)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run
 
 .PHONY: e2e-disruption

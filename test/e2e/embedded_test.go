@@ -110,7 +110,7 @@ func (e *embedded) upgradeSetting(t *testing.T) {
 
 func (e *embedded) uninstall(t *testing.T) {
 	claims := claims(added(e.empty, e.inventoryNow(t)))
-	run(t, "helm", e.helm("uninstall", e.release.name)...)
+	run(t, helm, e.helm("uninstall", e.release.name)...)
 	eventually(t, "an empty namespace", time.Minute, func(ctx context.Context) error {
 		now, err := e.inventory(ctx)
 		if left := added(e.empty, now); err == nil && !slices.Equal(left, claims) {
@@ -124,5 +124,5 @@ func (e *embedded) reinstall(t *testing.T) {
 	e.install(t)
 	e.rolledOut(t, rolloutTime)
 	e.remembers(t)
-	run(t, "helm", e.helm("uninstall", e.release.name)...) // The other states want the processors.
+	run(t, helm, e.helm("uninstall", e.release.name)...) // The other states want the processors.
 }

@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"cmp"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// helm is the program that installs, which E2E_HELM can name: Helm 3 may be there as helm3.
+var helm = cmp.Or(os.Getenv("E2E_HELM"), "helm")
 
 // release is one installation of a chart.
 type release struct {
@@ -42,7 +47,7 @@ func (r release) helm(args ...string) []string {
 // something is deprecated.
 func (r release) apply(t *testing.T, verb string, args ...string) {
 	t.Helper()
-	out := run(t, "helm", r.helm(append([]string{verb, r.name, r.chart}, args...)...)...)
+	out := run(t, helm, r.helm(append([]string{verb, r.name, r.chart}, args...)...)...)
 	if strings.Contains(out.stderr, "Warning:") {
 		t.Fatalf("helm %s was warned:\n%s", verb, out.stderr)
 	}
@@ -54,7 +59,7 @@ func (r release) upgrade(t *testing.T, args ...string) { t.Helper(); r.apply(t, 
 // refused is what helm says of values with which it must not install.
 func (r release) refused(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := try(t.Context(), "", "helm", r.helm(append([]string{"install", r.name, r.chart}, args...)...)...)
+	out, err := try(t.Context(), "", helm, r.helm(append([]string{"install", r.name, r.chart}, args...)...)...)
 	if err == nil {
 		t.Fatalf("helm install %s was not refused", strings.Join(args, " "))
 	}
@@ -65,7 +70,7 @@ func (r release) refused(t *testing.T, args ...string) string {
 func (r release) passesTest(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	out := run(t, "helm", r.helm("test", r.name, "--timeout=90s")...)
+	out := run(t, helm, r.helm("test", r.name, "--timeout=90s")...)
 	if !strings.Contains(out.stdout, "Succeeded") {
 		t.Fatalf("helm test ran no test:\n%s", out.stdout)
 	}

@@ -13,7 +13,7 @@ func (e *embedded) acceptedValues(t *testing.T) {
 		args := e.helm("template", e.release.name, e.chart, "--values", file,
 			"--skip-tests", "--validate=false", "--kube-version", "1.36.0",
 			"--set", "metrics.podMonitor.enabled=false,metrics.alerts.prometheusRule.enabled=false,gateway.enabled=false")
-		made := run(t, "helm", args...).stdout
+		made := run(t, helm, args...).stdout
 		_, err := try(t.Context(), made, "kubectl", "--context", e.context, "--namespace", e.namespace.name,
 			"apply", "--dry-run=server", "--validate=strict", "--filename=-")
 		if err != nil {

@@ -2,7 +2,7 @@
 What the services of this release are and need. A service is a folder services/<name>/ with any of
 
   values.yaml          its values with their defaults; they are services.<name> in the values of the chart.
-                       values-<profile>.yaml has those that a profile changes
+                       values-<profile>.yaml has those that a profile changes, and may name .Release in them
   values.schema.json   what they may be; `make generate` puts it into the schema of the chart
   server.yaml          what the server's pod needs for it, see below
   dashboards/, alerts/ its part of what the chart has in folders of these names
@@ -39,7 +39,7 @@ All of them may be left out.
 {{- $root := first . -}}
 {{- $folder := printf "services/%s" (last .) -}}
 {{- $defaults := $root.Files.Get (printf "%s/values.yaml" $folder) | fromYaml -}}
-{{- $profile := $root.Files.Get (printf "%s/values-%s.yaml" $folder $root.Values.profile) | fromYaml -}}
+{{- $profile := tpl ($root.Files.Get (printf "%s/values-%s.yaml" $folder $root.Values.profile)) $root | fromYaml -}}
 {{- $set := get ($root.Values.services | default dict) (last .) | default dict -}}
 {{- mergeOverwrite $defaults $profile $set | toYaml -}}
 {{- end }}
