@@ -32,10 +32,7 @@ func TestAResumedUploadIsOneSpanAboveItsAttempts(t *testing.T) {
 	proxy := clienttest.NewProxy(t, server.Address)
 	traced, recorder := clienttest.Traced()
 	var log bytes.Buffer
-	tele, err := telemetry.New(t.Context(), telemetry.Identity{Namespace: "test", Service: "test"}, telemetry.Config{LogFormat: "text"}, false, &log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test"}, telemetry.Config{LogFormat: "text"}, &log)
 	tele.Tracer = traced.Tracer
 	client := newClient(t, proxy.Address, object.Options{Telemetry: tele})
 	content, id, direct := clienttest.Random(9, 4<<20), "an-upload-that-is-cut", newClient(t, server.Address, object.Options{})

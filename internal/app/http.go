@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -10,8 +11,13 @@ import (
 
 // serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests under way end. Header
 // timeouts are short, so that a peer which only opens connections cannot hold them; bodies may take their time.
-func serveHTTP(lis net.Listener, handler http.Handler) part {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+func serveHTTP(lis net.Listener, handler http.Handler, log *slog.Logger) part {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 	return part{"http", func(ctx context.Context) error {
 		stopped := make(chan struct{})
 		unused := context.AfterFunc(ctx, func() {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
@@ -18,7 +19,7 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "done")
-	}))
+	}), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.run(ctx) }()

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"text/tabwriter"
 
-	"go.opentelemetry.io/otel"
-
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
@@ -23,18 +21,6 @@ func Signalled() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
-}
-
-// NewTelemetry makes the telemetry of one of the product's programs, which exports traces if environ names a collector.
-// OpenTelemetry knows its error handler only as a process-wide one, so that it is set here.
-func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg telemetry.Config, environ []string, logTo io.Writer) (*telemetry.Telemetry, error) {
-	t, err := telemetry.New(ctx, telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version},
-		cfg, config.HasCollector(environ), logTo)
-	if err != nil {
-		return nil, err
-	}
-	otel.SetErrorHandler(t.ErrorHandler()) //nolint:forbidigo // It is what the mains run.
-	return t, nil
 }
 
 // PrintVariables writes a table of the variables of groups.
@@ -105,7 +91,7 @@ func (l Listeners) Close() {
 func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	parts := []part{
 		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
-		serveHTTP(l.HTTP, p.Telemetry.Mux()),
+		serveHTTP(l.HTTP, p.Telemetry.Mux(), p.Telemetry.Log),
 	}
 	for name, run := range p.Run {
 		parts = append(parts, part{name, run})
@@ -117,10 +103,10 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 
 // drain is how a process stops: it gets no new work, what is under way ends, and each thing is closed after what uses it.
 // The metrics stay readable until the end. All of it together ends with the budget. Each backend may take all the time that
-// there is for closing, but for a third that is kept for the traces.
+// there is for closing, but for a third that is kept for the last of the telemetry.
 func (p *Process) drain() []step {
 	cfg := p.Config.Drain
-	traces := cfg.closing() / 3
+	export := cfg.closing() / 3
 	steps := []step{
 		{"unready", cfg.Delay, func(ctx context.Context) error {
 			p.Telemetry.BeginDrain()
@@ -134,12 +120,17 @@ func (p *Process) drain() []step {
 		{"work", cfg.calls(), p.EndWork},
 	}
 	for _, c := range p.Close {
-		steps = append(steps, step{"close " + c.Name, cfg.closing() - traces, c.Close})
+		steps = append(steps, step{"close " + c.Name, cfg.closing() - export, c.Close})
 	}
 	return append(steps,
 		step{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
 			p.Telemetry.AwaitScrape(ctx, cfg.ScrapeWait)
 			return nil
 		}},
-		step{"traces", traces, p.Telemetry.Shutdown})
+		step{"telemetry", export, func(ctx context.Context) error {
+			if err := p.Telemetry.Shutdown(ctx); err != nil {
+				p.Telemetry.Log.Warn("the last of traces and metrics is not exported", "error", err)
+			}
+			return nil // A collector that is down does not make a clean stop a failure.
+		}})
 }

@@ -105,11 +105,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		return 2
 	}
 	cfg.Process.LimitMemory()
-	t, err := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return 1
-	}
+	t := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
 		err = running.Serve(ctx)
@@ -130,7 +126,7 @@ func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 		"It takes no arguments but --help and --version, and is configured by its environment:\n\n",
 		name, s.Identity.Name, strings.Join(names, ", "))
 	PrintVariables(w, s.Identity, groups...)
-	fmt.Fprint(w, "\nTraces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set; the other OTEL_ variables hold too.\n")
+	fmt.Fprintf(w, "\n%s\n", ExportUsage)
 }
 
 // Open opens the server inside another program, such as a test. It is configured by environ and tells what it does by t.

@@ -17,7 +17,7 @@ import (
 // flushTimeout bounds how long the end of a command is held up by a trace collector.
 const flushTimeout = 2 * time.Second
 
-func (c *command) newTelemetry(ctx context.Context) (*telemetry.Telemetry, error) {
+func (c *command) newTelemetry(ctx context.Context) *telemetry.Telemetry {
 	return app.NewTelemetry(ctx, c.Identity, component, c.Version, c.config.Process.Telemetry, c.environ, c.stderr)
 }
 
@@ -83,10 +83,7 @@ func (c *command) sessions(services []Service, conns connections, t *telemetry.T
 
 // call does something with services once they answer grpc.health.v1 with SERVING, which is what makes a connection ready.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
-	t, err := c.newTelemetry(ctx)
-	if err != nil {
-		return err
-	}
+	t := c.newTelemetry(ctx)
 	defer func() {
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()

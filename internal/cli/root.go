@@ -28,13 +28,13 @@ Exit codes:
 
 Environment, which flags override:
 %s
-Traces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set.`
+%s`
 
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           c.name,
 		Short:         c.About,
-		Long:          fmt.Sprintf(rootLong, c.About, c.variables()),
+		Long:          fmt.Sprintf(rootLong, c.About, c.variables(), app.ExportUsage),
 		Version:       c.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

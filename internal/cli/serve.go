@@ -29,10 +29,7 @@ each. It is all configured by the environment, see %s --help.`, c.Identity.Names
 
 // serve runs the client as a long-running process.
 func (c *command) serve(ctx context.Context) error {
-	t, err := c.newTelemetry(ctx)
-	if err != nil {
-		return err
-	}
+	t := c.newTelemetry(ctx)
 	conns, err := c.connect(c.Services, t)
 	if err != nil {
 		return err

@@ -16,9 +16,3 @@ func Lookup(environ []string, name string) string {
 	}
 	return ""
 }
-
-// HasCollector tells whether environ names a collector for traces. It does so
-// in OpenTelemetry's own variables, which its SDK reads again for the rest.
-func HasCollector(environ []string) bool {
-	return Lookup(environ, "OTEL_EXPORTER_OTLP_ENDPOINT") != "" || Lookup(environ, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-}

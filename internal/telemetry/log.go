@@ -5,11 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -96,25 +97,25 @@ func (c *call) remote() []slog.Attr {
 	return nil
 }
 
-// errorInterval is the least time between two log lines about the export of
-// traces: a collector that is down fails every few seconds, for hours.
-const errorInterval = time.Minute
+// errorInterval is the time between two log lines about what goes wrong inside
+// OpenTelemetry, after the first errorBurst: what is wrong with its variables is
+// told once, and a collector that is down fails every few seconds, for hours.
+const (
+	errorInterval = time.Minute
+	errorBurst    = 10
+)
 
-// ErrorHandler writes what goes wrong inside OpenTelemetry to the log, at most
-// one line a minute. OpenTelemetry knows only a process-wide handler, so main
-// has to pass this one to otel.SetErrorHandler.
+// ErrorHandler writes what goes wrong inside OpenTelemetry to the log, not all
+// of it. OpenTelemetry knows only a process-wide handler, so the program has to
+// pass this one to otel.SetErrorHandler.
 func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
-	var mu sync.Mutex
-	var last time.Time
-	var suppressed int
+	limit := rate.NewLimiter(rate.Every(errorInterval), errorBurst)
+	var suppressed atomic.Int64
 	return otel.ErrorHandlerFunc(func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !last.IsZero() && time.Since(last) < errorInterval {
-			suppressed++
+		if !limit.Allow() {
+			suppressed.Add(1)
 			return
 		}
-		t.Log.Warn("telemetry", "error", err, "suppressed", suppressed)
-		last, suppressed = time.Now(), 0
+		t.Log.Warn("telemetry", "error", err, "suppressed", suppressed.Swap(0))
 	})
 }

@@ -142,10 +142,7 @@ func (p *pair) from(t *testing.T, address string) *grpc.ClientConn {
 
 // TestTheRuntimeCanBeWatched lists what a dashboard of a Go process asks for.
 func TestTheRuntimeCanBeWatched(t *testing.T) {
-	telemetry, err := New(t.Context(), Identity{"test", "server", "v1"}, Config{LogFormat: "text"}, false, &bytes.Buffer{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	telemetry := New(Identity{"test", "server", "v1"}, Config{LogFormat: "text"}, &bytes.Buffer{})
 	found := series(t, telemetry)
 	for _, name := range []string{
 		"go_goroutines", "go_memstats_heap_inuse_bytes", "go_gc_duration_seconds", "go_gc_gomemlimit_bytes",

@@ -60,10 +60,8 @@ func (s *spans) fate() fate {
 func exporting(t *testing.T, endpoint string) *Telemetry {
 	t.Helper()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-	telemetry, err := New(t.Context(), Identity{"test", "client", "v0"}, Config{LogFormat: "json"}, true, &bytes.Buffer{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	telemetry := New(Identity{"test", "client", "v0"}, Config{LogFormat: "json"}, &bytes.Buffer{})
+	telemetry.Export(t.Context(), getenv)
 	return telemetry
 }
 

@@ -1,5 +1,5 @@
 // Package telemetry gives a process its logs, metrics and traces, and puts
-// them around every RPC. It sets no process-wide default: whoever needs the
+// them around every RPC. It sets no process-wide default: what needs the
 // logger, the registry or the tracer is handed it.
 package telemetry
 
@@ -60,28 +60,21 @@ type Telemetry struct {
 	drain          *drain
 	awaiting       *atomic.Bool  // AwaitScrape has been called
 	scraped        chan struct{} // takes one scrape that began after that
-	shutdown       func(context.Context) error
+	identity       Identity
+	ends           []func(context.Context) error // of what is exported
 }
 
-// New builds the telemetry of a process. Without otlp no span is recorded or
-// exported, but trace contexts still pass through. With it spans go to the
-// collector that the OTEL_EXPORTER_OTLP_* variables name; New does not wait
-// for it, and a dead collector costs memory for at most 2048 spans.
-func New(ctx context.Context, id Identity, cfg Config, otlp bool, logTo io.Writer) (*Telemetry, error) {
+// New builds the telemetry of a process, of which nothing is exported before
+// Export is called.
+func New(id Identity, cfg Config, logTo io.Writer) *Telemetry {
 	t := base(id.Namespace, newLogger(cfg, logTo))
+	t.identity = id
 	t.Registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	t.Metrics.MustRegister(buildInfo(id))
-	if !otlp {
-		return t, nil
-	}
-	var err error
-	if t.Tracer, t.shutdown, err = newTracer(ctx, id, t.spans); err != nil {
-		return nil, fmt.Errorf("tracing: %w", err)
-	}
-	return t, nil
+	return t
 }
 
 // Discard is telemetry that goes nowhere, for tests and short commands. The
@@ -104,7 +97,6 @@ func base(namespace string, log *slog.Logger) *Telemetry {
 		drain:      newDrain(metrics),
 		scraped:    make(chan struct{}, 1),
 		awaiting:   new(atomic.Bool),
-		shutdown:   func(context.Context) error { return nil },
 	}
 	registry.MustRegister(t.server, t.client)
 	return t
@@ -124,10 +116,6 @@ func (t *Telemetry) Handler() http.Handler {
 		ErrorLog:          slog.NewLogLogger(t.Log.Handler(), slog.LevelError),
 	})
 }
-
-// Shutdown exports the spans that are still queued. It returns when ctx is
-// done even if the collector is dead, so ctx needs a deadline.
-func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
 // buildInfo is a constant 1 whose labels tell which version runs where.
 func buildInfo(id Identity) prometheus.Collector {

@@ -9,10 +9,7 @@ import (
 )
 
 func TestHandlerServesOpenMetrics(t *testing.T) {
-	telemetry, err := New(t.Context(), Identity{"test", "server", "v1.2.3"}, Config{LogFormat: "text"}, false, &bytes.Buffer{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	telemetry := New(Identity{"test", "server", "v1.2.3"}, Config{LogFormat: "text"}, &bytes.Buffer{})
 	telemetry.NewServerCalls(testService())
 	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")

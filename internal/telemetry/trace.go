@@ -2,16 +2,12 @@ package telemetry
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -24,31 +20,6 @@ import (
 const scope = "example.com/quartet/internal/telemetry"
 
 func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(scope) }
-
-// newTracer exports in batches from a bounded queue. The variables of
-// OpenTelemetry win over the names given here, as its specification says.
-func newTracer(ctx context.Context, id Identity, spans *spans) (trace.Tracer, func(context.Context) error, error) {
-	res, err := resource.New(ctx,
-		resource.WithAttributes(semconv.ServiceName(id.Service), semconv.ServiceVersion(id.Version)),
-		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
-	if err != nil {
-		return nil, nil, fmt.Errorf("resource: %w", err)
-	}
-	exporter, err := otlptracegrpc.New(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("OTLP exporter: %w", err)
-	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans.processor(exporter)), sdktrace.WithResource(res))
-	shutdown := func(ctx context.Context) error {
-		err := provider.Shutdown(ctx)
-		if err != nil {
-			// The provider gave up waiting but still exports; this ends it.
-			_ = exporter.Shutdown(ctx)
-		}
-		return err
-	}
-	return provider.Tracer(scope), shutdown, nil
-}
 
 // spanAttributes are the same for every call of a method.
 func spanAttributes(name string) []attribute.KeyValue {

@@ -48,10 +48,7 @@ func (b *lockedBuffer) line(text string) map[string]any {
 
 func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *testing.T) {
 	var log lockedBuffer
-	tele, err := telemetry.New(t.Context(), telemetry.Identity{Namespace: "test", Service: "test", Version: "test"}, telemetry.Config{LogFormat: "json"}, false, &log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test", Version: "test"}, telemetry.Config{LogFormat: "json"}, &log)
 	dir := t.TempDir()
 	ts := startObserved(t, tele, dir)
 	// The folder of the uploads becomes a file, which no permission lets a process write into.

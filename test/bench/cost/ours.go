@@ -1,7 +1,6 @@
 package cost
 
 import (
-	"context"
 	"io"
 	"log/slog"
 
@@ -17,10 +16,7 @@ import (
 // is a process that no collector was named to.
 func ours(s *spans) (*instruments, error) {
 	config := telemetry.Config{LogLevel: slog.LevelInfo, LogFormat: "json"}
-	t, err := telemetry.New(context.Background(), telemetry.Identity{Namespace: "bench", Service: "bench"}, config, false, io.Discard)
-	if err != nil {
-		return nil, err
-	}
+	t := telemetry.New(telemetry.Identity{Namespace: "bench", Service: "bench"}, config, io.Discard)
 	if s != nil {
 		t.Tracer = s.provider.Tracer("bench")
 	}

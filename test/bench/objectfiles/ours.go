@@ -29,11 +29,10 @@ var newTelemetry = sync.OnceValues(func() (*telemetry.Telemetry, error) {
 		return nil, err
 	}
 	cfg.LogLevel = slog.LevelWarn // As for people who run a command.
-	t, err := telemetry.New(context.Background(), telemetry.Identity{Namespace: "quartet", Service: "quartet-client", Version: "bench"}, cfg, true, os.Stderr)
-	if err == nil {
-		otel.SetErrorHandler(t.ErrorHandler()) //nolint:forbidigo // This process is a program of its own.
-	}
-	return t, err
+	t := telemetry.New(telemetry.Identity{Namespace: "quartet", Service: "quartet-client", Version: "bench"}, cfg, os.Stderr)
+	otel.SetErrorHandler(t.ErrorHandler())    //nolint:forbidigo // This process is a program of its own.
+	t.Export(context.Background(), os.Getenv) //nolint:forbidigo // As above.
+	return t, nil
 })
 
 // oursClient calls through client/object, over a connection as the client's program makes it.

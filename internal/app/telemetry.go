@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
+	"google.golang.org/grpc/grpclog"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/telemetry"
+)
+
+// NewTelemetry makes the telemetry of one of the product's programs, which exports what environ asks for. Its log becomes
+// that of everything in the process that knows only a process-wide one: OpenTelemetry, grpc-go, and what uses Go's log or
+// slog. They get it before they have something to say.
+func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg telemetry.Config, environ []string, logTo io.Writer) *telemetry.Telemetry {
+	t := telemetry.New(telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version}, cfg, logTo)
+	slog.SetDefault(t.Log)
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	otel.SetErrorHandler(t.ErrorHandler())
+	otel.SetLogger(logr.FromSlogHandler(otelLog{t.Log.Handler()}))
+	t.Export(ctx, func(name string) string { return config.Lookup(environ, name) })
+	return t
+}
+
+// ExportUsage says in a help text how telemetry is exported.
+const ExportUsage = "Traces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set, and metrics if OTEL_METRICS_EXPORTER is otlp.\n" +
+	"docs/telemetry.md lists what other OTEL_ variables do."
+
+// otelLog takes the lines of OpenTelemetry, whose warnings have verbosity 1, which logr makes the level -1.
+type otelLog struct{ slog.Handler }
+
+func (h otelLog) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.Handler.Enabled(ctx, otelLevel(level))
+}
+
+func (h otelLog) Handle(ctx context.Context, line slog.Record) error {
+	line.Level = otelLevel(line.Level)
+	return h.Handler.Handle(ctx, line)
+}
+
+func otelLevel(level slog.Level) slog.Level {
+	if level == -1 {
+		return slog.LevelWarn
+	}
+	return level
+}
+
+// grpc-go looks at its logger without a lock, so that it has to be there before anything else of it is used.
+func init() { grpclog.SetLoggerV2(grpcLog{}) } //nolint:gochecknoinits // See above.
+
+// grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections that fail, which are tried
+// again: like what it calls information they are for those who look for a mistake.
+type grpcLog struct{}
+
+func (grpcLog) write(level slog.Level, print func(...any) string, args ...any) {
+	if log, ctx := slog.Default(), context.Background(); log.Enabled(ctx, level) {
+		log.Log(ctx, level, "grpc", "text", strings.TrimSpace(print(args...)))
+	}
+}
+
+func (l grpcLog) Info(args ...any)      { l.write(slog.LevelDebug, fmt.Sprint, args...) }
+func (l grpcLog) Infoln(args ...any)    { l.write(slog.LevelDebug, fmt.Sprintln, args...) }
+func (l grpcLog) Warning(args ...any)   { l.write(slog.LevelDebug, fmt.Sprint, args...) }
+func (l grpcLog) Warningln(args ...any) { l.write(slog.LevelDebug, fmt.Sprintln, args...) }
+func (l grpcLog) Error(args ...any)     { l.write(slog.LevelError, fmt.Sprint, args...) }
+func (l grpcLog) Errorln(args ...any)   { l.write(slog.LevelError, fmt.Sprintln, args...) }
+func (l grpcLog) Fatal(args ...any)     { l.write(slog.LevelError, fmt.Sprint, args...) } // grpc-go exits by itself.
+func (l grpcLog) Fatalln(args ...any)   { l.write(slog.LevelError, fmt.Sprintln, args...) }
+
+func (l grpcLog) Infof(format string, args ...any) {
+	l.write(slog.LevelDebug, formatted(format), args...)
+}
+func (l grpcLog) Warningf(format string, args ...any) {
+	l.write(slog.LevelDebug, formatted(format), args...)
+}
+func (l grpcLog) Errorf(format string, args ...any) {
+	l.write(slog.LevelError, formatted(format), args...)
+}
+func (l grpcLog) Fatalf(format string, args ...any) {
+	l.write(slog.LevelError, formatted(format), args...)
+}
+
+func formatted(format string) func(...any) string {
+	return func(args ...any) string { return fmt.Sprintf(format, args...) }
+}
+
+// V leaves out what grpc-go tells only when it is asked for more.
+func (grpcLog) V(verbosity int) bool { return verbosity <= 0 }

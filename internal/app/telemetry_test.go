@@ -1,0 +1,211 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"google.golang.org/grpc/grpclog"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+// output is what a program has printed so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// lines are its lines, each of which has to be JSON.
+func (o *output) lines(t *testing.T) (parsed []map[string]any) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for text := range strings.Lines(o.text.String()) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Errorf("not JSON: %s", text)
+		}
+		parsed = append(parsed, line)
+	}
+	return parsed
+}
+
+// observed is a program's telemetry, with the variables "A=1" of OpenTelemetry, and what it prints. The process-wide
+// loggers are put back at the end.
+func observed(t *testing.T, level slog.Level, variables ...string) *output {
+	t.Helper()
+	before, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		log.SetOutput(writer)
+		log.SetFlags(flags)
+	})
+	for _, variable := range variables {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	out := &output{}
+	made := NewTelemetry(t.Context(), Identity{"test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		_ = made.Shutdown(ctx) // No collector is there.
+	})
+	return out
+}
+
+func TestWhatIsWrongWithVariablesIsLogged(t *testing.T) {
+	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"
+	for _, variable := range []string{
+		"OTEL_TRACES_SAMPLER=parentbased_ratio", "OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=half",
+		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_RESOURCE_ATTRIBUTES=team=%zz", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
+		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=collector:4317", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://",
+		"OTEL_EXPORTER_OTLP_HEADERS=a", "OTEL_EXPORTER_OTLP_TIMEOUT=soon", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://[::1",
+		"OTEL_EXPORTER_OTLP_CERTIFICATE=/no/such/file", "OTEL_EXPORTER_OTLP_PROTOCOL=thrift", "OTEL_TRACES_EXPORTER=jaeger",
+		"OTEL_METRICS_EXPORTER=otlp OTEL_METRIC_EXPORT_INTERVAL=-1",
+		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=sideways",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			out := observed(t, slog.LevelInfo, append(strings.Fields(variable), endpoint)...)
+			if len(out.lines(t)) == 0 {
+				t.Error("the log has nothing")
+			}
+		})
+	}
+}
+
+func TestEveryLineOfALibraryIsOneOfTheLog(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		say   func()
+		level string
+		text  string
+	}{
+		{"log", func() { log.Print("an old line") }, "WARN", "an old line"},
+		{"slog", func() { slog.Info("a line") }, "INFO", "a line"},
+		{"OpenTelemetry", func() { otel.Handle(errors.New("no collector")) }, "WARN", "no collector"},
+		{"grpc error", func() { grpclog.Error("an", "error") }, "ERROR", "anerror"},
+		{"grpc errorf", func() { grpclog.Errorf("error %d of\ntwo", 1) }, "ERROR", `error 1 of\ntwo`},
+		{"grpc errorln", func() { grpclog.Errorln("an", "error") }, "ERROR", "an error"},
+		{"grpc component", func() { grpclog.Component("core").Errorf("error %d", 1) }, "ERROR", "[core] error 1"},
+		{"grpc warning", func() { grpclog.Warning("lost") }, "DEBUG", "lost"},
+		{"grpc warningf", func() { grpclog.Warningf("lost %d", 1) }, "DEBUG", "lost 1"},
+		{"grpc warningln", func() { grpclog.Warningln("lost", 1) }, "DEBUG", "lost 1"},
+		{"grpc info", func() { grpclog.Info("connected") }, "DEBUG", "connected"},
+		{"grpc infof", func() { grpclog.Infof("connected %d", 1) }, "DEBUG", "connected 1"},
+		{"grpc infoln", func() { grpclog.Infoln("connected", 1) }, "DEBUG", "connected 1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for level, want := range map[slog.Level]bool{slog.LevelDebug: true, slog.LevelInfo: test.level != "DEBUG"} {
+				out := observed(t, level)
+				test.say()
+				written := out.lines(t)
+				if len(written) > 1 || (len(written) == 1) != want {
+					t.Errorf("at %v %d lines: %v", level, len(written), written)
+				}
+				if want && (written[0]["level"] != test.level || !strings.Contains(out.text.String(), test.text)) {
+					t.Errorf("the line is %s", &out.text)
+				}
+			}
+		})
+	}
+}
+
+// failing is a listener that fails once as one does without file descriptors, and then for good.
+type failing struct {
+	net.Listener
+	failed bool
+}
+
+type tooManyFiles struct{ error }
+
+func (tooManyFiles) Timeout() bool   { return false }
+func (tooManyFiles) Temporary() bool { return true }
+
+func (l *failing) Accept() (net.Conn, error) {
+	if l.failed {
+		return nil, net.ErrClosed
+	}
+	l.failed = true
+	return nil, tooManyFiles{errors.New("too many open files")}
+}
+
+func (l *failing) Close() error   { return nil }
+func (l *failing) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
+	out := &output{}
+	err := serveHTTP(&failing{}, http.NotFoundHandler(), slog.New(slog.NewJSONHandler(out, nil))).run(t.Context())
+	if !errors.Is(err, net.ErrClosed) {
+		t.Errorf("ended with %v", err)
+	}
+	if written := out.lines(t); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]), "http: Accept error") {
+		t.Errorf("the log has %v", written)
+	}
+}
+
+// TestADeadCollectorFailsNoCleanStop also expects that everything that a server prints is JSON.
+func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
+	observed(t, slog.LevelInfo) // It puts the loggers back.
+	environ := []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp", "OTEL_TRACES_SAMPLER=parentbased_ratio",
+		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
+	}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	environ = append(environ, "TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0",
+		"TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=1500ms", "TEST_DRAIN_DELAY=0s")
+	ctx, stop := context.WithCancel(t.Context())
+	out, ended := &output{}, make(chan int, 1)
+	go func() { ended <- Server{Identity: Identity{"test"}}.main(ctx, []string{"server"}, environ, out, out) }()
+	for says(out, "listening") == nil && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	stop()
+	if status := <-ended; status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	for _, text := range []string{"parentbased_ratio", "resource attribute", "OTEL_BSP_MAX_QUEUE_SIZE", "is not exported"} {
+		if says(out, text) == nil {
+			t.Errorf("the log has no %q", text)
+		}
+	}
+	for _, line := range out.lines(t) {
+		if line["level"] == "ERROR" {
+			t.Errorf("the log has %v", line)
+		}
+	}
+}
+
+// says is the first line with a text, nil if there is none yet.
+func says(out *output, text string) []byte {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	for line := range bytes.Lines(out.text.Bytes()) {
+		if bytes.Contains(line, []byte(text)) {
+			return line
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package telemetry
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// environment is the variables of OpenTelemetry that say what is exported, and those with which its SDK cannot be left
+// alone. A value that is not supported, or makes no sense, is logged and counts as not set: telemetry never keeps a process
+// from its work.
+type environment struct {
+	lookup func(name string) string
+	log    *slog.Logger
+}
+
+// The protocols of OTLP.
+const (
+	overGRPC = "grpc"
+	overHTTP = "http/protobuf"
+)
+
+// protocols are those by which spans and metrics are exported, "" if they are not. Spans are if there is a collector;
+// metrics, which can be scraped, only if they are asked for.
+func (e environment) protocols() (spans, metrics string) {
+	e.list("OTEL_LOGS_EXPORTER", "none")
+	e.list("OTEL_CONFIG_FILE")
+	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
+		return "", ""
+	}
+	e.checkEndpoints()
+	collector := cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"))
+	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters, "otlp") ||
+		e.lookup("OTEL_TRACES_EXPORTER") == "" && collector != "" {
+		spans = e.protocol("TRACES")
+	}
+	if slices.Contains(e.list("OTEL_METRICS_EXPORTER", "otlp", "prometheus", "none"), "otlp") {
+		metrics = e.protocol("METRICS")
+	}
+	return spans, metrics
+}
+
+// checkEndpoints logs what the SDK would take for something else: in collector:4317 it looks for a host after a scheme.
+func (e environment) checkEndpoints() {
+	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
+		value := e.lookup(variable)
+		if endpoint, err := url.Parse(strings.TrimSpace(value)); value != "" && (err != nil ||
+			!slices.Contains([]string{"http", "https", "unix"}, endpoint.Scheme) || endpoint.Host+endpoint.Path == "") {
+			e.log.Warn("a variable is no URL such as http://collector:4317", "variable", variable, "value", value)
+		}
+	}
+}
+
+// propagator is what calls carry of a trace in their metadata.
+func (e environment) propagator() propagation.TextMapPropagator {
+	var chosen []propagation.TextMapPropagator
+	names := e.list("OTEL_PROPAGATORS", "tracecontext", "baggage", "none")
+	if len(names) == 0 || slices.Contains(names, "tracecontext") {
+		chosen = append(chosen, propagation.TraceContext{})
+	}
+	if len(names) == 0 || slices.Contains(names, "baggage") {
+		chosen = append(chosen, propagation.Baggage{})
+	}
+	return propagation.NewCompositeTextMapPropagator(chosen...)
+}
+
+// protocol is that of a signal, and "" if it is none that is supported: a collector that expects it understands no other.
+func (e environment) protocol(signal string) string {
+	variable := "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
+	if e.lookup(variable) == "" {
+		variable = "OTEL_EXPORTER_OTLP_PROTOCOL"
+	}
+	if e.lookup(variable) == "" {
+		return overGRPC
+	}
+	return strings.Join(e.list(variable, overGRPC, overHTTP), "")
+}
+
+// list is the values of a variable, which commas separate. Those that are not supported are left out.
+func (e environment) list(variable string, supported ...string) (values []string) {
+	for value := range strings.SplitSeq(e.lookup(variable), ",") {
+		switch value = strings.ToLower(strings.TrimSpace(value)); {
+		case slices.Contains(supported, value):
+			values = append(values, value)
+		case value != "":
+			e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
+		}
+	}
+	return values
+}
+
+// number is the value of a variable that has to be above zero.
+func (e environment) number(variable string, byDefault, most int) int {
+	value := strings.TrimSpace(e.lookup(variable))
+	if value == "" {
+		return byDefault
+	}
+	number, err := strconv.Atoi(value)
+	if err != nil || number < 1 || number > most {
+		e.log.Warn("a variable is no number in its range, and counts as not set", "variable", variable, "value", value, "least", 1, "most", most)
+		return byDefault
+	}
+	return number
+}
+
+// resource names the process. The variables of OpenTelemetry win over what is given here, as its specification says. Of
+// OTEL_RESOURCE_ATTRIBUTES it has what is well-formed.
+func (e environment) resource(ctx context.Context, id Identity) *resource.Resource {
+	res, err := resource.New(ctx,
+		resource.WithAttributes(semconv.ServiceName(id.Service), semconv.ServiceVersion(id.Version)),
+		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())
+	if err != nil {
+		e.log.Warn("not every resource attribute is exported", "error", err)
+	}
+	return resource.NewWithAttributes(res.SchemaURL(), fitAttributes(res.Attributes())...)
+}
