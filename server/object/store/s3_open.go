@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	gocloudaws "gocloud.dev/aws"
 )
 
@@ -28,10 +30,10 @@ const (
 
 // openS3 opens a bucket at s3://name, with the parameters that gocloud knows, such as endpoint, region and use_path_style,
 // and with credentials from the environment or files as the AWS SDK finds them. The bucket must exist.
-func openS3(ctx context.Context, u *url.URL, partSize int64) (*s3Bucket, error) {
+func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (*s3Bucket, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	client, err := newS3Client(ctx, u)
+	client, err := newS3Client(ctx, u, log)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func openS3(ctx context.Context, u *url.URL, partSize int64) (*s3Bucket, error) 
 	return b, nil
 }
 
-func newS3Client(ctx context.Context, u *url.URL) (*s3.Client, error) {
+func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client, error) {
 	if u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
 		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
@@ -74,7 +76,19 @@ func newS3Client(ctx context.Context, u *url.URL) (*s3.Client, error) {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = pathStyle
 		o.HTTPClient = newHTTPClient(o.HTTPClient)
+		o.Logger = sdkLog(log)
 	}), nil
+}
+
+// sdkLog is where the SDK writes, instead of standard error, what it finds odd in answers.
+func sdkLog(log *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
+		level := slog.LevelDebug
+		if class == logging.Warn {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "S3", "text", fmt.Sprintf(format, args...))
+	})
 }
 
 func checkEndpoint(q url.Values) error {

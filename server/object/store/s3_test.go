@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -416,5 +417,24 @@ func TestADownloadIsCutWithItsService(t *testing.T) {
 	defer rest.Close()
 	if got, err := io.ReadAll(rest); err != nil || !bytes.Equal(got, data[1000+n:]) {
 		t.Errorf("the rest has %d bytes, %v", len(got), err)
+	}
+}
+
+// TestWhatTheSDKFindsOddIsLogged expects the lines of the SDK in the log, of which there may be one for each answer.
+func TestWhatTheSDKFindsOddIsLogged(t *testing.T) {
+	setCredentials(t, testAccessKey, testSecretKey)
+	service := newFakeS3(t)
+	service.Before = func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+		w.Header().Set("Date", "soon")
+		return false
+	}
+	var log strings.Builder
+	s, err := Open(t.Context(), service.url(), Options{PartSize: smallPart, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	if !strings.Contains(log.String(), "level=WARN msg=S3") || !strings.Contains(log.String(), "soon") {
+		t.Errorf("the log has %q", &log)
 	}
 }

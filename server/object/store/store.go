@@ -128,7 +128,7 @@ func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error
 	case "file":
 		return openFolderAt(u)
 	case "s3":
-		return openS3(ctx, u, opts.PartSize)
+		return openS3(ctx, u, opts.PartSize, opts.Log)
 	}
 	blobs, err := blob.OpenBucket(ctx, rawURL)
 	if err != nil {
