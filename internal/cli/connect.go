@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -94,16 +96,37 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 		return err
 	}
 	defer conns.close()
-	for _, conn := range conns {
-		if err := rpc.WaitReady(ctx, conn.ClientConn, func() { c.note("waiting for server at %s", conn.Target()) }); err != nil {
-			return c.ended(ctx, err)
-		}
+	if err := c.await(ctx, conns); err != nil {
+		return err
 	}
 	sessions, err := c.sessions(services, conns, t)
 	if err != nil {
 		return err
 	}
 	return c.ended(ctx, do(sessions))
+}
+
+// patience is how long servers are waited for without --timeout.
+const patience = 30 * time.Second
+
+// await returns when all connections are ready.
+func (c *command) await(ctx context.Context, conns connections) error {
+	limit := cmp.Or(c.timeout, patience)
+	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
+	defer cancel()
+	for _, conn := range conns {
+		err := rpc.WaitReady(waiting, conn.ClientConn, func(reason string) {
+			c.note("waiting for server at %s: %s", conn.Target(), Printable(reason))
+		})
+		switch {
+		case err == nil:
+		case errors.Is(context.Cause(waiting), errTimeout):
+			return fmt.Errorf("%w %v: %w; a longer --timeout waits longer", errTimeout, limit, err)
+		default:
+			return c.ended(ctx, err)
+		}
+	}
+	return nil
 }
 
 // callTelemetry is telemetry without a log line for each call that failed, unless a level is chosen: the error of the

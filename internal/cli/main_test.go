@@ -101,11 +101,14 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 		t.Error(code, &c.Err)
 	}
 	<-started
+	clitest.Want(t, c.Err.String(), "connection refused\n")
 	if n := strings.Count(c.Err.String(), "\n"); n != 2 { // That, and that it was found.
 		t.Errorf("%d lines: %s", n, &c.Err)
 	}
 	_, err := expect(t, 4, clienttest.Reserve(t), "find", "x", "--timeout", "100ms")
-	clitest.Want(t, err, "test: not done within 100ms\n")
+	clitest.Want(t, err, "test: not done within 100ms: server at ")
+	clitest.Want(t, err, "connection refused")
+	clitest.Want(t, err, "--timeout")
 	expect(t, 3, clienttest.Reserve(t), "find", "y", "--server", address)
 }
 

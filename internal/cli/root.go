@@ -12,8 +12,8 @@ import (
 
 const rootLong = `%s
 
-Streams that break go on where they were, on any replica. A server that is absent or busy is waited for; --timeout
-bounds that and everything else.
+Streams that break go on where they were, on any replica. A server that is absent at the start is waited for 30 s, one
+that goes away later or is busy for as long as it takes; --timeout bounds both, and everything else.
 
 What a command finds goes to standard output, everything else to standard error.
 
@@ -42,7 +42,7 @@ func (c *command) root() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.server, "server", "", fmt.Sprintf("where all services are (default $%sSERVER, or localhost:50051)", c.Identity.EnvironmentPrefix()))
-	flags.DurationVar(&c.timeout, "timeout", 0, "most time for the whole command, 10s for example (default no bound)")
+	flags.DurationVar(&c.timeout, "timeout", 0, "most time for the whole command, 5m for example (default 30s for servers to answer, and no bound from then on)")
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress and no notes")
 	for _, service := range c.Services {
 		if service.Commands == nil {

@@ -88,7 +88,9 @@ type service struct {
 func (s *service) work() error {
 	defer close(s.worked)
 	for _, conn := range s.connections {
-		waiting := func() { s.telemetry.Log.Warn("waiting for server", "target", conn.Target()) }
+		waiting := func(reason string) {
+			s.telemetry.Log.Warn("waiting for server", "target", conn.Target(), "reason", reason)
+		}
 		if err := rpc.WaitReady(s.working, conn.ClientConn, waiting); err != nil {
 			return s.unlessStopped(err)
 		}

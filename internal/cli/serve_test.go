@@ -112,6 +112,7 @@ func TestServe(t *testing.T) {
 	if f.kept != 0 {
 		t.Errorf("left behind: %d", f.kept)
 	}
+	clitest.Want(t, c.Err.String(), "connection refused")
 	if n := strings.Count(c.Err.String(), "waiting for server"); n != 1 {
 		t.Errorf("said %d times that it waits", n)
 	}

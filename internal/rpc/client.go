@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	_ "google.golang.org/grpc/health" // Without it healthCheckConfig is ignored.
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/telemetry"
@@ -50,7 +56,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(named.unary, calls.UnaryInterceptor),
+		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor)),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
 	if !cfg.Proxy {
@@ -64,6 +70,16 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 	return conn, nil
 }
 
+// exceptPlumbing leaves the questions of unreadiness out of the metrics.
+func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if isPlumbing(method) {
+			return invoker(ctx, method, request, reply, conn, opts...)
+		}
+		return interceptor(ctx, method, request, reply, conn, invoker, opts...)
+	}
+}
+
 // sentOnce keeps grpc-go from repeating a stream by itself once its client has sent a message. It may do so after a Send that
 // has failed with io.EOF, with the messages up to that one: after CloseSend the server takes them for all there are, and
 // without it server and client wait for each other. Such a stream is resumed by Resumption.
@@ -74,37 +90,89 @@ func sentOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 	return streamer(ctx, desc, conn, method, opts...)
 }
 
-// waitTime is how long a connection may take before WaitReady calls onWait.
+// waitTime is how long a connection may take before WaitReady says why, and how often it looks whether the reason has changed.
 const waitTime = time.Second
 
-// WaitReady connects and returns when a replica is ready, or when ctx is done.
-// It calls onWait once if that takes more than a second, for a person who sits
-// in front of a silent terminal.
-func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func()) error {
-	soon, cancel := context.WithTimeout(ctx, waitTime)
-	defer cancel()
-	err := waitReady(soon, conn)
-	if err == nil || !errors.Is(soon.Err(), context.DeadlineExceeded) || ctx.Err() != nil {
-		return err
+// WaitReady connects and returns when a replica is ready, or, with the reason why none is, when ctx is done. Meanwhile it calls
+// onWait, which may be nil, with the reason: once after a second, and again when it is another one.
+func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason string)) error {
+	said := ""
+	for {
+		soon, cancel := context.WithTimeout(ctx, waitTime)
+		err := waitReady(soon, conn)
+		cancel()
+		if err == nil || errors.Is(err, errClosed) {
+			return err
+		}
+		reason := unreadiness(conn)
+		if ctx.Err() != nil {
+			return fmt.Errorf("server at %s: %s", conn.Target(), reason)
+		}
+		if kind := withoutNumbers(reason); kind != said && onWait != nil {
+			said = kind
+			onWait(reason)
+		}
 	}
-	if onWait != nil {
-		onWait()
-	}
-	return waitReady(ctx, conn)
 }
+
+var errClosed = errors.New("the connection is closed")
 
 func waitReady(ctx context.Context, conn *grpc.ClientConn) error {
 	for {
 		conn.Connect()
 		state := conn.GetState()
-		if state == connectivity.Ready {
+		switch {
+		case state == connectivity.Ready:
 			return nil
-		}
-		if state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-			return errors.Join(fmt.Errorf("connection to %s is %s", conn.Target(), state), ctx.Err())
+		case state == connectivity.Shutdown:
+			return errClosed
+		case !conn.WaitForStateChange(ctx, state):
+			return ctx.Err()
 		}
 	}
 }
+
+// unreadiness is why conn is not ready: what the look-up of the name, the dial, the handshake or the health check came to. The
+// balancer knows it, and tells a call that does not wait.
+func unreadiness(conn *grpc.ClientConn) string {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable {
+		return "no answer yet"
+	}
+	reason := status.Convert(err).Message()
+	if inner := quoted.FindStringSubmatch(reason); inner != nil {
+		if text, err := strconv.Unquote(inner[1]); err == nil {
+			reason = text
+		}
+	}
+	reason = strings.TrimPrefix(reason, "transport: ")
+	switch {
+	case reason == "no children to pick from": // grpc-go's words for a name with no address
+		return "the name has no address: no such host"
+	case !ended.MatchString(reason):
+		return reason
+	case strings.HasPrefix(reason, "authentication handshake failed"):
+		return reason + "; servers without TLS do so"
+	default:
+		return reason + "; servers that want TLS, or another certificate, do so"
+	}
+}
+
+// answerTime is how long a connection that has no reason yet is asked for one.
+const answerTime = 50 * time.Millisecond
+
+var (
+	// quoted is what grpc-go wraps around the error of a connection.
+	quoted = regexp.MustCompile(`desc = (".*")`)
+	// ended is what a client sees of a server that closes the connection and says nothing.
+	ended   = regexp.MustCompile(`(EOF|reset by peer|broken pipe)$`)
+	numbers = regexp.MustCompile(`[0-9]+`)
+)
+
+// withoutNumbers is the same for each replica and each attempt that fails alike.
+func withoutNumbers(reason string) string { return numbers.ReplaceAllString(reason, "") }
 
 // WaitGone returns nil once conn has been without a ready replica for absence
 // at a stretch, and the error of ctx when that is done before.

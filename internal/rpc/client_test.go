@@ -105,14 +105,14 @@ func TestWaitReady(t *testing.T) {
 	r := defaults().start(t, succeed)
 	r.server.Health().SetServing(false)
 	told := 0
-	err := WaitReady(testContext(t), r.conn, func() {
+	err := WaitReady(testContext(t), r.conn, func(string) {
 		told++
 		r.server.Health().SetServing(true)
 	})
 	if err != nil || told != 1 {
 		t.Errorf("got %v, told %d times", err, told)
 	}
-	if err := WaitReady(testContext(t), r.conn, func() { t.Error("told of a connection that is ready") }); err != nil {
+	if err := WaitReady(testContext(t), r.conn, func(string) { t.Error("told of a connection that is ready") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -122,7 +122,7 @@ func TestWaitReadyEndsWithItsContext(t *testing.T) {
 	r.server.Health().SetServing(false)
 	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
 	defer cancel()
-	err := WaitReady(ctx, r.conn, func() { t.Error("told too early") })
+	err := WaitReady(ctx, r.conn, func(string) { t.Error("told too early") })
 	if err == nil || !strings.Contains(err.Error(), r.address) {
 		t.Errorf("got %v", err)
 	}

@@ -84,24 +84,33 @@ func (c *connections) Collect(to chan<- prometheus.Metric) {
 type counted struct {
 	credentials.TransportCredentials
 	connections *connections
+	telemetry   *Telemetry
 }
 
 // CountServerConnections returns credentials that count the connections which a
-// server accepts with them.
+// server accepts with them, and those of them that come to nothing.
 func (t *Telemetry) CountServerConnections(creds credentials.TransportCredentials) credentials.TransportCredentials {
-	return counted{creds, t.server.connections}
+	return counted{creds, t.server.connections, t}
 }
 
 // CountClientConnections returns credentials that count the connections which a
 // client opens with them.
 func (t *Telemetry) CountClientConnections(creds credentials.TransportCredentials) credentials.TransportCredentials {
-	return counted{creds, t.client.connections}
+	return counted{creds, t.client.connections, t}
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (c counted) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c.connections.add(conn)
-	return c.TransportCredentials.ServerHandshake(conn)
+	secured, info, err := c.TransportCredentials.ServerHandshake(conn)
+	if err != nil {
+		c.telemetry.server.handshakes.fail(c.telemetry.Log, conn.RemoteAddr(), handshakeReason(err), err)
+	} else if c.Info().SecurityProtocol == "insecure" {
+		if reason, err := greeting(conn); err != nil {
+			c.telemetry.server.handshakes.fail(c.telemetry.Log, conn.RemoteAddr(), reason, err)
+		}
+	}
+	return secured, info, err
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -112,5 +121,5 @@ func (c counted) ClientHandshake(ctx context.Context, authority string, conn net
 
 // Clone implements credentials.TransportCredentials.
 func (c counted) Clone() credentials.TransportCredentials {
-	return counted{c.TransportCredentials.Clone(), c.connections}
+	return counted{c.TransportCredentials.Clone(), c.connections, c.telemetry}
 }

@@ -50,6 +50,9 @@ func TestConnectionsStayWhatTheyAre(t *testing.T) {
 	creds := insecure.NewCredentials()
 	for range 2 {
 		here, there := tcpPair(t)
+		if _, err := there.Write([]byte("PRI * HTTP/2.0")); err != nil {
+			t.Fatal(err)
+		}
 		if got, _, err := telemetry.CountServerConnections(creds).Clone().ServerHandshake(here); got != here || err != nil {
 			t.Errorf("the server's is a %T, %v", got, err)
 		}

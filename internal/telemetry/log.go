@@ -97,25 +97,39 @@ func (c *call) remote() []slog.Attr {
 	return nil
 }
 
-// errorInterval is the time between two log lines about what goes wrong inside
-// OpenTelemetry, after the first errorBurst: what is wrong with its variables is
-// told once, and a collector that is down fails every few seconds, for hours.
-const (
-	errorInterval = time.Minute
-	errorBurst    = 10
-)
+// lineInterval is the time between two log lines about what may fail every few seconds, for hours.
+const lineInterval = time.Minute
+
+// lineLimit lets some lines pass at once, and after them one for each lineInterval.
+type lineLimit struct {
+	*rate.Limiter
+	suppressed atomic.Int64
+}
+
+func newLineLimit(burst int) *lineLimit {
+	return &lineLimit{Limiter: rate.NewLimiter(rate.Every(lineInterval), burst)}
+}
+
+// pass tells whether a line may be written, and how many were not since the last one.
+func (l *lineLimit) pass() (suppressed int64, ok bool) {
+	if !l.Allow() {
+		l.suppressed.Add(1)
+		return 0, false
+	}
+	return l.suppressed.Swap(0), true
+}
+
+// errorBurst is how many errors of OpenTelemetry are logged at once: what is wrong with its variables is told once each.
+const errorBurst = 10
 
 // ErrorHandler writes what goes wrong inside OpenTelemetry to the log, not all
 // of it. OpenTelemetry knows only a process-wide handler, so the program has to
 // pass this one to otel.SetErrorHandler.
 func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
-	limit := rate.NewLimiter(rate.Every(errorInterval), errorBurst)
-	var suppressed atomic.Int64
+	lines := newLineLimit(errorBurst)
 	return otel.ErrorHandlerFunc(func(err error) {
-		if !limit.Allow() {
-			suppressed.Add(1)
-			return
+		if suppressed, ok := lines.pass(); ok {
+			t.Log.Warn("telemetry", "error", err, "suppressed", suppressed)
 		}
-		t.Log.Warn("telemetry", "error", err, "suppressed", suppressed.Swap(0))
 	})
 }

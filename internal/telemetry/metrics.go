@@ -42,6 +42,7 @@ type families struct {
 	seconds                  map[kind]*prometheus.HistogramVec
 	first, gap               *prometheus.HistogramVec
 	connections              *connections
+	handshakes               *handshakes // of a server
 	all                      []prometheus.Collector
 }
 
@@ -49,6 +50,7 @@ func newServerFamilies() *families {
 	f := newFamilies("grpc_server")
 	f.isServer = true
 	f.arrived = f.counter("_arrived_total", "RPCs that reached the server, also those that were refused before they were started.")
+	f.handshakes = add(f, newHandshakes())
 	f.retried = f.counter("_retried_total", "RPCs that reached the server and were sent before, by grpc-previous-rpc-attempts.")
 	return f
 }

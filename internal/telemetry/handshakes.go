@@ -1,0 +1,126 @@
+package telemetry
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The reasons of failed handshakes.
+const (
+	handshakePlaintext     = "plaintext"      // a client without TLS, at a server with it
+	handshakeTLS           = "tls"            // a client with TLS, at a server without it
+	handshakeNotHTTP2      = "not_http2"      // neither
+	handshakeRefused       = "refused"        // by the client, whom our certificate does not satisfy
+	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
+	handshakeCertificate   = "certificate"    // of the client, from an authority that is not trusted, or out of date
+	handshakeTimeout       = "timeout"
+	handshakeClosed        = "closed" // by the client, as probes of a port do
+	handshakeOther         = "other"
+)
+
+var handshakeReasons = []string{
+	handshakePlaintext, handshakeTLS, handshakeNotHTTP2, handshakeRefused, handshakeNoCertificate, handshakeCertificate,
+	handshakeTimeout, handshakeClosed, handshakeOther,
+}
+
+// handshakes counts those of a server that failed, by reason, and logs one of each reason a minute.
+type handshakes struct {
+	*prometheus.CounterVec
+	lines map[string]*lineLimit
+}
+
+func newHandshakes() *handshakes {
+	h := &handshakes{
+		CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "grpc_server_handshakes_failed_total", Help: "Connections that ended before their first call could come, by reason.",
+		}, []string{"reason"}),
+		lines: map[string]*lineLimit{},
+	}
+	for _, reason := range handshakeReasons {
+		h.WithLabelValues(reason)
+		h.lines[reason] = newLineLimit(1)
+	}
+	return h
+}
+
+func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err error) {
+	h.WithLabelValues(reason).Inc()
+	level := slog.LevelWarn
+	if reason == handshakeClosed {
+		level = slog.LevelDebug
+	}
+	if suppressed, ok := h.lines[reason].pass(); ok {
+		log.Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
+	}
+}
+
+// handshakeReason sorts what crypto/tls and the network say.
+func handshakeReason(err error) string {
+	var record tls.RecordHeaderError
+	var certificate *tls.CertificateVerificationError
+	var network *net.OpError
+	switch {
+	case errors.As(err, &record):
+		return handshakePlaintext
+	case errors.As(err, &certificate):
+		return handshakeCertificate
+	case strings.HasSuffix(err.Error(), "didn't provide a certificate"): // crypto/tls has no type for it.
+		return handshakeNoCertificate
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return handshakeTimeout
+	case errors.As(err, &network) && network.Op == "remote error": // an alert of TLS
+		return handshakeRefused
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return handshakeClosed
+	default:
+		return handshakeOther
+	}
+}
+
+const (
+	preface   = "PRI * HTTP/2.0" // begins each HTTP/2 connection
+	tlsRecord = 0x16             // begins each TLS connection
+)
+
+// greeting looks at the first bytes of a connection without TLS, and leaves them there. What is no HTTP/2 ends the connection
+// later, in grpc-go, which tells only its own log.
+func greeting(conn net.Conn) (reason string, err error) {
+	descriptor, ok := conn.(syscall.Conn)
+	if !ok {
+		return "", nil // a connection within a test
+	}
+	raw, err := descriptor.SyscallConn()
+	if err != nil {
+		return handshakeReason(err), err
+	}
+	first := make([]byte, len(preface))
+	var size int
+	var peeked error
+	err = raw.Read(func(fd uintptr) bool {
+		size, _, peeked = syscall.Recvfrom(int(fd), first, syscall.MSG_PEEK)
+		return !errors.Is(peeked, syscall.EAGAIN) && !errors.Is(peeked, syscall.EINTR)
+	})
+	switch err = cmp.Or(err, peeked); {
+	case err == nil && size == 0:
+		return handshakeClosed, io.EOF
+	case err != nil:
+		return handshakeReason(err), err
+	case first[0] == tlsRecord:
+		return handshakeTLS, errors.New("the client speaks TLS")
+	case !bytes.HasPrefix([]byte(preface), first[:size]):
+		return handshakeNotHTTP2, errors.New("the client speaks no HTTP/2")
+	default:
+		return "", nil
+	}
+}
