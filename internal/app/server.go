@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"google.golang.org/grpc"
-
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
@@ -39,8 +37,6 @@ type Host struct {
 type Opened struct {
 	// Service registers the implementation and has the rules for its errors.
 	rpc.Service
-	// Options are for the server as a whole.
-	Options []grpc.ServerOption
 	// Check asks whether the backend answers. It is asked once before the server is ready, and every few seconds from then on,
 	// for the metric backend_up.
 	Check func(context.Context) error
@@ -172,16 +168,15 @@ func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Teleme
 		return o, err
 	}
 	var services []rpc.Service
-	var options []grpc.ServerOption
 	for _, service := range s.Services {
 		one, err := service.Open(ctx, Host{Telemetry: t, RPC: &cfg.RPC, Draining: o.draining})
 		if err != nil {
 			return o, fmt.Errorf("open %s: %w", service.Name, err)
 		}
 		o.opened = append(o.opened, opened{one, service.Name})
-		services, options = append(services, one.Service), append(options, one.Options...)
+		services = append(services, one.Service)
 	}
-	if o.rpc, err = rpc.NewServer(cfg.RPC, t, s.Identity.ErrorDomain(), services, options...); err != nil {
+	if o.rpc, err = rpc.NewServer(cfg.RPC, t, s.Identity.ErrorDomain(), services); err != nil {
 		return o, err
 	}
 	return o, o.check(ctx)

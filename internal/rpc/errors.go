@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -53,6 +54,9 @@ var StreamRules = []ErrorRule{
 	{Is: ErrIdle, Code: codes.DeadlineExceeded, Reason: "IDLE"},
 }
 
+// commonRules are those that every service has.
+var commonRules = []ErrorRule{{Is: errUndecodable, Code: codes.InvalidArgument, Reason: "UNDECODABLE"}}
+
 // FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err is what Recv returned.
 func FirstMessage(err error) error {
 	if errors.Is(err, io.EOF) {
@@ -94,7 +98,7 @@ func (t ErrorTable) find(err error) *status.Status {
 	if st := statusIn(err); st != nil {
 		return st
 	}
-	for _, rule := range t.Rules {
+	for _, rule := range slices.Concat(t.Rules, commonRules) {
 		if errors.Is(err, rule.Is) {
 			return t.byRule(rule, err)
 		}

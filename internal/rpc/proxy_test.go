@@ -58,7 +58,9 @@ func TestProxyIsAskedFor(t *testing.T) {
 				t.Errorf("proxy %t: asked to %q", proxy, got)
 			}
 			_ = conn.Close()
-			_ = <-called // It was refused.
+			if err := <-called; err == nil {
+				t.Error("called past the proxy")
+			}
 		}
 	}
 }

@@ -62,8 +62,8 @@ func (r registrations) descriptors() ([]protoreflect.ServiceDescriptor, error) {
 	return found, nil
 }
 
-func (r registrations) errorTables(domain string) errorTables {
-	tables := errorTables{domain, map[string]ErrorTable{}}
+func (r registrations) errorTables(domain string, codec *tolerant) errorTables {
+	tables := errorTables{domain, map[string]ErrorTable{}, codec}
 	for _, service := range r {
 		tables.services[service.desc.ServiceName] = service.errors
 	}

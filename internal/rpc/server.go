@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -28,6 +31,8 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Errors are the status codes of its errors.
 	Errors ErrorTable
+	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a wish.
+	Codec encoding.CodecV2
 }
 
 // Server is a gRPC server with its health.
@@ -55,8 +60,12 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	s := &Server{health: newHealth(all.names()), silent: newSilent()}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	options := append(limits(cfg), s.interceptors(cfg, t, calls, all.errorTables(domain))...)
-	options = append(options, grpc.Creds(t.CountServerConnections(creds)))
+	codec := &tolerant{CodecV2: encoding.GetCodecV2(proto.Name)}
+	for _, service := range services {
+		codec.CodecV2 = cmp.Or(service.Codec, codec.CodecV2)
+	}
+	options := append(limits(cfg), s.interceptors(cfg, t, calls, all.errorTables(domain, codec))...)
+	options = append(options, grpc.Creds(t.CountServerConnections(creds)), grpc.ForceServerCodecV2(codec))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
 	for _, service := range all {
 		s.grpc.RegisterService(service.desc, service.impl)

@@ -149,12 +149,17 @@ type running struct {
 
 func (s setup) start(t *testing.T, handle func(context.Context) error) *running {
 	t.Helper()
+	return s.startService(t, func(registrar grpc.ServiceRegistrar) {
+		grpc_testing.RegisterTestServiceServer(registrar, &service{handle: handle})
+	})
+}
+
+func (s setup) startService(t *testing.T, register func(grpc.ServiceRegistrar)) *running {
+	t.Helper()
 	r := &running{telemetry: telemetry.Discard()}
 	r.telemetry.Log = s.log
 	var err error
-	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, Register: func(registrar grpc.ServiceRegistrar) {
-		grpc_testing.RegisterTestServiceServer(registrar, &service{handle: handle})
-	}}})
+	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, Register: register}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func pushback(retry *errdetails.RetryInfo) metadata.MD {
 type errorTables struct {
 	domain   string
 	services map[string]ErrorTable
+	codec    *tolerant
 }
 
 func (t errorTables) of(fullMethod string) ErrorTable {
@@ -56,7 +57,11 @@ func (t errorTables) of(fullMethod string) ErrorTable {
 }
 
 func (t errorTables) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	reply, err := handler(ctx, req)
+	var reply any
+	err := t.codec.failure(req)
+	if err == nil {
+		reply, err = handler(ctx, req)
+	}
 	if err != nil {
 		err = t.of(info.FullMethod).translate(err, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
 	}
@@ -64,7 +69,8 @@ func (t errorTables) unary(ctx context.Context, req any, info *grpc.UnaryServerI
 }
 
 func (t errorTables) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	err := handler(srv, stream)
+	w := &wire{ServerStream: stream, codec: t.codec}
+	err := w.ended(handler(srv, w))
 	if err != nil {
 		err = t.of(info.FullMethod).translate(err, stream.SetTrailer)
 	}

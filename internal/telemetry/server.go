@@ -12,9 +12,9 @@ import (
 // ServerCalls puts metrics, a span and a log line around every call that a
 // server handles.
 //
-// It sees what reaches an interceptor. A unary request that does not decode or
-// is too large is answered by grpc-go before, and is in none of the numbers but
-// in that of Arrived: it is what arrived and was not started.
+// It sees what reaches an interceptor. A unary request that is too large is
+// answered by grpc-go before, and is in none of the numbers but in that of
+// Arrived: it is what arrived and was not started.
 type ServerCalls struct{ side *side }
 
 // NewServerCalls prepares the metrics of the services' methods; every other

@@ -21,6 +21,7 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app/apptest"
 	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/rpc"
 )
 
 // The messages of an upload, made short.
@@ -305,8 +306,8 @@ func TestANameThatIsNotUTF8IsRefusedBeforeAnythingSeesIt(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	request := []byte{0x0a, 2, 0xff, 0xfe} // field 1, two bytes
 	err := ts.Conn.Invoke(apptest.Deadline(t), quartetv1.ObjectService_GetObject_FullMethodName, request, new([]byte), grpc.ForceCodec(rawCodec{}))
-	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "UTF-8") {
-		t.Errorf("got %v, want grpc-go's own refusal", err)
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "UTF-8") || rpc.Reason(err) != "UNDECODABLE" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -32,11 +32,11 @@ func Service() app.Service {
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, s) },
 					Errors:   errorTable,
+					Codec:    bulk.Codec{},
 				},
-				Options: []grpc.ServerOption{grpc.ForceServerCodecV2(bulk.Codec{})},
-				Check:   s.store.Ping,
-				Work:    s.keepHouse,
-				Close:   func(context.Context) error { return s.store.Close() },
+				Check: s.store.Ping,
+				Work:  s.keepHouse,
+				Close: func(context.Context) error { return s.store.Close() },
 			}, nil
 		},
 	}
