@@ -39,7 +39,7 @@ func (e environment) protocols() (spans, metrics string) {
 	e.checkEndpoints()
 	collector := cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters, "otlp") ||
-		e.lookup("OTEL_TRACES_EXPORTER") == "" && collector != "" {
+		e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
 		spans = e.protocol("TRACES")
 	}
 	if slices.Contains(e.list("OTEL_METRICS_EXPORTER", "otlp", "prometheus", "none"), "otlp") {
@@ -51,10 +51,11 @@ func (e environment) protocols() (spans, metrics string) {
 // checkEndpoints logs what the SDK would take for something else: in collector:4317 it looks for a host after a scheme.
 func (e environment) checkEndpoints() {
 	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
-		value := e.lookup(variable)
-		if endpoint, err := url.Parse(strings.TrimSpace(value)); value != "" && (err != nil ||
+		value := strings.TrimSpace(e.lookup(variable))
+		if endpoint, err := url.Parse(value); value != "" && (err != nil ||
 			!slices.Contains([]string{"http", "https", "unix"}, endpoint.Scheme) || endpoint.Host+endpoint.Path == "") {
-			e.log.Warn("a variable is no URL such as http://collector:4317", "variable", variable, "value", value)
+			// Not the value itself: it may hold a password.
+			e.log.Warn("a variable is no URL such as http://collector:4317", "variable", variable)
 		}
 	}
 }
@@ -75,26 +76,38 @@ func (e environment) propagator() propagation.TextMapPropagator {
 // protocol is that of a signal, and "" if it is none that is supported: a collector that expects it understands no other.
 func (e environment) protocol(signal string) string {
 	variable := "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
-	if e.lookup(variable) == "" {
+	if e.value(variable) == "" {
 		variable = "OTEL_EXPORTER_OTLP_PROTOCOL"
 	}
-	if e.lookup(variable) == "" {
-		return overGRPC
+	protocol := cmp.Or(e.value(variable), overGRPC)
+	if !e.supports(variable, protocol, overGRPC, overHTTP) {
+		return ""
 	}
-	return strings.Join(e.list(variable, overGRPC, overHTTP), "")
+	return protocol
 }
 
 // list is the values of a variable, which commas separate. Those that are not supported are left out.
 func (e environment) list(variable string, supported ...string) (values []string) {
-	for value := range strings.SplitSeq(e.lookup(variable), ",") {
-		switch value = strings.ToLower(strings.TrimSpace(value)); {
-		case slices.Contains(supported, value):
+	for value := range strings.SplitSeq(e.value(variable), ",") {
+		if value = strings.TrimSpace(value); value != "" && e.supports(variable, value, supported...) {
 			values = append(values, value)
-		case value != "":
-			e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
 		}
 	}
 	return values
+}
+
+// supports logs a value that is not supported.
+func (e environment) supports(variable, value string, supported ...string) bool {
+	ok := slices.Contains(supported, value)
+	if !ok {
+		e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
+	}
+	return ok
+}
+
+// value is that of a variable whose values are names, which the specification compares without regard to case.
+func (e environment) value(variable string) string {
+	return strings.ToLower(strings.TrimSpace(e.lookup(variable)))
 }
 
 // number is the value of a variable that has to be above zero.

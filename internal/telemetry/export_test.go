@@ -31,12 +31,12 @@ import (
 // getenv is the environment, from which the SDK of OpenTelemetry reads too.
 var getenv = os.Getenv //nolint:forbidigo // The tests set it.
 
-// setenv sets variables, "A=1", for a test.
+// setenv sets variables, "A=1", for a test. "_" stands for a blank.
 func setenv(t *testing.T, variables ...string) {
 	t.Helper()
 	for _, variable := range variables {
 		name, value, _ := strings.Cut(variable, "=")
-		t.Setenv(name, value)
+		t.Setenv(name, strings.ReplaceAll(value, "_", " "))
 	}
 }
 
@@ -263,6 +263,9 @@ func TestWhatIsExported(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=HTTP OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "HTTP", "", 0},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=HTTP OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "HTTP", "", 0},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=HTTP OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "", "", 1},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=HTTP OTEL_EXPORTER_OTLP_PROTOCOL=grpc,http/protobuf", "", "", 1},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=HTTP OTEL_EXPORTER_OTLP_PROTOCOL=HTTP/Protobuf", "HTTP", "", 0},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=GRPC OTEL_EXPORTER_OTLP_PROTOCOL=_ OTEL_TRACES_EXPORTER=_ OTEL_SDK_DISABLED=_", "GRPC", "", 0},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=GRPC OTEL_SDK_DISABLED=true OTEL_METRICS_EXPORTER=otlp", "", "", 0},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=GRPC OTEL_SDK_DISABLED=True", "", "", 0},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=GRPC OTEL_SDK_DISABLED=false", "GRPC", "", 0},
@@ -282,7 +285,7 @@ func TestWhatIsExported(t *testing.T) {
 	} {
 		t.Run(test.variables, func(t *testing.T) {
 			collectors := map[string]*otlp{"GRPC": {}, "HTTP": {}}
-			setenv(t, strings.Fields(strings.NewReplacer("=GRPC", "="+collectors["GRPC"].serveGRPC(t), "=HTTP", "="+collectors["HTTP"].serveHTTP(t)).Replace(test.variables))...)
+			setenv(t, strings.Fields(strings.NewReplacer("=GRPC", "="+collectors["GRPC"].serveGRPC(t), "=HTTP ", "="+collectors["HTTP"].serveHTTP(t)+" ", "=HTTP/v1", "="+collectors["HTTP"].serveHTTP(t)+"/v1").Replace(test.variables))...)
 			telemetry, log := configured(t)
 			exportCalls(t, telemetry)
 			for name, c := range collectors {
