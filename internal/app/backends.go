@@ -62,24 +62,29 @@ func (b *backend) watch(ctx context.Context, interval time.Duration) {
 // look asks once. A disk that hangs listens to no context: it counts as down in time, and is not asked again before it
 // has answered.
 func (b *backend) look(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	var err error
-	answered := make(chan struct{})
-	go func() {
-		defer close(answered)
-		err = b.check(limited)
-	}()
-	select {
-	case <-answered:
-		b.tell(ctx, err)
-		return
-	case <-limited.Done():
-		b.tell(ctx, limited.Err())
-	}
+	answered, err := ask(ctx, b.check)
+	b.tell(ctx, err)
 	select {
 	case <-answered:
 	case <-ctx.Done():
+	}
+}
+
+// ask waits checkTimeout for the answer at most, also of a check that does not end with its context. answered is closed when
+// the check has returned.
+func ask(ctx context.Context, check func(context.Context) error) (answered <-chan struct{}, err error) {
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	returned, answer := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(returned)
+		answer <- check(limited)
+	}()
+	select {
+	case err := <-answer:
+		return returned, err
+	case <-limited.Done():
+		return returned, context.Cause(limited)
 	}
 }
 

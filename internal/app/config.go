@@ -26,11 +26,16 @@ type DrainConfig struct {
 	ScrapeWait time.Duration `env:"SCRAPE_WAIT" envDefault:"0s" desc:"wait at most so long for a last scrape of /metrics"`
 }
 
-// longestClosing is how much of the budget is kept for closing backends and exporting the last spans; it is at most a third.
+// longestClosing is how much of the budget is kept for closing backends, exporting the last of the telemetry, and stopping
+// what answers probes and scrapes; it is at most a third.
 const longestClosing = 15 * time.Second
 
-// closing is the time for what comes after the calls, without the last scrape.
-func (c DrainConfig) closing() time.Duration { return min(c.Budget/3, longestClosing) }
+// closing is the time for what comes after the calls, without the last scrape. Backends have three fifths of it, the others
+// one each.
+func (c DrainConfig) closing() time.Duration  { return min(c.Budget/3, longestClosing) }
+func (c DrainConfig) backends() time.Duration { return c.closing() * 3 / 5 }
+func (c DrainConfig) export() time.Duration   { return c.closing() / 5 }
+func (c DrainConfig) stopping() time.Duration { return c.closing() / 5 }
 
 // calls is the time for calls under way.
 func (c DrainConfig) calls() time.Duration { return c.Budget - c.closing() - c.Delay - c.ScrapeWait }

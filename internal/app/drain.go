@@ -34,6 +34,9 @@ func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
 	return errors.Join(failures...)
 }
 
+// lateness is how long a step may take to return after its deadline before it counts as one that ignores it.
+const lateness = 500 * time.Millisecond
+
 // take gives the step a fresh context, since the one that ended the process is already done, and its own deadline, so that
 // no step takes the time of another.
 func (s step) take(ctx context.Context) error {
@@ -46,7 +49,7 @@ func (s step) take(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
-	late := time.NewTimer(grace)
+	late := time.NewTimer(lateness)
 	defer late.Stop()
 	select {
 	case err := <-done:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 )
 
 func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
@@ -19,7 +20,7 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "done")
-	}), slog.New(slog.DiscardHandler))
+	}), time.Second, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.run(ctx) }()

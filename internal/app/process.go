@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 
@@ -46,7 +47,7 @@ type Process struct {
 	Run map[string]func(context.Context) error
 	// EndWork lets the work under way end, until ctx is done, and then cuts it.
 	EndWork func(ctx context.Context) error
-	// Close closes what is named, one after the other.
+	// Close closes what is named, all at the same time.
 	Close []Closer
 	// Listening are further addresses to log beside those of the probes and the metrics.
 	Listening []any
@@ -91,23 +92,21 @@ func (l Listeners) Close() {
 func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	parts := []part{
 		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
-		serveHTTP(l.HTTP, p.Telemetry.Mux(), p.Telemetry.Log),
+		serveHTTP(l.HTTP, p.Telemetry.Mux(), p.Config.Drain.stopping(), p.Telemetry.Log),
 	}
 	for name, run := range p.Run {
 		parts = append(parts, part{name, run})
 	}
 	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
 	p.Telemetry.Log.Info("listening", append([]any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}, p.Listening...)...)
-	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.drain())
+	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.Config.Drain.stopping(), p.drain())
 }
 
 // drain is how a process stops: it gets no new work, what is under way ends, and each thing is closed after what uses it.
-// The metrics stay readable until the end. All of it together ends with the budget. Each backend may take all the time that
-// there is for closing, but for a third that is kept for the last of the telemetry.
+// The metrics stay readable until the end.
 func (p *Process) drain() []step {
 	cfg := p.Config.Drain
-	export := cfg.closing() / 3
-	steps := []step{
+	return []step{
 		{"unready", cfg.Delay, func(ctx context.Context) error {
 			p.Telemetry.BeginDrain()
 			p.SetReady(false)
@@ -118,19 +117,31 @@ func (p *Process) drain() []step {
 			return nil
 		}},
 		{"work", cfg.calls(), p.EndWork},
-	}
-	for _, c := range p.Close {
-		steps = append(steps, step{"close " + c.Name, cfg.closing() - export, c.Close})
-	}
-	return append(steps,
-		step{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
+		{"close", cfg.backends() + lateness, p.closeAll},
+		{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
 			p.Telemetry.AwaitScrape(ctx, cfg.ScrapeWait)
 			return nil
 		}},
-		step{"telemetry", export, func(ctx context.Context) error {
+		{"telemetry", cfg.export(), func(ctx context.Context) error {
 			if err := p.Telemetry.Shutdown(ctx); err != nil {
 				p.Telemetry.Log.Warn("the last of traces and metrics is not exported", "error", err)
 			}
 			return nil // A collector that is down does not make a clean stop a failure.
-		}})
+		}},
+	}
+}
+
+// closeAll closes everything at the same time, so that one that hangs takes no time from the others.
+func (p *Process) closeAll(ctx context.Context) error {
+	failures := make([]error, len(p.Close))
+	var closing sync.WaitGroup
+	for i, c := range p.Close {
+		closing.Go(func() {
+			if err := (step{c.Name, p.Config.Drain.backends(), c.Close}).take(ctx); err != nil {
+				failures[i] = fmt.Errorf("%s: %w", c.Name, err)
+			}
+		})
+	}
+	closing.Wait()
+	return errors.Join(failures...)
 }

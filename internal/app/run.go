@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// grace is how long something that was told to stop is still waited for. Both a step beyond its deadline and a part beyond
-// the drain get it once.
-const grace = 2 * time.Second
-
 // part is something that runs as long as the process and ends with its context. The first one to return ends the whole
 // process, with or without an error: a process that lost a part must not look alive.
 type part struct {
@@ -19,12 +15,13 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
-// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain, all in the time of
-// the budget, while the parts still run, and then stops the parts by cancelling their context.
+// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain while the parts
+// still run, and then stops the parts by cancelling their context. All of it takes the budget at most, and stopping is what is
+// kept of it for the parts.
 //
 // It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all failures otherwise. A part that
 // returns context.Canceled after it was stopped did not fail.
-func run(ctx context.Context, log *slog.Logger, parts []part, budget time.Duration, drain []step) error {
+func run(ctx context.Context, log *slog.Logger, parts []part, budget, stopping time.Duration, drain []step) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group := start(running, log, parts)
@@ -37,11 +34,11 @@ func run(ctx context.Context, log *slog.Logger, parts []part, budget time.Durati
 		failure = group.ended(end)
 		log.Warn("stopping", "part", end.name, "error", end.err)
 	}
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget-stopping)
 	drained := takeSteps(draining, log, drain)
 	cancel()
 	stop()
-	return errors.Join(failure, drained, group.wait())
+	return errors.Join(failure, drained, group.wait(stopping))
 }
 
 // end is how a part came to its end.
@@ -79,8 +76,8 @@ func (g *group) ended(e end) error {
 
 // wait collects the parts that were told to stop. One that does not stop is reported and left behind: a process that hangs is
 // killed by Kubernetes, and then the log does not say which part it was.
-func (g *group) wait() error {
-	timeout := time.NewTimer(grace)
+func (g *group) wait(stopping time.Duration) error {
+	timeout := time.NewTimer(stopping)
 	defer timeout.Stop()
 	var failures []error
 	for len(g.running) > 0 {
@@ -91,7 +88,7 @@ func (g *group) wait() error {
 			}
 		case <-timeout.C:
 			for name := range g.running {
-				failures = append(failures, fmt.Errorf("%s: still running %s after it was told to stop", name, grace))
+				failures = append(failures, fmt.Errorf("%s: still running %s after it was told to stop", name, stopping))
 			}
 			return errors.Join(failures...)
 		}

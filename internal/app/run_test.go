@@ -15,8 +15,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// budget is more than the steps of most tests take.
-const budget = time.Hour
+// budget is more than the steps of most tests take, and stopping what is kept of it for the parts.
+const (
+	budget   = time.Hour
+	stopping = 2 * time.Second
+)
 
 var errBroken = errors.New("broken")
 
@@ -66,7 +69,7 @@ func (d *diary) run(t *testing.T, parts []part, drain []step) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var log strings.Builder
-	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, budget, drain)
+	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, budget, stopping, drain)
 	return log.String(), err
 }
 
@@ -114,7 +117,7 @@ func TestStepThatIgnoresItsDeadlineIsLeft(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "deaf") {
 			t.Errorf("got %v", err)
 		}
-		d.expect(t, "1m3s flush")
+		d.expect(t, "1m1.5s flush")
 		time.Sleep(time.Hour) // the step ends inside the bubble
 	})
 }
@@ -161,7 +164,7 @@ func TestServiceThatDoesNotStopIsLeft(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "deaf") {
 			t.Errorf("got %v", err)
 		}
-		if got := time.Since(d.start); got != time.Minute+grace {
+		if got := time.Since(d.start); got != time.Minute+stopping {
 			t.Errorf("waited until %s", got)
 		}
 		time.Sleep(time.Hour) // the service ends inside the bubble
@@ -173,7 +176,7 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	cancel()
-	err := run(ctx, slog.New(slog.DiscardHandler), nil, budget, []step{{"look", time.Second, func(ctx context.Context) error {
+	err := run(ctx, slog.New(slog.DiscardHandler), nil, budget, stopping, []step{{"look", time.Second, func(ctx context.Context) error {
 		if ctx.Value(key{}) != "value" || ctx.Err() != nil {
 			return errBroken
 		}
@@ -189,7 +192,7 @@ func TestStepsTogetherTakeNoMoreThanTheBudget(t *testing.T) {
 		d := diary{start: time.Now()}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := run(ctx, slog.New(slog.DiscardHandler), nil, 15*time.Second, []step{
+		err := run(ctx, slog.New(slog.DiscardHandler), nil, 15*time.Second+stopping, stopping, []step{
 			d.step("slow", 10*time.Second, 9*time.Second, nil),
 			d.step("slow too", 10*time.Second, 9*time.Second, nil),
 			d.step("without time", 10*time.Second, 0, nil),

@@ -7,7 +7,11 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
@@ -16,9 +20,11 @@ import (
 
 // Service is what a server asks of each service that it answers.
 type Service struct {
-	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case, and metrics as a label.
+	// Name is that of its folder: "object", lower-case letters and digits. Its variables have it as their prefix, in upper
+	// case, and metrics as a label.
 	Name string
-	// Config points to the struct of its variables, which is filled before Open is called; nil if it has none.
+	// Config points to the struct of its variables, which is filled before Open is called; nil if it has none. No variable may
+	// have the name of one of the process.
 	Config any
 	// Open makes the service ready to answer. An error ends the process with status 1.
 	Open func(ctx context.Context, host Host) (Opened, error)
@@ -40,7 +46,8 @@ type Opened struct {
 	// Check asks whether the backend answers. It is asked once before the server is ready, and every few seconds from then on,
 	// for the metric backend_up.
 	Check func(context.Context) error
-	// Work is done beside the calls until ctx is done, which is when the drain begins.
+	// Work is done beside the calls until ctx is done, which is when the drain begins. It has to return then: Close is called
+	// after it.
 	Work func(ctx context.Context)
 	// Close closes the backend when all calls have ended.
 	Close func(context.Context) error
@@ -84,6 +91,10 @@ func (s Server) Main(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	if err := s.validate(); err != nil {
+		fmt.Fprintf(stderr, "services:\n%v\n", err)
+		return 2
+	}
 	cfg, groups := s.groups()
 	switch {
 	case len(args) == 2 && args[1] == "--version":
@@ -105,6 +116,14 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
 		err = running.Serve(ctx)
+	} else {
+		export, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Process.Drain.export())
+		defer cancel()
+		_ = t.Shutdown(export) // The error that matters is the one that ended open.
+		if ctx.Err() != nil {
+			t.Log.Info("stopped before it was ready", "cause", context.Cause(ctx), "error", err)
+			return 0
+		}
 	}
 	if err != nil {
 		t.Log.Error("server failed", "error", err)
@@ -112,6 +131,35 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 	}
 	return 0
 }
+
+// hostNames are the parts of a server that services stand beside under their names.
+var hostNames = []string{"backends", "grpc", "http", "probe"}
+
+// validate finds mistakes in the list of services.
+func (s Server) validate() error {
+	var problems []error
+	known := map[string]bool{}
+	for _, service := range s.Services {
+		config := reflect.TypeOf(service.Config)
+		complain := func(problem string) { problems = append(problems, fmt.Errorf("service %q: %s", service.Name, problem)) }
+		if !serviceName.MatchString(service.Name) {
+			complain("its name has to be lower-case letters and digits, a letter first")
+		}
+		if known[service.Name] || slices.Contains(hostNames, service.Name) {
+			complain("another service or a part of the server has its name")
+		}
+		if service.Open == nil {
+			complain("Open is not set")
+		}
+		if config != nil && (config.Kind() != reflect.Pointer || config.Elem().Kind() != reflect.Struct || reflect.ValueOf(service.Config).IsNil()) {
+			complain("Config has to be a pointer to a struct")
+		}
+		known[service.Name] = true
+	}
+	return errors.Join(problems...)
+}
+
+var serviceName = regexp.MustCompile("^[a-z][a-z0-9]*$")
 
 func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 	names := make([]string, len(s.Services))
@@ -127,6 +175,9 @@ func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 
 // Open opens the server inside another program, such as a test. It is configured by environ and tells what it does by t.
 func (s Server) Open(ctx context.Context, environ []string, t *telemetry.Telemetry) (*Running, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
 	cfg, groups := s.groups()
 	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {
 		return nil, err
@@ -144,6 +195,7 @@ type Running struct {
 	rpc       *rpc.Server
 	opened    []opened
 	draining  chan struct{}
+	working   sync.WaitGroup // the work of services, and the watch of their backends
 }
 
 // opened is a service under its name.
@@ -187,7 +239,9 @@ func (o *Running) check(ctx context.Context) error {
 	var problems []error
 	for _, one := range o.opened {
 		if one.Check != nil {
-			problems = append(problems, one.Check(ctx))
+			if _, err := ask(ctx, one.Check); err != nil {
+				problems = append(problems, fmt.Errorf("check %s: %w", one.name, err))
+			}
 		}
 	}
 	return errors.Join(problems...)
@@ -223,7 +277,7 @@ func (o *Running) Serve(ctx context.Context) error {
 			"grpc":     func(context.Context) error { return o.rpc.Serve(o.grpc) },
 			"backends": o.untilDrain(func(ctx context.Context) { watchBackends(ctx, o.newBackends(), checkInterval) }),
 		},
-		EndWork:   o.endCalls,
+		EndWork:   o.endWork,
 		Listening: []any{"grpc", o.grpc.Addr().String(), "version", o.Version},
 	}
 	for _, one := range o.opened {
@@ -241,6 +295,7 @@ func (o *Running) Serve(ctx context.Context) error {
 // untilDrain is a part of the process whose work ends when the drain begins, because what it works on is closed then. The
 // part itself goes on: one that returned would end the process.
 func (o *Running) untilDrain(work func(context.Context)) func(context.Context) error {
+	o.working.Add(1)
 	return func(ctx context.Context) error {
 		working, stop := context.WithCancel(ctx)
 		defer stop()
@@ -252,15 +307,18 @@ func (o *Running) untilDrain(work func(context.Context)) func(context.Context) e
 			}
 		}()
 		work(working)
+		o.working.Done()
 		<-ctx.Done()
 		return nil
 	}
 }
 
-// endCalls lets calls under way end. What is cut at the deadline is no failure of the server: its clients resume it.
-func (o *Running) endCalls(ctx context.Context) error {
+// endWork lets calls under way and the work beside them end. What is cut at the deadline is no failure of the server: its
+// clients resume it.
+func (o *Running) endWork(ctx context.Context) error {
 	if err := o.rpc.GracefulStop(ctx); err != nil {
 		o.telemetry.Log.Warn("calls under way at the deadline of the drain", "error", err)
 	}
+	o.working.Wait()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -70,6 +71,7 @@ func (g *guest) service() app.Service {
 				Work: func(ctx context.Context) {
 					g.events <- "work"
 					<-ctx.Done()
+					time.Sleep(50 * time.Millisecond) // Closing would be done by then.
 					g.events <- "work ended"
 				},
 				Close: func(context.Context) error {
@@ -139,6 +141,57 @@ func TestAServerWithoutServicesRunsAndDrains(t *testing.T) {
 	}
 }
 
+// TestPeersThatSayNothingDoNotFailTheDrain has a connection without a byte on each port beside that for calls. A second one
+// that is answered proves that the first was accepted.
+func TestPeersThatSayNothingDoNotFailTheDrain(t *testing.T) {
+	s := apptest.Start(t, telemetry.Discard(), nil)
+	for _, address := range []string{s.Probe, s.HTTP} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	scrape(t, s.HTTP)
+	conn, err := grpc.NewClient(s.Probe, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := healthpb.NewHealthClient(conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMistakesInTheListOfServicesAreNamed(t *testing.T) {
+	for want, change := range map[string]func(*app.Service){
+		`service "my-guest": its name has`:           func(s *app.Service) { s.Name = "my-guest" },
+		`service "grpc": another service or a part`:  func(s *app.Service) { s.Name = "grpc" },
+		`service "guest": another service or a part`: func(*app.Service) {},
+		`service "other": Open is not set`:           func(s *app.Service) { s.Name, s.Open = "other", nil },
+		`service "other": Config has to be`:          func(s *app.Service) { s.Name, s.Config = "other", struct{}{} },
+		`TEST_RPC_MAX_IN_FLIGHT: two structs`: func(s *app.Service) {
+			s.Name, s.Config = "rpc", &struct {
+				Max int `env:"MAX_IN_FLIGHT"`
+			}{}
+		},
+		"registered twice": func(s *app.Service) { s.Name = "other" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			second := newGuest().service()
+			change(&second)
+			_, err := app.Server{Identity: apptest.Identity, Services: []app.Service{newGuest().service(), second}}.
+				Open(t.Context(), apptest.Environ(), telemetry.Discard())
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestABackendThatGoesAwayShows(t *testing.T) {
 	g := newGuest()
 	s := apptest.Start(t, telemetry.Discard(), []app.Service{g.service()})
@@ -149,7 +202,7 @@ func TestABackendThatDoesNotAnswerEndsTheStart(t *testing.T) {
 	g := newGuest()
 	g.check = func(context.Context) error { return errors.New("no route") }
 	_, err := app.Server{Identity: apptest.Identity, Services: []app.Service{g.service()}}.Open(t.Context(), apptest.Environ(), telemetry.Discard())
-	if err == nil || !strings.Contains(err.Error(), "no route") {
+	if err == nil || !strings.Contains(err.Error(), "check guest: no route") {
 		t.Errorf("got %v", err)
 	}
 	if got := <-g.events; got != "closed" {

@@ -30,7 +30,13 @@ type Group struct {
 // no problem, even where one has the name of a variable of ours.
 func Load(prefix string, environ []string, groups ...Group) error {
 	ours := own(prefix, environ)
-	problems := unknown(prefix, ours, Usage(prefix, groups...))
+	variables := Usage(prefix, groups...)
+	problems := unknown(prefix, ours, variables)
+	for i, variable := range variables {
+		if slices.ContainsFunc(variables[:i], func(v Variable) bool { return v.Name == variable.Name }) {
+			problems = append(problems, fmt.Errorf("%s: two structs have a variable of this name", variable.Name))
+		}
+	}
 	for _, group := range groups {
 		problems = append(problems, fill(prefix, ours, group)...)
 	}

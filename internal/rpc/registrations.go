@@ -21,15 +21,25 @@ type registration struct {
 	errors ErrorTable
 }
 
-func registered(services []Service) (all registrations) {
-	for _, service := range services {
+func registered(services []Service) (all registrations, err error) {
+	for i, service := range services {
+		if service.Register == nil {
+			return nil, fmt.Errorf("service %d: Register is not set", i+1)
+		}
 		begin := len(all)
 		service.Register(&all)
 		for i := range all[begin:] {
 			all[begin+i].errors = service.Errors
 		}
 	}
-	return all
+	known := map[string]bool{}
+	for _, name := range all.names() {
+		if known[name] {
+			return nil, fmt.Errorf("service %s is registered twice", name)
+		}
+		known[name] = true
+	}
+	return all, nil
 }
 
 // RegisterService implements grpc.ServiceRegistrar.

@@ -48,7 +48,10 @@ type Server struct {
 // NewServer builds a server with services, and health and reflection beside them. It is NOT_SERVING until
 // Health().SetServing. domain is that of the ErrorInfo in its errors. opts win over what is chosen here.
 func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services []Service, opts ...grpc.ServerOption) (*Server, error) {
-	all := registered(services)
+	all, err := registered(services)
+	if err != nil {
+		return nil, err
+	}
 	descriptors, err := all.descriptors()
 	if err != nil {
 		return nil, err
@@ -149,12 +152,20 @@ func serve(server *grpc.Server, lis net.Listener) error {
 // unwind is how long handlers have to return after Stop cancelled them.
 const unwind = time.Second
 
-// GracefulStop lets running calls end until ctx is done and then cuts them off,
-// which it reports as an error. It waits until all handlers have returned; for
-// handlers that ignore their context, a second at most. Streams of health and
-// reflection end at once, and connections without a call are closed: neither is
-// work, and grpc-go would wait for both.
+// GracefulStop lets running calls end until shortly before the deadline of ctx
+// and then cuts them off, which it reports as an error. It waits until all
+// handlers have returned; for handlers that ignore their context, a second at
+// most, or a quarter of the time that ctx gives. Streams of health and
+// reflection end at once, unless their client does not read, and connections
+// without a call are closed: neither is work, and grpc-go would wait for both.
 func (s *Server) GracefulStop(ctx context.Context) error {
+	unwind := unwind
+	if deadline, ok := ctx.Deadline(); ok {
+		unwind = min(unwind, time.Until(deadline)/4)
+		limited, cancel := context.WithDeadline(ctx, deadline.Add(-unwind))
+		defer cancel()
+		ctx = limited
+	}
 	s.stop()
 	s.silent.close()
 	stopped := make(chan struct{})

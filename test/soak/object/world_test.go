@@ -78,7 +78,7 @@ func newWorld(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) 
 func environment() []string {
 	return []string{
 		"QUARTET_OBJECT_PART_BYTES=64KiB", "QUARTET_OBJECT_CHUNK_BYTES=16KiB", "QUARTET_OBJECT_IDLE_TIMEOUT=2s",
-		"QUARTET_DRAIN_BUDGET=3s", "QUARTET_RPC_MAX_CONNECTION_AGE=2s", "QUARTET_OBJECT_UPLOAD_TTL=" + timeToLive.String(),
+		"QUARTET_DRAIN_BUDGET=6s", "QUARTET_RPC_MAX_CONNECTION_AGE=2s", "QUARTET_OBJECT_UPLOAD_TTL=" + timeToLive.String(),
 		"AWS_ACCESS_KEY_ID=quartet", "AWS_SECRET_ACCESS_KEY=a-secret-for-tests", "AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true",
 	}
