@@ -25,7 +25,7 @@ func main() {
 	program := cli.Program{
 		Identity: quartet.Identity,
 		Version:  version,
-		About:    "Calls the services of Quartet in the four modes of gRPC.",
+		About:    "Calls services in the four modes of gRPC.",
 		Services: services,
 	}
 	os.Exit(program.Main(os.Args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))

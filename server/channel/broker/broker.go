@@ -44,7 +44,8 @@ const MaxBody = 64 << 10
 
 // Options adjust a Broker. The zero value of each field means its default.
 type Options struct {
-	// Name is what the process calls itself at the broker. Default "broker".
+	// Name is what the process calls itself at the broker. The names of the stream, of subjects and of headers begin with
+	// it, so it is of letters, digits, - and _. Default "broker".
 	Name string
 	// Dir is the folder of the embedded server. Only one process at a time may use it.
 	Dir string
@@ -81,6 +82,7 @@ func (o Options) withDefaults() Options {
 // Broker publishes to channels and subscribes to them. It is safe for concurrent use.
 type Broker struct {
 	opts     Options
+	names    names
 	log      *slog.Logger
 	metrics  *metrics
 	embedded *embedded // nil in a cluster
@@ -104,7 +106,7 @@ type Broker struct {
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, log: opts.Log, closed: make(chan struct{}),
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{},
 	}
 	b.metrics = newMetrics(b)

@@ -84,9 +84,9 @@ func (b *Broker) release(h *hub) {
 // subscription took effect, so no message falls between the answer and the first announcement.
 func (b *Broker) startHub(channel string) (*hub, error) {
 	name := escape(channel)
-	h := &hub{broker: b, channel: channel, subject: subjectPrefix + name, kick: make(chan struct{}, 1)}
+	h := &hub{broker: b, channel: channel, subject: b.names.subject + name, kick: make(chan struct{}, 1)}
 	var err error
-	if h.live, err = b.nc.Subscribe(livePrefix+name, h.announced); err != nil {
+	if h.live, err = b.nc.Subscribe(b.names.live+name, h.announced); err != nil {
 		return nil, err
 	}
 	if err := h.live.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
@@ -100,7 +100,7 @@ func (b *Broker) startHub(channel string) (*hub, error) {
 
 // announced takes a message from the stream's announcements, which come in order but may be incomplete.
 func (h *hub) announced(msg *nats.Msg) {
-	m, err := decode(msg)
+	m, err := h.broker.names.decode(msg)
 	if err != nil {
 		h.broker.log.Warn("unreadable announcement", "error", err)
 		return

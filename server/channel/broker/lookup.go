@@ -17,7 +17,7 @@ const (
 	// stateAge is how old a state may be where an older one is only less useful, not less true.
 	stateAge = time.Second
 
-	leaderGet = "$JS.API.STREAM.MSG.GET." + streamName
+	leaderGet = "$JS.API.STREAM.MSG.GET."
 )
 
 // state is where the stream stood at a moment.
@@ -84,7 +84,7 @@ func (b *Broker) find(ctx context.Context, q query) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	reply, err := b.nc.RequestMsgWithContext(attempt, &nats.Msg{Subject: leaderGet, Data: request})
+	reply, err := b.nc.RequestMsgWithContext(attempt, &nats.Msg{Subject: leaderGet + b.names.stream, Data: request})
 	if err != nil {
 		return found{}, b.explain(ctx, err)
 	}
@@ -106,6 +106,6 @@ func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, erro
 	if err := CheckName(channel); err != nil {
 		return 0, fmt.Errorf("channel: %w", err)
 	}
-	last, err := b.find(ctx, query{LastIn: subjectPrefix + escape(channel)})
+	last, err := b.find(ctx, query{LastIn: b.names.subject + escape(channel)})
 	return last.Sequence, err
 }

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	headerParticipant = "Quartet-Participant"
-	headerMessageID   = "Quartet-Message-Id"
 	// The names of W3C Trace Context, in lower case, as tracers of NATS clients look for them.
 	headerTraceparent = "traceparent"
 	headerTracestate  = "tracestate"
@@ -41,7 +39,7 @@ type Message struct {
 }
 
 // encode checks a message and writes it as it is kept.
-func encode(channel string, m Message) (*nats.Msg, error) {
+func (n names) encode(channel string, m Message) (*nats.Msg, error) {
 	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
@@ -56,8 +54,8 @@ func encode(channel string, m Message) (*nats.Msg, error) {
 	}
 	header := nats.Header{
 		jetstream.MsgIDHeader: {dedupKey(channel, m.Participant, m.ID)},
-		headerParticipant:     {escape(m.Participant)},
-		headerMessageID:       {m.ID},
+		n.participant:         {escape(m.Participant)},
+		n.messageID:           {m.ID},
 	}
 	if isHeader(m.Traceparent, maxTraceparent) {
 		header[headerTraceparent] = []string{m.Traceparent}
@@ -65,7 +63,7 @@ func encode(channel string, m Message) (*nats.Msg, error) {
 			header[headerTracestate] = []string{m.Tracestate}
 		}
 	}
-	return &nats.Msg{Subject: subjectPrefix + escape(channel), Header: header, Data: m.Body}, nil
+	return &nats.Msg{Subject: n.subject + escape(channel), Header: header, Data: m.Body}, nil
 }
 
 // isHeader says whether a value survives as a header, and is worth one.
@@ -79,7 +77,7 @@ func isHeader(value string, longest int) bool {
 //
 // Only sequence and time must be right. What a foreign publisher left out of the other headers is left empty, because a
 // message that is not passed on would be a hole in the channel.
-func decode(msg *nats.Msg) (Message, error) {
+func (n names) decode(msg *nats.Msg) (Message, error) {
 	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {
 		return Message{}, fmt.Errorf("message in %s without sequence: %w", msg.Subject, err)
@@ -92,7 +90,7 @@ func decode(msg *nats.Msg) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("message %d without predecessor: %w", sequence, err)
 	}
-	participant, err := url.PathUnescape(msg.Header.Get(headerParticipant))
+	participant, err := url.PathUnescape(msg.Header.Get(n.participant))
 	if err != nil {
 		participant = ""
 	}
@@ -100,7 +98,7 @@ func decode(msg *nats.Msg) (Message, error) {
 		Sequence:    sequence,
 		Previous:    previous,
 		Participant: participant,
-		ID:          msg.Header.Get(headerMessageID),
+		ID:          msg.Header.Get(n.messageID),
 		Body:        msg.Data,
 		Time:        stored,
 		Traceparent: msg.Header.Get(headerTraceparent),

@@ -11,12 +11,34 @@ import (
 const (
 	maxName      = 128
 	maxMessageID = 64
-
-	// subjectPrefix is where messages are published to, one subject per channel below it.
-	subjectPrefix = "quartet.channel."
-	// livePrefix is where the stream announces what it has stored, under the same names.
-	livePrefix = "quartet.live."
 )
+
+// names are what the broker knows our things by. They begin with Options.Name, so that products can share a broker.
+type names struct {
+	stream string
+	// subject is where messages are published to, one subject per channel below it.
+	subject string
+	// live is where the stream announces what it has stored, under the same names.
+	live string
+	// Headers of a message.
+	participant, messageID string
+}
+
+// namesOf a product that is called "big_shop" are BIG_SHOP_CHANNELS, big_shop.channel. and Big-Shop-Participant.
+func namesOf(product string) names {
+	words := strings.FieldsFunc(product, func(r rune) bool { return r == '_' || r == '-' })
+	for i, word := range words {
+		words[i] = strings.ToUpper(word[:1]) + word[1:]
+	}
+	header := strings.Join(words, "-")
+	return names{
+		stream:      strings.ToUpper(product) + "_CHANNELS",
+		subject:     product + ".channel.",
+		live:        product + ".live.",
+		participant: header + "-Participant",
+		messageID:   header + "-Message-Id",
+	}
+}
 
 // CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128 bytes of UTF-8 without
 // control characters.

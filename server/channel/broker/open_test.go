@@ -165,7 +165,7 @@ func TestStreamIsLeftAloneByAReplicaWithTheSameOptions(t *testing.T) {
 	again := openBroker(t, serverURL(srv), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	have := again.stream.CachedInfo().Config
 	want := have
-	setPromises(&want)
+	again.setPromises(&want)
 	setLimits(&want, again.opts)
 	if !reflect.DeepEqual(have, want) || log.Len() != 0 {
 		t.Errorf("stream %+v, log %q", have, log.String())

@@ -33,7 +33,7 @@ type Receipt struct {
 // an error of ctx, the message may have been kept all the same: publish it again with the same id. Other errors are
 // ErrInvalidName, ErrInvalidMessageID, ErrBodyTooLarge and ErrClosed.
 func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receipt, error) {
-	msg, err := encode(channel, m)
+	msg, err := b.names.encode(channel, m)
 	if err != nil {
 		return Receipt{}, err
 	}

@@ -16,7 +16,7 @@ const (
 	batchMessages = 512
 	batchBytes    = 256 << 10
 
-	directGet = "$JS.API.DIRECT.GET." + streamName
+	directGet = "$JS.API.DIRECT.GET."
 )
 
 // position is how far a subscriber has come: last is the sequence of the last message it received, and nothing else was
@@ -92,7 +92,7 @@ func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left
 		return nil, 0, err
 	}
 	defer func() { _ = replies.Unsubscribe() }() // fails only if the connection is closed
-	if err := b.nc.PublishRequest(directGet, replies.Subject, request); err != nil {
+	if err := b.nc.PublishRequest(directGet+b.names.stream, replies.Subject, request); err != nil {
 		return nil, 0, err
 	}
 	for last := uint64(0); ; {
@@ -103,7 +103,7 @@ func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left
 		if end, err := endOfBatch(reply); end || err != nil {
 			return batch, remaining(reply), err
 		}
-		m, err := decode(reply)
+		m, err := b.names.decode(reply)
 		if err != nil {
 			return nil, 0, err
 		}

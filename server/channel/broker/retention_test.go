@@ -135,7 +135,7 @@ func TestNewStreamInPlaceOfTheOldOneIsNoticed(t *testing.T) {
 	b := openBroker(t, serverURL(srv), Options{})
 	publishMany(t, b, "room", 10, 10)
 	s := subscribe(t, b, "room", nil)
-	if err := b.js.DeleteStream(testContext(t), streamName); err != nil {
+	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Check(testContext(t)); !errors.Is(err, ErrUnavailable) {

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	streamName = "QUARTET_CHANNELS"
-
 	// maxHeaders is room for the headers of a message, so that a body of MaxBody always fits.
 	maxHeaders = 8 << 10
 
@@ -20,17 +18,17 @@ const (
 )
 
 // streamConfig is the stream as we create it.
-func streamConfig(opts Options) jetstream.StreamConfig {
+func (b *Broker) streamConfig() jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
-		Name:         streamName,
-		Description:  "Channels of Quartet: one subject each.",
+		Name:         b.names.stream,
+		Description:  "Channels: one subject each.",
 		Storage:      jetstream.FileStorage,
 		Retention:    jetstream.LimitsPolicy,
 		MaxConsumers: -1,
 		MaxMsgs:      -1,
 	}
-	setLimits(&cfg, opts)
-	setPromises(&cfg)
+	setLimits(&cfg, b.opts)
+	b.setPromises(&cfg)
 	return cfg
 }
 
@@ -44,9 +42,9 @@ func setLimits(cfg *jetstream.StreamConfig, opts Options) {
 // setPromises sets what the package depends on. Messages are discarded from the front of the stream and nowhere else: this
 // is how a subscriber can tell that nothing before a message it has seen in time is missing. The stream announces every
 // message with its predecessor, and any replica may be read.
-func setPromises(cfg *jetstream.StreamConfig) {
-	cfg.Subjects = []string{subjectPrefix + "*"}
-	cfg.RePublish = &jetstream.RePublish{Source: subjectPrefix + ">", Destination: livePrefix + ">"}
+func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
+	cfg.Subjects = []string{b.names.subject + "*"}
+	cfg.RePublish = &jetstream.RePublish{Source: b.names.subject + ">", Destination: b.names.live + ">"}
 	cfg.AllowDirect = true
 	cfg.Discard = jetstream.DiscardOld
 	cfg.MaxMsgsPerSubject = -1
@@ -64,7 +62,7 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 			return stream, b.checkVersion()
 		}
 		if refused(err) {
-			return nil, fmt.Errorf("stream %s: %w", streamName, err)
+			return nil, fmt.Errorf("stream %s: %w", b.names.stream, err)
 		}
 		if !tried {
 			b.log.Warn("waiting for the message broker", "error", err)
@@ -81,12 +79,12 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	stream, err := b.js.Stream(ctx, streamName)
+	stream, err := b.js.Stream(ctx, b.names.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = b.js.CreateStream(ctx, streamConfig(b.opts))
+		stream, err = b.js.CreateStream(ctx, b.streamConfig())
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			// A replica with other options was faster.
-			stream, err = b.js.Stream(ctx, streamName)
+			stream, err = b.js.Stream(ctx, b.names.stream)
 		}
 	}
 	if err != nil {
@@ -101,13 +99,13 @@ func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	have := stream.CachedInfo().Config
 	want, wished := have, have
-	setPromises(&want)
+	b.setPromises(&want)
 	setLimits(&wished, b.opts)
 	if b.embedded != nil {
 		setLimits(&want, b.opts)
 	} else if !reflect.DeepEqual(have, wished) {
 		b.log.Warn("the stream has other limits than configured, and keeps them",
-			"stream", streamName, "retention", have.MaxAge, "max_bytes", have.MaxBytes,
+			"stream", b.names.stream, "retention", have.MaxAge, "max_bytes", have.MaxBytes,
 			"dedup_window", have.Duplicates, "replicas", have.Replicas)
 	}
 	if reflect.DeepEqual(have, want) {
