@@ -16,6 +16,7 @@ import (
 
 	"example.com/quartet"
 	_ "example.com/quartet/gen/quartet/v1" // It registers the services.
+	"example.com/quartet/internal/cli"
 )
 
 // Names of the processes in their spans.
@@ -110,7 +111,7 @@ func spanName(method protoreflect.MethodDescriptor) string {
 func wantedModes() int {
 	found := map[string]bool{}
 	for _, method := range methods() {
-		found[modeOf(method)] = true
+		found[cli.ModeName(method)] = true
 	}
 	return len(found)
 }
@@ -128,21 +129,7 @@ func (r *row) add(s span) {
 // key is the name of a span attribute of the product.
 func key(name string) string { return quartet.Identity.Namespace() + "." + name }
 
-func (r *row) mode() string { return modeOf(r.method) }
-
-// modeOf is gRPC's name for how a method talks.
-func modeOf(method protoreflect.MethodDescriptor) string {
-	switch {
-	case method.IsStreamingClient() && method.IsStreamingServer():
-		return "bidirectional"
-	case method.IsStreamingClient():
-		return "client streaming"
-	case method.IsStreamingServer():
-		return "server streaming"
-	default:
-		return "unary"
-	}
-}
+func (r *row) mode() string { return cli.ModeName(r.method) }
 
 // rate is what counts in the mode: calls, bytes or messages per second, while calls are under way.
 func (r *row) rate() string {
@@ -153,7 +140,7 @@ func (r *row) rate() string {
 	case "bidirectional":
 		return fmt.Sprintf("%.0f messages/s", float64(r.messages)/seconds)
 	default:
-		return size(int64(float64(r.bytes)/seconds)) + "/s"
+		return cli.Size(int64(float64(r.bytes)/seconds)) + "/s"
 	}
 }
 
@@ -168,7 +155,7 @@ func printTable(spans []span) {
 	fmt.Fprintln(table, "MODE\tRPC\tCALLS\tFAILED\tBYTES\tRATE\tP50\tP99")
 	for _, r := range rows(spans) {
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%v\t%v\n",
-			r.mode(), r.method.Name(), len(r.took), r.failedCalls, size(r.bytes), r.rate(), r.quantile(0.5), r.quantile(0.99))
+			r.mode(), r.method.Name(), len(r.took), r.failedCalls, cli.Size(r.bytes), r.rate(), r.quantile(0.5), r.quantile(0.99))
 	}
 	_ = table.Flush()
 }
@@ -249,18 +236,4 @@ Try it while the traffic goes on:
   grpcurl -plaintext %s describe %s
 
 `, p.serverAddresses["http"], p.clientAddresses["http"], grpc, grpc, methods()[0].Parent().FullName())
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	default:
-		return fmt.Sprintf("%d B", n)
-	}
 }

@@ -37,7 +37,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 // check goes through the steps of a service in their order, and stops at the first that fails.
 func (c *command) check(ctx context.Context, service protoreflect.ServiceDescriptor, steps []Step) error {
 	for _, step := range steps {
-		mode := modeName(service.Methods().ByName(protoreflect.Name(step.Method)))
+		mode := ModeName(service.Methods().ByName(protoreflect.Name(step.Method)))
 		began := time.Now()
 		if err := step.Do(ctx); err != nil {
 			return fmt.Errorf("%s %s/%s: %w", mode, service.FullName(), step.Method, err)
@@ -47,8 +47,8 @@ func (c *command) check(ctx context.Context, service protoreflect.ServiceDescrip
 	return nil
 }
 
-// modeName is what people call the mode of a method.
-func modeName(method protoreflect.MethodDescriptor) string {
+// ModeName is what people call the mode of a method.
+func ModeName(method protoreflect.MethodDescriptor) string {
 	switch {
 	case method.IsStreamingClient() && method.IsStreamingServer():
 		return "bidirectional"
