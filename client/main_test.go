@@ -13,6 +13,7 @@ import (
 	"example.com/quartet"
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
 
@@ -29,7 +30,7 @@ func client(t *testing.T, address string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, processtest.Binary(t, "client"), arguments...)
-	c.Env = append(c.Environ(), quartet.Identity.EnvironmentPrefix()+"SERVER="+address)
+	c.Env = process.Environ(process.Setting("SERVER", address))
 	output, err := c.CombinedOutput()
 	return string(output), err
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"example.com/quartet"
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/test/process"
 )
 
@@ -90,10 +92,9 @@ func (p *pair) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	prefix := quartet.Identity.EnvironmentPrefix()
-	loopback := []string{prefix + "PROBE_ADDRESS=127.0.0.1:0", prefix + "HTTP_ADDRESS=127.0.0.1:0"}
+	loopback := []string{process.Setting("PROBE_ADDRESS", "127.0.0.1:0"), process.Setting("HTTP_ADDRESS", "127.0.0.1:0")}
 	p.server, err = process.StartIn(p.dir, filepath.Join(p.dir, "server"),
-		append(append(p.tracing(), loopback...), prefix+"GRPC_ADDRESS=127.0.0.1:0"), logs)
+		append(append(p.tracing(), loopback...), process.Setting("GRPC_ADDRESS", "127.0.0.1:0")), logs)
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (p *pair) tracing() []string {
 }
 
 func (p *pair) clientEnvironment() []string {
-	return append(p.tracing(), quartet.Identity.EnvironmentPrefix()+"SERVER="+p.serverAddresses["grpc"])
+	return append(p.tracing(), process.Setting("SERVER", p.serverAddresses["grpc"]))
 }
 
 // tour has the client show each service, as a command of its own that prints what it does.
@@ -140,7 +141,7 @@ func (p *pair) tour(ctx context.Context, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, filepath.Join(p.dir, "client"), arguments...)
-	command.Env = append(os.Environ(), p.clientEnvironment()...)
+	command.Env = process.Environ(p.clientEnvironment()...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("client %q: %w", arguments, err)
@@ -148,14 +149,19 @@ func (p *pair) tour(ctx context.Context, file string) error {
 	return nil
 }
 
-// stop ends the client first, so that it does not see the server go. The server has to drain cleanly.
+// stop ends the client first, so that it does not see the server go. The server has to drain cleanly. Each may take all the
+// time that a program gives itself, and a little more to exit.
 func (p *pair) stop() error {
+	drain, err := config.Defaults[app.DrainConfig]()
+	if err != nil {
+		return err
+	}
 	var problems []error
 	for _, child := range []*process.Process{p.client, p.server} {
 		if child == nil {
 			continue
 		}
-		if err := child.Stop(40 * time.Second); err != nil {
+		if err := child.Stop(drain.Budget + 10*time.Second); err != nil {
 			problems = append(problems, p.withLog(err))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/clienttest"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
 
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // small has the server commit parts of 256 KiB, so that a file of a megabyte has several.
-var small = []string{"QUARTET_OBJECT_PART_BYTES=256KiB", "QUARTET_OBJECT_CHUNK_BYTES=32KiB"}
+var small = []string{process.Setting("OBJECT_PART_BYTES", "256KiB"), process.Setting("OBJECT_CHUNK_BYTES", "32KiB")}
 
 // newClient makes a client as the programs do, with less patience between tries.
 func newClient(t *testing.T, address string, options object.Options) *object.Client {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
 
@@ -22,7 +23,7 @@ func command(t *testing.T, address string, arguments ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, processtest.Binary(t, "client"), arguments...)
-	c.Env = append(c.Environ(), "QUARTET_SERVER="+address)
+	c.Env = process.Environ(process.Setting("SERVER", address))
 	return c
 }
 
@@ -54,7 +55,7 @@ func (s *interrupted) Read(p []byte) (int, error) {
 }
 
 func TestPipesSurviveARestartOfTheServerInTheMiddle(t *testing.T) {
-	server := processtest.Start(t, "QUARTET_OBJECT_PART_BYTES=1MiB")
+	server := processtest.Start(t, process.Setting("OBJECT_PART_BYTES", "1MiB"))
 	content := make([]byte, 24<<20)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(content) // It never fails.
 	restart := func() {
@@ -110,7 +111,7 @@ func TestAServerThatComesLateIsWaitedForAndThatIsSaidOnce(t *testing.T) {
 }
 
 func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
-	server := processtest.Start(t, "QUARTET_OBJECT_PART_BYTES=1MiB")
+	server := processtest.Start(t, process.Setting("OBJECT_PART_BYTES", "1MiB"))
 	content := make([]byte, 8<<20)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // It never fails.
 	upload := command(t, server.Address, "upload", "-", "o")

@@ -7,7 +7,7 @@ import (
 
 func TestHostPort(t *testing.T) {
 	for _, text := range []string{
-		"localhost:50051", ":50051", "127.0.0.1:1", "[::1]:50051", "[fe80::1%eth0]:65535", "quartet-server-headless.ns.svc.cluster.local.:50051",
+		"localhost:50051", ":50051", "127.0.0.1:1", "[::1]:50051", "[fe80::1%eth0]:65535", "release-server-headless.ns.svc.cluster.local.:50051",
 		"my_service:50051", "a1:50051", "1password:50051", "[::ffff:10.0.0.1]:50051",
 	} {
 		if err := CheckHostPort(text, 1); err != nil {

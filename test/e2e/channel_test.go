@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/quartet"
 )
 
 var _ = register(service{
@@ -83,7 +85,7 @@ type channelObserved struct{ *observed }
 // one small trace, and from there a link to the stream on which the server got it.
 func (o channelObserved) messageTrace(t *testing.T) {
 	eventually(t, "the trace of a message", traceTime, func(ctx context.Context) error {
-		spans, err := o.jaeger.named(ctx, "quartet-server", "keep")
+		spans, err := o.jaeger.named(ctx, quartet.Identity.Component("server"), "keep")
 		if err != nil {
 			return err
 		}

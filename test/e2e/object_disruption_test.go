@@ -11,11 +11,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"example.com/quartet"
 )
 
 // The series that these tests look at.
 var (
-	storedBytes      = series{"quartet_objects_stored_bytes", nil}
+	storedBytes      = series{quartet.Identity.Namespace() + "_objects_stored_bytes", nil}
 	runningUploads   = series{"grpc_server_in_flight", labels{"grpc_method": "UploadObject"}}
 	runningDownloads = series{"grpc_server_in_flight", labels{"grpc_method": "DownloadObject"}}
 )

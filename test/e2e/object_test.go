@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/quartet"
 )
 
 // partBytes is how much of an upload the server commits at a time.
@@ -197,7 +199,7 @@ func (o objectObserved) countsWhileRunning(t *testing.T) {
 // that it took below it.
 func (o objectObserved) uploadTrace(t *testing.T) {
 	eventually(t, "the trace of an upload", traceTime, func(ctx context.Context) error {
-		spans, err := o.jaeger.named(ctx, "quartet-client", "upload")
+		spans, err := o.jaeger.named(ctx, quartet.Identity.Component("client"), "upload")
 		if err != nil {
 			return err
 		}
@@ -238,7 +240,7 @@ func (o objectObserved) storeGone(t *testing.T) {
 	})
 	o.scale(t, "platform-s3", 1)
 	eventually(t, "the store again", time.Minute, func(ctx context.Context) error {
-		up, err := o.prometheus.value(ctx, `min(quartet_backend_up{backend="object",namespace="e2e-telemetry"})`)
+		up, err := o.prometheus.value(ctx, `min(`+quartet.Identity.Namespace()+`_backend_up{backend="object",namespace="e2e-telemetry"})`)
 		if err == nil && up != 1 {
 			err = errors.New("a server says that a backend is down")
 		}

@@ -16,6 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"example.com/quartet"
 )
 
 const (
@@ -201,7 +203,7 @@ func calledAcrossPods(spans []span) error {
 	}
 	for _, s := range spans {
 		caller, ok := byID[s.parent()]
-		if ok && s.service == "quartet-server" && caller.service == "quartet-client" && s.pod != "" && caller.pod != "" && s.pod != caller.pod {
+		if ok && s.service == quartet.Identity.Component("server") && caller.service == quartet.Identity.Component("client") && s.pod != "" && caller.pod != "" && s.pod != caller.pod {
 			return nil
 		}
 	}
@@ -269,7 +271,8 @@ func (o *observed) queries(t *testing.T, what string, files []string) (all []que
 
 // collectorGone takes Jaeger away, which no caller may notice.
 func (o *observed) collectorGone(t *testing.T) {
-	const lost = `sum(quartet_spans_failed_total{namespace="e2e-telemetry"}) + sum(quartet_spans_dropped_total{namespace="e2e-telemetry"})`
+	lost := fmt.Sprintf(`sum(%[1]s_spans_failed_total{namespace="e2e-telemetry"}) + sum(%[1]s_spans_dropped_total{namespace="e2e-telemetry"})`,
+		quartet.Identity.Namespace())
 	before, err := o.prometheus.value(t.Context(), lost)
 	if err != nil {
 		t.Fatal(err)

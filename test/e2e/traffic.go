@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/quartet"
 )
 
 // operation is what the client's steady traffic does again and again: one RPC, in its mode.
@@ -34,7 +36,7 @@ func (n *namespace) verdict(ctx context.Context) (verdict, error) {
 		if err != nil {
 			return v, err
 		}
-		for _, metric := range m["quartet_traffic_operations_total"].GetMetric() {
+		for _, metric := range m[quartet.Identity.Namespace()+"_traffic_operations_total"].GetMetric() {
 			l := labelsOf(metric)
 			counts := map[string]map[operation]float64{"good": v.good, "bad": v.bad}[l["verdict"]]
 			counts[operation{l["grpc_type"], l["grpc_service"], l["grpc_method"]}] += metric.GetCounter().GetValue()

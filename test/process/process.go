@@ -10,11 +10,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"example.com/quartet"
 )
+
+// Setting is one of the variables of the programs, named without the prefix that they all have.
+func Setting(name, value string) string {
+	return quartet.Identity.EnvironmentPrefix() + name + "=" + value
+}
+
+// Environ is our environment, with more added. It lacks what somebody has set for the programs in a shell: that is meant
+// for one of them, and another may refuse it.
+func Environ(more ...string) []string {
+	inherited := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, quartet.Identity.EnvironmentPrefix())
+	})
+	return append(inherited, more...)
+}
 
 // Build compiles packages of this module, named as for go build, into dir. arguments come first, -race for example.
 func Build(ctx context.Context, dir string, packages []string, arguments ...string) error {
@@ -37,7 +54,7 @@ type Process struct {
 	err    error
 }
 
-// Start starts a program that serves, with env added to our environment. Everything it logs is copied to logs.
+// Start starts a program that serves, with env added to Environ. Everything it logs is copied to logs.
 func Start(path string, env []string, logs io.Writer, arguments ...string) (*Process, error) {
 	return StartIn("", path, env, logs, arguments...)
 }
@@ -52,7 +69,7 @@ func StartIn(folder, path string, env []string, logs io.Writer, arguments ...str
 	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides who stops first.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.command.Dir = folder
-	p.command.Env = append(append(os.Environ(), "QUARTET_LOG_FORMAT=json"), env...)
+	p.command.Env = append(Environ(Setting("LOG_FORMAT", "json")), env...)
 	output, err := p.command.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -20,7 +20,6 @@ import (
 	"log"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -28,6 +27,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"example.com/quartet/tools/internal/pair"
 )
 
 func main() {
@@ -43,10 +44,7 @@ func main() {
 
 func run(ctx context.Context, root string, check bool) error {
 	schema, err := assemble(os.DirFS(filepath.Join(root, "charts", "quartet")), func(program string) (string, error) {
-		command := exec.CommandContext(ctx, "go", "run", "./"+program, "--help")
-		command.Dir, command.Stderr = root, os.Stderr
-		help, err := command.Output()
-		return string(help), err
+		return pair.Help(ctx, root, program)
 	})
 	if err != nil {
 		return err
@@ -105,12 +103,13 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	for _, program := range []string{"server", "client"} {
 		text, err := help(program)
 		if err != nil {
+			return nil, err
+		}
+		prefix, err := pair.PrefixIn(text)
+		if err != nil {
 			return nil, fmt.Errorf("%s --help: %w", program, err)
 		}
-		listed := listedVariables.FindAllStringSubmatch(text, -1)
-		if len(listed) == 0 {
-			return nil, fmt.Errorf("%s --help lists no variables", program)
-		}
+		listed := regexp.MustCompile(`(?m)^  `+prefix+`([A-Z0-9_]+) `).FindAllStringSubmatch(text, -1)
 		for _, found := range listed {
 			delete(unknown, found[1])
 			if set[found[1]] {
@@ -165,10 +164,8 @@ func require(schema, defaults, definitions node) {
 	}
 }
 
-var (
-	listedVariables = regexp.MustCompile(`(?m)^  QUARTET_([A-Z0-9_]+) `)
-	anyVariable     = regexp.MustCompile(`QUARTET_([A-Z0-9_]+)`)
-)
+// variable is one of the programs in a template, which has the prefix from the chart's helper.
+var variable = regexp.MustCompile(`include "quartet\.prefix" \.\)* }}([A-Z0-9_]+)`)
 
 // setByChart finds the variables that the templates of the chart and of services name.
 func setByChart(chart fs.FS) (map[string]bool, error) {
@@ -178,7 +175,7 @@ func setByChart(chart fs.FS) (map[string]bool, error) {
 			return err
 		}
 		text, err := fs.ReadFile(chart, path)
-		for _, found := range anyVariable.FindAllSubmatch(text, -1) {
+		for _, found := range variable.FindAllSubmatch(text, -1) {
 			set[string(found[1])] = true
 		}
 		return err

@@ -19,9 +19,9 @@ func chart() fstest.MapFS {
 			"client": {"properties": {"config": {"properties": {}}}},
 			"services": {"properties": {}}}}`,
 		"services/a/values.schema.json": `{"title": "a"}`,
-		"services/a/server.yaml":        `config: {QUARTET_A_URL: ""}`,
+		"services/a/server.yaml":        `config: {{{ include "quartet.prefix" . }}A_URL: ""}`,
 		"services/b/server.yaml":        `{}`,
-		"templates/_config.tpl":         "QUARTET_HTTP_ADDRESS: x\nQUARTET_SERVER: y",
+		"templates/_config.tpl":         "{{ include \"quartet.prefix\" . }}HTTP_ADDRESS: x\n{{ include \"quartet.prefix\" . }}SERVER: y\n{{ include \"quartet.prefix\" . }}LOG_FORMAT: z",
 	} {
 		files[name] = &fstest.MapFile{Data: []byte(text)}
 	}
@@ -30,8 +30,8 @@ func chart() fstest.MapFS {
 
 func help(program string) (string, error) {
 	return map[string]string{
-		"server": "Usage\n  QUARTET_HTTP_ADDRESS :1 where\n  QUARTET_A_URL  url of QUARTET_NOTHING\n  QUARTET_A_TTL 1h how long\n",
-		"client": "  QUARTET_SERVER x where\n  QUARTET_A_RATE  5 how often\n  QUARTET_A_SERVER x where\n",
+		"server": "Usage\n  SHOP_HTTP_ADDRESS :1 where\n  SHOP_A_URL  url of SHOP_NOTHING\n  SHOP_A_TTL 1h how long\n  SHOP_LOG_FORMAT text how\n",
+		"client": "  SHOP_SERVER x where\n  SHOP_A_RATE  5 how often\n  SHOP_A_SERVER x where\n  SHOP_LOG_FORMAT text how\n",
 	}[program], nil
 }
 
@@ -60,7 +60,7 @@ func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
 
 func TestVariableOfTheChartThatNoProgramHasIsAnError(t *testing.T) {
 	files := chart()
-	files["templates/server/configmap.yaml"] = &fstest.MapFile{Data: []byte("QUARTET_OLD_NAME: x")}
+	files["templates/server/configmap.yaml"] = &fstest.MapFile{Data: []byte(`{{ include "quartet.prefix" . }}OLD_NAME: x`)}
 	if _, err := assemble(files, help); err == nil || !strings.Contains(err.Error(), "[OLD_NAME]") {
 		t.Errorf("got %v, want an error that names the variable", err)
 	}
@@ -72,8 +72,8 @@ func TestProgramThatFailsOrSaysNothingIsAnError(t *testing.T) {
 		help func(string) (string, error)
 		want string
 	}{
-		{func(string) (string, error) { return "", broken }, "server --help: does not build"},
-		{func(string) (string, error) { return "usage\n", nil }, "server --help lists no variables"},
+		{func(string) (string, error) { return "", broken }, "does not build"},
+		{func(string) (string, error) { return "usage\n", nil }, "server --help: the help lists no variables"},
 	} {
 		if _, err := assemble(chart(), test.help); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("got %v, want %s", err, test.want)

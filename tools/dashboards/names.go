@@ -24,9 +24,12 @@ const (
 	otherLabels  = "__name__ namespace pod job node instance container le quantile slo"
 )
 
-// backendUp is registered only if a service has a backend. The dashboards and alerts of the host ask for it all the same, so
-// that they hold for the service that has one.
-const backendUp, backend = "quartet_backend_up", "backend"
+// backendUp is registered only if a service has a backend, after what the product's metrics begin with. The dashboards and
+// alerts of the host ask for it all the same, so that they hold for the service that has one.
+const backendUp, backend = "_backend_up", "backend"
+
+// buildInfo ends the name of a metric that each program has. Go has one too.
+const buildInfo, goBuildInfo = "_build_info", "go_build_info"
 
 // names are the metrics that exist, and the labels of each.
 type names struct {
@@ -49,7 +52,7 @@ func readNames(ctx context.Context, files []string) (names, error) {
 	for _, name := range strings.Fields(otherLabels) {
 		known.labels[name] = true
 	}
-	known.series[backendUp], known.labels[backend] = map[string]bool{backend: true}, true
+	known.labels[backend] = true
 	if len(files) == 0 {
 		return known, known.ask(ctx)
 	}
@@ -75,8 +78,7 @@ func (n names) ask(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	now := map[string]string{"QUARTET_DRAIN_DELAY": "0s"}
-	both, err := pair.Start(ctx, "..", scratch, now, now)
+	both, err := pair.Start(ctx, "..", scratch, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -107,6 +109,9 @@ func (n names) read(text io.Reader) error {
 		return err
 	}
 	for name, family := range families {
+		if product, ok := strings.CutSuffix(name, buildInfo); ok && name != goBuildInfo {
+			n.series[product+backendUp] = map[string]bool{backend: true}
+		}
 		n.kinds[name] = strings.ToLower(family.GetType().String())
 		series := []string{name}
 		switch family.GetType() {

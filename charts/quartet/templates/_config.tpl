@@ -1,9 +1,12 @@
 {{/* The data of the two ConfigMaps, apart from them because the pods bear its checksum. */}}
 
+{{/* What the variables of the programs begin with, by the name in identity.go. */}}
+{{- define "quartet.prefix" -}}QUARTET_{{- end }}
+
 {{- define "quartet.serverconfig" -}}
-QUARTET_GRPC_ADDRESS: ":50051"
-QUARTET_PROBE_ADDRESS: ":50052"
-QUARTET_HTTP_ADDRESS: ":9464"
+{{ include "quartet.prefix" . }}GRPC_ADDRESS: ":50051"
+{{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50052"
+{{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9464"
 {{- range $_, $config := include "quartet.facts" (list . "config") | fromYaml }}
 {{ toYaml $config }}
 {{- end }}
@@ -12,9 +15,9 @@ QUARTET_HTTP_ADDRESS: ":9464"
 {{- end }}
 
 {{- define "quartet.clientconfig" -}}
-QUARTET_SERVER: {{ include "quartet.target" . | quote }}
-QUARTET_PROBE_ADDRESS: ":50053"
-QUARTET_HTTP_ADDRESS: ":9465"
+{{ include "quartet.prefix" . }}SERVER: {{ include "quartet.target" . | quote }}
+{{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50053"
+{{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9465"
 {{- include "quartet.tlsconfig" (list . "client") }}
 {{- include "quartet.commonconfig" (list . "client") }}
 {{- end }}
@@ -22,12 +25,12 @@ QUARTET_HTTP_ADDRESS: ":9465"
 {{- define "quartet.commonconfig" -}}
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) }}
-QUARTET_DRAIN_BUDGET: {{ $values.drain.budgetSeconds }}s
-QUARTET_DRAIN_DELAY: {{ $values.drain.delaySeconds }}s
-QUARTET_DRAIN_SCRAPE_WAIT: {{ $values.drain.scrapeWaitSeconds }}s
+{{ include "quartet.prefix" . }}DRAIN_BUDGET: {{ $values.drain.budgetSeconds }}s
+{{ include "quartet.prefix" . }}DRAIN_DELAY: {{ $values.drain.delaySeconds }}s
+{{ include "quartet.prefix" . }}DRAIN_SCRAPE_WAIT: {{ $values.drain.scrapeWaitSeconds }}s
 {{- with $root.Values.telemetry }}
-QUARTET_LOG_LEVEL: {{ .logLevel }}
-QUARTET_LOG_FORMAT: {{ .logFormat }}
+{{ include "quartet.prefix" . }}LOG_LEVEL: {{ .logLevel }}
+{{ include "quartet.prefix" . }}LOG_FORMAT: {{ .logFormat }}
 {{- with .otlpEndpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
 {{- end }}
@@ -39,20 +42,20 @@ OTEL_TRACES_SAMPLER_ARG: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := $values.config }}
-QUARTET_{{ $name }}: {{ include "quartet.scalar" $value | quote }}
+{{ include "quartet.prefix" . }}{{ $name }}: {{ include "quartet.scalar" $value | quote }}
 {{- end }}
 {{- end }}
 
 {{/* In mode "tls" only the server shows a certificate, and only the client has to know whom to trust. */}}
 {{- define "quartet.tlsconfig" -}}
 {{- $mode := (first .).Values.tls.mode }}
-QUARTET_RPC_TLS_MODE: {{ $mode | quote }}
+{{ include "quartet.prefix" . }}RPC_TLS_MODE: {{ $mode | quote }}
 {{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "server")) }}
-QUARTET_RPC_TLS_CERT_FILE: /tls/tls.crt
-QUARTET_RPC_TLS_KEY_FILE: /tls/tls.key
+{{ include "quartet.prefix" . }}RPC_TLS_CERT_FILE: /tls/tls.crt
+{{ include "quartet.prefix" . }}RPC_TLS_KEY_FILE: /tls/tls.key
 {{- end }}
 {{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "client")) }}
-QUARTET_RPC_TLS_CA_FILE: /tls/ca.crt
+{{ include "quartet.prefix" . }}RPC_TLS_CA_FILE: /tls/ca.crt
 {{- end }}
 {{- end }}
 

@@ -150,7 +150,7 @@ that refer to others come last.
   value: {{ include "quartet.attributes" $root | quote }}
 {{- if (($values.resources).limits).memory }}
 # In bytes, as it is when the container starts, also after the pod was resized. GOMEMLIMIT follows from it.
-- name: QUARTET_MEMORY_LIMIT
+- name: {{ include "quartet.prefix" . }}MEMORY_LIMIT
   valueFrom: {resourceFieldRef: {resource: limits.memory}}
 # More garbage between two collections is affordable because GOMEMLIMIT bounds it.
 - name: GOGC

@@ -10,7 +10,7 @@ What the services of this release are and need. A service is a folder services/<
 
 No template names a service. server.yaml is a template, in which .Values are the service's own; what it renders is a map of
 
-  config    variables of the server's ConfigMap
+  config    variables of the server's ConfigMap, whose names begin with what "quartet.prefix" says
   env       variables of the server's container that a ConfigMap cannot hold, such as references to Secrets
   embedded  set if the service keeps its data in a folder below /data, on the server's volume. The folder belongs to one
             process, so there is one replica. The text says which value to set to have the data elsewhere

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"example.com/quartet"
 	"example.com/quartet/client/object"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/config"
@@ -29,7 +30,7 @@ var newTelemetry = sync.OnceValues(func() (*telemetry.Telemetry, error) {
 		return nil, err
 	}
 	cfg.LogLevel = slog.LevelWarn // As for people who run a command.
-	t := telemetry.New(telemetry.Identity{Namespace: "quartet", Service: "quartet-client", Version: "bench"}, cfg, os.Stderr)
+	t := telemetry.New(telemetry.Identity{Namespace: quartet.Identity.Namespace(), Service: quartet.Identity.Component("client"), Version: "bench"}, cfg, os.Stderr)
 	otel.SetErrorHandler(t.ErrorHandler())    //nolint:forbidigo // This process is a program of its own.
 	t.Export(context.Background(), os.Getenv) //nolint:forbidigo // As above.
 	return t, nil

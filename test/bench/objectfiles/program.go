@@ -39,12 +39,12 @@ func buildServer(ctx context.Context, folder string) (string, error) {
 func startProgram(ctx context.Context, program, folder, objects, collector string) (*process.Process, string, error) {
 	var log bytes.Buffer
 	p, err := process.StartIn(folder, program, []string{
-		"QUARTET_GRPC_ADDRESS=127.0.0.1:0",
-		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
-		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
-		"QUARTET_DRAIN_DELAY=0s",
-		"QUARTET_DRAIN_BUDGET=3s",
-		"QUARTET_OBJECT_URL=" + objects,
+		process.Setting("GRPC_ADDRESS", "127.0.0.1:0"),
+		process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
+		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
+		process.Setting("DRAIN_DELAY", "0s"),
+		process.Setting("DRAIN_BUDGET", "3s"),
+		process.Setting("OBJECT_URL", objects),
 		"AWS_ACCESS_KEY_ID=" + accessKey,
 		"AWS_SECRET_ACCESS_KEY=" + secretKey,
 		collectorVariable + "=" + collector,

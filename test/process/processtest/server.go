@@ -90,10 +90,10 @@ type Server struct {
 func Start(tb testing.TB, env ...string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, Address: "127.0.0.1:0", folder: tb.TempDir(), env: append([]string{
-		"QUARTET_PROBE_ADDRESS=127.0.0.1:0",
-		"QUARTET_HTTP_ADDRESS=127.0.0.1:0",
-		"QUARTET_DRAIN_DELAY=0s",
-		"QUARTET_DRAIN_BUDGET=3s",
+		process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
+		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
+		process.Setting("DRAIN_DELAY", "0s"),
+		process.Setting("DRAIN_BUDGET", "3s"),
 	}, env...)}
 	s.Restart()
 	tb.Cleanup(s.Kill)
@@ -104,7 +104,8 @@ func Start(tb testing.TB, env ...string) *Server {
 func (s *Server) Restart() {
 	s.tb.Helper()
 	var err error
-	s.process, err = process.StartIn(s.folder, Binary(s.tb, "server"), append(s.env, "QUARTET_GRPC_ADDRESS="+s.Address), testLog{s.tb})
+	s.process, err = process.StartIn(s.folder, Binary(s.tb, "server"),
+		append(s.env, process.Setting("GRPC_ADDRESS", s.Address)), testLog{s.tb})
 	if err != nil {
 		s.tb.Fatal(err)
 	}

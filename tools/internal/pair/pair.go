@@ -13,6 +13,8 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -36,7 +38,7 @@ type Process struct {
 }
 
 // Start takes the folder of the repository, an empty folder for programs and data, and the environment of each program, in
-// which addresses are replaced. Both run until Stop, or are killed when the context ends.
+// which addresses are replaced; they do not wait before they drain, unless it says so. Both run until Stop, or are killed when the context ends.
 func Start(ctx context.Context, repository, scratch string, server, client map[string]string) (*Pair, error) {
 	build := exec.CommandContext(ctx, "go", "build", "-o", scratch+string(filepath.Separator), "./server", "./client")
 	build.Dir = repository
@@ -44,13 +46,26 @@ func Start(ctx context.Context, repository, scratch string, server, client map[s
 		return nil, fmt.Errorf("build: %w\n%s", err, output)
 	}
 	p := &Pair{}
-	var err error
-	here := map[string]string{"QUARTET_GRPC_ADDRESS": "127.0.0.1:0"}
-	if p.Server, err = start(ctx, scratch, server, here, "server"); err != nil {
+	help, err := exec.CommandContext(ctx, filepath.Join(scratch, "server"), "--help").Output()
+	if err != nil {
+		return nil, fmt.Errorf("server --help: %w", err)
+	}
+	prefix, err := PrefixIn(string(help))
+	if err != nil {
 		return nil, err
 	}
-	there := map[string]string{"QUARTET_SERVER": p.Server.Addresses["grpc"]}
-	if p.Client, err = start(ctx, scratch, client, there, "client", "serve"); err != nil {
+	for _, given := range []map[string]string{server, client} {
+		if len(given) > 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(given)), func(name string) bool { return strings.HasPrefix(name, prefix) }) {
+			return nil, fmt.Errorf("the programs have variables that begin with %s, none of which is among %q",
+				prefix, slices.Sorted(maps.Keys(given)))
+		}
+	}
+	here := map[string]string{prefix + "GRPC_ADDRESS": "127.0.0.1:0"}
+	if p.Server, err = start(ctx, scratch, prefix, server, here, "server"); err != nil {
+		return nil, err
+	}
+	there := map[string]string{prefix + "SERVER": p.Server.Addresses["grpc"]}
+	if p.Client, err = start(ctx, scratch, prefix, client, there, "client", "serve"); err != nil {
 		return nil, errors.Join(err, p.Server.stop())
 	}
 	return p, nil
@@ -62,13 +77,13 @@ func (p *Pair) Stop() error {
 }
 
 // start runs a program of the folder in it, with the given environment and what has to be so here.
-func start(ctx context.Context, folder string, given, here map[string]string, program string, args ...string) (*Process, error) {
-	environment := map[string]string{}
+func start(ctx context.Context, folder, prefix string, given, here map[string]string, program string, args ...string) (*Process, error) {
+	environment := map[string]string{prefix + "DRAIN_DELAY": "0s"}
 	maps.Copy(environment, given)
 	maps.Copy(environment, here)
-	environment["QUARTET_LOG_FORMAT"], environment["QUARTET_LOG_LEVEL"] = "json", "info"
-	environment["QUARTET_PROBE_ADDRESS"] = "127.0.0.1:0"
-	environment["QUARTET_HTTP_ADDRESS"] = "127.0.0.1:0"
+	environment[prefix+"LOG_FORMAT"], environment[prefix+"LOG_LEVEL"] = "json", "info"
+	environment[prefix+"PROBE_ADDRESS"] = "127.0.0.1:0"
+	environment[prefix+"HTTP_ADDRESS"] = "127.0.0.1:0"
 
 	p := &Process{command: exec.CommandContext(ctx, filepath.Join(folder, program), args...), ended: make(chan struct{})}
 	p.command.Dir = folder

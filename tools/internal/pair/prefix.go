@@ -1,0 +1,37 @@
+package pair
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+)
+
+// Help is what a program of the repository says with --help.
+func Help(ctx context.Context, repository, program string) (string, error) {
+	command := exec.CommandContext(ctx, "go", "run", "./"+program, "--help")
+	command.Dir, command.Stderr = repository, os.Stderr
+	help, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --help: %w", program, err)
+	}
+	return string(help), nil
+}
+
+// Each program has LOG_FORMAT.
+var logFormat = regexp.MustCompile(`(?m)^  ([A-Z0-9_]+_)LOG_FORMAT `)
+
+// PrefixIn finds in the help of a program what its variables begin with, "SHOP_" for example. The programs say it themselves,
+// because this module is not built from theirs.
+func PrefixIn(help string) (string, error) {
+	found := logFormat.FindAllStringSubmatch(help, -1)
+	if len(found) == 0 {
+		return "", errors.New("the help lists no variables")
+	}
+	// A service may have a variable of that name too, with a name of its own before it.
+	return slices.MinFunc(found, func(a, b []string) int { return cmp.Compare(len(a[1]), len(b[1])) })[1], nil
+}
