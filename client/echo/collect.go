@@ -10,7 +10,7 @@ import (
 )
 
 // Collect (client streaming) returns the text that the words make. The server keeps nothing of a stream that breaks, so that
-// all words are sent again; object.Client.Upload shows how to continue where the server keeps something.
+// all words are sent again. Where a server keeps something, a client would ask for it first, and continue from there.
 func (c *Client) Collect(ctx context.Context, words []string) (collected string, err error) {
 	err = c.resumption.Resume(ctx, "collect", func(ctx context.Context, a *rpc.Attempt) error {
 		stream, err := c.echo.Collect(ctx)
