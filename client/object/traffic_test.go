@@ -105,9 +105,6 @@ func TestTrafficCountsAndCleansUp(t *testing.T) {
 	f, source := newTraffic(t, Config{Lookups: 500, Downloads: 500, Uploads: 500})
 	registry := prometheus.NewRegistry()
 	running := traffic.New(traffic.Options{Timeout: 30 * time.Second, Registerer: registry, Log: slog.New(slog.DiscardHandler)}, source)
-	if err := running.SetUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	done := make(chan error)

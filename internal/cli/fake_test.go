@@ -123,6 +123,29 @@ func services() []cli.Service {
 	}}
 }
 
+// lacking is a service that no fake has.
+func lacking() cli.Service {
+	unimplemented := grpc_testing.File_grpc_testing_test_proto.Services().ByName("UnimplementedService")
+	call := func(ctx context.Context, s cli.Session) error {
+		_, err := grpc_testing.NewUnimplementedServiceClient(s.Conn).UnimplementedCall(ctx, &grpc_testing.Empty{})
+		return err
+	}
+	return cli.Service{
+		Name: "lacking", Descriptor: unimplemented,
+		Commands: func(c *cli.Console) []*cobra.Command {
+			return []*cobra.Command{{Use: "miss", Short: "Call what is not there", RunE: c.Do(func(ctx context.Context, _ []string) error {
+				return c.Call(ctx, func(s cli.Session) error { return call(ctx, s) })
+			})}}
+		},
+		Check: func(s cli.Session) []cli.Step {
+			return []cli.Step{{Method: "UnimplementedCall", Do: func(ctx context.Context) error { return call(ctx, s) }}}
+		},
+		Traffic: func(s cli.Session) traffic.Source {
+			return traffic.Source{Service: unimplemented, SetUp: func(ctx context.Context) error { return call(ctx, s) }}
+		},
+	}
+}
+
 func find(ctx context.Context, s cli.Session, name string) error {
 	request := &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte(name)}}
 	_, err := grpc_testing.NewTestServiceClient(s.Conn).UnaryCall(ctx, request)

@@ -38,24 +38,15 @@ func (c *command) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var sources []traffic.Source
-	for i, service := range c.Services {
-		if service.Traffic != nil {
-			sources = append(sources, service.Traffic(sessions[i]))
-		}
-	}
 	listeners, err := c.config.Process.Listen(ctx, c.Identity.EnvironmentPrefix())
 	if err != nil {
 		listeners.Close()
 		return err
 	}
-	s := &service{
-		telemetry:   t,
-		connections: conns,
-		traffic:     traffic.New(traffic.Options{Timeout: c.config.Timeout, Registerer: t.Metrics, Log: t.Log}, sources...),
-		probes:      rpc.NewProbes(),
-		worked:      make(chan struct{}),
-	}
+	s := &service{telemetry: t, connections: conns, probes: rpc.NewProbes(), worked: make(chan struct{})}
+	s.traffic = traffic.New(traffic.Options{
+		Timeout: c.config.Timeout, Registerer: t.Metrics, Log: t.Log, OnReady: s.ready,
+	}, c.sources(s, sessions)...)
 	s.working, s.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	p := &app.Process{
 		Config:      c.config.Process,
@@ -68,6 +59,24 @@ func (c *command) serve(ctx context.Context) error {
 		Listening:   []any{"version", c.Version},
 	}
 	return p.Serve(ctx, listeners)
+}
+
+// sources are the traffic of all services, each of which waits for its own server. There is one of each connection beside
+// them, since a server that no traffic goes to has to be there too.
+func (c *command) sources(s *service, sessions []Session) (all []traffic.Source) {
+	for _, conn := range s.connections {
+		// What shares a connection waits with it, and is told once.
+		await := sync.OnceFunc(func() { s.await(conn) })
+		all = append(all, traffic.Source{Await: func(context.Context) { await() }})
+		for i, service := range c.Services {
+			if service.Traffic != nil && c.config.target(service) == conn.target {
+				source := service.Traffic(sessions[i])
+				source.Await = func(context.Context) { await() }
+				all = append(all, source)
+			}
+		}
+	}
+	return all
 }
 
 // service is the client as a long-running process.
@@ -83,32 +92,26 @@ type service struct {
 	worked   chan struct{}
 }
 
-// work is ready once the servers are there and have what the traffic needs. Servers that go away later make it no less
-// ready: what the client serves itself it serves still.
 func (s *service) work() error {
 	defer close(s.worked)
-	for _, conn := range s.connections {
-		waiting := func(reason string) {
-			s.telemetry.Log.Warn("waiting for server", "target", conn.Target(), "reason", reason)
-		}
-		if err := rpc.WaitReady(s.working, conn.ClientConn, waiting); err != nil {
-			return s.unlessStopped(err)
-		}
-	}
-	if err := s.traffic.SetUp(s.working); err != nil {
-		return s.unlessStopped(err)
-	}
-	s.probes.SetReady(true)
-	s.telemetry.Log.Info("ready")
 	return s.traffic.Run(s.working)
 }
 
-// unlessStopped drops an error that our own stop has caused.
-func (s *service) unlessStopped(err error) error {
-	if s.working.Err() != nil {
-		return nil
+// await waits for the server of a connection, until the work ends.
+func (s *service) await(conn connection) {
+	err := rpc.WaitReady(s.working, conn.ClientConn, func(reason string) {
+		s.telemetry.Log.Warn("waiting for server", "target", conn.Target(), "reason", reason)
+	})
+	if err != nil && s.working.Err() == nil {
+		s.telemetry.Log.Error("waiting for server", "target", conn.Target(), "error", err)
 	}
-	return err
+}
+
+// ready is when all servers are there and have what the traffic needs. Servers that go away later make the client no less
+// ready: what it serves itself it serves still.
+func (s *service) ready() {
+	s.probes.SetReady(true)
+	s.telemetry.Log.Info("ready")
 }
 
 // endWork stops the traffic, and cuts the operations that do not end in time, or whose servers are not there to end them.

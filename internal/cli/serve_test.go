@@ -127,6 +127,46 @@ func TestServeStopsWhileItWaits(t *testing.T) {
 	}
 }
 
+// TestAServiceWithoutItsServerHoldsUpNoOther has one service that its server lacks, and one whose server is away.
+func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
+	for name, environ := range map[string][]string{
+		"not on the server": {"TEST_NAMES_TRAFFIC_CALLS=100"},
+		"server is away":    {"TEST_NAMES_TRAFFIC_CALLS=100", "TEST_LACKING_SERVER=" + clienttest.Reserve(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, server := startFake(t, "")
+			f.hold = make(chan struct{})
+			c := &clitest.Console{Services: append([]cli.Service{lacking()}, services()...), Environ: serving(environ...)}
+			ctx, terminate := context.WithCancel(t.Context())
+			exit := make(chan int, 1)
+			go func() { exit <- c.Run(ctx, server, "serve") }()
+			for range 4 { // two operations
+				select {
+				case <-f.hold:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("no traffic:\n%s", &c.Err)
+				}
+			}
+			if strings.Contains(c.Err.String(), `"msg":"ready"`) {
+				t.Error("ready without all services")
+			}
+			terminate()
+			for code := -1; code < 0; {
+				select {
+				case <-f.hold:
+				case code = <-exit:
+					if code != 0 {
+						t.Errorf("exit code %d", code)
+					}
+				}
+			}
+			if name == "not on the server" {
+				clitest.Want(t, c.Err.String(), `"msg":"traffic not set up, trying again","service":"grpc.testing.UnimplementedService"`)
+			}
+		})
+	}
+}
+
 // serveHeld runs a client with an operation under way, which the fake holds.
 func serveHeld(t *testing.T) (f *fake, c *clitest.Console, exit <-chan int, terminate func()) {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,8 @@ type Source struct {
 	// Service is the one that has the methods.
 	Service    protoreflect.ServiceDescriptor
 	Operations []Operation
+	// Await returns when the server is there, or ctx is done. It may be nil.
+	Await func(ctx context.Context)
 	// SetUp prepares the operations, for example with an object to look up. It may be nil.
 	SetUp func(ctx context.Context) error
 	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be nil.
@@ -56,6 +59,8 @@ type Options struct {
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
+	// OnReady is called once all sources are set up. It may be nil.
+	OnReady func()
 }
 
 // Traffic is that of one process. Run it once.
@@ -75,48 +80,70 @@ func New(options Options, sources ...Source) *Traffic {
 	return &Traffic{options: options, sources: sources, metrics: newMetrics(options.Registerer, sources), life: life, cut: cut}
 }
 
-// SetUp prepares all sources, each until it succeeds: a server that cannot take an object now may be able to when its
-// operator has seen why. It ends with the error of ctx.
-func (t *Traffic) SetUp(ctx context.Context) error {
-	for _, source := range t.sources {
-		for source.SetUp != nil {
-			limited, cancel := context.WithTimeout(ctx, t.options.Timeout)
-			err := source.SetUp(limited)
-			cancel()
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			t.options.Log.Warn("traffic not set up, trying again", "service", source.Service.FullName(), "error", err, "wait", setUpPause)
-			_ = rpc.Sleep(ctx, setUpPause) // The next try finds that ctx is done.
+// Run makes traffic until ctx is done, lets the operations under way end, and removes what they have left behind. Each source
+// begins when it is set up itself: a service that cannot be must not hide how the others do.
+func (t *Traffic) Run(ctx context.Context) error {
+	defer t.cut()
+	var left atomic.Int64
+	left.Store(int64(len(t.sources)) + 1)
+	ready := func() {
+		if left.Add(-1) == 0 && t.options.OnReady != nil {
+			t.options.OnReady()
 		}
 	}
+	var running sync.WaitGroup
+	for _, source := range t.sources {
+		running.Go(func() {
+			if t.setUp(ctx, source) {
+				ready()
+				t.run(ctx, source)
+			}
+		})
+	}
+	ready()
+	running.Wait()
+	<-ctx.Done()
 	return nil
 }
 
-// Run makes traffic until ctx is done, lets the operations under way end, and removes what they have left behind.
-func (t *Traffic) Run(ctx context.Context) error {
-	defer t.cut()
-	var running sync.WaitGroup
-	for _, source := range t.sources {
-		for _, operation := range source.Operations {
-			observer := t.observer(source, operation)
-			running.Go(func() { t.repeat(ctx, operation, observer) })
+// setUp prepares a source, trying until it succeeds: a server that cannot take an object now may be able to when its operator
+// has seen why. It is false when ctx is done before.
+func (t *Traffic) setUp(ctx context.Context, source Source) bool {
+	if source.Await != nil {
+		source.Await(ctx)
+	}
+	for ctx.Err() == nil {
+		if source.SetUp == nil {
+			return true
 		}
+		limited, cancel := context.WithTimeout(ctx, t.options.Timeout)
+		err := source.SetUp(limited)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			t.options.Log.Warn("traffic not set up, trying again", "service", source.Service.FullName(), "error", err, "wait", setUpPause)
+			_ = rpc.Sleep(ctx, setUpPause) // The loop finds that ctx is done.
+		}
+	}
+	return false
+}
+
+// run makes the operations of a source that is set up, and cleans up after the last.
+func (t *Traffic) run(ctx context.Context, source Source) {
+	var running sync.WaitGroup
+	for _, operation := range source.Operations {
+		observer := t.observer(source, operation)
+		running.Go(func() { t.repeat(ctx, operation, observer) })
 	}
 	running.Wait()
 	<-ctx.Done()
-
-	cleaning, cancel := context.WithTimeout(t.life, cleanUpTimeout)
-	defer cancel()
-	for _, source := range t.sources {
-		if source.CleanUp != nil {
-			source.CleanUp(cleaning)
-		}
+	if source.CleanUp != nil {
+		cleaning, cancel := context.WithTimeout(t.life, cleanUpTimeout)
+		defer cancel()
+		source.CleanUp(cleaning)
 	}
-	return nil
 }
 
 // Cut ends the operations under way at once. They are not counted, since no server is to blame for their end.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,7 @@ type running struct {
 	*traffic.Traffic
 	registry *prometheus.Registry
 	log      *bytes.Buffer
+	ready    atomic.Bool
 	stop     context.CancelFunc
 	done     chan error
 }
@@ -50,6 +52,7 @@ func start(t *testing.T, sources ...traffic.Source) *running {
 	r := &running{registry: prometheus.NewRegistry(), log: &bytes.Buffer{}, stop: stop, done: make(chan error, 1)}
 	r.Traffic = traffic.New(traffic.Options{
 		Timeout: time.Second, Registerer: r.registry, Log: slog.New(slog.NewTextHandler(r.log, nil)),
+		OnReady: func() { r.ready.Store(true) },
 	}, sources...)
 	go func() { r.done <- r.Run(ctx) }()
 	return r
@@ -217,37 +220,49 @@ func TestEachWrongAnswerIsLogged(t *testing.T) {
 
 func TestSetUpIsTriedUntilItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries, other := 0, 0
-		var log bytes.Buffer
-		tr := traffic.New(traffic.Options{Timeout: time.Second, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(&log, nil))},
-			traffic.Source{Service: descriptor, SetUp: func(ctx context.Context) error {
-				if tries++; tries == 1 {
-					<-ctx.Done() // A try has its time.
-				}
-				if tries <= 3 {
-					return errors.New("full")
-				}
-				return nil
-			}},
-			traffic.Source{Service: descriptor}, // It needs none.
-			traffic.Source{Service: descriptor, SetUp: func(context.Context) error { other++; return nil }})
-		if err := tr.SetUp(t.Context()); err != nil || tries != 4 || other != 1 {
-			t.Errorf("%v after %d and %d tries", err, tries, other)
+		var tries atomic.Int64
+		source := one(func(context.Context) error { return nil })
+		source.SetUp = func(ctx context.Context) error {
+			try := tries.Add(1)
+			if try == 1 {
+				<-ctx.Done() // A try has its time.
+			}
+			if try <= 3 {
+				return errors.New("full")
+			}
+			return nil
 		}
-		if n := strings.Count(log.String(), "traffic not set up, trying again"); n != 3 {
-			t.Errorf("logged %d times:\n%s", n, &log)
+		r := start(t, source, traffic.Source{Service: descriptor}) // That one needs none.
+		time.Sleep(6900 * time.Millisecond)
+		if r.ready.Load() || tries.Load() != 3 {
+			t.Errorf("ready is %v after %d tries", r.ready.Load(), tries.Load())
+		}
+		time.Sleep(time.Second + 101*time.Millisecond) // The fourth is after 1 s and three pauses of 2 s.
+		if !r.ready.Load() || tries.Load() != 4 {
+			t.Errorf("ready is %v after %d tries", r.ready.Load(), tries.Load())
+		}
+		r.end(t, 10, 0)
+		if n := strings.Count(r.log.String(), `"traffic not set up, trying again" service=grpc.testing.TestService`); n != 3 {
+			t.Errorf("logged %d times:\n%s", n, r.log)
 		}
 	})
 }
 
-func TestSetUpEndsWithItsContext(t *testing.T) {
+// TestASourceThatIsNotSetUpHoldsUpNoOther has one whose server is away, and one whose server lacks what it needs.
+func TestASourceThatIsNotSetUpHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
-		defer stop()
-		tr := traffic.New(traffic.Options{Timeout: time.Second, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)},
-			traffic.Source{Service: descriptor, SetUp: func(context.Context) error { return errors.New("full") }})
-		if err := tr.SetUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+		never := func(context.Context) { t.Error("cleaned up after nothing") }
+		r := start(t,
+			traffic.Source{Service: descriptor, CleanUp: never, Await: func(ctx context.Context) { <-ctx.Done() }},
+			traffic.Source{Service: descriptor, CleanUp: never, SetUp: func(context.Context) error { return errors.New("full") }},
+			one(func(context.Context) error { return nil }))
+		time.Sleep(time.Second + time.Millisecond)
+		if r.ready.Load() {
+			t.Error("ready without all")
+		}
+		r.end(t, 10, 0)
+		if r.ready.Load() {
+			t.Error("ready when it ended")
 		}
 	})
 }
