@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -130,12 +129,10 @@ func (c *command) await(ctx context.Context, conns connections) error {
 }
 
 // callTelemetry is telemetry without a log line for each call that failed, unless a level is chosen: the error of the
-// command says it already, and resumes are logged by what resumes.
+// command says it already, and resumes are logged by what resumes. What else a connection logs is for its operator.
 func (c *command) callTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t
 	}
-	silent := *t
-	silent.Log = slog.New(slog.DiscardHandler)
-	return &silent
+	return t.QuietCalls()
 }

@@ -1,5 +1,7 @@
 package cli
 
+import "example.com/quartet/internal/telemetry"
+
 // Absence is how long servers may be away before operations are given up.
 const Absence = absence
 
@@ -8,3 +10,6 @@ const ExitInterrupted = exitInterrupted
 
 // ParseTarget reads where services are.
 var ParseTarget = parseTarget
+
+// CallTelemetry is the telemetry of the connections of a command.
+func CallTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry { return new(command).callTelemetry(t) }

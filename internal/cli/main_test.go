@@ -10,6 +10,7 @@ import (
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
 	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,6 +34,22 @@ func TestACommandCallsItsServiceAndSaysWhatCameOfIt(t *testing.T) {
 	if err != "test: find \"y\": not found (NAME_NOT_FOUND)\n" {
 		t.Errorf("not one clear line: %q", err)
 	}
+}
+
+// TestOnlyTheLinesOfCallsAreSilent: a connection that is used for a service which it was not told of says so in the log.
+func TestOnlyTheLinesOfCallsAreSilent(t *testing.T) {
+	_, server := startFake(t, "")
+	var log clitest.Output
+	tele := cli.CallTelemetry(telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, &log))
+	conn := clienttest.Dial(t, tele, server, descriptor)
+	if err := find(clienttest.Deadline(t), cli.Session{Conn: conn}, "y"); err == nil {
+		t.Error("found")
+	}
+	if log.String() != "" {
+		t.Errorf("logged: %s", &log)
+	}
+	tele.Log.Error("not told of its service")
+	clitest.Want(t, log.String(), "not told of its service")
 }
 
 func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {

@@ -56,7 +56,7 @@ func severity(code codes.Code) slog.Level {
 // log writes the one line of the call.
 func (c *call) log(st *status.Status, err error, took time.Duration) {
 	level := severity(st.Code())
-	if !c.side.Log.Enabled(c.ctx, level) {
+	if c.side.quietCalls || !c.side.Log.Enabled(c.ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{

@@ -55,6 +55,7 @@ type Telemetry struct {
 	Tracer     trace.Tracer
 	Propagator propagation.TextMapPropagator
 
+	quietCalls     bool
 	server, client *families
 	spans          *spans
 	drain          *drain
@@ -80,6 +81,14 @@ func New(id Identity, cfg Config, logTo io.Writer) *Telemetry {
 // Discard is telemetry that goes nowhere, for tests and short commands. The
 // metrics are counted in the namespace "test" and can be read from the registry.
 func Discard() *Telemetry { return base("test", slog.New(slog.DiscardHandler)) }
+
+// QuietCalls is the same telemetry without the line of each call, for commands
+// that tell themselves what came of it. All else is logged as before.
+func (t *Telemetry) QuietCalls() *Telemetry {
+	quiet := *t
+	quiet.quietCalls = true
+	return &quiet
+}
 
 func base(namespace string, log *slog.Logger) *Telemetry {
 	registry := prometheus.NewRegistry()
