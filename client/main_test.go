@@ -63,7 +63,7 @@ func TestHelpNamesEveryService(t *testing.T) {
 	}
 	for _, service := range services {
 		for _, part := range []string{
-			string(service.Descriptor.FullName()),
+			string(service.Descriptors[0].FullName()),
 			quartet.Identity.EnvironmentPrefix() + strings.ToUpper(service.Name) + "_SERVER ",
 		} {
 			if !strings.Contains(output, part) {

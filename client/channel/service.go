@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
@@ -20,14 +21,14 @@ var descriptor = quartetv1.File_quartet_v1_channel_proto.Services().ByName("Chan
 func Service() cli.Service {
 	cfg := &Config{}
 	return cli.Service{
-		Name:       "channel",
-		Descriptor: descriptor,
-		Config:     cfg,
-		Commands:   func(c *cli.Console) []*cobra.Command { return []*cobra.Command{chatCommand(c)} },
-		Check:      check,
-		Traffic:    func(s cli.Session) traffic.Source { return cfg.traffic(s) },
-		Demo:       demo,
-		IsDamage:   isDamage,
+		Name:        "channel",
+		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
+		Config:      cfg,
+		Commands:    func(c *cli.Console) []*cobra.Command { return []*cobra.Command{chatCommand(c)} },
+		Check:       check,
+		Traffic:     func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Demo:        demo,
+		IsDamage:    isDamage,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
@@ -18,9 +19,9 @@ var descriptor = quartetv1.File_quartet_v1_echo_proto.Services().ByName("EchoSer
 func Service() cli.Service {
 	cfg := &Config{}
 	return cli.Service{
-		Name:       "echo",
-		Descriptor: descriptor,
-		Config:     cfg,
+		Name:        "echo",
+		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
+		Config:      cfg,
 		Commands: func(c *cli.Console) []*cobra.Command {
 			return []*cobra.Command{echoCommand(c), expandCommand(c), collectCommand(c), converseCommand(c)}
 		},

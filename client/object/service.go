@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
@@ -19,9 +20,9 @@ var descriptor = quartetv1.File_quartet_v1_object_proto.Services().ByName("Objec
 func Service() cli.Service {
 	cfg := &Config{}
 	return cli.Service{
-		Name:       "object",
-		Descriptor: descriptor,
-		Config:     cfg,
+		Name:        "object",
+		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
+		Config:      cfg,
 		Commands: func(c *cli.Console) []*cobra.Command {
 			return []*cobra.Command{getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c)}
 		},

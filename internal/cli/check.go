@@ -24,7 +24,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 					if service.Check == nil {
 						continue
 					}
-					if err := c.check(ctx, service.Descriptor, service.Check(sessions[i])); err != nil {
+					if err := c.check(ctx, service, service.Check(sessions[i])); err != nil {
 						return err
 					}
 				}
@@ -35,12 +35,13 @@ answers, and removes what it made. It is what "helm test" runs.`,
 }
 
 // check goes through the steps of a service in their order, and stops at the first that fails.
-func (c *command) check(ctx context.Context, service protoreflect.ServiceDescriptor, steps []Step) error {
+func (c *command) check(ctx context.Context, service Service, steps []Step) error {
 	for _, step := range steps {
-		mode := ModeName(service.Methods().ByName(protoreflect.Name(step.Method)))
+		method := service.method(step.Method)
+		mode := ModeName(method)
 		began := time.Now()
 		if err := step.Do(ctx); err != nil {
-			return fmt.Errorf("%s %s/%s: %w", mode, service.FullName(), step.Method, err)
+			return fmt.Errorf("%s %s/%s: %w", mode, method.Parent().FullName(), step.Method, err)
 		}
 		fmt.Fprintf(c.stdout, "ok  %-18s%-20s%v\n", mode, step.Method, time.Since(began).Round(10*time.Microsecond))
 	}

@@ -25,8 +25,8 @@ import (
 type Service struct {
 	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case.
 	Name string
-	// Descriptor is the service in the contract.
-	Descriptor protoreflect.ServiceDescriptor
+	// Descriptors are what it has in the contract: one gRPC service, or several.
+	Descriptors []protoreflect.ServiceDescriptor
 	// Config points to the struct of its variables, which is filled before anything else is called.
 	Config any
 	// Commands are what people can do with it.
@@ -42,6 +42,16 @@ type Service struct {
 	IsDamage func(error) bool
 }
 
+// method is the RPC of that name, or nil if there is none.
+func (s Service) method(name string) protoreflect.MethodDescriptor {
+	for _, descriptor := range s.Descriptors {
+		if method := descriptor.Methods().ByName(protoreflect.Name(name)); method != nil {
+			return method
+		}
+	}
+	return nil
+}
+
 // Session is a connection to a service, for as long as a command or the process runs.
 type Session struct {
 	Conn      grpc.ClientConnInterface
@@ -52,7 +62,7 @@ type Session struct {
 
 // Step is a call of a check.
 type Step struct {
-	// Method is the RPC's name in its service.
+	// Method is the RPC's name in the first of the Descriptors that has it.
 	Method string
 	Do     func(ctx context.Context) error
 }

@@ -42,7 +42,7 @@ func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns con
 		if at < 0 {
 			at, conns = len(conns), append(conns, connection{target: c.config.target(service)})
 		}
-		conns[at].services = append(conns[at].services, service.Descriptor)
+		conns[at].services = append(conns[at].services, service.Descriptors...)
 	}
 	for i := range conns {
 		if conns[i].ClientConn, err = rpc.NewClient(c.config.RPC, t, conns[i].target, conns[i].services); err != nil {

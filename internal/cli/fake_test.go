@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/clienttest"
@@ -111,7 +112,7 @@ var (
 func services() []cli.Service {
 	n := &names{}
 	return []cli.Service{{
-		Name: "names", Descriptor: descriptor, Config: n,
+		Name: "names", Descriptors: []protoreflect.ServiceDescriptor{descriptor}, Config: n,
 		Commands: func(c *cli.Console) []*cobra.Command { return []*cobra.Command{findCommand(c)} },
 		Check:    check,
 		Traffic:  n.traffic,
@@ -131,7 +132,7 @@ func lacking() cli.Service {
 		return err
 	}
 	return cli.Service{
-		Name: "lacking", Descriptor: unimplemented,
+		Name: "lacking", Descriptors: []protoreflect.ServiceDescriptor{unimplemented},
 		Commands: func(c *cli.Console) []*cobra.Command {
 			return []*cobra.Command{{Use: "miss", Short: "Call what is not there", RunE: c.Do(func(ctx context.Context, _ []string) error {
 				return c.Call(ctx, func(s cli.Session) error { return call(ctx, s) })

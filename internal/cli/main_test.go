@@ -72,6 +72,18 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 	}
 }
 
+func TestAServiceMayHaveSeveralInItsContract(t *testing.T) {
+	_, server := startFake(t, "")
+	two := services()
+	two[0].Descriptors = append(two[0].Descriptors, lacking().Descriptors...)
+	two[0].Check = func(s cli.Session) []cli.Step { return append(check(s), lacking().Check(s)...) }
+	two[0].Commands = lacking().Commands
+	_, err := clitest.Expect(t, 1, two, server, "miss")
+	clitest.Want(t, err, "UNIMPLEMENTED") // A connection that was not told of the second would say INTERNAL.
+	out, _ := clitest.Expect(t, 0, two, server, "--help")
+	clitest.Want(t, out, "Commands of grpc.testing.TestService, grpc.testing.UnimplementedService:")
+}
+
 func TestDemoShowsEachService(t *testing.T) {
 	_, server := startFake(t, "")
 	out, _ := expect(t, 0, server, "demo", "a-file")

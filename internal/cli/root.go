@@ -48,7 +48,11 @@ func (c *command) root() *cobra.Command {
 		if service.Commands == nil {
 			continue
 		}
-		root.AddGroup(&cobra.Group{ID: service.Name, Title: fmt.Sprintf("Commands of %s:", service.Descriptor.FullName())})
+		var names []string
+		for _, descriptor := range service.Descriptors {
+			names = append(names, string(descriptor.FullName()))
+		}
+		root.AddGroup(&cobra.Group{ID: service.Name, Title: fmt.Sprintf("Commands of %s:", strings.Join(names, ", "))})
 		for _, cmd := range service.Commands(&Console{c, service}) {
 			cmd.GroupID = service.Name
 			root.AddCommand(cmd)

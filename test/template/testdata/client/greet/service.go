@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
@@ -31,11 +32,11 @@ func (c Config) Validate() error {
 func Service() cli.Service {
 	cfg := &Config{}
 	return cli.Service{
-		Name:       "greet",
-		Descriptor: descriptor,
-		Config:     cfg,
-		Commands:   func(c *cli.Console) []*cobra.Command { return []*cobra.Command{greetCommand(c)} },
-		Check:      check,
+		Name:        "greet",
+		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
+		Config:      cfg,
+		Commands:    func(c *cli.Console) []*cobra.Command { return []*cobra.Command{greetCommand(c)} },
+		Check:       check,
 		Traffic: func(s cli.Session) traffic.Source {
 			source := traffic.Source{Service: descriptor}
 			for _, step := range check(s) {
