@@ -1,24 +1,33 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/rpc"
 )
 
 func (c *command) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "See whether everything works",
-		Long: `Waits until the services say that they are serving, makes one call of each mode that they have, verifies the
+		Long: `Waits until the servers say that each of the services is serving, makes one call of each mode that they have, verifies the
 answers, and removes what it made. It is what "helm test" runs.`,
 		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.name),
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			return c.call(ctx, c.Services, func(sessions []Session) error {
+				if err := c.awaitServices(ctx, sessions); err != nil {
+					return err
+				}
 				fmt.Fprintf(c.stdout, "ok  %-18s%-20s\n", "grpc.health.v1", "serving")
 				for i, service := range c.Services {
 					if service.Check == nil {
@@ -31,6 +40,57 @@ answers, and removes what it made. It is what "helm test" runs.`,
 				return nil
 			})
 		}),
+	}
+}
+
+// healthPause is the time between two questions whether a service is serving.
+const healthPause = 500 * time.Millisecond
+
+// awaitServices returns when all services are serving. That connections are ready does not say it, see call.
+func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
+	return c.patiently(ctx, func(ctx context.Context) error {
+		for i, service := range c.Services {
+			for _, descriptor := range service.Descriptors {
+				if err := c.awaitService(ctx, c.config.target(service), sessions[i], string(descriptor.FullName())); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// awaitService asks until the service is serving, tells once what it waits for, and returns it when ctx is done.
+func (c *command) awaitService(ctx context.Context, target string, session Session, service string) error {
+	said := ""
+	for {
+		reason := unserving(ctx, session, service)
+		if reason == "" {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("server at %s: %s", target, cmp.Or(said, reason))
+		}
+		if reason != said {
+			said = reason
+			c.note("waiting for server at %s: %s", target, Printable(reason))
+		}
+		_ = rpc.Sleep(ctx, healthPause) // The next answer is that ctx is done.
+	}
+}
+
+// unserving is why a service is not serving, or "".
+func unserving(ctx context.Context, session Session, service string) string {
+	answer, err := healthpb.NewHealthClient(session.Conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	switch {
+	case status.Code(err) == codes.NotFound:
+		return rpc.LacksService + " " + service
+	case err != nil:
+		return fmt.Sprintf("no answer whether %s is serving: %s", service, status.Convert(err).Message())
+	case answer.GetStatus() != healthpb.HealthCheckResponse_SERVING:
+		return fmt.Sprintf("%s is not serving", service)
+	default:
+		return ""
 	}
 }
 

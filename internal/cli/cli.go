@@ -160,7 +160,7 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 // ended says why a command ended, where it was not the command itself.
 func (c *command) ended(ctx context.Context, err error) error {
 	switch {
-	case err == nil || ctx.Err() == nil:
+	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout): // The last has its reason with it.
 		return err
 	case errors.Is(context.Cause(ctx), errTimeout):
 		return fmt.Errorf("%w %v", errTimeout, c.timeout)
@@ -199,7 +199,8 @@ func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*co
 	return c.command.do(do)
 }
 
-// Call does something with the service, once that says that it is serving.
+// Call does something with the service, once its server says that it is serving. Of a service with several
+// Descriptors it is the whole server that says so.
 func (c *Console) Call(ctx context.Context, do func(Session) error) error {
 	return c.command.call(ctx, []Service{c.service}, func(sessions []Session) error { return do(sessions[0]) })
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -82,7 +83,8 @@ func (c *command) sessions(services []Service, conns connections, t *telemetry.T
 	return sessions, nil
 }
 
-// call does something with services once they answer grpc.health.v1 with SERVING, which is what makes a connection ready.
+// call does something with services once their connections are ready. One that has a single gRPC service is when the server
+// says SERVING of that; one that has several is when it says so of itself, whether or not it has them all.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
 	t := c.newTelemetry(ctx)
 	defer func() {
@@ -110,22 +112,38 @@ const patience = 30 * time.Second
 
 // await returns when all connections are ready.
 func (c *command) await(ctx context.Context, conns connections) error {
+	return c.patiently(ctx, func(ctx context.Context) error {
+		for _, conn := range conns {
+			err := rpc.WaitReady(ctx, conn.ClientConn, func(reason string) {
+				c.note("waiting for server at %s: %s", conn.Target(), Printable(conn.naming(reason)))
+			})
+			if err != nil {
+				return errors.New(conn.naming(err.Error()))
+			}
+		}
+		return nil
+	})
+}
+
+// patiently waits for servers, and tells an error that comes of too little time from others.
+func (c *command) patiently(ctx context.Context, wait func(context.Context) error) error {
 	limit := cmp.Or(c.timeout, patience)
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()
-	for _, conn := range conns {
-		err := rpc.WaitReady(waiting, conn.ClientConn, func(reason string) {
-			c.note("waiting for server at %s: %s", conn.Target(), Printable(reason))
-		})
-		switch {
-		case err == nil:
-		case errors.Is(context.Cause(waiting), errTimeout):
-			return fmt.Errorf("%w %v: %w; a longer --timeout waits longer", errTimeout, limit, err)
-		default:
-			return c.ended(ctx, err)
-		}
+	err := wait(waiting)
+	if err != nil && errors.Is(context.Cause(waiting), errTimeout) {
+		return fmt.Errorf("%w %v: %w; a longer --timeout waits longer", errTimeout, limit, err)
 	}
-	return nil
+	return c.ended(ctx, err)
+}
+
+// naming puts the name of the service into the reason that the server does not have it, which only a connection with a single
+// one can have.
+func (c connection) naming(reason string) string {
+	if len(c.services) != 1 {
+		return reason
+	}
+	return strings.Replace(reason, rpc.LacksService, rpc.LacksService+" "+string(c.services[0].FullName()), 1)
 }
 
 // callTelemetry is telemetry without a log line for each call that failed, unless a level is chosen: the error of the

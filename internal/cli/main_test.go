@@ -84,6 +84,20 @@ func TestAServiceMayHaveSeveralInItsContract(t *testing.T) {
 	clitest.Want(t, out, "Commands of grpc.testing.TestService, grpc.testing.UnimplementedService:")
 }
 
+// TestAServiceThatTheServerLacksIsNamed calls it alone, and among others, where the connection is ready without it.
+func TestAServiceThatTheServerLacksIsNamed(t *testing.T) {
+	_, server := startFake(t, "")
+	both := append(services(), lacking())
+	for _, command := range []string{"miss", "check"} {
+		out, err := clitest.Expect(t, 4, both, server, command, "--timeout", "2s")
+		clitest.Want(t, err, "waiting for server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService\n")
+		clitest.Want(t, err, "test: not done within 2s: server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService;")
+		if out != "" {
+			t.Errorf("%s: %s", command, out)
+		}
+	}
+}
+
 func TestDemoShowsEachService(t *testing.T) {
 	_, server := startFake(t, "")
 	out, _ := expect(t, 0, server, "demo", "a-file")

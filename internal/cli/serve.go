@@ -100,7 +100,7 @@ func (s *service) work() error {
 // await waits for the server of a connection, until the work ends.
 func (s *service) await(conn connection) {
 	err := rpc.WaitReady(s.working, conn.ClientConn, func(reason string) {
-		s.telemetry.Log.Warn("waiting for server", "target", conn.Target(), "reason", reason)
+		s.telemetry.Log.Warn("waiting for server", "target", conn.Target(), "reason", conn.naming(reason))
 	})
 	if err != nil && s.working.Err() == nil {
 		s.telemetry.Log.Error("waiting for server", "target", conn.Target(), "error", err)

@@ -151,6 +151,10 @@ func unreadiness(conn *grpc.ClientConn) string {
 	switch {
 	case reason == "no children to pick from": // grpc-go's words for a name with no address
 		return "the name has no address: no such host"
+	case strings.Contains(reason, unhealthy+"SERVICE_UNKNOWN"):
+		return LacksService
+	case strings.Contains(reason, unhealthy):
+		return "it is there, but is not serving"
 	case !ended.MatchString(reason):
 		return reason
 	case strings.HasPrefix(reason, "authentication handshake failed"):
@@ -159,6 +163,12 @@ func unreadiness(conn *grpc.ClientConn) string {
 		return reason + "; servers that want TLS, or another certificate, do so"
 	}
 }
+
+// LacksService is the reason of WaitReady where a server answers, and does not know the one service of a connection.
+const LacksService = "it is there, but does not have the service"
+
+// unhealthy are grpc-go's words for a server that answers grpc.health.v1 with anything but SERVING.
+const unhealthy = "connection active but health check failed. status="
 
 // answerTime is how long a connection that has no reason yet is asked for one.
 const answerTime = 50 * time.Millisecond

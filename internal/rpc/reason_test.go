@@ -42,7 +42,7 @@ func TestWaitReadySaysWhyNot(t *testing.T) {
 		"silent":              {target: silent.Addr().String(), want: "no answer yet"},
 		"unknown to health": {change: func(s *setup) {
 			s.services = []protoreflect.ServiceDescriptor{healthpb.File_grpc_health_v1_health_proto.Services().ByName("Health")}
-		}, want: "status=SERVICE_UNKNOWN"},
+		}, want: "it is there, but does not have the service"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
