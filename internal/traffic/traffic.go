@@ -180,10 +180,13 @@ func (t *Traffic) try(operation Operation, observer *observer) {
 	}
 }
 
-// ValidRate checks a rate of a configuration: between 0 and a million operations a second.
+// leastRate is one operation an hour: what is rarer is a mistake, and no ticker counts intervals of centuries.
+const leastRate = 1. / 3600
+
+// ValidRate checks a rate of a configuration: none, or between one operation an hour and a million a second.
 func ValidRate(name string, rate float64) error {
-	if rate >= 0 && rate <= 1e6 {
+	if rate == 0 || rate >= leastRate && rate <= 1e6 {
 		return nil
 	}
-	return fmt.Errorf("%s=%v: is not between 0 and a million", name, rate)
+	return fmt.Errorf("%s=%v: is neither 0, for none, nor between 1/3600 (one an hour) and a million a second", name, rate)
 }

@@ -305,12 +305,12 @@ func TestWithoutARateNothingIsDone(t *testing.T) {
 }
 
 func TestRatesAreValidated(t *testing.T) {
-	for _, rate := range []float64{0, 0.001, 5, 1e6} {
+	for _, rate := range []float64{0, 1. / 3600, 0.001, 5, 1e6} {
 		if err := traffic.ValidRate("RATE", rate); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, rate := range []float64{-1, 1e9, math.NaN(), math.Inf(1)} {
+	for _, rate := range []float64{-1, 1e-11, 1e-4, 1e9, math.NaN(), math.Inf(1)} {
 		if err := traffic.ValidRate("RATE", rate); err == nil || !strings.HasPrefix(err.Error(), "RATE=") {
 			t.Errorf("%v: %v", rate, err)
 		}
