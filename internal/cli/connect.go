@@ -23,6 +23,13 @@ func (c *command) newTelemetry(ctx context.Context) *telemetry.Telemetry {
 	return app.NewTelemetry(ctx, c.Identity, component, c.Version, c.config.Process.Telemetry, c.environ, c.stderr)
 }
 
+// flush ends telemetry. What was asked for is done, whether or not its trace arrives.
+func flush(ctx context.Context, t *telemetry.Telemetry) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	_ = t.Shutdown(ctx)
+}
+
 // connections are one to each target, with all services that are there.
 type connections []connection
 
@@ -87,11 +94,7 @@ func (c *command) sessions(services []Service, conns connections, t *telemetry.T
 // says SERVING of that; one that has several is when it says so of itself, whether or not it has them all.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
 	t := c.newTelemetry(ctx)
-	defer func() {
-		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-		defer cancel()
-		_ = t.Shutdown(flush) // What was asked for is done, whether or not its trace arrives.
-	}()
+	defer flush(ctx, t)
 	conns, err := c.connect(services, c.callTelemetry(t))
 	if err != nil {
 		return err

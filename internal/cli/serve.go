@@ -28,10 +28,17 @@ each. It is all configured by the environment, see %s --help.`, c.Identity.Names
 }
 
 // serve runs the client as a long-running process.
-func (c *command) serve(ctx context.Context) error {
+func (c *command) serve(ctx context.Context) (err error) {
 	t := c.newTelemetry(ctx)
-	conns, err := c.connect(c.Services, t)
-	if err != nil {
+	var conns connections
+	started := false
+	defer func() {
+		if !started { // Otherwise the drain does it.
+			_ = conns.close() // They served nothing.
+			flush(ctx, t)
+		}
+	}()
+	if conns, err = c.connect(c.Services, t); err != nil {
 		return err
 	}
 	sessions, err := c.sessions(c.Services, conns, t)
@@ -58,6 +65,7 @@ func (c *command) serve(ctx context.Context) error {
 		Close:       []app.Closer{{Name: "connections", Close: func(context.Context) error { return conns.close() }}},
 		Listening:   []any{"version", c.Version},
 	}
+	started = true
 	return p.Serve(ctx, listeners)
 }
 

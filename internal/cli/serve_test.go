@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -116,6 +118,23 @@ func TestServe(t *testing.T) {
 	if n := strings.Count(c.Err.String(), "waiting for server"); n != 1 {
 		t.Errorf("said %d times that it waits", n)
 	}
+}
+
+// TestServeThatCannotStartLeavesNothing: the leak check of the package looks for its connections and its exporter.
+func TestServeThatCannotStartLeavesNothing(t *testing.T) {
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	before := goleak.IgnoreCurrent()
+	environ := serving("TEST_PROBE_ADDRESS="+listener.Addr().String(), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1")
+	c := clitest.Console{Services: services(), Environ: environ}
+	if code := c.Run(t.Context(), "localhost:1", "serve"); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	clitest.Want(t, c.Err.String(), "TEST_PROBE_ADDRESS")
+	goleak.VerifyNone(t, before)
 }
 
 func TestServeStopsWhileItWaits(t *testing.T) {
