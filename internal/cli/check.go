@@ -25,15 +25,22 @@ answers, and removes what it made. It is what "helm test" runs.`,
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			return c.call(ctx, c.Services, func(sessions []Session) error {
+				checks := make([][]Step, len(c.Services))
+				for i, service := range c.Services {
+					if service.Check == nil {
+						continue
+					}
+					checks[i] = service.Check(sessions[i])
+					if err := service.validateSteps(checks[i]); err != nil {
+						return usageError{err}
+					}
+				}
 				if err := c.awaitServices(ctx, sessions); err != nil {
 					return err
 				}
 				fmt.Fprintf(c.stdout, "ok  %-18s%-20s\n", "grpc.health.v1", "serving")
 				for i, service := range c.Services {
-					if service.Check == nil {
-						continue
-					}
-					if err := c.check(ctx, service, service.Check(sessions[i])); err != nil {
+					if err := c.check(ctx, service, checks[i]); err != nil {
 						return err
 					}
 				}

@@ -117,6 +117,11 @@ type command struct {
 // run runs the command that args name.
 func (c *command) run(ctx context.Context, args []string) int {
 	c.name = filepath.Base(args[0])
+	if err := c.validate(); err != nil {
+		err = usageError{err}
+		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
+		return c.exitCode(err)
+	}
 	root := c.root()
 	root.SetArgs(args[1:])
 	root.SetIn(c.stdin)

@@ -51,9 +51,14 @@ func (c *command) serve(ctx context.Context) (err error) {
 		return err
 	}
 	s := &service{telemetry: t, connections: conns, probes: rpc.NewProbes(), worked: make(chan struct{})}
+	sources, err := c.sources(s, sessions)
+	if err != nil {
+		listeners.Close()
+		return usageError{err}
+	}
 	s.traffic = traffic.New(traffic.Options{
 		Timeout: c.config.Timeout, Registerer: t.Metrics, Log: t.Log, OnReady: s.ready,
-	}, c.sources(s, sessions)...)
+	}, sources...)
 	s.working, s.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	p := &app.Process{
 		Config:      c.config.Process,
@@ -71,7 +76,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 
 // sources are the traffic of all services, each of which waits for its own server. There is one of each connection beside
 // them, since a server that no traffic goes to has to be there too.
-func (c *command) sources(s *service, sessions []Session) (all []traffic.Source) {
+func (c *command) sources(s *service, sessions []Session) (all []traffic.Source, err error) {
 	for _, conn := range s.connections {
 		// What shares a connection waits with it, and is told once.
 		await := sync.OnceFunc(func() { s.await(conn) })
@@ -79,12 +84,15 @@ func (c *command) sources(s *service, sessions []Session) (all []traffic.Source)
 		for i, service := range c.Services {
 			if service.Traffic != nil && c.config.target(service) == conn.target {
 				source := service.Traffic(sessions[i])
+				if err := service.validateTraffic(source); err != nil {
+					return nil, err
+				}
 				source.Await = func(context.Context) { await() }
 				all = append(all, source)
 			}
 		}
 	}
-	return all
+	return all, nil
 }
 
 // service is the client as a long-running process.
