@@ -87,7 +87,7 @@ func (s *clustered) wantReplicas(t *testing.T, want int) {
 	}
 }
 
-// resize gives the server's running pod more memory, then more processor time. The container starts anew for the memory
+// resize gives the server's running pod more processor time, then more memory. The container starts anew for the memory
 // only, and Go's limit follows.
 func (e *embedded) resize(t *testing.T) {
 	pod := e.somePods(t, "server", 1)[0]
@@ -103,8 +103,12 @@ func (e *embedded) resize(t *testing.T) {
 		run(t, "kubectl", e.kubectl("patch", "pod", pod.Name, "--subresource=resize", "--patch", patch)...)
 		eventually(t, "resize to "+change.resources, rolloutTime, func(ctx context.Context) error {
 			now := e.somePods(t, "server", 1)[0]
+			has := now.Status.ContainerStatuses[0].Resources
+			if cpu := has.Requests.Cpu().String(); cpu != "60m" {
+				return fmt.Errorf("the container has requested %s of a processor", cpu)
+			}
 			if _, ready := readySince(now); !ready || restarts(now) != change.restarts {
-				return fmt.Errorf("ready %v, %d restarts", ready, restarts(now))
+				return fmt.Errorf("ready %v, %d restarts, %s of memory", ready, restarts(now), has.Limits.Memory())
 			}
 			m, err := e.scrape(ctx, now.Name, serverMetrics)
 			if err != nil {

@@ -1,9 +1,10 @@
 {{/*
-How many replicas a Deployment asks for, as a line of its spec or nothing: (list $ "server"). Once an autoscaler or kubectl
-scale has set the number, it stays until the value changes, which the annotation remembers. Helm 4 applies server-side: then
-the number has to be left out, because Kubernetes reports a conflict if it has changed since the release that said it, and
-keeps it for the one who has set it. Otherwise what is there is said again, because Kubernetes would make it 1 where it
-vanishes from a manifest.
+How many replicas a Deployment asks for, or nothing: (list $ "server"). Once an autoscaler or kubectl scale has set the
+number, it stays until the value changes, which an annotation remembers.
+
+The number is left out where it never was in a manifest, and where Helm applies server-side, as Helm 4 does: Kubernetes keeps
+it for the one who has set it, and would report a conflict where a manifest says another one. Otherwise what is there is said
+again, because Kubernetes makes it 1 where it vanishes from a manifest.
 */}}
 {{- define "quartet.replicas" -}}
 {{- $root := first . -}}
@@ -16,9 +17,12 @@ vanishes from a manifest.
 {{- if eq (.subresource | default "") "scale" }}{{ $scaled = true }}{{ else if eq .operation "Apply" }}{{ $applied = true }}{{ end -}}
 {{- end -}}
 {{- $remembered := dig "metadata" "annotations" "values/replicas" "" $there -}}
-{{- if and $there (or $automatic (and $scaled (eq $remembered (toString $values.replicas)))) -}}
-{{- if not (and $applied $scaled) }}replicas: {{ $there.spec.replicas }}{{ end -}}
-{{- else if not $automatic -}}
-replicas: {{ $values.replicas }}
+{{- if and $automatic (or (not $there) (eq $remembered "auto") (and $applied $scaled)) -}}
+{{- else if $automatic -}}
+{{- if $there.spec.replicas }}{{ max $there.spec.replicas $values.autoscaling.minReplicas }}{{ else }}0{{ end -}}
+{{- else if and $scaled (has $remembered (list "" "auto" (toString $values.replicas))) -}}
+{{- if not $applied }}{{ $there.spec.replicas }}{{ end -}}
+{{- else -}}
+{{- $values.replicas -}}
 {{- end -}}
 {{- end }}
