@@ -1,7 +1,7 @@
 {{/* Each takes (list $ "nats"), with the name of a part. */}}
 
 {{- define "platform.partname" -}}
-{{- printf "%s-%s" (first .).Release.Name (last .) | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" (first .).Release.Name (last .) | replace "." "-" | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "platform.selector" -}}

@@ -21,7 +21,7 @@ may take after it, and 5 s more for a busy node.
 {{/* The ports in an address, or what its kind of address has by default, as a list: (list "s3://…" 443) */}}
 {{- define "quartet.ports" -}}
 {{- $ports := list -}}
-{{- range regexFindAll ":[0-9]+" (first .) -1 | default (list (printf ":%v" (last .))) | uniq -}}
+{{- range regexFindAll ":[0-9]+" (regexReplaceAll "\\[[^]]*\\]" (first .) "") -1 | default (list (printf ":%v" (last .))) | uniq -}}
 {{- $ports = append $ports (trimPrefix ":" . | int) -}}
 {{- end -}}
 {{- toJson $ports -}}
