@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -348,5 +350,41 @@ func TestNamesFollowFromTheIdentity(t *testing.T) {
 	id := app.Identity{Name: "web-shop"}
 	if id.EnvironmentPrefix() != "WEB_SHOP_" || id.Namespace() != "web_shop" || id.Component("server") != "web-shop-server" {
 		t.Errorf("got %q, %q and %q", id.EnvironmentPrefix(), id.Namespace(), id.Component("server"))
+	}
+}
+
+// TestAStopWhileABackendIsWaitedForIsNoFailure has a backend that is not there, in each place where one can be waited for.
+func TestAStopWhileABackendIsWaitedForIsNoFailure(t *testing.T) {
+	for name, arrange := range map[string]func(*app.Service, func(context.Context) error){
+		"open": func(s *app.Service, wait func(context.Context) error) {
+			s.Open = func(ctx context.Context, _ app.Host) (app.Opened, error) { return app.Opened{}, wait(ctx) }
+		},
+		"check": func(s *app.Service, wait func(context.Context) error) {
+			open := s.Open
+			s.Open = func(ctx context.Context, host app.Host) (app.Opened, error) {
+				opened, err := open(ctx, host)
+				opened.Check = wait
+				return opened, err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := newGuest().service()
+			arrange(&service, func(ctx context.Context) error {
+				if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return fmt.Errorf("waiting for the backend: %w: connection refused", ctx.Err())
+			})
+			var out bytes.Buffer
+			server := app.Server{Identity: apptest.Identity, Services: []app.Service{service}}
+			if status := server.Main([]string{"shop"}, apptest.Environ(), &out, &out); status != 0 {
+				t.Errorf("exit status %d", status)
+			}
+			if said := out.String(); strings.Contains(said, "ERROR") || !strings.Contains(said, "INFO") || !strings.Contains(said, "connection refused") {
+				t.Errorf("logged:\n%s", said)
+			}
+		})
 	}
 }

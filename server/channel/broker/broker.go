@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -98,6 +99,8 @@ type Broker struct {
 	subscriptions map[*Subscription]struct{}
 
 	recent recent
+
+	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
 
 // Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a server inside this
@@ -210,6 +213,6 @@ func (b *Broker) explain(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	default:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, b.reason(err))
 	}
 }

@@ -31,6 +31,7 @@ func (b *Broker) connect(url string) (*nats.Conn, error) {
 		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),
+		nats.ReconnectErrHandler(b.notConnected),
 		nats.ReconnectHandler(b.reconnected),
 		nats.ErrorHandler(b.connectionError),
 	}
@@ -43,6 +44,27 @@ func (b *Broker) connect(url string) (*nats.Conn, error) {
 	default:
 		// Not the url itself: it may hold a password.
 		return nil, fmt.Errorf("message broker must be %q or %qhost:4222[,...]", embeddedURL, clusterURL)
+	}
+}
+
+// errConnecting says that there is no connection and no reason for that yet.
+var errConnecting = errors.New("not connected yet")
+
+// reason puts why there is no connection in place of what nats.go says of the request then: that its buffer is full, which has
+// no room on purpose.
+func (b *Broker) reason(err error) error {
+	if !errors.Is(err, nats.ErrReconnectBufExceeded) {
+		return err
+	}
+	if why := b.unconnected.Load(); why != nil {
+		return *why
+	}
+	return errConnecting
+}
+
+func (b *Broker) notConnected(_ *nats.Conn, err error) {
+	if !errors.Is(err, nats.ErrNoServers) { // It comes first, and says nothing.
+		b.unconnected.Store(&err)
 	}
 }
 

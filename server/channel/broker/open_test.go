@@ -89,10 +89,15 @@ func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	url, port := serverURL(srv), portOf(srv)
 	stopServer(srv)
 
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 1300*time.Millisecond)
 	defer cancel()
-	if _, err := Open(ctx, url, Options{}); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	var log strings.Builder
+	_, err := Open(ctx, url, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("without a broker: %v", err)
+	}
+	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 || !strings.Contains(said, "connection refused") {
+		t.Errorf("logged:\n%s", said)
 	}
 	opened := make(chan *Broker)
 	go func() {

@@ -56,7 +56,7 @@ func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 
 // ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses for good.
 func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
-	for tried := false; ; tried = true {
+	for said := ""; ; {
 		stream, err := b.tryStream(ctx)
 		if err == nil {
 			return stream, b.checkVersion()
@@ -64,8 +64,10 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		if refused(err) {
 			return nil, fmt.Errorf("stream %s: %w", b.names.stream, err)
 		}
-		if !tried {
+		err = b.reason(err)
+		if text := err.Error(); text != said && !errors.Is(err, errConnecting) {
 			b.log.Warn("waiting for the message broker", "error", err)
+			said = text
 		}
 		select {
 		case <-ctx.Done():
