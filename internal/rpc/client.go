@@ -56,7 +56,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor)),
+		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor), untilRoom(services, cfg.UnaryTimeout)),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
 	if !cfg.Proxy {

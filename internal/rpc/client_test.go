@@ -44,7 +44,7 @@ func TestServiceConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	retry := `"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","RESOURCE_EXHAUSTED"]}`
+	retry := `"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}`
 	want := `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":"t.S"},"methodConfig":[` +
 		`{"name":[{}],"waitForReady":true},` +
 		`{"name":[{"service":"t.S","method":"Get"}],"waitForReady":true,"timeout":"2.5s",` + retry + `},` +
@@ -82,6 +82,89 @@ func TestRetriesFollowTheDescriptor(t *testing.T) {
 				t.Errorf("%d attempts, want %d", got, want)
 			}
 		})
+	}
+}
+
+// TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen has a server without room for the first two attempts, and one that
+// refuses for good.
+func TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen(t *testing.T) {
+	busy := RetryAfter(codes.ResourceExhausted, "no room", "OVERLOADED", time.Millisecond)
+	never := status.Error(codes.ResourceExhausted, "too large")
+	for name, test := range map[string]struct {
+		level    bool // the method may be repeated
+		refusal  error
+		refusals int32
+		attempts int32
+		code     codes.Code
+	}{
+		"busy":                       {true, busy, 2, 3, codes.OK},
+		"busy for long":              {true, busy, 100, 4, codes.ResourceExhausted},
+		"busy, may not be repeated":  {false, busy, 2, 1, codes.ResourceExhausted},
+		"never":                      {true, never, 100, 1, codes.ResourceExhausted},
+		"never, may not be repeated": {false, never, 100, 1, codes.ResourceExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := defaults()
+			if test.level {
+				s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
+			}
+			var attempts atomic.Int32
+			r := s.start(t, func(context.Context) error {
+				if attempts.Add(1) <= test.refusals {
+					return test.refusal
+				}
+				return nil
+			})
+			err := modes[0].call(testContext(t), r.stub, 1)
+			if got := attempts.Load(); got != test.attempts || status.Code(err) != test.code {
+				t.Errorf("got %v after %d attempts", err, got)
+			}
+		})
+	}
+}
+
+// TestAMessageThatCannotFitIsSentOnce proves it with grpc-go's own refusal, in the modes that are retried.
+func TestAMessageThatCannotFitIsSentOnce(t *testing.T) {
+	for _, mode := range modes[:2] {
+		t.Run(mode.name, func(t *testing.T) {
+			s := defaults()
+			s.server.MaxReceiveBytes = 1000
+			s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
+			r := s.start(t, succeed)
+			if err := mode.call(testContext(t), r.stub, 2000); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("got %v", err)
+			}
+			families, err := r.telemetry.Registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var arrived float64
+			for _, family := range families {
+				if family.GetName() == "grpc_server_arrived_total" {
+					for _, metric := range family.GetMetric() {
+						arrived += metric.GetCounter().GetValue()
+					}
+				}
+			}
+			// One more is the watch of the health.
+			if arrived != 2 {
+				t.Errorf("%v calls arrived", arrived)
+			}
+		})
+	}
+}
+
+// TestBusyServersAreWaitedForWithinTheDeadline has a server that asks for more time than the call has.
+func TestBusyServersAreWaitedForWithinTheDeadline(t *testing.T) {
+	s := defaults()
+	s.client.UnaryTimeout = 50 * time.Millisecond
+	s.services = []protoreflect.ServiceDescriptor{withLevels(t)}
+	r := s.start(t, func(context.Context) error {
+		return RetryAfter(codes.ResourceExhausted, "no room", "OVERLOADED", 10*time.Second)
+	})
+	began := time.Now()
+	if err := modes[0].call(testContext(t), r.stub, 1); !IsBusy(err) || time.Since(began) > 5*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(began))
 	}
 }
 

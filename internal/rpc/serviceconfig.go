@@ -47,13 +47,14 @@ type retryThrottling struct {
 }
 
 // retries covers a restart of one replica: up to 0.1, 0.2 and 0.4 s between the
-// attempts. Both codes say that the server did not do the work.
+// attempts. The code says that the server did not do the work. RESOURCE_EXHAUSTED
+// is not here, because it may also say that a message can never fit: see untilRoom.
 var retries = &retryPolicy{
 	MaxAttempts:       4,
 	InitialBackoff:    "0.1s",
 	MaxBackoff:        "2s",
 	BackoffMultiplier: 2,
-	Codes:             []string{"UNAVAILABLE", "RESOURCE_EXHAUSTED"},
+	Codes:             []string{"UNAVAILABLE"},
 }
 
 // throttling stops the retries of a client once half of its last 100 calls or

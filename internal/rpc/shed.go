@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // shedder refuses calls beyond a number that the process can serve. Refusing
@@ -20,7 +21,7 @@ type shedder struct {
 }
 
 // enter takes a place, or tells the client when to come back: in 0.25 to
-// 0.75 s, spread out because grpc-go adds no jitter of its own to a pushback.
+// 0.75 s, spread out because clients add no jitter of their own to it.
 func (s *shedder) enter() error {
 	if s.running.Add(1) <= s.limit {
 		return nil
@@ -57,4 +58,29 @@ func (s *shedder) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	}
 	defer s.leave()
 	return handler(srv, stream)
+}
+
+// untilRoom repeats unary calls that may be repeated when a server had no room for them and said when to come back. grpc-go's
+// own retries do not tell that from a message which can never fit, since both are RESOURCE_EXHAUSTED.
+func untilRoom(services []protoreflect.ServiceDescriptor, timeout time.Duration) grpc.UnaryClientInterceptor {
+	repeatable := map[string]bool{} // by gRPC's full name, "/service/method"
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			method := service.Methods().Get(i)
+			repeatable["/"+string(service.FullName())+"/"+string(method.Name())] = mayRepeat(method)
+		}
+	}
+	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if !repeatable[method] {
+			return invoker(ctx, method, request, reply, conn, opts...)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout) // of all attempts together
+		defer cancel()
+		for tries := 1; ; tries++ {
+			err := invoker(ctx, method, request, reply, conn, opts...)
+			if !IsBusy(err) || tries == retries.MaxAttempts || Sleep(ctx, RetryDelay(err)) != nil {
+				return err
+			}
+		}
+	}
 }
