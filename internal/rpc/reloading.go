@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -23,7 +23,7 @@ type reloading struct {
 	files []string
 
 	mu      sync.Mutex
-	changed []time.Time // of each file, when it was read
+	content [][]byte // of each file, when it was read
 	current credentials.TransportCredentials
 }
 
@@ -33,7 +33,7 @@ func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...s
 	files = slices.DeleteFunc(files, func(file string) bool { return file == "" })
 	r := &reloading{log: log, read: read, files: files}
 	var err error
-	if r.changed, err = r.changes(); err != nil {
+	if r.content, err = r.contents(); err != nil {
 		return nil, err
 	}
 	config, err := read()
@@ -56,29 +56,30 @@ func (r *reloading) newest() credentials.TransportCredentials {
 }
 
 func (r *reloading) reload() error {
-	changed, err := r.changes()
-	if err != nil || slices.EqualFunc(changed, r.changed, time.Time.Equal) {
+	content, err := r.contents()
+	if err != nil || slices.EqualFunc(content, r.content, bytes.Equal) {
 		return err
 	}
 	config, err := r.read()
 	if err != nil {
 		return err
 	}
-	r.current, r.changed = credentials.NewTLS(config), changed
+	r.current, r.content = credentials.NewTLS(config), content
 	r.log.Info("TLS files reloaded", "files", r.files)
 	return nil
 }
 
-func (r *reloading) changes() ([]time.Time, error) {
-	var changed []time.Time
-	for _, file := range r.files {
-		info, err := os.Stat(file)
+// contents reads the files. Their times do not tell: a file may be replaced by one of the same time, as by tar and rsync.
+func (r *reloading) contents() ([][]byte, error) {
+	contents := make([][]byte, len(r.files))
+	for i, file := range r.files {
+		content, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		changed = append(changed, info.ModTime())
+		contents[i] = content
 	}
-	return changed, nil
+	return contents, nil
 }
 
 func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -89,7 +90,12 @@ func (r *reloading) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthIn
 	return r.newest().ServerHandshake(conn)
 }
 
-func (r *reloading) Info() credentials.ProtocolInfo { return r.newest().Info() }
+// Info is the same for all versions of the files.
+func (r *reloading) Info() credentials.ProtocolInfo {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current.Info()
+}
 
 // Clone returns the same credentials: they hold nothing of one connection.
 func (r *reloading) Clone() credentials.TransportCredentials { return r }

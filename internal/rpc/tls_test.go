@@ -69,10 +69,7 @@ func (a authority) pem() []byte {
 }
 
 // files are one side's TLS files.
-type files struct {
-	TLSConfig
-	writes int
-}
+type files struct{ TLSConfig }
 
 func newFiles(t *testing.T, mode string, from authority, trust ...authority) *files {
 	t.Helper()
@@ -112,15 +109,13 @@ func (f *files) trust(t *testing.T, authorities ...authority) {
 	f.write(t, f.CAFile, all)
 }
 
-// write gives each version a time of its own, since two writes may fall into
-// one tick of the file system's clock.
+// write gives all versions the same time, as tar and rsync may.
 func (f *files) write(t *testing.T, name string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f.writes++
-	changed := time.Now().Add(time.Duration(f.writes) * time.Second)
+	changed := time.Unix(1700000000, 0)
 	if err := os.Chtimes(name, changed, changed); err != nil {
 		t.Fatal(err)
 	}
