@@ -108,7 +108,7 @@ func greeting(conn net.Conn) (reason string, err error) {
 	var size int
 	var peeked error
 	err = raw.Read(func(fd uintptr) bool {
-		size, _, peeked = syscall.Recvfrom(int(fd), first, syscall.MSG_PEEK)
+		size, peeked = peek(fd, first)
 		return !errors.Is(peeked, syscall.EAGAIN) && !errors.Is(peeked, syscall.EINTR)
 	})
 	switch err = cmp.Or(err, peeked); {
