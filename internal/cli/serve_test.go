@@ -236,7 +236,7 @@ func TestADrainIsSeenInTheMetrics(t *testing.T) {
 	clitest.Want(t, fetch(t, metrics), "test_draining 0\n")
 	clitest.Want(t, fetch(t, metrics), "test_drain_seconds 0\n")
 	terminate()
-	<-c.Err.Await(`"step":"close connections"`) // The step before the last scrape.
+	<-c.Err.Await(`"step":"close"`) // The step before the last scrape.
 	text := fetch(t, metrics)
 	clitest.Want(t, text, "test_draining 1\n")
 	if strings.Contains(text, "test_drain_seconds 0\n") || strings.Contains(text, "test_drain_limit_seconds 0\n") {
