@@ -70,7 +70,7 @@ func (b *backend) look(ctx context.Context) {
 	}
 }
 
-// ask waits checkTimeout for the answer at most, also of a check that does not end with its context. answered is closed when
+// ask waits little more than checkTimeout for the answer at most, also of a check that does not end with its context. answered is closed when
 // the check has returned.
 func ask(ctx context.Context, check func(context.Context) error) (answered <-chan struct{}, err error) {
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -84,6 +84,11 @@ func ask(ctx context.Context, check func(context.Context) error) (answered <-cha
 	case err := <-answer:
 		return returned, err
 	case <-limited.Done():
+	}
+	select {
+	case err := <-answer: // It knows more than the context.
+		return returned, err
+	case <-time.After(lateness):
 		return returned, context.Cause(limited)
 	}
 }

@@ -53,12 +53,9 @@ func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *t
 	ts := startObserved(t, tele, dir)
 	// The folder of the uploads becomes a file, which no permission lets a process write into.
 	uploads := filepath.Join(dir, "uploads")
-	if err := os.Rename(uploads, uploads+".away"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(uploads, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	apptest.Eventually(t, func() bool { // The check of the store may make the folder again in between.
+		return os.RemoveAll(uploads) == nil && os.WriteFile(uploads, nil, 0o600) == nil
+	}, func() string { return "the folder cannot be replaced" })
 	ctx := metadata.AppendToOutgoingContext(apptest.Deadline(t), "traceparent", sampled)
 	stream, err := ts.objects.UploadObject(ctx)
 	if err != nil {
