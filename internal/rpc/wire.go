@@ -15,7 +15,7 @@ import (
 
 // wire remembers what a stream has ended with. When RecvMsg or SendMsg fails, grpc-go sends that as the status of the call at
 // once, and ends the context of the stream before it returns: a handler that waits for both may well hear of the context first.
-// What it returns then reaches nobody, and must not be what is counted, logged and traced.
+// What it returns then does not reach the client, and must not be what is counted, logged and traced.
 type wire struct {
 	grpc.ServerStream
 	codec *tolerant

@@ -24,7 +24,7 @@ func Setting(name, value string) string {
 	return quartet.Identity.EnvironmentPrefix() + name + "=" + value
 }
 
-// Environ is our environment, with more added. It lacks what somebody has set for the programs in a shell: that is meant
+// Environ is our environment, with more added. It lacks what a developer has set for the programs in a shell: that is meant
 // for one of them, and another may refuse it.
 func Environ(more ...string) []string {
 	inherited := slices.DeleteFunc(os.Environ(), func(variable string) bool {

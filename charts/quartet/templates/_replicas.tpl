@@ -3,7 +3,7 @@ How many replicas a Deployment asks for, or nothing: (list $ "server"). Once an 
 number, it stays until the value changes, which an annotation remembers.
 
 The number is left out where it never was in a manifest, and where Helm applies server-side, as Helm 4 does: Kubernetes keeps
-it for the one who has set it, and would report a conflict where a manifest says another one. Otherwise what is there is said
+it for the manager of the field, and would report a conflict where a manifest says another one. Otherwise what is there is said
 again, because Kubernetes makes it 1 where it vanishes from a manifest.
 */}}
 {{- define "quartet.replicas" -}}
