@@ -142,7 +142,7 @@ func (s Server) validate() error {
 	for _, service := range s.Services {
 		config := reflect.TypeOf(service.Config)
 		complain := func(problem string) { problems = append(problems, fmt.Errorf("service %q: %s", service.Name, problem)) }
-		if !serviceName.MatchString(service.Name) {
+		if !ServiceName.MatchString(service.Name) {
 			complain("its name has to be lower-case letters and digits, a letter first")
 		}
 		if known[service.Name] || slices.Contains(hostNames, service.Name) {
@@ -159,7 +159,8 @@ func (s Server) validate() error {
 	return errors.Join(problems...)
 }
 
-var serviceName = regexp.MustCompile("^[a-z][a-z0-9]*$")
+// ServiceName matches the names of services: what names of folders and the prefixes of variables have in common.
+var ServiceName = regexp.MustCompile("^[a-z][a-z0-9]*$")
 
 func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 	names := make([]string, len(s.Services))

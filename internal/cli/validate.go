@@ -3,24 +3,21 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/traffic"
 )
-
-// serviceName is what names of folders and the prefixes of variables have in common.
-var serviceName = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
 
 // validate finds mistakes in the list of services, which would end in a panic much later.
 func (p Program) validate() error {
 	var problems []error
 	names := map[string]bool{}
 	for _, service := range p.Services {
-		if !serviceName.MatchString(service.Name) {
-			problems = append(problems, fmt.Errorf("service %q: its name does not match %v", service.Name, serviceName))
+		if !app.ServiceName.MatchString(service.Name) {
+			problems = append(problems, fmt.Errorf("service %q: its name does not match %v", service.Name, app.ServiceName))
 		}
 		if names[service.Name] {
 			problems = append(problems, fmt.Errorf("service %q: its name is there twice", service.Name))

@@ -59,7 +59,7 @@ type plumbingStream struct {
 func (s *plumbingStream) Context() context.Context { return s.ctx }
 
 // silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for handshakes before it tells
-// anybody that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the
+// clients that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the
 // connections would be simpler, but grpc-go sets TCP_USER_TIMEOUT only on a *net.TCPConn.
 type silent struct {
 	count atomic.Int64 // of open, so that most calls need no lock
