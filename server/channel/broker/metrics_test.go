@@ -89,6 +89,20 @@ func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	}
 }
 
+// The message may be kept between the join and the first call of Next.
+func TestAParticipantWaitsFromItsJoinOn(t *testing.T) {
+	t.Parallel()
+	b, registry := openCounted(t)
+	publishMany(t, b, "room", 3, 1)
+	fromNow, fromLast := subscribe(t, b, "room", nil), subscribe(t, b, "room", pointer(3))
+	publish(t, b, "room", "ann", "a", "")
+	receive(t, fromNow, 1)
+	receive(t, fromLast, 1)
+	if n := read(t, registry, "channel_delivery_seconds").GetHistogram().GetSampleCount(); n != 2 {
+		t.Errorf("%d observations of 2 deliveries", n)
+	}
+}
+
 // The clock of the broker may be ahead of ours.
 func TestADeliveryTakesNoNegativeTime(t *testing.T) {
 	t.Parallel()

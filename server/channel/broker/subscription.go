@@ -18,7 +18,7 @@ type Subscription struct {
 	after, last uint64
 	position    position     // of what Next has returned
 	pending     []Message    // read from the stream, to be returned next
-	waiting     bool         // it had all there was when it last looked, and what comes next it waits for
+	waiting     bool         // it had all there was when it was opened or last looked: it waits for the next message
 	had         atomic.Int64 // how many of the hub's known messages it has
 	closing     sync.Once
 	closed      chan struct{}
@@ -80,6 +80,7 @@ func (s *Subscription) locate(ctx context.Context, after *uint64) error {
 		s.position = front
 	}
 	s.after, s.last = s.position.last, front.last
+	s.waiting = s.after == s.last
 	s.hub.observe(front)
 	return nil
 }
