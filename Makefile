@@ -105,13 +105,15 @@ VALUES ?= charts/quartet/values-development.yaml
 KUBECTL := kubectl --context kind-$(CLUSTER) --namespace $(NAMESPACE)
 HELM := helm --kube-context kind-$(CLUSTER) --namespace $(NAMESPACE)
 PARTS := server client
+TAG ?= dev
+WAIT ?= --wait --timeout 5m
 
 .PHONY: image
-image: ## Build the images quartet/server:dev and quartet/client:dev
+image: ## Build the images quartet/server and quartet/client (TAG=dev)
 	@for part in $(PARTS); do \
 	  DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet \
-	    --target $$part --build-arg VERSION=$(VERSION) --tag quartet/$$part:dev . >/dev/null && \
-	  docker image inspect --format 'quartet/'$$part':dev {{.Id}} {{.Size}} bytes' quartet/$$part:dev; \
+	    --target $$part --build-arg VERSION=$(VERSION) --tag quartet/$$part:$(TAG) . >/dev/null || exit; \
+	  docker image inspect --format 'quartet/'$$part':$(TAG) {{.Id}} {{.Size}} bytes' quartet/$$part:$(TAG); \
 	done
 
 # The nodes pull what Docker does not have; what it has need not come over the network three times.
@@ -126,17 +128,50 @@ cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
 	    kind load docker-image $$image --name $(CLUSTER) >/dev/null 2>&1 || echo "$$image: the nodes will pull it"; \
 	done
 
-.PHONY: up
-up: cluster image ## Have server, client and platform running on a kind cluster (VALUES=…, GRAFANA=false)
-	kind load docker-image $(PARTS:%=quartet/%:dev) --name $(CLUSTER) >/dev/null 2>&1
+# kind loads an image again that the nodes have. So what they have after a load is noted, with the image's identity. Pods
+# run on the control plane only where there are no workers.
+.PHONY: load
+load: ## Give the images to the nodes of the kind cluster that do not have them (TAG=dev)
+	@mkdir -p bin; all=$$(kind get nodes --name $(CLUSTER)); nodes=$$(grep -v control-plane <<<"$$all") || nodes=$$all; \
+	for part in $(PARTS); do \
+	  image=quartet/$$part:$(TAG) note=bin/loaded-$(CLUSTER)-$$part-$(TAG); \
+	  have() { \
+	    docker image inspect --format '{{.Id}}' $$image; \
+	    for node in $$nodes; do docker exec $$node ctr --namespace k8s.io images ls name==docker.io/$$image 2>/dev/null; done; \
+	  }; \
+	  [ "$$(have)" = "$$(cat $$note 2>/dev/null)" ] || { \
+	    output=$$(kind load docker-image $$image --name $(CLUSTER) --nodes $$(paste -sd, <<<"$$nodes") 2>&1) || { echo "$$output"; exit 1; }; \
+	    have >$$note; \
+	  }; \
+	done
+
+.PHONY: platform
+platform: ## Install charts/platform, or upgrade it (GRAFANA=false)
 	@$(KUBECTL) create namespace $(NAMESPACE) --dry-run=client --output yaml | $(KUBECTL) apply --filename - >/dev/null
 	@$(KUBECTL) label namespace $(NAMESPACE) pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
 	$(HELM) upgrade --install platform charts/platform --set grafana.enabled=$(GRAFANA) --wait --timeout 5m >/dev/null
-	@# The tag stays the same, so the image's identity tells whether there are new pods to start.
-	$(HELM) upgrade --install quartet charts/quartet --values $(VALUES) --wait --timeout 5m \
-	  $(foreach part,$(PARTS),--set-string $(part).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' quartet/$(part):dev)) >/dev/null
+
+# The images' tags stay the same, so their identities tell whether there are new pods to start.
+.PHONY: release
+release: ## Install charts/quartet with the images, or upgrade it (VALUES=…, WAIT= to return before the pods are ready)
+	$(HELM) upgrade --install quartet charts/quartet --values $(VALUES) $(WAIT) \
+	  $(foreach part,$(PARTS),--set-string $(part).image.tag=$(TAG),$(part).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' quartet/$(part):$(TAG))) >/dev/null
+
+.PHONY: up
+up: cluster image load platform release ## Have server, client and platform running on a kind cluster (VALUES=…, GRAFANA=false)
 	@$(HELM) get notes platform
 	@$(HELM) get notes quartet
+
+# What `make dev` forwards: a service, and a port, or one of this machine and one of the service.
+FORWARD ?= service/quartet-server:50051 service/quartet-server:9464 service/quartet-client:9465 \
+  service/platform-prometheus:9090 service/platform-jaeger:16686 $(if $(filter-out false,$(GRAFANA)),service/platform-grafana:3000)
+
+# Programs that are the same but for their version would start all pods anew.
+.PHONY: dev
+dev: ## The same, with logs and forwarded ports, and again after every edit, until Ctrl-C (VALUES=…, FORWARD=…)
+	@$(GO) -C tools build -o ../bin/dev ./dev
+	@exec bin/dev -context kind-$(CLUSTER) -namespace $(NAMESPACE) -selector app.kubernetes.io/instance=quartet \
+	  $(PARTS:%=-rollout deployment/quartet-%) -make 'make VERSION=dev WAIT=' $(FORWARD)
 
 .PHONY: down
 down: ## Delete the kind cluster and everything in it
@@ -159,10 +194,10 @@ doctor: ## Say which tools are missing or too old
 	need go 1.26 '$(GO) version' 'everything'; \
 	need docker 20.10 'docker version --format {{.Server.Version}}' 'images, kind (the daemon has to run)'; \
 	need buildx 0.10 'docker buildx version' 'images'; \
-	need kind 0.24 'kind version' 'make cluster, make up'; \
-	need kubectl 1.30 'kubectl version --client' 'make up'; \
-	need helm 3.18 'helm version --short' 'make up, make charts'; \
-	need skaffold 2.16 'skaffold version' 'skaffold dev'; \
+	need kind 0.24 'kind version' 'make up, make dev'; \
+	need kubectl 1.30 'kubectl version --client' 'make up, make dev'; \
+	need helm 3.18 'helm version --short' 'make up, make dev, make charts'; \
+	need skaffold 2.24 'skaffold version' 'skaffold dev'; \
 	command -v promtool >/dev/null || echo '  note: without promtool, which comes with Prometheus, the alerts are not tested'; \
 	watches=$$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 512); \
 	[ $$watches -ge 512 ] || echo "  note: pods of kind may fail to start with too few inotify instances ($$watches); as root: sysctl -w fs.inotify.max_user_instances=512"; \

@@ -18,7 +18,7 @@ func inOrder(t *testing.T, promises ...promise) {
 	}
 }
 
-// TestQuartet states the order. Each of the four has a namespace of its own and can be run alone.
+// TestQuartet states the order. Each part has a namespace of its own and can be run alone.
 func TestQuartet(t *testing.T) {
 	c := openCluster(t)
 	program := buildCLI(t)
@@ -26,4 +26,5 @@ func TestQuartet(t *testing.T) {
 	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
 	t.Run("telemetry", func(t *testing.T) { testTelemetry(t, c) })
 	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })
+	t.Run("make dev", func(t *testing.T) { testMakeDev(t, c) })
 }

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// again is the pause before a command that should not have ended is started again.
+const again = 500 * time.Millisecond
+
+// kubectl has what every one of its commands is told.
+type kubectl struct{ context, namespace string }
+
+func (k kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "kubectl", append([]string{"--context", k.context, "--namespace", k.namespace}, args...)...)
+}
+
+// wait waits until the pods of all workloads are those of the last deployment.
+func (k kubectl) wait(ctx context.Context, workloads []string) error {
+	for _, workload := range workloads {
+		if output, err := k.command(ctx, "rollout", "status", workload).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %s", workload, problem(output, err))
+		}
+	}
+	return nil
+}
+
+// forward keeps the ports of a service forwarded, given as service/name:port or service/name:local:remote, until its
+// context ends. A forward leads to one pod: it ends with the first connection after that pod has gone, and is made anew.
+func (k kubectl) forward(ctx context.Context, spec string) {
+	service, ports, _ := strings.Cut(spec, ":")
+	for said := ""; ctx.Err() == nil; pause(ctx) {
+		output, err := k.command(ctx, "port-forward", service, ports).CombinedOutput()
+		if text := problem(output, err); ctx.Err() == nil && text != said {
+			said = text
+			say("port-forward %s: %s", spec, text)
+		}
+	}
+}
+
+// logs prints what pods log from now on, also those that come later, until its context ends.
+func (k kubectl) logs(ctx context.Context, selector string) {
+	f := followers{kubectl: k, since: map[string]time.Time{}, follows: map[string]bool{}, began: time.Now()}
+	defer f.running.Wait()
+	for ; ctx.Err() == nil; pause(ctx) {
+		watch := k.command(ctx, "get", "pods", "--selector", selector, "--watch", "--output", "name")
+		names, err := watch.StdoutPipe()
+		if err != nil || watch.Start() != nil {
+			continue
+		}
+		// A line for each change of a pod.
+		for lines := bufio.NewScanner(names); lines.Scan(); {
+			f.follow(ctx, lines.Text())
+		}
+		_ = watch.Wait() // It is started again, however it ended.
+	}
+}
+
+// followers are the commands that print the logs of one pod each.
+type followers struct {
+	kubectl kubectl
+	began   time.Time
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	follows map[string]bool
+	since   map[string]time.Time // when a pod's follower ended
+}
+
+// follow prints a pod's log to its end, unless that is done already. Before a container runs there is none, and a
+// container that ends is started anew: both are changes of the pod, after each of which follow is called again.
+func (f *followers) follow(ctx context.Context, pod string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.follows[pod] {
+		return
+	}
+	f.follows[pod] = true
+	since, ok := f.since[pod]
+	if !ok {
+		since = f.began
+	}
+	f.running.Go(func() {
+		follow := f.kubectl.command(ctx, "logs", pod, "--follow", "--prefix", "--all-containers",
+			"--since-time", since.UTC().Format(time.RFC3339Nano))
+		follow.Stdout, follow.Stderr = os.Stdout, io.Discard
+		err := follow.Run()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.follows, pod)
+		if err == nil {
+			f.since[pod] = time.Now()
+		}
+	})
+}
+
+// problem is the last line that a command printed, or how it ended.
+func problem(output []byte, err error) string {
+	text := strings.TrimSpace(string(output))
+	if text = text[strings.LastIndex(text, "\n")+1:]; text == "" && err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(again):
+	}
+}
