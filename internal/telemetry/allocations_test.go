@@ -5,14 +5,13 @@ import (
 	"runtime/debug"
 	"testing"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/interop/grpc_testing"
 )
 
 // unsampledTelemetry is what there is while nothing is recorded: no tracer at
 // all, or one that samples nothing.
 func unsampledTelemetry() map[string]*Telemetry {
-	never, _ := recorded(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0))))
+	never, _ := sampled(environment{lookup: lookup("OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0")}.sampler(TrustNone))
 	return map[string]*Telemetry{"no tracer": Discard(), "unsampled": never}
 }
 

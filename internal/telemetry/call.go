@@ -19,7 +19,6 @@ type side struct {
 	*Telemetry
 	methods  methods
 	isServer bool
-	sampling sampling
 	keys     keys
 	calls    sync.Pool
 }
@@ -35,7 +34,6 @@ func newSide(t *Telemetry, isServer bool, table methods) *side {
 		Telemetry: t,
 		methods:   table,
 		isServer:  isServer,
-		sampling:  samplingOf(t.Tracer),
 		keys:      keys{t.Key("messages_sent"), t.Key("messages_received"), t.Key("bytes_sent"), t.Key("bytes_received")},
 		calls:     sync.Pool{New: func() any { return new(call) }},
 	}

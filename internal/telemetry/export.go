@@ -55,7 +55,9 @@ func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resou
 	if err != nil {
 		return err
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)), sdktrace.WithResource(res))
+	t.sampler = env.sampler(t.trust)
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(t.sampler),
+		sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)), sdktrace.WithResource(res))
 	t.Tracer = provider.Tracer(scope)
 	t.ends = append(t.ends, end(provider.Shutdown, exporter.Shutdown))
 	return nil

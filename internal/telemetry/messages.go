@@ -13,8 +13,9 @@ import (
 // ends, which may be days from now. So there is a short span for the beginning of the stream, below that of the RPC, and a
 // short one for every message, which belongs to the trace of its sender and only links to that beginning.
 type Messages struct {
-	tracer trace.Tracer
-	joined trace.SpanContext
+	tracer  trace.Tracer
+	sampler *sampler
+	joined  trace.SpanContext
 	// apart is the context of the stream without its span, so that a message without a trace begins its own.
 	apart      context.Context
 	attributes []attribute.KeyValue
@@ -40,9 +41,10 @@ func (t *Telemetry) NewMessages(ctx context.Context, destination, participant st
 	_, span := t.Tracer.Start(ctx, "join")
 	defer span.End()
 	m := &Messages{
-		tracer: t.Tracer,
-		joined: span.SpanContext(),
-		apart:  trace.ContextWithSpanContext(ctx, trace.SpanContext{}),
+		tracer:  t.Tracer,
+		sampler: t.sampler,
+		joined:  span.SpanContext(),
+		apart:   trace.ContextWithSpanContext(ctx, trace.SpanContext{}),
 		attributes: []attribute.KeyValue{
 			semconv.MessagingSystemKey.String(t.Namespace),
 			semconv.MessagingDestinationName(destination),
@@ -71,12 +73,12 @@ func (m *Messages) Start(ctx context.Context, operation *MessageOperation, id st
 	return ctx, span
 }
 
-// From returns a context with the trace that came with a message. One that is malformed or too long is none.
+// From returns a context with the trace that came with a message, recorded or not. One that is malformed or too long is none.
 func (m *Messages) From(carried TraceContext) context.Context {
 	if len(carried.Traceparent) > maxTraceparent || len(carried.Tracestate) > maxTracestate {
 		return m.apart
 	}
-	return propagation.TraceContext{}.Extract(m.apart, &carried)
+	return m.sampler.admit(propagation.TraceContext{}.Extract(m.apart, &carried))
 }
 
 // TraceContext is the W3C trace context of one message: metadata carries only that of the whole call.

@@ -26,6 +26,8 @@ import (
 type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"least severe level to log: debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" desc:"text for people, json for machines"`
+	// TraceTrust needs a sampler: without traces it has no effect.
+	TraceTrust Trust `env:"TRACE_TRUST" envDefault:"mtls" desc:"whose decision to record a trace is followed: that of all peers, of those with a verified certificate (mtls), or of none"`
 }
 
 // Validate refuses a format that does not exist.
@@ -56,6 +58,8 @@ type Telemetry struct {
 	Propagator propagation.TextMapPropagator
 
 	quietCalls     bool
+	trust          Trust
+	sampler        *sampler // nil before Export, and where no span is exported
 	server, client *families
 	spans          *spans
 	drain          *drain
@@ -69,7 +73,7 @@ type Telemetry struct {
 // Export is called.
 func New(id Identity, cfg Config, logTo io.Writer) *Telemetry {
 	t := base(id.Namespace, newLogger(cfg, logTo))
-	t.identity = id
+	t.identity, t.trust = id, cfg.TraceTrust
 	t.Registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -96,10 +96,10 @@ func (c *incoming) Values(key string) []string { return metadata.ValueFromIncomi
 func (*incoming) Set(string, string)           {}
 func (*incoming) Keys() []string               { return nil }
 
-// extract takes the trace context that came with a call.
+// extract takes the trace context that came with a call, and settles whether it is recorded.
 func (c *call) extract() {
 	c.incoming.ctx = c.ctx
-	c.ctx = c.side.Propagator.Extract(c.ctx, &c.incoming)
+	c.ctx = c.side.sampler.admit(c.side.Propagator.Extract(c.ctx, &c.incoming))
 }
 
 // outgoing collects a trace context as the pairs that gRPC wants.

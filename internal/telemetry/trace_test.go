@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -22,6 +23,25 @@ func recorded(options ...sdktrace.TracerProviderOption) (*Telemetry, *tracetest.
 	t := Discard()
 	t.Tracer = sdktrace.NewTracerProvider(append(options, sdktrace.WithSpanProcessor(recorder))...).Tracer("test")
 	return t, recorder
+}
+
+// sampled is the same with a sampler, as exports have one.
+func sampled(s *sampler) (*Telemetry, *tracetest.SpanRecorder) {
+	t, recorder := recorded(sdktrace.WithSampler(s))
+	t.sampler = s
+	return t, recorder
+}
+
+// lookup is an environment.
+func lookup(variables ...string) func(string) string {
+	return func(name string) string {
+		for _, variable := range variables {
+			if value, ok := strings.CutPrefix(variable, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
 }
 
 func attributesOf(span sdktrace.ReadOnlySpan) map[attribute.Key]attribute.Value {
