@@ -12,10 +12,12 @@ import (
 // Config is what can be set of every process that runs until it is told to stop.
 type Config struct {
 	ProbeAddress config.Address `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
-	HTTPAddress  config.Address `env:"HTTP_ADDRESS" desc:"where /metrics and /debug/pprof/ are"`
-	MemoryLimit  config.Bytes   `env:"MEMORY_LIMIT" envDefault:"0B" desc:"memory of the process: Go's limit follows from it unless GOMEMLIMIT is set; if 0, there is none"`
-	Drain        DrainConfig    `envPrefix:"DRAIN_"`
-	Telemetry    telemetry.Config
+	HTTPAddress  config.Address `env:"HTTP_ADDRESS" desc:"where /metrics is"`
+	// ProfileAddress is no port that the chart makes known: kubectl port-forward reaches the pod's loopback interface.
+	ProfileAddress config.Address `env:"PROFILE_ADDRESS" desc:"where /debug/pprof/ is, such as 127.0.0.1:6060; empty for nowhere"`
+	MemoryLimit    config.Bytes   `env:"MEMORY_LIMIT" envDefault:"0B" desc:"memory of the process: Go's limit follows from it unless GOMEMLIMIT is set; if 0, there is none"`
+	Drain          DrainConfig    `envPrefix:"DRAIN_"`
+	Telemetry      telemetry.Config
 }
 
 // DrainConfig is how long the process takes from SIGTERM to its exit. The process divides its budget by itself; the chart

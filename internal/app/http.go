@@ -9,17 +9,29 @@ import (
 	"time"
 )
 
+// httpTimes bound how long a peer can hold a connection by sending its request slowly, by not reading the answer, and by
+// asking for nothing more. 0 is no bound.
+type httpTimes struct{ request, answer, idle time.Duration }
+
+var (
+	// A scrape has to be done before the next one. A connection that Prometheus scrapes less often is opened anew.
+	metricsTimes = httpTimes{request: 10 * time.Second, answer: 30 * time.Second, idle: time.Minute}
+	// A profile takes as long as it is asked to.
+	profileTimes = httpTimes{request: 10 * time.Second, idle: time.Minute}
+)
+
 // serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests under way end in half of
-// the time that parts have for stopping; what is left of them is cut. Header
-// timeouts are short, so that a peer which only opens connections cannot hold them; bodies may take their time.
-func serveHTTP(lis net.Listener, handler http.Handler, stopping time.Duration, log *slog.Logger) part {
+// the time that parts have for stopping; what is left of them is cut.
+func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTimes, stopping time.Duration, log *slog.Logger) part {
 	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler:        handler,
+		ReadTimeout:    times.request,
+		WriteTimeout:   times.answer,
+		IdleTimeout:    times.idle,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	return part{"http", func(ctx context.Context) error {
+	return part{name, func(ctx context.Context) error {
 		stopped := make(chan struct{})
 		unused := context.AfterFunc(ctx, func() {
 			defer close(stopped)

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -16,11 +18,11 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered, release := make(chan struct{}), make(chan struct{})
-	service := serveHTTP(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	service := serveHTTP("http", listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "done")
-	}), time.Second, slog.New(slog.DiscardHandler))
+	}), metricsTimes, time.Second, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.run(ctx) }()
@@ -52,5 +54,56 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestHTTPDropsPeersThatHoldAConnectionForNothing(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := bytes.Repeat([]byte("x"), 64<<20) // more than the buffers of a connection have room for
+	service := serveHTTP("http", listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = w.Write(answer)
+		}
+	}), httpTimes{request: 50 * time.Millisecond, answer: 100 * time.Millisecond, idle: 50 * time.Millisecond}, time.Second, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- service.run(ctx) }()
+	for name, request := range map[string]string{
+		"says nothing":              "",
+		"sends half a header":       "GET / HTTP/1.1\r\nHost:",
+		"sends half a body":         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx",
+		"asks for nothing more":     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"does not read its answers": "GET /large HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, request); err != nil {
+				t.Fatal(err)
+			}
+			deadline := time.Now().Add(10 * time.Second)
+			_ = conn.SetDeadline(deadline)
+			if name == "does not read its answers" { // A write fails once the connection is gone.
+				for err == nil && time.Now().Before(deadline) {
+					time.Sleep(10 * time.Millisecond)
+					_, err = io.WriteString(conn, "x")
+				}
+			} else if _, err = io.Copy(io.Discard, conn); err == nil {
+				err = io.EOF
+			}
+			if timeout := net.Error(nil); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+				t.Errorf("the connection is still open: %v", err)
+			}
+		})
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

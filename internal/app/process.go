@@ -59,15 +59,18 @@ type Closer struct {
 	Close func(context.Context) error
 }
 
-// Listeners are the ports that every process has.
-type Listeners struct{ Probe, HTTP net.Listener }
+// Listeners are the ports that every process has; Profile is nil if there is none.
+type Listeners struct{ Probe, HTTP, Profile net.Listener }
 
 // Listen opens them, before anything else is opened: that a port is taken is known at once.
 func (c Config) Listen(ctx context.Context, prefix string) (l Listeners, err error) {
-	var probe, http error
+	var probe, http, profile error
 	l.Probe, probe = Listen(ctx, prefix+"PROBE_ADDRESS", c.ProbeAddress)
 	l.HTTP, http = Listen(ctx, prefix+"HTTP_ADDRESS", c.HTTPAddress)
-	return l, errors.Join(probe, http)
+	if c.ProfileAddress != "" {
+		l.Profile, profile = Listen(ctx, prefix+"PROFILE_ADDRESS", c.ProfileAddress)
+	}
+	return l, errors.Join(probe, http, profile)
 }
 
 // Listen opens a TCP listener; variable is the one that has the address.
@@ -81,7 +84,7 @@ func Listen(ctx context.Context, variable string, address config.Address) (net.L
 
 // Close closes the listeners that were opened.
 func (l Listeners) Close() {
-	for _, lis := range []net.Listener{l.Probe, l.HTTP} {
+	for _, lis := range []net.Listener{l.Probe, l.HTTP, l.Profile} {
 		if lis != nil {
 			_ = lis.Close() // It served nothing.
 		}
@@ -92,13 +95,18 @@ func (l Listeners) Close() {
 func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	parts := []part{
 		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
-		serveHTTP(l.HTTP, p.Telemetry.Mux(), p.Config.Drain.stopping(), p.Telemetry.Log),
+		serveHTTP("http", l.HTTP, p.Telemetry.MetricsHandler(), metricsTimes, p.Config.Drain.stopping(), p.Telemetry.Log),
+	}
+	listening := []any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}
+	if l.Profile != nil {
+		parts = append(parts, serveHTTP("profile", l.Profile, telemetry.ProfileHandler(), profileTimes, p.Config.Drain.stopping(), p.Telemetry.Log))
+		listening = append(listening, "profile", l.Profile.Addr().String())
 	}
 	for name, run := range p.Run {
 		parts = append(parts, part{name, run})
 	}
 	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
-	p.Telemetry.Log.Info("listening", append([]any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}, p.Listening...)...)
+	p.Telemetry.Log.Info("listening", append(listening, p.Listening...)...)
 	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.Config.Drain.stopping(), p.drain())
 }
 

@@ -133,7 +133,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 }
 
 // hostNames are the parts of a server that services stand beside under their names.
-var hostNames = []string{"backends", "grpc", "http", "probe"}
+var hostNames = []string{"backends", "grpc", "http", "probe", "profile"}
 
 // validate finds mistakes in the list of services.
 func (s Server) validate() error {

@@ -318,7 +318,7 @@ func TestAPortThatIsTakenIsNamedWithItsVariableAndExitsWith1(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, variable := range []string{"TEST_GRPC_ADDRESS", "TEST_PROBE_ADDRESS", "TEST_HTTP_ADDRESS"} {
+	for _, variable := range []string{"TEST_GRPC_ADDRESS", "TEST_PROBE_ADDRESS", "TEST_HTTP_ADDRESS", "TEST_PROFILE_ADDRESS"} {
 		status, output := run(nil, apptest.Environ(variable+"="+taken.Addr().String())...)
 		if status != 1 || !strings.Contains(output, taken.Addr().String()) || !strings.Contains(output, variable) {
 			t.Errorf("%s: exit status %d, want 1 and %s in:\n%s", variable, status, taken.Addr(), output)

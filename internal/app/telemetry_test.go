@@ -154,7 +154,7 @@ func (l *failing) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
 	out := &output{}
-	err := serveHTTP(&failing{}, http.NotFoundHandler(), time.Second, slog.New(slog.NewJSONHandler(out, nil))).run(t.Context())
+	err := serveHTTP("http", &failing{}, http.NotFoundHandler(), metricsTimes, time.Second, slog.New(slog.NewJSONHandler(out, nil))).run(t.Context())
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}

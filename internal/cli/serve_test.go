@@ -103,7 +103,6 @@ func TestServe(t *testing.T) {
 	}
 	metrics := fetch(t, "http://"+at.HTTP+"/metrics")
 	clitest.Want(t, metrics, `test_traffic_operations_total{grpc_method="FullDuplexCall",grpc_service="grpc.testing.TestService",grpc_type="bidi_stream",verdict="bad"} 0`)
-	clitest.Want(t, fetch(t, "http://"+at.HTTP+"/debug/pprof/"), "goroutine")
 
 	terminate()
 	if code := <-exit; code != 0 {

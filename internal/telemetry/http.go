@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Mux serves /metrics, and /debug/pprof/ for whoever has to look inside. It is
-// for a port that only operators reach.
-func (t *Telemetry) Mux() *http.ServeMux {
+// MetricsHandler serves /metrics.
+func (t *Telemetry) MetricsHandler() http.Handler {
 	mux := http.NewServeMux()
 	metrics := t.Handler()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
@@ -22,6 +21,13 @@ func (t *Telemetry) Mux() *http.ServeMux {
 			}
 		}
 	})
+	return mux
+}
+
+// ProfileHandler serves /debug/pprof/, which shows memory and command line, and can keep the process busy: it is for an address
+// that only operators reach.
+func ProfileHandler() http.Handler {
+	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -30,7 +36,7 @@ func (t *Telemetry) Mux() *http.ServeMux {
 	return mux
 }
 
-// AwaitScrape waits until /metrics of the Mux has been read once more, from its beginning, so that the last numbers of a
+// AwaitScrape waits until /metrics has been read once more, from its beginning, so that the last numbers of a
 // process that drains are not lost. It waits no longer than given, and it is no failure if no scrape came.
 func (t *Telemetry) AwaitScrape(ctx context.Context, atMost time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)

@@ -9,15 +9,25 @@ import (
 	"time"
 )
 
-func TestMuxServesMetricsAndProfiles(t *testing.T) {
-	mux := Discard().Mux()
-	for path, want := range map[string]string{"/metrics": "# EOF", "/debug/pprof/": "goroutine"} {
-		request := httptest.NewRequestWithContext(testContext(t), http.MethodGet, path, nil)
+func TestMetricsAndProfilesAreServedApart(t *testing.T) {
+	metrics, profiles := Discard().MetricsHandler(), ProfileHandler()
+	for _, c := range []struct {
+		handler http.Handler
+		path    string
+		code    int
+		want    string
+	}{
+		{metrics, "/metrics", http.StatusOK, "# EOF"},
+		{metrics, "/debug/pprof/", http.StatusNotFound, ""},
+		{profiles, "/debug/pprof/", http.StatusOK, "goroutine"},
+		{profiles, "/metrics", http.StatusNotFound, ""},
+	} {
+		request := httptest.NewRequestWithContext(testContext(t), http.MethodGet, c.path, nil)
 		request.Header.Set("Accept", "application/openmetrics-text")
 		response := httptest.NewRecorder()
-		mux.ServeHTTP(response, request)
-		if response.Code != http.StatusOK || !strings.Contains(response.Body.String(), want) {
-			t.Errorf("%s: %d without %q", path, response.Code, want)
+		c.handler.ServeHTTP(response, request)
+		if response.Code != c.code || !strings.Contains(response.Body.String(), c.want) {
+			t.Errorf("%s: %d without %q", c.path, response.Code, c.want)
 		}
 	}
 }
@@ -30,7 +40,7 @@ func TestAwaitScrapeEndsWithTheScrape(t *testing.T) {
 		telemetry.AwaitScrape(ctx, time.Hour)
 		close(done)
 	}()
-	mux := telemetry.Mux()
+	mux := telemetry.MetricsHandler()
 	for {
 		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
 		select {

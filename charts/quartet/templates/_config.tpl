@@ -7,6 +7,7 @@
 {{ include "quartet.prefix" . }}GRPC_ADDRESS: ":50051"
 {{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50052"
 {{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9464"
+{{ include "quartet.prefix" . }}PROFILE_ADDRESS: "127.0.0.1:6060"
 {{- range $_, $config := include "quartet.facts" (list . "config") | fromYaml }}
 {{ toYaml $config }}
 {{- end }}
@@ -18,6 +19,7 @@
 {{ include "quartet.prefix" . }}SERVER: {{ include "quartet.target" . | quote }}
 {{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50053"
 {{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9465"
+{{ include "quartet.prefix" . }}PROFILE_ADDRESS: "127.0.0.1:6060"
 {{- include "quartet.tlsconfig" (list . "client") }}
 {{- include "quartet.commonconfig" (list . "client") }}
 {{- end }}
