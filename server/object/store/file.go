@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -23,6 +22,8 @@ type fileBucket struct {
 	root string
 	lock *os.File
 	keys keyed
+	// names are those of each folder.
+	names map[string]*folderNames
 
 	// Replaced by tests, to count and to fail.
 	syncFile   func(*os.File) error
@@ -73,7 +74,7 @@ func (b *fileBucket) writer(ctx context.Context, key string, _ int64) (blobWrite
 
 // open keeps hold of the file behind the blob, so that commit can sync it.
 func (b *fileBucket) open(ctx context.Context, key string, fresh bool) (*fileWriter, error) {
-	w := &fileWriter{bucket: b, path: b.path(key), fresh: fresh}
+	w := &fileWriter{bucket: b, key: key, path: b.path(key), fresh: fresh}
 	var err error
 	w.cloudWriter, err = b.blobBucket.open(ctx, key, &blob.WriterOptions{
 		BeforeWrite: func(as func(any) bool) error {
@@ -94,6 +95,7 @@ type fileWriter struct {
 	*cloudWriter
 	bucket *fileBucket
 	file   *os.File
+	key    string
 	path   string
 	fresh  bool
 }
@@ -108,12 +110,15 @@ func (w *fileWriter) commit() error {
 	if err := w.cloudWriter.commit(); err != nil {
 		return err
 	}
+	names, name := w.bucket.of(w.key)
+	names.add(name)
 	err := w.bucket.syncFolder(filepath.Dir(w.path))
 	if err == nil {
 		return nil
 	}
 	if w.fresh {
 		err = errors.Join(err, os.Remove(w.path))
+		names.drop(name)
 	}
 	return fmt.Errorf("sync folder: %w", err)
 }
@@ -129,6 +134,8 @@ func (b *fileBucket) delete(ctx context.Context, key string) error {
 	if err := b.blobBucket.delete(ctx, key); err != nil {
 		return err
 	}
+	names, name := b.of(key)
+	names.drop(name)
 	if err := b.syncFolder(filepath.Dir(b.path(key))); err != nil {
 		return fmt.Errorf("sync folder: %w", err)
 	}
@@ -136,6 +143,8 @@ func (b *fileBucket) delete(ctx context.Context, key string) error {
 }
 
 func (b *fileBucket) discard(ctx context.Context, key string) error {
+	names, name := b.of(key)
+	names.drop(name) // Whether that succeeds or not: a list that misses it for a moment does no harm.
 	return b.blobBucket.discard(ctx, key)
 }
 
@@ -143,24 +152,23 @@ func (b *fileBucket) discard(ctx context.Context, key string) error {
 // gone in the meantime, as temporary files do all the time.
 func (b *fileBucket) list(_ context.Context, prefix, after string, limit int) ([]entry, bool, error) {
 	folder, _ := path.Split(prefix)
-	files, err := os.ReadDir(b.path(folder))
-	if err != nil {
-		return nil, false, err
-	}
-	from, _ := slices.BinarySearchFunc(files, max(prefix, after), func(e fs.DirEntry, key string) int {
-		return strings.Compare(folder+e.Name(), key)
-	})
 	var entries []entry
-	for _, file := range files[from:] {
-		key := folder + file.Name()
-		switch {
-		case !strings.HasPrefix(key, prefix):
-			return entries, false, nil
-		case key == after || strings.HasSuffix(key, tempSuffix):
-		case len(entries) == limit:
-			return entries, true, nil
-		default:
-			info, err := file.Info()
+	for from := strings.TrimPrefix(max(prefix, after), folder); ; {
+		names, err := b.names[folder].some(b.path(folder), from)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, name := range names {
+			key := folder + name
+			switch {
+			case !strings.HasPrefix(key, prefix):
+				return entries, false, nil
+			case key == after:
+				continue
+			case len(entries) == limit:
+				return entries, true, nil
+			}
+			info, err := os.Lstat(b.path(key))
 			if errors.Is(err, fs.ErrNotExist) { // It has gone since.
 				continue
 			}
@@ -169,8 +177,17 @@ func (b *fileBucket) list(_ context.Context, prefix, after string, limit int) ([
 			}
 			entries = append(entries, entry{key, info.Size()})
 		}
+		if len(names) < someNames {
+			return entries, false, nil
+		}
+		from = names[len(names)-1] + "\x00"
 	}
-	return entries, false, nil
+}
+
+// of returns the names of the folder that a key is in, and its own.
+func (b *fileBucket) of(key string) (*folderNames, string) {
+	folder, name := path.Split(key)
+	return b.names[folder], name
 }
 
 func (b *fileBucket) close() error {

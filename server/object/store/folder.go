@@ -32,7 +32,7 @@ func openFile(root string) (*fileBucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &fileBucket{root: root, lock: lock, syncFile: (*os.File).Sync, syncFolder: syncFolder}
+	b := &fileBucket{root: root, lock: lock, names: map[string]*folderNames{}, syncFile: (*os.File).Sync, syncFolder: syncFolder}
 	if err := b.prepare(); err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -67,6 +67,7 @@ func (b *fileBucket) prepare() (err error) {
 		return err
 	}
 	for _, folder := range []string{objectsFolder, uploadsFolder, partsFolder} {
+		b.names[folder] = new(folderNames)
 		if err := os.MkdirAll(b.path(folder), folderMode); err != nil {
 			return fmt.Errorf("folder %s is not writable: %w", b.root, err)
 		}
