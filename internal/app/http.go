@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"example.com/quartet/internal/rpc"
 )
 
 // httpTimes bound how long a peer can hold a connection by sending its request slowly, by not reading the answer, and by
@@ -42,7 +44,7 @@ func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTi
 			}
 		})
 		defer unused()
-		if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(rpc.OperatorBounds.Bound(lis, nil)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		<-stopped

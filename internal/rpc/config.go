@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -31,17 +32,20 @@ func connectionWindow(stream int32) int32 { return 8 * min(stream, math.MaxInt32
 // balances connections. Open streams keep theirs, since the grace after the age
 // is infinite.
 type ServerConfig struct {
-	MaxConnectionAge     time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"30s" desc:"age (±10 %) at which a connection takes no new calls, so that callers which ask DNS only then find new replicas"`
-	KeepaliveTime        time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the server pings the client"`
-	KeepaliveTimeout     time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
-	KeepaliveMinTime     time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
-	MaxConcurrentStreams uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
-	MaxInFlight          int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
-	MaxReceiveBytes      int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
-	BufferBytes          int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
-	StreamWindowBytes    int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a client may send on one call before somebody has read it, in bytes"`
-	ConnectionTimeout    time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
-	TLS                  TLSConfig     `envPrefix:"TLS_"`
+	MaxConnectionAge        time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"30s" desc:"age (±10 %) at which a connection takes no new calls, so that callers which ask DNS only then find new replicas"`
+	KeepaliveTime           time.Duration `env:"KEEPALIVE_TIME" envDefault:"30s" desc:"silence on a connection after which the server pings the client"`
+	KeepaliveTimeout        time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
+	KeepaliveMinTime        time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
+	MaxConcurrentStreams    uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
+	MaxInFlight             int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
+	MaxInFlightPerCaller    int64         `env:"MAX_IN_FLIGHT_PER_CALLER" envDefault:"0" desc:"calls at once of one certificate, or else of one address; 0 for half of MAX_IN_FLIGHT"`
+	MaxConnections          int           `env:"MAX_CONNECTIONS" envDefault:"2000" desc:"open connections; more are closed at once"`
+	MaxConnectionsPerCaller int           `env:"MAX_CONNECTIONS_PER_CALLER" envDefault:"0" desc:"open connections from one address; 0 for half of MAX_CONNECTIONS"`
+	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
+	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
+	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a client may send on one call before somebody has read it, in bytes"`
+	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
+	TLS                     TLSConfig     `envPrefix:"TLS_"`
 }
 
 // Validate refuses limits that would let nothing through.
@@ -53,12 +57,18 @@ func (c ServerConfig) Validate() error {
 		positive("KEEPALIVE_MIN_TIME", c.KeepaliveMinTime),
 		positive("MAX_CONCURRENT_STREAMS", c.MaxConcurrentStreams),
 		positive("MAX_IN_FLIGHT", c.MaxInFlight),
+		notNegative("MAX_IN_FLIGHT_PER_CALLER", c.MaxInFlightPerCaller),
+		positive("MAX_CONNECTIONS", c.MaxConnections),
+		notNegative("MAX_CONNECTIONS_PER_CALLER", c.MaxConnectionsPerCaller),
 		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
 		positive("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 	)
 }
+
+// share is what one caller may have of a limit.
+func share[N ~int | ~int64](limit, perCaller N) N { return cmp.Or(perCaller, max(1, limit/2)) }
 
 // ClientConfig is what an operator may change about a client.
 type ClientConfig struct {
@@ -92,6 +102,13 @@ func (c ClientConfig) Validate() error {
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
 	)
+}
+
+func notNegative[N ~int | ~int64](name string, value N) error {
+	if value >= 0 {
+		return nil
+	}
+	return fmt.Errorf("%s=%v: must not be negative", name, value)
 }
 
 func positive[N ~int | ~int32 | ~int64 | ~uint32](name string, value N) error {

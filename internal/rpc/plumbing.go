@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // isPlumbing is true for the services that every server has beside its own.
@@ -57,6 +58,21 @@ type plumbingStream struct {
 }
 
 func (s *plumbingStream) Context() context.Context { return s.ctx }
+
+// plumbingBytes is the size of the largest request to health and reflection, which name a service, a symbol or a file. A
+// watch of the health keeps its request.
+const plumbingBytes = 1 << 10
+
+// RecvMsg implements grpc.ServerStream.
+func (s *plumbingStream) RecvMsg(msg any) error {
+	if err := s.ServerStream.RecvMsg(msg); err != nil {
+		return err
+	}
+	if message, ok := msg.(proto.Message); ok && proto.Size(message) > plumbingBytes {
+		return status.Errorf(codes.ResourceExhausted, "a request of %d bytes, and at most %d are accepted", proto.Size(message), plumbingBytes)
+	}
+	return nil
+}
 
 // silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for handshakes before it tells
 // clients that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the

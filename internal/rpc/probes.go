@@ -22,6 +22,9 @@ const (
 // never follows readiness, or a drain would end in a restart.
 type Probes struct{ health *health.Server }
 
+// OperatorBounds are those of ports that only the kubelet, Prometheus and operators have a use for.
+var OperatorBounds = Bounds{All: 100, PerCaller: 50}
+
 // NewProbes starts as not ready.
 func NewProbes() *Probes {
 	p := &Probes{health.NewServer()}
@@ -36,14 +39,15 @@ func (p *Probes) SetReady(ready bool) { p.health.SetServingStatus(Readiness, ser
 // Serve answers on lis, in plaintext, until ctx is done, and then returns nil.
 func (p *Probes) Serve(ctx context.Context, lis net.Listener) error {
 	silent := newSilent() // Stop waits for handshakes, and would do so for a peer that says nothing.
-	server := grpc.NewServer(grpc.MaxHeaderListSize(headerListBytes), grpc.MaxConcurrentStreams(10), grpc.UnknownServiceHandler(unknown))
+	server := grpc.NewServer(grpc.MaxHeaderListSize(headerListBytes), grpc.MaxConcurrentStreams(10), grpc.MaxRecvMsgSize(plumbingBytes),
+		grpc.UnknownServiceHandler(unknown))
 	healthpb.RegisterHealthServer(server, p.health)
 	defer server.Stop()
 	defer context.AfterFunc(ctx, func() {
 		silent.close()
 		server.Stop()
 	})()
-	return serve(server, silent.listen(lis))
+	return serve(server, silent.listen(OperatorBounds.Bound(lis, nil)))
 }
 
 func servingStatus(serving bool) healthpb.HealthCheckResponse_ServingStatus {

@@ -40,6 +40,9 @@ type Server struct {
 	grpc   *grpc.Server
 	health *Health
 	silent *silent
+	bounds Bounds
+	// refused is told of connections beyond the bounds.
+	refused func(net.Addr)
 	// stopping ends the streams of plumbing.
 	stopping context.Context
 	stop     context.CancelFunc
@@ -61,7 +64,10 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		return nil, err
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
-	s := &Server{health: newHealth(all.names()), silent: newSilent()}
+	s := &Server{
+		health: newHealth(all.names()), silent: newSilent(), refused: t.RefusedConnection,
+		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	codec := &tolerant{CodecV2: encoding.GetCodecV2(proto.Name)}
 	for _, service := range services {
@@ -106,7 +112,7 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 // that is shed never reaches its handler. Before all of them arrivals are
 // counted.
 func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls, errs errorTables) []grpc.ServerOption {
-	panics, load := recovery{t.Log}, &shedder{limit: cfg.MaxInFlight}
+	panics, load := recovery{t.Log}, newShedder(cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller))
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, errs.unary, panics.unary, load.unary),
 		grpc.ChainStreamInterceptor(calls.StreamInterceptor, errs.stream, s.endPlumbing, panics.stream, load.stream),
@@ -139,7 +145,9 @@ func (s *Server) Health() *Health { return s.health }
 
 // Serve accepts connections on lis until the server is stopped, and then
 // returns nil.
-func (s *Server) Serve(lis net.Listener) error { return serve(s.grpc, s.silent.listen(lis)) }
+func (s *Server) Serve(lis net.Listener) error {
+	return serve(s.grpc, s.silent.listen(s.bounds.Bound(lis, s.refused)))
+}
 
 // serve counts a server that was stopped before it began as stopped.
 func serve(server *grpc.Server, lis net.Listener) error {

@@ -126,7 +126,7 @@ func defaults() setup {
 	return setup{
 		server: ServerConfig{
 			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
-			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxReceiveBytes: 4 << 20,
+			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
 			ConnectionTimeout: 10 * time.Second,
 		},
 		client: ClientConfig{

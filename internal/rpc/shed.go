@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,26 +13,54 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// shedder refuses calls beyond a number that the process can serve. Refusing
-// early is cheap for both sides, while a queue would only serve callers that
-// have given up.
+// shedder refuses calls beyond a number that the process can serve, and those of one caller beyond its share, so that no
+// caller can take all of it. Refusing early is cheap for both sides, while a queue would only serve callers that have given
+// up.
 type shedder struct {
-	limit   int64
-	running atomic.Int64
+	limit, share int64
+	running      atomic.Int64
+
+	mu     sync.Mutex
+	shares map[Caller]int64 // of those that have calls under way
 }
 
-// enter takes a place, or tells the client when to come back: in 0.25 to
-// 0.75 s, spread out because clients add no jitter of their own to it.
-func (s *shedder) enter() error {
+func newShedder(limit, share int64) *shedder {
+	return &shedder{limit: limit, share: share, shares: map[Caller]int64{}}
+}
+
+// enter takes a place for a caller, or tells the client when to come back: in 0.25 to 0.75 s, spread out because clients
+// add no jitter of their own to it.
+func (s *shedder) enter(caller Caller) error {
+	problem := "too many calls at once"
 	if s.running.Add(1) <= s.limit {
-		return nil
+		if s.takeShare(caller) {
+			return nil
+		}
+		problem = "too many calls of one caller at once"
 	}
-	s.leave()
+	s.running.Add(-1)
 	after := 250*time.Millisecond + rand.N(500*time.Millisecond)
-	return RetryAfter(codes.ResourceExhausted, "too many calls at once", "OVERLOADED", after)
+	return RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", after)
 }
 
-func (s *shedder) leave() { s.running.Add(-1) }
+func (s *shedder) takeShare(caller Caller) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shares[caller] >= s.share {
+		return false
+	}
+	s.shares[caller]++
+	return true
+}
+
+func (s *shedder) leave(caller Caller) {
+	s.running.Add(-1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shares[caller]--; s.shares[caller] == 0 {
+		delete(s.shares, caller)
+	}
+}
 
 // isHealth exempts health checks: a busy server must not look dead.
 func isHealth(fullMethod string) bool {
@@ -42,10 +71,11 @@ func (s *shedder) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 	if isHealth(info.FullMethod) {
 		return handler(ctx, req)
 	}
-	if err := s.enter(); err != nil {
+	caller := CallerOf(ctx)
+	if err := s.enter(caller); err != nil {
 		return nil, err
 	}
-	defer s.leave()
+	defer s.leave(caller)
 	return handler(ctx, req)
 }
 
@@ -53,10 +83,11 @@ func (s *shedder) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	if isHealth(info.FullMethod) {
 		return handler(srv, stream)
 	}
-	if err := s.enter(); err != nil {
+	caller := CallerOf(stream.Context())
+	if err := s.enter(caller); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.leave(caller)
 	return handler(srv, stream)
 }
 

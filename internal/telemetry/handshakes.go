@@ -24,6 +24,7 @@ const (
 	handshakeRefused       = "refused"        // by the client, whom our certificate does not satisfy
 	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
 	handshakeCertificate   = "certificate"    // of the client, from an authority that is not trusted, or out of date
+	handshakeTooMany       = "too_many"       // connections that are open, over all or from the client's address
 	handshakeTimeout       = "timeout"
 	handshakeClosed        = "closed" // by the client, as probes of a port do
 	handshakeOther         = "other"
@@ -31,7 +32,7 @@ const (
 
 var handshakeReasons = []string{
 	handshakePlaintext, handshakeTLS, handshakeNotHTTP2, handshakeRefused, handshakeNoCertificate, handshakeCertificate,
-	handshakeTimeout, handshakeClosed, handshakeOther,
+	handshakeTooMany, handshakeTimeout, handshakeClosed, handshakeOther,
 }
 
 // handshakes counts those of a server that failed, by reason, and logs one of each reason a minute.
@@ -63,6 +64,13 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 	if suppressed, ok := h.lines[reason].pass(); ok {
 		log.Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
 	}
+}
+
+var errTooMany = errors.New("too many connections")
+
+// RefusedConnection counts a connection that a server closed at once because there were too many.
+func (t *Telemetry) RefusedConnection(remote net.Addr) {
+	t.server.handshakes.fail(t.Log, remote, handshakeTooMany, errTooMany)
 }
 
 // handshakeReason sorts what crypto/tls and the network say.

@@ -1,0 +1,60 @@
+package rpc
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/netip"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// Caller is whose calls share a limit: the identity in a verified certificate, or else the address that the connection
+// comes from, without its port. Behind a proxy that ends connections, all callers are the proxy. It can be compared.
+type Caller struct {
+	identity string
+	address  netip.Prefix
+}
+
+// CallerOf returns the caller of the call that ctx belongs to.
+func CallerOf(ctx context.Context) Caller {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return Caller{}
+	}
+	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
+		return Caller{identity: identityIn(info.State.PeerCertificates[0])}
+	}
+	return Caller{address: network(p.Addr)}
+}
+
+// identityIn is the first URI of a certificate, as SPIFFE has it, else its first DNS name, else its subject.
+func identityIn(cert *x509.Certificate) string {
+	switch {
+	case len(cert.URIs) > 0:
+		return cert.URIs[0].String()
+	case len(cert.DNSNames) > 0:
+		return cert.DNSNames[0]
+	default:
+		return cert.Subject.String()
+	}
+}
+
+// networkBits are those of an IPv6 network, all of whose addresses one host can have.
+const networkBits = 64
+
+// network is the address of a peer: of IPv6 the network, because a host has as many addresses in it as it likes.
+func network(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{} // Of a listener within the process.
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = networkBits
+	}
+	prefix, _ := ip.Prefix(bits) // It fails only for bits that the address does not have.
+	return prefix
+}
