@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests under way end in half of
@@ -17,7 +19,7 @@ func serveHTTP(lis net.Listener, handler http.Handler, stopping time.Duration, l
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          telemetry.StandardLog(log, "http", slog.LevelWarn),
 	}
 	return part{"http", func(ctx context.Context) error {
 		stopped := make(chan struct{})

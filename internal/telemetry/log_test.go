@@ -50,7 +50,7 @@ func TestOneLinePerCall(t *testing.T) {
 		cause       any
 	}{
 		{"success", "DEBUG", nil, nil},
-		{"the client's fault", "INFO", status.Error(codes.NotFound, "no such object"), nil},
+		{"the client's fault", "DEBUG", status.Error(codes.NotFound, "no such object"), nil},
 		{"out of capacity", "WARN", status.Error(codes.ResourceExhausted, "too many"), nil},
 		{"the server's fault", "ERROR", hidden{errors.New("disk is full")}, "disk is full"},
 	}
