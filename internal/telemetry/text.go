@@ -61,13 +61,19 @@ func printable(text string) string {
 // been escaped.
 var userInfo = regexp.MustCompile(`://[^"\n]*@`)
 
-// Redacted is a text without names and passwords in addresses. What a program is told about an address by a library, such as
-// that of a proxy, may have the whole of it.
+// privateKey is one, where the name of its file was expected.
+var privateKey = regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*`)
+
+// Redacted is a text without users and passwords of addresses, and without private keys. Our own texts have none; this is for
+// those of libraries, which may have the whole of an address that is malformed, or of a key in place of its file's name.
 func Redacted(text string) string {
-	if !strings.Contains(text, "://") {
-		return text
+	if strings.Contains(text, "://") {
+		text = userInfo.ReplaceAllLiteralString(text, "://***@")
 	}
-	return userInfo.ReplaceAllLiteralString(text, "://***@")
+	if strings.Contains(text, "-----BEGIN ") {
+		text = privateKey.ReplaceAllString(text, "$1***")
+	}
+	return text
 }
 
 // lineText makes a text fit for a log line, whose handler escapes it, and is the only one to do so. Secrets go before it is
