@@ -80,7 +80,7 @@ func (e environment) checkHeaders() {
 			name, text, found := strings.Cut(header, "=")
 			if _, err := url.PathUnescape(text); value != "" && (!found || err != nil || !token.MatchString(strings.TrimSpace(name))) {
 				// Not the header itself: most are there for a secret.
-				e.log.Warn("a variable is no list such as name=value,name=value, with %20 for a blank", "variable", variable)
+				e.log.Warn("a variable is no list such as name=value,name=value", "variable", variable)
 			}
 		}
 	}
