@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
 )
 
 // httpTimes bound how long a peer can hold a connection by sending its request slowly, by not reading the answer, and by
@@ -31,7 +32,7 @@ func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTi
 		WriteTimeout:   times.answer,
 		IdleTimeout:    times.idle,
 		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:       telemetry.StandardLog(log, name, slog.LevelWarn),
 	}
 	return part{name, func(ctx context.Context) error {
 		stopped := make(chan struct{})

@@ -104,7 +104,8 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		s.printUsage(stdout, filepath.Base(args[0]), groups)
 		return 0
 	case len(args) > 1:
-		fmt.Fprintf(stderr, "unexpected arguments %q: the server is configured by its environment, see --help\n", args[1:])
+		argument, _, _ := strings.Cut(args[1], "=") // What follows may be a secret.
+		fmt.Fprintf(stderr, "unexpected argument %q: the server is configured by its environment, see --help\n", config.Masked(argument))
 		return 2
 	}
 	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {

@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -40,8 +43,40 @@ func (h otelLog) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h otelLog) Handle(ctx context.Context, line slog.Record) error {
-	line.Level = otelLevel(line.Level)
-	return h.Handler.Handle(ctx, line)
+	shown := slog.NewRecord(line.Time, otelLevel(line.Level), line.Message, line.PC)
+	line.Attrs(func(attr slog.Attr) bool {
+		if attr, ok := withoutSecrets(attr); ok {
+			shown.AddAttrs(attr)
+		}
+		return true
+	})
+	return h.Handler.Handle(ctx, shown)
+}
+
+// withoutSecrets leaves out what OpenTelemetry read from its variables, headers and addresses among it, and everything else
+// whose name does not say that it is none of that.
+func withoutSecrets(attr slog.Attr) (shown slog.Attr, ok bool) {
+	switch attr.Value.Kind() {
+	case slog.KindBool, slog.KindDuration, slog.KindFloat64, slog.KindInt64, slog.KindUint64:
+		return attr, true
+	default: // It may be anything.
+	}
+	if err, isError := attr.Value.Any().(error); isError {
+		var address *url.Error
+		var escape url.EscapeError
+		var number *strconv.NumError
+		switch {
+		case errors.As(err, &address):
+			return slog.String(attr.Key, "is no URL"), true
+		case errors.As(err, &escape):
+			return slog.String(attr.Key, "has a % that begins no %XX"), true
+		case errors.As(err, &number):
+			return slog.Any(attr.Key, number.Err), true
+		default:
+			return attr, true
+		}
+	}
+	return attr, attr.Key == "file" || attr.Key == "environment variable"
 }
 
 func otelLevel(level slog.Level) slog.Level {

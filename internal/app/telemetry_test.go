@@ -158,7 +158,7 @@ func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}
-	if written := out.lines(t); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]), "http: Accept error") {
+	if written := out.lines(t); len(written) != 1 || written[0]["msg"] != "http" || !strings.Contains(fmt.Sprint(written[0]["text"]), "http: Accept error") {
 		t.Errorf("the log has %v", written)
 	}
 }

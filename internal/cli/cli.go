@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/traffic"
 )
@@ -148,7 +149,7 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		if cmd.Flags().Changed("server") {
 			server, err := parseTarget(strings.TrimSpace(c.server))
 			if err != nil {
-				return usageError{fmt.Errorf("--server=%q: %w", c.server, err)}
+				return usageError{fmt.Errorf("--server=%q: %w", config.Masked(c.server), err)}
 			}
 			c.config.useServer(server)
 		}

@@ -118,7 +118,7 @@ func (c *command) await(ctx context.Context, conns connections) error {
 	return c.patiently(ctx, func(ctx context.Context) error {
 		for _, conn := range conns {
 			err := rpc.WaitReady(ctx, conn.ClientConn, func(reason string) {
-				c.note("waiting for server at %s: %s", conn.Target(), Printable(conn.naming(reason)))
+				c.note("waiting for server at %s: %s", conn.Target(), Printable(telemetry.Redacted(conn.naming(reason))))
 			})
 			if err != nil {
 				return errors.New(conn.naming(err.Error()))

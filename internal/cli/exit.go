@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
 )
 
 // The exit codes, which the help of the root command explains.
@@ -89,7 +90,7 @@ func IsUnavailable(err error) bool {
 func message(err error) string {
 	var usage usageError
 	if errors.As(err, &usage) {
-		return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "\n  ")
+		return strings.Join(strings.FieldsFunc(telemetry.Redacted(err.Error()), func(r rune) bool { return r == '\n' }), "\n  ")
 	}
 	text := err.Error()
 	var answer interface {
@@ -99,7 +100,7 @@ func message(err error) string {
 	if errors.As(err, &answer) {
 		text = strings.Replace(text, answer.Error(), answerText(answer.GRPCStatus()), 1)
 	}
-	return Printable(strings.ReplaceAll(text, "\n", "; "))
+	return Printable(strings.ReplaceAll(telemetry.Redacted(text), "\n", "; "))
 }
 
 func answerText(s *status.Status) string {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -28,11 +29,13 @@ func parseTarget(text string) (target, error) {
 	}
 	endpoint := strings.TrimPrefix(u.Path, "/") + u.Opaque
 	switch {
+	case u.User != nil:
+		return "", errors.New("has a user in it, whom gRPC tells nobody")
 	case u.Scheme == "ipv4", u.Scheme == "ipv6":
 		// In gRPC's list of schemes, but not in Go's implementation of it.
 		address, err := netip.ParseAddrPort(endpoint)
 		if err != nil || address.Addr().Is4() != (u.Scheme == "ipv4") {
-			return "", fmt.Errorf("%q is no address and port of %s", endpoint, u.Scheme)
+			return "", fmt.Errorf("is no address and port of %s", u.Scheme)
 		}
 		return hostPort(address.String(), address.String())
 	case resolver.Get(u.Scheme) == nil && strings.Contains(text, "://"):
@@ -40,7 +43,7 @@ func parseTarget(text string) (target, error) {
 	case resolver.Get(u.Scheme) == nil:
 		return hostPort(text, text)
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("has %q behind it, expected %s:///host:port", strings.TrimPrefix(text, u.Scheme+":"), u.Scheme)
+		return "", fmt.Errorf("has a ? or # behind it, expected %s:///host:port", u.Scheme)
 	case u.Scheme != "dns" && u.Scheme != "passthrough":
 		return target(text), nil
 	case endpoint == "" && u.Host != "":

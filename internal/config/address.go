@@ -29,6 +29,8 @@ func CheckHostPort(text string, leastPort int) error {
 	switch colons := strings.Count(text, ":"); {
 	case strings.ContainsAny(text, "\"'`"):
 		return errors.New("has quotes in it, which are the shell's and belong to no address")
+	case strings.Contains(text, "@"):
+		return errors.New("has an @ in it, expected host:port alone")
 	case strings.Contains(text, ","):
 		return errors.New("is a list, expected one host:port; a DNS name may have several addresses")
 	case strings.Contains(text, "/"):

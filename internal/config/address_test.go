@@ -49,7 +49,9 @@ func TestHostPort(t *testing.T) {
 		"10.0.0.256:50051":                 "is neither",
 		"10.0.0:50051":                     "is neither",
 		"a..b:50051":                       "is neither",
-		"user@host:50051":                  "is neither",
+		"user@host:50051":                  "has an @",
+		"user:password@host:50051":         "has an @",
+		"tcp://user:password@host:50051":   "has an @",
 		"host?x=1:50051":                   "is neither",
 		strings.Repeat("a", 64) + ":50051": "is neither",
 	} {

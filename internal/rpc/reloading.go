@@ -23,6 +23,7 @@ type reloading struct {
 	files []string
 
 	mu      sync.Mutex
+	problem string   // why the files could not be read the last time, which is logged when it is another one
 	content [][]byte // of each file, when it was read
 	current credentials.TransportCredentials
 }
@@ -45,13 +46,19 @@ func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...s
 }
 
 // newest returns the newest credentials that could be read. While a rotation is
-// half written the old ones stay in use, and the next handshake tries again.
+// half written the old ones stay in use, and the next handshake tries again. What is wrong is logged once, however many
+// connections come meanwhile.
 func (r *reloading) newest() credentials.TransportCredentials {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	problem := ""
 	if err := r.reload(); err != nil {
-		r.log.Error("TLS files not reloaded", "error", err)
+		problem = err.Error()
 	}
+	if problem != "" && problem != r.problem {
+		r.log.Error("TLS files not reloaded", "error", problem)
+	}
+	r.problem = problem
 	return r.current
 }
 

@@ -137,7 +137,7 @@ func unknown(_ any, stream grpc.ServerStream) error {
 }
 
 func unknownMethod(name string) error {
-	return status.Error(codes.Unimplemented, telemetry.Text("unknown method "+name))
+	return status.Error(codes.Unimplemented, "unknown method "+telemetry.MethodName(name))
 }
 
 // Health is what the process says about itself.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,6 +25,9 @@ type TLSConfig struct {
 
 // Validate checks what holds for both sides.
 func (c TLSConfig) Validate() error {
+	if problem := errors.Join(isFile("CERT_FILE", c.CertFile), isFile("KEY_FILE", c.KeyFile), isFile("CA_FILE", c.CAFile)); problem != nil {
+		return problem
+	}
 	switch c.Mode {
 	case "", "off", "tls":
 		return nil
@@ -36,6 +40,14 @@ func (c TLSConfig) Validate() error {
 
 func (c TLSConfig) needCertificate() error {
 	return errors.Join(needed("CERT_FILE", c.CertFile), needed("KEY_FILE", c.KeyFile))
+}
+
+// isFile refuses the content of a file in place of its name, which an error would show when the file cannot be opened.
+func isFile(name, value string) error {
+	if strings.Contains(value, "-----BEGIN") || strings.Contains(value, "\n") {
+		return fmt.Errorf("%s: has the content of a file, expected its name", name)
+	}
+	return nil
 }
 
 func needed(name, value string) error {

@@ -228,17 +228,61 @@ func TestHalfWrittenFilesChangeNothing(t *testing.T) {
 	}
 }
 
+func TestAHalfRotatedKeyIsOneLineHoweverManyConnectionsCome(t *testing.T) {
+	ca := newAuthority(t)
+	server := newFiles(t, "tls", ca)
+	server.CAFile = ""
+	s := defaults()
+	var log lines
+	s.log = textLog(&log)
+	s.server.TLS, s.client.TLS = server.TLSConfig, newFiles(t, "tls", ca, ca).TLSConfig
+	r := s.start(t, succeed)
+	connect := func() {
+		t.Helper()
+		for range 5 {
+			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)), 1); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	certificate, err := os.ReadFile(server.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rotation := 1; rotation <= 2; rotation++ {
+		server.issue(t, ca)
+		next, err := os.ReadFile(server.CertFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.write(t, server.CertFile, certificate) // The key is new already.
+		connect()
+		if n := strings.Count(log.String(), "TLS files not reloaded"); n != rotation {
+			t.Errorf("%d lines after %d rotations that stay half done:\n%s", n, rotation, log.String())
+		}
+		server.write(t, server.CertFile, next)
+		connect()
+		if n := strings.Count(log.String(), "TLS files reloaded"); n != rotation {
+			t.Errorf("%d lines after %d rotations:\n%s", n, rotation, log.String())
+		}
+		certificate = next
+	}
+}
+
 func TestWrongTLSFilesEndTheStart(t *testing.T) {
 	for name, config := range map[string]TLSConfig{
 		"mode":        {Mode: "ssl"},
 		"certificate": {Mode: "tls"},
 		"missing":     {Mode: "tls", CertFile: "/no/such.crt", KeyFile: "/no/such.key"},
+		"key":         {Mode: "tls", CertFile: "/no/such.crt", KeyFile: "-----BEGIN PRIVATE KEY-----\nc2VjcmV0"},
 		"authority":   {Mode: "mtls", CertFile: "/no/such.crt", KeyFile: "/no/such.key"},
 	} {
 		s := defaults()
 		s.server.TLS = config
 		if _, err := NewServer(s.server, telemetryForTest(), testDomain, nil); err == nil {
 			t.Errorf("%s: the server was built", name)
+		} else if strings.Contains(err.Error(), "c2VjcmV0") {
+			t.Errorf("%s: the error has the key: %v", name, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -85,7 +86,7 @@ func TestServersCountWhatCallersGet(t *testing.T) {
 			s := defaults()
 			s.server.MaxReceiveBytes = 1000
 			var log lines
-			s.log = textLog(&log)
+			s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			r := s.startService(t, func(registrar grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(registrar, waiting{}) })
 			for range times {
 				if err := test.call(testContext(t), r.conn, test.last, test.opts...); status.Code(err) != test.code {
@@ -96,8 +97,10 @@ func TestServersCountWhatCallersGet(t *testing.T) {
 			if got := r.handled(t, test.method, test.code.String()); got != times {
 				t.Errorf("counted %v of %d as %s", got, times, test.code)
 			}
-			if got := strings.Count(log.String(), "code="+test.code.String()); got != times {
-				t.Errorf("logged %v of %d as %s", got, times, test.code)
+			// After the first ones the log has some of the calls, all others are left out.
+			logged, right := strings.Count(log.String(), "served call"), strings.Count(log.String(), "code="+test.code.String())
+			if logged == 0 || right != logged {
+				t.Errorf("logged %v of %d calls as %s", right, logged, test.code)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 // side is what the calls of a server, or of a client, have in common.
 type side struct {
 	*Telemetry
+	lines    *slog.Logger // of calls
 	methods  methods
 	isServer bool
 	keys     keys
@@ -32,6 +34,7 @@ func (t *Telemetry) Key(name string) attribute.Key { return attribute.Key(t.Name
 func newSide(t *Telemetry, isServer bool, table methods) *side {
 	return &side{
 		Telemetry: t,
+		lines:     withinBudget(t.Log),
 		methods:   table,
 		isServer:  isServer,
 		keys:      keys{t.Key("messages_sent"), t.Key("messages_received"), t.Key("bytes_sent"), t.Key("bytes_received")},
@@ -43,7 +46,7 @@ func newSide(t *Telemetry, isServer bool, table methods) *side {
 type call struct {
 	side   *side
 	method *method
-	name   string // as called, even if the method is unknown
+	called string // gRPC's full name, as the caller wrote it
 	ctx    context.Context
 	span   trace.Span
 	began  time.Time
@@ -65,9 +68,16 @@ var noSpan = trace.SpanFromContext(context.Background())
 // time, so streams are left to the garbage collector.
 func (s *side) arrive(ctx context.Context, m *method, fullMethod string) *call {
 	c := s.calls.Get().(*call)
-	c.side, c.method, c.ctx, c.span = s, m, ctx, noSpan
-	c.name = strings.TrimPrefix(fullMethod, "/")
+	c.side, c.method, c.called, c.ctx, c.span = s, m, fullMethod, ctx, noSpan
 	return c
+}
+
+// name is that of the method, which for an unknown one is the caller's choice.
+func (c *call) name() string {
+	if c.method.name == other {
+		return MethodName(strings.TrimPrefix(c.called, "/"))
+	}
+	return c.method.name
 }
 
 func (c *call) release() {
@@ -141,7 +151,7 @@ func (c *call) endSpan(st *status.Status) {
 		c.side.keys.bytesReceived.Int64(c.received.bytes.Load()),
 	)
 	if c.method.name == other {
-		attributes = append(attributes, semconv.RPCMethodOriginal(c.name))
+		attributes = append(attributes, semconv.RPCMethodOriginal(c.name()))
 	}
 	if c.target != "" {
 		attributes = append(attributes, serverAddress(c.target)...)

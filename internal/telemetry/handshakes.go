@@ -50,7 +50,7 @@ func newHandshakes() *handshakes {
 	}
 	for _, reason := range handshakeReasons {
 		h.WithLabelValues(reason)
-		h.lines[reason] = newLineLimit(1)
+		h.lines[reason] = newLineLimit(1, rareInterval)
 	}
 	return h
 }
@@ -62,7 +62,7 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 		level = slog.LevelDebug
 	}
 	if suppressed, ok := h.lines[reason].pass(); ok {
-		log.Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
+		withinBudget(log).Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
 	}
 }
 

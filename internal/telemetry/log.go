@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -18,10 +17,12 @@ import (
 
 func newLogger(cfg Config, to io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: fitLine}
+	lines := newBudget(to)
+	var handler slog.Handler = slog.NewTextHandler(lines, options)
 	if cfg.LogFormat == "json" {
-		return slog.New(traced{slog.NewJSONHandler(to, options)})
+		handler = slog.NewJSONHandler(lines, options)
 	}
-	return slog.New(traced{slog.NewTextHandler(to, options)})
+	return slog.New(limited{traced{handler}, newLineKinds(), lines})
 }
 
 // traced adds the identifiers of the span in the context to every line, so
@@ -38,29 +39,58 @@ func (h traced) Handle(ctx context.Context, line slog.Record) error {
 func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
 func (h traced) WithGroup(name string) slog.Handler       { return traced{h.Handler.WithGroup(name)} }
 
-// severity ranks the end of a call: what the caller did wrong is for whoever
-// looks, what the server could not do is for whoever is on duty.
-func severity(code codes.Code) slog.Level {
-	switch code {
-	case codes.OK:
-		return slog.LevelDebug
-	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
-		return slog.LevelWarn
-	case codes.Unknown, codes.Internal, codes.DataLoss:
-		return slog.LevelError
-	default:
-		return slog.LevelInfo
-	}
+// StandardLog is a logger of Go's package log for a library that knows no other, such as an HTTP server. Its lines are of one
+// kind, named by what writes them.
+func StandardLog(to *slog.Logger, name string, level slog.Level) *log.Logger {
+	return slog.NewLogLogger(named{to.Handler(), name}, level)
 }
 
-// log writes the one line of the call.
+// named has what a library says as an attribute: its texts may be any number.
+type named struct {
+	slog.Handler
+	name string
+}
+
+// Handle implements slog.Handler.
+func (h named) Handle(ctx context.Context, line slog.Record) error {
+	text := line.Message
+	line.Message = h.name
+	line.AddAttrs(slog.String("text", text))
+	return h.Handler.Handle(ctx, line)
+}
+
+// severity ranks the end of a call. What a server could not do is a warning or an error. What a caller did wrong is a debug line
+// of the server, whose counters by code show it too: a caller should not choose what the log of a server is about. On a client
+// the same codes are answers that its program asked for, but for those which say that the program or its configuration has to
+// be mended: they are warnings there.
+func severity(code codes.Code, isServer bool) slog.Level {
+	switch code {
+	case codes.Unknown, codes.Internal, codes.DataLoss:
+		return slog.LevelError
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return slog.LevelWarn
+	case codes.InvalidArgument, codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated:
+		if !isServer {
+			return slog.LevelWarn
+		}
+	default: // The call did what it is for, or found things other than its caller thought.
+	}
+	return slog.LevelDebug
+}
+
+// log writes the one line of the call, unless there were too many of its kind.
 func (c *call) log(st *status.Status, err error, took time.Duration) {
-	level := severity(st.Code())
-	if c.side.quietCalls || !c.side.Log.Enabled(c.ctx, level) {
+	code := sane(st.Code())
+	level := severity(code, c.side.isServer)
+	if c.side.quietCalls || !c.side.lines.Enabled(c.ctx, level) {
+		return
+	}
+	suppressed, ok := c.method.lines[code].pass()
+	if !ok {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", c.name),
+		slog.String("method", c.name()),
 		slog.String("code", st.Code().String()),
 		slog.Duration("took", took),
 		slog.Int64("sent", c.sent.messages.Load()),
@@ -75,7 +105,10 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	if cause := errors.Unwrap(err); cause != nil {
 		attrs = append(attrs, slog.Any("cause", cause))
 	}
-	c.side.Log.LogAttrs(c.ctx, level, c.side.callLine(), append(attrs, c.remote()...)...)
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int64("suppressed", suppressed))
+	}
+	c.side.lines.LogAttrs(c.ctx, level, c.side.callLine(), append(attrs, c.remote()...)...)
 }
 
 func (s *side) callLine() string {
@@ -97,28 +130,6 @@ func (c *call) remote() []slog.Attr {
 	return nil
 }
 
-// lineInterval is the time between two log lines about what may fail every few seconds, for hours.
-const lineInterval = time.Minute
-
-// lineLimit lets some lines pass at once, and after them one for each lineInterval.
-type lineLimit struct {
-	*rate.Limiter
-	suppressed atomic.Int64
-}
-
-func newLineLimit(burst int) *lineLimit {
-	return &lineLimit{Limiter: rate.NewLimiter(rate.Every(lineInterval), burst)}
-}
-
-// pass tells whether a line may be written, and how many were not since the last one.
-func (l *lineLimit) pass() (suppressed int64, ok bool) {
-	if !l.Allow() {
-		l.suppressed.Add(1)
-		return 0, false
-	}
-	return l.suppressed.Swap(0), true
-}
-
 // errorBurst is how many errors of OpenTelemetry are logged at once: what is wrong with its variables is told once each.
 const errorBurst = 10
 
@@ -126,10 +137,10 @@ const errorBurst = 10
 // of it. OpenTelemetry knows only a process-wide handler, so the program has to
 // pass this one to otel.SetErrorHandler.
 func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
-	lines := newLineLimit(errorBurst)
+	lines, within := newLineLimit(errorBurst, rareInterval), withinBudget(t.Log)
 	return otel.ErrorHandlerFunc(func(err error) {
 		if suppressed, ok := lines.pass(); ok {
-			t.Log.Warn("telemetry", "error", err, "suppressed", suppressed)
+			within.Warn("telemetry", "error", err, "suppressed", suppressed)
 		}
 	})
 }

@@ -50,7 +50,7 @@ func TestOneLinePerCall(t *testing.T) {
 		cause       any
 	}{
 		{"success", "DEBUG", nil, nil},
-		{"the client's fault", "INFO", status.Error(codes.NotFound, "no such object"), nil},
+		{"the client's fault", "DEBUG", status.Error(codes.NotFound, "no such object"), nil},
 		{"out of capacity", "WARN", status.Error(codes.ResourceExhausted, "too many"), nil},
 		{"the server's fault", "ERROR", hidden{errors.New("disk is full")}, "disk is full"},
 	}
@@ -85,6 +85,33 @@ func TestOneLinePerCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestMistakesOfCallersAreDebugLinesOfTheServerAndWarningsOfTheClient(t *testing.T) {
+	want := map[codes.Code][2]slog.Level{ // of the server, and of the client
+		codes.OK:                 {slog.LevelDebug, slog.LevelDebug},
+		codes.Canceled:           {slog.LevelDebug, slog.LevelDebug},
+		codes.Unknown:            {slog.LevelError, slog.LevelError},
+		codes.InvalidArgument:    {slog.LevelDebug, slog.LevelWarn},
+		codes.DeadlineExceeded:   {slog.LevelWarn, slog.LevelWarn},
+		codes.NotFound:           {slog.LevelDebug, slog.LevelDebug},
+		codes.AlreadyExists:      {slog.LevelDebug, slog.LevelDebug},
+		codes.PermissionDenied:   {slog.LevelDebug, slog.LevelWarn},
+		codes.ResourceExhausted:  {slog.LevelWarn, slog.LevelWarn},
+		codes.FailedPrecondition: {slog.LevelDebug, slog.LevelDebug},
+		codes.Aborted:            {slog.LevelDebug, slog.LevelDebug},
+		codes.OutOfRange:         {slog.LevelDebug, slog.LevelDebug},
+		codes.Unimplemented:      {slog.LevelDebug, slog.LevelWarn},
+		codes.Internal:           {slog.LevelError, slog.LevelError},
+		codes.Unavailable:        {slog.LevelWarn, slog.LevelWarn},
+		codes.DataLoss:           {slog.LevelError, slog.LevelError},
+		codes.Unauthenticated:    {slog.LevelDebug, slog.LevelWarn},
+	}
+	for code := range codes.Unauthenticated + 1 {
+		if got := [2]slog.Level{severity(code, true), severity(code, false)}; got != want[code] {
+			t.Errorf("%v: %v, want %v", code, got, want[code])
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ func kindOf(clientStreams, serverStreams bool) kind {
 type method struct {
 	name       string // service/method, or other
 	quiet      bool   // neither spans nor log lines
+	lines      *callLimits
 	families   *families
 	labels     []string // grpc_type, grpc_service, grpc_method
 	span       []trace.SpanStartOption
@@ -60,6 +61,7 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 	m := &method{
 		name:     service + "/" + name,
 		quiet:    isQuiet(service),
+		lines:    newCallLimits(f.isServer),
 		families: f,
 		labels:   labels,
 		span:     []trace.SpanStartOption{trace.WithSpanKind(span)},

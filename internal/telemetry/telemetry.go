@@ -126,7 +126,7 @@ func (t *Telemetry) Handler() http.Handler {
 		Registry:          t.Registry,
 		EnableOpenMetrics: true,
 		CoalesceGather:    true,
-		ErrorLog:          slog.NewLogLogger(t.Log.Handler(), slog.LevelError),
+		ErrorLog:          StandardLog(t.Log, "metrics", slog.LevelError),
 	})
 }
 

@@ -3,8 +3,10 @@ package telemetry
 import (
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -16,34 +18,76 @@ import (
 // fit into the 4 MiB that a collector takes.
 const maxText = 1024
 
+// maxMethod is the most bytes that the name of an unknown method may have.
+const maxMethod = 64
+
 // Text makes a text fit for spans, log lines and statuses: it is valid UTF-8 and has at most 1024 bytes. Names of methods,
 // messages of peers and the like may be anything, and one that is not UTF-8 makes the exporter drop all spans of its batch.
 //
-// It is applied where a text leaves: to spans before their export, to attributes of log lines, and by rpc to statuses.
-func Text(text string) string {
-	if len(text) <= maxText && utf8.ValidString(text) {
+// It is applied where a text leaves: to spans before their export, to log lines, and by rpc to statuses.
+func Text(text string) string { return fit(text, maxText) }
+
+// MethodName makes the name of a method that is not known fit: it has no control characters and at most 64 bytes.
+func MethodName(name string) string { return fit(printable(fit(name, maxMethod)), maxMethod) }
+
+func fit(text string, most int) string {
+	if len(text) <= most && utf8.ValidString(text) {
 		return text
 	}
-	valid := strings.ToValidUTF8(text[:min(len(text), maxText)], string(utf8.RuneError))
-	if len(text) <= maxText && len(valid) <= maxText {
+	valid := strings.ToValidUTF8(text[:min(len(text), most)], string(utf8.RuneError))
+	if len(text) <= most && len(valid) <= most {
 		return valid
 	}
 	const more = "…"
-	end := min(len(valid), maxText-len(more))
+	end := min(len(valid), most-len(more))
 	for end < len(valid) && !utf8.RuneStart(valid[end]) {
 		end--
 	}
 	return valid[:end] + more
 }
 
-// fitLine has a log handler apply Text to strings and errors.
+// printable puts U+FFFD in place of what a log handler would escape with many characters for each. A line has at most twice
+// the bytes of its texts then.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return utf8.RuneError
+	}, text)
+}
+
+// userInfo is what stands before the host in addresses. Up to the last @, because a password may have some that should have
+// been escaped.
+var userInfo = regexp.MustCompile(`://[^"\n]*@`)
+
+// privateKey is one, where the name of its file was expected.
+var privateKey = regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*`)
+
+// Redacted is a text without users and passwords of addresses, and without private keys. Our own texts have none; this is for
+// those of libraries, which may have the whole of an address that is malformed, or of a key in place of its file's name.
+func Redacted(text string) string {
+	if strings.Contains(text, "://") {
+		text = userInfo.ReplaceAllLiteralString(text, "://***@")
+	}
+	if strings.Contains(text, "-----BEGIN ") {
+		text = privateKey.ReplaceAllString(text, "$1***")
+	}
+	return text
+}
+
+// lineText makes a text fit for a log line, whose handler escapes it, and is the only one to do so. Secrets go before it is
+// cut: half of an address shows no longer what is one.
+func lineText(text string) string { return Text(printable(Text(Redacted(text)))) }
+
+// fitLine has a log handler apply lineText to strings and errors.
 func fitLine(_ []string, attr slog.Attr) slog.Attr {
 	switch attr.Value.Kind() {
 	case slog.KindString:
-		attr.Value = slog.StringValue(Text(attr.Value.String()))
+		attr.Value = slog.StringValue(lineText(attr.Value.String()))
 	case slog.KindAny:
 		if err, ok := attr.Value.Any().(error); ok {
-			attr.Value = slog.StringValue(Text(fmt.Sprint(err)))
+			attr.Value = slog.StringValue(lineText(fmt.Sprint(err)))
 		}
 	default: // A number, or something of our own.
 	}

@@ -12,7 +12,7 @@ import (
 // Config is where channels are kept, and how, each value by an environment variable.
 type Config struct {
 	Dir         string        `env:"DIR" envDefault:"data/channel" desc:"folder of the embedded broker, which one process owns"`
-	URL         string        `env:"URL" envDefault:"embedded:" desc:"embedded: or nats://host:4222[,nats://…]"`
+	URL         config.Secret `env:"URL" envDefault:"embedded:" desc:"embedded: or nats://host:4222[,nats://…]"`
 	Retention   time.Duration `env:"RETENTION" envDefault:"168h" desc:"how long messages are kept"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"1GiB" desc:"how much all channels may hold; the oldest messages make room"`
 	DedupWindow time.Duration `env:"DEDUP_WINDOW" envDefault:"2m" desc:"how long a repeated message_id is recognised"`

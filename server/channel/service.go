@@ -20,7 +20,7 @@ func Service() app.Service {
 		Name:   "channel",
 		Config: cfg,
 		Open: func(ctx context.Context, host app.Host) (app.Opened, error) {
-			b, err := broker.Open(ctx, cfg.URL, cfg.options(host.Telemetry))
+			b, err := broker.Open(ctx, string(cfg.URL), cfg.options(host.Telemetry))
 			if err != nil {
 				return app.Opened{}, err
 			}

@@ -13,7 +13,7 @@ import (
 // Config is where objects are kept, and how, each value by an environment variable.
 type Config struct {
 	Dir         string        `env:"DIR" envDefault:"data/object" desc:"folder of objects, which one process owns"`
-	URL         string        `env:"URL" desc:"gocloud.dev/blob address of a bucket to use in place of the folder: s3://bucket?region=…"`
+	URL         config.Secret `env:"URL" desc:"gocloud.dev/blob address of a bucket to use in place of the folder: s3://bucket?region=…"`
 	PartBytes   config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
@@ -38,7 +38,7 @@ func (c Config) Validate() error {
 // url is the bucket's address, by default the folder's.
 func (c Config) url() (string, error) {
 	if c.URL != "" {
-		return c.URL, nil
+		return string(c.URL), nil
 	}
 	dir, err := filepath.Abs(c.Dir)
 	return "file://" + filepath.ToSlash(dir), err

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 
 // connect returns a connection that is possibly not there yet, and that never gives up: a broker that comes back
 // after an hour, or with new credentials, finds this process still trying.
-func (b *Broker) connect(url string) (*nats.Conn, error) {
+func (b *Broker) connect(address string) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name(b.opts.Name),
 		nats.RetryOnFailedConnect(true),
@@ -39,12 +40,33 @@ func (b *Broker) connect(url string) (*nats.Conn, error) {
 	case b.embedded != nil:
 		options = append(options, nats.InProcessServer(b.embedded.server))
 		return nats.Connect("", options...)
-	case strings.HasPrefix(url, clusterURL):
-		return nats.Connect(url, options...)
+	case strings.HasPrefix(address, clusterURL):
+		if !wellFormed(address) {
+			return nil, errAddress
+		}
+		return nats.Connect(address, options...)
 	default:
-		// Not the url itself: it may hold a password.
-		return nil, fmt.Errorf("message broker must be %q or %qhost:4222[,...]", embeddedURL, clusterURL)
+		return nil, errAddress
 	}
+}
+
+// errAddress has nothing of the address, which may have a password, in no matter which part if it is malformed.
+var errAddress = fmt.Errorf("message broker must be %q or %qhost:4222[,...], with %%XX for what is no letter or digit of a password",
+	embeddedURL, clusterURL)
+
+// wellFormed tells whether nats.go can parse all servers of an address: its error would have the address. A path or the like is
+// the rest of a password with a character that was not escaped.
+func wellFormed(address string) bool {
+	for server := range strings.SplitSeq(address, ",") {
+		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
+			server = clusterURL + server // as nats.go does
+		}
+		u, err := url.Parse(server)
+		if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // errConnecting says that there is no connection and no reason for that yet.

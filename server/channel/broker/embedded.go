@@ -117,7 +117,7 @@ type serverLog struct {
 }
 
 func (l *serverLog) write(level slog.Level, format string, args []any) {
-	l.log.Log(context.Background(), level, "embedded message broker: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+	l.log.Log(context.Background(), level, "embedded message broker", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -49,20 +53,15 @@ func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (
 }
 
 func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client, error) {
-	if u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
+	if !isBucket(u) {
 		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
-	q, pathStyle := u.Query(), false
-	if value := q.Get("use_path_style"); value != "" {
-		var err error
-		if pathStyle, err = strconv.ParseBool(value); err != nil {
-			return nil, fmt.Errorf("use_path_style=%s is neither true nor false", value)
-		}
-		q.Del("use_path_style")
-	}
-	if err := checkEndpoint(q); err != nil {
+	q := u.Query()
+	if err := errors.Join(checkEndpoint(q), checkValues(q)); err != nil {
 		return nil, err
 	}
+	pathStyle, _ := strconv.ParseBool(q.Get("use_path_style")) // It is one, or not there.
+	q.Del("use_path_style")
 	if !q.Has("response_checksum_validation") {
 		q.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
 	}
@@ -91,10 +90,41 @@ func sdkLog(log *slog.Logger) logging.Logger {
 	})
 }
 
+func isBucket(u *url.URL) bool {
+	return u.Host != "" && u.User == nil && (u.Path == "" || u.Path == "/")
+}
+
+// checkEndpoint also refuses what has no meaning in an endpoint, and would be in the error of each request.
 func checkEndpoint(q url.Values) error {
-	endpoint, err := url.Parse(q.Get("endpoint"))
-	if err != nil || (q.Has("endpoint") && (endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "")) {
-		return errors.New("endpoint must be http://host or https://host")
+	text := q.Get("endpoint")
+	endpoint, err := url.Parse(text)
+	if err != nil || strings.ContainsAny(text, "@?#") ||
+		q.Has("endpoint") && (endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "") {
+		return errors.New("endpoint must be http://host or https://host, with neither credentials nor parameters")
+	}
+	return nil
+}
+
+// parameterValues are those of parameters that gocloud takes no others of, and else repeats in its error.
+var parameterValues = map[string]*regexp.Regexp{
+	"use_path_style": boolean, "hostname_immutable": boolean, "dualstack": boolean, "fips": boolean, "anonymous": boolean,
+	"rate_limiter_capacity":        regexp.MustCompile(`^[0-9]{1,9}$`),
+	"role":                         regexp.MustCompile(`^arn:`),
+	"request_checksum_calculation": checksumUse, "response_checksum_validation": checksumUse,
+}
+
+var (
+	boolean     = regexp.MustCompile(`(?i)^(true|false|[tf01])$`)
+	checksumUse = regexp.MustCompile(`(?i)^when_(supported|required)$`)
+)
+
+// checkValues names the parameter and not its value, because an operator who takes one for another may put a secret there.
+func checkValues(q url.Values) error {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		value, allowed := q.Get(name), parameterValues[name]
+		if value != "" && allowed != nil && !allowed.MatchString(value) {
+			return fmt.Errorf("the parameter %s has a value that it cannot have", name)
+		}
 	}
 	return nil
 }

@@ -106,29 +106,39 @@ func newStore(b bucket, opts Options) *Store {
 	return s
 }
 
-// address names a bucket without its parameters, where someone may have put a secret, except for the endpoint.
+// address names a folder or a bucket without its parameters, where an operator may have put a secret, except for the endpoint.
+// What is no address of either is not shown: its parts may be those of a secret.
 func address(rawURL string) string {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		return "at a URL that cannot be read"
+	switch {
+	case err == nil && u.Scheme == "file" && u.Host == "":
+		return "file://" + u.Path
+	case err == nil && u.Scheme == "s3" && isBucket(u) && checkEndpoint(u.Query()) == nil:
+		at := "s3://" + u.Host
+		if endpoint, err := url.Parse(u.Query().Get("endpoint")); err == nil && endpoint.Host != "" {
+			at += " at " + endpoint.Scheme + "://" + endpoint.Host
+		}
+		return at
+	default:
+		return "at its URL"
 	}
-	at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
-	if endpoint, err := url.Parse(u.Query().Get("endpoint")); err == nil && endpoint.Host != "" {
-		return at.String() + " at " + endpoint.Scheme + "://" + endpoint.Host
-	}
-	return at.String()
 }
+
+var errURL = errors.New("want file:///folder or s3://bucket?parameters")
 
 func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, errors.Unwrap(err) // What it wraps is without the URL.
+		return nil, errURL // The error itself has parts of the URL.
 	}
 	switch u.Scheme {
 	case "file":
 		return openFolderAt(u)
 	case "s3":
 		return openS3(ctx, u, opts.PartSize, opts.Log)
+	}
+	if !blob.DefaultURLMux().ValidBucketScheme(u.Scheme) {
+		return nil, errURL
 	}
 	blobs, err := blob.OpenBucket(ctx, rawURL)
 	if err != nil {

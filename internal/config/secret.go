@@ -1,0 +1,45 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Secret is a value that is, or may have in it, what only this process may know, such as an address with a password. It is
+// printed and logged as ***; string(s) is the value itself, which must not come into a line or an error.
+type Secret string
+
+const hidden = "***"
+
+// Format implements fmt.Formatter, for every verb.
+func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, hidden) }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// MarshalText implements encoding.TextMarshaler, which encoders such as that of JSON ask for.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+var (
+	user       = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:/+)?.*@`)
+	parameters = regexp.MustCompile(`(?s)\?.+`)
+)
+
+// Masked is a value that does not parse as it may be printed: where it looks like an address, without user and parameters.
+func Masked(value string) string {
+	value = user.ReplaceAllString(value, "${1}"+hidden+"@")
+	return parameters.ReplaceAllString(value, "?"+hidden)
+}
+
+// problem is what is wrong with the value of a variable. The error may quote the value, as those of strconv and time do.
+func problem(name, value string, err error) error {
+	shown, text := Masked(value), err.Error()
+	if shown != value {
+		quoted := strconv.Quote(value)
+		text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], shown)
+	}
+	return fmt.Errorf("%s=%q: %s", name, shown, text)
+}

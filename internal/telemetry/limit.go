@@ -1,0 +1,185 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+)
+
+// Callers can make the same thing go wrong any number of times a second, and must not fill a disk with it. So each kind of line
+// has a limit: lineBurst at once, then one for each interval, and the next one that is written has the number that was left out
+// before it. Lines of calls are of a kind if method and code are the same, all others if level and text are.
+//
+// If every code of 20 methods is flooded, those are 340 kinds and, of 400 bytes a line, 0.8 MB a minute: 340 × 6 × 400. What
+// lines have in them, how many methods there are, and what is logged at debug, could make it more, hence the budget: at
+// most logBurst + 60 × logRate, which is 982,144 bytes, in any minute.
+const (
+	lineBurst     = 10
+	lineInterval  = 10 * time.Second
+	debugInterval = time.Second // An operator who asks for debug lines wants to see single calls.
+	rareInterval  = time.Minute // of what may fail every few seconds, for hours
+
+	logBurst = 256 << 10
+	logRate  = 12_000 // bytes a second
+)
+
+// lineLimit lets some lines pass at once, and after them one for each interval.
+type lineLimit struct {
+	*rate.Limiter
+	suppressed atomic.Int64
+}
+
+func newLineLimit(burst int, interval time.Duration) *lineLimit {
+	return &lineLimit{Limiter: rate.NewLimiter(rate.Every(interval), burst)}
+}
+
+// newKindLimit is the limit of a kind of line.
+func newKindLimit(level slog.Level) *lineLimit {
+	if level < slog.LevelInfo {
+		return newLineLimit(lineBurst, debugInterval)
+	}
+	return newLineLimit(lineBurst, lineInterval)
+}
+
+// pass tells whether a line may be written, and how many were not since the last one.
+func (l *lineLimit) pass() (suppressed int64, ok bool) {
+	if !l.Allow() {
+		l.suppressed.Add(1)
+		return 0, false
+	}
+	return l.suppressed.Swap(0), true
+}
+
+// callLimits are those of the lines of a method's calls, by code.
+type callLimits [codes.Unauthenticated + 1]*lineLimit
+
+func newCallLimits(isServer bool) *callLimits {
+	limits := &callLimits{}
+	for code := range limits {
+		limits[code] = newKindLimit(severity(codes.Code(code), isServer))
+	}
+	return limits
+}
+
+// limited is the handler that keeps a log within its limits.
+type limited struct {
+	slog.Handler
+	kinds  *lineKinds // nil if lines were limited before they came here
+	budget *budget
+}
+
+// Handle implements slog.Handler.
+func (h limited) Handle(ctx context.Context, line slog.Record) error {
+	if h.kinds != nil {
+		suppressed, ok := h.kinds.limit(line).pass()
+		if !ok {
+			return nil
+		}
+		if suppressed > 0 {
+			line.AddAttrs(slog.Int64("suppressed", suppressed))
+		}
+	}
+	if !h.budget.hasRoom(line.Level) {
+		return nil
+	}
+	if count := h.budget.refused.Swap(0); count > 0 {
+		line.AddAttrs(slog.Int64("over_budget", count))
+	}
+	return h.Handler.Handle(ctx, line)
+}
+
+// WithAttrs implements slog.Handler.
+func (h limited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.Handler = h.Handler.WithAttrs(attrs)
+	return h
+}
+
+// WithGroup implements slog.Handler.
+func (h limited) WithGroup(name string) slog.Handler {
+	h.Handler = h.Handler.WithGroup(name)
+	return h
+}
+
+// withinBudget is the same log for lines that were limited already, each kind in its own way.
+func withinBudget(log *slog.Logger) *slog.Logger {
+	if h, ok := log.Handler().(limited); ok {
+		h.kinds = nil
+		return slog.New(h)
+	}
+	return log
+}
+
+// lineKinds are the limits of lines by what they say. The texts of lines are constants of the program; should a library put
+// something else into them, what does not fit into the table shares a limit.
+type lineKinds struct {
+	mu    sync.Mutex
+	known map[lineKind]*lineLimit
+	rest  *lineLimit
+}
+
+type lineKind struct {
+	level slog.Level
+	text  string
+}
+
+const (
+	mostKinds    = 256
+	mostKindText = 128 // bytes of a text that tell it from others
+)
+
+func newLineKinds() *lineKinds {
+	return &lineKinds{known: map[lineKind]*lineLimit{}, rest: newKindLimit(slog.LevelInfo)}
+}
+
+func (k *lineKinds) limit(line slog.Record) *lineLimit {
+	kind := lineKind{line.Level, line.Message[:min(len(line.Message), mostKindText)]}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if limit, ok := k.known[kind]; ok {
+		return limit
+	}
+	if len(k.known) == mostKinds {
+		return k.rest
+	}
+	kind.text = strings.Clone(kind.text)
+	limit := newKindLimit(line.Level)
+	k.known[kind] = limit
+	return limit
+}
+
+// budget is how many bytes a log may have in all, counted where they are written. A line is written whole or not at all.
+type budget struct {
+	io.Writer
+	bytes   *rate.Limiter
+	refused atomic.Int64 // lines, since one was written
+}
+
+func newBudget(to io.Writer) *budget {
+	return &budget{Writer: to, bytes: rate.NewLimiter(logRate, logBurst)}
+}
+
+// hasRoom tells whether a line may be written. Half of the room is for warnings and errors.
+func (b *budget) hasRoom(level slog.Level) bool {
+	least := 0.0
+	if level < slog.LevelWarn {
+		least = logBurst / 2
+	}
+	if b.bytes.Tokens() > least {
+		return true
+	}
+	b.refused.Add(1)
+	return false
+}
+
+// Write takes a line, which may use room of the future: how long it is was not known before.
+func (b *budget) Write(line []byte) (int, error) {
+	b.bytes.ReserveN(time.Now(), min(len(line), logBurst))
+	return b.Writer.Write(line)
+}
