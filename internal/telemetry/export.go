@@ -55,12 +55,18 @@ func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resou
 	if err != nil {
 		return err
 	}
-	t.sampler = env.sampler(t.trust)
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(t.sampler),
-		sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)), sdktrace.WithResource(res))
-	t.Tracer = provider.Tracer(scope)
+	provider := t.TraceTo(env.lookup, sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)), sdktrace.WithResource(res))
 	t.ends = append(t.ends, end(provider.Shutdown, exporter.Shutdown))
 	return nil
+}
+
+// TraceTo has spans recorded as the options say, such as those of an exporter that Export does not know, and sampled as
+// OTEL_TRACES_SAMPLER and Config say. It has to be called before calls are made. The caller shuts the provider down.
+func (t *Telemetry) TraceTo(lookup func(name string) string, options ...sdktrace.TracerProviderOption) *sdktrace.TracerProvider {
+	t.sampler = environment{lookup, t.Log}.sampler(t.trust)
+	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithSampler(t.sampler))...)
+	t.Tracer = provider.Tracer(scope)
+	return provider
 }
 
 // exportMetrics pushes what is in the registry every minute, or OTEL_METRIC_EXPORT_INTERVAL, and at the end.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
@@ -15,10 +16,10 @@ import (
 // ours is what internal/rpc puts around every connection and call, with the log level of production. Without spans it
 // is a process that no collector was named to.
 func ours(s *spans) (*instruments, error) {
-	config := telemetry.Config{LogLevel: slog.LevelInfo, LogFormat: "json"}
+	config := telemetry.Config{LogLevel: slog.LevelInfo, LogFormat: "json", TraceTrust: telemetry.TrustAll}
 	t := telemetry.New(telemetry.Identity{Namespace: "bench", Service: "bench"}, config, io.Discard)
 	if s != nil {
-		t.Tracer = s.provider.Tracer("bench")
+		s.provider = t.TraceTo(s.variable, sdktrace.WithBatcher(s))
 	}
 	in, out := t.NewServerCalls(service()), t.NewClientCalls(service())
 	return &instruments{

@@ -2,6 +2,7 @@ package cost
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -11,16 +12,22 @@ import (
 // spans makes spans as a service does, samples and batches them, and then counts them where a service would export
 // them. What an export costs is up to the collector and its network, and about the same for every variant.
 type spans struct {
+	share    float64
 	provider *sdktrace.TracerProvider
 	exported atomic.Int64
 }
 
 // sample takes a share of the calls that begin here, and decides as the caller did for those that come from elsewhere.
 func sample(share float64) *spans {
-	s := &spans{}
+	s := &spans{share: share}
 	sampler := sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))
 	s.provider = sdktrace.NewTracerProvider(sdktrace.WithBatcher(s), sdktrace.WithSampler(sampler))
 	return s
+}
+
+// variable is the same as an environment.
+func (s *spans) variable(name string) string {
+	return map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": fmt.Sprint(s.share)}[name]
 }
 
 // propagator is the one that ours has, for those who do not bring one.
