@@ -10,9 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/config"
 )
 
 // connectFrom opens a connection from an address of the loopback network, and tells whether it stays open.
@@ -120,4 +124,48 @@ func TestRequestsOfHealthAreSmall(t *testing.T) {
 	if _, err := probe.Check(testContext(t), &healthpb.HealthCheckRequest{Service: Liveness}); err != nil {
 		t.Error(err)
 	}
+}
+
+// A handler that never reads, with the window that a server has by default.
+func TestAStreamThatIsNotReadHoldsLittle(t *testing.T) {
+	cfg, err := config.Defaults[ServerConfig]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := defaults()
+	s.server.StreamWindowBytes = cfg.StreamWindowBytes
+	release := make(chan struct{})
+	r := s.startService(t, func(registrar grpc.ServiceRegistrar) {
+		grpc_testing.RegisterTestServiceServer(registrar, &unread{release: release})
+	})
+	defer close(release)
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	stream, err := grpc_testing.NewTestServiceClient(plain(t, r.address)).FullDuplexCall(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was not sent after a while will never be: the test fails only if more than that is on its way.
+	const size, most = 16 << 10, 256 << 10 // The client has a buffer of 64 KiB too.
+	var sent atomic.Int64
+	go func() {
+		for stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: make([]byte, size)}}) == nil {
+			sent.Add(size)
+		}
+	}()
+	eventually(t, "the window is full", func() bool { return sent.Load() >= int64(cfg.StreamWindowBytes) })
+	time.Sleep(100 * time.Millisecond)
+	if n := sent.Load(); n > most {
+		t.Errorf("%d bytes were sent to a handler that reads nothing, want at most %d", n, most)
+	}
+}
+
+type unread struct {
+	grpc_testing.UnimplementedTestServiceServer
+	release chan struct{}
+}
+
+func (u *unread) FullDuplexCall(grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+	<-u.release
+	return nil
 }

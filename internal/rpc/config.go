@@ -12,15 +12,18 @@ import (
 // accepts 16 MiB by default, for which no caller of ours has a use.
 const headerListBytes = 16 << 10
 
-// Buffers and windows are much larger than grpc-go's own, because a transfer of
-// big files spends most of its time in system calls and in waiting for the
-// peer's word that it may go on. Windows are static: grpc-go would let them grow
-// to 16 MiB, and as much as its window is what a peer that sends without being
-// read can occupy with each stream. A server, which has many peers, has smaller
-// ones than a client.
+// Buffers are much larger than grpc-go's own, because a transfer of big files spends most of its time in system calls.
+// Windows are static, as grpc-go would let them grow to 16 MiB: as much as its window is what a peer that sends without
+// being read can occupy with each stream.
 //
-// The window of a connection holds nothing back: grpc-go renews it when data
-// arrives, not when somebody has read it.
+// The stream windows of a server, which has many peers, are as small as HTTP/2 has them by default. Uploads hardly notice,
+// because grpc-go opens the window for the rest of a message as soon as the handler waits for it: on loopback an upload had
+// 0.30 [0.26–0.39] of the rate of HTTP/1.1, and 0.33 [0.23–0.37] with 2 MiB. A client, whose peer it has chosen itself, has
+// larger ones.
+//
+// The window of a connection holds nothing back, and bounds no memory: grpc-go renews it when data arrives, not when it is
+// read. It has to be as large as what can be under way.
+const serverConnectionWindow = 16 << 20
 
 // connectionWindow lets several streams have their windows full at once.
 func connectionWindow(stream int32) int32 { return 8 * min(stream, math.MaxInt32/8) }
@@ -43,7 +46,7 @@ type ServerConfig struct {
 	MaxConnectionsPerCaller int           `env:"MAX_CONNECTIONS_PER_CALLER" envDefault:"0" desc:"open connections from one address; 0 for half of MAX_CONNECTIONS"`
 	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
 	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
-	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"2097152" desc:"how much a client may send on one call before somebody has read it, in bytes"`
+	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"65536" desc:"how much a client may send on one call before it is read, in bytes; a message that is being read may be larger"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
 }
@@ -77,7 +80,7 @@ type ClientConfig struct {
 	UnaryTimeout      time.Duration `env:"UNARY_TIMEOUT" envDefault:"10s" desc:"deadline of unary calls that come without an earlier one, all attempts together"`
 	MaxReceiveBytes   int           `env:"MAX_RECEIVE_BYTES" envDefault:"4194304" desc:"size in bytes of the largest message accepted"`
 	BufferBytes       int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
-	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"4194304" desc:"how much a server may send on one call before somebody has read it, in bytes"`
+	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"4194304" desc:"how much a server may send on one call before it is read, in bytes"`
 	ResolveInterval   time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
 	Proxy             bool          `env:"PROXY" envDefault:"false" desc:"reach servers through the proxy that HTTPS_PROXY names, unless NO_PROXY excepts them"`
 	TLS               TLSConfig     `envPrefix:"TLS_"`

@@ -93,7 +93,7 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 		grpc.WriteBufferSize(cfg.BufferBytes),
 		grpc.ReadBufferSize(cfg.BufferBytes),
 		grpc.StaticStreamWindowSize(cfg.StreamWindowBytes),
-		grpc.StaticConnWindowSize(connectionWindow(cfg.StreamWindowBytes)),
+		grpc.StaticConnWindowSize(max(serverConnectionWindow, cfg.StreamWindowBytes)),
 		grpc.ConnectionTimeout(cfg.ConnectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: cfg.MaxConnectionAge,

@@ -18,7 +18,7 @@ import (
 )
 
 // scarce is memory for two uploads at once.
-var scarce = []string{"TEST_OBJECT_MEMORY_BYTES=8MiB", "TEST_OBJECT_MEMORY_WAIT=100ms"}
+var scarce = []string{"TEST_OBJECT_MEMORY_BYTES=6MiB", "TEST_OBJECT_MEMORY_WAIT=100ms"}
 
 // hold begins an upload and leaves it open.
 func (ts *testServer) hold(t *testing.T) uploadStream {
