@@ -48,18 +48,32 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*Message)
 	if !ok {
-		return plain.Unmarshal(data, v)
+		return decode(data, v)
 	}
 	f.Bulk, f.apart = nil, 0
 	around, from, to, ok := cut(data, f.Message)
 	if !ok {
-		return plain.Unmarshal(data, f.Message)
+		return decode(data, f.Message)
 	}
-	if err := proto.Unmarshal(around, f.Message); err != nil {
+	if err := knownFields.Unmarshal(around, f.Message); err != nil {
 		return err
 	}
 	f.Bulk, f.apart = slice(data, from, to), to-from
 	return nil
+}
+
+// knownFields are all that is kept of a message: a peer could fill memory with others.
+var knownFields = proto.UnmarshalOptions{DiscardUnknown: true}
+
+// decode is grpc-go's own, but for that.
+func decode(data mem.BufferSlice, v any) error {
+	message, ok := v.(proto.Message)
+	if !ok {
+		return plain.Unmarshal(data, v)
+	}
+	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buffer.Free()
+	return knownFields.Unmarshal(buffer.ReadOnlyData(), message)
 }
 
 // bulk is where the bulk of a message is.

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -69,7 +68,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	codec := &tolerant{CodecV2: encoding.GetCodecV2(proto.Name)}
+	codec := &tolerant{CodecV2: newCodec()}
 	for _, service := range services {
 		codec.CodecV2 = cmp.Or(service.Codec, codec.CodecV2)
 	}
