@@ -78,12 +78,15 @@ func (p *Pair) Stop() error {
 
 // start runs a program of the folder in it, with the given environment and what has to be so here.
 func start(ctx context.Context, folder, prefix string, given, here map[string]string, program string, args ...string) (*Process, error) {
-	environment := map[string]string{prefix + "DRAIN_DELAY": "0s"}
+	environment := map[string]string{prefix + "DRAIN_DELAY": "0s", prefix + "PROBE_ADDRESS": "", prefix + "HTTP_ADDRESS": ""}
 	maps.Copy(environment, given)
+	for name := range environment {
+		if strings.HasSuffix(name, "_ADDRESS") {
+			environment[name] = "127.0.0.1:0"
+		}
+	}
 	maps.Copy(environment, here)
 	environment[prefix+"LOG_FORMAT"], environment[prefix+"LOG_LEVEL"] = "json", "info"
-	environment[prefix+"PROBE_ADDRESS"] = "127.0.0.1:0"
-	environment[prefix+"HTTP_ADDRESS"] = "127.0.0.1:0"
 
 	p := &Process{command: exec.CommandContext(ctx, filepath.Join(folder, program), args...), ended: make(chan struct{})}
 	p.command.Dir = folder
