@@ -86,7 +86,7 @@ func (o *observed) configMaps(t *testing.T) {
 
 	want = map[string]string{}
 	for _, file := range o.dashboards(t) {
-		want[o.namespace.name+"-quartet-"+filepath.Base(file)] = withoutRelease(t, read(t, file))
+		want[o.namespace.name+".quartet."+filepath.Base(file)] = withoutRelease(t, read(t, file))
 	}
 	got := o.configMap(t, "quartet-dashboards")
 	for name, text := range got.Data {
