@@ -40,12 +40,15 @@ Some maps as one, of which a later one wins. No key is there twice: kubectl take
 {{- with $all }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
-{{/* The entries of a list but for those that another list has too, by a field of theirs: (list own others "name") */}}
+{{/*
+The entries of a list but for those that another list has too, by a field of theirs: (list own others "name"). Of that, /data/
+and /data are the same.
+*/}}
 {{- define "quartet.without" -}}
 {{- $rest := list -}}
 {{- $taken := list -}}
-{{- range index . 1 }}{{ $taken = append $taken (get . (last $)) }}{{ end -}}
-{{- range first . }}{{ if not (has (get . (last $)) $taken) }}{{ $rest = append $rest . }}{{ end }}{{ end -}}
+{{- range index . 1 }}{{ $taken = append $taken (get . (last $) | printf "/%s" | clean) }}{{ end -}}
+{{- range first . }}{{ if not (has (get . (last $) | printf "/%s" | clean) $taken) }}{{ $rest = append $rest . }}{{ end }}{{ end -}}
 {{- toYaml $rest -}}
 {{- end }}
 

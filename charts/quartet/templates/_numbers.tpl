@@ -26,3 +26,11 @@ may take after it, and 5 s more for a busy node.
 {{- end -}}
 {{- toJson $ports -}}
 {{- end }}
+
+{{/* A quantity of Kubernetes, such as 1e9, 0.5 or 1.5Gi, as a number to compare. */}}
+{{- define "quartet.quantity" -}}
+{{- $text := toString . -}}
+{{- $unit := regexFind "[a-zA-Z]*$" $text -}}
+{{- $units := dict "" 1 "n" 1e-9 "u" 1e-6 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) -}}
+{{- end }}
