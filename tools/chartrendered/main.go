@@ -1,6 +1,6 @@
 // Command chartrendered checks files that helm template has rendered for what Helm and the schema of the values do not see
 // and some of those who take the files refuse: keys and entries that are there twice, names and labels that Kubernetes
-// does not take, variables that are no strings, and selectors that do not find their pods.
+// does not take, strings and integers that YAML reads as something else, and selectors that do not find their pods.
 //
 //	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml
 package main
@@ -12,8 +12,10 @@ import (
 	"log"
 	"maps"
 	"os"
+	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -73,14 +75,18 @@ func check(file io.Reader) (problems []string) {
 
 var (
 	// Services have to have names of this form, and others of this chart are made of the same.
-	goodName  = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	goodName = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	// freeNamed are kinds whose names may have other forms.
+	freeNamed = regexp.MustCompile(`^(APIService|ClusterRole|ClusterRoleBinding)$`)
 	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	// textField is a field whose value is a string.
+	textField = regexp.MustCompile(`(?i)(name|namespace|^interval)$`)
 	goodImage = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`)
 )
 
 func checkResource(resource node) (problems []string) {
 	name := fmt.Sprint(at(resource, "metadata", "name"))
-	if resource["kind"] != "APIService" && !goodName.MatchString(name) {
+	if !freeNamed.MatchString(fmt.Sprint(resource["kind"])) && !goodName.MatchString(name) {
 		problems = append(problems, "Kubernetes does not take this name")
 	}
 	if resource["kind"] != "Deployment" {
@@ -100,34 +106,44 @@ func checkResource(resource node) (problems []string) {
 }
 
 // checkNode goes through everything below a node, whose path is given.
-func checkNode(path string, value any) (problems []string) {
+func checkNode(where string, value any) (problems []string) {
 	switch value := value.(type) {
 	case node:
 		for _, key := range slices.Sorted(maps.Keys(value)) {
-			problems = append(problems, checkField(path+"."+key, key, value[key])...)
+			problems = append(problems, checkField(where+"."+key, key, value[key])...)
 		}
 	case []any:
 		for i, entry := range value {
-			problems = append(problems, checkNode(fmt.Sprintf("%s[%d]", path, i), entry)...)
+			problems = append(problems, checkNode(fmt.Sprintf("%s[%d]", where, i), entry)...)
 		}
 	}
 	return problems
 }
 
-func checkField(path, key string, value any) (problems []string) {
+func checkField(where, key string, value any) (problems []string) {
 	say := func(format string, args ...any) {
-		problems = append(problems, path[1:]+": "+fmt.Sprintf(format, args...))
+		problems = append(problems, where[1:]+": "+fmt.Sprintf(format, args...))
 	}
 	switch key {
-	case "labels", "matchLabels", "annotations":
+	case "labels", "matchLabels", "nodeSelector", "annotations", "data":
 		for name, text := range asNode(value) {
-			if text, ok := text.(string); !ok || key != "annotations" && !goodLabel.MatchString(text) {
+			if text, ok := text.(string); !ok || key != "annotations" && key != "data" && !goodLabel.MatchString(text) {
 				say("%s has the value %v", name, text)
 			}
 		}
 	case "image":
 		if image := fmt.Sprint(value); !goodImage.MatchString(image) {
 			say("%q is no image", image)
+		}
+	}
+	switch value.(type) {
+	case nil, bool, int:
+		if textField.MatchString(key) {
+			say("%v is no string", value)
+		}
+	case float64:
+		if !strings.Contains(where, ".resources.") {
+			say("%v is neither a string nor an integer", value)
 		}
 	}
 	// Kubernetes merges lists by these fields.
@@ -139,7 +155,11 @@ func checkField(path, key string, value any) (problems []string) {
 	entries, _ := value.([]any)
 	for _, entry := range entries {
 		entry := asNode(entry)
-		if id := entry[field]; id != nil && seen[id] {
+		id := entry[field]
+		if folder, ok := id.(string); ok && key == "volumeMounts" {
+			id = path.Join("/", folder)
+		}
+		if id != nil && seen[id] {
 			say("two entries have the %s %v", field, id)
 		} else if id != nil {
 			seen[id] = true
@@ -150,7 +170,7 @@ func checkField(path, key string, value any) (problems []string) {
 			}
 		}
 	}
-	return append(problems, checkNode(path, value)...)
+	return append(problems, checkNode(where, value)...)
 }
 
 func asNode(value any) node {

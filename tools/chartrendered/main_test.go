@@ -14,7 +14,7 @@ spec:
     metadata: {labels: {app: a, more: ""}, annotations: {x: "any text"}}
     spec:
       containers:
-        - {image: "localhost:5000/a/b:1.2.3_build.7", env: [{name: A, value: "1"}, {name: B}], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /b}]}
+        - {image: "localhost:5000/a/b:1.2.3_build.7", env: [{name: A, value: "1"}, {name: B}], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /b}], resources: {limits: {cpu: 0.5}}}
 ---
 # nothing
 ---
@@ -44,6 +44,13 @@ func TestBadFiles(t *testing.T) {
 		{"1.2.3_build.7", "1.2.3+build.7", "is no image"},
 		{`value: "1"`, "value: 1", "A is 1, which is no string"},
 		{"{name: B}", "{name: A}", "spec.template.spec.containers[0].env: two entries have the name A"},
+		{"name: v, mountPath: /b", "name: 1, mountPath: /b", "volumeMounts[1].name: 1 is no string"},
+		{"name: v, mountPath: /b", "name: true, mountPath: /b", "true is no string"},
+		{"name: v, mountPath: /b", "name: null, mountPath: /b", "<nil> is no string"},
+		{"name: v, mountPath: /b", "name: 1e3, mountPath: /b", "1000 is neither a string nor an integer"},
+		{"kind: Service", "data: {a: 1}\nkind: Service", "data: a has the value"},
+		{"kind: Service", "replicas: 1e+06\nkind: Service", "replicas: 1e+06 is neither a string nor an integer"},
+		{"mountPath: /b", "mountPath: /a/", "two entries have the mountPath /a"},
 		{"mountPath: /b", "mountPath: /a", "two entries have the mountPath /a"},
 	} {
 		if problems := strings.Join(check(strings.NewReader(strings.Replace(good, test.old, test.new, 1))), "\n"); !strings.Contains(problems, test.want) {

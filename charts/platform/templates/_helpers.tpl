@@ -1,12 +1,12 @@
 {{/* Each takes (list $ "nats"), with the name of a part. */}}
 
 {{- define "platform.partname" -}}
-{{- printf "%s-%s" (first .).Release.Name (last .) | replace "." "-" | trunc 63 | trimSuffix "-" -}}
+{{- regexReplaceAll "^([^a-z])" (printf "%s-%s" (first .).Release.Name (last .) | replace "." "-") "r${1}" | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "platform.selector" -}}
 app.kubernetes.io/name: {{ last . }}
-app.kubernetes.io/instance: {{ (first .).Release.Name }}
+app.kubernetes.io/instance: {{ (first .).Release.Name | quote }}
 {{- end }}
 
 {{- define "platform.metadata" -}}
@@ -48,7 +48,7 @@ securityContext:
 {{- end }}
 
 {{- define "platform.container" -}}
-image: {{ index (first .).Values (last .) "image" }}
+image: {{ index (first .).Values (last .) "image" | quote }}
 imagePullPolicy: IfNotPresent
 securityContext:
   allowPrivilegeEscalation: false
@@ -82,7 +82,7 @@ spec:
   accessModes: [ReadWriteOnce]
   resources:
     requests:
-      storage: {{ index (first .).Values (last .) "storage" }}
+      storage: {{ index (first .).Values (last .) "storage" | quote }}
 {{- end }}
 
 {{/*

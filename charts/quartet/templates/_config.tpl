@@ -66,7 +66,7 @@ OTEL_TRACES_SAMPLER_ARG: {{ . | quote }}
 {{- $tls := (first .).Values.tls -}}
 name: tls
 secret:
-  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (index . 1) }}
+  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (index . 1) | quote }}
   {{- if and (eq $tls.mode "tls") (eq (index . 1) "client") }}
   items: [{key: ca.crt, path: ca.crt}]
   {{- end }}

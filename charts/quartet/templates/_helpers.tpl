@@ -55,8 +55,8 @@ and /data are the same.
 {{/* What a Deployment selects by can never change, so nothing but these three belongs here. */}}
 {{- define "quartet.selector" -}}
 {{- $root := first . -}}
-app.kubernetes.io/name: {{ include "quartet.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "quartet.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -93,7 +93,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 
 {{/* How many replicas there may be at once. */}}
 {{- define "quartet.mostreplicas" -}}
-{{- with .Values.server }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled }}{{ end -}}
+{{- with .Values.server }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled | int64 }}{{ end -}}
 {{- end }}
 
 {{- define "quartet.podmonitor" -}}

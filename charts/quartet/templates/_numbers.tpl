@@ -10,12 +10,12 @@ may take after it, and 5 s more for a busy node.
 {{- end }}
 
 {{- define "quartet.graceseconds" -}}
-{{- (index (first .).Values (last .)).terminationGracePeriodSeconds | default (include "quartet.drainseconds" .) -}}
+{{- (index (first .).Values (last .)).terminationGracePeriodSeconds | default (include "quartet.drainseconds" .) | int64 -}}
 {{- end }}
 
-{{/* A value as the environment wants it. Helm reads 4194304 as a float and would write 4.194304e+06. */}}
+{{/* A value in plain digits. Helm reads 4194304 as a float and would write 4.194304e+06. */}}
 {{- define "quartet.scalar" -}}
-{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end }}
 
 {{/* The ports in an address, or what its kind of address has by default, as a list: (list "s3://…" 443) */}}

@@ -11,7 +11,7 @@ annotations:
 
 {{- define "quartet.podannotations" -}}
 # A changed setting starts new pods.
-checksum/config: {{ include (printf "quartet.%sconfig" (last .)) (first .) | sha256sum }}
+checksum/config: {{ include (printf "quartet.%sconfig" (last .)) (first .) | sha256sum | quote }}
 {{- if (first .).Values.metrics.annotations }}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ get (dict "server" "9464" "client" "9465") (last .) | quote }}
@@ -52,7 +52,7 @@ affinity:
 topologySpreadConstraints:
   {{- $values.topologySpreadConstraints | default (include "quartet.spread" . | fromYamlArray) | toYaml | nindent 2 }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -97,7 +97,7 @@ podAntiAffinity:
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) -}}
 name: {{ last . }}
-image: {{ include "quartet.image" . }}
+image: {{ include "quartet.image" . | quote }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
 securityContext:
   {{- toYaml $root.Values.securityContext | nindent 2 }}
@@ -154,7 +154,7 @@ that refer to others come last.
   valueFrom: {resourceFieldRef: {resource: limits.memory}}
 # More garbage between two collections is affordable because GOMEMLIMIT bounds it.
 - name: GOGC
-  value: {{ $values.gogc | quote }}
+  value: {{ include "quartet.scalar" $values.gogc | quote }}
 {{- end }}
 {{- end }}
 

@@ -10,6 +10,7 @@ again, because Kubernetes makes it 1 where it vanishes from a manifest.
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) -}}
 {{- $automatic := ($values.autoscaling).enabled -}}
+{{- $set := $values.replicas | int64 -}}
 {{- $there := lookup "apps/v1" "Deployment" $root.Release.Namespace (include "quartet.componentname" .) -}}
 {{- $applied := false -}}
 {{- $scaled := false -}}
@@ -20,9 +21,9 @@ again, because Kubernetes makes it 1 where it vanishes from a manifest.
 {{- if and $automatic (or (not $there) (eq $remembered "auto") (and $applied $scaled)) -}}
 {{- else if $automatic -}}
 {{- if $there.spec.replicas }}{{ max $there.spec.replicas $values.autoscaling.minReplicas }}{{ else }}0{{ end -}}
-{{- else if and $scaled (has $remembered (list "" "auto" (toString $values.replicas))) -}}
+{{- else if and $scaled (has $remembered (list "" "auto" (toString $set))) -}}
 {{- if not $applied }}{{ $there.spec.replicas }}{{ end -}}
 {{- else -}}
-{{- $values.replicas -}}
+{{- $set -}}
 {{- end -}}
 {{- end }}

@@ -10,7 +10,7 @@ name: data
 {{- with .Values.server.persistence }}
 {{- if .enabled }}
 persistentVolumeClaim:
-  claimName: {{ .existingClaim | default (printf "%s-data" (include "quartet.componentname" (list $ "server"))) }}
+  claimName: {{ .existingClaim | default (printf "%s-data" (include "quartet.componentname" (list $ "server"))) | quote }}
 {{- else }}
 emptyDir: {}
 {{- end }}
