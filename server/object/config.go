@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Dir         string        `env:"DIR" envDefault:"data/object" desc:"folder of objects, which one process owns"`
 	URL         string        `env:"URL" desc:"gocloud.dev/blob address of a bucket to use in place of the folder: s3://bucket?region=…"`
+	Proxy       bool          `env:"PROXY" envDefault:"false" desc:"reach S3 through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it"`
 	PartBytes   config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
@@ -50,6 +51,7 @@ func (c Config) options(t *telemetry.Telemetry) store.Options {
 		SpareParts:    c.spareParts(),
 		MaxObjectSize: int64(c.MaxBytes),
 		Quota:         int64(c.QuotaBytes),
+		Proxy:         c.Proxy,
 		Log:           t.Log,
 		Registerer:    t.Metrics,
 	}

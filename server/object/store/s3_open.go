@@ -13,7 +13,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 	gocloudaws "gocloud.dev/aws"
 )
@@ -30,14 +33,14 @@ const (
 
 // openS3 opens a bucket at s3://name, with the parameters that gocloud knows, such as endpoint, region and use_path_style,
 // and with credentials from the environment or files as the AWS SDK finds them. The bucket must exist.
-func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (*s3Bucket, error) {
+func openS3(ctx context.Context, u *url.URL, opts Options) (*s3Bucket, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	client, err := newS3Client(ctx, u, log)
+	client, err := newS3Client(ctx, u, opts)
 	if err != nil {
 		return nil, err
 	}
-	b := &s3Bucket{client: client, name: u.Host, partSize: partSize, closeIdle: func() {}}
+	b := &s3Bucket{client: client, name: u.Host, partSize: opts.PartSize, closeIdle: func() {}}
 	if c, ok := client.Options().HTTPClient.(*http.Client); ok {
 		b.closeIdle = c.CloseIdleConnections
 	}
@@ -48,7 +51,7 @@ func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (
 	return b, nil
 }
 
-func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client, error) {
+func newS3Client(ctx context.Context, u *url.URL, opts Options) (*s3.Client, error) {
 	if u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
 		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
@@ -66,7 +69,7 @@ func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client,
 	if !q.Has("response_checksum_validation") {
 		q.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
 	}
-	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
+	cfg, err := newConfig(ctx, q, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +79,41 @@ func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client,
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = pathStyle
 		o.HTTPClient = newHTTPClient(o.HTTPClient)
-		o.Logger = sdkLog(log)
 	}), nil
+}
+
+// newConfig is the configuration of all requests, those for credentials among them. Gocloud makes it of the parameters, and
+// has none for the log and the HTTP client: what looks for credentials is made once more, with ours.
+func newConfig(ctx context.Context, q url.Values, opts Options) (aws.Config, error) {
+	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
+	if err != nil {
+		return cfg, err
+	}
+	client := awshttp.NewBuildableClient()
+	if !opts.Proxy {
+		client = client.WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithLogger(sdkLog(opts.Log)), config.WithHTTPClient(client), config.WithRegion(cfg.Region), config.WithSharedConfigProfile(q.Get("profile")),
+	}
+	if on, _ := strconv.ParseBool(q.Get("dualstack")); on {
+		load = append(load, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+	}
+	if on, _ := strconv.ParseBool(q.Get("fips")); on {
+		load = append(load, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+	}
+	ours, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Logger, cfg.HTTPClient = ours.Logger, ours.HTTPClient
+	switch role := q.Get("role"); {
+	case role != "":
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(ours), role))
+	case !aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}):
+		cfg.Credentials = ours.Credentials
+	}
+	return cfg, nil
 }
 
 // sdkLog is where the SDK writes, instead of standard error, what it finds odd in answers.

@@ -41,6 +41,8 @@ type Options struct {
 	// Quota is the most bytes that all parts may have, of objects and of uploads under way; 0 is no limit. On a shared
 	// bucket it holds as well as Count is called.
 	Quota int64
+	// Proxy has an S3 service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it.
+	Proxy bool
 	// Log hears of what no caller can be told, such as a part that could not be removed.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
@@ -128,7 +130,7 @@ func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error
 	case "file":
 		return openFolderAt(u)
 	case "s3":
-		return openS3(ctx, u, opts.PartSize, opts.Log)
+		return openS3(ctx, u, opts)
 	}
 	blobs, err := blob.OpenBucket(ctx, rawURL)
 	if err != nil {
