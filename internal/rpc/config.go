@@ -6,7 +6,12 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"example.com/quartet/internal/config"
 )
+
+// largestMessage is less than the 4 GiB that gRPC's framing allows, and leaves room for sums.
+const largestMessage = 1 << 30
 
 // headerListBytes bounds the metadata of a call in both directions. grpc-go
 // accepts 16 MiB by default, for which no caller of ours has a use.
@@ -60,7 +65,7 @@ func (c ServerConfig) Validate() error {
 		notNegative("MAX_IN_FLIGHT_PER_CALLER", c.MaxInFlightPerCaller),
 		positive("MAX_CONNECTIONS", c.MaxConnections),
 		notNegative("MAX_CONNECTIONS_PER_CALLER", c.MaxConnectionsPerCaller),
-		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		config.Within("MAX_RECEIVE_BYTES", c.MaxReceiveBytes, 1, largestMessage),
 		positive("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
@@ -97,7 +102,7 @@ func (c ClientConfig) Validate() error {
 		ping,
 		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
 		positive("UNARY_TIMEOUT", c.UnaryTimeout),
-		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		config.Within("MAX_RECEIVE_BYTES", c.MaxReceiveBytes, 1, largestMessage),
 		positive("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
