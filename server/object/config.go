@@ -28,12 +28,20 @@ type Config struct {
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
 	return errors.Join(
+		config.About("URL", c.checkURL()),
 		// A message of a download has to fit into the 4 MiB that gRPC clients accept by default.
 		config.Within("CHUNK_BYTES", c.ChunkBytes, 1, 4<<20-1024),
 		config.Within("PART_BYTES", c.PartBytes, 64<<10, 1<<30),
 		config.Within("IDLE_TIMEOUT", c.IdleTimeout, time.Millisecond, 24*time.Hour),
 		config.Within("UPLOAD_TTL", c.UploadTTL, time.Second, 100*365*24*time.Hour),
 	)
+}
+
+func (c Config) checkURL() error {
+	if c.URL == "" {
+		return nil
+	}
+	return store.CheckURL(c.URL)
 }
 
 // url is the bucket's address, by default the folder's.

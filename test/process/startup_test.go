@@ -38,12 +38,20 @@ func run(t *testing.T, program string, arguments []string, env ...string) (code 
 
 // TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2 names the variable in each case.
 func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
+	object, channel := process.Setting("OBJECT_URL", ""), process.Setting("CHANNEL_URL", "")
 	for _, test := range []struct{ variable, name string }{
 		{process.Setting("MEMORY_LIMIT", "1"), process.Setting("MEMORY_LIMIT", "")},
 		{process.Setting("MEMORY_LIMIT", "100000"), process.Setting("MEMORY_LIMIT", "")},
 		{process.Setting("OBJECT_MEMORY_BYTES", "1"), process.Setting("OBJECT_MEMORY_BYTES", "")},
 		{"GOMEMLIMIT=1", process.Setting("OBJECT_MEMORY_BYTES", "")},
 		{"GOMEMLIMIT=1MiB", process.Setting("OBJECT_MEMORY_BYTES", "")},
+		{channel + "nats://h:99999", channel},
+		{channel + "nats://", channel},
+		{channel + "nats:4222", channel},
+		{channel + "nats://a:1, nats://b:2", channel},
+		{channel + "'nats://a:1'", channel},
+		{object + "s3://b?region=x&endpoint=http://h:99999", object},
+		{object + "s3://b?region=x&wrong=parameter", object},
 	} {
 		code, printed := run(t, "server", nil, test.variable)
 		if name := strings.TrimSuffix(test.name, "="); code != 2 || !strings.Contains(printed, name) || strings.Contains(printed, "panic") {

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"example.com/quartet/internal/config"
 )
 
 const (
 	embeddedURL = "embedded:"
-	clusterURL  = "nats://"
 
 	reconnectWait = 500 * time.Millisecond
 	// pingInterval bounds how long a connection that died without a word goes unnoticed: two of them.
@@ -39,12 +40,39 @@ func (b *Broker) connect(url string) (*nats.Conn, error) {
 	case b.embedded != nil:
 		options = append(options, nats.InProcessServer(b.embedded.server))
 		return nats.Connect("", options...)
-	case strings.HasPrefix(url, clusterURL):
-		return nats.Connect(url, options...)
 	default:
-		// Not the url itself: it may hold a password.
-		return nil, fmt.Errorf("message broker must be %q or %qhost:4222[,...]", embeddedURL, clusterURL)
+		if err := CheckURL(url); err != nil {
+			return nil, fmt.Errorf("URL of the message broker: %w", err)
+		}
+		return nats.Connect(url, options...)
 	}
+}
+
+// CheckURL returns an error unless Open takes the url. It has nothing of a password in it.
+func CheckURL(url string) error {
+	if url == embeddedURL {
+		return nil
+	}
+	elements := strings.Split(url, ",")
+	for i, element := range elements {
+		err := checkElement(element)
+		switch {
+		case err == nil:
+		case len(elements) == 1:
+			return err
+		default:
+			return fmt.Errorf("number %d of its list %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func checkElement(element string) error {
+	u, err := config.ParseURL(element, "nats")
+	if err == nil && strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+		err = errors.New("has something behind the host, expected nats://host:port alone")
+	}
+	return err
 }
 
 // errConnecting says that there is no connection and no reason for that yet.

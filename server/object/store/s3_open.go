@@ -13,12 +13,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 	gocloudaws "gocloud.dev/aws"
+
+	"example.com/quartet/internal/config"
 )
 
 const (
@@ -52,24 +54,11 @@ func openS3(ctx context.Context, u *url.URL, opts Options) (*s3Bucket, error) {
 }
 
 func newS3Client(ctx context.Context, u *url.URL, opts Options) (*s3.Client, error) {
-	if u.Host == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
-		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
-	}
-	q, pathStyle := u.Query(), false
-	if value := q.Get("use_path_style"); value != "" {
-		var err error
-		if pathStyle, err = strconv.ParseBool(value); err != nil {
-			return nil, fmt.Errorf("use_path_style=%s is neither true nor false", value)
-		}
-		q.Del("use_path_style")
-	}
-	if err := checkEndpoint(q); err != nil {
+	p, err := parseS3(u)
+	if err != nil {
 		return nil, err
 	}
-	if !q.Has("response_checksum_validation") {
-		q.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
-	}
-	cfg, err := newConfig(ctx, q, opts)
+	cfg, err := newConfig(ctx, p.Values, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +66,7 @@ func newS3Client(ctx context.Context, u *url.URL, opts Options) (*s3.Client, err
 		return nil, err
 	}
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = pathStyle
+		o.UsePathStyle = p.pathStyle
 		o.HTTPClient = newHTTPClient(o.HTTPClient)
 	}), nil
 }
@@ -87,22 +76,22 @@ func newS3Client(ctx context.Context, u *url.URL, opts Options) (*s3.Client, err
 func newConfig(ctx context.Context, q url.Values, opts Options) (aws.Config, error) {
 	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
 	if err != nil {
-		return cfg, err
+		return cfg, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	client := awshttp.NewBuildableClient()
 	if !opts.Proxy {
 		client = client.WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	}
-	load := []func(*config.LoadOptions) error{
-		config.WithLogger(sdkLog(opts.Log)), config.WithHTTPClient(client), config.WithRegion(cfg.Region), config.WithSharedConfigProfile(q.Get("profile")),
+	load := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithLogger(sdkLog(opts.Log)), awsconfig.WithHTTPClient(client), awsconfig.WithRegion(cfg.Region), awsconfig.WithSharedConfigProfile(q.Get("profile")),
 	}
 	if on, _ := strconv.ParseBool(q.Get("dualstack")); on {
-		load = append(load, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+		load = append(load, awsconfig.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
 	}
 	if on, _ := strconv.ParseBool(q.Get("fips")); on {
-		load = append(load, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+		load = append(load, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
-	ours, err := config.LoadDefaultConfig(ctx, load...)
+	ours, err := awsconfig.LoadDefaultConfig(ctx, load...)
 	if err != nil {
 		return cfg, err
 	}
@@ -127,19 +116,45 @@ func sdkLog(log *slog.Logger) logging.Logger {
 	})
 }
 
-func checkEndpoint(q url.Values) error {
-	endpoint, err := url.Parse(q.Get("endpoint"))
-	if err != nil || (q.Has("endpoint") && (endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "")) {
-		return errors.New("endpoint must be http://host or https://host")
+// s3Parameters are what a URL has behind the bucket.
+type s3Parameters struct {
+	url.Values // those that gocloud knows
+	pathStyle  bool
+}
+
+func parseS3(u *url.URL) (p s3Parameters, err error) {
+	if u.Hostname() == "" || u.Host != u.Hostname() || u.User != nil || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+		return p, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
-	return nil
+	if p.Values, err = url.ParseQuery(u.RawQuery); err != nil {
+		return p, errors.New("has parameters that cannot be read, expected name=value with & between them")
+	}
+	if value := p.Get("use_path_style"); value != "" {
+		if p.pathStyle, err = strconv.ParseBool(value); err != nil {
+			return p, errors.New("use_path_style is neither true nor false")
+		}
+	}
+	p.Del("use_path_style")
+	if p.Has("endpoint") {
+		endpoint, err := config.ParseURL(p.Get("endpoint"), "http", "https")
+		if err == nil && endpoint.RawQuery+endpoint.Fragment != "" {
+			err = errors.New("has parameters")
+		}
+		if err != nil {
+			return p, fmt.Errorf("endpoint %w", err)
+		}
+	}
+	if !p.Has("response_checksum_validation") {
+		p.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
+	}
+	return p, nil
 }
 
 // checkIdentity makes sure that requests can be signed. The SDK would find out at each of them, and each time wait for
 // a metadata service that may not be there.
 func checkIdentity(ctx context.Context, cfg aws.Config) error {
 	if cfg.Region == "" {
-		return errors.New("no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions")
+		return fmt.Errorf("%w: no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions", ErrURL)
 	}
 	if aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}) {
 		return nil

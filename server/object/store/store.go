@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"sync/atomic"
@@ -122,13 +123,13 @@ func address(rawURL string) string {
 }
 
 func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error) {
-	u, err := url.Parse(rawURL)
+	u, err := parseURL(rawURL)
 	if err != nil {
-		return nil, errors.Unwrap(err) // What it wraps is without the URL.
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	switch u.Scheme {
 	case "file":
-		return openFolderAt(u)
+		return openFile(u.Path)
 	case "s3":
 		return openS3(ctx, u, opts)
 	}
@@ -139,11 +140,27 @@ func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error
 	return &blobBucket{blobs: blobs}, nil
 }
 
-func openFolderAt(u *url.URL) (bucket, error) {
-	if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
-		return nil, errors.New("want file:///folder, with an absolute path and no parameters")
+// CheckURL returns an error unless the URL is one that Open knows. It has no secret in it.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
+func parseURL(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil: // What it says has the URL, or a part of it.
+		return nil, errors.New("cannot be read, expected s3://bucket?region=…")
+	case u.Scheme == "s3":
+		_, err = parseS3(u)
+	case u.Scheme == "file":
+		if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
+			err = errors.New("want file:///folder, with an absolute path and no parameters")
+		}
+	case !blob.DefaultURLMux().ValidBucketScheme(u.Scheme):
+		err = errors.New("has no scheme that is known, expected s3://bucket?region=…")
 	}
-	return openFile(u.Path)
+	return u, err
 }
 
 // Close releases the bucket. Readers and writers must be closed before.
