@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -134,6 +135,25 @@ func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	if b := <-opened; b != nil {
 		publish(t, b, "room", "ann", "1", "")
 		closeBroker(t, b)
+	}
+}
+
+func TestTheEndOfAWaitIsNoReasonForIt(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(6*time.Second, cancel)
+	var log strings.Builder
+	_, err = Open(ctx, "nats://"+silent.Addr().String(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 || !strings.Contains(said, "timeout") {
+		t.Errorf("logged:\n%s", said)
 	}
 }
 
