@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +35,6 @@ func (e environment) protocols() (spans, metrics string) {
 	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
 		return "", ""
 	}
-	e.checkEndpoints()
 	collector := cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters, "otlp") ||
 		e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
@@ -46,18 +44,6 @@ func (e environment) protocols() (spans, metrics string) {
 		metrics = e.protocol("METRICS")
 	}
 	return spans, metrics
-}
-
-// checkEndpoints logs what the SDK would take for something else: in collector:4317 it looks for a host after a scheme.
-func (e environment) checkEndpoints() {
-	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
-		value := strings.TrimSpace(e.lookup(variable))
-		if endpoint, err := url.Parse(value); value != "" && (err != nil ||
-			!slices.Contains([]string{"http", "https", "unix"}, endpoint.Scheme) || endpoint.Host+endpoint.Path == "") {
-			// Not the value itself: it may hold a password.
-			e.log.Warn("a variable is no URL such as http://collector:4317", "variable", variable)
-		}
-	}
 }
 
 // propagator is what calls carry of a trace in their metadata.

@@ -26,7 +26,7 @@ import (
 // and a dead one costs memory for at most 2048 spans, or OTEL_BSP_MAX_QUEUE_SIZE.
 //
 // It has no error: what it cannot do it logs, and the process works without. It has to be called before calls are made, and
-// after the process-wide error handler of OpenTelemetry is set, to which its SDK reports what is wrong with its variables.
+// after the variables are as Mend wants them and the process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
 	env := environment{lookup, t.Log}
 	t.Propagator = env.propagator()
