@@ -28,12 +28,17 @@ func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg
 	otel.SetErrorHandler(t.ErrorHandler())
 	otel.SetLogger(logr.FromSlogHandler(otelLog{t.Log.Handler()}))
 	lookup := func(name string) string { return config.Lookup(environ, name) }
-	for name, value := range t.Mend(lookup) {
+	for name, value := range t.Mend(lookup, checkCollector) {
 		environ = append(slices.Clip(environ), name+"="+value)
 		mendVariable(name, value)
 	}
 	t.Export(ctx, lookup)
 	return t
+}
+
+func checkCollector(text string) error {
+	_, err := config.ParseURL(text, "http", "https")
+	return err
 }
 
 // mendVariable changes a variable of the process, where the SDK of OpenTelemetry reads it.

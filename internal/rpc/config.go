@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-
-	"example.com/quartet/internal/config"
 )
 
 // largestMessage is less than the 4 GiB that gRPC's framing allows, and leaves room for sums.
@@ -65,7 +63,7 @@ func (c ServerConfig) Validate() error {
 		notNegative("MAX_IN_FLIGHT_PER_CALLER", c.MaxInFlightPerCaller),
 		positive("MAX_CONNECTIONS", c.MaxConnections),
 		notNegative("MAX_CONNECTIONS_PER_CALLER", c.MaxConnectionsPerCaller),
-		config.Within("MAX_RECEIVE_BYTES", c.MaxReceiveBytes, 1, largestMessage),
+		messageSize("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
 		positive("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
@@ -102,11 +100,18 @@ func (c ClientConfig) Validate() error {
 		ping,
 		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
 		positive("UNARY_TIMEOUT", c.UnaryTimeout),
-		config.Within("MAX_RECEIVE_BYTES", c.MaxReceiveBytes, 1, largestMessage),
+		messageSize("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
 		positive("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
 	)
+}
+
+func messageSize(name string, value int) error {
+	if value > largestMessage {
+		return fmt.Errorf("%s=%v: must be at most %v", name, value, largestMessage)
+	}
+	return positive(name, value)
 }
 
 func notNegative[N ~int | ~int64](name string, value N) error {

@@ -31,6 +31,9 @@ import (
 // getenv is the environment, from which the SDK of OpenTelemetry reads too.
 var getenv = os.Getenv //nolint:forbidigo // The tests set it.
 
+// anyURL is for tests that have no other.
+func anyURL(string) error { return nil }
+
 // setenv sets variables, "A=1", for a test. "_" stands for a blank.
 func setenv(t *testing.T, variables ...string) {
 	t.Helper()
@@ -229,7 +232,7 @@ func configured(t *testing.T) (*Telemetry, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
 	telemetry := New(Identity{"test", "shop-server", "v1"}, Config{LogFormat: "json"}, &log)
-	for name, value := range telemetry.Mend(getenv) {
+	for name, value := range telemetry.Mend(getenv, anyURL) {
 		t.Setenv(name, value)
 	}
 	telemetry.Export(t.Context(), getenv)

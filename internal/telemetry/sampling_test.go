@@ -74,7 +74,7 @@ func TestSamplerIsHonoured(t *testing.T) {
 
 func samplerOf(name, argument string, trust Trust) *sampler {
 	variables := lookup("OTEL_TRACES_SAMPLER="+name, "OTEL_TRACES_SAMPLER_ARG="+argument)
-	mended := Discard().Mend(variables)
+	mended := Discard().Mend(variables, anyURL)
 	return environment{func(name string) string {
 		if value, ok := mended[name]; ok {
 			return value

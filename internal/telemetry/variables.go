@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"example.com/quartet/internal/config"
 )
 
 // variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. mend returns what makes sense of its value, and
@@ -25,7 +23,7 @@ type variable struct {
 }
 
 // variables are those of all signals, and of each.
-func variables() []variable {
+func variables(checkURL func(text string) error) []variable {
 	const day = int(24 * time.Hour / time.Millisecond)
 	all := []variable{
 		{"OTEL_RESOURCE_ATTRIBUTES", elements(mendAttribute)},
@@ -47,7 +45,7 @@ func variables() []variable {
 	}
 	for _, prefix := range prefixes {
 		all = append(all,
-			variable{prefix + "ENDPOINT", mendEndpoint}, variable{prefix + "COMPRESSION", oneOf("gzip", "none")}, variable{prefix + "TIMEOUT", within(1, day)},
+			variable{prefix + "ENDPOINT", endpoint(checkURL)}, variable{prefix + "COMPRESSION", oneOf("gzip", "none")}, variable{prefix + "TIMEOUT", within(1, day)},
 			variable{prefix + "INSECURE", oneOf("true", "false")}, variable{prefix + "CERTIFICATE", mendCertificates}, variable{prefix + "HEADERS", elements(mendHeader)})
 	}
 	return all
@@ -58,13 +56,13 @@ var prefixes = []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_", "OT
 
 // Mend returns the variables of OpenTelemetry that have to have another value before Export is called, "" if they must not be set,
 // because they make no sense or not in whole, which it logs. Its SDK, which reads them too, would log it several times, or not at
-// all and do something else.
-func (t *Telemetry) Mend(lookup func(name string) string) map[string]string {
+// all and do something else. checkURL looks at the URLs of collectors; its errors have to be without secrets.
+func (t *Telemetry) Mend(lookup func(name string) string, checkURL func(text string) error) map[string]string {
 	mended := map[string]string{}
 	if strings.EqualFold(strings.TrimSpace(lookup("OTEL_SDK_DISABLED")), "true") {
 		return mended
 	}
-	for _, v := range variables() {
+	for _, v := range variables(checkURL) {
 		value := strings.TrimSpace(lookup(v.name))
 		if value == "" {
 			continue
@@ -115,14 +113,16 @@ func mendRatio(value string) (string, error) {
 	return value, nil
 }
 
-func mendEndpoint(value string) (string, error) {
-	if path, ok := strings.CutPrefix(value, "unix:"); ok && strings.Trim(path, "/") != "" {
+func endpoint(checkURL func(text string) error) func(string) (string, error) {
+	return func(value string) (string, error) {
+		if path, ok := strings.CutPrefix(value, "unix:"); ok && strings.Trim(path, "/") != "" {
+			return value, nil
+		}
+		if err := checkURL(value); err != nil {
+			return "", err
+		}
 		return value, nil
 	}
-	if _, err := config.ParseURL(value, "http", "https"); err != nil {
-		return "", err
-	}
-	return value, nil
 }
 
 func mendCertificates(file string) (string, error) {

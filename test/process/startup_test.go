@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"reflect"
 	"strconv"
@@ -15,12 +14,6 @@ import (
 	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	processtest.Clean()
-	os.Exit(code)
-}
 
 // run runs a program until it ends by itself, at most a minute, and returns its exit code and what it printed.
 func run(t *testing.T, program string, arguments []string, env ...string) (code int, output string) {
