@@ -19,6 +19,7 @@ import (
 type environment struct {
 	lookup func(name string) string
 	log    *slog.Logger
+	told   map[string]bool // variables of which a value was logged, with the value
 }
 
 // The protocols of OTLP.
@@ -85,7 +86,8 @@ func (e environment) list(variable string, supported ...string) (values []string
 // supports logs a value that is not supported.
 func (e environment) supports(variable, value string, supported ...string) bool {
 	ok := slices.Contains(supported, value)
-	if !ok {
+	if setting := variable + "=" + value; !ok && !e.told[setting] {
+		e.told[setting] = true
 		e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
 	}
 	return ok

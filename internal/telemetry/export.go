@@ -28,7 +28,7 @@ import (
 // It has no error: what it cannot do it logs, and the process works without. It has to be called before calls are made, and
 // after the variables are as Mend wants them and the process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
-	env := environment{lookup, t.Log}
+	env := environment{lookup, t.Log, map[string]bool{}}
 	t.Propagator = env.propagator()
 	spans, metrics := env.protocols()
 	if spans == "" && metrics == "" {

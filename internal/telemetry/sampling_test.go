@@ -80,7 +80,7 @@ func samplerOf(name, argument string, trust Trust) *sampler {
 			return value
 		}
 		return variables(name)
-	}, slog.New(slog.DiscardHandler)}.sampler(trust)
+	}, slog.New(slog.DiscardHandler), nil}.sampler(trust)
 }
 
 // TestStrangersDoNotDecideWhatIsRecorded calls with every decision that a peer can send, in a trace whose identifier a ratio

@@ -39,6 +39,8 @@ func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
 		{process.Setting("MEMORY_LIMIT", "1"), process.Setting("MEMORY_LIMIT", "")},
 		{process.Setting("MEMORY_LIMIT", "100000"), process.Setting("MEMORY_LIMIT", "")},
 		{process.Setting("OBJECT_MEMORY_BYTES", "1"), process.Setting("OBJECT_MEMORY_BYTES", "")},
+		{process.Setting("RPC_MAX_RECEIVE_BYTES", "9223372036854775807"), process.Setting("RPC_MAX_RECEIVE_BYTES", "")},
+		{process.Setting("RPC_BUFFER_BYTES", "9223372036854775807"), process.Setting("RPC_BUFFER_BYTES", "")},
 		{"GOMEMLIMIT=1", process.Setting("OBJECT_MEMORY_BYTES", "")},
 		{"GOMEMLIMIT=1MiB", process.Setting("OBJECT_MEMORY_BYTES", "")},
 		{channel + "nats://h:99999", channel},
