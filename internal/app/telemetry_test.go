@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/grpclog"
 
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
 
@@ -235,4 +236,27 @@ func says(out *output, text string) []byte {
 		}
 	}
 	return nil
+}
+
+// TestAProblemOfAServiceIsOneOfTheConfiguration has a service that finds a mistake only when it is opened.
+func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
+	observed(t, slog.LevelInfo) // It puts the loggers back.
+	for _, test := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{config.Problem(errors.New("SIZE: is too small")), 2, "TEST_GUEST_SIZE: is too small"},
+		{errors.New("SIZE: is too small"), 1, "open guest: SIZE: is too small"},
+	} {
+		service := Service{Name: "guest", Config: &struct {
+			Size string `env:"SIZE"`
+		}{}, Open: func(context.Context, Host) (Opened, error) { return Opened{}, test.err }}
+		environ := []string{"TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_HTTP_ADDRESS=127.0.0.1:0"}
+		out := &output{}
+		status := Server{Identity: Identity{"test"}, Services: []Service{service}}.main(t.Context(), []string{"server"}, environ, out, out)
+		if written := out.lines(t); status != test.status || len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
+			t.Errorf("status %d, and the log has %v", status, written)
+		}
+	}
 }
