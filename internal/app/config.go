@@ -20,6 +20,14 @@ type Config struct {
 	Telemetry      telemetry.Config
 }
 
+// Validate refuses a limit of memory below which there is no room for the program itself.
+func (c Config) Validate() error {
+	if c.MemoryLimit > 0 && c.MemoryLimit < programMemory {
+		return fmt.Errorf("MEMORY_LIMIT=%v: is less than the %v that the program itself takes; 0 is no limit", c.MemoryLimit, config.Bytes(programMemory))
+	}
+	return nil
+}
+
 // DrainConfig is how long the process takes from SIGTERM to its exit. The process divides its budget by itself; the chart
 // adds only its own pause before SIGTERM to it.
 type DrainConfig struct {

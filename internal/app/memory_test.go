@@ -3,6 +3,7 @@ package app
 import (
 	"math"
 	"runtime/debug"
+	"strings"
 	"testing"
 
 	"example.com/quartet/internal/config"
@@ -33,6 +34,16 @@ func TestMemoryLimitGivesWayToGOMEMLIMIT(t *testing.T) {
 		Config{MemoryLimit: config.Bytes(test.limit)}.LimitMemory()
 		if got := debug.SetMemoryLimit(-1); got != test.want {
 			t.Errorf("with %d before and a limit of %d: got %d, want %d", test.set, test.limit, got, test.want)
+		}
+	}
+}
+
+func TestMemoryForLessThanTheProgramIsRefused(t *testing.T) {
+	for value, refused := range map[string]bool{"0": false, "1": true, "1000": true, "31MiB": true, "32MiB": false, "1GiB": false} {
+		_, groups := Server{}.groups()
+		err := config.Load("TEST_", []string{"TEST_MEMORY_LIMIT=" + value}, groups...)
+		if (err != nil) != refused || refused && !strings.HasPrefix(err.Error(), "TEST_MEMORY_LIMIT=") {
+			t.Errorf("%s: %v", value, err)
 		}
 	}
 }

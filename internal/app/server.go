@@ -26,7 +26,7 @@ type Service struct {
 	// Config points to the struct of its variables, which is filled before Open is called; nil if it has none. No variable may
 	// have the name of one of the process.
 	Config any
-	// Open makes the service ready to answer. An error ends the process with status 1.
+	// Open makes the service ready to answer. An error ends the process with status 1, or with 2 if it is a config.Problem.
 	Open func(ctx context.Context, host Host) (Opened, error)
 }
 
@@ -76,10 +76,15 @@ func (s Server) groups() (*serverConfig, []config.Group) {
 	groups := []config.Group{{Into: cfg}}
 	for _, service := range s.Services {
 		if service.Config != nil {
-			groups = append(groups, config.Group{Prefix: strings.ToUpper(service.Name) + "_", Into: service.Config})
+			groups = append(groups, service.group())
 		}
 	}
 	return cfg, groups
+}
+
+// group are the variables of a service that has some.
+func (s Service) group() config.Group {
+	return config.Group{Prefix: strings.ToUpper(s.Name) + "_", Into: s.Config}
 }
 
 // Main is the main function with its surroundings as parameters. It returns the exit status: 0 after a clean stop, 1 when
@@ -126,11 +131,16 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 			return 0
 		}
 	}
-	if err != nil {
+	switch {
+	case config.IsProblem(err):
+		t.Log.Error("configuration", "error", err)
+		return 2
+	case err != nil:
 		t.Log.Error("server failed", "error", err)
 		return 1
+	default:
+		return 0
 	}
-	return 0
 }
 
 // hostNames are the parts of a server that services stand beside under their names.
@@ -225,6 +235,9 @@ func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Teleme
 	for _, service := range s.Services {
 		one, err := service.Open(ctx, Host{Telemetry: t, RPC: &cfg.RPC, Draining: o.draining})
 		if err != nil {
+			if service.Config != nil && config.IsProblem(err) {
+				return o, config.Complete(prefix, service.group(), err)
+			}
 			return o, fmt.Errorf("open %s: %w", service.Name, err)
 		}
 		o.opened = append(o.opened, opened{one, service.Name})

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/grpclog"
 
+	"example.com/quartet/internal/app/hush"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
@@ -27,8 +30,27 @@ func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	otel.SetErrorHandler(t.ErrorHandler())
 	otel.SetLogger(logr.FromSlogHandler(otelLog{t.Log.Handler()}))
-	t.Export(ctx, func(name string) string { return config.Lookup(environ, name) })
+	lookup := func(name string) string { return config.Lookup(environ, name) }
+	for name, value := range t.Mend(lookup, checkCollector) {
+		environ = append(slices.Clip(environ), name+"="+value)
+		mendVariable(name, value)
+	}
+	t.Export(ctx, lookup)
 	return t
+}
+
+func checkCollector(text string) error {
+	_, err := config.ParseURL(text, "http", "https")
+	return err
+}
+
+// mendVariable changes a variable of the process, where the SDK of OpenTelemetry reads it.
+func mendVariable(name, value string) {
+	if value == "" {
+		_ = os.Unsetenv(name) // It fails for malformed names only, as below.
+		return
+	}
+	_ = os.Setenv(name, value)
 }
 
 // ExportUsage says in a help text how telemetry is exported.
@@ -87,7 +109,10 @@ func otelLevel(level slog.Level) slog.Level {
 }
 
 // grpc-go looks at its logger without a lock, so that it has to be there before anything else of it is used.
-func init() { grpclog.SetLoggerV2(grpcLog{}) } //nolint:gochecknoinits // See above.
+func init() { //nolint:gochecknoinits // See above.
+	grpclog.SetLoggerV2(grpcLog{})
+	hush.End() // All that is hushed is initialised by now.
+}
 
 // grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections that fail, which are tried
 // again: like what it calls information they are for those who look for a mistake.

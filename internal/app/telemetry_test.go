@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/grpclog"
 
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
 
@@ -66,28 +68,54 @@ func observed(t *testing.T, level slog.Level, variables ...string) *output {
 	out := &output{}
 	made := NewTelemetry(t.Context(), Identity{"test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
 		_ = made.Shutdown(ctx) // No collector is there.
 	})
 	return out
 }
 
-func TestWhatIsWrongWithVariablesIsLogged(t *testing.T) {
-	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"
-	for _, variable := range []string{
-		"OTEL_TRACES_SAMPLER=parentbased_ratio", "OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=half",
-		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_RESOURCE_ATTRIBUTES=team=%zz", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
-		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=collector:4317", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://",
-		"OTEL_EXPORTER_OTLP_HEADERS=a", "OTEL_EXPORTER_OTLP_TIMEOUT=soon", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://[::1",
-		"OTEL_EXPORTER_OTLP_CERTIFICATE=/no/such/file", "OTEL_EXPORTER_OTLP_PROTOCOL=thrift", "OTEL_TRACES_EXPORTER=jaeger",
-		"OTEL_METRICS_EXPORTER=otlp OTEL_METRIC_EXPORT_INTERVAL=-1",
-		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=sideways",
+// TestWhatMakesNoSenseInAVariableIsLoggedOnce has traces and metrics exported, so that the SDK of OpenTelemetry reads all that it
+// would read.
+func TestWhatMakesNoSenseInAVariableIsLoggedOnce(t *testing.T) {
+	file := t.TempDir() + "/nothing.pem"
+	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	variables := []string{
+		"OTEL_TRACES_SAMPLER=parentbased_ratio", "OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=half", "OTEL_TRACES_SAMPLER=,",
+		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_RESOURCE_ATTRIBUTES=team=%zz", "OTEL_RESOURCE_ATTRIBUTES=team=a,", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
+		"OTEL_TRACES_EXPORTER=,", "OTEL_TRACES_EXPORTER=otlp,", "OTEL_TRACES_EXPORTER=jaeger", "OTEL_METRICS_EXPORTER=otlp,,none", "OTEL_PROPAGATORS=,",
+		"OTEL_SDK_DISABLED=,", "OTEL_METRIC_EXPORT_INTERVAL=-1", "OTEL_METRIC_EXPORT_INTERVAL=soon", "OTEL_METRIC_EXPORT_TIMEOUT=0",
+		"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=sideways", "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=none",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=thrift", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "OTEL_TRACES_EXPORTER=zipkin,zipkin",
+	}
+	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_METRICS_"} {
+		for _, setting := range []string{
+			"COMPRESSION=brotli", "COMPRESSION=1", "TIMEOUT=-5", "TIMEOUT=0", "TIMEOUT=soon", "TIMEOUT=1e3", "TIMEOUT=99999999999999999999", "INSECURE=maybe",
+			"CERTIFICATE=/no/such/file", "CERTIFICATE=" + file, "CLIENT_KEY=/nope", "CLIENT_CERTIFICATE=/nope", "CLIENT_KEY=" + file,
+			"CLIENT_CERTIFICATE=" + file + " " + prefix + "CLIENT_KEY=" + file, "HEADERS=a", "HEADERS=a=b,", "HEADERS=a=%zz", "HEADERS=a/b=c",
+			"ENDPOINT=collector:4317", "ENDPOINT=http://", "ENDPOINT=http:///x", "ENDPOINT=http://[::1", "ENDPOINT=http://127.0.0.1:99999",
+			"ENDPOINT=http://me:hush@:4317", "ENDPOINT=tcp://collector:4317", "ENDPOINT=unix:", "ENDPOINT='http://collector:4317'", "ENDPOINT=http://a..b:1",
+		} {
+			variables = append(variables, prefix+setting)
+		}
+	}
+	for _, name := range []string{
+		"SPAN_ATTRIBUTE_VALUE_LENGTH", "ATTRIBUTE_VALUE_LENGTH", "SPAN_ATTRIBUTE_COUNT", "ATTRIBUTE_COUNT", "SPAN_EVENT_COUNT", "SPAN_LINK_COUNT",
+		"EVENT_ATTRIBUTE_COUNT", "LINK_ATTRIBUTE_COUNT",
 	} {
+		for _, value := range []string{"abc", "-5", "1.5", "99999999999999999999"} {
+			variables = append(variables, "OTEL_"+name+"_LIMIT="+value)
+		}
+	}
+	for _, variable := range variables {
 		t.Run(variable, func(t *testing.T) {
-			out := observed(t, slog.LevelInfo, append(strings.Fields(variable), endpoint)...)
-			if len(out.lines(t)) == 0 {
-				t.Error("the log has nothing")
+			out := observed(t, slog.LevelInfo, append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp"}, strings.Fields(variable)...)...)
+			written := out.lines(t)
+			if name, _, _ := strings.Cut(variable, "="); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
+				!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) || strings.Contains(out.text.String(), "hush") {
+				t.Errorf("the log has %s", &out.text)
 			}
 		})
 	}
@@ -186,7 +214,7 @@ func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
 	if status := <-ended; status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	for _, text := range []string{"parentbased_ratio", "resource attribute", "OTEL_BSP_MAX_QUEUE_SIZE", "is not exported"} {
+	for _, text := range []string{"parentbased_ratio", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_BSP_MAX_QUEUE_SIZE", "is not exported"} {
 		if says(out, text) == nil {
 			t.Errorf("the log has no %q", text)
 		}
@@ -208,4 +236,27 @@ func says(out *output, text string) []byte {
 		}
 	}
 	return nil
+}
+
+// TestAProblemOfAServiceIsOneOfTheConfiguration has a service that finds a mistake only when it is opened.
+func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
+	observed(t, slog.LevelInfo) // It puts the loggers back.
+	for _, test := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{config.Problem(errors.New("SIZE: is too small")), 2, "TEST_GUEST_SIZE: is too small"},
+		{errors.New("SIZE: is too small"), 1, "open guest: SIZE: is too small"},
+	} {
+		service := Service{Name: "guest", Config: &struct {
+			Size string `env:"SIZE"`
+		}{}, Open: func(context.Context, Host) (Opened, error) { return Opened{}, test.err }}
+		environ := []string{"TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_HTTP_ADDRESS=127.0.0.1:0"}
+		out := &output{}
+		status := Server{Identity: Identity{"test"}, Services: []Service{service}}.main(t.Context(), []string{"server"}, environ, out, out)
+		if written := out.lines(t); status != test.status || len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
+			t.Errorf("status %d, and the log has %v", status, written)
+		}
+	}
 }

@@ -26,9 +26,10 @@ type Budget struct {
 	reserved, waiting atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes. Who finds it used up waits for patience, unless there are already as many
-// others that wait.
+// NewBudget returns a budget of so many bytes; fewer than none are none. Who finds it used up waits for patience, unless there are
+// already as many others that wait.
 func NewBudget(bytes int64, patience time.Duration, waiting int) *Budget {
+	bytes = max(bytes, 0)
 	return &Budget{
 		limit: bytes, patience: patience, most: int64(waiting),
 		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(bytes / 8),

@@ -76,3 +76,10 @@ func TestWaitingForMemoryEndsWithTheCall(t *testing.T) {
 		t.Errorf("got %v, want %v", err, gone)
 	}
 }
+
+func TestABudgetOfLessThanNothingHoldsNothing(t *testing.T) {
+	b := NewBudget(-1, time.Nanosecond, 1)
+	if _, _, err := b.Reserve(t.Context(), 1, 2); !errors.Is(err, ErrBudget) || b.Limit() != 0 {
+		t.Errorf("a limit of %d, %v", b.Limit(), err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"google.golang.org/grpc/resolver"
@@ -21,8 +22,12 @@ func (t *target) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// zone matches the zone of an IPv6 address. In a URL, which a target is to gRPC, its percent sign is written %25.
+var zone = regexp.MustCompile(`\[([0-9A-Fa-f:.]+)%(25)?([^]]+)\]`)
+
 // parseTarget reads a target as gRPC does. What has no scheme that gRPC knows is host:port.
 func parseTarget(text string) (target, error) {
+	text = zone.ReplaceAllString(text, "[$1%25$3]")
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
 		return hostPort(text, text)
@@ -33,11 +38,11 @@ func parseTarget(text string) (target, error) {
 		return "", errors.New("has a user in it, whom gRPC tells nobody")
 	case u.Scheme == "ipv4", u.Scheme == "ipv6":
 		// In gRPC's list of schemes, but not in Go's implementation of it.
-		address, err := netip.ParseAddrPort(endpoint)
+		address, err := netip.ParseAddrPort(decoded(endpoint))
 		if err != nil || address.Addr().Is4() != (u.Scheme == "ipv4") {
 			return "", fmt.Errorf("is no address and port of %s", u.Scheme)
 		}
-		return hostPort(address.String(), address.String())
+		return parseTarget(address.String())
 	case resolver.Get(u.Scheme) == nil && strings.Contains(text, "://"):
 		return "", fmt.Errorf("gRPC knows no %s://, expected host:port", u.Scheme)
 	case resolver.Get(u.Scheme) == nil:
@@ -45,15 +50,47 @@ func parseTarget(text string) (target, error) {
 	case u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("has a ? or # behind it, expected %s:///host:port", u.Scheme)
 	case u.Scheme != "dns" && u.Scheme != "passthrough":
-		return target(text), nil
+		return socket(text, u)
 	case endpoint == "" && u.Host != "":
 		return "", fmt.Errorf("has two slashes, did you mean %s:///%s?", u.Scheme, u.Host)
-	default:
-		return hostPort(text, endpoint)
+	case u.Opaque != "": // Which gRPC takes as it is, with a zone that is encoded.
+		text = u.Scheme + ":///" + u.Opaque
 	}
+	if err := checkAuthority(u); err != nil {
+		return "", err
+	}
+	return hostPort(text, endpoint)
 }
 
 // hostPort is text, whose part address is host:port.
 func hostPort(text, address string) (target, error) {
-	return target(text), config.CheckHostPort(address, 1)
+	return target(text), config.CheckHostPort(decoded(address), 1)
+}
+
+func decoded(address string) string { return strings.Replace(address, "%25", "%", 1) }
+
+// checkAuthority refuses a DNS server that cannot be one: dns://server:53/host:port.
+func checkAuthority(u *url.URL) error {
+	server := u.Host
+	if server == "" {
+		return nil
+	}
+	if u.Port() == "" {
+		server += ":53"
+	}
+	if err := config.CheckHostPort(server, 1); err != nil {
+		return fmt.Errorf("the DNS server %s: %w", u.Host, err)
+	}
+	return nil
+}
+
+// socket is text, a Unix domain socket.
+func socket(text string, u *url.URL) (target, error) {
+	switch path := u.Path + u.Opaque; {
+	case u.Host != "":
+		return "", fmt.Errorf("has two slashes, did you mean %s:///%s?", u.Scheme, u.Host+path)
+	case path == "", strings.HasSuffix(path, "/"):
+		return "", fmt.Errorf("has no socket, expected %s:///path", u.Scheme)
+	}
+	return target(text), nil
 }

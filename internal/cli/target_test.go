@@ -19,7 +19,7 @@ func TestTargets(t *testing.T) {
 		"release-server-headless:1":  "",
 		"dns:///localhost:50051":     "",
 		"DNS:///localhost:50051":     "",
-		"dns:localhost:50051":        "",
+		"dns:localhost:50051":        "dns:///localhost:50051",
 		"dns://10.0.0.10/host:50051": "",
 		"dns:///[::1]:50051":         "",
 		"passthrough:///host:50051":  "",
@@ -27,8 +27,22 @@ func TestTargets(t *testing.T) {
 		"unix:server.sock":           "",
 		"unix-abstract:server":       "",
 		"ipv4:127.0.0.1:50051":       "127.0.0.1:50051",
-		"IPv4:127.0.0.1:50051":       "127.0.0.1:50051",
-		"ipv6:[::1]:50051":           "[::1]:50051",
+		"dns://10.0.0.10:5353/h:1":   "",
+		"dns://[::1]:53/h:1":         "",
+		"dns://[::1]/h:1":            "",
+		"dns:localhost:1":            "dns:///localhost:1",
+
+		"[fe80::1%eth0]:50051":          "[fe80::1%25eth0]:50051",
+		"[fe80::1%25eth0]:50051":        "",
+		"dns:///[fe80::1%eth0]:50051":   "dns:///[fe80::1%25eth0]:50051",
+		"dns:///[fe80::1%25eth0]:50051": "",
+		"dns:[fe80::1%eth0]:50051":      "dns:///[fe80::1%25eth0]:50051",
+		"passthrough:///[fe80::1%lo]:1": "passthrough:///[fe80::1%25lo]:1",
+		"ipv6:[fe80::1%eth0]:50051":     "[fe80::1%25eth0]:50051",
+		"ipv6:[fe80::1%25eth0]:50051":   "[fe80::1%25eth0]:50051",
+		"dns://[fe80::1%eth0]:53/h:1":   "dns://[fe80::1%25eth0]:53/h:1",
+		"IPv4:127.0.0.1:50051":          "127.0.0.1:50051",
+		"ipv6:[::1]:50051":              "[::1]:50051",
 	} {
 		if want == "" {
 			want = text
@@ -82,6 +96,24 @@ func TestMistypedTargets(t *testing.T) {
 		"http://localhost:50051":   "gRPC knows no http://",
 		"HTTPS://localhost:50051":  "gRPC knows no https://",
 		"http:localhost:50051":     "more than one colon",
+
+		"dns://8.8.8.8:99999/name:1": "the DNS server 8.8.8.8:99999",
+		"dns://8.8.8.8:0/name:1":     "the DNS server 8.8.8.8:0",
+		"dns://256.1.1.1/name:1":     "is neither",
+		"dns://a..b/name:1":          "the DNS server a..b",
+		"dns://me:x@8.8.8.8/name:1":  "a user in it",
+		"dns://8.8.8.8/":             "did you mean",
+		"[fe80::1%]:50051":           "is neither",
+		"[fe80::g%eth0]:50051":       "is neither",
+		"[fe80::1%eth0]":             "is no host:port",
+		"10.0.0.1%eth0:50051":        "is neither",
+		"unix:":                      "has no socket",
+		"unix://":                    "has no socket",
+		"unix:///":                   "has no socket",
+		"unix:///run/":               "has no socket",
+		"unix://run/server.sock":     "did you mean unix:///run/server.sock?",
+		"unix-abstract:":             "has no socket",
+		"unix:///run/server.sock?x":  "behind it",
 	} {
 		for name, run := range map[string]func(*clitest.Console) int{
 			"TEST_SERVER": func(c *clitest.Console) int {

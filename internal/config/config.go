@@ -78,7 +78,7 @@ func fill(prefix string, ours map[string]string, group Group) (problems []error)
 		}
 		options.Environment = map[string]string{variable.Name: value}
 		if err := env.ParseWithOptions(fresh(group.Into), options); err != nil {
-			problems = append(problems, problem(variable.Name, value, parseError(err)))
+			problems = append(problems, unparsable(variable.Name, value, parseError(err)))
 		} else {
 			usable[variable.Name] = value
 		}

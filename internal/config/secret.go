@@ -34,8 +34,8 @@ func Masked(value string) string {
 	return parameters.ReplaceAllString(value, "?"+hidden)
 }
 
-// problem is what is wrong with the value of a variable. The error may quote the value, as those of strconv and time do.
-func problem(name, value string, err error) error {
+// unparsable is what is wrong with the value of a variable. The error may quote the value, as those of strconv and time do.
+func unparsable(name, value string, err error) error {
 	shown, text := Masked(value), err.Error()
 	if shown != value {
 		quoted := strconv.Quote(value)

@@ -12,3 +12,12 @@ func Within[N cmp.Ordered](name string, value, least, most N) error {
 	}
 	return nil
 }
+
+// About is for Validate methods: it puts the name of the variable before an error, if there is one. The value is not among it, since
+// it may have a password in it.
+func About(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

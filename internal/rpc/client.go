@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	_ "google.golang.org/grpc/health" // Without it healthCheckConfig is ignored.
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/telemetry"
@@ -94,9 +88,9 @@ func sentOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 const waitTime = time.Second
 
 // WaitReady connects and returns when a replica is ready, or, with the reason why none is, when ctx is done. Meanwhile it calls
-// onWait, which may be nil, with the reason: once after a second, and again when it is another one.
+// onWait, which may be nil, with the reason: once after a second, and again whenever there is one that it has not had yet.
 func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason string)) error {
-	said := ""
+	var known obstacles
 	for {
 		soon, cancel := context.WithTimeout(ctx, waitTime)
 		err := waitReady(soon, conn)
@@ -105,11 +99,11 @@ func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason st
 			return err
 		}
 		reason := unreadiness(conn)
+		isNew := known.add(reason)
 		if ctx.Err() != nil {
-			return fmt.Errorf("server at %s: %s", conn.Target(), reason)
+			return fmt.Errorf("server at %s: %s", conn.Target(), known.telling(reason))
 		}
-		if kind := withoutNumbers(reason); kind != said && onWait != nil {
-			said = kind
+		if isNew && onWait != nil {
 			onWait(reason)
 		}
 	}
@@ -131,58 +125,6 @@ func waitReady(ctx context.Context, conn *grpc.ClientConn) error {
 		}
 	}
 }
-
-// unreadiness is why conn is not ready: what the look-up of the name, the dial, the handshake or the health check came to. The
-// balancer knows it, and tells a call that does not wait.
-func unreadiness(conn *grpc.ClientConn) string {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
-	defer cancel()
-	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
-	if status.Code(err) != codes.Unavailable {
-		return "no answer yet"
-	}
-	reason := status.Convert(err).Message()
-	if inner := quoted.FindStringSubmatch(reason); inner != nil {
-		if text, err := strconv.Unquote(inner[1]); err == nil {
-			reason = text
-		}
-	}
-	reason = strings.TrimPrefix(reason, "transport: ")
-	switch {
-	case reason == "no children to pick from": // grpc-go's words for a name with no address
-		return "the name has no address: no such host"
-	case strings.Contains(reason, unhealthy+"SERVICE_UNKNOWN"):
-		return LacksService
-	case strings.Contains(reason, unhealthy):
-		return "it is there, but is not serving"
-	case !ended.MatchString(reason):
-		return reason
-	case strings.HasPrefix(reason, "authentication handshake failed"):
-		return reason + "; servers without TLS do so"
-	default:
-		return reason + "; servers that want TLS, or another certificate, do so"
-	}
-}
-
-// LacksService is the reason of WaitReady where a server answers, and does not know the one service of a connection.
-const LacksService = "it is there, but does not have the service"
-
-// unhealthy are grpc-go's words for a server that answers grpc.health.v1 with anything but SERVING.
-const unhealthy = "connection active but health check failed. status="
-
-// answerTime is how long a connection that has no reason yet is asked for one.
-const answerTime = 50 * time.Millisecond
-
-var (
-	// quoted is what grpc-go wraps around the error of a connection.
-	quoted = regexp.MustCompile(`desc = (".*")`)
-	// ended is what a client sees of a server that closes the connection and says nothing.
-	ended   = regexp.MustCompile(`(EOF|reset by peer|broken pipe)$`)
-	numbers = regexp.MustCompile(`[0-9]+`)
-)
-
-// withoutNumbers is the same for each replica and each attempt that fails alike.
-func withoutNumbers(reason string) string { return numbers.ReplaceAllString(reason, "") }
 
 // WaitGone returns nil once conn has been without a ready replica for absence
 // at a stretch, and the error of ctx when that is done before.

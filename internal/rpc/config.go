@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// largestSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and leaves room for sums.
+const largestSize = 1 << 30
+
 // headerListBytes bounds the metadata of a call in both directions. grpc-go
 // accepts 16 MiB by default, for which no caller of ours has a use.
 const headerListBytes = 16 << 10
@@ -63,8 +66,8 @@ func (c ServerConfig) Validate() error {
 		notNegative("MAX_IN_FLIGHT_PER_CALLER", c.MaxInFlightPerCaller),
 		positive("MAX_CONNECTIONS", c.MaxConnections),
 		notNegative("MAX_CONNECTIONS_PER_CALLER", c.MaxConnectionsPerCaller),
-		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
-		positive("BUFFER_BYTES", c.BufferBytes),
+		size("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		size("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 	)
@@ -100,11 +103,18 @@ func (c ClientConfig) Validate() error {
 		ping,
 		positive("KEEPALIVE_TIMEOUT", c.KeepaliveTimeout),
 		positive("UNARY_TIMEOUT", c.UnaryTimeout),
-		positive("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
-		positive("BUFFER_BYTES", c.BufferBytes),
+		size("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		size("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
 	)
+}
+
+func size(name string, value int) error {
+	if value > largestSize {
+		return fmt.Errorf("%s=%v: must be at most %v", name, value, largestSize)
+	}
+	return positive(name, value)
 }
 
 func notNegative[N ~int | ~int64](name string, value N) error {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	cryptotls "crypto/tls"
 	"net"
 	"strings"
 	"sync"
@@ -53,6 +54,10 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 	write := func(text string) func(net.Conn) {
 		return func(conn net.Conn) { _, _ = conn.Write([]byte(text)) }
 	}
+	shake := func(config *cryptotls.Config) func(net.Conn) {
+		config.InsecureSkipVerify = true
+		return func(conn net.Conn) { _ = cryptotls.Client(conn, config).HandshakeContext(t.Context()) }
+	}
 	tests := map[string]struct {
 		server, client *files
 		raw            func(net.Conn) // in place of a client
@@ -69,6 +74,11 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 		"TLS to plaintext":    {server: plain(), client: tls(ours), want: "tls"},
 		"HTTP to plaintext":   {server: plain(), raw: write("GET / HTTP/1.1\r\n\r\n"), want: "not_http2"},
 		"POST to plaintext":   {server: plain(), raw: write("POST / HTTP/1.1\r\n\r\n"), want: "not_http2"},
+		"HTTP/1.1 by TLS":     {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"http/1.1"}}), want: "not_http2"},
+		"TLS without ALPN":    {server: tls(ours), raw: shake(&cryptotls.Config{}), want: "not_http2"},
+		"TLS 1.2":             {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"h2"}, MaxVersion: cryptotls.VersionTLS12}), want: "tls_version"},
+		"TLS 1.0":             {server: tls(ours), raw: shake(&cryptotls.Config{MinVersion: cryptotls.VersionTLS10, MaxVersion: cryptotls.VersionTLS10}), want: "tls_version"},
+		"SPDY by TLS":         {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"spdy/3"}}), want: "not_http2"},
 		"probe of plaintext":  {server: plain(), raw: func(conn net.Conn) { _ = conn.Close() }, want: "closed"},
 		"probe of TLS":        {server: tls(ours), raw: func(conn net.Conn) { _ = conn.Close() }, want: "closed"},
 		"silence":             {server: plain(), raw: func(net.Conn) {}, want: "timeout"},

@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,36 @@ func useForwardProxy() {
 		panic(err)
 	}
 	_ = os.Setenv("HTTPS_PROXY", "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+}
+
+// TestAProxyThatHangsUpIsNamed expects that nothing is said of servers, which were not asked.
+func TestAProxyThatHangsUpIsNamed(t *testing.T) {
+	listener := forwardProxy.(*net.TCPListener)
+	hungUp := make(chan struct{})
+	go func() {
+		defer close(hungUp)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.SetDeadline(time.Now()) // It stays open for other tests.
+		<-hungUp
+		_ = listener.SetDeadline(time.Time{})
+	})
+	s := defaults()
+	s.client.Proxy = true
+	names := startNameServer(t, "127.0.0.1")
+	conn := s.dial(t, "dns://"+names.conn.LocalAddr().String()+"/replicas.test.:1")
+	ctx, cancel := context.WithTimeout(testContext(t), 1500*time.Millisecond)
+	defer cancel()
+	if err := WaitReady(ctx, conn, nil); err == nil || !strings.HasSuffix(err.Error(), "; the proxy did so") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestProxyIsAskedFor calls a server by a name that NO_PROXY does not except.

@@ -11,7 +11,7 @@ import (
 // unsampledTelemetry is what there is while nothing is recorded: no tracer at
 // all, or one that samples nothing.
 func unsampledTelemetry() map[string]*Telemetry {
-	never, _ := sampled(environment{lookup: lookup("OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0")}.sampler(TrustNone))
+	never, _ := sampled(samplerOf("parentbased_traceidratio", "0", TrustNone))
 	return map[string]*Telemetry{"no tracer": Discard(), "unsampled": never}
 }
 

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +19,11 @@ import (
 type environment struct {
 	lookup func(name string) string
 	log    *slog.Logger
+	told   map[string]bool // variables of which a value was logged, with the value
+}
+
+func newEnvironment(lookup func(name string) string, log *slog.Logger) environment {
+	return environment{lookup, log, map[string]bool{}}
 }
 
 // The protocols of OTLP.
@@ -37,8 +40,6 @@ func (e environment) protocols() (spans, metrics string) {
 	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
 		return "", ""
 	}
-	e.checkEndpoints()
-	e.checkHeaders()
 	collector := cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters, "otlp") ||
 		e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
@@ -49,45 +50,6 @@ func (e environment) protocols() (spans, metrics string) {
 	}
 	return spans, metrics
 }
-
-// checkEndpoints logs what the SDK would take for something else: in collector:4317 it looks for a host after a scheme.
-func (e environment) checkEndpoints() {
-	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"} {
-		value := strings.TrimSpace(e.lookup(variable))
-		if endpoint, err := url.Parse(value); value != "" && (err != nil ||
-			!slices.Contains([]string{"http", "https", "unix"}, endpoint.Scheme) || endpoint.Host+endpoint.Path == "") {
-			// Not the value itself: it may hold a password.
-			e.log.Warn("a variable is no URL such as http://collector:4317", "variable", variable)
-		} else if endpoint.User != nil {
-			e.log.Warn("a variable has a user, whom no collector is told: that is for OTEL_EXPORTER_OTLP_HEADERS", "variable", variable)
-		}
-	}
-}
-
-// hasCollector is false if the endpoint of a signal leads nowhere and may have a password in it, which the SDK would take for
-// a part of the collector's name.
-func (e environment) hasCollector(signal string) bool {
-	value := strings.TrimSpace(cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT")))
-	endpoint, err := url.Parse(value)
-	return err == nil && (!strings.Contains(value, "@") || endpoint.Scheme == "http" || endpoint.Scheme == "https")
-}
-
-// checkHeaders says which variable has the headers that the SDK leaves out: it does not know.
-func (e environment) checkHeaders() {
-	for _, variable := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"} {
-		value := strings.TrimSpace(e.lookup(variable))
-		for header := range strings.SplitSeq(value, ",") {
-			name, text, found := strings.Cut(header, "=")
-			if _, err := url.PathUnescape(text); value != "" && (!found || err != nil || !token.MatchString(strings.TrimSpace(name))) {
-				// Not the header itself: most are there for a secret.
-				e.log.Warn("a variable is no list such as name=value,name=value", "variable", variable)
-			}
-		}
-	}
-}
-
-// token is what the name of a header may be.
-var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // propagator is what calls carry of a trace in their metadata.
 func (e environment) propagator() propagation.TextMapPropagator {
@@ -109,7 +71,7 @@ func (e environment) protocol(signal string) string {
 		variable = "OTEL_EXPORTER_OTLP_PROTOCOL"
 	}
 	protocol := cmp.Or(e.value(variable), overGRPC)
-	if !e.supports(variable, protocol, overGRPC, overHTTP) || !e.hasCollector(signal) {
+	if !e.supports(variable, protocol, overGRPC, overHTTP) {
 		return ""
 	}
 	return protocol
@@ -128,7 +90,8 @@ func (e environment) list(variable string, supported ...string) (values []string
 // supports logs a value that is not supported.
 func (e environment) supports(variable, value string, supported ...string) bool {
 	ok := slices.Contains(supported, value)
-	if !ok {
+	if setting := variable + "=" + value; !ok && !e.told[setting] {
+		e.told[setting] = true
 		e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
 	}
 	return ok

@@ -3,6 +3,8 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
 )
 
 // Export sends spans and metrics to a collector, as far as the variables of OpenTelemetry ask for it; lookup is the value
@@ -23,9 +26,9 @@ import (
 // and a dead one costs memory for at most 2048 spans, or OTEL_BSP_MAX_QUEUE_SIZE.
 //
 // It has no error: what it cannot do it logs, and the process works without. It has to be called before calls are made, and
-// after the process-wide error handler of OpenTelemetry is set, to which its SDK reports what is wrong with its variables.
+// after the variables are as Mend wants them and the process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
-	env := environment{lookup, t.Log}
+	env := newEnvironment(lookup, t.Log)
 	t.Propagator = env.propagator()
 	spans, metrics := env.protocols()
 	if spans == "" && metrics == "" {
@@ -48,9 +51,9 @@ func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string)
 func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resource.Resource, env environment) (err error) {
 	var exporter sdktrace.SpanExporter
 	if protocol == overHTTP {
-		exporter, err = otlptracehttp.New(ctx)
+		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithProxy(t.proxy))
 	} else {
-		exporter, err = otlptracegrpc.New(ctx)
+		exporter, err = otlptracegrpc.New(ctx, otlptracegrpc.WithDialOption(t.dialOptions()...))
 	}
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resou
 // TraceTo has spans recorded as the options say, such as those of an exporter that Export does not know, and sampled as
 // OTEL_TRACES_SAMPLER and Config say. It has to be called before calls are made. The caller shuts the provider down.
 func (t *Telemetry) TraceTo(lookup func(name string) string, options ...sdktrace.TracerProviderOption) *sdktrace.TracerProvider {
-	t.sampler = environment{lookup, t.Log}.sampler(t.trust)
+	t.sampler = newEnvironment(lookup, t.Log).sampler(t.trust)
 	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithSampler(t.sampler))...)
 	t.Tracer = provider.Tracer(scope)
 	return provider
@@ -73,9 +76,9 @@ func (t *Telemetry) TraceTo(lookup func(name string) string, options ...sdktrace
 func (t *Telemetry) exportMetrics(ctx context.Context, protocol string, res *resource.Resource) (err error) {
 	var exporter sdkmetric.Exporter
 	if protocol == overHTTP {
-		exporter, err = otlpmetrichttp.New(ctx)
+		exporter, err = otlpmetrichttp.New(ctx, otlpmetrichttp.WithProxy(t.proxy))
 	} else {
-		exporter, err = otlpmetricgrpc.New(ctx)
+		exporter, err = otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithDialOption(t.dialOptions()...))
 	}
 	if err != nil {
 		return err
@@ -84,6 +87,23 @@ func (t *Telemetry) exportMetrics(ctx context.Context, protocol string, res *res
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))
 	t.ends = append(t.ends, end(provider.Shutdown, exporter.Shutdown))
 	return nil
+}
+
+// proxy is that of a request to the collector. In a cluster the variables of proxies are about the way out of it, and NO_PROXY
+// seldom has the short names within: none is used unless it is asked for.
+func (t *Telemetry) proxy(r *http.Request) (*url.URL, error) {
+	if !t.proxied {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(r)
+}
+
+// dialOptions say the same to gRPC.
+func (t *Telemetry) dialOptions() []grpc.DialOption {
+	if t.proxied {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithNoProxy()}
 }
 
 // end is the end of an export, within the time of its context.

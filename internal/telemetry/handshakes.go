@@ -20,7 +20,8 @@ import (
 const (
 	handshakePlaintext     = "plaintext"      // a client without TLS, at a server with it
 	handshakeTLS           = "tls"            // a client with TLS, at a server without it
-	handshakeNotHTTP2      = "not_http2"      // neither
+	handshakeNotHTTP2      = "not_http2"      // a client that speaks, or with TLS asks for, no HTTP/2
+	handshakeVersion       = "tls_version"    // a client with TLS 1.2 or older
 	handshakeRefused       = "refused"        // by the client, whom our certificate does not satisfy
 	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
 	handshakeCertificate   = "certificate"    // of the client, from an authority that is not trusted, or out of date
@@ -31,7 +32,7 @@ const (
 )
 
 var handshakeReasons = []string{
-	handshakePlaintext, handshakeTLS, handshakeNotHTTP2, handshakeRefused, handshakeNoCertificate, handshakeCertificate,
+	handshakePlaintext, handshakeTLS, handshakeNotHTTP2, handshakeVersion, handshakeRefused, handshakeNoCertificate, handshakeCertificate,
 	handshakeTooMany, handshakeTimeout, handshakeClosed, handshakeOther,
 }
 
@@ -56,7 +57,6 @@ func newHandshakes() *handshakes {
 }
 
 func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err error) {
-	h.WithLabelValues(reason).Inc()
 	level := slog.LevelWarn
 	if reason == handshakeClosed {
 		level = slog.LevelDebug
@@ -64,6 +64,7 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 	if suppressed, ok := h.lines[reason].pass(); ok {
 		withinBudget(log).Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
 	}
+	h.WithLabelValues(reason).Inc()
 }
 
 var errTooMany = errors.New("too many connections")
@@ -83,8 +84,12 @@ func handshakeReason(err error) string {
 		return handshakePlaintext
 	case errors.As(err, &certificate):
 		return handshakeCertificate
-	case strings.HasSuffix(err.Error(), "didn't provide a certificate"): // crypto/tls has no type for it.
+	case strings.HasSuffix(err.Error(), "didn't provide a certificate"): // crypto/tls and grpc-go have no types for it and what follows.
 		return handshakeNoCertificate
+	case strings.Contains(err.Error(), "unsupported application protocols"), strings.Contains(err.Error(), "missing selected ALPN"):
+		return handshakeNotHTTP2
+	case strings.Contains(err.Error(), "offered only unsupported versions"):
+		return handshakeVersion
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return handshakeTimeout
 	case errors.As(err, &network) && network.Op == "remote error": // an alert of TLS

@@ -57,37 +57,31 @@ type sampler struct {
 	trust       Trust
 }
 
+// The values of OTEL_TRACES_SAMPLER, the first three also behind the last.
+const (
+	always, never, ratio = "always_on", "always_off", "traceidratio"
+	parentBased          = "parentbased_"
+)
+
 // sampler is the one that the variables of OpenTelemetry name; by default it records all that begins here.
 func (e environment) sampler(trust Trust) *sampler {
-	const always, never, ratio, parentBased = "always_on", "always_off", "traceidratio", "parentbased_"
 	s := &sampler{own: sdktrace.AlwaysSample(), parentBased: true, trust: trust}
-	name := e.list("OTEL_TRACES_SAMPLER", always, never, ratio, parentBased+always, parentBased+never, parentBased+ratio)
-	if len(name) == 0 {
+	name := e.value("OTEL_TRACES_SAMPLER")
+	if name == "" {
 		return s
 	}
 	var own string
-	own, s.parentBased = strings.CutPrefix(name[0], parentBased)
+	own, s.parentBased = strings.CutPrefix(name, parentBased)
 	switch own {
 	case never:
 		s.own = sdktrace.NeverSample()
 	case ratio:
-		s.own = sdktrace.TraceIDRatioBased(e.ratio("OTEL_TRACES_SAMPLER_ARG"))
+		if share := e.value("OTEL_TRACES_SAMPLER_ARG"); share != "" {
+			number, _ := strconv.ParseFloat(share, 64) // Mend leaves no other.
+			s.own = sdktrace.TraceIDRatioBased(number)
+		}
 	}
 	return s
-}
-
-// ratio is the value of a variable between 0 and 1, which is 1 by default.
-func (e environment) ratio(variable string) float64 {
-	value := strings.TrimSpace(e.lookup(variable))
-	if value == "" {
-		return 1
-	}
-	ratio, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(0 <= ratio && ratio <= 1) { // not a number is neither
-		e.log.Warn("a variable is no number in its range, and counts as not set", "variable", variable, "value", value, "least", 0, "most", 1)
-		return 1
-	}
-	return ratio
 }
 
 // ShouldSample implements sdktrace.Sampler.

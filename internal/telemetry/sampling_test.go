@@ -74,7 +74,13 @@ func TestSamplerIsHonoured(t *testing.T) {
 
 func samplerOf(name, argument string, trust Trust) *sampler {
 	variables := lookup("OTEL_TRACES_SAMPLER="+name, "OTEL_TRACES_SAMPLER_ARG="+argument)
-	return environment{variables, slog.New(slog.DiscardHandler)}.sampler(trust)
+	mended := Discard().Mend(variables, anyURL)
+	return environment{func(name string) string {
+		if value, ok := mended[name]; ok {
+			return value
+		}
+		return variables(name)
+	}, slog.New(slog.DiscardHandler), nil}.sampler(trust)
 }
 
 // TestStrangersDoNotDecideWhatIsRecorded calls with every decision that a peer can send, in a trace whose identifier a ratio

@@ -17,7 +17,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	useForwardProxy()
+	goleak.VerifyTestMain(m)
+}
 
 func testService() protoreflect.ServiceDescriptor {
 	return grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService")

@@ -28,6 +28,7 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" desc:"text for people, json for machines"`
 	// TraceTrust needs a sampler: without traces it has no effect.
 	TraceTrust Trust `env:"TRACE_TRUST" envDefault:"mtls" desc:"whose decision to record a trace is followed: that of all peers, of those with a verified certificate (mtls), or of none"`
+	Proxy      bool  `env:"OTLP_PROXY" envDefault:"false" desc:"reach the collector through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it"`
 }
 
 // Validate refuses a format that does not exist.
@@ -59,6 +60,7 @@ type Telemetry struct {
 
 	quietCalls     bool
 	trust          Trust
+	proxied        bool     // whether the collector is reached through a proxy
 	sampler        *sampler // nil before Export, and where no span is exported
 	server, client *families
 	spans          *spans
@@ -73,7 +75,7 @@ type Telemetry struct {
 // Export is called.
 func New(id Identity, cfg Config, logTo io.Writer) *Telemetry {
 	t := base(id.Namespace, newLogger(cfg, logTo))
-	t.identity, t.trust = id, cfg.TraceTrust
+	t.identity, t.trust, t.proxied = id, cfg.TraceTrust, cfg.Proxy
 	t.Registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

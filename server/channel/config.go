@@ -24,6 +24,7 @@ type Config struct {
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
 	return errors.Join(
+		config.About("URL", broker.CheckURL(string(c.URL))),
 		config.Within("RETENTION", c.Retention, time.Second, 100*365*24*time.Hour),
 		config.Within("DEDUP_WINDOW", c.DedupWindow, 100*time.Millisecond, c.Retention),
 	)

@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Dir         string        `env:"DIR" envDefault:"data/object" desc:"folder of objects, which one process owns"`
 	URL         config.Secret `env:"URL" desc:"gocloud.dev/blob address of a bucket to use in place of the folder: s3://bucket?region=…"`
+	Proxy       bool          `env:"PROXY" envDefault:"false" desc:"reach S3 through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it"`
 	PartBytes   config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`
 	ChunkBytes  config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
@@ -27,12 +28,20 @@ type Config struct {
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
 	return errors.Join(
+		config.About("URL", c.checkURL()),
 		// A message of a download has to fit into the 4 MiB that gRPC clients accept by default.
 		config.Within("CHUNK_BYTES", c.ChunkBytes, 1, 4<<20-1024),
 		config.Within("PART_BYTES", c.PartBytes, 64<<10, 1<<30),
 		config.Within("IDLE_TIMEOUT", c.IdleTimeout, time.Millisecond, 24*time.Hour),
 		config.Within("UPLOAD_TTL", c.UploadTTL, time.Second, 100*365*24*time.Hour),
 	)
+}
+
+func (c Config) checkURL() error {
+	if c.URL == "" {
+		return nil
+	}
+	return store.CheckURL(string(c.URL))
 }
 
 // url is the bucket's address, by default the folder's.
@@ -50,6 +59,7 @@ func (c Config) options(t *telemetry.Telemetry) store.Options {
 		SpareParts:    c.spareParts(),
 		MaxObjectSize: int64(c.MaxBytes),
 		Quota:         int64(c.QuotaBytes),
+		Proxy:         c.Proxy,
 		Log:           t.Log,
 		Registerer:    t.Metrics,
 	}

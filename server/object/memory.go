@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 )
 
@@ -82,7 +83,8 @@ func newMemory(c Config, server rpc.ServerConfig, storeBytes int64, registry pro
 		largeBytes: int64(c.ChunkBytes),
 	}
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
-		return nil, fmt.Errorf("MEMORY_BYTES: %d bytes for transfers are too few, an upload takes up to %d", total, least)
+		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
+			config.Bytes(total), config.Bytes(least), config.Bytes(total-limit)))
 	}
 	m.register(promauto.With(registry))
 	return m, nil

@@ -2,6 +2,8 @@ package object
 
 import (
 	"bytes"
+	"math"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
 
@@ -144,10 +147,20 @@ func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
 	}
 }
 
-func TestMemoryThatIsTooLittleForOneUploadIsAProblemOfTheConfiguration(t *testing.T) {
-	server := app.Server{Identity: apptest.Identity, Services: []app.Service{Service()}}
-	_, err := server.Open(t.Context(), apptest.Environ(environment(t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=1MiB")...), telemetry.Discard())
-	if err == nil || !strings.Contains(err.Error(), "MEMORY_BYTES") {
-		t.Errorf("got %v", err)
+func TestMemoryThatIsTooLittleForOneTransferIsAProblemOfTheConfiguration(t *testing.T) {
+	t.Cleanup(func() { debug.SetMemoryLimit(math.MaxInt64) })
+	for _, test := range []struct {
+		goMemory int64
+		bytes    string
+	}{
+		{math.MaxInt64, "1"}, {math.MaxInt64, "100"}, {math.MaxInt64, "100000"}, {math.MaxInt64, "1MiB"},
+		{0, ""}, {1, ""}, {1000, ""}, {100_000, ""}, {1 << 20, ""},
+	} {
+		debug.SetMemoryLimit(test.goMemory)
+		server := app.Server{Identity: apptest.Identity, Services: []app.Service{Service()}}
+		_, err := server.Open(t.Context(), apptest.Environ(environment(t.TempDir(), "TEST_OBJECT_MEMORY_BYTES="+test.bytes)...), telemetry.Discard())
+		if err == nil || !config.IsProblem(err) || !strings.HasPrefix(err.Error(), "TEST_OBJECT_MEMORY_BYTES: ") {
+			t.Errorf("%q of %d: got %v", test.bytes, test.goMemory, err)
+		}
 	}
 }

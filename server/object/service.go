@@ -13,6 +13,7 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/object/store"
 )
@@ -62,6 +63,9 @@ func open(ctx context.Context, cfg Config, host app.Host) (*service, error) {
 	cfg.fitMemory(host.RPC)
 	s := &service{config: cfg, host: host}
 	if s.store, err = store.Open(ctx, url, cfg.options(host.Telemetry)); err != nil {
+		if errors.Is(err, store.ErrURL) {
+			err = config.Problem(config.About("URL", err))
+		}
 		return nil, err
 	}
 	if err := s.store.Check(ctx); err != nil {

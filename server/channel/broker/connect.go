@@ -3,16 +3,16 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"example.com/quartet/internal/config"
 )
 
 const (
 	embeddedURL = "embedded:"
-	clusterURL  = "nats://"
 
 	reconnectWait = 500 * time.Millisecond
 	// pingInterval bounds how long a connection that died without a word goes unnoticed: two of them.
@@ -40,33 +40,39 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 	case b.embedded != nil:
 		options = append(options, nats.InProcessServer(b.embedded.server))
 		return nats.Connect("", options...)
-	case strings.HasPrefix(address, clusterURL):
-		if !wellFormed(address) {
-			return nil, errAddress
+	default:
+		if err := CheckURL(address); err != nil {
+			return nil, fmt.Errorf("URL of the message broker: %w", err)
 		}
 		return nats.Connect(address, options...)
-	default:
-		return nil, errAddress
 	}
 }
 
-// errAddress has nothing of the address, which may have a password, in no matter which part if it is malformed.
-var errAddress = fmt.Errorf("message broker must be %q or %qhost:4222[,...], with %%XX for what is no letter or digit of a password",
-	embeddedURL, clusterURL)
-
-// wellFormed tells whether nats.go can parse all servers of an address: its error would have the address. A path or the like is
-// the rest of a password with a character that was not escaped.
-func wellFormed(address string) bool {
-	for server := range strings.SplitSeq(address, ",") {
-		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
-			server = clusterURL + server // as nats.go does
-		}
-		u, err := url.Parse(server)
-		if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-			return false
+// CheckURL returns an error unless Open takes the url. It has nothing of a password in it.
+func CheckURL(url string) error {
+	if url == embeddedURL {
+		return nil
+	}
+	elements := strings.Split(url, ",")
+	for i, element := range elements {
+		err := checkElement(element)
+		switch {
+		case err == nil:
+		case len(elements) == 1:
+			return err
+		default:
+			return fmt.Errorf("number %d of its list %w", i+1, err)
 		}
 	}
-	return true
+	return nil
+}
+
+func checkElement(element string) error {
+	u, err := config.ParseURL(element, "nats")
+	if err == nil && strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+		err = errors.New("has something behind the host, expected nats://host:port alone")
+	}
+	return err
 }
 
 // errConnecting says that there is no connection and no reason for that yet.

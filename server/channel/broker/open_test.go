@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,9 +77,32 @@ func TestUnusableFolderIsNamedInTheError(t *testing.T) {
 
 func TestUnknownURLIsRefusedWithoutRepeatingIt(t *testing.T) {
 	t.Parallel()
-	_, err := Open(testContext(t), "http://user:secret@host", Options{})
-	if err == nil || strings.Contains(err.Error(), "secret") {
-		t.Error(err)
+	for url, want := range map[string]string{
+		"":                                 "has no scheme",
+		"http://user:secret@host":          "has another scheme than nats",
+		"nats:4222":                        "has no scheme",
+		"nats://":                          "has no host",
+		"nats://user:secret@h:99999":       "no number from 1 to 65535",
+		"nats://user:se/secret@h:4222":     "percent-encoded",
+		"nats://h:4222/secret":             "behind the host",
+		"nats://h:4222?secret":             "behind the host",
+		"nats://a:1, nats://b:2":           "number 2 of its list has blanks",
+		"nats://a:1,":                      "number 2 of its list has no scheme",
+		"nats://a:1,,nats://b:1":           "number 2 of its list has no scheme",
+		"nats://a:1,tls://b:1":             "number 2 of its list has another scheme",
+		"nats://u:secret@a:1,nats://:4222": "number 2 of its list has no host",
+		"'nats://a:1'":                     "quotes",
+		"embedded:,nats://a:1":             "number 1 of its list",
+	} {
+		_, err := Open(testContext(t), url, Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: got %v, want %q", url, err, want)
+		}
+	}
+	for _, url := range []string{"embedded:", "nats://h", "nats://h:4222/", "nats://user:pass@h:4222,nats://token@[::1]:4222", "NATS://h:1"} {
+		if err := CheckURL(url); err != nil {
+			t.Errorf("%q: %v", url, err)
+		}
 	}
 }
 
@@ -111,6 +135,25 @@ func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	if b := <-opened; b != nil {
 		publish(t, b, "room", "ann", "1", "")
 		closeBroker(t, b)
+	}
+}
+
+func TestTheEndOfAWaitIsNoReasonForIt(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(6*time.Second, cancel)
+	var log strings.Builder
+	_, err = Open(ctx, "nats://"+silent.Addr().String(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 || !strings.Contains(said, "timeout") {
+		t.Errorf("logged:\n%s", said)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,7 +16,11 @@ const (
 	maxHeaders = 8 << 10
 
 	openRetry = 250 * time.Millisecond
+	// mostReasons bounds what is logged of one wait, each reason once.
+	mostReasons = 16
 )
+
+var numbers = regexp.MustCompile("[0-9]+")
 
 // streamConfig is the stream as we create it.
 func (b *Broker) streamConfig() jetstream.StreamConfig {
@@ -56,7 +61,7 @@ func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 
 // ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses for good.
 func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
-	for said := ""; ; {
+	for told := map[string]bool{}; ; {
 		stream, err := b.tryStream(ctx)
 		if err == nil {
 			return stream, b.checkVersion()
@@ -65,9 +70,10 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 			return nil, fmt.Errorf("stream %s: %w", b.names.stream, err)
 		}
 		err = b.reason(err)
-		if text := err.Error(); text != said && !errors.Is(err, errConnecting) {
+		kind := numbers.ReplaceAllString(err.Error(), "") // It may have the port of the attempt.
+		if ctx.Err() == nil && !told[kind] && len(told) < mostReasons && !errors.Is(err, errConnecting) {
 			b.log.Warn("waiting for the message broker", "error", err)
-			said = text
+			told[kind] = true
 		}
 		select {
 		case <-ctx.Done():

@@ -40,6 +40,8 @@ var (
 	ErrStoreFull = errors.New("store is full")
 	// ErrQuotaExceeded means that an upload does not fit into Options.Quota beside what is stored.
 	ErrQuotaExceeded = errors.New("quota exceeded")
+	// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does not have either.
+	ErrURL = errors.New("wrong URL")
 	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was committed is safe.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCorrupt means that stored bytes are not those that were written.

@@ -20,7 +20,10 @@ import (
 	"example.com/quartet/internal/crc32c"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	useForwardProxy()
+	goleak.VerifyTestMain(m)
+}
 
 // smallPart makes a few kilobytes an object of many parts.
 const smallPart = 1000

@@ -12,14 +12,18 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 	gocloudaws "gocloud.dev/aws"
+
+	"example.com/quartet/internal/config"
 )
 
 const (
@@ -34,14 +38,14 @@ const (
 
 // openS3 opens a bucket at s3://name, with the parameters that gocloud knows, such as endpoint, region and use_path_style,
 // and with credentials from the environment or files as the AWS SDK finds them. The bucket must exist.
-func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (*s3Bucket, error) {
+func openS3(ctx context.Context, u *url.URL, opts Options) (*s3Bucket, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	client, err := newS3Client(ctx, u, log)
+	client, err := newS3Client(ctx, u, opts)
 	if err != nil {
 		return nil, err
 	}
-	b := &s3Bucket{client: client, name: u.Host, partSize: partSize, closeIdle: func() {}}
+	b := &s3Bucket{client: client, name: u.Host, partSize: opts.PartSize, closeIdle: func() {}}
 	if c, ok := client.Options().HTTPClient.(*http.Client); ok {
 		b.closeIdle = c.CloseIdleConnections
 	}
@@ -52,20 +56,12 @@ func openS3(ctx context.Context, u *url.URL, partSize int64, log *slog.Logger) (
 	return b, nil
 }
 
-func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client, error) {
-	if !isBucket(u) {
-		return nil, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
-	}
-	q := u.Query()
-	if err := errors.Join(checkEndpoint(q), checkValues(q)); err != nil {
+func newS3Client(ctx context.Context, u *url.URL, opts Options) (*s3.Client, error) {
+	p, err := parseS3(u)
+	if err != nil {
 		return nil, err
 	}
-	pathStyle, _ := strconv.ParseBool(q.Get("use_path_style")) // It is one, or not there.
-	q.Del("use_path_style")
-	if !q.Has("response_checksum_validation") {
-		q.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
-	}
-	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
+	cfg, err := newConfig(ctx, p.Values, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +69,43 @@ func newS3Client(ctx context.Context, u *url.URL, log *slog.Logger) (*s3.Client,
 		return nil, err
 	}
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = pathStyle
+		o.UsePathStyle = p.pathStyle
 		o.HTTPClient = newHTTPClient(o.HTTPClient)
-		o.Logger = sdkLog(log)
 	}), nil
+}
+
+// newConfig is the configuration of all requests, those for credentials among them. Gocloud makes it of the parameters, and
+// has none for the log and the HTTP client: what looks for credentials is made once more, with ours.
+func newConfig(ctx context.Context, q url.Values, opts Options) (aws.Config, error) {
+	cfg, err := gocloudaws.V2ConfigFromURLParams(ctx, q)
+	if err != nil {
+		return cfg, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	client := awshttp.NewBuildableClient()
+	if !opts.Proxy {
+		client = client.WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
+	}
+	load := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithLogger(sdkLog(opts.Log)), awsconfig.WithHTTPClient(client), awsconfig.WithRegion(cfg.Region), awsconfig.WithSharedConfigProfile(q.Get("profile")),
+	}
+	if on, _ := strconv.ParseBool(q.Get("dualstack")); on {
+		load = append(load, awsconfig.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+	}
+	if on, _ := strconv.ParseBool(q.Get("fips")); on {
+		load = append(load, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+	}
+	ours, err := awsconfig.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Logger, cfg.HTTPClient = ours.Logger, ours.HTTPClient
+	switch role := q.Get("role"); {
+	case role != "":
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(ours), role))
+	case !aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}):
+		cfg.Credentials = ours.Credentials
+	}
+	return cfg, nil
 }
 
 // sdkLog is where the SDK writes, instead of standard error, what it finds odd in answers.
@@ -90,19 +119,40 @@ func sdkLog(log *slog.Logger) logging.Logger {
 	})
 }
 
-func isBucket(u *url.URL) bool {
-	return u.Host != "" && u.User == nil && (u.Path == "" || u.Path == "/")
+// s3Parameters are what a URL has behind the bucket.
+type s3Parameters struct {
+	url.Values // those that gocloud knows
+	pathStyle  bool
 }
 
-// checkEndpoint also refuses what has no meaning in an endpoint, and would be in the error of each request.
-func checkEndpoint(q url.Values) error {
-	text := q.Get("endpoint")
-	endpoint, err := url.Parse(text)
-	if err != nil || strings.ContainsAny(text, "@?#") ||
-		q.Has("endpoint") && (endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Host == "") {
-		return errors.New("endpoint must be http://host or https://host, with neither credentials nor parameters")
+func parseS3(u *url.URL) (p s3Parameters, err error) {
+	if u.Hostname() == "" || u.Host != u.Hostname() || u.User != nil || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+		return p, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
-	return nil
+	if p.Values, err = url.ParseQuery(u.RawQuery); err != nil {
+		return p, errors.New("has parameters that cannot be read, expected name=value with & between them")
+	}
+	if err := checkValues(p.Values); err != nil {
+		return p, err
+	}
+	p.pathStyle, _ = strconv.ParseBool(p.Get("use_path_style")) // It is one, or not there.
+	p.Del("use_path_style")
+	if p.Has("endpoint") {
+		endpoint, err := config.ParseURL(p.Get("endpoint"), "http", "https")
+		if err == nil && endpoint.RawQuery+endpoint.Fragment != "" {
+			err = errors.New("has parameters")
+		}
+		if err == nil && endpoint.User != nil {
+			err = errors.New("has credentials, which are for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+		}
+		if err != nil {
+			return p, fmt.Errorf("endpoint %w", err)
+		}
+	}
+	if !p.Has("response_checksum_validation") {
+		p.Set("response_checksum_validation", "when_required") // Parts have a checksum of ours; two cost half the speed.
+	}
+	return p, nil
 }
 
 // parameterValues are those of parameters that gocloud takes no others of, and else repeats in its error.
@@ -133,7 +183,7 @@ func checkValues(q url.Values) error {
 // a metadata service that may not be there.
 func checkIdentity(ctx context.Context, cfg aws.Config) error {
 	if cfg.Region == "" {
-		return errors.New("no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions")
+		return fmt.Errorf("%w: no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions", ErrURL)
 	}
 	if aws.IsCredentialsProvider(cfg.Credentials, aws.AnonymousCredentials{}) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"sync/atomic"
@@ -41,6 +42,8 @@ type Options struct {
 	// Quota is the most bytes that all parts may have, of objects and of uploads under way; 0 is no limit. On a shared
 	// bucket it holds as well as Count is called.
 	Quota int64
+	// Proxy has an S3 service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it.
+	Proxy bool
 	// Log hears of what no caller can be told, such as a part that could not be removed.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
@@ -109,11 +112,11 @@ func newStore(b bucket, opts Options) *Store {
 // address names a folder or a bucket without its parameters, where an operator may have put a secret, except for the endpoint.
 // What is no address of either is not shown: its parts may be those of a secret.
 func address(rawURL string) string {
-	u, err := url.Parse(rawURL)
+	u, err := parseURL(rawURL)
 	switch {
-	case err == nil && u.Scheme == "file" && u.Host == "":
+	case err == nil && u.Scheme == "file":
 		return "file://" + u.Path
-	case err == nil && u.Scheme == "s3" && isBucket(u) && checkEndpoint(u.Query()) == nil:
+	case err == nil && u.Scheme == "s3":
 		at := "s3://" + u.Host
 		if endpoint, err := url.Parse(u.Query().Get("endpoint")); err == nil && endpoint.Host != "" {
 			at += " at " + endpoint.Scheme + "://" + endpoint.Host
@@ -124,21 +127,16 @@ func address(rawURL string) string {
 	}
 }
 
-var errURL = errors.New("want file:///folder or s3://bucket?parameters")
-
 func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error) {
-	u, err := url.Parse(rawURL)
+	u, err := parseURL(rawURL)
 	if err != nil {
-		return nil, errURL // The error itself has parts of the URL.
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	switch u.Scheme {
 	case "file":
-		return openFolderAt(u)
+		return openFile(u.Path)
 	case "s3":
-		return openS3(ctx, u, opts.PartSize, opts.Log)
-	}
-	if !blob.DefaultURLMux().ValidBucketScheme(u.Scheme) {
-		return nil, errURL
+		return openS3(ctx, u, opts)
 	}
 	blobs, err := blob.OpenBucket(ctx, rawURL)
 	if err != nil {
@@ -147,11 +145,27 @@ func openBucket(ctx context.Context, rawURL string, opts Options) (bucket, error
 	return &blobBucket{blobs: blobs}, nil
 }
 
-func openFolderAt(u *url.URL) (bucket, error) {
-	if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
-		return nil, errors.New("want file:///folder, with an absolute path and no parameters")
+// CheckURL returns an error unless the URL is one that Open knows. It has no secret in it.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
+func parseURL(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil: // What it says has the URL, or a part of it.
+		return nil, errors.New("cannot be read, expected s3://bucket?region=…")
+	case u.Scheme == "s3":
+		_, err = parseS3(u)
+	case u.Scheme == "file":
+		if (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" {
+			err = errors.New("want file:///folder, with an absolute path and no parameters")
+		}
+	case !blob.DefaultURLMux().ValidBucketScheme(u.Scheme):
+		err = errors.New("has no scheme that is known, expected s3://bucket?region=…")
 	}
-	return openFile(u.Path)
+	return u, err
 }
 
 // Close releases the bucket. Readers and writers must be closed before.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,5 +75,57 @@ func TestWaitReadySaysWhyNot(t *testing.T) {
 				t.Errorf("got %v, and before it %q", err, notes)
 			}
 		})
+	}
+}
+
+// TestReasonsThatAlternateAreToldOnce has what a server that wants a certificate makes of a client without one.
+func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
+	alert := "error reading server preface: remote error: tls: certificate required"
+	pipe := func(port int) string {
+		return fmt.Sprintf("write tcp 127.0.0.1:%d->127.0.0.1:50051: write: broken pipe%s", port, endedByTLS)
+	}
+	var known obstacles
+	told := 0
+	for i := range 100 {
+		for _, reason := range []string{pipe(i), alert, noAnswer} {
+			if known.add(reason) {
+				told++
+			}
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d were told", told)
+	}
+	for _, last := range []string{pipe(1), noAnswer, alert} {
+		if got := known.telling(last); got != alert {
+			t.Errorf("after %q the end is %q", last, got)
+		}
+	}
+	if got := known.telling("connection refused"); got != "connection refused" {
+		t.Errorf("a reason that tells something became %q", got)
+	}
+	for i := range 1000 {
+		known.add(strings.Repeat("x", i))
+	}
+	if len(known.kinds) != mostObstacles {
+		t.Errorf("%d are remembered", len(known.kinds))
+	}
+}
+
+// TestAClientWithoutCertificateIsToldSo looks for longer than the server takes to answer in both ways that there are.
+func TestAClientWithoutCertificateIsToldSo(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t)
+	s := defaults()
+	s.server.TLS = newFiles(t, "mtls", ours, ours).TLSConfig
+	s.client.TLS = newFiles(t, "tls", ours, ours).TLSConfig
+	s.client.ResolveInterval = 50 * time.Millisecond // Which is between two attempts, too.
+	r := s.start(t, succeed)
+	ctx, cancel := context.WithTimeout(testContext(t), 4*time.Second)
+	defer cancel()
+	var notes []string
+	err := WaitReady(ctx, s.dial(t, r.address), func(reason string) { notes = append(notes, reason) })
+	if err == nil || !strings.Contains(err.Error(), "certificate required") || len(notes) > 3 {
+		t.Errorf("got %v, and before it %q", err, notes)
 	}
 }

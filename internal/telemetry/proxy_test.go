@@ -1,0 +1,65 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"testing"
+	"time"
+)
+
+// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them once. It answers only in the
+// test of it.
+var forwardProxy net.Listener
+
+func useForwardProxy() {
+	var err error
+	if forwardProxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		panic(err)
+	}
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+		_ = os.Setenv(name, "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+	}
+}
+
+// TestCollectorsAreReachedThroughAProxyOnlyIfAsked has a collector at a name that only the proxy could know.
+func TestCollectorsAreReachedThroughAProxyOnlyIfAsked(t *testing.T) {
+	asked := make(chan string, 100)
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.RequestURI
+		w.WriteHeader(http.StatusForbidden)
+	})}
+	go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
+	t.Cleanup(func() { _ = server.Close() })
+
+	for _, test := range []struct {
+		protocol string
+		proxy    bool
+		want     []string
+	}{
+		{protocol: overGRPC},
+		{protocol: overHTTP},
+		{overGRPC, true, []string{"CONNECT collector.test:4317"}},
+		{overHTTP, true, []string{"POST http://collector.test:4317/v1/metrics", "POST http://collector.test:4317/v1/traces"}},
+	} {
+		setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.test:4317", "OTEL_EXPORTER_OTLP_PROTOCOL="+test.protocol, "OTEL_METRICS_EXPORTER=otlp")
+		telemetry := New(Identity{"test", "shop-server", "v1"}, Config{LogFormat: "json", Proxy: test.proxy}, new(bytes.Buffer))
+		telemetry.Export(t.Context(), getenv)
+		_, span := telemetry.Tracer.Start(t.Context(), "span")
+		span.End()
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		_ = telemetry.Shutdown(ctx) // There is no collector.
+		cancel()
+		var got []string
+		for len(asked) > 0 {
+			got = append(got, <-asked)
+		}
+		slices.Sort(got)
+		if got = slices.Compact(got); !slices.Equal(got, test.want) {
+			t.Errorf("%s, proxy %t: asked to %q", test.protocol, test.proxy, got)
+		}
+	}
+}
