@@ -55,7 +55,10 @@ func severity(code codes.Code) slog.Level {
 
 // log writes the one line of the call.
 func (c *call) log(st *status.Status, err error, took time.Duration) {
-	level := severity(st.Code())
+	level, fault := severity(st.Code()), faultIn(err)
+	if fault != "" {
+		level = min(level, slog.LevelInfo)
+	}
 	if c.side.quietCalls || !c.side.Log.Enabled(c.ctx, level) {
 		return
 	}
@@ -70,6 +73,9 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	}
 	if st.Message() != "" {
 		attrs = append(attrs, slog.String("message", st.Message()))
+	}
+	if fault != "" {
+		attrs = append(attrs, slog.String("fault", fault))
 	}
 	// A status that hides its cause from the client wraps it.
 	if cause := errors.Unwrap(err); cause != nil {
