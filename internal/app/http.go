@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"example.com/quartet/internal/rpc"
@@ -24,7 +25,8 @@ var (
 )
 
 // serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests under way end in half of
-// the time that parts have for stopping; what is left of them is cut.
+// the time that parts have for stopping; what is left of them is cut. Connections that have brought no request are closed at
+// once: to Shutdown they may be about to.
 func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTimes, stopping time.Duration, log *slog.Logger) part {
 	server := &http.Server{
 		Handler:        handler,
@@ -35,9 +37,20 @@ func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTi
 		ErrorLog:       telemetry.StandardLog(log, name, slog.LevelWarn),
 	}
 	return part{name, func(ctx context.Context) error {
+		var silent sync.Map // connections
+		server.ConnState = func(conn net.Conn, state http.ConnState) {
+			silent.Delete(conn)
+			if state == http.StateNew {
+				silent.Store(conn, nil)
+			}
+			if ctx.Err() != nil {
+				closeAll(&silent)
+			}
+		}
 		stopped := make(chan struct{})
 		unused := context.AfterFunc(ctx, func() {
 			defer close(stopped)
+			closeAll(&silent)
 			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping/2)
 			defer cancel()
 			if server.Shutdown(shutdown) != nil {
@@ -51,4 +64,10 @@ func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTi
 		<-stopped
 		return nil
 	}}
+}
+
+func closeAll(conns *sync.Map) {
+	for conn := range conns.Range {
+		_ = conn.(net.Conn).Close() // It has carried nothing.
+	}
 }

@@ -57,6 +57,44 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 	}
 }
 
+func TestHTTPDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
+	for name, says := range map[string]string{"not a byte": "", "half a header": "GET / HTTP/1.1\r\nHost:"} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const stopping = 20 * time.Second
+			service := serveHTTP("http", listener, http.NotFoundHandler(), metricsTimes, stopping, slog.New(slog.DiscardHandler))
+			ctx, stop := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- service.run(ctx) }()
+			conn, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, says); err != nil {
+				t.Fatal(err)
+			}
+			// What comes after it is answered when it has been accepted.
+			response, err := http.Get("http://" + listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			began := time.Now()
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > stopping/8 {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
 func TestHTTPDropsPeersThatHoldAConnectionForNothing(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -50,6 +50,7 @@ type ServerConfig struct {
 	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
 	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"65536" desc:"how much a client may send on one call before it is read, in bytes; a message that is being read may be larger"`
+	FirstMessageTimeout     time.Duration `env:"FIRST_MESSAGE_TIMEOUT" envDefault:"10s" desc:"time for the request of a unary or server-streaming call to arrive after its headers"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
 }
@@ -69,6 +70,7 @@ func (c ServerConfig) Validate() error {
 		size("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
 		size("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
+		positive("FIRST_MESSAGE_TIMEOUT", c.FirstMessageTimeout),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 	)
 }

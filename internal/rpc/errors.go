@@ -55,7 +55,10 @@ var StreamRules = []ErrorRule{
 }
 
 // commonRules are those that every service has.
-var commonRules = []ErrorRule{{Is: errUndecodable, Code: codes.InvalidArgument, Reason: "UNDECODABLE"}}
+var commonRules = []ErrorRule{
+	{Is: errUndecodable, Code: codes.InvalidArgument, Reason: "UNDECODABLE"},
+	{Is: ErrIdle, Code: codes.DeadlineExceeded, Reason: "IDLE"},
+}
 
 // FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err is what Recv returned.
 func FirstMessage(err error) error {

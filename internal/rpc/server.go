@@ -36,10 +36,11 @@ type Service struct {
 
 // Server is a gRPC server with its health.
 type Server struct {
-	grpc   *grpc.Server
-	health *Health
-	silent *silent
-	bounds Bounds
+	grpc    *grpc.Server
+	health  *Health
+	silent  *silent
+	unbegun *unbegun
+	bounds  Bounds
 	// refused is told of connections beyond the bounds.
 	refused func(net.Addr)
 	// stopping ends the streams of plumbing.
@@ -72,13 +73,14 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	for _, service := range services {
 		codec.CodecV2 = cmp.Or(service.Codec, codec.CodecV2)
 	}
-	options := append(limits(cfg), s.interceptors(cfg, t, calls, all.errorTables(domain, codec))...)
+	s.unbegun = newUnbegun(cfg.FirstMessageTimeout, all.errorTables(domain, codec))
+	options := append(limits(cfg), s.interceptors(cfg, t, calls)...)
 	options = append(options, grpc.Creds(t.CountServerConnections(creds)), grpc.ForceServerCodecV2(codec))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
+	healthpb.RegisterHealthServer(&all, s.health.main)
 	for _, service := range all {
-		s.grpc.RegisterService(service.desc, service.impl)
+		s.grpc.RegisterService(s.unbegun.receiveRequests(service.desc), service.impl)
 	}
-	healthpb.RegisterHealthServer(s.grpc, s.health.main)
 	reflection.Register(s.grpc)
 	return s, nil
 }
@@ -109,22 +111,35 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 // interceptors wraps every handler, outermost first: telemetry sees the status
 // that the client gets, the error table sees what a panic became, and a call
 // that is shed never reaches its handler. Before all of them arrivals are
-// counted.
-func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls, errs errorTables) []grpc.ServerOption {
+// counted, and those refused that no interceptor sees.
+func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls) []grpc.ServerOption {
 	panics, load := recovery{t.Log}, newShedder(cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller))
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, errs.unary, panics.unary, load.unary),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, errs.stream, s.endPlumbing, panics.stream, load.stream),
+		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.unbegun.errs.unary, panics.unary, load.unary),
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.unbegun.stream, s.endPlumbing, panics.stream, load.stream),
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			s.silent.spoke(ctx)
-			ctx, err := calls.Arrived(ctx, info)
-			if !strings.HasPrefix(info.FullMethodName, "/") || strings.Count(info.FullMethodName, "/") < 2 {
-				// grpc-go would send the whole name back, which may be more than the client takes.
-				err = unknownMethod(info.FullMethodName)
+			calls.Arrived(info)
+			err := refusal(ctx, info.FullMethodName)
+			if err != nil {
+				calls.Refused(ctx, info.FullMethodName, err)
 			}
 			return ctx, err
 		}),
+	}
+}
+
+// refusal is the answer to calls for which grpc-go runs no interceptor.
+func refusal(ctx context.Context, fullMethod string) error {
+	switch {
+	case !strings.HasPrefix(fullMethod, "/") || strings.Count(fullMethod, "/") < 2:
+		// grpc-go would send the whole name back, which may be more than the client takes.
+		return unknownMethod(fullMethod)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded): // It came without any time.
+		return &telemetry.ClientFault{Status: status.New(codes.DeadlineExceeded, deadlineText)}
+	default:
+		return nil
 	}
 }
 
@@ -163,8 +178,9 @@ const unwind = time.Second
 // and then cuts them off, which it reports as an error. It waits until all
 // handlers have returned; for handlers that ignore their context, a second at
 // most, or a quarter of the time that ctx gives. Streams of health and
-// reflection end at once, unless their client does not read, and connections
-// without a call are closed: neither is work, and grpc-go would wait for both.
+// reflection end at once, unless their client does not read, and so do calls
+// whose client has not sent a message; connections without a call are closed:
+// none of that is work, and grpc-go would wait for all of it.
 func (s *Server) GracefulStop(ctx context.Context) error {
 	unwind := unwind
 	if deadline, ok := ctx.Deadline(); ok {
@@ -175,6 +191,7 @@ func (s *Server) GracefulStop(ctx context.Context) error {
 	}
 	s.stop()
 	s.silent.close()
+	s.unbegun.stop()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

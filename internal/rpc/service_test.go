@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
@@ -120,6 +121,7 @@ type setup struct {
 	errs     ErrorTable
 	services []protoreflect.ServiceDescriptor
 	log      *slog.Logger
+	tracer   trace.Tracer // of the server, if not nil
 }
 
 func defaults() setup {
@@ -127,7 +129,7 @@ func defaults() setup {
 		server: ServerConfig{
 			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
 			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
-			ConnectionTimeout: 10 * time.Second,
+			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second,
 		},
 		client: ClientConfig{
 			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
@@ -147,17 +149,20 @@ type running struct {
 	stub      grpc_testing.TestServiceClient
 }
 
-func (s setup) start(t *testing.T, handle func(context.Context) error) *running {
+func (s setup) start(t testing.TB, handle func(context.Context) error) *running {
 	t.Helper()
 	return s.startService(t, func(registrar grpc.ServiceRegistrar) {
 		grpc_testing.RegisterTestServiceServer(registrar, &service{handle: handle})
 	})
 }
 
-func (s setup) startService(t *testing.T, register func(grpc.ServiceRegistrar)) *running {
+func (s setup) startService(t testing.TB, register func(grpc.ServiceRegistrar)) *running {
 	t.Helper()
 	r := &running{telemetry: telemetry.Discard()}
 	r.telemetry.Log = s.log
+	if s.tracer != nil {
+		r.telemetry.Tracer = s.tracer
+	}
 	var err error
 	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, Register: register}})
 	if err != nil {
@@ -180,7 +185,7 @@ func (s setup) startService(t *testing.T, register func(grpc.ServiceRegistrar)) 
 	return r
 }
 
-func (s setup) dial(t *testing.T, address string) *grpc.ClientConn {
+func (s setup) dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := NewClient(s.client, telemetry.Discard(), address, s.services)
 	if err != nil {
@@ -191,24 +196,41 @@ func (s setup) dial(t *testing.T, address string) *grpc.ClientConn {
 }
 
 // handled is how many calls of a method the server has ended with a code.
-func (r *running) handled(t *testing.T, method, code string) float64 {
+func (r *running) handled(t testing.TB, method, code string) float64 {
+	t.Helper()
+	return r.sum(t, map[string]string{"grpc_method": method, "grpc_code": code})
+}
+
+// faults is how many calls of a method have ended by the fault of their client.
+func (r *running) faults(t testing.TB, method string) float64 {
+	t.Helper()
+	return r.sum(t, map[string]string{"grpc_method": method, "grpc_fault": "client"})
+}
+
+// sum adds up the calls that have ended, of all series with the labels.
+func (r *running) sum(t testing.TB, want map[string]string) (sum float64) {
 	t.Helper()
 	families, err := r.telemetry.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, family := range families {
+		if family.GetName() != "grpc_server_handled_total" {
+			continue
+		}
 		for _, metric := range family.GetMetric() {
-			labels := map[string]string{}
+			matching := 0
 			for _, label := range metric.GetLabel() {
-				labels[label.GetName()] = label.GetValue()
+				if want[label.GetName()] == label.GetValue() && label.GetValue() != "" {
+					matching++
+				}
 			}
-			if family.GetName() == "grpc_server_handled_total" && labels["grpc_method"] == method && labels["grpc_code"] == code {
-				return metric.GetCounter().GetValue()
+			if matching == len(want) {
+				sum += metric.GetCounter().GetValue()
 			}
 		}
 	}
-	return 0
+	return sum
 }
 
 func eventually(t *testing.T, what string, done func() bool) {
@@ -220,7 +242,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

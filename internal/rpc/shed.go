@@ -68,7 +68,7 @@ func isHealth(fullMethod string) bool {
 }
 
 func (s *shedder) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if isHealth(info.FullMethod) {
+	if req == nil || isHealth(info.FullMethod) { // Without a request nothing is worked on.
 		return handler(ctx, req)
 	}
 	caller := CallerOf(ctx)

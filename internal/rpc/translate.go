@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -9,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // translated is a status for the client that still wraps its cause, which
@@ -25,6 +28,9 @@ func (e *translated) Unwrap() error              { return e.cause }
 // translate applies the table, and repeats a RetryInfo where grpc-go reads it.
 func (t ErrorTable) translate(err error, setTrailer func(metadata.MD)) error {
 	st := t.Status(err)
+	if _, ok := errors.AsType[*telemetry.ClientFault](err); ok {
+		return &telemetry.ClientFault{Status: st}
+	}
 	for _, detail := range st.Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {
 			setTrailer(pushback(retry))
@@ -57,22 +63,9 @@ func (t errorTables) of(fullMethod string) ErrorTable {
 }
 
 func (t errorTables) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	var reply any
-	err := t.codec.failure(req)
-	if err == nil {
-		reply, err = handler(ctx, req)
-	}
+	reply, err := handler(ctx, req)
 	if err != nil {
 		err = t.of(info.FullMethod).translate(err, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })
 	}
 	return reply, err
-}
-
-func (t errorTables) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	w := &wire{ServerStream: stream, codec: t.codec}
-	err := w.ended(handler(srv, w))
-	if err != nil {
-		err = t.of(info.FullMethod).translate(err, stream.SetTrailer)
-	}
-	return err
 }

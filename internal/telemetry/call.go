@@ -109,20 +109,20 @@ func (c *call) end(err error) {
 	if !c.ended.CompareAndSwap(false, true) {
 		return
 	}
-	st := status.Convert(err)
+	st, fault := status.Convert(err), faultIn(err)
 	took := time.Since(c.began)
 	c.method.inFlight.Dec()
-	c.observeEnd(st, took)
+	c.observeEnd(st, fault, took)
 	if c.method.quiet {
 		return
 	}
 	c.log(st, err, took)
-	c.endSpan(st)
+	c.endSpan(st, fault)
 }
 
 // observeEnd counts the end, with the trace as an example of what is counted
 // where somebody has recorded one.
-func (c *call) observeEnd(st *status.Status, took time.Duration) {
+func (c *call) observeEnd(st *status.Status, fault string, took time.Duration) {
 	m, code, now := c.method, sane(st.Code()), c.began.Add(took)
 	span := trace.SpanContextFromContext(c.ctx)
 	recorded := span.IsSampled() && !m.quiet
@@ -132,13 +132,13 @@ func (c *call) observeEnd(st *status.Status, took time.Duration) {
 		m.seconds.Observe(took.Seconds())
 	}
 	if recorded && m.examples.lacksCode(code, now) {
-		m.countOf(code).(prometheus.ExemplarAdder).AddWithExemplar(1, exemplar(span))
+		m.countOf(code, fault).(prometheus.ExemplarAdder).AddWithExemplar(1, exemplar(span))
 	} else {
-		m.countOf(code).Inc()
+		m.countOf(code, fault).Inc()
 	}
 }
 
-func (c *call) endSpan(st *status.Status) {
+func (c *call) endSpan(st *status.Status, fault string) {
 	if !c.span.IsRecording() {
 		c.span.End()
 		return
@@ -156,5 +156,5 @@ func (c *call) endSpan(st *status.Status) {
 	if c.target != "" {
 		attributes = append(attributes, serverAddress(c.target)...)
 	}
-	endSpan(c.span, st, c.side.isServer, attributes)
+	endSpan(c.span, st, c.isError(st, fault), attributes)
 }

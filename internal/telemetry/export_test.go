@@ -325,7 +325,7 @@ func TestPushedAndScrapedNumbersAgree(t *testing.T) {
 				}
 			}
 			p.settle()
-			handled := "grpc_server_handled_total{grpc_code=OK}{grpc_method=UnaryCall}{grpc_service=" + testServiceName + "}{grpc_type=unary}"
+			handled := "grpc_server_handled_total{grpc_code=OK}{grpc_fault=}{grpc_method=UnaryCall}{grpc_service=" + testServiceName + "}{grpc_type=unary}"
 			waitUntil(t, t.Context(), func() bool { numbers, _ := c.pushed(); return numbers[handled] == 1 })
 			if err := telemetry.Shutdown(testContext(t)); err != nil {
 				t.Error(err)

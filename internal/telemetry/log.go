@@ -81,7 +81,10 @@ func severity(code codes.Code, isServer bool) slog.Level {
 // log writes the one line of the call, unless there were too many of its kind.
 func (c *call) log(st *status.Status, err error, took time.Duration) {
 	code := sane(st.Code())
-	level := severity(code, c.side.isServer)
+	level, fault := severity(code, c.side.isServer), faultIn(err)
+	if fault != "" {
+		level = slog.LevelDebug
+	}
 	if c.side.quietCalls || !c.side.lines.Enabled(c.ctx, level) {
 		return
 	}
@@ -100,6 +103,9 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	}
 	if st.Message() != "" {
 		attrs = append(attrs, slog.String("message", st.Message()))
+	}
+	if fault != "" {
+		attrs = append(attrs, slog.String("fault", fault))
 	}
 	// A status that hides its cause from the client wraps it.
 	if cause := errors.Unwrap(err); cause != nil {

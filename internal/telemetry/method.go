@@ -73,7 +73,7 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 		received: direction{messages: f.msgReceived.WithLabelValues(labels...), bytes: f.bytesReceived.WithLabelValues(labels...)},
 	}
 	for _, code := range expectedCodes {
-		m.handled[code] = m.countOf(code)
+		m.handled[code] = m.countOf(code, "")
 	}
 	if service == other {
 		m.name = other
@@ -127,12 +127,20 @@ func sane(code codes.Code) codes.Code {
 	return code
 }
 
-// countOf is the counter of calls that ended with code.
-func (m *method) countOf(code codes.Code) prometheus.Counter {
-	if counter := m.handled[code]; counter != nil {
+// countOf is the counter of calls that ended with code, by whose fault.
+func (m *method) countOf(code codes.Code, fault string) prometheus.Counter {
+	if counter := m.handled[code]; counter != nil && fault == "" {
 		return counter
 	}
-	return m.families.handled.WithLabelValues(append(m.labels[:3:3], code.String())...)
+	return m.families.ended(m.labels, code.String(), fault)
+}
+
+func (f *families) ended(labels []string, code, fault string) prometheus.Counter {
+	labels = append(labels[:3:3], code)
+	if f.isServer {
+		labels = append(labels, fault)
+	}
+	return f.handled.WithLabelValues(labels...)
 }
 
 // other stands for every method that was not in the table from the start: the

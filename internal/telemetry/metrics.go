@@ -47,7 +47,7 @@ type families struct {
 }
 
 func newServerFamilies() *families {
-	f := newFamilies("grpc_server")
+	f := newFamilies("grpc_server", "grpc_code", "grpc_fault")
 	f.isServer = true
 	f.arrived = f.counter("_arrived_total", "RPCs that reached the server, also those that were refused before they were started.")
 	f.handshakes = add(f, newHandshakes())
@@ -55,12 +55,13 @@ func newServerFamilies() *families {
 	return f
 }
 
-func newClientFamilies() *families { return newFamilies("grpc_client") }
+func newClientFamilies() *families { return newFamilies("grpc_client", "grpc_code") }
 
-func newFamilies(name string) *families {
+// newFamilies makes the metrics of a side; ended are the labels by which it counts how calls ended.
+func newFamilies(name string, ended ...string) *families {
 	f := &families{name: name}
 	f.started = f.counter("_started_total", "RPCs started.")
-	f.handled = f.counter("_handled_total", "RPCs ended, by status code.", "grpc_code")
+	f.handled = f.counter("_handled_total", "RPCs ended, by status code.", ended...)
 	f.msgReceived = f.counter("_msg_received_total", "Messages received, counted while the RPC runs.")
 	f.msgSent = f.counter("_msg_sent_total", "Messages sent, counted while the RPC runs.")
 	f.bytesReceived = f.counter("_msg_received_bytes_total", "Bytes of the messages received, uncompressed and without framing.")

@@ -27,7 +27,7 @@ func read(t *testing.T, f *families, k kind, method string) numbers {
 	labels := []string{string(k), testServiceName, method}
 	return numbers{
 		started:  testutil.ToFloat64(f.started.WithLabelValues(labels...)),
-		ok:       testutil.ToFloat64(f.handled.WithLabelValues(append(labels, "OK")...)),
+		ok:       testutil.ToFloat64(f.ended(labels, "OK", "")),
 		sent:     testutil.ToFloat64(f.msgSent.WithLabelValues(labels...)),
 		received: testutil.ToFloat64(f.msgReceived.WithLabelValues(labels...)),
 		inFlight: testutil.ToFloat64(f.inFlight.WithLabelValues(labels...)),
@@ -194,7 +194,7 @@ func TestClientStreamsEnd(t *testing.T) {
 			defer cancel()
 			test.call(t, ctx, cancel, p)
 			labels := []string{string(test.kind), testServiceName, test.method}
-			ended := p.client.client.handled.WithLabelValues(append(labels, test.code.String())...)
+			ended := p.client.client.ended(labels, test.code.String(), "")
 			waitUntil(t, ctx, func() bool { return testutil.ToFloat64(ended) == 1 })
 			if got := testutil.ToFloat64(p.client.client.inFlight.WithLabelValues(labels...)); got != 0 {
 				t.Errorf("%v in flight", got)
@@ -221,8 +221,8 @@ func TestMethodsCountFromZero(t *testing.T) {
 	server := Discard()
 	server.NewServerCalls(testService())
 	for _, code := range expectedCodes {
-		labels := []string{"unary", testServiceName, "EmptyCall", code.String()}
-		if got := testutil.ToFloat64(server.server.handled.WithLabelValues(labels...)); got != 0 {
+		labels := []string{"unary", testServiceName, "EmptyCall"}
+		if got := testutil.ToFloat64(server.server.ended(labels, code.String(), "")); got != 0 {
 			t.Errorf("%s: %v", code, got)
 		}
 	}
@@ -255,8 +255,8 @@ func TestCallersChooseNoLabels(t *testing.T) {
 	if m.name != other || m != table.find("/another/one", bidiStream) {
 		t.Errorf("an unknown method has the entry %q", m.name)
 	}
-	m.countOf(sane(99)).Inc()
-	unknown := server.server.handled.WithLabelValues("bidi_stream", other, other, "Unknown")
+	m.countOf(sane(99), "").Inc()
+	unknown := server.server.ended([]string{"bidi_stream", other, other}, "Unknown", "")
 	if got := testutil.ToFloat64(unknown); got != 1 {
 		t.Errorf("code 99 was counted %v times as Unknown", got)
 	}

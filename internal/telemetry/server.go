@@ -12,8 +12,8 @@ import (
 // ServerCalls puts metrics, a span and a log line around every call that a
 // server handles.
 //
-// It sees what reaches an interceptor. A unary request that is too large is
-// answered by grpc-go before, and is in none of the numbers but in that of
+// It sees what reaches an interceptor, which package rpc brings about for more
+// calls than grpc-go does. The rest is in none of the numbers but in that of
 // Arrived: it is what arrived and was not started.
 type ServerCalls struct{ side *side }
 
@@ -24,11 +24,13 @@ func (t *Telemetry) NewServerCalls(services ...protoreflect.ServiceDescriptor) *
 	return &ServerCalls{newSide(t, true, newMethods(t.server, trace.SpanKindServer, services))}
 }
 
-// UnaryInterceptor observes unary calls.
+// UnaryInterceptor observes unary calls. One whose request could not be received has none: req is nil.
 func (s *ServerCalls) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	c := s.begin(ctx, info.FullMethod, unary)
 	defer c.release()
-	c.didReceive(req)
+	if req != nil {
+		c.didReceive(req)
+	}
 	reply, err := handler(c.ctx, req)
 	if err == nil {
 		c.didSend(reply)
@@ -43,6 +45,13 @@ func (s *ServerCalls) StreamInterceptor(srv any, stream grpc.ServerStream, info 
 	err := handler(srv, &serverStreamCall{stream, c})
 	c.end(err)
 	return err
+}
+
+// Refused observes a call that is refused on arrival, with err.
+func (s *ServerCalls) Refused(ctx context.Context, fullMethod string, err error) {
+	c := s.begin(ctx, fullMethod, bidiStream)
+	c.end(err)
+	c.release()
 }
 
 func (s *ServerCalls) begin(ctx context.Context, fullMethod string, k kind) *call {
@@ -78,14 +87,13 @@ func (s *serverStreamCall) RecvMsg(msg any) error {
 	return err
 }
 
-// Arrived counts the calls that reach the server, as its grpc.InTapHandle. It
+// Arrived counts the calls that reach the server, in its grpc.InTapHandle. It
 // runs before grpc-go reads a message, where methods that nobody registered are
 // not yet the bidirectional streams as which they are handled.
-func (s *ServerCalls) Arrived(ctx context.Context, info *tap.Info) (context.Context, error) {
+func (s *ServerCalls) Arrived(info *tap.Info) {
 	m := s.side.methods.find(info.FullMethodName, bidiStream)
 	m.arrived.Inc()
 	if attempts := info.Header["grpc-previous-rpc-attempts"]; len(attempts) > 0 && attempts[0] != "0" {
 		m.retried.Inc()
 	}
-	return ctx, nil
 }

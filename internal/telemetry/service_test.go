@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -105,7 +106,7 @@ func start(tb testing.TB, s *service, server, client *Telemetry, more ...grpc.Di
 	in, out := server.NewServerCalls(testService()), client.NewClientCalls(testService())
 	insecurely := insecure.NewCredentials()
 	p := startWith(tb, s, []grpc.ServerOption{
-		grpc.Creds(server.CountServerConnections(insecurely)), grpc.InTapHandle(in.Arrived), grpc.UnknownServiceHandler(unimplemented),
+		grpc.Creds(server.CountServerConnections(insecurely)), grpc.InTapHandle(tapOf(in)), grpc.UnknownServiceHandler(unimplemented),
 		grpc.ChainUnaryInterceptor(in.UnaryInterceptor), grpc.ChainStreamInterceptor(in.StreamInterceptor),
 	}, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(client.CountClientConnections(insecurely)),
@@ -113,6 +114,14 @@ func start(tb testing.TB, s *service, server, client *Telemetry, more ...grpc.Di
 	}, more...))
 	p.server, p.client = server, client
 	return p
+}
+
+// tapOf counts arrivals, as rpc does it.
+func tapOf(calls *ServerCalls) tap.ServerInHandle {
+	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		calls.Arrived(info)
+		return ctx, nil
+	}
 }
 
 // startBare serves s without telemetry.

@@ -20,7 +20,7 @@ func TestHandlerServesOpenMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		`test_build_info{goversion="go`, `service="server",version="v1.2.3"} 1`, "go_goroutines", "process_open_fds",
-		`grpc_server_handled_total{grpc_code="Internal",grpc_method="UnaryCall",grpc_service="grpc.testing.TestService",grpc_type="unary"} 0`,
+		`grpc_server_handled_total{grpc_code="Internal",grpc_fault="",grpc_method="UnaryCall",grpc_service="grpc.testing.TestService",grpc_type="unary"} 0`,
 	} {
 		if !strings.Contains(response.Body.String(), want) {
 			t.Errorf("no %s in the answer", want)

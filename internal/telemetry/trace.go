@@ -30,17 +30,22 @@ func spanAttributes(name string) []attribute.KeyValue {
 }
 
 // endSpan ends a span that is recorded, with its attributes and what became of
-// the call. A server's span is an error only for the codes that the gRPC
-// conventions call the server's fault.
-func endSpan(span trace.Span, st *status.Status, serverFaultsOnly bool, attributes []attribute.KeyValue) {
+// the call.
+func endSpan(span trace.Span, st *status.Status, isError bool, attributes []attribute.KeyValue) {
 	code := canonical(st.Code())
 	attributes = append(attributes, semconv.RPCResponseStatusCode(code))
-	if st.Code() != codes.OK && (!serverFaultsOnly || isServerFault(st.Code())) {
+	if isError {
 		span.SetStatus(otelcodes.Error, st.Message())
 		attributes = append(attributes, semconv.ErrorTypeKey.String(code))
 	}
 	span.SetAttributes(attributes...)
 	span.End()
+}
+
+// isError is what a call's span says. A server's is an error only for the codes
+// that the gRPC conventions call the server's fault, unless it was its client's.
+func (c *call) isError(st *status.Status, fault string) bool {
+	return st.Code() != codes.OK && (!c.side.isServer || fault == "" && isServerFault(st.Code()))
 }
 
 func isServerFault(code codes.Code) bool {

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/app/apptest"
 )
 
 func TestADrainSaysGoodbyeToEveryParticipant(t *testing.T) {
@@ -23,6 +26,25 @@ func TestADrainSaysGoodbyeToEveryParticipant(t *testing.T) {
 	if _, err := alice.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the goodbye alice got %v, want the end", err)
 	}
+	if err := <-ended; err != nil {
+		t.Errorf("drain: %v", err)
+	}
+}
+
+func TestADrainEndsAnExchangeWithoutItsJoin(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	stream, err := ts.channels.Exchange(apptest.Deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is answered after it says that it has arrived.
+	if _, err := healthpb.NewHealthClient(ts.Conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- ts.Stop() }()
+	_, err = stream.Recv()
+	apptest.WantStatus(t, err, codes.Unavailable, "STOPPING")
 	if err := <-ended; err != nil {
 		t.Errorf("drain: %v", err)
 	}
