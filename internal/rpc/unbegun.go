@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -67,12 +68,15 @@ func (u *unbegun) add(ctx context.Context, c *unbegunCall) {
 	u.schedule(c, time.Now())
 }
 
-// begin notes that the message is there, or the call over. It returns what the call was ended with, if it was: its client has
-// got that, whatever happens now.
-func (u *unbegun) begin(c *unbegunCall) error {
+// begin notes that RecvMsg has returned with received, or that the call is over. It returns what the call was ended with, if it
+// was: its client has got that, whatever happens now. But what RecvMsg refuses it has sent by itself, before.
+func (u *unbegun) begin(c *unbegunCall, received error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.calls, c)
+	if code := status.Code(received); code == codes.Internal || code == codes.ResourceExhausted {
+		c.ended = nil
+	}
 	return c.ended
 }
 
@@ -182,8 +186,8 @@ type unaryRequest struct {
 func (c *unaryRequest) decode(msg any) error {
 	c.unbegun.add(c.ctx, &c.unbegunCall)
 	err := refused(c.receive(msg), true)
-	err = cmp.Or(err, c.unbegun.errs.codec.failure(msg))
-	c.failure = cmp.Or(c.unbegun.begin(&c.unbegunCall), err)
+	ended := c.unbegun.begin(&c.unbegunCall, err)
+	c.failure = cmp.Or(ended, err, c.unbegun.errs.codec.failure(msg))
 	return c.failure
 }
 

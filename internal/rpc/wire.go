@@ -48,13 +48,12 @@ func (w *wire) RecvMsg(msg any) error {
 	w.receiving.Lock()
 	defer w.receiving.Unlock()
 	err := w.note(refused(w.ServerStream.RecvMsg(msg), w.call.request))
-	err = cmp.Or(err, w.codec.failure(msg))
-	return cmp.Or(w.begin(), err)
+	return cmp.Or(w.begin(err), err, w.codec.failure(msg))
 }
 
 // SendMsg implements grpc.ServerStream.
 func (w *wire) SendMsg(msg any) error {
-	if err := w.begin(); err != nil {
+	if err := w.begin(nil); err != nil {
 		return err
 	}
 	w.sending.Lock()
@@ -62,13 +61,13 @@ func (w *wire) SendMsg(msg any) error {
 	return w.note(w.ServerStream.SendMsg(msg))
 }
 
-// begin notes that a message has passed. If the call was ended before, it returns with what.
-func (w *wire) begin() error {
+// begin notes that a message has passed, or was refused. If the call was ended before, it returns with what.
+func (w *wire) begin(received error) error {
 	if w.begun.Load() {
 		return nil
 	}
 	defer w.begun.Store(true)
-	return w.unbegun.begin(&w.call)
+	return w.unbegun.begin(&w.call, received)
 }
 
 // refused marks what grpc-go says of a message that it does not take as the client's fault: it is cut off, larger than the
@@ -103,7 +102,7 @@ func (w *wire) note(err error) error {
 // ended is what the call has ended with, in place of what the handler returned. When the context is done, what grpc-go is doing
 // still ends at once.
 func (w *wire) ended(returned error) error {
-	if err := w.unbegun.begin(&w.call); err != nil {
+	if err := w.unbegun.begin(&w.call, nil); err != nil {
 		return err
 	}
 	if w.Context().Err() != nil {
