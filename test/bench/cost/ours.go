@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"context"
 	"io"
 	"log/slog"
 
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/telemetry"
@@ -25,7 +27,10 @@ func ours(s *spans) (*instruments, error) {
 	return &instruments{
 		server: []grpc.ServerOption{
 			grpc.Creds(t.CountServerConnections(insecure.NewCredentials())),
-			grpc.InTapHandle(in.Arrived),
+			grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+				in.Arrived(info)
+				return ctx, nil
+			}),
 			grpc.ChainUnaryInterceptor(in.UnaryInterceptor),
 			grpc.ChainStreamInterceptor(in.StreamInterceptor),
 		},
