@@ -13,9 +13,9 @@ import (
 
 func TestAnEditConcernsOnlyTheTargetsThatItChanges(t *testing.T) {
 	for files, want := range map[string]string{
-		"server/echo/chat.go":              "image load release",
+		"server/a/b.go":                    "image load release",
 		"identity.go go.mod Dockerfile":    "image load release",
-		"proto/quartet/v1/echo.proto":      "generate",
+		"proto/shop/v1/a.proto":            "generate",
 		"charts/quartet/values.yaml":       "release",
 		"charts/platform/values.yaml":      "platform",
 		"charts/platform/a internal/b.go":  "image load platform release",
@@ -51,7 +51,7 @@ func write(t *testing.T, elements ...string) {
 
 func TestEditsAreSeenHoweverTheyAreMade(t *testing.T) {
 	root, elsewhere := t.TempDir(), t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "server", "echo"), 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "server", "b"), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	write(t, root, "server", "main.go")
