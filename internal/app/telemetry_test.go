@@ -203,7 +203,7 @@ func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	environ = append(environ, "TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0",
-		"TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=1500ms", "TEST_DRAIN_DELAY=0s")
+		"TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=6s", "TEST_DRAIN_DELAY=0s")
 	ctx, stop := context.WithCancel(t.Context())
 	out, ended := &output{}, make(chan int, 1)
 	go func() { ended <- Server{Identity: Identity{"test"}}.main(ctx, []string{"server"}, environ, out, out) }()

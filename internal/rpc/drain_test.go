@@ -201,7 +201,7 @@ func TestGracefulStopCutsCallsOff(t *testing.T) {
 			result := make(chan error, 1)
 			go func() { result <- mode.call(testContext(t), r.stub, 1) }()
 			<-entered
-			ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+			ctx, cancel := context.WithTimeout(testContext(t), 400*time.Millisecond)
 			defer cancel()
 			if err := r.server.GracefulStop(ctx); err == nil {
 				t.Error("a call was cut off and nobody was told")
@@ -222,7 +222,7 @@ func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- modes[0].call(testContext(t), r.stub, 1) }()
 	<-entered
-	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(testContext(t), 400*time.Millisecond)
 	defer cancel()
 	began := time.Now()
 	if err := r.server.GracefulStop(ctx); err == nil {

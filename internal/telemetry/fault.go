@@ -3,6 +3,7 @@ package telemetry
 import (
 	"errors"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -17,10 +18,16 @@ func (e *ClientFault) Error() string { return e.Status.Err().Error() }
 // GRPCStatus is what the client got.
 func (e *ClientFault) GRPCStatus() *status.Status { return e.Status }
 
-// faultIn is the value of the label: empty if the code says enough.
+// clientFault is the value of the label grpc_fault, which is empty if the code says enough.
+const clientFault = "client"
+
+// faultCodes are those that clients at fault get: for what cannot be read, is too large, or does not come in time.
+var faultCodes = []codes.Code{codes.Internal, codes.ResourceExhausted, codes.DeadlineExceeded}
+
+// faultIn is the value of the label for the end of a call.
 func faultIn(err error) string {
 	if _, ok := errors.AsType[*ClientFault](err); ok {
-		return "client"
+		return clientFault
 	}
 	return ""
 }

@@ -80,6 +80,9 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 	}
 	m.attributes = spanAttributes(m.name)
 	if f.isServer {
+		for _, code := range faultCodes { // The counter is there before its first event, which rate() would miss.
+			m.countOf(code, clientFault)
+		}
 		m.arrived, m.retried = f.arrived.WithLabelValues(labels...), f.retried.WithLabelValues(labels...)
 	}
 	m.timeMessages(k)

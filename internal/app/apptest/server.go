@@ -41,7 +41,7 @@ func Environ(more ...string) []string {
 		"TEST_PROBE_ADDRESS=127.0.0.1:0",
 		"TEST_HTTP_ADDRESS=127.0.0.1:0",
 		"TEST_DRAIN_DELAY=0s",
-		"TEST_DRAIN_BUDGET=6s",
+		"TEST_DRAIN_BUDGET=15s",
 	}, more...)
 }
 
