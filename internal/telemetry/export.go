@@ -64,7 +64,8 @@ func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resou
 }
 
 // TraceTo has spans recorded as the options say, such as those of an exporter that Export does not know, and sampled as
-// OTEL_TRACES_SAMPLER and Config say. It has to be called before calls are made. The caller shuts the provider down.
+// OTEL_TRACES_SAMPLER and Config say; lookup is the value of a variable, as far as Mend leaves it. It has to be called before
+// calls are made. The caller shuts the provider down.
 func (t *Telemetry) TraceTo(lookup func(name string) string, options ...sdktrace.TracerProviderOption) *sdktrace.TracerProvider {
 	t.sampler = newEnvironment(lookup, t.Log).sampler(t.trust)
 	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithSampler(t.sampler))...)
