@@ -32,6 +32,9 @@ var (
 	// ErrSequenceGone says that messages after the given sequence may have been discarded, or that there never was a
 	// message with that sequence in the channel.
 	ErrSequenceGone = errors.New("sequence is not in the channel")
+	// ErrHistoryChanged says that the stream does not have the history that a position is from: it was created anew, or has
+	// lost what came last.
+	ErrHistoryChanged = errors.New("the history of the channel is not the one that was read")
 	// ErrTooManyChannels says that Options.MaxChannels are open already.
 	ErrTooManyChannels = errors.New("too many open channels")
 	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
@@ -98,7 +101,8 @@ type Broker struct {
 	hubs          map[string]*hub
 	subscriptions map[*Subscription]struct{}
 
-	recent recent
+	recent  recent
+	lineage *lineage
 
 	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
@@ -110,7 +114,7 @@ func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
 		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
-		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{},
+		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
@@ -133,13 +137,25 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if b.js, err = jetstream.New(b.nc); err != nil {
 		return err
 	}
-	b.stream, err = b.ensureStream(ctx)
+	if b.stream, err = b.ensureStream(ctx); err != nil {
+		return err
+	}
+	doubts := b.lineage.doubts.Load()
+	if err = b.begin(ctx, b.stream.CachedInfo()); err == nil {
+		b.lineage.settled.Store(doubts)
+	}
 	return err
 }
 
 // Check returns nil if the broker answers and the stream exists, which is what readiness should ask.
 func (b *Broker) Check(ctx context.Context) error {
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	_, err := b.state(ctx)
+	if err != nil && !b.lineage.isSettled() {
+		return b.settle(ctx) // The stream has just been found to be another one, or was created.
+	}
 	return err
 }
 

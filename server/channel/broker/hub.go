@@ -107,9 +107,14 @@ func (h *hub) announced(msg *nats.Msg) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.contradicts(m) {
+		h.broker.contradict(h.front)
+		return
+	}
 	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
 		return
 	}
+	h.broker.lineage.saw(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
 	h.bytes += len(m.Body) + messageOverhead
 	for len(h.ring) > ringMessages || h.bytes > ringBytes {
@@ -120,6 +125,19 @@ func (h *hub) announced(msg *nats.Msg) {
 		h.known.Add(1)
 	}
 	h.wake()
+}
+
+// contradicts says that a message cannot be in the history that the channel has had. What is announced late, or a second
+// time by a new leader, is the same message as before, or older than the one that a poll has found.
+func (h *hub) contradicts(m Message) bool {
+	switch {
+	case m.Sequence == h.front.last:
+		return !m.Time.Equal(h.front.stored)
+	case m.Sequence < h.front.last:
+		return m.Time.After(h.front.stored)
+	default:
+		return false
+	}
 }
 
 // evict drops the oldest message of the ring, and with it what it holds.

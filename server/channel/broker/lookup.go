@@ -29,12 +29,16 @@ type state struct {
 
 // state asks the leader of the stream, which is ahead of all other replicas.
 func (b *Broker) state(ctx context.Context) (state, error) {
-	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+	created, witness := b.lineage.known()
 	at := time.Now()
-	info, err := b.stream.Info(attempt)
+	info, err := b.streamInfo(ctx)
 	if err != nil {
-		return state{}, b.explain(ctx, err)
+		return state{}, err
+	}
+	if !info.Created.Equal(created) || info.State.LastSeq < witness.Sequence {
+		b.doubt()
+		b.settleSoon()
+		return state{}, fmt.Errorf("%w: the history of the stream is in doubt", ErrUnavailable)
 	}
 	return state{first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}, nil
 }
@@ -72,7 +76,7 @@ type found struct {
 
 // position is that of a subscriber that has received the message.
 func (m found) position() position {
-	return position{last: m.Sequence, through: m.Sequence, at: m.Time}
+	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
 // find asks the leader for one message. Any replica could tell, but might not have the latest message yet, and then

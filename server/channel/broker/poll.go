@@ -75,29 +75,14 @@ func (h *hub) confirm(ctx context.Context, front position, before state) error {
 	if err != nil {
 		return err
 	}
-	if now.last < front.last {
-		// Somebody has deleted the stream, and in a new one our sequences mean nothing.
-		h.broker.drop(h)
-		h.fail(ErrSequenceGone)
-		return nil
-	}
 	if !front.intact(now) {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quiet = position{last: front.last, through: max(front.through, before.last), at: before.at}
+	h.quiet = position{last: front.last, through: max(front.through, before.last), at: before.at, stored: front.stored}
 	if h.front == front {
 		h.front = h.quiet
 	}
 	return nil
-}
-
-// drop makes the next subscriber of the channel start with a new hub.
-func (b *Broker) drop(h *hub) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.hubs[h.channel] == h {
-		delete(b.hubs, h.channel)
-	}
 }

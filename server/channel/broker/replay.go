@@ -24,11 +24,12 @@ const (
 type position struct {
 	last, through uint64
 	at            time.Time
+	stored        time.Time // when the message last was; zero if there is none
 }
 
 // after is the position of a subscriber that has received m.
 func after(m Message) position {
-	return position{last: m.Sequence, through: m.Sequence, at: m.Time}
+	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
 // intact says that what was read from the stream after this position cannot have a hole, if the stream is in state now
@@ -111,6 +112,7 @@ func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left
 			return nil, 0, errors.New("a reply was lost")
 		}
 		last, batch = m.Sequence, append(batch, m)
+		b.lineage.saw(m.Sequence, m.Time)
 	}
 }
 
