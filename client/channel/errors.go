@@ -44,7 +44,7 @@ func isDamage(err error) bool {
 		return true
 	}
 	switch rpc.Reason(err) {
-	case "SEQUENCE_GONE", "HISTORY_CHANGED":
+	case "SEQUENCE_GONE", "HISTORY_CHANGED", "DAMAGED":
 		return true
 	default:
 		return false

@@ -170,7 +170,7 @@ func (c *conversation) leave(deliveries <-chan rpc.Received[broker.Message]) err
 			return c.stream.Context().Err()
 		}
 	}
-	return nil
+	return c.subscription.End(c.stream.Context(), c.seen)
 }
 
 // startOf is where a participant wants to begin.

@@ -67,8 +67,12 @@ type ChannelServiceClient interface {
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
 	// channels (reason TOO_MANY_CHANNELS).
 	//
-	// The metadata of SEQUENCE_GONE and HISTORY_CHANGED has first_sequence, the sequence to read from: join with it as
-	// from_sequence for all that the channel has, which may include messages that the participant has seen.
+	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
+	// is damaged.
+	//
+	// The metadata of SEQUENCE_GONE, HISTORY_CHANGED and DAMAGED has first_sequence, the sequence to read from: join with it as
+	// from_sequence for all that the channel has, which may include messages that the participant has seen, or of DAMAGED for
+	// all that is behind the damage.
 	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExchangeRequest, ExchangeResponse], error)
 }
 
@@ -130,8 +134,12 @@ type ChannelServiceServer interface {
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
 	// channels (reason TOO_MANY_CHANNELS).
 	//
-	// The metadata of SEQUENCE_GONE and HISTORY_CHANGED has first_sequence, the sequence to read from: join with it as
-	// from_sequence for all that the channel has, which may include messages that the participant has seen.
+	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
+	// is damaged.
+	//
+	// The metadata of SEQUENCE_GONE, HISTORY_CHANGED and DAMAGED has first_sequence, the sequence to read from: join with it as
+	// from_sequence for all that the channel has, which may include messages that the participant has seen, or of DAMAGED for
+	// all that is behind the damage.
 	Exchange(grpc.BidiStreamingServer[ExchangeRequest, ExchangeResponse]) error
 	mustEmbedUnimplementedChannelServiceServer()
 }

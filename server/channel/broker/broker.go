@@ -35,6 +35,8 @@ var (
 	// ErrHistoryChanged says that the stream does not have the history that a position is from: it was created anew, or has
 	// lost what came last.
 	ErrHistoryChanged = errors.New("the history of the channel is not the one that was read")
+	// ErrDamaged says that messages are missing inside the stream, perhaps of the channel: what is stored is damaged.
+	ErrDamaged = errors.New("messages are missing because the store is damaged")
 	// ErrTooManyChannels says that Options.MaxChannels are open already.
 	ErrTooManyChannels = errors.New("too many open channels")
 	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
@@ -103,6 +105,9 @@ type Broker struct {
 
 	recent  recent
 	lineage *lineage
+	damage  damage
+
+	remembered atomic.Uint64
 
 	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
@@ -141,10 +146,23 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 		return err
 	}
 	doubts := b.lineage.doubts.Load()
-	if err = b.begin(ctx, b.stream.CachedInfo()); err == nil {
-		b.lineage.settled.Store(doubts)
+	stream := b.stream.CachedInfo()
+	if err = b.begin(ctx, stream); err != nil {
+		return err
 	}
-	return err
+	b.lineage.settled.Store(doubts)
+	if b.embedded != nil {
+		if had := b.embedded.remembered(stream.Created); had > stream.State.LastSeq {
+			b.lineage.changes.Add(1)
+			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",
+				"stream", b.names.stream, "last_sequence", stream.State.LastSeq, "was", had)
+		}
+	}
+	if b.embedded != nil && stream.State.Msgs > 0 {
+		b.damage.verifyAgain(stream.State.FirstSeq, stream.State.LastSeq)
+		b.startVerifying()
+	}
+	return b.inspect(ctx, stream.State)
 }
 
 // Check returns nil if the broker answers and the stream exists, which is what readiness should ask.
@@ -200,11 +218,25 @@ func (b *Broker) isClosed() bool {
 }
 
 func (b *Broker) disconnect() {
+	if b.embedded != nil {
+		b.remember()
+	}
 	if b.nc != nil {
 		b.nc.Close()
 	}
 	if b.embedded != nil {
 		b.embedded.stop()
+	}
+}
+
+// remember writes down how far the embedded stream has come.
+func (b *Broker) remember() {
+	created, witness := b.lineage.known()
+	if created.IsZero() || witness.Sequence == b.remembered.Swap(witness.Sequence) {
+		return
+	}
+	if err := b.embedded.remember(created, witness.Sequence); err != nil {
+		b.log.Warn("noting how far the stream has come", "error", err)
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 // embedded is a NATS server inside this process.
 type embedded struct {
 	server *server.Server
+	dir    string
 	lock   *os.File
 	once   sync.Once
 }
@@ -57,7 +58,7 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	srv.SetLoggerV2(log, false, false, false)
-	e := &embedded{server: srv, lock: lock}
+	e := &embedded{server: srv, dir: opts.Dir, lock: lock}
 	go srv.Start()
 	if err := e.ready(ctx, log.fatal); err != nil {
 		e.stop()
@@ -108,6 +109,32 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
+}
+
+// newestFile has the latest message that was stored, so that a start can tell that the end of the stream is gone: the server
+// cuts off what it cannot read there, and says nothing.
+const newestFile = ".newest"
+
+// remember writes down how far the stream has come. It need not be on the disk at once: an older one is as true.
+func (e *embedded) remember(created time.Time, sequence uint64) error {
+	name := filepath.Join(e.dir, newestFile)
+	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%d %d\n", created.UnixNano(), sequence), 0o640); err != nil {
+		return err
+	}
+	return os.Rename(name+".tmp", name)
+}
+
+// remembered is how far the stream had come; 0 if it is not known, or was another stream.
+func (e *embedded) remembered(created time.Time) (sequence uint64) {
+	var nanoseconds int64
+	text, err := os.ReadFile(filepath.Join(e.dir, newestFile))
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &nanoseconds, &sequence); err != nil || nanoseconds != created.UnixNano() {
+		return 0
+	}
+	return sequence
 }
 
 // serverLog passes on what the server logs, at levels that suit a component: its notices are our details.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,10 +31,11 @@ type Position struct {
 	Time time.Time
 }
 
-// BreakError says that a reader cannot go on where it was, and from where it can. It wraps ErrSequenceGone or
-// ErrHistoryChanged.
+// BreakError says that a reader cannot go on where it was, and from where it can. It wraps ErrSequenceGone,
+// ErrHistoryChanged or ErrDamaged.
 type BreakError struct {
-	// First is the sequence to read from, for all that the channel has: that of its first message, or of its next one.
+	// First is the sequence to read from, for all that the channel has: that of its first message, or of its next one. Of
+	// ErrDamaged it is the one behind the damage.
 	First uint64
 	cause error
 }
@@ -142,6 +144,7 @@ func (b *Broker) settle(ctx context.Context) error {
 		return err
 	}
 	if why != "" {
+		b.damage.forget(math.MaxUint64)
 		if err := b.begin(ctx, stream); err != nil {
 			return err
 		}

@@ -40,6 +40,9 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 		b.settleSoon()
 		return state{}, fmt.Errorf("%w: the history of the stream is in doubt", ErrUnavailable)
 	}
+	if err := b.inspect(ctx, info.State); err != nil {
+		return state{}, err
+	}
 	return state{first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}, nil
 }
 

@@ -28,6 +28,7 @@ func newMetrics(b *Broker) *metrics {
 		Name: "channel_history_changes_total",
 		Help: "Times that the stream had another history than before, because it was created anew or had lost messages.",
 	}, func() float64 { return float64(b.lineage.changes.Load()) })
+	gauge("channel_damaged_messages", "Messages that are missing inside the stream.", b.damage.count)
 	said := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "channel_messages_total", Help: "Messages said, by what became of them.",
 	}, []string{"result"})

@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -47,8 +49,16 @@ func (b *Broker) replay(ctx context.Context, subject string, p position) (batch 
 	if err != nil {
 		return nil, 0, err
 	}
+	if len(batch) > 0 {
+		if err := b.count(ctx, subject, p, batch, left); err != nil {
+			return nil, 0, err
+		}
+	}
 	now, err := b.state(ctx)
 	if err != nil {
+		return nil, 0, err
+	}
+	if batch, err = b.untilDamage(p, batch, now); err != nil {
 		return nil, 0, err
 	}
 	if p == (position{}) {
@@ -61,6 +71,41 @@ func (b *Broker) replay(ctx context.Context, subject string, p position) (batch 
 		batch[0].Previous = p.last
 	}
 	return batch, left, nil
+}
+
+// count verifies the range of a batch if the stream has fewer messages behind it than it counted. It skips those that it
+// cannot read, but counts them. What is said meanwhile may hide that.
+func (b *Broker) count(ctx context.Context, subject string, p position, batch []Message, left int64) error {
+	last := batch[len(batch)-1].Sequence
+	if err := b.awaitVerified(ctx, last); err != nil || left == 0 {
+		return err
+	}
+	next, behind, err := b.fetch(ctx, query{Sequence: last + 1, NextIn: subject, Messages: 1, Bytes: 1})
+	if err != nil || int64(len(next))+behind >= left {
+		return err
+	}
+	for through := p.last; through < last; {
+		if through, err = b.verify(ctx, through+1, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untilDamage leaves out what is behind a hole in the stream: readers get what is before it, and then ErrDamaged.
+func (b *Broker) untilDamage(p position, batch []Message, now state) ([]Message, error) {
+	if len(batch) == 0 {
+		return batch, nil
+	}
+	hole, found := b.damage.between(max(p.through, now.first-1), batch[len(batch)-1].Sequence)
+	if !found {
+		return batch, nil
+	}
+	before, _ := slices.BinarySearchFunc(batch, hole.first, func(m Message, sequence uint64) int { return cmp.Compare(m.Sequence, sequence) })
+	if before == 0 {
+		return nil, damaged(hole)
+	}
+	return batch[:before], nil
 }
 
 // fromBeginning leaves out messages that were being discarded while the batch was read, as others may be missing behind them.

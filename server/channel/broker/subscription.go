@@ -19,6 +19,8 @@ type Subscription struct {
 	last     uint64
 	position position     // of what Next has returned
 	pending  []Message    // read from the stream, to be returned next
+	end      uint64       // of the stream when it was opened; 0 if it began there
+	ended    bool         // nothing is missing up to end
 	waiting  bool         // it had all there was when it was opened or last looked: it waits for the next message
 	had      atomic.Int64 // how many of the hub's known messages it has
 	closing  sync.Once
@@ -92,8 +94,8 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 		return err
 	}
 	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at, stored: last.Time}
-	if start == (Start{}) {
-		s.position = front
+	if s.end = before.last; start == (Start{}) {
+		s.position, s.end = front, 0
 	}
 	s.after = Position{History: b.history(), Sequence: s.position.last, Time: s.position.stored}
 	s.last = front.last
@@ -123,6 +125,9 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 	now, err := b.state(ctx)
 	if err != nil {
 		return err
+	}
+	if hole, found := b.damage.between(after.Sequence-1, after.Sequence); found {
+		return damaged(hole)
 	}
 	if after.Sequence >= now.first && (after.History != "" || !after.Time.IsZero()) {
 		return fmt.Errorf("%w: message %d is not there or is another one", ErrHistoryChanged, after.Sequence)
@@ -190,6 +195,11 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 		case next.found:
 			s.had.Store(next.had)
 			return s.hand(next.message), nil
+		case next.changed != nil && !s.ended:
+			if err := s.End(ctx, s.position.last); err != nil {
+				return Message{}, err
+			}
+			s.ended = true
 		case next.changed != nil:
 			s.had.Store(next.had)
 			s.waiting = true
@@ -200,6 +210,23 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 			}
 		}
 	}
+}
+
+// End says of a reader that has received all there is, last of which is a message with the sequence last, whether others
+// may be missing behind it: it fails with a *BreakError if there is damage before the end that the stream had when the
+// Subscription was opened. It may be called while Next runs.
+func (s *Subscription) End(ctx context.Context, last uint64) error {
+	b := s.hub.broker
+	if last >= s.end {
+		return nil
+	}
+	if err := b.awaitVerified(ctx, s.end); err != nil {
+		return err
+	}
+	if hole, found := b.damage.between(last, s.end); found {
+		return damaged(hole)
+	}
+	return nil
 }
 
 // take returns a message that was read from the stream, if there is one left.
