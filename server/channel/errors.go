@@ -23,6 +23,7 @@ var errorTable = rpc.ErrorTable{
 		{Is: broker.ErrSequenceGone, Code: codes.OutOfRange, Reason: "SEQUENCE_GONE"},
 		{Is: broker.ErrHistoryChanged, Code: codes.OutOfRange, Reason: "HISTORY_CHANGED"},
 		{Is: broker.ErrDamaged, Code: codes.DataLoss, Reason: "DAMAGED"},
+		{Is: broker.ErrStoreFull, Code: codes.ResourceExhausted, Reason: "STORE_FULL", Hide: true},
 		{Is: broker.ErrTooManyChannels, Code: codes.ResourceExhausted, Reason: "TOO_MANY_CHANNELS"},
 		{Is: broker.ErrUnavailable, Code: codes.Unavailable, Reason: "BROKER_UNAVAILABLE", Hide: true},
 		{Is: broker.ErrClosed, Code: codes.Unavailable, Reason: "STOPPING"},

@@ -65,7 +65,7 @@ type ChannelServiceClient interface {
 	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
 	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
-	// channels (reason TOO_MANY_CHANNELS).
+	// channels (reason TOO_MANY_CHANNELS), or when there is no room for a message (reason STORE_FULL): it was not kept.
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.
@@ -132,7 +132,7 @@ type ChannelServiceServer interface {
 	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
 	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
-	// channels (reason TOO_MANY_CHANNELS).
+	// channels (reason TOO_MANY_CHANNELS), or when there is no room for a message (reason STORE_FULL): it was not kept.
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.

@@ -37,6 +37,8 @@ var (
 	ErrHistoryChanged = errors.New("the history of the channel is not the one that was read")
 	// ErrDamaged says that messages are missing inside the stream, perhaps of the channel: what is stored is damaged.
 	ErrDamaged = errors.New("messages are missing because the store is damaged")
+	// ErrStoreFull says that there is no room for a message.
+	ErrStoreFull = errors.New("there is no room for more messages")
 	// ErrTooManyChannels says that Options.MaxChannels are open already.
 	ErrTooManyChannels = errors.New("too many open channels")
 	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
@@ -66,6 +68,8 @@ type Options struct {
 	// SyncAlways makes the embedded server flush each message to the disk before it is acknowledged, at a tenth of the
 	// rate. Otherwise a crash of the process loses nothing, but a crash of the machine up to syncInterval.
 	SyncAlways bool
+	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
+	Reserve int64
 	// MaxChannels is how many channels may have subscribers in this process at once. Default 10,000.
 	MaxChannels int
 	// Log receives what the broker has to say. Default: nothing is logged.
@@ -78,6 +82,7 @@ func (o Options) withDefaults() Options {
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
 	o.MaxBytes = cmp.Or(o.MaxBytes, 1<<30)
 	o.DedupWindow = cmp.Or(o.DedupWindow, 2*time.Minute)
+	o.Reserve = cmp.Or(o.Reserve, 2<<20)
 	o.Replicas = cmp.Or(o.Replicas, 1)
 	o.MaxChannels = cmp.Or(o.MaxChannels, 10_000)
 	o.Name = cmp.Or(o.Name, "broker")
@@ -107,7 +112,8 @@ type Broker struct {
 	lineage *lineage
 	damage  damage
 
-	remembered atomic.Uint64
+	remembered      atomic.Uint64
+	refusesMessages atomic.Bool // the cluster had no room for the last one
 
 	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
@@ -165,8 +171,11 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	return b.inspect(ctx, stream.State)
 }
 
-// Check returns nil if the broker answers and the stream exists, which is what readiness should ask.
+// Check returns nil if the broker answers, the stream exists and messages can be stored, which is what readiness should ask.
 func (b *Broker) Check(ctx context.Context) error {
+	if err := b.checkWriting(ctx); err != nil {
+		return err
+	}
 	if err := b.settle(ctx); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"example.com/quartet/internal/config"
@@ -40,7 +39,7 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 	}
 	switch {
 	case b.embedded != nil:
-		options = append(options, nats.InProcessServer(doubting{b, b.embedded.server}))
+		options = append(options, nats.InProcessServer(doubting{b, b.embedded}))
 		return nats.Connect("", options...)
 	default:
 		if err := CheckURL(address); err != nil {
@@ -53,7 +52,7 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 // doubting makes connections, and says so before anything can arrive on them.
 type doubting struct {
 	broker   *Broker
-	embedded *server.Server
+	embedded *embedded
 }
 
 // Dial implements nats.CustomDialer.

@@ -64,11 +64,6 @@ func startServer(tb testing.TB, dir string, port int) *server.Server {
 	return srv
 }
 
-func stopServer(srv *server.Server) {
-	srv.Shutdown()
-	srv.WaitForShutdown()
-}
-
 func publish(tb testing.TB, b *Broker, channel, participant, id, body string) Receipt {
 	tb.Helper()
 	receipt, err := b.Publish(testContext(tb), channel, Message{Participant: participant, ID: id, Body: []byte(body)})
