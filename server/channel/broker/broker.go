@@ -65,8 +65,8 @@ type Options struct {
 	DedupWindow time.Duration
 	// Replicas is on how many servers of a cluster a message is kept. Default 1, as in the embedded server always.
 	Replicas int
-	// SyncAlways makes the embedded server flush each message to the disk before it is acknowledged, at a tenth of the
-	// rate. Otherwise a crash of the process loses nothing, but a crash of the machine up to syncInterval.
+	// SyncAlways makes the embedded server flush messages to the disk before Publish returns their receipts. Otherwise a
+	// crash of the process loses nothing, but a crash of the machine up to syncInterval.
 	SyncAlways bool
 	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
 	Reserve int64
@@ -158,6 +158,11 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	}
 	b.lineage.settled.Store(doubts)
 	if b.embedded != nil {
+		if b.opts.SyncAlways {
+			if err := flushAll(b.opts.Dir); err != nil {
+				return err
+			}
+		}
 		if had := b.embedded.remembered(stream.Created); had > stream.State.LastSeq {
 			b.lineage.changes.Add(1)
 			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",

@@ -45,6 +45,7 @@ type embedded struct {
 
 	mu      sync.Mutex
 	server  *server.Server
+	syncer  *syncer
 	writing context.Context // ends when a write has failed
 	fail    context.CancelFunc
 }
@@ -74,7 +75,6 @@ func (e *embedded) start(ctx context.Context) error {
 		StoreDir:               e.opts.Dir,
 		JetStreamMaxStore:      storeLimit,
 		JetStreamMaxMemory:     memoryLimit,
-		SyncAlways:             e.opts.SyncAlways,
 		SyncInterval:           syncInterval,
 	})
 	if err != nil {
@@ -89,7 +89,7 @@ func (e *embedded) start(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.server = srv
+	e.server, e.syncer = srv, newSyncer(e.opts.Dir, namesOf(e.opts.Name).stream)
 	e.writing, e.fail = context.WithCancel(context.Background())
 	return nil
 }
@@ -126,6 +126,23 @@ func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.C
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(writing, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// commit returns when what was acknowledged is on the disk. If that fails, what the server holds in memory may be ahead of
+// the disk, so it is replaced.
+func (e *embedded) commit() error {
+	if !e.opts.SyncAlways {
+		return nil
+	}
+	e.mu.Lock()
+	syncer := e.syncer
+	e.mu.Unlock()
+	err := syncer.commit()
+	if err != nil {
+		e.opts.Log.Error("flushing messages to the disk", "error", err)
+		e.writeFailed()
+	}
+	return err
 }
 
 // writeFailed is called by the server, from within the write.

@@ -76,11 +76,16 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishAttempt)
 	defer cancel()
-	if b.embedded != nil {
-		ctx, cancel = b.embedded.untilFailure(ctx)
-		defer cancel()
+	if b.embedded == nil {
+		return b.js.PublishMsg(ctx, msg)
 	}
-	return b.js.PublishMsg(ctx, msg)
+	ctx, cancel = b.embedded.untilFailure(ctx)
+	defer cancel()
+	ack, err := b.js.PublishMsg(ctx, msg)
+	if err == nil {
+		err = b.embedded.commit()
+	}
+	return ack, err
 }
 
 // room fails with ErrStoreFull if the embedded server would have no room for a message.
