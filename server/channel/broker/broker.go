@@ -108,6 +108,7 @@ type Broker struct {
 	hubs          map[string]*hub
 	subscriptions map[*Subscription]struct{}
 
+	urgent  chan struct{} // asks for a poll now
 	recent  recent
 	lineage *lineage
 	damage  damage
@@ -124,7 +125,7 @@ type Broker struct {
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
 	b.metrics = newMetrics(b)
@@ -173,7 +174,11 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 		b.damage.verifyAgain(stream.State.FirstSeq, stream.State.LastSeq)
 		b.startVerifying()
 	}
-	return b.inspect(ctx, stream.State)
+	if err = b.inspect(ctx, stream.State); err != nil {
+		return err
+	}
+	b.tasks.Go(b.watch)
+	return nil
 }
 
 // Check returns nil if the broker answers, the stream exists and messages can be stored, which is what readiness should ask.

@@ -65,6 +65,8 @@ type query struct {
 	Sequence uint64 `json:"seq,omitempty"` // this one, or with NextIn the first from it on
 	NextIn   string `json:"next_by_subj,omitempty"`
 	LastIn   string `json:"last_by_subj,omitempty"`
+	// LastOf asks for the last messages of several channels, those from Sequence on.
+	LastOf []string `json:"multi_last,omitempty"`
 	// Messages and Bytes bound a batch; the leader hands out none.
 	Messages int `json:"batch,omitempty"`
 	Bytes    int `json:"max_bytes,omitempty"`

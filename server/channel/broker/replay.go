@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -122,42 +123,47 @@ func fromBeginning(batch []Message, now state) []Message {
 // fetch reads several messages with one request from whichever replica answers, and learns how many are left. Each has the
 // Previous of the batch.
 func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int64, err error) {
-	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	batch, left, err = b.fetchBatch(attempt, q)
-	return batch, left, b.explain(ctx, err)
+	left, err = b.request(ctx, q, func(_ string, m Message) { batch = append(batch, m) })
+	if err != nil {
+		return nil, 0, b.explain(ctx, err)
+	}
+	return batch, left, nil
 }
 
-func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left int64, err error) {
+// request asks for several messages and hands out each with its subject.
+func (b *Broker) request(ctx context.Context, q query, each func(subject string, m Message)) (left int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	request, err := json.Marshal(q)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	replies, err := b.nc.SubscribeSync(b.nc.NewInbox())
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer func() { _ = replies.Unsubscribe() }() // fails only if the connection is closed
 	if err := b.nc.PublishRequest(directGet+b.names.stream, replies.Subject, request); err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	for last := uint64(0); ; {
 		reply, err := replies.NextMsgWithContext(ctx)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		if end, err := endOfBatch(reply); end || err != nil {
-			return batch, remaining(reply), err
+			return remaining(reply), err
 		}
 		m, err := b.names.decode(reply)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		if m.Previous != last {
-			return nil, 0, errors.New("a reply was lost")
+			return 0, errors.New("a reply was lost")
 		}
-		last, batch = m.Sequence, append(batch, m)
+		last = m.Sequence
 		b.lineage.saw(m.Sequence, m.Time)
+		each(reply.Header.Get(jetstream.SubjectHeader), m)
 	}
 }
 
