@@ -114,10 +114,11 @@ type Broker struct {
 	hubs          map[string]*hub
 	subscriptions map[*Subscription]struct{}
 
-	urgent  chan struct{} // asks for a poll now
-	recent  recent
-	lineage *lineage
-	damage  damage
+	announcements chan *nats.Msg
+	urgent        chan struct{} // asks for a poll now
+	recent        recent
+	lineage       *lineage
+	damage        damage
 
 	*memory
 
@@ -133,7 +134,7 @@ type Broker struct {
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1),
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
 	b.memory = newMemory(url == embeddedURL, opts)
@@ -187,6 +188,7 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 		return err
 	}
 	b.tasks.Go(b.watch)
+	b.tasks.Go(b.announce)
 	return nil
 }
 

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"fmt"
+	"net/url"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -16,9 +18,8 @@ const (
 	// messageOverhead is about what a message takes besides its body.
 	messageOverhead = 512
 
-	// pendingMessages and pendingBytes bound the announcements of a channel that wait for the hub.
-	pendingMessages = 1024
-	pendingBytes    = 1 << 20
+	// pendingAnnouncements are those of all channels that wait for their hubs. Of the others is asked, as of any that are lost.
+	pendingAnnouncements = 256
 )
 
 // hub is what all subscribers of one channel in this process share: its latest messages in a ring, and the knowledge how far
@@ -87,13 +88,36 @@ func (b *Broker) startHub(channel string) (*hub, error) {
 	name := escape(channel)
 	h := &hub{broker: b, channel: channel, subject: b.names.subject + name}
 	var err error
-	if h.live, err = b.nc.Subscribe(b.names.live+name, h.announced); err != nil {
-		return nil, err
-	}
-	if err := h.live.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
+	if h.live, err = b.nc.ChanSubscribe(b.names.live+name, b.announcements); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// announce hands announcements to the hubs, in their order, until the Broker is closed. That no hub needs a goroutine of its
+// own for it makes silent channels cheap.
+func (b *Broker) announce() {
+	for {
+		select {
+		case msg := <-b.announcements:
+			if h := b.hubOf(strings.TrimPrefix(msg.Subject, b.names.live)); h != nil {
+				h.announced(msg)
+			}
+		case <-b.closed:
+			return
+		}
+	}
+}
+
+// hubOf returns the hub of a channel by its escaped name, or nil.
+func (b *Broker) hubOf(name string) *hub {
+	channel, err := url.PathUnescape(name)
+	if err != nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hubs[channel]
 }
 
 // announced takes a message from the stream's announcements, which come in order but may be incomplete.
