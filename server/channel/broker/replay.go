@@ -16,8 +16,8 @@ import (
 
 const (
 	// batchMessages and batchBytes bound what a subscriber that reads the stream holds in memory.
-	batchMessages = 512
-	batchBytes    = 128 << 10
+	batchMessages = 1024
+	batchBytes    = 256 << 10
 
 	directGet = "$JS.API.DIRECT.GET."
 )
