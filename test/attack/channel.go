@@ -33,8 +33,8 @@ var _ = register(service{
 		{name: "publisher", does: "sends small messages, and reads the replies", load: load{1, 60}, flood: true, keeps: messagesKept, run: publish},
 		{name: "full-rings", does: "fills the memory of many channels, with receipts awaited", load: load{2, 200}, flood: true, keeps: messagesKept, run: fullRings},
 		{
-			name: "late-readers", does: "joins a channel of 16 MiB from its beginning, and reads nothing",
-			load: load{4, 240}, keeps: messagesKept, prepare: makeFatChannel, run: lateReaders,
+			name: "late-readers", does: "joins a channel of 280 messages of 60 KiB from its beginning, and reads nothing",
+			load: load{4, 240}, keeps: messagesKept, prepare: makeFatChannel, amount: 280, run: lateReaders,
 		},
 		{name: "channels", does: "sends one message to each of many channels", load: load{1, 50}, flood: true, keeps: messagesKept, run: manyChannels},
 	},
@@ -151,7 +151,7 @@ func exchange(ctx context.Context, conn *grpc.ClientConn, channel string, size, 
 	}
 }
 
-func makeFatChannel(ctx context.Context, t target) error {
+func makeFatChannel(ctx context.Context, t target, amount int) error {
 	conn, err := dial(t.GRPC, "")
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func makeFatChannel(ctx context.Context, t target) error {
 	if err != nil {
 		return err
 	}
-	for range (16 << 20) / (60 << 10) {
+	for range amount {
 		if err := stream.Send(say(make([]byte, 60<<10))); err != nil {
 			return ended(stream, err)
 		}

@@ -46,7 +46,7 @@ const (
 	quiet
 	attacked
 	after
-	phases
+	recovered
 )
 
 // neighbour calls a server as a quiet caller does, and notes what becomes of its calls.
@@ -57,11 +57,12 @@ type neighbour struct {
 	calling sync.WaitGroup
 
 	mu    sync.Mutex
-	notes [phases]notes
+	notes map[phase]*notes
 }
 
 // notes are those of one phase.
 type notes struct {
+	pending       int // calls that have not ended
 	calls, failed int
 	probes, dead  int
 	failure       string // the first one
@@ -74,7 +75,7 @@ func startNeighbour(ctx context.Context, grpcAddress, probe string) (*neighbour,
 	if err != nil {
 		return nil, err
 	}
-	n := &neighbour{conn: conn}
+	n := &neighbour{conn: conn, notes: map[phase]*notes{}}
 	for _, s := range services {
 		if s.neighbour.prepare == nil {
 			continue
@@ -105,35 +106,70 @@ func (n *neighbour) close() {
 	_ = n.conn.Close()
 }
 
-// in returns the notes of a phase so far.
-func (n *neighbour) in(p phase) notes {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	found := n.notes[p]
-	found.lookups = slices.Sorted(slices.Values(found.lookups))
-	return found
+// in returns the notes of a phase, when all calls that began in it have ended.
+func (n *neighbour) in(ctx context.Context, p phase) notes {
+	for {
+		n.mu.Lock()
+		found := *n.of(p)
+		n.mu.Unlock()
+		if found.pending == 0 || ctx.Err() != nil {
+			found.lookups = slices.Sorted(slices.Values(found.lookups))
+			return found
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
+// of is called with mu held.
+func (n *neighbour) of(p phase) *notes {
+	if n.notes[p] == nil {
+		n.notes[p] = &notes{}
+	}
+	return n.notes[p]
 }
 
 func (n *neighbour) enter(p phase) { n.phase.Store(int32(p)) }
 
-// note notes a call, unless the neighbour is stopped.
-func (n *neighbour) note(ctx context.Context, p phase, what string, err error, lookup time.Duration) {
-	if ctx.Err() != nil {
-		return
-	}
+// call notes how a call ends, and how long that took, unless the neighbour was stopped meanwhile.
+func (n *neighbour) call(ctx context.Context, what string, timeout time.Duration, do func(ctx context.Context) error) (failed bool) {
+	n.mu.Lock()
+	in := n.of(phase(n.phase.Load()))
+	in.pending++
+	n.mu.Unlock()
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := do(within)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	in := &n.notes[p]
-	in.calls++
-	if err != nil {
-		in.failed++
-		if in.failure == "" {
-			in.failure = fmt.Sprintf("%s: %.120v", what, err)
+	in.pending--
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil && in.failure == "" {
+		in.failure = fmt.Sprintf("%s: %.160v", what, err)
+	}
+	switch {
+	case what == liveness && err != nil:
+		in.probes++
+		in.dead++
+	case what == liveness:
+		in.probes++
+	default:
+		in.calls++
+		if err != nil {
+			in.failed++
 		}
 	}
-	if lookup > 0 {
-		in.lookups = append(in.lookups, lookup)
-	}
+	return err != nil
+}
+
+// liveness is what probes are called in notes.
+const liveness = "liveness"
+
+func (n *neighbour) took(p phase, lookup time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.of(p).lookups = append(n.of(p).lookups, lookup)
 }
 
 // look calls at its times, whether or not the calls before have ended: those that wait would hide how long others do.
@@ -143,10 +179,11 @@ func (n *neighbour) look(ctx context.Context, name string, lookup func(context.C
 	for at := range ticks(ctx, lookupInterval) {
 		p := phase(n.phase.Load())
 		waiting.Go(func() {
-			within, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			err := lookup(within, n.conn)
-			n.note(ctx, p, "lookup of "+name, err, time.Since(at))
+			n.call(ctx, "lookup of "+name, patience, func(ctx context.Context) error {
+				err := lookup(ctx, n.conn)
+				n.took(p, time.Since(at))
+				return err
+			})
 		})
 	}
 }
@@ -166,20 +203,18 @@ func ticks(ctx context.Context, interval time.Duration) func(yield func(time.Tim
 func (n *neighbour) keep(ctx context.Context, what steady) {
 	var do func(context.Context) error
 	for ctx.Err() == nil {
-		p := phase(n.phase.Load())
-		var err error
-		if do == nil {
-			do, err = n.begin(ctx, what)
-		}
-		if err == nil {
-			within, cancel := context.WithTimeout(ctx, patience)
-			err = do(within)
-			cancel()
-		}
-		if err != nil {
+		failed := n.call(ctx, what.name, patience, func(within context.Context) (err error) {
+			if do == nil {
+				do, err = n.begin(ctx, what)
+			}
+			if err != nil {
+				return err
+			}
+			return do(within)
+		})
+		if failed {
 			do = nil
 		}
-		n.note(ctx, p, what.name, err, 0)
 		pause(ctx, what.every)
 	}
 }
@@ -205,29 +240,13 @@ func (n *neighbour) probe(ctx context.Context, address string) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	for range ticks(ctx, probeInterval) {
-		p := phase(n.phase.Load())
 		waiting.Go(func() {
-			err := live(ctx, address)
-			if ctx.Err() != nil {
-				return
-			}
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			in := &n.notes[p]
-			in.probes++
-			if err != nil {
-				in.dead++
-				if in.failure == "" {
-					in.failure = fmt.Sprintf("liveness: %.120v", err)
-				}
-			}
+			n.call(ctx, liveness, probeTimeout, func(ctx context.Context) error { return live(ctx, address) })
 		})
 	}
 }
 
 func live(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	conn, err := dial(address, target{GRPC: address}.local(kubeletAddress))
 	if err != nil {
 		return err

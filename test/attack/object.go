@@ -25,13 +25,9 @@ const (
 	// attackedObject is what the attacker downloads.
 	attackedObject = "attacked"
 	attackedBytes  = 8 << 20
-	// listed is how many objects there are to list, and listedPrefix what their names begin with.
-	listed       = 5000
+	// listedPrefix is what the names begin with of what is listed.
 	listedPrefix = "listed/"
-	// smallParts is how many parts of a byte an object has.
-	smallParts = 3000
-	// partsObject is its name.
-	partsObject = "parts"
+	partsObject  = "parts"
 )
 
 var _ = register(service{
@@ -55,16 +51,16 @@ var _ = register(service{
 	},
 	rows: []row{
 		{
-			holds: true, name: "list-one", does: fmt.Sprintf("lists %d objects, one a page", listed), load: load{1, 200}, flood: true,
-			prepare: makeListed, run: list(1),
+			holds: true, name: "list-one", does: "lists 5,000 objects, one a page", load: load{1, 200}, flood: true,
+			prepare: makeListed, amount: 5000, run: list(1),
 		},
 		{
-			name: "list-thousand", does: fmt.Sprintf("lists %d objects, 1000 a page", listed), load: load{4, 200}, flood: true,
-			prepare: makeListed, run: list(1000), worst: true,
+			name: "list-thousand", does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
+			prepare: makeListed, amount: 5000, run: list(1000), worst: true,
 		},
 		{
-			name: "small-parts", does: fmt.Sprintf("looks up an object whose upload had %d parts of a byte", smallParts), load: load{1, 200}, flood: true,
-			prepare: makeSmallParts,
+			name: "small-parts", does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
+			prepare: makeSmallParts, amount: 3000,
 			run: func(ctx context.Context, by *attacker) {
 				by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 					_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: partsObject}.Build())
@@ -86,13 +82,17 @@ var _ = register(service{
 		{holds: true, name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
 			name: "download-unread", does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread,
-			prepare: func(ctx context.Context, t target) error {
+			prepare: func(ctx context.Context, t target, _ int) error {
 				return prepared(t, func(conn *grpc.ClientConn) error {
 					return upload(ctx, conn, attackedObject, make([]byte, attackedBytes))
 				})
 			},
 		},
 		{name: "upload-started", does: "starts uploads, and leaves each with a byte", load: load{1, 50}, run: uploadStarted},
+		{
+			name: "disk-full", does: "uploads until a disk of 200 MiB is full, and again after each deletion", load: load{1, 4}, disk: 200,
+			keeps: "objects count towards the quota", run: fillDisk,
+		},
 	},
 })
 
@@ -185,7 +185,7 @@ func patiently(ctx context.Context, do func() error) error {
 }
 
 // makeListed uploads what is listed, as several callers at once where the machine has their addresses.
-func makeListed(ctx context.Context, t target) error {
+func makeListed(ctx context.Context, t target, amount int) error {
 	var all sync.WaitGroup
 	var next atomic.Int64
 	problems := make(chan error, 16)
@@ -194,7 +194,7 @@ func makeListed(ctx context.Context, t target) error {
 			conn, err := dial(t.GRPC, t.callerAddress(i))
 			for err == nil {
 				n := next.Add(1)
-				if n > listed {
+				if n > int64(amount) {
 					break
 				}
 				err = patiently(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
@@ -215,10 +215,10 @@ func makeListed(ctx context.Context, t target) error {
 	return nil
 }
 
-func makeSmallParts(ctx context.Context, t target) error {
+func makeSmallParts(ctx context.Context, t target, amount int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		first := header(partsObject)
-		for offset := range smallParts {
+		for offset := range amount {
 			if err := patiently(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
 				return fmt.Errorf("commit a byte at %d: %w", offset, err)
 			}
@@ -278,5 +278,26 @@ func downloadUnread(ctx context.Context, by *attacker) {
 			return err
 		}
 		return w.wait(s)
+	})
+}
+
+// fillDisk deletes an object whenever there is no room for the next.
+func fillDisk(ctx context.Context, by *attacker) {
+	content := make([]byte, 4<<20)
+	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+		for i := 0; ; i++ {
+			err := upload(ctx, conn, fmt.Sprintf("fill-%d-%d", n, i), content)
+			if status.Code(err) == codes.ResourceExhausted && i > 0 {
+				by.answers.addError(err)
+				_, err = quartetv1.NewObjectServiceClient(conn).DeleteObject(ctx, quartetv1.DeleteObjectRequest_builder{
+					Name: fmt.Sprintf("fill-%d-%d", n, i-1), AllowMissing: true,
+				}.Build())
+				i -= 2
+			}
+			if err != nil {
+				return err
+			}
+			by.answers.add("OK")
+		}
 	})
 }

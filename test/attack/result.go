@@ -37,12 +37,12 @@ type result struct {
 	remote   bool // the server is no child: only what the neighbour notices is measured
 	died     bool
 
-	quiet, attacked           notes
-	answers                   map[string]int
-	peak, resident, logged    int64
-	before, after             held
-	released                  time.Duration
-	storedBefore, storedAfter usage
+	quiet, attacked, recovered notes
+	answers                    map[string]int
+	peak, resident, logged     int64
+	before, after              held
+	released                   time.Duration
+	storedBefore, storedAfter  usage
 
 	missed []string
 }
@@ -75,6 +75,7 @@ func (r *result) judge() {
 	miss(r.died, "the server ended")
 	miss(float64(r.peak) > memoryShare*float64(r.limit), "memory")
 	miss(r.attacked.failed > 0, "neighbour")
+	miss(r.recovered.failed+r.recovered.dead > 0, "the neighbour fails after the attack: %s", r.recovered.failure)
 	miss(r.attacked.dead > 0, "liveness")
 	allowed := slower
 	if r.row.flood {

@@ -17,10 +17,13 @@ type row struct {
 	load load
 	// flood is true for attacks that are nothing but many calls: on few processors those of the neighbour take longer.
 	flood bool
+	// disk is the size in MiB of the server's file system, if it is to be small.
+	disk int64
 	// keeps says which limit counts the data that stays after the attack, if an honest caller would leave it as well.
 	keeps string
-	// prepare has the server hold what the attack needs.
-	prepare func(ctx context.Context, t target) error
+	// prepare has the server hold what the attack needs, as much of it as the amount says.
+	prepare func(ctx context.Context, t target, amount int) error
+	amount  int
 	// run attacks until the context ends.
 	run func(ctx context.Context, by *attacker)
 

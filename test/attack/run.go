@@ -20,6 +20,8 @@ const (
 	prepareTime = 90 * time.Second
 	// releaseTime is how long a server may take to let go of what an attack has made it hold.
 	releaseTime = 10 * time.Second
+	// recovery is how long the neighbour is observed after that.
+	recovery = time.Second
 )
 
 // run runs rows, prints what each gave as it comes to an end and then the table. It fails if a goal is missed.
@@ -55,7 +57,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	var s *server
 	if t.GRPC == "" {
 		var err error
-		if s, err = startServer(ctx, o.server, o.folder, o.memory); err != nil {
+		if s, err = startServer(ctx, o.server, o.folder, o.memory, r.disk); err != nil {
 			return nil, err
 		}
 		defer s.close()
@@ -63,7 +65,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	}
 	if r.prepare != nil {
 		within, cancel := context.WithTimeout(ctx, prepareTime)
-		err := r.prepare(within, t)
+		err := r.prepare(within, t, r.amount)
 		cancel()
 		if err != nil {
 			return nil, err
@@ -96,7 +98,10 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	} else if err := result.end(ctx, s); err != nil {
 		return nil, err
 	}
-	result.quiet, result.attacked = n.in(quiet), n.in(attacked)
+	result.quiet, result.attacked = n.in(ctx, quiet), n.in(ctx, attacked)
+	n.enter(recovered)
+	pause(ctx, recovery)
+	result.recovered = n.in(ctx, recovered)
 	if result.judge(); result.died {
 		fmt.Fprintln(os.Stderr, s.log.tail())
 	}
@@ -165,7 +170,7 @@ func (r *result) end(ctx context.Context, s *server) (err error) {
 // summary is a row in a line.
 func (r *result) summary() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s: peak %d MiB, neighbour failed %d of %d, p99 %s -> %s, dead %d, answers %v", r.load, r.peak>>20,
+	fmt.Fprintf(&text, "%s: peak %d MiB, neighbour failed %d of %d, p99 %s → %s, liveness failed %d, answers %v", r.load, r.peak>>20,
 		r.attacked.failed, r.attacked.calls, milliseconds(quantile(r.quiet.lookups, .99)), milliseconds(quantile(r.attacked.lookups, .99)),
 		r.attacked.dead, r.answers)
 	if r.attacked.failure != "" {

@@ -27,8 +27,9 @@ type server struct {
 	log     *log
 }
 
-// startServer starts a server as the chart does for a memory limit in MiB, with more environment.
-func startServer(ctx context.Context, program, parent string, memory int64, env ...string) (*server, error) {
+// startServer starts a server as the chart does for a memory limit in MiB, with more environment. If disk is not zero, its data
+// is on a file system of its own with so many MiB.
+func startServer(ctx context.Context, program, parent string, memory, disk int64, env ...string) (*server, error) {
 	program, err := filepath.Abs(program) // It is started in another folder.
 	if err != nil {
 		return nil, err
@@ -38,13 +39,17 @@ func startServer(ctx context.Context, program, parent string, memory int64, env 
 		return nil, err
 	}
 	s := &server{folder: folder, log: &log{}}
+	var arguments []string
+	if disk > 0 {
+		program, arguments = onSmallDisk(program, disk)
+	}
 	const anyPort = "127.0.0.1:0"
 	s.Process, err = process.StartIn(folder, program, append([]string{
 		process.Setting("MEMORY_LIMIT", strconv.FormatInt(memory, 10)+"MiB"), "GOGC=400",
 		process.Setting("GRPC_ADDRESS", anyPort), process.Setting("PROBE_ADDRESS", anyPort),
 		process.Setting("HTTP_ADDRESS", anyPort), process.Setting("PROFILE_ADDRESS", anyPort),
 		process.Setting("DRAIN_DELAY", "0s"), process.Setting("DRAIN_BUDGET", "5s"),
-	}, env...), s.log)
+	}, env...), s.log, arguments...)
 	if err != nil {
 		_ = os.RemoveAll(folder)
 		return nil, err
@@ -59,6 +64,16 @@ func startServer(ctx context.Context, program, parent string, memory int64, env 
 	s.target = target{addresses["grpc"], addresses["probe"], addresses["http"]}
 	s.profile = addresses["profile"]
 	return s, nil
+}
+
+// onSmallDisk is a command that runs a program with a small file system in place of its folder, which no other process sees.
+func onSmallDisk(program string, mebibytes int64) (command string, arguments []string) {
+	const script = `mount -t tmpfs -o size="$1"m attack . && cd "$PWD" && exec "$2"`
+	namespace := "-m"
+	if os.Geteuid() != 0 {
+		namespace = "-Urm"
+	}
+	return "unshare", []string{namespace, "sh", "-c", script, "sh", strconv.FormatInt(mebibytes, 10), program}
 }
 
 func (s *server) close() {
@@ -162,7 +177,9 @@ type usage struct{ files, bytes int64 }
 
 // stored counts files and folders, and the blocks that they take. What goes while it counts is not counted.
 func (s *server) stored() (u usage) {
-	_ = filepath.WalkDir(s.folder, func(_ string, entry fs.DirEntry, err error) error {
+	// As the process sees it.
+	root := filepath.Join(fmt.Sprintf("/proc/%d/root", s.PID()), s.folder)
+	_ = filepath.WalkDir(root, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // It has gone.
 		}
