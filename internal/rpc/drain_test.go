@@ -38,9 +38,9 @@ func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]he
 
 // plain connects as the kubelet and grpcurl do: without any of our options,
 // and so without waiting for health.
-func plain(t *testing.T, address string) *grpc.ClientConn {
+func plain(t *testing.T, address string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(address, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
