@@ -26,7 +26,7 @@ type attacker struct {
 }
 
 // refusedPause is how long an attacker that wants to hold on to something waits before it tries again.
-const refusedPause = 200 * time.Millisecond
+const refusedPause = time.Second
 
 func newAttacker(t target, l load) *attacker {
 	return &attacker{target: t, load: l, slow: refusedPause}

@@ -20,8 +20,8 @@ var _ = register(service{
 		},
 	},
 	rows: []row{
-		{name: "chat-unread", does: "sends texts of 60 KiB on Chat, and reads no reply", load: load{1, 250}, run: chatUnread, worst: true},
-		{holds: true, name: "collect-held", does: "sends words up to the limit of Collect, and then nothing", load: load{1, 250}, run: collectHeld},
+		{name: "chat-unread", holds: true, does: "sends texts of 60 KiB on Chat, and reads no reply", load: load{1, 250}, run: chatUnread, worst: true},
+		{name: "collect-held", holds: true, does: "sends words up to the limit of Collect, and then nothing", load: load{1, 250}, run: collectHeld},
 	},
 })
 

@@ -82,7 +82,7 @@ func (o *options) define(flags *flag.FlagSet) {
 	flags.IntVar(&o.load.connections, "connections", 0, "connections of the attacker; 0 for what each row has")
 	flags.IntVar(&o.load.streams, "streams", 0, "calls at once on each of its connections; 0 for what each row has")
 	flags.DurationVar(&o.duration, "duration", 8*time.Second, "how long an attack lasts, and the quiet time before it")
-	flags.DurationVar(&o.most, "most", 15*time.Minute, "how long all of it may take; a row takes twice the duration, and at most half a minute more")
+	flags.DurationVar(&o.most, "most", 15*time.Minute, "how long all of it may take; a row takes twice the duration and some seconds, and is run once more if it misses only the time of lookups")
 	flags.Int64Var(&o.memory, "memory", 256, "memory limit of the server in MiB, as the chart hands it on")
 	flags.StringVar(&o.server, "server", "bin/server", "the program to attack")
 	flags.StringVar(&o.folder, "folder", os.TempDir(), "where the servers' data is while they run")

@@ -51,7 +51,7 @@ var _ = register(service{
 	},
 	rows: []row{
 		{
-			holds: true, name: "list-one", does: "lists 5,000 objects, one a page", load: load{1, 200}, flood: true,
+			name: "list-one", holds: true, does: "lists 5,000 objects, one a page", load: load{1, 200}, flood: true,
 			prepare: makeListed, amount: 5000, run: list(1),
 		},
 		{
@@ -78,10 +78,10 @@ var _ = register(service{
 				})
 			},
 		},
-		{holds: true, name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0)},
-		{holds: true, name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
+		{name: "upload-silent", holds: true, does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
+		{name: "upload-slow", holds: true, does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
-			name: "download-unread", does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread,
+			name: "download-unread", holds: true, does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread, refused: true,
 			prepare: func(ctx context.Context, t target, _ int) error {
 				return prepared(t, func(conn *grpc.ClientConn) error {
 					return upload(ctx, conn, attackedObject, make([]byte, attackedBytes))

@@ -15,15 +15,15 @@ import (
 // portRows are attacks on the ports of operators, and on the number of connections.
 var portRows = []row{
 	{
-		name: "probe-names", does: "watches, on the probe port, services with names of 4 MB", load: load{10, 10},
+		name: "probe-names", holds: true, does: "watches, on the probe port, services with names of 4 MB", load: load{10, 10},
 		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.Probe, 4_000_000) },
 	},
 	{
-		name: "watch-connections", does: "watches the health once on each of its connections", load: load{5000, 1}, flood: true,
+		name: "watch-connections", holds: true, does: "watches the health once on each of its connections", load: load{5000, 1}, flood: true,
 		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 0) },
 	},
 	{
-		name: "metrics-port", does: "keeps connections to the metrics port, a third idle, a third unread, a third slow", load: load{3000, 1}, flood: true, run: metricsPort,
+		name: "metrics-port", holds: true, does: "keeps connections to the metrics port, a third idle, a third unread, a third slow", load: load{3000, 1}, flood: true, run: metricsPort,
 	},
 }
 

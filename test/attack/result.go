@@ -16,9 +16,9 @@ const (
 	// slower is how many times longer the neighbour's lookups may take than in the quiet time, in the 99th percentile;
 	// slowerByFlood is that for attacks that are nothing but many calls.
 	slower, slowerByFlood = 3, 10
-	// noise is what lookups may take whatever they took in the quiet time: the attacker's share of the processors alone is
-	// that much.
-	noise = 10 * time.Millisecond
+	// noise is what lookups may take whatever they took in the quiet time: on few processors the attacker and what else runs
+	// there make as much of a difference.
+	noise = 20 * time.Millisecond
 	// logPerMinute is how many bytes the log may grow by in a minute.
 	logPerMinute = 1 << 20
 	// heldMore is how many bytes, and goroutines, a server may hold more after an attack than before it. The neighbour's own
@@ -64,6 +64,9 @@ func (r *result) perMinute() int64 {
 	return int64(float64(r.logged) * float64(time.Minute) / float64(r.duration))
 }
 
+// missedTime is a goal that a busy machine can make a row miss.
+const missedTime = "p99"
+
 // judge finds out which goals the row has missed.
 func (r *result) judge() {
 	miss := func(is bool, format string, values ...any) {
@@ -86,7 +89,7 @@ func (r *result) judge() {
 	if r.remote || r.died {
 		return
 	}
-	miss(late > noise && r.ratio() > float64(allowed), "p99")
+	miss(late > noise && r.ratio() > float64(allowed), missedTime)
 	miss(!r.hasReleased(), "release")
 	miss(r.perMinute() > logPerMinute, "log")
 	if r.row.keeps == "" {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,11 @@ func (o *options) run(ctx context.Context, out io.Writer, rows []row) error {
 			return fmt.Errorf("%d of %d rows were run: %w", len(results), len(rows), context.Cause(ctx))
 		}
 		result, err := o.try(ctx, r)
+		if err == nil && slices.Equal(result.missed, []string{missedTime}) {
+			// What else the machine does delays lookups too, but seldom twice.
+			fmt.Fprintf(os.Stderr, "%-18s %s; once more\n", r.name, result.summary())
+			result, err = o.try(ctx, r)
+		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("%s: %w", r.name, err), report(out, o, results))
 		}
@@ -170,8 +176,10 @@ func (r *result) end(ctx context.Context, s *server) (err error) {
 // summary is a row in a line.
 func (r *result) summary() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s: peak %d MiB, neighbour failed %d of %d, p99 %s → %s, liveness failed %d, answers %v", r.load, r.peak>>20,
-		r.attacked.failed, r.attacked.calls, milliseconds(quantile(r.quiet.lookups, .99)), milliseconds(quantile(r.attacked.lookups, .99)),
+	if fmt.Fprintf(&text, "%s: ", r.load); !r.remote {
+		fmt.Fprintf(&text, "peak %d MiB, ", r.peak>>20)
+	}
+	fmt.Fprintf(&text, "neighbour failed %d of %d, p99 %s → %s, liveness failed %d, answers %v", r.attacked.failed, r.attacked.calls, milliseconds(quantile(r.quiet.lookups, .99)), milliseconds(quantile(r.attacked.lookups, .99)),
 		r.attacked.dead, r.answers)
 	if r.attacked.failure != "" {
 		text.WriteString("; " + strconv.Quote(r.attacked.failure))

@@ -14,28 +14,28 @@ import (
 // wireRows are attacks on what gRPC has for all services.
 var wireRows = []row{
 	{
-		holds: true, name: "silent-streams", does: "sends the headers of streams, and nothing else", load: load{4, 250},
+		name: "silent-streams", holds: true, does: "sends the headers of streams, and nothing else", load: load{4, 250},
 		run: func(ctx context.Context, by *attacker) { by.silent(ctx, streamMethods()) }, refused: true, worst: true,
 	},
 	{
-		holds: true, name: "silent-requests", does: "sends the headers of unary calls, and nothing else", load: load{4, 250},
-		run: func(ctx context.Context, by *attacker) { by.silent(ctx, unaryMethods()) },
+		name: "silent-requests", holds: true, does: "sends the headers of unary calls, and nothing else", load: load{4, 250},
+		run: func(ctx context.Context, by *attacker) { by.silent(ctx, unaryMethods()) }, refused: true,
 	},
 	{
-		name: "unary-cut", does: "sends requests of 1 MiB without their last byte", load: load{1, 250}, run: unaryCut, worst: true,
+		name: "unary-cut", holds: true, does: "sends requests of 1 MiB without their last byte", load: load{1, 250}, run: unaryCut, refused: true, worst: true,
 	},
 	{
-		name: "unknown-fields", does: "sends requests with 1 MiB of fields that no message has", load: load{1, 20}, flood: true,
+		name: "unknown-fields", holds: true, does: "sends requests with 1 MiB of fields that no message has", load: load{1, 20}, flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			body := unknownFields(1 << 20)
 			by.each(ctx, defaultWindow, by.sendBytes(func(int) []byte { return body }))
 		},
 	},
 	{
-		holds: true, name: "gzip", does: "sends requests of 1 KB that are 1 MiB when decompressed", load: load{1, 20}, flood: true, run: gzipBomb, worst: true,
+		name: "gzip", holds: true, does: "sends requests of 1 KB that are 1 MiB when decompressed", load: load{1, 20}, flood: true, run: gzipBomb, worst: true,
 	},
 	{
-		holds: true, name: "unknown-method", does: "calls a method whose name has 3,500 bytes 0xff, by reference", load: load{1, 100}, flood: true,
+		name: "unknown-method", holds: true, does: "calls a method whose name has 3,500 bytes 0xff, by reference", load: load{1, 100}, flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			by.slow = 0
 			path := "/x/" + strings.Repeat("\xff", 3500)
@@ -59,7 +59,7 @@ var wireRows = []row{
 		},
 	},
 	{
-		name: "health-names", does: "watches the health of services with names of 1.1 MB", load: load{1, 250},
+		name: "health-names", holds: true, does: "watches the health of services with names of 1.1 MB", load: load{1, 250},
 		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 1_100_000) },
 	},
 }
