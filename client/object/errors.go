@@ -12,6 +12,8 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrChanged says that the object was replaced or deleted while it was downloaded; begin again.
 	ErrChanged = errors.New("object changed during the download")
+	// ErrUploadMismatch says that an upload id belongs to an upload of something else, which is finished.
+	ErrUploadMismatch = errors.New("UPLOAD_MISMATCH")
 
 	errSource = errors.New("read source")
 	// errAnswered is no error: the server has answered, and that is why an attempt is over.
@@ -19,7 +21,7 @@ var (
 )
 
 // sentinels name errors in spans.
-var sentinels = []error{ErrChecksum, ErrChanged}
+var sentinels = []error{ErrChecksum, ErrChanged, ErrUploadMismatch}
 
 // retriable tells of errors that another attempt may mend: it asks the server where to continue, or takes a writer's place.
 func retriable(err error) bool {

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
@@ -74,7 +77,7 @@ type upload struct {
 	crc    uint32
 	sha    hash.Hash
 
-	// finished says that finish was sent, so that the answer has to be the object.
+	// finished says that finish was sent last, so that the answer has to be the object.
 	finished bool
 	object   *quartetv1.Object
 }
@@ -142,9 +145,55 @@ func (u *upload) locate(ctx context.Context) error {
 	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
 	u.source.release(min(u.committed, u.hashed))
 	if u.object != nil {
-		return nil
+		return u.compare(ctx)
 	}
 	return u.seek(u.committed)
+}
+
+// compare finds out whether the object that the upload has become is what this call was to send. The id may be that of
+// another upload, which a caller with a fixed id would take for its own.
+func (u *upload) compare(ctx context.Context) error {
+	found := u.object
+	u.object = nil
+	mismatch := func(format string, args ...any) error {
+		return rpc.Final(fmt.Errorf("%w: upload %s is finished, and %s", ErrUploadMismatch, u.options.ID, fmt.Sprintf(format, args...)))
+	}
+	size := int64(found.GetSizeBytes())
+	if found.GetName() != u.name {
+		return mismatch("its object is %q", found.GetName())
+	}
+	if u.options.ContentType != "" && found.GetContentType() != u.options.ContentType {
+		return mismatch("its object is of type %q, not %q", found.GetContentType(), u.options.ContentType)
+	}
+	if u.options.Size > 0 && size != u.options.Size {
+		return mismatch("its object has %d bytes, not %d", size, u.options.Size)
+	}
+	if err := u.seek(size); errors.Is(err, io.EOF) {
+		return mismatch("its object has %d bytes, not %d", size, u.hashed)
+	} else if err != nil {
+		return err
+	}
+	if !u.finished { // Otherwise this call has seen the end, and the upload was its own.
+		if n, err := io.ReadFull(u.source, make([]byte, 1)); n > 0 {
+			return mismatch("its object has %d bytes, fewer than the source", size)
+		} else if !errors.Is(err, io.EOF) {
+			return rpc.Final(fmt.Errorf("%w: %w", errSource, err))
+		}
+	}
+	if u.crc != found.GetCrc32C() || u.sha != nil && len(found.GetSha256()) > 0 && !bytes.Equal(u.sha.Sum(nil), found.GetSha256()) {
+		return mismatch("its object has other content: its crc32c is %s, the source's %s", checksum(found.GetCrc32C()), checksum(u.crc))
+	}
+	if !u.finished {
+		now, err := u.client.Get(ctx, u.name)
+		if err != nil && status.Code(err) != codes.NotFound {
+			return err
+		}
+		if now.GetGeneration() != found.GetGeneration() {
+			return mismatch("its object was replaced or deleted since")
+		}
+	}
+	u.object = found
+	return nil
 }
 
 // seek goes to an offset in the source. Bytes that were sent before this call began, by another process, are read once

@@ -56,6 +56,14 @@ func (p *Progress) Update(done, total int64, resumes int) {
 
 // End says what it came to.
 func (p *Progress) End(what string) {
+	if p.continued { // There never was an update.
+		p.command.note("%s: it was complete already, nothing had to be transferred", what)
+		return
+	}
+	if p.done == 0 {
+		p.command.note("%s: it is empty", what)
+		return
+	}
 	p.command.note("%s: %s in %s, %s/s%s", what, Size(p.done), round(time.Since(p.start)), Size(p.rate()), p.resumed())
 }
 

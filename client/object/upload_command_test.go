@@ -1,0 +1,94 @@
+package object_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"example.com/quartet/test/process/processtest"
+)
+
+// The tests in this file run both programs as they are shipped.
+
+// run runs a command of the client, wants an exit code, and returns what it wrote.
+func run(t *testing.T, code int, address string, arguments ...string) string {
+	t.Helper()
+	return finish(t, code, command(t, address, arguments...))
+}
+
+// finish runs a command that is ready.
+func finish(t *testing.T, code int, c *exec.Cmd) string {
+	t.Helper()
+	output, err := c.CombinedOutput()
+	if got := c.ProcessState.ExitCode(); got != code {
+		t.Errorf("%s: exit code %d, expected %d: %v\n%s", strings.Join(c.Args[1:], " "), got, code, err, output)
+	}
+	return string(output)
+}
+
+func want(t *testing.T, text, part string) {
+	t.Helper()
+	if !strings.Contains(text, part) {
+		t.Errorf("%q is not in:\n%s", part, text)
+	}
+}
+
+// file writes a file into a folder of the test.
+func file(t *testing.T, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// stored is the content of an object.
+func stored(t *testing.T, address, name string) []byte {
+	t.Helper()
+	content, err := command(t, address, "download", name, "-").Output()
+	if err != nil {
+		t.Errorf("download %s: %v", name, err)
+	}
+	return content
+}
+
+func random(size int) []byte {
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(content) // It never fails.
+	return content
+}
+
+func TestAnIDThatIsFinishedIsNotTakenForAnotherUpload(t *testing.T) {
+	server := processtest.Start(t)
+	monday, longer := file(t, []byte("the backup of monday")), file(t, []byte("the backup of monday, and more"))
+	other, shorter := file(t, []byte("the backup of sunday")), file(t, []byte("the backup"))
+	run(t, 0, server.Address, "upload", monday, "backup", "--upload-id", "a-fixed-id-of-a-cron-job")
+	again := func(code int, path, name string) string {
+		return run(t, code, server.Address, "upload", path, name, "--upload-id", "a-fixed-id-of-a-cron-job")
+	}
+	for what, output := range map[string]string{
+		"name": again(1, monday, "zzz"), "content": again(1, other, "backup"), "a longer file": again(1, longer, "backup"), "a shorter file": again(1, shorter, "backup"),
+	} {
+		if !strings.Contains(output, "UPLOAD_MISMATCH") || strings.Contains(output, "uploaded") {
+			t.Errorf("%s: %s", what, output)
+		}
+	}
+	for what, content := range map[string]string{"content": "the backup of sunday", "more": "the backup of monday, and more", "less": "the backup"} {
+		c := command(t, server.Address, "upload", "-", "backup", "--upload-id", "a-fixed-id-of-a-cron-job")
+		c.Stdin = strings.NewReader(content)
+		if output := finish(t, 1, c); !strings.Contains(output, "UPLOAD_MISMATCH") {
+			t.Errorf("%s from a pipe: %s", what, output)
+		}
+	}
+	want(t, again(0, monday, "backup"), "it was complete already, nothing had to be transferred")
+	if got := stored(t, server.Address, "backup"); !bytes.Equal(got, []byte("the backup of monday")) {
+		t.Errorf("stored %q", got)
+	}
+	run(t, 0, server.Address, "delete", "backup")
+	want(t, again(1, monday, "backup"), "replaced or deleted since")
+}
