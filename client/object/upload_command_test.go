@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/quartet/internal/clienttest"
 	"example.com/quartet/test/process/processtest"
 )
 
@@ -91,4 +92,34 @@ func TestAnIDThatIsFinishedIsNotTakenForAnotherUpload(t *testing.T) {
 	}
 	run(t, 0, server.Address, "delete", "backup")
 	want(t, again(1, monday, "backup"), "replaced or deleted since")
+}
+
+// TestAFileThatChangesWhileItIsUploadedIsNotStored changes the file when half of it has come: it is larger than what is
+// buffered on the way.
+func TestAFileThatChangesWhileItIsUploadedIsNotStored(t *testing.T) {
+	server := processtest.Start(t)
+	const size = 64 << 20
+	for name, change := range map[string]func(*os.File) error{
+		"overwritten": func(f *os.File) error { _, err := f.WriteAt([]byte("torn"), size-10); return err },
+		"longer":      func(f *os.File) error { _, err := f.WriteAt([]byte("more"), size); return err },
+		"shorter":     func(f *os.File) error { return f.Truncate(size - 1<<20) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, random(size))
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = f.Close() })
+			proxy := clienttest.NewProxy(t, server.Address)
+			proxy.HoldAfter(size/2, func() {
+				if err := change(f); err != nil {
+					t.Error(err)
+				}
+			})
+			output := run(t, 5, proxy.Address, "upload", path, name, "--sha256")
+			want(t, output, "changed during the upload")
+			run(t, 3, server.Address, "get", name)
+		})
+	}
 }

@@ -121,7 +121,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	defer u.buffers.Drain(answered)
 	err = u.send(answered, stream, a)
 	switch {
-	case errors.Is(err, errSource):
+	case errors.Is(err, errSource), errors.Is(err, ErrSourceChanged):
 		// What was sent is kept for a later call, if the server says so or not.
 		_ = u.answer(answered, stream, response, a)
 	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
@@ -250,6 +250,9 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		a.Ready()
 		n, err := io.ReadFull(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		a.Wait()
+		if u.options.Size > 0 && u.offset+int64(n) > u.options.Size {
+			return rpc.Final(fmt.Errorf("%w: it is longer than %d bytes", ErrSourceChanged, u.options.Size))
+		}
 		if n > 0 {
 			*buffer = (*buffer)[:n]
 			if err := u.sendChunk(stream, buffer); err != nil {
@@ -257,6 +260,9 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 			}
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if err := u.whole(); err != nil {
+				return rpc.Final(err)
+			}
 			u.finished = true
 			return stream.Send(u.finish())
 		}
@@ -265,6 +271,14 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		}
 	}
 	return nil
+}
+
+// whole tells whether what was sent, up to the end of the source, is one state of it.
+func (u *upload) whole() error {
+	if u.options.Size > 0 && u.offset != u.options.Size {
+		return fmt.Errorf("%w: it ends after %d of %d bytes", ErrSourceChanged, u.offset, u.options.Size)
+	}
+	return u.source.unchanged()
 }
 
 func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
