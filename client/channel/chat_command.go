@@ -38,7 +38,7 @@ lines are not said.`,
 	after := flags.Uint64("after", 0, "begin after the message of this sequence, 0 for all that is kept (default from now on)")
 	flags.BoolVar(&c.listen, "listen", false, "say nothing, and stay until interrupted")
 	flags.BoolVar(&c.json, "json", false, "write each message as one line of JSON")
-	cmd.RunE = c.Do(func(ctx context.Context, args []string) error {
+	cmd.RunE = c.Find(func(ctx context.Context, args []string) error {
 		c.join.Channel = args[0]
 		if flags.Changed("after") {
 			c.join.After = after

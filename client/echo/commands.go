@@ -18,7 +18,7 @@ func echoCommand(c *cli.Console) *cobra.Command {
 		Long:    "Sends a text and prints it as it comes back. It is one unary call, Echo.",
 		Example: c.Examples("  PROGRAM echo 'hello there'"),
 		Args:    cli.Positional(1, 1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				text, err := connect(s).Echo(ctx, args[0])
 				if err != nil {
@@ -37,7 +37,7 @@ func expandCommand(c *cli.Console) *cobra.Command {
 		Long:    "Sends a text and prints its words, one on a line, as they come back over one server stream, Expand.",
 		Example: c.Examples("  PROGRAM expand 'one two three'"),
 		Args:    cli.Positional(1, 1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				err := connect(s).Expand(ctx, args[0], func(word string) error { return printLine(c, word) })
 				if err != nil {
@@ -56,7 +56,7 @@ func collectCommand(c *cli.Console) *cobra.Command {
 		Long:    "Sends words over one client stream, Collect, and prints the text that they make.",
 		Example: c.Examples("  PROGRAM collect one two three"),
 		Args:    cobra.MinimumNArgs(1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				text, err := connect(s).Collect(ctx, args)
 				if err != nil {
@@ -76,7 +76,7 @@ func converseCommand(c *cli.Console) *cobra.Command {
 standard input (Ctrl-D) ends it when everything has come back.`,
 		Example: c.Examples("  seq 3 | PROGRAM converse"),
 		Args:    cli.Positional(0, 0),
-		RunE: c.Do(func(ctx context.Context, _ []string) error {
+		RunE: c.Find(func(ctx context.Context, _ []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				texts, problem := lines(ctx, c)
 				if err := connect(s).Chat(ctx, texts, func(text string) error { return printLine(c, text) }); err != nil {

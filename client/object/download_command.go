@@ -25,6 +25,11 @@ there is good only if the exit code is 0.`,
   PROGRAM download photos.tar - | tar x`),
 		Args: cli.Positional(1, 2),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
+			if cli.Argument(args, 1) == "-" {
+				if err := c.NeedStdout(); err != nil {
+					return err
+				}
+			}
 			to, err := openDestination(c.Stdout(), args[0], cli.Argument(args, 1))
 			if err != nil {
 				return err

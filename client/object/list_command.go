@@ -23,7 +23,7 @@ with ListObjects as they are needed, so that a list of any length takes no memor
   PROGRAM list photos/
   PROGRAM list --json | jq -r .name`),
 		Args: cli.Positional(0, 1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				return list(ctx, c, connect(s), cli.Argument(args, 0), asJSON)
 			})

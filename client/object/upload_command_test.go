@@ -123,3 +123,20 @@ func TestAFileThatChangesWhileItIsUploadedIsNotStored(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAFailedCommandWroteIsNotStored(t *testing.T) {
+	server := processtest.Start(t)
+	run(t, 0, server.Address, "upload", file(t, []byte("good")), "x")
+	output := run(t, 1, server.Address, "upload", "--from-command", "x", "--", "sh", "-c", "echo half; echo broken >&2; exit 3")
+	want(t, output, "sh: exit status 3; nothing is stored")
+	want(t, output, "broken\n")
+	run(t, 1, server.Address, "upload", "--from-command", "x", "--", "/nonexistent")
+	run(t, 2, server.Address, "upload", "--from-command", "x")
+	if got := stored(t, server.Address, "x"); string(got) != "good" {
+		t.Errorf("stored %q", got)
+	}
+	run(t, 0, server.Address, "upload", "--from-command", "x", "--", "printf", "%s", "better")
+	if got := stored(t, server.Address, "x"); string(got) != "better" {
+		t.Errorf("stored %q", got)
+	}
+}

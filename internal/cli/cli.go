@@ -93,7 +93,7 @@ func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io
 
 // Run is Main with a context that ends with the signal.
 func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &command{Program: p, environ: environ, stdin: stdin, stdout: stdout, stderr: newScreen(stderr, environ)}
+	c := &command{Program: p, environ: environ, stdin: stdin, stdout: &result{to: stdout}, stderr: newScreen(stderr, environ)}
 	return c.run(ctx, args)
 }
 
@@ -102,7 +102,7 @@ type command struct {
 	Program
 	environ []string
 	stdin   io.Reader
-	stdout  io.Writer
+	stdout  *result
 	stderr  *screen
 
 	name    string // what the program was started as
@@ -129,7 +129,9 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
-	if err != nil && !c.started {
+	if lost := c.stdout.failure(); lost != nil && (err == nil || !c.started) {
+		err = lost
+	} else if err != nil && !c.started {
 		err = usageError{fmt.Errorf("%w\nsee %s --help", err, called.CommandPath())}
 	}
 	if err != nil {
@@ -203,6 +205,16 @@ func (c *Console) Note(format string, args ...any) { c.command.note(format, args
 // Do makes the RunE of a command. do is called when the configuration is read; its context ends with --timeout or a signal.
 func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return c.command.do(do)
+}
+
+// Find is Do for a command whose result goes to standard output, without which it is not begun.
+func (c *Console) Find(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return c.Do(func(ctx context.Context, args []string) error {
+		if err := c.NeedStdout(); err != nil {
+			return err
+		}
+		return do(ctx, args)
+	})
 }
 
 // Call does something with the service, once its server says that it is serving. Of a service with several
