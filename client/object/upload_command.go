@@ -82,9 +82,10 @@ func uploadFrom(ctx context.Context, c *cli.Console, from *input, options Upload
 		options.ContentType = from.contentType()
 	}
 	return c.Call(ctx, func(s cli.Session) error {
+		c.Hint("to continue, add: --upload-id %s", options.ID)
 		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
 		if err != nil {
-			if ctx.Err() != nil || cli.IsUnavailable(err) || isFull(rpc.Reason(err)) {
+			if isFull(rpc.Reason(err)) {
 				fmt.Fprintf(c.Stderr(), "to continue, add: --upload-id %s\n", options.ID)
 			}
 			return err

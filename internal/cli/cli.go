@@ -8,8 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,17 +88,37 @@ type Program struct {
 const component = "client"
 
 // Main is the main function with its surroundings as parameters. It returns the exit code, as the help of the root command
-// explains it.
+// explains it. SIGINT, SIGTERM and SIGHUP end the command, unless it was started with SIGHUP ignored, as by nohup; the second
+// of them does so at once.
 func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := app.Signalled()
-	defer stop()
-	return p.Run(ctx, args, environ, stdin, stdout, stderr)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := p.command(environ, stdin, stdout, stderr)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		close(c.again)
+	}()
+	return c.run(ctx, args)
 }
 
 // Run is Main with a context that ends with the signal.
 func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &command{Program: p, environ: environ, stdin: stdin, stdout: &result{to: stdout}, stderr: newScreen(stderr, environ)}
-	return c.run(ctx, args)
+	return p.command(environ, stdin, stdout, stderr).run(ctx, args)
+}
+
+func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Writer) *command {
+	return &command{
+		Program: p, environ: environ, stdin: stdin, stdout: &result{to: stdout}, stderr: newScreen(stderr, environ),
+		again: make(chan struct{}),
+	}
 }
 
 // command is one run of the program, with all it knows of its surroundings.
@@ -109,6 +133,11 @@ type command struct {
 	server  string
 	timeout time.Duration
 	quiet   bool
+
+	// again is closed with the second signal.
+	again chan struct{}
+	// hint is how to go on with what was interrupted.
+	hint atomic.Pointer[string]
 
 	// started says that the command line was understood; config is there from then on.
 	started bool
@@ -137,14 +166,45 @@ func (c *command) run(ctx context.Context, args []string) int {
 	if err != nil {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 	}
-	return c.exitCode(err)
+	code := c.exitCode(err)
+	if hint := c.hint.Load(); hint != nil && (code == exitInterrupted || code == exitUnavailable) {
+		fmt.Fprintln(c.stderr, *hint)
+	}
+	return code
+}
+
+// grace is how long a command that was interrupted has to end by itself. It may be blocked on a pipe, which no context
+// interrupts.
+const grace = time.Second
+
+// interruptible returns what do returns, or soon after ctx is done or at the second signal without it. One that serves has
+// all the time that its drain takes.
+func (c *command) interruptible(ctx context.Context, serves bool, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	var late <-chan time.Time
+	if !serves {
+		late = time.After(grace)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-late:
+	case <-c.again:
+	}
+	return c.ended(ctx, errInterrupted)
 }
 
 // do is what a command does, once the configuration is read.
 func (c *command) do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.started = true
-		if err := c.loadConfig(cmd.Name() != "serve"); err != nil {
+		if err := c.loadConfig(cmd.Name() != serve); err != nil {
 			return usageError{fmt.Errorf("configuration\n%w", err)}
 		}
 		c.config.Process.LimitMemory()
@@ -158,10 +218,10 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		ctx := cmd.Context()
 		if c.timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%w %v", errTimeout, c.timeout))
 			defer cancel()
 		}
-		return do(ctx, args)
+		return c.interruptible(ctx, cmd.Name() == serve, func() error { return do(ctx, args) })
 	}
 }
 
@@ -171,7 +231,7 @@ func (c *command) ended(ctx context.Context, err error) error {
 	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout): // The last has its reason with it.
 		return err
 	case errors.Is(context.Cause(ctx), errTimeout):
-		return fmt.Errorf("%w %v", errTimeout, c.timeout)
+		return context.Cause(ctx)
 	default:
 		return errInterrupted
 	}
@@ -201,6 +261,12 @@ func (c *Console) Stderr() io.Writer { return c.command.stderr }
 
 // Note tells a person something that is neither the result nor an error, unless --quiet.
 func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
+
+// Hint says how to go on, if the command is interrupted from now on or ends because the server is not available.
+func (c *Console) Hint(format string, args ...any) {
+	hint := fmt.Sprintf(format, args...)
+	c.command.hint.Store(&hint)
+}
 
 // Do makes the RunE of a command. do is called when the configuration is read; its context ends with --timeout or a signal.
 func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {

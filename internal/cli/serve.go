@@ -14,9 +14,12 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
+// serve is the name of the command that runs as a service.
+const serve = "serve"
+
 func (c *command) serveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "serve",
+		Use:   serve,
 		Short: "Keep steady traffic going, and verify every answer",
 		Long: fmt.Sprintf(`Runs until SIGTERM. Keeps steady traffic going against the servers, verifies every answer, and counts the good and
 the bad in /metrics as %s_traffic_operations_total. The kubelet's probes and /metrics have a port of their own
