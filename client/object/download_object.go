@@ -31,6 +31,10 @@ type DownloadOptions struct {
 	Generation int64
 	// Offset is the first byte to fetch, and Limit the most bytes, 0 for all up to the end.
 	Offset, Limit int64
+	// Before is the CRC-32C of the Offset bytes before the range. With it, a range up to the end is verified as a whole.
+	Before *uint32
+	// Begin, if not nil, is called with the object before its first byte is written; an error of it ends the download.
+	Begin func(*quartetv1.Object) error
 	// Progress, if not nil, is called after every chunk.
 	Progress func(Progress)
 }
@@ -41,6 +45,9 @@ type DownloadOptions struct {
 func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
 	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
+	if options.Before != nil {
+		d.crc = *options.Before
+	}
 	defer func() { o.end(ctx, d.offset-options.Offset, d.crc, err) }()
 	if err := c.resumption(o).Resume(ctx, "download", d.attempt); err != nil {
 		return nil, fmt.Errorf("download %q: %w", name, err)
@@ -125,6 +132,11 @@ func (d *download) receive(message *quartetv1.DownloadObjectResponse, received *
 		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
 			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol, message.GetObject().GetSizeBytes())
 		}
+		if d.options.Begin != nil {
+			if err := d.options.Begin(message.GetObject()); err != nil {
+				return rpc.Final(err)
+			}
+		}
 		d.object = message.GetObject()
 	case message.HasObject():
 		if message.GetObject().GetGeneration() != d.object.GetGeneration() {
@@ -180,7 +192,7 @@ func streamError(err error) error {
 
 // verify compares the whole with the server's checksum, if the whole was fetched.
 func (d *download) verify() error {
-	whole := d.options.Offset == 0 && d.offset == int64(d.object.GetSizeBytes())
+	whole := (d.options.Offset == 0 || d.options.Before != nil) && d.offset == int64(d.object.GetSizeBytes())
 	if whole && d.crc != d.object.GetCrc32C() {
 		return fmt.Errorf("download %q: %w: crc32c is %08x, the object's is %08x", d.name, ErrChecksum, d.crc, d.object.GetCrc32C())
 	}
