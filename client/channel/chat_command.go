@@ -43,7 +43,9 @@ lines are not said.`,
 		if flags.Changed("after") {
 			c.join.After = after
 		}
-		return c.Call(ctx, func(s cli.Session) error { return c.run(ctx, connect(s)) })
+		return c.Call(ctx, func(s cli.Session) error {
+			return c.run(ctx, NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry}))
+		})
 	})
 	return cmd
 }

@@ -65,7 +65,7 @@ func downloadTo(ctx context.Context, c *cli.Console, client *Client, name string
 	begun := false
 	options := DownloadOptions{
 		Generation: to.generation, Offset: to.size, Before: &to.crc,
-		Progress: func(p Progress) { bar.Update(to.size+p.Done, to.size+p.Total, p.Resumes) },
+		Progress: func(p Progress) { bar.Update(to.size+p.Done, to.size+p.Safe, to.size+p.Total, p.Resumes) },
 		Begin: func(object *quartetv1.Object) error {
 			begun = true
 			err := to.begin(object)

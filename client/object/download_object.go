@@ -19,6 +19,8 @@ import (
 type Progress struct {
 	// Done is how many bytes have been transferred. It may go back when an upload is resumed.
 	Done int64
+	// Safe is how many of them are so for good: a break costs only what is on its way.
+	Safe int64
 	// Total is the size of the whole, -1 while it is not known.
 	Total int64
 	// Resumes is how often the transfer went on after a break.
@@ -119,6 +121,7 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 		received.Free()
 		if d.offset > before {
 			a.Progress()
+			d.damaged = 0
 		}
 		if err != nil {
 			return err
@@ -167,7 +170,8 @@ func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error 
 	}
 	d.crc = crc32c.Combine(d.crc, sum, size)
 	if d.options.Progress != nil {
-		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.resumes})
+		done := d.offset - d.options.Offset
+		d.options.Progress(Progress{Done: done, Safe: done, Total: d.end() - d.options.Offset, Resumes: d.resumes})
 	}
 	return nil
 }

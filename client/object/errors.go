@@ -26,15 +26,6 @@ var (
 // sentinels name errors in spans.
 var sentinels = []error{ErrChecksum, ErrChanged, ErrSourceChanged, ErrUploadMismatch}
 
-// retriable tells of errors that another attempt may mend: it asks the server where to continue, or takes a writer's place.
-func retriable(err error) bool {
-	switch rpc.Reason(err) {
-	case "OFFSET_MISMATCH", "WRITER_REPLACED":
-		return true
-	}
-	return errors.Is(err, ErrChecksum)
-}
-
 // isDamage tells errors which say that an object is not, or no longer, what it should be.
 func isDamage(err error) bool {
 	switch rpc.Reason(err) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -52,6 +53,8 @@ watched, and nothing is stored unless it succeeds.`,
 			var from *input
 			if fromCommand {
 				from, err = startInput(ctx, c, args[0], args[1:])
+			} else if len(args) == 2 && args[1] == "" {
+				return cli.UsageError(errors.New("NAME is empty"))
 			} else {
 				from, err = openInput(c, args[0], cli.Argument(args, 1))
 			}
@@ -59,6 +62,9 @@ watched, and nothing is stored unless it succeeds.`,
 				return err
 			}
 			defer from.close()
+			if !utf8.ValidString(from.name) {
+				return cli.UsageError(fmt.Errorf("NAME=%q: is not UTF-8", from.name))
+			}
 			return uploadFrom(ctx, c, from, options, asJSON)
 		}),
 	}
@@ -74,7 +80,7 @@ watched, and nothing is stored unless it succeeds.`,
 func uploadFrom(ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool) error {
 	options.Continue = options.ID != ""
 	bar := c.NewProgress("uploading", options.Continue)
-	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Total, p.Resumes) }, from.size
+	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Safe, p.Total, p.Resumes) }, from.size
 	if options.ID == "" {
 		options.ID = uuid.NewString() // Known before anything goes wrong, so that it can be told.
 	}

@@ -140,3 +140,38 @@ func TestWhatAFailedCommandWroteIsNotStored(t *testing.T) {
 		t.Errorf("stored %q", got)
 	}
 }
+
+func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
+	const address = "127.0.0.1:1" // They are not sent.
+	path := filepath.Join(t.TempDir(), "\xff")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Skipf("the file system has no such names: %v", err)
+	}
+	for _, arguments := range [][]string{
+		{"get", "\xff"}, {"list", "\xff"}, {"delete", "\xff"}, {"download", "\xff"}, {"upload", path, "\xff"}, {"upload", path},
+		{"upload", "--from-command", "\xff", "--", "true"}, {"upload", path, "x", "--content-type", "\xff"},
+		{"echo", "\xff"}, {"expand", "\xff"}, {"collect", "a", "b", "\xff"}, {"chat", "\xff"}, {"chat", "x", "--as", "\xff"},
+	} {
+		want(t, run(t, 2, address, arguments...), `"\xff": is not UTF-8`)
+	}
+	server := processtest.Start(t)
+	run(t, 0, server.Address, "upload", path, "x")
+	run(t, 0, server.Address, "download", "x", path+"\xff")
+	for _, arguments := range [][]string{
+		{"get", "a\nb"}, {"get", strings.Repeat("x", 129)}, {"upload", path, "a\nb"}, {"delete", ""}, {"upload", path, ""}, {"download", "a\nb", "-"},
+		{"upload", path, "x", "--upload-id", "short"}, {"chat", strings.Repeat("x", 129)}, {"upload", path, "x", "--content-type", "a\nb"},
+	} {
+		run(t, 2, server.Address, arguments...)
+	}
+}
+
+func TestAnOutageIsToldAPersonInOneLine(t *testing.T) {
+	server := processtest.Start(t)
+	proxy := clienttest.NewProxy(t, server.Address)
+	proxy.CutAfter(8<<20, 8<<20)
+	output := run(t, 0, proxy.Address, "upload", file(t, random(32<<20)), "x")
+	want(t, output, "connection lost at ")
+	if strings.Contains(output, "level=") || strings.Contains(output, "rpc error") {
+		t.Errorf("it is a log:\n%s", output)
+	}
+}

@@ -100,6 +100,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	defer func() {
 		if u.reached = max(reached, u.committed); u.reached > reached {
 			a.Progress()
+			u.damaged = 0
 		}
 	}()
 	a.Ready() // The look-up has a deadline of its own.
@@ -294,7 +295,7 @@ func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 	}
 	u.offset += int64(len(data))
 	if u.options.Progress != nil {
-		u.options.Progress(Progress{Done: u.offset, Total: u.total(), Resumes: u.resumes})
+		u.options.Progress(Progress{Done: u.offset, Safe: u.committed, Total: u.total(), Resumes: u.resumes})
 	}
 	return nil
 }

@@ -15,13 +15,16 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/traffic"
 )
@@ -63,6 +66,8 @@ type Session struct {
 	Telemetry *telemetry.Telemetry
 	// Instance is the name of this process in what it stores, unique among those that call the same servers.
 	Instance string
+	// Resumption is how streams that break are continued: in a command for as long as --timeout lets it.
+	Resumption rpc.Resumption
 }
 
 // Step is a call of a check.
@@ -115,10 +120,12 @@ func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reade
 }
 
 func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Writer) *command {
-	return &command{
+	c := &command{
 		Program: p, environ: environ, stdin: stdin, stdout: &result{to: stdout}, stderr: newScreen(stderr, environ),
 		again: make(chan struct{}),
 	}
+	c.outage.command = c
+	return c
 }
 
 // command is one run of the program, with all it knows of its surroundings.
@@ -134,6 +141,9 @@ type command struct {
 	timeout time.Duration
 	quiet   bool
 
+	// progress is that of the transfer, nil if there is none.
+	progress *Progress
+	outage   outage
 	// again is closed with the second signal.
 	again chan struct{}
 	// hint is how to go on with what was interrupted.
@@ -158,6 +168,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
+	c.outage.stop()
 	if lost := c.stdout.failure(); lost != nil && (err == nil || !c.started) {
 		err = lost
 	} else if err != nil && !c.started {
@@ -207,6 +218,9 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		if err := c.loadConfig(cmd.Name() != serve); err != nil {
 			return usageError{fmt.Errorf("configuration\n%w", err)}
 		}
+		if err := c.validateArguments(cmd, args); err != nil {
+			return usageError{err}
+		}
 		c.config.Process.LimitMemory()
 		if cmd.Flags().Changed("server") {
 			server, err := parseTarget(strings.TrimSpace(c.server))
@@ -223,6 +237,27 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		}
 		return c.interruptible(ctx, cmd.Name() == serve, func() error { return do(ctx, args) })
 	}
+}
+
+// validateArguments finds what no command takes: a limit of time that is none, and text that is not UTF-8, which gRPC cannot
+// send. Only the name of a file may have any bytes.
+func (c *command) validateArguments(cmd *cobra.Command, args []string) (err error) {
+	if cmd.Flags().Changed("timeout") && c.timeout <= 0 {
+		return fmt.Errorf("--timeout=%v: has to be more than zero", c.timeout)
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !utf8.ValidString(f.Value.String()) {
+			err = fmt.Errorf("--%s=%q: is not UTF-8", f.Name, f.Value.String())
+		}
+	})
+	names := strings.Fields(cmd.Use)[1:]
+	for i, arg := range args {
+		if i < len(names) && strings.Contains(names[i], "FILE") || utf8.ValidString(arg) {
+			continue
+		}
+		return fmt.Errorf("%s=%q: is not UTF-8", strings.Trim(names[min(i, len(names)-1)], "[.]"), arg)
+	}
+	return err
 }
 
 // ended says why a command ended, where it was not the command itself.

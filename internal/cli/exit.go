@@ -46,6 +46,8 @@ func (p Program) exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &usage):
 		return exitUsage
+	case status.Code(err) == codes.InvalidArgument && strings.HasPrefix(rpc.Reason(err), "INVALID_"):
+		return exitUsage // The server does not take a name, an id or a type.
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
 	case p.isDamage(err):

@@ -173,6 +173,7 @@ func TestMisuse(t *testing.T) {
 	for _, args := range [][]string{
 		{"find"}, {"find", "a", "b"}, {"sing"}, {"find", "x", "--loud"}, {"find", "--timeout", "x"}, {"serve", "x"}, {"check", "x"},
 		{"demo", "a", "b"}, {"find", "x", "--server", "http://localhost:50051"},
+		{"find", "x", "--timeout", "0s"}, {"find", "x", "--timeout", "-1s"}, {"find", "x\xff"}, {"find", "x", "--server", "\xff"},
 	} {
 		if _, err := expect(t, 2, "localhost:1", args...); !strings.HasPrefix(err, "test: ") {
 			t.Errorf("%v: %q", args, err)

@@ -13,7 +13,7 @@ import (
 const rootLong = `%s
 
 Streams that break go on where they were, on any replica. A server that is absent at the start is waited for 30 s, one
-that goes away later or is busy for as long as it takes; --timeout bounds both, and everything else.
+that goes away later or is busy for as long as it takes; --timeout takes the place of both bounds, for all commands.
 
 What a command finds goes to standard output, everything else to standard error.
 
