@@ -86,7 +86,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
-	out, _ := expect(t, 0, "localhost:1", "--help")
+	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	for _, name := range []string{"ECHOES", "EXPANSIONS", "COLLECTIONS", "CHATS"} {
 		clitest.Want(t, out, "TEST_ECHO_TRAFFIC_"+name+" ")
 		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{"TEST_ECHO_TRAFFIC_" + name + "=-1"}}

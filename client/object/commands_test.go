@@ -110,7 +110,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
-	out, _ := expect(t, 0, "localhost:1", "--help")
+	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	clitest.Want(t, out, "TEST_OBJECT_TRAFFIC_LOOKUPS")
 }
 

@@ -21,7 +21,7 @@ func (c *command) checkCommand() *cobra.Command {
 		Short: "See whether everything works",
 		Long: `Waits until the servers say that each of the services is serving, makes one call of each mode that they have, verifies the
 answers, and removes what it made. It is what "helm test" runs.`,
-		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.name),
+		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.typed),
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			return c.call(ctx, c.Services, func(sessions []Session) error {

@@ -136,7 +136,8 @@ type command struct {
 	stdout  *result
 	stderr  *screen
 
-	name    string // what the program was started as
+	name    string // what the program was started as, without a path
+	typed   string // and with it, as a shell takes it
 	server  string
 	timeout time.Duration
 	quiet   bool
@@ -156,7 +157,10 @@ type command struct {
 
 // run runs the command that args name.
 func (c *command) run(ctx context.Context, args []string) int {
-	c.name = filepath.Base(args[0])
+	c.name, c.typed = filepath.Base(args[0]), args[0]
+	if strings.ContainsAny(c.typed, " \t'\"\\$`&;()<>|*?[#~%!{") {
+		c.typed = "'" + strings.ReplaceAll(c.typed, "'", `'\''`) + "'"
+	}
 	if err := c.validate(); err != nil {
 		err = usageError{err}
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
@@ -326,5 +330,5 @@ func (c *Console) Call(ctx context.Context, do func(Session) error) error {
 
 // Examples puts the program's name, as it was started, in place of each "PROGRAM".
 func (c *Console) Examples(text string) string {
-	return strings.ReplaceAll(text, "PROGRAM", c.command.name)
+	return strings.ReplaceAll(text, "PROGRAM", c.command.typed)
 }
