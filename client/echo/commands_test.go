@@ -174,3 +174,17 @@ func TestTrafficCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestTextsComeExactlyAsJSON(t *testing.T) {
+	server := (&fake{}).start(t)
+	for _, args := range [][]string{{"echo", "a\t\"b\" <c>"}, {"collect", "a\t\"b\"", "<c>"}} {
+		out, _ := expect(t, 0, server, append(args, "--json")...)
+		if want := `{"text":"a\t\"b\" <c>"}` + "\n"; out != want {
+			t.Errorf("%s: %s", args[0], out)
+		}
+	}
+	out, _ := expect(t, 0, server, "expand", "one two", "--json")
+	if out != "{\"text\":\"one\"}\n{\"text\":\"two\"}\n" {
+		t.Errorf("expand: %s", out)
+	}
+}

@@ -61,6 +61,8 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 			t.Errorf("line %d is not %q:\n%s", i+1, want, out)
 		}
 	}
+	out, _ = expect(t, 0, server, "check", "--json")
+	clitest.Want(t, out, `{"mode":"unary","service":"grpc.testing.TestService","method":"UnaryCall","seconds":0.`)
 	broken := services()
 	broken[0].Check = func(s cli.Session) []cli.Step {
 		return append([]cli.Step{{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }}}, check(s)...)
