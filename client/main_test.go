@@ -77,3 +77,21 @@ func TestHelpNamesEveryService(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadGoesThroughEveryServiceAndLeavesNothingBehind(t *testing.T) {
+	server := processtest.Start(t)
+	output, err := client(t, server.Address, "load", "--duration", "1s", "--concurrency", "2", "--size", "100KiB")
+	if err != nil {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	for _, service := range services {
+		if service.Traffic == nil {
+			continue
+		}
+		for _, operation := range service.Traffic(cli.Session{Telemetry: telemetry.Discard()}).Operations {
+			if !strings.Contains(output, operation.Method+" (") {
+				t.Errorf("%s is not in:\n%s", operation.Method, output)
+			}
+		}
+	}
+}

@@ -66,6 +66,8 @@ type Session struct {
 	Telemetry *telemetry.Telemetry
 	// Instance is the name of this process in what it stores, unique among those that call the same servers.
 	Instance string
+	// Bytes is the size of what the traffic stores, 0 for the one that its configuration says.
+	Bytes int64
 	// Resumption is how streams that break are continued: in a command for as long as --timeout lets it.
 	Resumption rpc.Resumption
 }

@@ -52,7 +52,7 @@ func (c *command) root() *cobra.Command {
 	}
 	root.AddGroup(&cobra.Group{ID: "all", Title: "All services, and the program itself"})
 	root.SetCompletionCommandGroupID("all")
-	for _, cmd := range []*cobra.Command{c.checkCommand(), c.serveCommand(), c.demoCommand()} {
+	for _, cmd := range []*cobra.Command{c.checkCommand(), c.loadCommand(), c.serveCommand(), c.demoCommand()} {
 		cmd.GroupID = "all"
 		root.AddCommand(cmd)
 	}
