@@ -40,12 +40,14 @@ lines are not said.`,
 	cmd.MarkFlagsMutuallyExclusive("after", "from")
 	flags.BoolVar(&c.listen, "listen", false, "say nothing, and stay until interrupted")
 	flags.BoolVar(&c.json, "json", false, "write each message as one line of JSON")
-	cmd.RunE = c.Do(func(ctx context.Context, args []string) error {
+	cmd.RunE = c.Find(func(ctx context.Context, args []string) error {
 		c.join.Channel = args[0]
 		if flags.Changed("after") {
 			c.join.After = after
 		}
-		return c.Call(ctx, func(s cli.Session) error { return c.run(ctx, connect(s)) })
+		return c.Call(ctx, func(s cli.Session) error {
+			return c.run(ctx, NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry}))
+		})
 	})
 	return cmd
 }
