@@ -36,12 +36,6 @@ func newScreen(to io.Writer, environ []string) *screen {
 	return s
 }
 
-// IsTerminal tells whether a person is at the other end.
-func IsTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,11 +1,16 @@
 package channel
 
 import (
+	"errors"
+	"strconv"
+
 	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/channel/broker"
 )
+
+var errAmbiguousStart = errors.New("a join begins at one place: after_sequence, after or from_sequence")
 
 // errorTable is the one place where errors of the broker become status codes. Whatever is not here reaches a client as
 // INTERNAL with a fixed text, and the log with its own.
@@ -14,9 +19,23 @@ var errorTable = rpc.ErrorTable{
 		{Is: broker.ErrInvalidName, Code: codes.InvalidArgument, Reason: "INVALID_NAME"},
 		{Is: broker.ErrInvalidMessageID, Code: codes.InvalidArgument, Reason: "INVALID_MESSAGE_ID"},
 		{Is: broker.ErrBodyTooLarge, Code: codes.InvalidArgument, Reason: "BODY_TOO_LARGE"},
+		{Is: errAmbiguousStart, Code: codes.InvalidArgument, Reason: "AMBIGUOUS_START"},
 		{Is: broker.ErrSequenceGone, Code: codes.OutOfRange, Reason: "SEQUENCE_GONE"},
+		{Is: broker.ErrHistoryChanged, Code: codes.OutOfRange, Reason: "HISTORY_CHANGED"},
+		{Is: broker.ErrDamaged, Code: codes.DataLoss, Reason: "DAMAGED"},
+		{Is: broker.ErrStoreFull, Code: codes.ResourceExhausted, Reason: "STORE_FULL", Hide: true},
 		{Is: broker.ErrTooManyChannels, Code: codes.ResourceExhausted, Reason: "TOO_MANY_CHANNELS"},
 		{Is: broker.ErrUnavailable, Code: codes.Unavailable, Reason: "BROKER_UNAVAILABLE", Hide: true},
 		{Is: broker.ErrClosed, Code: codes.Unavailable, Reason: "STOPPING"},
 	}...),
+	Metadata: firstSequence,
+}
+
+// firstSequence tells a participant that cannot go on where it was from where it can.
+func firstSequence(err error) map[string]string {
+	broken, ok := errors.AsType[*broker.BreakError](err)
+	if !ok {
+		return nil
+	}
+	return map[string]string{"first_sequence": strconv.FormatUint(broken.First, 10)}
 }

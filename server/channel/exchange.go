@@ -34,7 +34,11 @@ func (s *service) Exchange(stream grpc.BidiStreamingServer[quartetv1.ExchangeReq
 	if err := broker.CheckName(join.GetParticipant()); err != nil {
 		return fmt.Errorf("participant: %w", err)
 	}
-	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), afterSequence(join))
+	start, err := startOf(join)
+	if err != nil {
+		return err
+	}
+	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), start)
 	if err != nil {
 		return err
 	}
@@ -50,7 +54,7 @@ func (s *service) Exchange(stream grpc.BidiStreamingServer[quartetv1.ExchangeReq
 		subscription: subscription,
 		telemetry:    s.host.Telemetry,
 		messages:     s.host.Telemetry.NewMessages(stream.Context(), join.GetChannel(), join.GetParticipant()),
-		seen:         subscription.After(),
+		seen:         subscription.After().Sequence,
 	}
 	return c.run(s.host.Draining)
 }
@@ -166,20 +170,42 @@ func (c *conversation) leave(deliveries <-chan rpc.Received[broker.Message]) err
 			return c.stream.Context().Err()
 		}
 	}
-	return nil
+	return c.subscription.End(c.stream.Context(), c.seen)
 }
 
-func afterSequence(join *quartetv1.Join) *uint64 {
-	if !join.HasAfterSequence() {
-		return nil
+// startOf is where a participant wants to begin.
+func startOf(join *quartetv1.Join) (start broker.Start, err error) {
+	given := 0
+	if join.HasAfterSequence() {
+		given++
+		start.After = &broker.Position{Sequence: join.GetAfterSequence()}
 	}
-	return new(join.GetAfterSequence())
+	if join.HasAfter() {
+		given++
+		start.After = &broker.Position{History: join.GetAfter().GetHistory(), Sequence: join.GetAfter().GetSequence()}
+		if join.GetAfter().HasCreateTime() {
+			start.After.Time = join.GetAfter().GetCreateTime().AsTime()
+		}
+	}
+	if join.HasFromSequence() {
+		given++
+		start.From = max(1, join.GetFromSequence())
+	}
+	if given > 1 {
+		return broker.Start{}, errAmbiguousStart
+	}
+	return start, nil
 }
 
 func joined(s *broker.Subscription) *quartetv1.ExchangeResponse {
+	after := quartetv1.Position_builder{History: s.After().History, Sequence: s.After().Sequence}.Build()
+	if !s.After().Time.IsZero() {
+		after.SetCreateTime(timestamppb.New(s.After().Time))
+	}
 	return quartetv1.ExchangeResponse_builder{Joined: quartetv1.Joined_builder{
 		LastSequence:  s.Last(),
-		AfterSequence: s.After(),
+		AfterSequence: s.After().Sequence,
+		After:         after,
 	}.Build()}.Build()
 }
 

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"fmt"
 	"sort"
 	"sync"
@@ -30,16 +29,15 @@ type hub struct {
 	channel string
 	subject string
 	live    *nats.Subscription
-	refs    int // guarded by broker.mu
-	stop    context.CancelFunc
-	kick    chan struct{} // asks for a poll now
-	known   atomic.Int64  // how many messages were announced or found out, since the hub began; changed with mu held
+	refs    int          // guarded by broker.mu
+	known   atomic.Int64 // how many messages were announced or found out, since the hub began; changed with mu held
 
 	mu      sync.Mutex
 	ring    []Message     // in order, but possibly with holes: Previous is as announced
 	bytes   int           // in the ring
 	front   position      // of a subscriber that has received all that is known to be in the channel, in the ring or not
 	quiet   position      // the latest that a poll has moved on, kept for subscribers that have not looked since
+	polled  uint64        // front.last at the last poll
 	err     error         // why there is nothing more to come
 	changed chan struct{} // closed at the next change; nil if nobody waits
 }
@@ -73,7 +71,6 @@ func (b *Broker) release(h *hub) {
 	if h.refs--; h.refs > 0 {
 		return
 	}
-	h.stop()
 	_ = h.live.Unsubscribe() // fails only if the connection is closed
 	if b.hubs[h.channel] == h {
 		delete(b.hubs, h.channel)
@@ -84,7 +81,7 @@ func (b *Broker) release(h *hub) {
 // subscription took effect, so no message falls between the answer and the first announcement.
 func (b *Broker) startHub(channel string) (*hub, error) {
 	name := escape(channel)
-	h := &hub{broker: b, channel: channel, subject: b.names.subject + name, kick: make(chan struct{}, 1)}
+	h := &hub{broker: b, channel: channel, subject: b.names.subject + name}
 	var err error
 	if h.live, err = b.nc.Subscribe(b.names.live+name, h.announced); err != nil {
 		return nil, err
@@ -92,9 +89,6 @@ func (b *Broker) startHub(channel string) (*hub, error) {
 	if err := h.live.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	h.stop = stop
-	b.tasks.Go(func() { h.watch(ctx) })
 	return h, nil
 }
 
@@ -105,11 +99,22 @@ func (h *hub) announced(msg *nats.Msg) {
 		h.broker.log.Warn("unreadable announcement", "error", err)
 		return
 	}
+	if front, contradicted := h.take(m); contradicted {
+		h.broker.contradict(front)
+	}
+}
+
+// take puts a message into the ring, unless it contradicts what is known of the channel up to its front.
+func (h *hub) take(m Message) (front position, contradicted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
-		return
+	if h.contradicts(m) {
+		return h.front, true
 	}
+	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
+		return h.front, false
+	}
+	h.broker.lineage.saw(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
 	h.bytes += len(m.Body) + messageOverhead
 	for len(h.ring) > ringMessages || h.bytes > ringBytes {
@@ -120,6 +125,20 @@ func (h *hub) announced(msg *nats.Msg) {
 		h.known.Add(1)
 	}
 	h.wake()
+	return h.front, false
+}
+
+// contradicts says that a message cannot be in the history that the channel has had. What is announced late, or a second
+// time by a new leader, is the same message as before, or older than the one that a poll has found.
+func (h *hub) contradicts(m Message) bool {
+	switch {
+	case m.Sequence == h.front.last:
+		return !m.Time.Equal(h.front.stored)
+	case m.Sequence < h.front.last:
+		return m.Time.After(h.front.stored)
+	default:
+		return false
+	}
 }
 
 // evict drops the oldest message of the ring, and with it what it holds.
@@ -150,7 +169,6 @@ func (h *hub) observe(p position) {
 
 // fail tells all subscribers that there is nothing more to come.
 func (h *hub) fail(err error) {
-	h.stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err == nil {
