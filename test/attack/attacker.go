@@ -18,7 +18,9 @@ type attacker struct {
 	target
 	load    load
 	answers answers
-	// slow is the pause after a call that ended before its time.
+	// window is how much the server may send on a stream of eachOnWire before it is read.
+	window uint32
+	// slow is the pause after a call that has failed.
 	slow time.Duration
 
 	mu    sync.Mutex
@@ -29,7 +31,7 @@ type attacker struct {
 const refusedPause = time.Second
 
 func newAttacker(t target, l load) *attacker {
-	return &attacker{target: t, load: l, slow: refusedPause}
+	return &attacker{target: t, load: l, window: defaultWindow, slow: refusedPause}
 }
 
 func (a *attacker) close() {
@@ -63,9 +65,10 @@ func (a *answers) all() map[string]int {
 	return maps.Clone(a.count)
 }
 
-// dial opens a connection with windows of so many bytes for each stream; the attacker closes it.
-func (a *attacker) dial(window int32) (*grpc.ClientConn, error) {
-	conn, err := dial(a.GRPC, "", grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(max(window, 16<<20)))
+// dial opens a connection with the smallest windows of streams that grpc-go has, so that the server keeps what is not read;
+// the attacker closes it.
+func (a *attacker) dial() (*grpc.ClientConn, error) {
+	conn, err := dial(a.GRPC, "", grpc.WithInitialWindowSize(defaultWindow), grpc.WithInitialConnWindowSize(16<<20))
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +97,11 @@ const defaultWindow = 64<<10 - 1
 
 // each has as many goroutines as the load says do something, each with the connection that is its own or shared, and its
 // number. They do it again until the context ends: at once if it went well, after a pause if not.
-func (a *attacker) each(ctx context.Context, window int32, do func(ctx context.Context, conn *grpc.ClientConn, n int) error) {
+func (a *attacker) each(ctx context.Context, do func(ctx context.Context, conn *grpc.ClientConn, n int) error) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for c := range a.load.connections {
-		conn, err := a.dial(window)
+		conn, err := a.dial()
 		if err != nil {
 			a.answers.addError(err)
 			continue
@@ -116,13 +119,13 @@ func (a *attacker) each(ctx context.Context, window int32, do func(ctx context.C
 }
 
 // eachOnWire is the same with connections that send what no library would.
-func (a *attacker) eachOnWire(ctx context.Context, address string, s wireSettings, do func(ctx context.Context, w *wire, n int) error) {
+func (a *attacker) eachOnWire(ctx context.Context, address string, do func(ctx context.Context, w *wire, n int) error) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for range a.load.connections {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				a.onWire(ctx, address, s, do)
+				a.onWire(ctx, address, do)
 				if ctx.Err() == nil {
 					a.answers.add("connection closed")
 					pause(ctx, a.slow)
@@ -133,8 +136,8 @@ func (a *attacker) eachOnWire(ctx context.Context, address string, s wireSetting
 }
 
 // onWire has one connection, until it is closed.
-func (a *attacker) onWire(ctx context.Context, address string, s wireSettings, do func(ctx context.Context, w *wire, n int) error) {
-	w, err := dialWire(ctx, address, s)
+func (a *attacker) onWire(ctx context.Context, address string, do func(ctx context.Context, w *wire, n int) error) {
+	w, err := dialWire(ctx, address, a.window)
 	if err != nil {
 		return
 	}

@@ -94,7 +94,7 @@ func converse(ctx context.Context, conn *grpc.ClientConn) (func(context.Context)
 
 func exchangeUnread(ctx context.Context, by *attacker) {
 	body := make([]byte, 60<<10)
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		stream, err := join(ctx, conn, fmt.Sprintf("unread-%d", n), "attacker", nil)
 		for err == nil {
 			err = stream.Send(say(body))
@@ -105,14 +105,14 @@ func exchangeUnread(ctx context.Context, by *attacker) {
 
 // publish sends as fast as replies come, some ahead of them.
 func publish(ctx context.Context, by *attacker) {
-	by.each(ctx, 4<<20, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		return exchange(ctx, conn, fmt.Sprintf("publisher-%d", n), 64, 64, nil)
 	})
 }
 
 // fullRings sends what a channel keeps in memory, and stays.
 func fullRings(ctx context.Context, by *attacker) {
-	by.each(ctx, 4<<20, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		return exchange(ctx, conn, fmt.Sprintf("ring-%d", n), 60<<10, 32, func(sent int) bool { return sent < 32 })
 	})
 }
@@ -182,7 +182,7 @@ func makeFatChannel(ctx context.Context, t target, amount int) error {
 
 // lateReaders have small windows, so that the server keeps what they do not take.
 func lateReaders(ctx context.Context, by *attacker) {
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 		stream, err := join(ctx, conn, fatChannel, "late", new(uint64))
 		if err != nil {
 			return err
@@ -196,7 +196,7 @@ func lateReaders(ctx context.Context, by *attacker) {
 }
 
 func manyChannels(ctx context.Context, by *attacker) {
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stream, err := join(ctx, conn, uuid.NewString(), "attacker", nil)

@@ -27,7 +27,7 @@ var _ = register(service{
 
 func chatUnread(ctx context.Context, by *attacker) {
 	text := strings.Repeat("x", 60<<10)
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 		stream, err := quartetv1.NewEchoServiceClient(conn).Chat(ctx)
 		for sequence := uint64(1); err == nil; sequence++ {
 			err = stream.Send(quartetv1.ChatRequest_builder{Sequence: sequence, Text: text}.Build())
@@ -38,7 +38,7 @@ func chatUnread(ctx context.Context, by *attacker) {
 
 func collectHeld(ctx context.Context, by *attacker) {
 	word := strings.Repeat("x", 1<<10)
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 		stream, err := quartetv1.NewEchoServiceClient(conn).Collect(ctx)
 		for range 63 {
 			if err == nil {

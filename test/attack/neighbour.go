@@ -86,6 +86,9 @@ func startNeighbour(ctx context.Context, grpcAddress, probe string) (*neighbour,
 		}
 	}
 	ctx, n.stop = context.WithCancel(ctx)
+	if !slices.ContainsFunc(services, func(s service) bool { return s.neighbour.lookup != nil }) {
+		n.calling.Go(func() { n.look(ctx, "health", lookHealth) })
+	}
 	for _, s := range services {
 		if s.neighbour.lookup != nil {
 			n.calling.Go(func() { n.look(ctx, s.name, s.neighbour.lookup) })
@@ -186,6 +189,12 @@ func (n *neighbour) look(ctx context.Context, name string, lookup func(context.C
 			})
 		})
 	}
+}
+
+// lookHealth is the lookup of a server without services that have one.
+func lookHealth(ctx context.Context, conn *grpc.ClientConn) error {
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	return err
 }
 
 // ticks are due times. A receiver that is late gets all that it has missed.

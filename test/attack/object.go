@@ -62,17 +62,17 @@ var _ = register(service{
 			name: "small-parts", does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
 			prepare: makeSmallParts, amount: 3000,
 			run: func(ctx context.Context, by *attacker) {
-				by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 					_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: partsObject}.Build())
 					return err
 				})
 			},
 		},
 		{
-			name: "not-found", does: "looks up what is not there", load: load{1, 100}, flood: true,
+			name: "not-found", holds: true, does: "looks up what is not there", load: load{1, 100}, flood: true,
 			run: func(ctx context.Context, by *attacker) {
 				by.slow = 0
-				by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 					_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: fmt.Sprint(n)}.Build())
 					return err
 				})
@@ -191,7 +191,7 @@ func makeListed(ctx context.Context, t target, amount int) error {
 	problems := make(chan error, 16)
 	for i := range cap(problems) {
 		all.Go(func() {
-			conn, err := dial(t.GRPC, t.callerAddress(i))
+			conn, err := dial(t.GRPC, t.local(fmt.Sprintf("127.0.1.%d", 1+i)))
 			for err == nil {
 				n := next.Add(1)
 				if n > int64(amount) {
@@ -229,7 +229,7 @@ func makeSmallParts(ctx context.Context, t target, amount int) error {
 
 func list(pageSize int32) func(ctx context.Context, by *attacker) {
 	return func(ctx context.Context, by *attacker) {
-		by.each(ctx, 4<<20, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+		by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
 			request := quartetv1.ListObjectsRequest_builder{Prefix: listedPrefix, PageSize: pageSize}.Build()
 			for {
 				reply, err := quartetv1.NewObjectServiceClient(conn).ListObjects(ctx, request)
@@ -246,7 +246,7 @@ func list(pageSize int32) func(ctx context.Context, by *attacker) {
 // uploadSlowly sends the header of an upload, then a byte at intervals; 0 is never.
 func uploadSlowly(interval time.Duration) func(ctx context.Context, by *attacker) {
 	return func(ctx context.Context, by *attacker) {
-		by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+		by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 			stream, err := quartetv1.NewObjectServiceClient(conn).UploadObject(ctx)
 			if err == nil {
 				err = stream.Send(header(fmt.Sprintf("slow-%d", n)))
@@ -261,7 +261,7 @@ func uploadSlowly(interval time.Duration) func(ctx context.Context, by *attacker
 }
 
 func uploadStarted(ctx context.Context, by *attacker) {
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		return send(ctx, conn, header(fmt.Sprintf("started-%d-%d", n, rand.Uint64())), chunk(0, []byte{1}))
 	})
 }
@@ -272,7 +272,8 @@ func downloadUnread(ctx context.Context, by *attacker) {
 		by.answers.addError(err)
 		return
 	}
-	by.eachOnWire(ctx, by.GRPC, wireSettings{window: new(uint32)}, func(_ context.Context, w *wire, _ int) error {
+	by.window = 0
+	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, _ int) error {
 		s := w.begin(quartetv1.ObjectService_DownloadObject_FullMethodName)
 		if err := w.send(s, message(0, request), true); err != nil {
 			return err
@@ -284,7 +285,7 @@ func downloadUnread(ctx context.Context, by *attacker) {
 // fillDisk deletes an object whenever there is no room for the next.
 func fillDisk(ctx context.Context, by *attacker) {
 	content := make([]byte, 4<<20)
-	by.each(ctx, defaultWindow, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		for i := 0; ; i++ {
 			err := upload(ctx, conn, fmt.Sprintf("fill-%d-%d", n, i), content)
 			if status.Code(err) == codes.ResourceExhausted && i > 0 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // row is an attack.
@@ -92,12 +93,15 @@ func allRows() []row {
 	return rows
 }
 
-// unaryMethods and streamMethods are those of all services.
+// unaryMethods and streamMethods are those of all services, or else what every server has.
 func unaryMethods() (methods []string) {
 	for _, s := range services {
 		if s.unary != "" {
 			methods = append(methods, s.unary)
 		}
+	}
+	if methods == nil {
+		methods = []string{healthpb.Health_Check_FullMethodName}
 	}
 	return methods
 }
@@ -105,6 +109,9 @@ func unaryMethods() (methods []string) {
 func streamMethods() (methods []string) {
 	for _, s := range services {
 		methods = append(methods, s.streams...)
+	}
+	if methods == nil {
+		methods = []string{healthpb.Health_Watch_FullMethodName}
 	}
 	return methods
 }
@@ -117,6 +124,3 @@ func (t target) local(address string) string {
 	}
 	return address
 }
-
-// callerAddress makes different callers of those that have different numbers.
-func (t target) callerAddress(i int) string { return t.local(fmt.Sprintf("127.0.1.%d", 1+i%250)) }

@@ -42,17 +42,10 @@ type wireStream struct {
 	status error
 }
 
-// wireSettings are what the client tells the server at first.
-type wireSettings struct {
-	// window is how much the server may send on a stream: nil for HTTP/2's own 64 KiB.
-	window *uint32
-	// unread is a client that reads nothing at all.
-	unread bool
-}
-
 var errConnection = status.Error(codes.Unavailable, "the connection is closed")
 
-func dialWire(ctx context.Context, address string, s wireSettings) (*wire, error) {
+// dialWire opens a connection on which the server may send so many bytes on each stream.
+func dialWire(ctx context.Context, address string, window uint32) (*wire, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -63,17 +56,12 @@ func dialWire(ctx context.Context, address string, s wireSettings) (*wire, error
 	w.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	w.hpack = hpack.NewEncoder(&w.fields)
 	_, err = io.WriteString(conn, http2.ClientPreface)
-	var settings []http2.Setting
-	if s.window != nil {
-		settings = append(settings, http2.Setting{ID: http2.SettingInitialWindowSize, Val: *s.window})
-	}
-	if err = errors.Join(err, w.framer.WriteSettings(settings...)); err != nil {
+	settings := http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}
+	if err = errors.Join(err, w.framer.WriteSettings(settings)); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	if !s.unread {
-		go w.read()
-	}
+	go w.read()
 	return w, nil
 }
 

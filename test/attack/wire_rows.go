@@ -28,7 +28,7 @@ var wireRows = []row{
 		name: "unknown-fields", holds: true, does: "sends requests with 1 MiB of fields that no message has", load: load{1, 20}, flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			body := unknownFields(1 << 20)
-			by.each(ctx, defaultWindow, by.sendBytes(func(int) []byte { return body }))
+			by.each(ctx, by.sendBytes(func(int) []byte { return body }))
 		},
 	},
 	{
@@ -39,7 +39,7 @@ var wireRows = []row{
 		run: func(ctx context.Context, by *attacker) {
 			by.slow = 0
 			path := "/x/" + strings.Repeat("\xff", 3500)
-			by.eachOnWire(ctx, by.GRPC, wireSettings{}, func(_ context.Context, w *wire, _ int) error {
+			by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, _ int) error {
 				s := w.begin(path)
 				_ = w.send(s, message(0, nil), true)
 				return w.wait(s)
@@ -47,10 +47,10 @@ var wireRows = []row{
 		},
 	},
 	{
-		name: "canceled", does: "cancels calls as soon as they have begun", load: load{1, 100}, flood: true,
+		name: "canceled", holds: true, does: "cancels calls as soon as they have begun", load: load{1, 100}, flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			by.slow = 0
-			by.eachOnWire(ctx, by.GRPC, wireSettings{}, func(_ context.Context, w *wire, n int) error {
+			by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, n int) error {
 				s := w.begin(pick(unaryMethods(), n))
 				_ = w.send(s, message(0, nil), true)
 				w.reset(s)
@@ -69,14 +69,14 @@ func pick(names []string, n int) string { return names[n%len(names)] }
 
 // silent opens streams and holds on to them.
 func (a *attacker) silent(ctx context.Context, methods []string) {
-	a.eachOnWire(ctx, a.GRPC, wireSettings{}, func(_ context.Context, w *wire, n int) error {
+	a.eachOnWire(ctx, a.GRPC, func(_ context.Context, w *wire, n int) error {
 		return w.wait(w.begin(pick(methods, n)))
 	})
 }
 
 func unaryCut(ctx context.Context, by *attacker) {
 	body := message(0, make([]byte, 1<<20))
-	by.eachOnWire(ctx, by.GRPC, wireSettings{}, func(_ context.Context, w *wire, n int) error {
+	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, n int) error {
 		s := w.begin(pick(unaryMethods(), n))
 		if err := w.send(s, body[:len(body)-1], false); err != nil {
 			return err
@@ -101,7 +101,7 @@ func gzipBomb(ctx context.Context, by *attacker) {
 	body := protowire.AppendBytes(protowire.AppendTag(nil, 1000, protowire.BytesType), make([]byte, 1<<20-16))
 	_, _ = writer.Write(body) // It writes to memory.
 	_ = writer.Close()
-	by.eachOnWire(ctx, by.GRPC, wireSettings{}, func(_ context.Context, w *wire, n int) error {
+	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, n int) error {
 		s := w.begin(pick(unaryMethods(), n), "grpc-encoding", "gzip")
 		_ = w.send(s, message(1, packed.Bytes()), true)
 		return w.wait(s)
@@ -116,7 +116,7 @@ func (a *attacker) watch(ctx context.Context, address string, size int) {
 		return
 	}
 	body := message(0, request)
-	a.eachOnWire(ctx, address, wireSettings{}, func(_ context.Context, w *wire, _ int) error {
+	a.eachOnWire(ctx, address, func(_ context.Context, w *wire, _ int) error {
 		s := w.begin(healthpb.Health_Watch_FullMethodName)
 		if err := w.send(s, body, true); err != nil {
 			return err
