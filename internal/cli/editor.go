@@ -26,7 +26,11 @@ func (e *Editor) Write(p []byte) (int, error) {
 	if e.closed.Load() {
 		return e.out.Write(p)
 	}
-	return e.Terminal.Write(p)
+	// The terminal counts every character as one column, and so does not find the beginning of a line with wider ones.
+	if _, err := e.Terminal.Write(append([]byte(clearBelow), p...)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Edit makes the terminal an editor, with a prompt before the line that is typed, until the command ends. It returns nil where
@@ -96,3 +100,6 @@ func (k *keyboard) Read(p []byte) (int, error) {
 }
 
 const ctrlC = 3
+
+// clearBelow goes to the beginning of the line and erases it and those below.
+const clearBelow = "\r\x1b[J"
