@@ -134,7 +134,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			}
 		}
 	}
-	defer c.all(context.WithoutCancel(ctx), cleanUps) //nolint:errcheck // It returns none of clean-ups.
+	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
 	if err := c.all(ctx, setUps); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}

@@ -1,33 +1,19 @@
-package main
+package process_test
 
 import (
-	"context"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/quartet/internal/clienttest"
-	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
 
-// terminal starts the program at a terminal.
-func terminal(t *testing.T, address string, arguments ...string) *clienttest.Terminal {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, processtest.Binary(t, "client"), arguments...)
-	c.Env = process.Environ(process.Setting("SERVER", address))
-	return clienttest.StartTerminal(t, c)
-}
-
 func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 	server := processtest.Start(t)
-	ann := terminal(t, server.Address, "chat", "room", "--as", "ann")
+	ann := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "ann"))
 	ann.Await(`* joined "room" as "ann"; Ctrl-D leaves`)
 	ann.Await("ann> ")
-	bob := terminal(t, server.Address, "chat", "room", "--as", "bob")
+	bob := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "bob"))
 	bob.Await("bob> ")
 
 	ann.Type("hel")
@@ -69,7 +55,7 @@ func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 
 func TestLinesThatCouldNotBeSentAreTold(t *testing.T) {
 	server := processtest.Start(t)
-	ann := terminal(t, server.Address, "chat", "room", "--as", "ann")
+	ann := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "ann"))
 	ann.Await("ann> ")
 	server.Kill()
 	ann.Await("* connection lost")
@@ -83,22 +69,4 @@ func TestLinesThatCouldNotBeSentAreTold(t *testing.T) {
 	if got := ann.ProcessState.ExitCode(); got != 130 {
 		t.Errorf("exit code %d", got)
 	}
-}
-
-func TestAnOutageIsALineThatIsAliveOnATerminal(t *testing.T) {
-	server := processtest.Start(t)
-	shell(t, 0, server.Address, "head -c 64M /dev/zero | client upload - big")
-	proxy := clienttest.NewProxy(t, server.Address)
-	killed := make(chan struct{})
-	proxy.HoldAfter(16<<20, func() {
-		server.Kill()
-		close(killed)
-	})
-	download := terminal(t, proxy.Address, "download", "big", t.TempDir())
-	<-killed
-	download.Await("connection lost, ")
-	download.Await("MiB of 64.0 MiB are safe, trying again")
-	download.Await("\r\x1b[Kconnection lost, ")
-	server.Restart()
-	download.Await(`downloaded "big"`)
 }
