@@ -75,8 +75,13 @@ func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry pr
 	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
 	waiting := max(total/8/window, 1)
 	limit := total - waiting*window - int64(c.spareParts())*engineBytes
+	// What makes transfers faster is an eighth, or half where that is parts, because a download without one costs twice.
+	extra := limit / 8
+	if engineBytes > 0 {
+		extra = limit / 2
+	}
 	m := &memory{
-		budget:     bulk.NewBudget(limit, c.MemoryWait, int(waiting)),
+		budget:     bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
 		chunks:     bulk.NewPool(int(c.ChunkBytes)),
 		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
 		download:   callMemory + int64(server.BufferBytes),

@@ -581,8 +581,9 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 		}
 		for _, u := range page.Uploads {
 			if aws.ToTime(u.Initiated).Before(before) && ctx.Err() == nil {
-				_, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before)
-				fail(aws.ToString(u.Key), err)
+				if _, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before); !errors.Is(err, errYoung) {
+					fail(aws.ToString(u.Key), err)
+				}
 			}
 		}
 		if !aws.ToBool(page.IsTruncated) || len(page.Uploads) == 0 || ctx.Err() != nil {
