@@ -16,7 +16,7 @@ import (
 // Config is where objects are kept, and how, each value by an environment variable.
 type Config struct {
 	Dir             string        `env:"DIR" envDefault:"data/object" desc:"folder of objects, which one process owns"`
-	URL             config.Secret `env:"URL" desc:"address of a bucket to use in place of the folder: s3://bucket?region=…, with endpoint, use_path_style, profile, role, dualstack or fips"`
+	URL             config.Secret `env:"URL" desc:"address of a bucket to use in place of the folder: s3://bucket?region=…, with endpoint and use_path_style; the rest is as the AWS SDK finds it"`
 	Proxy           bool          `env:"PROXY" envDefault:"false" desc:"reach S3 through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it"`
 	PartBytes       config.Bytes  `env:"PART_BYTES" envDefault:"8MiB" desc:"how much of an upload is committed at a time; AWS wants at least 5MiB"`
 	MaxBytes        config.Bytes  `env:"MAX_BYTES" envDefault:"64GiB" desc:"the largest object"`

@@ -150,18 +150,10 @@ func (f *Folder) recoverUpload(name string) error {
 	if err != nil {
 		f.Log.Warn("an upload that cannot be continued is removed", "upload_id", id, "error", err)
 	}
-	if err != nil || p == nil || p.size == 0 {
-		return os.Remove(path)
+	if err != nil || p == nil || p.size == 0 || f.size(path) < p.size {
+		return f.drop(id)
 	}
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > p.size {
-		err = os.Truncate(path, p.size)
-	}
-	if err == nil && info.Size() < p.size {
-		f.Log.Error("an upload has lost bytes and is removed", "upload_id", id, "name", p.header.Name)
-		err = errors.Join(os.Remove(path), os.Remove(f.logPath(id)))
-	}
-	return err
+	return os.Truncate(path, p.size)
 }
 
 // weigh adds what a file counts for.
@@ -366,9 +358,9 @@ func (f *Folder) size(path string) int64 {
 	return info.Size()
 }
 
-// drop removes what there is of an upload, the data first, so that the log leads to them until they have gone.
+// drop removes what there is of an upload, the log first: with it and without data, the upload would be taken for finished.
 func (f *Folder) drop(id string) error {
-	for _, path := range []string{f.dataPath(id), f.logPath(id)} {
+	for _, path := range []string{f.logPath(id), f.dataPath(id)} {
 		size := f.size(path)
 		if size < 0 {
 			continue

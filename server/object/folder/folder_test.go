@@ -270,6 +270,40 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 	}
 }
 
+// A process that dies when all is written but the name has an upload that is not finished.
+func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
+	for _, size := range []int{1000, 3 * enginetest.PartBytes} {
+		root, h, content := t.TempDir(), header("o"), enginetest.Content(size)
+		f := open(t, root, 0)
+		if _, err := enginetest.Put(t.Context(), f, h, content); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(f.objectPath("o"), f.dataPath(h.UploadID)); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		f = open(t, root, 0)
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if state.Object != nil || err != nil && !errors.Is(err, engine.ErrUploadNotFound) {
+			t.Fatalf("%d bytes: %+v, %v", size, state, err)
+		}
+		u, err := enginetest.Send(t.Context(), f, h, content, state.Committed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Finish(engine.Expect{}); err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+		}
+		if got, want := f.Quota.Held(), stored(t, root); got != want {
+			t.Errorf("%d bytes: %d are counted and %d stored", size, got, want)
+		}
+	}
+}
+
 // Each sync fails in turn, as on a full or broken disk: nothing that is not durable is acknowledged, and the upload goes on.
 func TestASyncThatFailsLosesNothing(t *testing.T) {
 	for at := 0; ; at++ {

@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	for name, value := range credentials {
 		os.Setenv(name, value)
 	}
+	useForwardProxy()
 	os.Exit(m.Run())
 }
 

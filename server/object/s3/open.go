@@ -18,9 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 
 	"example.com/quartet/internal/config"
@@ -61,27 +59,18 @@ func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, err
 	}
 	load := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithLogger(sdkLog(opts.Log)), awsconfig.WithHTTPClient(transport),
-		awsconfig.WithRegion(l.Get("region")), awsconfig.WithSharedConfigProfile(l.Get("profile")),
+		awsconfig.WithRegion(l.Get("region")),
 		awsconfig.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired), // Ours cover what is read.
-	}
-	if l.is("dualstack") {
-		load = append(load, awsconfig.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
-	}
-	if l.is("fips") {
-		load = append(load, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
 	if err != nil {
 		return nil, err
 	}
-	if role := l.Get("role"); role != "" {
-		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role))
-	}
 	if err := checkIdentity(ctx, cfg); err != nil {
 		return nil, err
 	}
 	return awss3.NewFromConfig(cfg, func(o *awss3.Options) {
-		o.UsePathStyle = l.is("use_path_style")
+		o.UsePathStyle, _ = strconv.ParseBool(l.Get("use_path_style")) // It is one, or not there.
 		o.HTTPClient = newHTTPClient(o.HTTPClient)
 		if l.endpoint != nil {
 			o.BaseEndpoint = aws.String(l.endpoint.String())
@@ -110,18 +99,7 @@ type location struct {
 // parameters are those that a URL may have, and what they may be where that is known. A value is never repeated in an error,
 // because an operator who takes one for another may put a secret there.
 var parameters = map[string]*regexp.Regexp{
-	"region": anything, "endpoint": anything, "profile": anything, "role": regexp.MustCompile(`^arn:`),
-	"use_path_style": boolean, "dualstack": boolean, "fips": boolean,
-}
-
-var (
-	anything = regexp.MustCompile(``)
-	boolean  = regexp.MustCompile(`(?i)^(true|false|[tf01])$`)
-)
-
-func (l location) is(parameter string) bool {
-	on, _ := strconv.ParseBool(l.Get(parameter)) // It is one, or not there.
-	return on
+	"region": regexp.MustCompile(``), "endpoint": regexp.MustCompile(``), "use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
 }
 
 func parse(rawURL string) (l location, err error) {

@@ -77,8 +77,8 @@ type S3 struct {
 
 var _ engine.Engine = (*S3)(nil)
 
-// Open opens a bucket at s3://name, with the parameters region, endpoint, use_path_style, profile, role, dualstack and fips,
-// and with credentials from the environment or files as the AWS SDK finds them. The bucket must exist. One that cannot be used
+// Open opens a bucket at s3://name, with the parameters region, endpoint and use_path_style, and with credentials and
+// all else from the environment or files as the AWS SDK finds it, such as AWS_PROFILE or AWS_USE_FIPS_ENDPOINT. The bucket must exist. One that cannot be used
 // is an error within seconds, and an ErrUnavailable if it cannot be reached.
 func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
