@@ -21,18 +21,18 @@ type Budget struct {
 	most int64
 
 	all *semaphore.Weighted
-	// extra is for those that take more than they need, an eighth of all: the rest is for later ones.
+	// extra is for those that take more than they need: the rest is for later ones.
 	extra             *semaphore.Weighted
 	reserved, waiting atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes; fewer than none are none. A transfer that finds it used up waits for timeout, unless there are
-// already as many others that wait.
-func NewBudget(bytes int64, timeout time.Duration, most int) *Budget {
-	bytes = max(bytes, 0)
+// NewBudget returns a budget of so many bytes, of which extra may be taken by those that need less; fewer than none are none. A
+// transfer that finds it used up waits for timeout, unless there are already as many others that wait.
+func NewBudget(bytes, extra int64, timeout time.Duration, most int) *Budget {
+	bytes, extra = max(bytes, 0), max(extra, 0)
 	return &Budget{
 		limit: bytes, timeout: timeout, most: int64(most),
-		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(bytes / 8),
+		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(extra),
 	}
 }
 
