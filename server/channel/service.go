@@ -33,6 +33,8 @@ func Service() app.Service {
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, s) },
 					Errors:   errorTable,
+					// A body that is somewhat too long is told so by the handler.
+					MessageBytes: map[string]int{"Exchange": 2 * broker.MaxBody},
 				},
 				Check: b.Check,
 				Close: b.Close,

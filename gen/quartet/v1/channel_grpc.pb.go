@@ -6,7 +6,7 @@
 
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC.
-//   - A message larger than the server's limit (1 MiB by default) is refused with RESOURCE_EXHAUSTED.
+//   - A message of more than 128 KiB is refused with RESOURCE_EXHAUSTED.
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals.
