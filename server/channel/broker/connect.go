@@ -30,6 +30,8 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.ReconnectWait(reconnectWait),
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),
+		// The client makes room for all at once, for each request of a batch.
+		nats.SyncQueueLen(batchMessages+1),
 		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),
