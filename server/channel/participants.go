@@ -43,7 +43,7 @@ func (p *participants) enter(caller rpc.Caller) (*rate.Limiter, error) {
 	if s == nil {
 		s = &share{pace: rate.NewLimiter(p.pace, p.burst)}
 	}
-	problem := ""
+	var problem string
 	switch {
 	case p.count >= p.all:
 		problem = "too many participants"

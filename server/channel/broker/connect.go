@@ -31,7 +31,7 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),
 		// The client makes room for all at once, for each request of a batch.
-		nats.SyncQueueLen(batchMessages+1),
+		nats.SyncQueueLen(batchMessages + 1),
 		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),

@@ -117,6 +117,23 @@ func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, erro
 	if err := CheckName(channel); err != nil {
 		return 0, fmt.Errorf("channel: %w", err)
 	}
-	last, err := b.find(ctx, query{LastIn: b.names.subject + escape(channel)})
+	last, err := b.last(ctx, b.names.subject+escape(channel))
 	return last.Sequence, err
+}
+
+// last returns the last message of a channel that can be read. JetStream says that there is none also if the very last one
+// is damaged.
+func (b *Broker) last(ctx context.Context, subject string) (found, error) {
+	last, err := b.find(ctx, query{LastIn: subject})
+	if err != nil || last.Sequence != 0 {
+		return last, err
+	}
+	for next := uint64(1); ; next = last.Sequence + 1 {
+		batch, _, err := b.fetch(ctx, query{Sequence: next, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+		if err != nil || len(batch) == 0 {
+			return last, err
+		}
+		newest := batch[len(batch)-1]
+		last = found{Subject: subject, Sequence: newest.Sequence, Time: newest.Time}
+	}
 }

@@ -97,7 +97,7 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 	if err != nil {
 		return err
 	}
-	last, err := b.find(ctx, query{LastIn: s.hub.subject})
+	last, err := b.last(ctx, s.hub.subject)
 	if err != nil {
 		return err
 	}
