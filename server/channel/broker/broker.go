@@ -122,6 +122,7 @@ type Broker struct {
 
 	*memory
 
+	confirmed       atomic.Uint64 // the highest sequence of a receipt
 	remembered      atomic.Uint64
 	refusesMessages atomic.Bool // the cluster had no room for the last one
 
@@ -262,10 +263,11 @@ func (b *Broker) disconnect() {
 // remember writes down how far the embedded stream has come.
 func (b *Broker) remember() {
 	created, witness := b.lineage.known()
-	if created.IsZero() || witness.Sequence == b.remembered.Swap(witness.Sequence) {
+	newest := max(witness.Sequence, b.confirmed.Load())
+	if created.IsZero() || newest == b.remembered.Swap(newest) {
 		return
 	}
-	if err := b.embedded.remember(created, witness.Sequence); err != nil {
+	if err := b.embedded.remember(created, newest); err != nil {
 		b.log.Warn("noting how far the stream has come", "error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// flipBit damages the first block of a stream in its middle.
-func flipBit(t *testing.T, dir string) {
+// flipBit damages the first block of a stream, of which at is a part from 0 to 1.
+func flipBit(t *testing.T, dir string, at float64) {
 	t.Helper()
 	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream/*/streams/*/msgs/1.blk"))
 	if err != nil || len(blocks) != 1 {
@@ -24,7 +25,7 @@ func flipBit(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[len(data)/2] ^= 0x10
+	data[int(float64(len(data))*at)] ^= 0x10
 	if err := os.WriteFile(blocks[0], data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 				closeBroker(t, b)
 			}
 			opts.Dir = copyFolder(t, dir)
-			flipBit(t, opts.Dir)
+			flipBit(t, opts.Dir, 0.5)
 			url := embeddedURL
 			if c.cluster {
 				url = serverURL(startServer(t, opts.Dir, -1))
@@ -109,6 +110,29 @@ func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 			publish(t, b, "room", "ann", "1", "")
 			receive(t, live, 1)
 		})
+	}
+}
+
+func TestDamageAtEitherEndLeavesTheRestToReaders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		at            float64
+		before, after int
+	}{"the first message": {0.0005, 0, 399}, "the last message": {0.9985, 399, 0}} {
+		dir := t.TempDir()
+		b := openBroker(t, embeddedURL, Options{Dir: dir})
+		publishMany(t, b, "room", 400, 100)
+		closeBroker(t, b)
+		flipBit(t, dir, c.at)
+		b = openBroker(t, embeddedURL, Options{Dir: dir})
+		before, err := readAll(t, b, Start{After: &Position{}})
+		var broken *BreakError
+		if !errors.As(err, &broken) || !errors.Is(err, ErrDamaged) || len(before) != c.before {
+			t.Fatalf("%s: %d messages, then %v", name, len(before), err)
+		}
+		if after, err := readAll(t, b, Start{From: broken.First}); err != nil || len(after) != c.after {
+			t.Errorf("%s: behind the damage %d messages, then %v", name, len(after), err)
+		}
 	}
 }
 
@@ -160,7 +184,7 @@ func TestAnEndThatIsCutOffIsLoggedAndCountsAsAnotherHistory(t *testing.T) {
 	publishMany(t, before, "room", 100, 100)
 	last := positionAfter(read, receive(t, read, 100)[99])
 	closeBroker(t, before)
-	flipBit(t, dir) // The broker cuts off a short block there.
+	flipBit(t, dir, 0.5) // The broker cuts off a short block there.
 
 	var log strings.Builder
 	b := openBroker(t, embeddedURL, Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
@@ -169,8 +193,41 @@ func TestAnEndThatIsCutOffIsLoggedAndCountsAsAnotherHistory(t *testing.T) {
 	}
 	publishMany(t, b, "another", 60, 10)
 	_, err := b.Subscribe(testContext(t), "room", Start{After: &last})
-	wantBreak(t, err, ErrHistoryChanged, 1)
+	wantBreak(t, err, ErrHistoryChanged)
 	if !strings.Contains(log.String(), "the end of the stream is gone") || b.lineage.changes.Load() != 1 {
 		t.Errorf("%d changes, logged:\n%s", b.lineage.changes.Load(), &log)
+	}
+}
+
+// One flipped bit of a length or of a sequence made NATS fill memory until there was none.
+func TestDamagedRecordsDoNotKeepTheBrokerFromStarting(t *testing.T) {
+	t.Parallel()
+	for _, flip := range []struct{ offset, bit int }{{0, 3}, {2, 7}, {3, 6}, {4, 0}, {7, 1}, {9, 5}, {11, 5}, {11, 6}, {11, 7}, {20, 4}} {
+		dir := t.TempDir()
+		b := openBroker(t, embeddedURL, Options{Dir: dir})
+		publishMany(t, b, "room", 400, 100)
+		closeBroker(t, b)
+		block := filepath.Join(dir, "jetstream/$G/streams/BROKER_CHANNELS/msgs/1.blk")
+		data, err := os.ReadFile(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := 0
+		for range 200 { // records
+			at += int(binary.LittleEndian.Uint32(data[at:]) &^ withHeaders)
+		}
+		data[at+flip.offset] ^= 1 << flip.bit
+		if err := os.WriteFile(block, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b = openBroker(t, embeddedURL, Options{Dir: dir})
+		before, err := readAll(t, b, Start{After: &Position{}})
+		if len(before) != 200 || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%+v: %d messages, then %v", flip, len(before), err)
+		}
+		if err == nil && b.lineage.changes.Load() == 0 {
+			t.Errorf("%+v: the end is gone, and nobody was told", flip)
+		}
+		closeBroker(t, b)
 	}
 }

@@ -65,6 +65,9 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 }
 
 func (e *embedded) start(ctx context.Context) error {
+	if err := distrustDamaged(e.opts.Dir); err != nil {
+		return err
+	}
 	log := &serverLog{log: e.opts.Log, fatal: make(chan string, 1), writeFailed: e.writeFailed}
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             e.opts.Name,

@@ -196,6 +196,7 @@ func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error 
 			return err
 		}
 	}
+	b.confirmed.Store(0)
 	b.lineage.set(stream.Created, last)
 	return nil
 }

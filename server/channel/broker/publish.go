@@ -64,6 +64,9 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 			// A repetition of our own is none to the caller.
 			receipt := Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}
 			b.metrics.said(receipt)
+			for newest := b.confirmed.Load(); newest < ack.Sequence && !b.confirmed.CompareAndSwap(newest, ack.Sequence); {
+				newest = b.confirmed.Load()
+			}
 			return receipt, nil
 		}
 		if isFull(err) {
