@@ -93,7 +93,7 @@ fuzz: ## Run each fuzz target for FUZZTIME
 	done
 
 .PHONY: soak
-soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
+soak: ## Break everything at random for DURATION while a model checks every answer (SEED=…)
 	@packages=$$($(GO) list ./test/... | grep /test/soak/ || :); \
 	[ -n "$$packages" ] || { echo 'soak: no service has such tests'; exit; }; \
 	$(GO) test -count 1 -timeout 0 $$packages -v -duration $(DURATION) $(SEED:%=-seed %)

@@ -72,6 +72,9 @@ func downloadTo(ctx context.Context, c *cli.Console, client *Client, name string
 			if err == nil && to.continues() {
 				c.Hint("to continue, add: --continue")
 			}
+			if to.size > 0 {
+				bar.Update(to.size, to.size, int64(object.GetSizeBytes()), 0)
+			}
 			return err
 		},
 	}

@@ -135,7 +135,7 @@ func TestTwoDownloadsToOnePlaceDoNotDisturbEachOther(t *testing.T) {
 // shared makes a folder that other users can reach.
 func shared(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "quartet-shared-")
+	folder, err := os.MkdirTemp("", "quartet-shared-") //nolint:usetesting // Other users cannot reach a folder of t.TempDir.
 	if err == nil {
 		err = os.Chmod(folder, 0o755)
 	}

@@ -51,11 +51,12 @@ watched, and nothing is stored unless it succeeds.`,
 		},
 		RunE: c.Do(func(ctx context.Context, args []string) (err error) {
 			var from *input
-			if fromCommand {
+			switch {
+			case fromCommand:
 				from, err = startInput(ctx, c, args[0], args[1:])
-			} else if len(args) == 2 && args[1] == "" {
-				return cli.UsageError(errors.New("NAME is empty"))
-			} else {
+			case len(args) == 2 && args[1] == "":
+				err = cli.UsageError(errors.New("NAME is empty"))
+			default:
 				from, err = openInput(c, args[0], cli.Argument(args, 1))
 			}
 			if err != nil {

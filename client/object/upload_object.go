@@ -34,7 +34,7 @@ type UploadOptions struct {
 	Size int64
 	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
 	SHA256 bool
-	// Progress, if not nil, is called after every chunk.
+	// Progress, if not nil, is called after every chunk, and when the server has said where to continue.
 	Progress func(Progress)
 }
 
@@ -148,7 +148,11 @@ func (u *upload) locate(ctx context.Context) error {
 	if u.object != nil {
 		return u.compare(ctx)
 	}
-	return u.seek(u.committed)
+	if err := u.seek(u.committed); err != nil {
+		return err
+	}
+	u.progress()
+	return nil
 }
 
 // compare finds out whether the object that the upload has become is what this call was to send. The id may be that of
@@ -294,10 +298,14 @@ func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 		return err
 	}
 	u.offset += int64(len(data))
+	u.progress()
+	return nil
+}
+
+func (u *upload) progress() {
 	if u.options.Progress != nil {
 		u.options.Progress(Progress{Done: u.offset, Safe: u.committed, Total: u.total(), Resumes: u.resumes})
 	}
-	return nil
 }
 
 func (u *upload) total() int64 {
@@ -312,6 +320,7 @@ func (u *upload) header() *quartetv1.UploadObjectRequest {
 		UploadId:    u.options.ID,
 		Name:        u.name,
 		ContentType: u.options.ContentType,
+		HashSha256:  u.sha != nil,
 	}.Build()
 	if u.options.Size > 0 {
 		header.SetSizeBytes(uint64(u.options.Size))

@@ -151,6 +151,8 @@ type command struct {
 	again chan struct{}
 	// hint is how to go on with what was interrupted.
 	hint atomic.Pointer[string]
+	// restore makes the terminal what it was.
+	restore atomic.Pointer[func()]
 
 	// started says that the command line was understood; config is there from then on.
 	started bool
@@ -175,6 +177,9 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
 	c.outage.stop()
+	if restore := c.restore.Load(); restore != nil {
+		(*restore)()
+	}
 	if lost := c.stdout.failure(); lost != nil && (err == nil || !c.started) {
 		err = lost
 	} else if err != nil && !c.started {
@@ -184,7 +189,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 	}
 	code := c.exitCode(err)
-	if hint := c.hint.Load(); hint != nil && (code == exitInterrupted || code == exitUnavailable) {
+	if hint := c.hint.Load(); hint != nil && *hint != "" && (code == exitInterrupted || code == exitUnavailable) {
 		fmt.Fprintln(c.stderr, *hint)
 	}
 	return code
@@ -303,7 +308,8 @@ func (c *Console) Stderr() io.Writer { return c.command.stderr }
 // Note tells a person something that is neither the result nor an error, unless --quiet.
 func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
 
-// Hint says how to go on, if the command is interrupted from now on or ends because the server is not available.
+// Hint says how to go on, or what is left to do, if the command is interrupted from now on or ends because the server is not
+// available.
 func (c *Console) Hint(format string, args ...any) {
 	hint := fmt.Sprintf(format, args...)
 	c.command.hint.Store(&hint)

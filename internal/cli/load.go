@@ -134,7 +134,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			}
 		}
 	}
-	defer c.all(context.WithoutCancel(ctx), cleanUps) //nolint:errcheck // It returns none of clean-ups.
+	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
 	if err := c.all(ctx, setUps); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
@@ -145,6 +145,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 	for _, worker := range workers {
 		running.Go(func() { worker(started, ctx) })
 	}
+	go c.showLoad(started, o, began, measured)
 	running.Wait()
 	if err := c.report(o, measured, time.Since(began)); err != nil {
 		return err
@@ -153,6 +154,19 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 		return context.Cause(ctx)
 	}
 	return verdict(measured)
+}
+
+// showLoad tells a person at a terminal that something is going on.
+func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, measured []*measurement) {
+	for c.stderr.width != nil && !c.quiet && rpc.Sleep(ctx, time.Second/2) == nil {
+		var good, bad int
+		for _, m := range measured {
+			m.mu.Lock()
+			good, bad = good+m.good, bad+m.failed+m.wrong
+			m.mu.Unlock()
+		}
+		c.stderr.show(fmt.Sprintf("%s of %s: %d operations went well, %d did not", time.Since(began).Round(time.Second), o.duration, good, bad))
+	}
 }
 
 // setUpConcurrency is how many set-ups and clean-ups are made at once.

@@ -59,7 +59,7 @@ func (p *Progress) Update(done, safe, total int64, resumes int) {
 
 // End says what it came to.
 func (p *Progress) End(what string) {
-	if p.continued { // There never was an update.
+	if p.continued || p.base > 0 && p.base == p.done {
 		p.command.note("%s: it was complete already, nothing had to be transferred", what)
 		return
 	}

@@ -43,6 +43,15 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.to.Write(p)
 }
 
+// redirect has everything go to another writer from now on, which has no live line, and returns the one before.
+func (s *screen) redirect(to io.Writer) (before io.Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	before, s.to = s.to, to
+	return before
+}
+
 // show makes text, which has to be ASCII, the live line of a terminal.
 func (s *screen) show(text string) {
 	s.mu.Lock()

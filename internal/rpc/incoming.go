@@ -69,8 +69,8 @@ type transportStream interface {
 }
 
 const (
-	// streamPatience is how much longer a stream may take to begin than a request, because a person may have to type.
-	streamPatience = 6
+	// streamFactor is how much longer a stream may take to begin than a request, because a person may have to type.
+	streamFactor = 6
 	// leastRate is how fast a message has to arrive that has begun, in bytes per second, after FIRST_MESSAGE_TIMEOUT.
 	leastRate = 16 << 10
 	// lastRequest is how long requests may still be on their way when a drain begins. Streams that have not begun end at once.
@@ -116,7 +116,7 @@ func (in *incoming) firstDeadline(c *incomingCall, now time.Time) time.Time {
 	case c.request:
 		return now.Add(in.first)
 	default:
-		return now.Add(streamPatience * in.first)
+		return now.Add(streamFactor * in.first)
 	}
 }
 

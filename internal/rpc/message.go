@@ -33,11 +33,11 @@ func (in *incoming) receive(ctx context.Context, c *incomingCall, msg any) error
 	if err == nil {
 		c.begun.Store(true)
 	}
-	return c.blame(err)
+	return c.attribute(err)
 }
 
-// blame says of what a client did wrong that it was the client: its code alone, INTERNAL for most, would not.
-func (c *incomingCall) blame(err error) error {
+// attribute marks what a client did wrong as its fault: the code alone, INTERNAL for most, would not.
+func (c *incomingCall) attribute(err error) error {
 	switch code := status.Code(err); {
 	case errors.Is(err, io.EOF) && c.request:
 		return clientFault(codes.Internal, "the call ended before its request")

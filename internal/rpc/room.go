@@ -11,8 +11,8 @@ import (
 )
 
 // room is the memory for messages that are arriving, over all calls and for each caller. A message takes its share of it
-// before the client is asked for it. Those that the window of a stream holds anyway take none, so that small calls wait for
-// nobody's large ones.
+// before the client is asked for it. Those that the window of a stream holds anyway take none, so that small calls do not
+// wait for large ones.
 type room struct {
 	all   *semaphore.Weighted
 	share int64         // of one caller

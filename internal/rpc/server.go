@@ -149,7 +149,7 @@ func refusal(ctx context.Context, fullMethod string) error {
 	}
 }
 
-// unknown answers for methods that nobody registered. grpc-go would do so by
+// unknown answers for methods that are not registered. grpc-go would do so by
 // itself, but out of telemetry's sight.
 func unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)

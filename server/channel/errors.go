@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
@@ -10,7 +11,21 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-var errAmbiguousStart = errors.New("a join begins at one place: after_sequence, after or from_sequence")
+var (
+	errAmbiguousStart = errors.New("a join begins at one place: after_sequence, after or from_sequence")
+	errNotReading     = errors.New("the participant does not read")
+	// errOver ends what still wanted to send when a conversation is over, which has another end already.
+	errOver = errors.New("the conversation is over")
+)
+
+// notReadingError ends the conversation of a participant that does not read.
+type notReadingError struct{ last uint64 }
+
+func (e *notReadingError) Error() string {
+	return fmt.Sprintf("%v; the last message that was sent has the sequence %d", errNotReading, e.last)
+}
+
+func (e *notReadingError) Unwrap() error { return errNotReading }
 
 // errorTable is the one place where errors of the broker become status codes. Whatever is not here reaches a client as
 // INTERNAL with a fixed text, and the log with its own.
@@ -25,17 +40,22 @@ var errorTable = rpc.ErrorTable{
 		{Is: broker.ErrDamaged, Code: codes.DataLoss, Reason: "DAMAGED"},
 		{Is: broker.ErrStoreFull, Code: codes.ResourceExhausted, Reason: "STORE_FULL", Hide: true},
 		{Is: broker.ErrTooManyChannels, Code: codes.ResourceExhausted, Reason: "TOO_MANY_CHANNELS"},
+		{Is: broker.ErrTooManyKept, Code: codes.ResourceExhausted, Reason: "TOO_MANY_CHANNELS"},
+		{Is: errNotReading, Code: codes.DeadlineExceeded, Reason: "NOT_READING"},
 		{Is: broker.ErrUnavailable, Code: codes.Unavailable, Reason: "BROKER_UNAVAILABLE", Hide: true},
 		{Is: broker.ErrClosed, Code: codes.Unavailable, Reason: "STOPPING"},
 	}...),
-	Metadata: firstSequence,
+	Metadata: whereToGoOn,
 }
 
-// firstSequence tells a participant that cannot go on where it was from where it can.
-func firstSequence(err error) map[string]string {
-	broken, ok := errors.AsType[*broker.BreakError](err)
-	if !ok {
-		return nil
+// whereToGoOn tells a participant that cannot go on where it was from where it can, and one that did not read how far it
+// had come.
+func whereToGoOn(err error) map[string]string {
+	if broken, ok := errors.AsType[*broker.BreakError](err); ok {
+		return map[string]string{"first_sequence": strconv.FormatUint(broken.First, 10)}
 	}
-	return map[string]string{"first_sequence": strconv.FormatUint(broken.First, 10)}
+	if slow, ok := errors.AsType[*notReadingError](err); ok {
+		return map[string]string{"last_sequence": strconv.FormatUint(slow.last, 10)}
+	}
+	return nil
 }

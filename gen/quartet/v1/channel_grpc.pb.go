@@ -65,7 +65,11 @@ type ChannelServiceClient interface {
 	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
 	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
-	// channels (reason TOO_MANY_CHANNELS), or when there is no room for a message (reason STORE_FULL): it was not kept.
+	// channels or the message would be the first of one channel too many (reason TOO_MANY_CHANNELS), when it has too many
+	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
+	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
+	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
+	// metadata has last_sequence, which may not have arrived).
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.
@@ -132,7 +136,11 @@ type ChannelServiceServer interface {
 	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
 	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
 	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
-	// channels (reason TOO_MANY_CHANNELS), or when there is no room for a message (reason STORE_FULL): it was not kept.
+	// channels or the message would be the first of one channel too many (reason TOO_MANY_CHANNELS), when it has too many
+	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
+	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
+	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
+	// metadata has last_sequence, which may not have arrived).
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.

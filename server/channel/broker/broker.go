@@ -41,6 +41,8 @@ var (
 	ErrStoreFull = errors.New("there is no room for more messages")
 	// ErrTooManyChannels says that Options.MaxChannels are open already.
 	ErrTooManyChannels = errors.New("too many open channels")
+	// ErrTooManyKept says that Options.MaxKept channels have messages already.
+	ErrTooManyKept = errors.New("too many channels have messages")
 	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
 	ErrUnavailable = errors.New("message broker is unavailable")
 	// ErrClosed says that the Broker or the Subscription has been closed.
@@ -70,8 +72,11 @@ type Options struct {
 	SyncAlways bool
 	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
 	Reserve int64
-	// MaxChannels is how many channels may have subscribers in this process at once. Default 10,000.
+	// MaxChannels is how many channels may have subscribers in this process at once. Default 20,000.
 	MaxChannels int
+	// MaxKept is how many channels may have messages, about: all replicas count for themselves what comes within a second. Each
+	// costs the broker about a kilobyte of memory. Default 50,000.
+	MaxKept int64
 	// Log receives what the broker has to say. Default: nothing is logged.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
@@ -84,7 +89,8 @@ func (o Options) withDefaults() Options {
 	o.DedupWindow = cmp.Or(o.DedupWindow, 2*time.Minute)
 	o.Reserve = cmp.Or(o.Reserve, 2<<20)
 	o.Replicas = cmp.Or(o.Replicas, 1)
-	o.MaxChannels = cmp.Or(o.MaxChannels, 10_000)
+	o.MaxChannels = cmp.Or(o.MaxChannels, 20_000)
+	o.MaxKept = cmp.Or(o.MaxKept, 50_000)
 	o.Name = cmp.Or(o.Name, "broker")
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
@@ -108,10 +114,13 @@ type Broker struct {
 	hubs          map[string]*hub
 	subscriptions map[*Subscription]struct{}
 
-	urgent  chan struct{} // asks for a poll now
-	recent  recent
-	lineage *lineage
-	damage  damage
+	announcements chan *nats.Msg
+	urgent        chan struct{} // asks for a poll now
+	recent        recent
+	lineage       *lineage
+	damage        damage
+
+	*memory
 
 	remembered      atomic.Uint64
 	refusesMessages atomic.Bool // the cluster had no room for the last one
@@ -125,9 +134,10 @@ type Broker struct {
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1),
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
+	b.memory = newMemory(url == embeddedURL, opts)
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
 		// The error that matters is the one above; what was started ends without a deadline, as it has no work.
@@ -178,6 +188,7 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 		return err
 	}
 	b.tasks.Go(b.watch)
+	b.tasks.Go(b.announce)
 	return nil
 }
 

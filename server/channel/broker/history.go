@@ -101,7 +101,6 @@ func (b *Broker) contradict(seen position) {
 // doubt is called before the first message of a new connection can arrive.
 func (b *Broker) doubt() {
 	b.lineage.doubt()
-	b.recent.Store(nil)
 }
 
 // settleSoon settles doubts that no reader may be waiting for.

@@ -60,7 +60,7 @@ func announcements(t *testing.T, b *Broker, h *hub, on bool) {
 	t.Helper()
 	err := h.live.Unsubscribe()
 	if on {
-		h.live, err = b.nc.Subscribe(b.names.live+escape(h.channel), h.announced)
+		h.live, err = b.nc.ChanSubscribe(b.names.live+escape(h.channel), b.announcements)
 	}
 	if err := errors.Join(err, b.nc.Flush()); err != nil {
 		t.Fatal(err)

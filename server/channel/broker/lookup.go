@@ -22,13 +22,16 @@ const (
 
 // state is where the stream stood at a moment.
 type state struct {
+	doubts      int64  // what lineage.doubts was before the moment: a state of another history is of no use
 	first, last uint64 // sequences; messages before first have been discarded
 	retention   time.Duration
+	channels    int64     // that have messages
 	at          time.Time // not after the moment, by our clock
 }
 
 // state asks the leader of the stream, which is ahead of all other replicas.
 func (b *Broker) state(ctx context.Context) (state, error) {
+	doubts := b.lineage.doubts.Load()
 	created, witness := b.lineage.known()
 	at := time.Now()
 	info, err := b.streamInfo(ctx)
@@ -43,21 +46,20 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 	if err := b.inspect(ctx, info.State); err != nil {
 		return state{}, err
 	}
-	return state{first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}, nil
+	b.begun.Store(0)
+	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
+	b.recent.Store(&now)
+	return now, nil
 }
 
 // recent remembers the last state, for all channels together.
 type recent = atomic.Pointer[state]
 
 func (b *Broker) recentState(ctx context.Context) (state, error) {
-	if last := b.recent.Load(); last != nil && time.Since(last.at) < stateAge {
+	if last := b.recent.Load(); last != nil && last.doubts == b.lineage.doubts.Load() && time.Since(last.at) < stateAge {
 		return *last, nil
 	}
-	now, err := b.state(ctx)
-	if err == nil {
-		b.recent.Store(&now)
-	}
-	return now, err
+	return b.state(ctx)
 }
 
 // query is a request for messages, as JetStream defines it.

@@ -107,6 +107,9 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 		case urgent || h.front.last == h.polled:
 			ask = append(ask, polled{h, h.front})
 		}
+		if h.front.last == h.polled {
+			h.empty(false) // Participants that are behind read the stream, and those that are not need none of it.
+		}
 		h.polled = h.front.last
 		h.mu.Unlock()
 	}

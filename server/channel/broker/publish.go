@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ const (
 	publishRetry    = 100 * time.Millisecond
 	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a connection.
 	publishAttempt = 2 * time.Second
+	// countAge is how old the number of channels may be.
+	countAge = 10 * time.Second
 	// probe is the subject's last token of messages that only find out whether they are stored. No channel has it.
 	probe = "~probe"
 )
@@ -43,6 +46,12 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		return Receipt{}, err
 	}
 	defer b.tasks.Done()
+	if err := b.pace.Wait(ctx); err != nil {
+		return Receipt{}, cmp.Or(ctx.Err(), err)
+	}
+	if err := b.mayBegin(ctx, channel); err != nil {
+		return Receipt{}, err
+	}
 	patience, cancel := context.WithTimeout(ctx, publishPatience)
 	defer cancel()
 	for tried := false; ; tried = true {
@@ -86,6 +95,34 @@ func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck,
 		err = b.embedded.commit()
 	}
 	return ack, err
+}
+
+// mayBegin fails with ErrTooManyKept if a message would be the first one in a channel, and there are too many.
+func (b *Broker) mayBegin(ctx context.Context, channel string) error {
+	b.mu.Lock()
+	h := b.hubs[channel]
+	b.mu.Unlock()
+	if h != nil && h.hasMessages() {
+		return nil
+	}
+	now := b.recent.Load()
+	if now == nil || time.Since(now.at) > countAge {
+		fresh, err := b.state(ctx)
+		if err != nil {
+			return nil // Publishing is more patient, or fails as well.
+		}
+		now = &fresh
+	}
+	if now.channels+b.begun.Load() < b.opts.MaxKept {
+		if h != nil { // Or it is not known whether there are any.
+			b.begun.Add(1)
+		}
+		return nil
+	}
+	if last, err := b.LastSequence(ctx, channel); err == nil && last == 0 {
+		return ErrTooManyKept
+	}
+	return nil
 }
 
 // room fails with ErrStoreFull if the embedded server would have no room for a message.

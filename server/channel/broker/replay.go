@@ -17,7 +17,7 @@ import (
 const (
 	// batchMessages and batchBytes bound what a subscriber that reads the stream holds in memory.
 	batchMessages = 512
-	batchBytes    = 256 << 10
+	batchBytes    = 128 << 10
 
 	directGet = "$JS.API.DIRECT.GET."
 )
@@ -123,6 +123,10 @@ func fromBeginning(batch []Message, now state) []Message {
 // fetch reads several messages with one request from whichever replica answers, and learns how many are left. Each has the
 // Previous of the batch.
 func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int64, err error) {
+	if err := b.reads.Acquire(ctx, 1); err != nil {
+		return nil, 0, err
+	}
+	defer b.reads.Release(1)
 	left, err = b.request(ctx, q, func(_ string, m Message) { batch = append(batch, m) })
 	if err != nil {
 		return nil, 0, b.explain(ctx, err)

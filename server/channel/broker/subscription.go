@@ -14,17 +14,21 @@ const readRetry = 50 * time.Millisecond
 
 // Subscription receives the messages of one channel. Next is for one goroutine at a time.
 type Subscription struct {
-	hub      *hub
-	after    Position
-	last     uint64
-	position position     // of what Next has returned
-	pending  []Message    // read from the stream, to be returned next
-	end      uint64       // of the stream when it was opened; 0 if it began there
-	ended    bool         // nothing is missing up to end
-	waiting  bool         // it had all there was when it was opened or last looked: it waits for the next message
-	had      atomic.Int64 // how many of the hub's known messages it has
-	closing  sync.Once
-	closed   chan struct{}
+	reader    any
+	reserved  atomic.Pointer[func()] // gives back what pending has taken
+	hub       *hub
+	after     Position
+	last      uint64
+	position  position     // of what Next has returned
+	pending   []Message    // read from the stream, to be returned next
+	streamEnd uint64       // of the stream when it was opened; 0 if it began there
+	ended     bool         // nothing is missing up to streamEnd
+	waiting   bool         // it had all there was when it was opened or last looked: it waits for the next message
+	had       atomic.Int64 // how many of the hub's known messages it has
+	closing   sync.Once
+	life      context.Context // until Close
+	end       context.CancelFunc
+	closed    <-chan struct{} // when life ends
 }
 
 // Start is where in a channel a Subscription begins. The zero value is what is said from now on.
@@ -33,6 +37,8 @@ type Start struct {
 	After *Position
 	// From, unless it is 0, begins with the first message that has this sequence or a greater one, whatever was before it.
 	From uint64
+	// Reader is whose memory it is that the Subscription takes: comparable, the same for all of one caller.
+	Reader any
 }
 
 // Subscribe returns the messages of a channel from start on. If that is a position after which messages may be missing, it
@@ -46,7 +52,9 @@ func (b *Broker) Subscribe(ctx context.Context, channel string, start Start) (*S
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{hub: h, closed: make(chan struct{})}
+	s := &Subscription{hub: h, reader: start.Reader}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.closed = s.life.Done()
 	if err := s.locate(ctx, start); err != nil {
 		s.Close()
 		return nil, b.broken(ctx, h.subject, err)
@@ -94,8 +102,8 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 		return err
 	}
 	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at, stored: last.Time}
-	if s.end = before.last; start == (Start{}) {
-		s.position, s.end = front, 0
+	if s.streamEnd = before.last; start.After == nil && start.From == 0 {
+		s.position, s.streamEnd = front, 0
 	}
 	s.after = Position{History: b.history(), Sequence: s.position.last, Time: s.position.stored}
 	s.last = front.last
@@ -217,13 +225,13 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 // Subscription was opened. It may be called while Next runs.
 func (s *Subscription) End(ctx context.Context, last uint64) error {
 	b := s.hub.broker
-	if last >= s.end {
+	if last >= s.streamEnd {
 		return nil
 	}
-	if err := b.awaitVerified(ctx, s.end); err != nil {
+	if err := b.awaitVerified(ctx, s.streamEnd); err != nil {
 		return err
 	}
-	if hole, found := b.damage.between(last, s.end); found {
+	if hole, found := b.damage.between(last, s.streamEnd); found {
 		return damaged(hole)
 	}
 	return nil
@@ -235,7 +243,9 @@ func (s *Subscription) take() (m Message, ok bool) {
 		return m, false
 	}
 	m, s.pending[0] = s.pending[0], m
-	s.pending = s.pending[1:]
+	if s.pending = s.pending[1:]; len(s.pending) == 0 {
+		s.giveBack()
+	}
 	s.had.Add(1)
 	return m, true
 }
@@ -251,6 +261,14 @@ func (s *Subscription) hand(m Message) Message {
 // read fetches what comes next from the stream, or pauses if that does not succeed just now.
 func (s *Subscription) read(ctx context.Context) (err error) {
 	b := s.hub.broker
+	if err := s.reserve(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if len(s.pending) == 0 {
+			s.giveBack()
+		}
+	}()
 	known, doubts := s.hub.known.Load(), b.lineage.doubts.Load()
 	var left int64
 	s.pending, left, err = b.replay(ctx, s.hub.subject, s.position)
@@ -270,6 +288,26 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 	}
 	s.pause(ctx)
 	return nil
+}
+
+// reserve waits for memory for a batch.
+func (s *Subscription) reserve(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	giveBack, err := s.hub.broker.batches.take(ctx, s.reader, batchRoom)
+	if err != nil {
+		return err
+	}
+	s.reserved.Store(&giveBack)
+	return nil
+}
+
+// giveBack gives back what reserve has taken, once.
+func (s *Subscription) giveBack() {
+	if giveBack := s.reserved.Swap(nil); giveBack != nil {
+		(*giveBack)()
+	}
 }
 
 // settle waits until it is certain that the stream has the history that was read, or another one.
@@ -317,8 +355,9 @@ func (s *Subscription) wait(ctx context.Context, changed <-chan struct{}) {
 // Close ends the Subscription and wakes a Next that is waiting. It may be called more than once.
 func (s *Subscription) Close() {
 	s.closing.Do(func() {
-		close(s.closed)
+		s.end()
 		s.hub.broker.dismiss(s)
 		s.hub.broker.release(s.hub)
+		s.giveBack()
 	})
 }
