@@ -11,7 +11,7 @@ import (
 
 const (
 	// shortly is how long each attack lasts here, and fraction is how much less there is to prepare for it.
-	shortly  = 500 * time.Millisecond
+	shortly  = 400 * time.Millisecond
 	fraction = 100
 	// memoryLimit is that of the server, in MiB.
 	memoryLimit = 256

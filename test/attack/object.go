@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/test/process"
 )
 
 const (
@@ -55,11 +56,11 @@ var _ = register(service{
 			prepare: makeListed, amount: 5000, run: list(1),
 		},
 		{
-			name: "list-thousand", does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
+			name: "list-thousand", holds: true, does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
 			prepare: makeListed, amount: 5000, run: list(1000), worst: true,
 		},
 		{
-			name: "small-parts", does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
+			name: "small-parts", holds: true, does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
 			prepare: makeSmallParts, amount: 3000,
 			run: func(ctx context.Context, by *attacker) {
 				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
@@ -88,9 +89,14 @@ var _ = register(service{
 				})
 			},
 		},
-		{name: "upload-started", does: "starts uploads, and leaves each with a byte", load: load{1, 50}, run: uploadStarted},
+		{
+			name: "upload-started", holds: true, does: "starts uploads, and leaves each with a byte", load: load{1, 50}, flood: true,
+			keeps: "unfinished uploads count towards the quota, and a caller has 1,000 at most", run: uploadStarted,
+		},
 		{
 			name: "disk-full", does: "uploads until a disk of 200 MiB is full, and again after each deletion", load: load{1, 4}, disk: 200,
+			// Three quarters of the volume.
+			set:   []string{process.Setting("OBJECT_QUOTA_BYTES", "150MiB")},
 			keeps: "objects count towards the quota", run: fillDisk,
 		},
 	},

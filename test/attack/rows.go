@@ -18,8 +18,9 @@ type row struct {
 	load load
 	// flood is true for attacks that are nothing but many calls: on few processors those of the neighbour take longer.
 	flood bool
-	// disk is the size in MiB of the server's file system, if it is to be small.
+	// disk is the size in MiB of the server's file system, if it is to be small, and set what the chart would set for it.
 	disk int64
+	set  []string
 	// keeps says which limit counts the data that stays after the attack, if an honest caller would leave it as well.
 	keeps string
 	// prepare has the server hold what the attack needs, as much of it as the amount says.
