@@ -177,8 +177,8 @@ func prepared(t target, do func(conn *grpc.ClientConn) error) error {
 	return do(conn)
 }
 
-// patiently repeats what is refused for a while, as an honest caller does.
-func patiently(ctx context.Context, do func() error) error {
+// untilTaken repeats what is refused for a while, as an honest caller does.
+func untilTaken(ctx context.Context, do func() error) error {
 	for {
 		err := do()
 		if code := status.Code(err); code != codes.ResourceExhausted && code != codes.Unavailable {
@@ -203,7 +203,7 @@ func makeListed(ctx context.Context, t target, amount int) error {
 				if n > int64(amount) {
 					break
 				}
-				err = patiently(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
+				err = untilTaken(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
 			}
 			if conn != nil {
 				_ = conn.Close()
@@ -225,7 +225,7 @@ func makeSmallParts(ctx context.Context, t target, amount int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		first := header(partsObject)
 		for offset := range amount {
-			if err := patiently(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
+			if err := untilTaken(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
 				return fmt.Errorf("commit a byte at %d: %w", offset, err)
 			}
 		}

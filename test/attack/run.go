@@ -81,7 +81,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	if o.remote != "" {
 		address = o.remote
 	}
-	n, err := startNeighbour(ctx, address, t.Probe)
+	n, err := startNeighbour(ctx, address, t.Probe, patience)
 	if err != nil {
 		return nil, err
 	}
