@@ -32,9 +32,9 @@ const (
 )
 
 var _ = register(service{
-	name:    "object",
-	unary:   quartetv1.ObjectService_GetObject_FullMethodName,
-	streams: []string{quartetv1.ObjectService_UploadObject_FullMethodName},
+	name:  "object",
+	unary: quartetv1.ObjectService_GetObject_FullMethodName,
+	// Its streams have rows of their own.
 	neighbour: neighbourly{
 		prepare: func(ctx context.Context, conn *grpc.ClientConn) error {
 			return upload(ctx, conn, neighbourObject, make([]byte, neighbourBytes))
@@ -79,7 +79,7 @@ var _ = register(service{
 				})
 			},
 		},
-		{name: "upload-silent", holds: true, does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
+		{name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
 		{name: "upload-slow", holds: true, does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
 			name: "download-unread", holds: true, does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread, refused: true,

@@ -60,7 +60,7 @@ type target struct{ GRPC, Probe, HTTP string }
 // it: deleting them deletes its rows.
 type service struct {
 	name string
-	// unary is a method that takes one message; streams take several.
+	// unary is a method that takes one message; streams are those that take several, and keep nothing for one that is silent.
 	unary   string
 	streams []string
 	rows    []row
