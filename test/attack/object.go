@@ -80,7 +80,7 @@ var _ = register(service{
 			},
 		},
 		{name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
-		{name: "upload-slow", holds: true, does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
+		{name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
 			name: "download-unread", holds: true, does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread, refused: true,
 			prepare: func(ctx context.Context, t target, _ int) error {
