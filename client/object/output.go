@@ -12,8 +12,9 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// exact is an object for programs: nothing is rounded or left out, and checksums are written as everywhere else. Numbers of 64
-// bits are strings, as in the JSON of protobuf, because many readers round them.
+// exact is an object for programs: nothing is rounded or left out, and checksums are written as
+// everywhere else. Numbers of 64 bits are strings, as in the JSON of protobuf, because many readers
+// round them.
 type exact struct {
 	Name        string    `json:"name"`
 	Generation  int64     `json:"generation,string"`

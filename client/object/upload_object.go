@@ -34,7 +34,8 @@ type UploadOptions struct {
 	Size int64
 	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
 	SHA256 bool
-	// Progress, if not nil, is called after every chunk, and when the server has said where to continue.
+	// Progress, if not nil, is called after every chunk, and when the server has said where to
+	// continue.
 	Progress func(Progress)
 }
 
@@ -155,8 +156,8 @@ func (u *upload) locate(ctx context.Context) error {
 	return nil
 }
 
-// compare finds out whether the object that the upload has become is what this call was to send. The id may be that of
-// another upload, which a caller with a fixed id would take for its own.
+// compare finds out whether the object that the upload has become is what this call was to send.
+// The id may be that of another upload, which a caller with a fixed id would take for its own.
 func (u *upload) compare(ctx context.Context) error {
 	found := u.object
 	u.object = nil

@@ -20,7 +20,8 @@ func (c *command) root() *cobra.Command {
 		Version:       app.VersionText(c.Identity, component, c.Version),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// People paste what they read, so it has the path that they typed. Completion goes by the name alone.
+		// People paste what they read, so it has the path that they typed. Completion goes by the
+		// name alone.
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: c.typed},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
@@ -92,7 +93,8 @@ type section struct {
 	prefixes []string
 }
 
-// sections are the groups of the program's own variables, by what their names begin with. What is in none is in the first.
+// sections are the groups of the program's own variables, by what their names begin with. What is
+// in none is in the first.
 var sections = []section{
 	{title: "Where the services are"},
 	{"Connections", []string{"RPC_"}},
