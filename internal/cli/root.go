@@ -25,6 +25,7 @@ func (c *command) root() *cobra.Command {
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: c.typed},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate)
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if cmd == root {
@@ -60,6 +61,24 @@ func (c *command) root() *cobra.Command {
 	root.AddCommand(c.environmentTopic(), c.exitCodesTopic())
 	return root
 }
+
+// usageTemplate is what the help of a command says below its text. The flags that all commands take
+// are in the overview.
+const usageTemplate = `Usage: {{.UseLine}}
+{{- if .HasExample}}
+
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+{{- end}}
+
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- if .HasParent}}
+All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}} help.
+{{- end}}
+`
 
 // overview is the help of the whole: a screen, which names all there is and where to read on.
 func (c *command) overview(root *cobra.Command) {
