@@ -42,6 +42,8 @@ lines are not said.`,
 	flags := cmd.Flags()
 	flags.StringVar(&c.join.Participant, "as", userName(), "your name there")
 	after := flags.Uint64("after", 0, "begin after the message of this sequence, 0 for all that is kept (default from now on)")
+	flags.Uint64Var(&c.join.From, "from", 0, "begin with the message of this sequence, whatever was before it")
+	cmd.MarkFlagsMutuallyExclusive("after", "from")
 	flags.BoolVar(&c.listen, "listen", false, "say nothing, and stay until interrupted")
 	flags.BoolVar(&c.json, "json", false, "write each message as one line of JSON")
 	cmd.RunE = c.Find(func(ctx context.Context, args []string) error {

@@ -321,6 +321,7 @@ func (u *upload) header() *quartetv1.UploadObjectRequest {
 		UploadId:    u.options.ID,
 		Name:        u.name,
 		ContentType: u.options.ContentType,
+		HashSha256:  u.sha != nil,
 	}.Build()
 	if u.options.Size > 0 {
 		header.SetSizeBytes(uint64(u.options.Size))

@@ -118,6 +118,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		return 2
 	}
 	cfg.Process.LimitMemory()
+	FitBuffers()
 	t := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {

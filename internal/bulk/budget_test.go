@@ -20,7 +20,7 @@ func reserve(t *testing.T, b *Budget, least, most, want int64) (release func()) 
 }
 
 func TestThereIsMoreWhileThereIsPlenty(t *testing.T) {
-	b := NewBudget(100, wait, 1)
+	b := NewBudget(100, 12, wait, 1)
 	first := reserve(t, b, 5, 15, 15)
 	for range 17 {
 		reserve(t, b, 5, 15, 5) // There is extra for one only.
@@ -34,7 +34,7 @@ func TestThereIsMoreWhileThereIsPlenty(t *testing.T) {
 
 func TestWhoFindsNothingWaitsAndIsThenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := NewBudget(100, wait, 1)
+		b := NewBudget(100, 12, wait, 1)
 		release := reserve(t, b, 100, 100, 100)
 		began := time.Now()
 		if _, _, err := b.Reserve(t.Context(), 1, 1); !errors.Is(err, ErrBudget) || time.Since(began) != wait {
@@ -54,7 +54,7 @@ func TestWhoFindsNothingWaitsAndIsThenRefused(t *testing.T) {
 
 func TestOnlySoManyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := NewBudget(100, wait, 1)
+		b := NewBudget(100, 12, wait, 1)
 		reserve(t, b, 100, 100, 100)
 		go func() { _, _, _ = b.Reserve(context.Background(), 1, 1) }()
 		synctest.Wait()
@@ -67,7 +67,7 @@ func TestOnlySoManyWait(t *testing.T) {
 }
 
 func TestWaitingForMemoryEndsWithTheCall(t *testing.T) {
-	b := NewBudget(100, wait, 1)
+	b := NewBudget(100, 12, wait, 1)
 	reserve(t, b, 100, 100, 100)
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -78,7 +78,7 @@ func TestWaitingForMemoryEndsWithTheCall(t *testing.T) {
 }
 
 func TestABudgetOfLessThanNothingHoldsNothing(t *testing.T) {
-	b := NewBudget(-1, time.Nanosecond, 1)
+	b := NewBudget(-1, -1, time.Nanosecond, 1)
 	if _, _, err := b.Reserve(t.Context(), 1, 2); !errors.Is(err, ErrBudget) || b.Limit() != 0 {
 		t.Errorf("a limit of %d, %v", b.Limit(), err)
 	}

@@ -5,14 +5,17 @@ import (
 	"errors"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
-	"example.com/quartet/server/object/store"
+	"example.com/quartet/server/object/engine"
 )
 
-// DeleteObject (unary) removes an store.
+// DeleteObject (unary) removes an object.
 func (s *service) DeleteObject(ctx context.Context, r *quartetv1.DeleteObjectRequest) (*quartetv1.DeleteObjectResponse, error) {
-	err := s.store.Delete(ctx, r.GetName(), r.GetGeneration())
-	if err != nil && !(r.GetAllowMissing() && errors.Is(err, store.ErrNotFound)) {
-		return nil, err
+	err := engine.CheckName(r.GetName())
+	if err == nil {
+		err = s.engine.Delete(ctx, r.GetName(), r.GetGeneration())
+	}
+	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrNotFound)) {
+		return nil, s.metrics.saw(err)
 	}
 	return &quartetv1.DeleteObjectResponse{}, nil
 }

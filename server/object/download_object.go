@@ -9,40 +9,51 @@ import (
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
-	"example.com/quartet/server/object/store"
+	"example.com/quartet/server/object/engine"
 )
 
-// DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds the loop back, so that a download needs
-// two chunks of memory whatever its size.
+// DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds the loop back, so that a
+// download needs the same memory whatever its size.
 func (s *service) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
-	reader, err := s.store.OpenReader(stream.Context(), r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()), clamp(r.GetReadLimit()))
+	ctx := stream.Context()
+	if err := engine.CheckName(r.GetName()); err != nil {
+		return err
+	}
+	leave, err := s.limits.transfer(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
+	reader, err := s.engine.Open(ctx, r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()), clamp(r.GetReadLimit()))
+	if err != nil {
+		return s.metrics.saw(err)
+	}
 	defer reader.Close()
-	buffers, release, err := s.memory.forDownload(stream.Context(), reader.Remaining(), reader.Bytes())
+	if r.GetReadOffset() > 0 {
+		s.metrics.resumedDownloads.Inc()
+	}
+	buffers, fast, release, err := s.memory.forDownload(ctx, reader)
 	if err != nil {
 		return err
 	}
 	defer release()
-	defer buffers.Drain(stream.Context())
+	defer buffers.Drain(ctx)
 	head := quartetv1.DownloadObjectResponse_builder{Object: protoObject(reader.Object())}.Build()
 	if err := stream.Send(head); err != nil {
 		return err
 	}
-	return sendChunks(reader, buffers, r.GetReadOffset(), stream)
-}
-
-func sendChunks(reader *store.Reader, buffers *bulk.Buffers, offset uint64, stream grpc.ServerStream) error {
-	for {
-		buffer, err := buffers.Take(stream.Context())
+	for offset := r.GetReadOffset(); ; {
+		buffer, err := buffers.Take(ctx)
 		if err != nil {
 			return err
 		}
-		n, crc32c, err := reader.Next(*buffer)
-		if n == 0 {
+		n, crc32c, err := reader.Next(*buffer, fast)
+		if err != nil {
 			buffers.Put(buffer)
-			return endOfContent(err)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return s.metrics.saw(err)
 		}
 		*buffer = (*buffer)[:n]
 		if err := sendChunk(stream, offset, buffers.Bulk(buffer), *buffer, crc32c); err != nil {
@@ -50,13 +61,6 @@ func sendChunks(reader *store.Reader, buffers *bulk.Buffers, offset uint64, stre
 		}
 		offset += uint64(n)
 	}
-}
-
-func endOfContent(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 func sendChunk(stream grpc.ServerStream, offset uint64, buffers mem.BufferSlice, data []byte, crc32c uint32) error {

@@ -4,13 +4,17 @@ import (
 	"context"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/server/object/engine"
 )
 
 // GetObject (unary) looks an object up.
 func (s *service) GetObject(ctx context.Context, r *quartetv1.GetObjectRequest) (*quartetv1.GetObjectResponse, error) {
-	found, err := s.store.Get(ctx, r.GetName())
-	if err != nil {
+	if err := engine.CheckName(r.GetName()); err != nil {
 		return nil, err
+	}
+	found, err := s.engine.Stat(ctx, r.GetName())
+	if err != nil {
+		return nil, s.metrics.saw(err)
 	}
 	return quartetv1.GetObjectResponse_builder{Object: protoObject(found)}.Build(), nil
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/server/object/engine"
 )
 
 // GetUpload (unary) tells how far an upload is.
 func (s *service) GetUpload(ctx context.Context, r *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
-	upload, err := s.store.GetUpload(ctx, r.GetUploadId())
-	if err != nil {
+	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
+	}
+	upload, err := s.engine.Upload(ctx, r.GetUploadId())
+	if err != nil {
+		return nil, s.metrics.saw(err)
 	}
 	response := quartetv1.GetUploadResponse_builder{CommittedSizeBytes: uint64(upload.Committed)}.Build()
 	if upload.Object != nil {

@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,6 +13,7 @@ import (
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/server/object/s3/s3test"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,6 +33,22 @@ func environment(dir string, more ...string) []string {
 func startServer(t *testing.T, dir string, env ...string) *testServer {
 	t.Helper()
 	return startObserved(t, telemetry.Discard(), dir, env...)
+}
+
+// starts has a way to start a server for each engine.
+var starts = map[string]func(t *testing.T, env ...string) *testServer{
+	"folder": func(t *testing.T, env ...string) *testServer { return startServer(t, t.TempDir(), env...) },
+	"S3": func(t *testing.T, env ...string) *testServer {
+		for name, value := range map[string]string{
+			"AWS_ACCESS_KEY_ID": "quartet", "AWS_SECRET_ACCESS_KEY": "a-secret-for-tests", "AWS_EC2_METADATA_DISABLED": "true",
+		} {
+			t.Setenv(name, value)
+		}
+		service := httptest.NewServer(s3test.New())
+		t.Cleanup(service.Close)
+		url := s3test.URL(service.Listener.Addr().String(), s3test.Bucket)
+		return startServer(t, t.TempDir(), append([]string{"TEST_OBJECT_URL=" + url, "TEST_OBJECT_MAX_BYTES=64MiB"}, env...)...)
+	},
 }
 
 // startObserved starts a server whose metrics, spans or log the test looks at.

@@ -2,19 +2,52 @@ package object
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/server/object/engine"
 )
 
-// ListObjects (unary) lists a page of objects.
+const (
+	defaultPageSize = 100
+	maxPageSize     = 1000
+)
+
+// ListObjects (unary) lists a page of objects. A page token is the last name of the page before, encoded so that callers build
+// none by hand.
 func (s *service) ListObjects(ctx context.Context, r *quartetv1.ListObjectsRequest) (*quartetv1.ListObjectsResponse, error) {
-	found, next, err := s.store.List(ctx, r.GetPrefix(), int(r.GetPageSize()), r.GetPageToken())
+	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
+	switch {
+	case r.GetPageSize() < 0:
+		return nil, fmt.Errorf("%w: page size %d", engine.ErrInvalidArgument, r.GetPageSize())
+	case err != nil || len(after) > 0 && (engine.CheckName(string(after)) != nil || !strings.HasPrefix(string(after), r.GetPrefix())):
+		return nil, fmt.Errorf("%w: page token is not from a list with this prefix", engine.ErrInvalidArgument)
+	case len(r.GetPrefix()) > 0 && engine.CheckName(r.GetPrefix()) != nil:
+		return &quartetv1.ListObjectsResponse{}, nil // No name begins with that.
+	}
+	size := int(r.GetPageSize())
+	if size == 0 {
+		size = defaultPageSize
+	}
+	release, err := s.limits.list()
 	if err != nil {
 		return nil, err
 	}
+	defer release()
+	found, more, err := s.engine.List(ctx, r.GetPrefix(), string(after), min(size, maxPageSize))
+	if err != nil {
+		return nil, err
+	}
+	response := &quartetv1.ListObjectsResponse{}
 	page := make([]*quartetv1.Object, len(found))
 	for i, o := range found {
 		page[i] = protoObject(o)
 	}
-	return quartetv1.ListObjectsResponse_builder{Objects: page, NextPageToken: next}.Build(), nil
+	response.SetObjects(page)
+	if more && len(found) > 0 {
+		response.SetNextPageToken(base64.RawURLEncoding.EncodeToString([]byte(found[len(found)-1].Name)))
+	}
+	return response, nil
 }

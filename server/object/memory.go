@@ -16,6 +16,7 @@ import (
 	"example.com/quartet/internal/bulk"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/object/engine"
 )
 
 const (
@@ -30,11 +31,11 @@ const (
 // memory bounds what all uploads and downloads take together, so that a server with many slow peers slows down and is
 // not killed. A transfer reserves all that it can come to hold before it begins:
 //
-//   - a download two chunks, which are small ones while memory is short, and what it knows of its object's parts;
-//   - an upload the window that its sender may fill without being read, two messages, and a part if the store holds it;
+//   - a download two chunks, which are small ones while memory is short, and what its reader takes;
+//   - an upload the window that its sender may fill without being read, two messages, and a part if the engine holds it;
 //   - both a buffer of their connection. Connections may be shared, but need not be.
 //
-// A sixteenth is for spare parts, where the store holds parts, by which some uploads are faster.
+// A sixteenth is for spare parts, where the engine holds parts, by which some uploads are faster.
 //
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
@@ -67,19 +68,24 @@ func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 // spareParts is how many parts may be in memory besides one for each upload.
 func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.PartBytes)) }
 
-// newMemory takes a configuration that fits, and how much the store holds of an upload. There has to be memory for at
+// newMemory takes a configuration that fits, and how much the engine holds of an upload. There has to be memory for at
 // least one.
-func newMemory(c Config, server rpc.ServerConfig, storeBytes int64, registry prometheus.Registerer) (*memory, error) {
+func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry prometheus.Registerer) (*memory, error) {
 	total, window := c.transferMemory(), int64(server.StreamWindowBytes)
 	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
 	waiting := max(total/8/window, 1)
-	limit := total - waiting*window - int64(c.spareParts())*storeBytes
+	limit := total - waiting*window - int64(c.spareParts())*engineBytes
+	// What makes transfers faster is an eighth, or half where that is parts, because a download without one costs twice.
+	extra := limit / 8
+	if engineBytes > 0 {
+		extra = limit / 2
+	}
 	m := &memory{
-		budget:     bulk.NewBudget(limit, c.MemoryWait, int(waiting)),
+		budget:     bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
 		chunks:     bulk.NewPool(int(c.ChunkBytes)),
 		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
 		download:   callMemory + int64(server.BufferBytes),
-		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + storeBytes,
+		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + engineBytes,
 		largeBytes: int64(c.ChunkBytes),
 	}
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
@@ -103,20 +109,20 @@ func (m *memory) register(register promauto.Factory) {
 	}
 }
 
-// forDownload reserves memory for a download that has so many bytes to send, and keeps others besides. It returns its
-// chunks and the function that ends it.
-func (m *memory) forDownload(ctx context.Context, bytes, others int64) (*bulk.Buffers, func(), error) {
-	others += m.download
-	large := others + 2*min(m.largeBytes, bytes)
-	small := min(others+2*smallChunk, large)
+// forDownload reserves memory for a download. It returns its chunks, whether there is memory for the reader to be fast, and the
+// function that ends it.
+func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bulk.Buffers, fast bool, release func(), err error) {
+	least, most := r.Memory()
+	large := m.download + most + 2*min(m.largeBytes, r.Remaining())
+	small := min(m.download+least+2*smallChunk, large)
 	reserved, release, err := m.budget.Reserve(ctx, small, large)
 	if err != nil {
-		return nil, nil, overloaded(err)
+		return nil, false, nil, overloaded(err)
 	}
 	if reserved == large {
-		return m.chunks.Buffers(bytes), release, nil
+		return m.chunks.Buffers(r.Remaining()), true, release, nil
 	}
-	return m.small.Buffers(bytes), release, nil
+	return m.small.Buffers(r.Remaining()), false, release, nil
 }
 
 // forUpload reserves memory for an upload, and returns the function that gives it back.

@@ -24,7 +24,7 @@ import (
 var scarce = []string{"TEST_OBJECT_MEMORY_BYTES=6MiB", "TEST_OBJECT_MEMORY_WAIT=100ms"}
 
 // hold begins an upload and leaves it open.
-func (ts *testServer) hold(t *testing.T) uploadStream {
+func (ts *testServer) hold(t *testing.T) heldUpload {
 	t.Helper()
 	stream, err := ts.objects.UploadObject(apptest.Deadline(t))
 	if err != nil {
@@ -37,7 +37,7 @@ func (ts *testServer) hold(t *testing.T) uploadStream {
 	return stream
 }
 
-type uploadStream = quartetv1.ObjectService_UploadObjectClient
+type heldUpload = quartetv1.ObjectService_UploadObjectClient
 
 // awaitReserved waits until what transfers have reserved is enough.
 func (ts *testServer) awaitReserved(t *testing.T, enough func(int64) bool) {
@@ -70,7 +70,7 @@ func TestATransferWithoutMemoryIsToldWhenToComeBack(t *testing.T) {
 		t.Errorf("the delay to come back after is %s", d)
 	}
 
-	for _, stream := range []uploadStream{first, second} {
+	for _, stream := range []heldUpload{first, second} {
 		if _, err := stream.CloseAndRecv(); err != nil {
 			t.Error(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
@@ -17,7 +16,7 @@ import (
 func TestEverySeriesIsThereBeforeTheFirstCall(t *testing.T) {
 	startServer(t, t.TempDir()).wantNumbers(t, map[string]float64{
 		"object_committed_bytes_total": 0, "objects_finished_total": 0, "uploads_expired_total": 0,
-		"parts_unreferenced_total": 0, "objects_stored_bytes": 0, "objects_quota_bytes": 0,
+		"uploads_unfinished": 0, "objects_stored_bytes": 0, "objects_quota_bytes": 0,
 		"transfers_resumed_total{upload}": 0, "transfers_resumed_total{download}": 0,
 		"checksum_failures_total{chunk}": 0, "checksum_failures_total{object}": 0, "checksum_failures_total{store}": 0,
 		"backend_up{object}": 1,
@@ -63,26 +62,21 @@ func TestWrongBytesAreCountedByWhatTheyBelongTo(t *testing.T) {
 	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{chunk}": 1, "checksum_failures_total{object}": 1, "checksum_failures_total{store}": 0})
 
 	ts.upload(t, "o", data)
-	parts, err := filepath.Glob(filepath.Join(dir, "parts", "*"))
-	if err != nil || len(parts) != 1 {
-		t.Fatalf("the object is in %q, %v", parts, err)
+	files, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the object is in %q, %v", files, err)
 	}
-	if err := os.WriteFile(parts[0], other, 0o600); err != nil {
+	file, err := os.OpenFile(files[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt(other[:1], 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = ts.download(t, whole("o"))
 	apptest.WantStatus(t, err, codes.DataLoss, "CORRUPT")
 	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{store}": 1, "objects_finished_total": 1})
-}
-
-func TestAbandonedUploadsAreCountedWhenTheyAreRemoved(t *testing.T) {
-	ts := startServer(t, t.TempDir())
-	ts.upload(t, "finished", pattern(1000))
-	if _, err := ts.send(t, header(uuid.NewString(), "abandoned"), chunk(0, pattern(100_000))); err != nil {
-		t.Fatal(err)
-	}
-	if removed, err := ts.service.store.Expire(t.Context(), time.Now().Add(time.Hour)); err != nil || removed != 2 {
-		t.Fatalf("%d removed, %v", removed, err)
-	}
-	ts.wantNumbers(t, map[string]float64{"uploads_expired_total": 1})
 }

@@ -2,7 +2,6 @@ package object
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -115,7 +114,12 @@ func whole(name string) *quartetv1.DownloadObjectRequest {
 }
 
 func TestTheModes(t *testing.T) {
-	ts := startServer(t, t.TempDir())
+	for engine, start := range starts {
+		t.Run(engine, func(t *testing.T) { testTheModes(t, start(t)) })
+	}
+}
+
+func testTheModes(t *testing.T, ts *testServer) {
 	content := pattern(300_000)
 	t.Run("client streaming: an upload in several parts becomes one object", func(t *testing.T) {
 		object := ts.upload(t, "report.pdf", content)
@@ -190,8 +194,8 @@ func TestAnotherGenerationIsNeverMixedIn(t *testing.T) {
 }
 
 func TestADownloadEndsWithAbortedWhenItsObjectGoes(t *testing.T) {
-	for _, url := range []string{"", "mem://"} {
-		ts := startServer(t, t.TempDir(), "TEST_OBJECT_URL="+url)
+	for engine, start := range starts {
+		ts := start(t)
 		for what, remove := range map[string]func(t *testing.T){
 			"replaced": func(t *testing.T) { ts.upload(t, "o", pattern(100)) },
 			"deleted": func(t *testing.T) {
@@ -202,7 +206,7 @@ func TestADownloadEndsWithAbortedWhenItsObjectGoes(t *testing.T) {
 			},
 		} {
 			for _, named := range []bool{true, false} {
-				t.Run(fmt.Sprintf("%s in %s, generation named: %v", what, cmp.Or(url, "a folder"), named), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s in %s, generation named: %v", what, engine, named), func(t *testing.T) {
 					ts.downloadWhile(t, remove, named)
 				})
 			}

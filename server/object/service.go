@@ -1,5 +1,6 @@
-// Package object answers ObjectService: one file per RPC, which translates between the contract and the store, and the limits
-// of memory for transfers. What the service does is in the package store, which knows no gRPC.
+// Package object answers ObjectService: one file per RPC, which translates between the contract and the engine that keeps the
+// objects, and the limits of what callers may take. Below it are what engines have in common, in engine, and the two there
+// are, folder and s3.
 package object
 
 import (
@@ -13,9 +14,8 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/bulk"
-	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
-	"example.com/quartet/server/object/store"
+	"example.com/quartet/server/object/engine"
 )
 
 // Service is what the server has of ObjectService.
@@ -35,9 +35,9 @@ func Service() app.Service {
 					Errors:   errorTable,
 					Codec:    bulk.Codec{},
 				},
-				Check: s.store.Ping,
+				Check: s.engine.Ping,
 				Work:  s.keepHouse,
-				Close: func(context.Context) error { return s.store.Close() },
+				Close: func(context.Context) error { return s.engine.Close() },
 			}, nil
 		},
 	}
@@ -49,36 +49,34 @@ type service struct {
 	// is written.
 	quartetv1.UnsafeObjectServiceServer
 
-	config Config
-	host   app.Host
-	store  *store.Store
-	memory *memory
+	config  Config
+	host    app.Host
+	engine  engine.Engine
+	quota   *engine.Quota
+	turns   turns
+	limits  *limits
+	memory  *memory
+	metrics *metrics
 }
 
-func open(ctx context.Context, cfg Config, host app.Host) (*service, error) {
-	url, err := cfg.url()
-	if err != nil {
-		return nil, err
-	}
+func open(ctx context.Context, cfg Config, host app.Host) (s *service, err error) {
 	cfg.fitMemory(host.RPC)
-	s := &service{config: cfg, host: host}
-	if s.store, err = store.Open(ctx, url, cfg.options(host.Telemetry)); err != nil {
-		if errors.Is(err, store.ErrURL) {
-			err = config.Problem(config.About("URL", err))
-		}
+	quota := &engine.Quota{Limit: int64(cfg.QuotaBytes)}
+	s = &service{config: cfg, host: host, limits: newLimits(cfg, host.Telemetry.Metrics), metrics: newMetrics(host.Telemetry.Metrics, quota), quota: quota}
+	if s.engine, err = cfg.openEngine(ctx, host.Telemetry.Log, quota); err != nil {
 		return nil, err
 	}
-	if err := s.store.Check(ctx); err != nil {
-		return nil, errors.Join(err, s.store.Close())
+	if err = s.engine.Ping(ctx); err == nil {
+		s.memory, err = newMemory(cfg, *host.RPC, s.engine.UploadBytes(), host.Telemetry.Metrics)
 	}
-	if s.memory, err = newMemory(cfg, *host.RPC, s.store.WriterBytes(), host.Telemetry.Metrics); err != nil {
-		return nil, errors.Join(err, s.store.Close())
+	if err != nil {
+		return nil, errors.Join(err, s.engine.Close())
 	}
 	return s, nil
 }
 
 // protoObject is an object as the contract has it.
-func protoObject(o store.Object) *quartetv1.Object {
+func protoObject(o engine.Object) *quartetv1.Object {
 	return quartetv1.Object_builder{
 		Name:        o.Name,
 		Generation:  o.Generation,

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,49 +13,82 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
 	"example.com/quartet/internal/rpc"
-	"example.com/quartet/server/object/store"
+	"example.com/quartet/server/object/engine"
 )
 
-// UploadObject (client streaming) receives an object, or the next piece of one. However the stream ends, what arrived whole is kept.
-func (s *service) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	release, err := s.memory.forUpload(stream.Context())
+type uploadStream = grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+
+// UploadObject (client streaming) receives an object, or the next piece of one. However the stream ends, what is committed is
+// kept.
+func (s *service) UploadObject(stream uploadStream) error {
+	ctx := stream.Context()
+	leave, err := s.limits.transfer(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	release, err := s.memory.forUpload(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	requests := rpc.Receive(stream.Context(), func() (*uploadRequest, error) { return recvUpload(stream) })
-	header, err := s.awaitHeader(stream.Context(), requests)
+	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
+	header, err := s.awaitHeader(ctx, requests)
 	if err != nil {
 		return err
 	}
-	writer, err := s.store.OpenWriter(stream.Context(), uploadHeader(header))
+	if err := s.checkHeader(header); err != nil {
+		return err
+	}
+	turn, err := s.turns.take(ctx, header.UploadID)
 	if err != nil {
 		return err
 	}
-	defer writer.Close()
-	return s.receiveUpload(writer, requests, stream)
+	defer turn.end()
+	w := &writer{service: s, ctx: ctx, header: header}
+	defer w.close()
+	return s.receiveUpload(w, turn, requests, stream)
+}
+
+// checkHeader refuses what no engine has to see.
+func (s *service) checkHeader(h engine.Header) error {
+	for _, err := range []error{
+		engine.CheckUploadID(h.UploadID), engine.CheckName(h.Name), engine.CheckContentType(h.ContentType), h.Expect.Check(),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if h.Expect.Size != nil && *h.Expect.Size > int64(s.config.MaxBytes) {
+		return s.tooLarge()
+	}
+	return nil
+}
+
+func (s *service) tooLarge() error {
+	return fmt.Errorf("%w: at most %d bytes are allowed", engine.ErrTooLarge, int64(s.config.MaxBytes))
 }
 
 // awaitHeader takes the first message, and does not wait for it longer than for any other: memory is reserved already.
-func (s *service) awaitHeader(ctx context.Context, requests <-chan rpc.Received[uploadRequest]) (*quartetv1.UploadHeader, error) {
+func (s *service) awaitHeader(ctx context.Context, requests <-chan rpc.Received[uploadRequest]) (h engine.Header, err error) {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
 	select {
 	case r := <-requests:
 		if r.Err != nil {
-			return nil, rpc.FirstMessage(r.Err)
+			return h, rpc.FirstMessage(r.Err)
 		}
 		defer r.Message.bulk.Free()
 		if !r.Message.HasHeader() {
-			return nil, fmt.Errorf("%w: the first message of an upload is its header", rpc.ErrMessageOrder)
+			return h, fmt.Errorf("%w: the first message of an upload is its header", rpc.ErrMessageOrder)
 		}
-		return r.Message.GetHeader(), nil
+		return uploadHeader(r.Message.GetHeader()), nil
 	case <-idle.C:
-		return nil, fmt.Errorf("before the header: %w", rpc.ErrIdle)
+		return h, fmt.Errorf("before the header: %w", rpc.ErrIdle)
 	case <-s.host.Draining:
-		return nil, errUploadStopped()
+		return h, errUploadStopped()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return h, ctx.Err()
 	}
 }
 
@@ -63,32 +97,52 @@ func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
 
-// receiveUpload takes chunks until the sender finishes or pauses, a newer sender takes the upload over, or the server
-// drains.
-func (s *service) receiveUpload(writer *store.Writer, requests <-chan rpc.Received[uploadRequest], stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+// leastRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte now and then does not hold its
+// memory and its place. A sender that is slower goes on in a stream of its own.
+const leastRate = 64
+
+// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload over, or the server drains.
+func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
+	least, mark := int64(s.config.IdleTimeout.Seconds()*leastRate), int64(0)
 	for {
 		select {
 		case r := <-requests:
-			idle.Reset(s.config.IdleTimeout)
 			switch {
 			case errors.Is(r.Err, io.EOF):
-				return pauseUpload(writer, stream)
+				committed, err := w.pause()
+				if err != nil {
+					return err
+				}
+				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(committed)}.Build())
 			case r.Err != nil:
 				return r.Err
 			case r.Message.HasFinish():
-				return finishUpload(writer, r.Message.GetFinish(), stream)
+				o, err := w.finish(uploadExpect(r.Message.GetFinish()))
+				if err != nil {
+					return err
+				}
+				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(o.Size), Object: protoObject(o)}.Build())
 			}
-			if err := writeChunk(writer, r.Message); err != nil {
+			if err := w.chunk(r.Message); err != nil {
 				return err
 			}
-		case <-writer.Replaced():
-			return store.ErrWriterReplaced
+			if w.received-mark >= least {
+				idle.Reset(s.config.IdleTimeout)
+				mark = w.received
+			}
+		case <-turn.replaced:
+			return engine.ErrWriterReplaced
 		case <-idle.C:
-			return fmt.Errorf("upload paused at %d bytes: %w", writer.Committed(), rpc.ErrIdle)
+			if w.upload != nil {
+				if _, err := w.pause(); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, leastRate)
 		case <-s.host.Draining:
-			if _, err := writer.Pause(); err != nil {
+			if _, err := w.pause(); err != nil {
 				return err
 			}
 			return errUploadStopped()
@@ -110,40 +164,7 @@ func recvUpload(stream grpc.ServerStream) (*uploadRequest, error) {
 	return r, stream.RecvMsg(&r.bulk)
 }
 
-func writeChunk(writer *store.Writer, r *uploadRequest) error {
-	defer r.bulk.Free()
-	if !r.HasChunk() {
-		return fmt.Errorf("%w: after the header of an upload come chunks and finish", rpc.ErrMessageOrder)
-	}
-	chunk := r.GetChunk()
-	pieces := r.bulk.Pieces(chunk.GetData())
-	if len(pieces[0]) == 0 {
-		return errEmptyChunk
-	}
-	return writer.WriteChunk(clamp(chunk.GetOffset()), chunk.GetCrc32C(), pieces...)
-}
-
-// pauseUpload answers a sender that stopped without finishing.
-func pauseUpload(writer *store.Writer, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	committed, err := writer.Pause()
-	if err != nil {
-		return err
-	}
-	return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(committed)}.Build())
-}
-
-func finishUpload(writer *store.Writer, finish *quartetv1.UploadFinish, stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
-	finished, err := writer.Finish(uploadExpect(finish))
-	if err != nil {
-		return err
-	}
-	return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
-		CommittedSizeBytes: uint64(finished.Size),
-		Object:             protoObject(finished),
-	}.Build())
-}
-
-// stated is what a header and a finish have in common: what the sender says of the whole store.
+// stated is what a header and a finish have in common: what the sender says of the whole object.
 type stated interface {
 	HasSizeBytes() bool
 	GetSizeBytes() uint64
@@ -152,8 +173,8 @@ type stated interface {
 	GetSha256() []byte
 }
 
-func uploadExpect(s stated) store.Expect {
-	expect := store.Expect{SHA256: s.GetSha256()}
+func uploadExpect(s stated) engine.Expect {
+	expect := engine.Expect{SHA256: s.GetSha256()}
 	if s.HasSizeBytes() {
 		expect.Size = new(clamp(s.GetSizeBytes()))
 	}
@@ -163,11 +184,12 @@ func uploadExpect(s stated) store.Expect {
 	return expect
 }
 
-func uploadHeader(h *quartetv1.UploadHeader) store.Header {
-	return store.Header{
+func uploadHeader(h *quartetv1.UploadHeader) engine.Header {
+	return engine.Header{
 		UploadID:    h.GetUploadId(),
 		Name:        h.GetName(),
-		ContentType: h.GetContentType(),
+		ContentType: cmp.Or(h.GetContentType(), defaultContentType),
 		Expect:      uploadExpect(h),
+		HashSHA256:  h.GetHashSha256(),
 	}
 }

@@ -61,7 +61,7 @@ func service(pkg string) string {
 }
 
 // domain tells whether a package is below the folder of a service of the server, as
-// ./server/object/store is.
+// ./server/object/engine is.
 func domain(pkg string) bool {
 	return below(pkg, "./server") && service(pkg) != "" && service(pkg) != pkg
 }

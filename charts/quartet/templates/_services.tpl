@@ -8,7 +8,9 @@ What the services of this release are and need. A service is a folder services/<
   dashboards/, alerts/ its part of what the chart has in folders of these names
   ci/                  values that `make charts` tries
 
-No template names a service. server.yaml is a template, in which .Values are the service's own; what it renders is a map of
+No template names a service. server.yaml is a template, in which .Values are the service's own, .Volume is the size of the
+server's volume in bytes, or empty if the chart does not know it, and .Config is what server.config sets; what it renders is
+a map of
 
   config    variables of the server's ConfigMap, whose names begin with what "quartet.prefix" says
   env       variables of the server's container that a ConfigMap cannot hold, such as references to Secrets
@@ -25,12 +27,19 @@ All of them may be left out.
 {{- define "quartet.services" -}}
 {{- range $path, $_ := .Files.Glob "services/*/server.yaml" }}
 {{- $name := base (dir $path) }}
-{{- $own := dict "Values" (include "quartet.servicevalues" (list $ $name) | fromYaml) "Release" $.Release "Chart" $.Chart "Template" $.Template }}
+{{- $own := dict "Values" (include "quartet.servicevalues" (list $ $name) | fromYaml) "Release" $.Release "Chart" $.Chart "Template" $.Template "Volume" (include "quartet.volume" $) "Config" ($.Values.server.config | default dict) }}
 {{- $facts := tpl ($.Files.Get $path) $own | fromYaml }}
 {{- range $key, $value := omit $facts "config" "env" "embedded" "egress" "problems" "notes" }}
 {{- fail (printf "%s: %s: %v" $path $key $value) }}
 {{- end }}
 {{ $name }}: {{ toJson $facts }}
+{{- end }}
+{{- end }}
+
+{{/* The size in bytes of the volume that the chart makes for the server; empty if it makes none. */}}
+{{- define "quartet.volume" -}}
+{{- with .Values.server.persistence }}
+{{- if and .enabled (not .existingClaim) }}{{ include "quartet.quantity" (include "quartet.scalar" .size) }}{{ end }}
 {{- end }}
 {{- end }}
 

@@ -168,7 +168,7 @@ type Object_builder struct {
 	// The name: 1 to 128 bytes of UTF-8 without control characters. A slash has no special meaning.
 	Name string
 	// Identifies this content under this name. A later upload under the same name has another one; numbers are never
-	// used again, and have no other meaning.
+	// used again, and have no other meaning. 0 in a list.
 	Generation int64
 	// The media type the uploader named, application/octet-stream if none. At most 255 printable ASCII characters.
 	ContentType string
@@ -178,7 +178,7 @@ type Object_builder struct {
 	Crc32C uint32
 	// SHA-256 of the whole content (32 bytes), verified; empty if the uploader named none.
 	Sha256 []byte
-	// When the upload of this content began.
+	// When the upload of this content began; in a list, when the store last changed the object.
 	CreateTime *timestamppb.Timestamp
 }
 
@@ -767,6 +767,124 @@ func (b0 GetUploadResponse_builder) Build() *GetUploadResponse {
 	return m0
 }
 
+// CancelUploadRequest names the upload to remove.
+type CancelUploadRequest struct {
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UploadId     string                 `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3"`
+	xxx_hidden_AllowMissing bool                   `protobuf:"varint,2,opt,name=allow_missing,json=allowMissing,proto3"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *CancelUploadRequest) Reset() {
+	*x = CancelUploadRequest{}
+	mi := &file_quartet_v1_object_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelUploadRequest) ProtoMessage() {}
+
+func (x *CancelUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_quartet_v1_object_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CancelUploadRequest) GetUploadId() string {
+	if x != nil {
+		return x.xxx_hidden_UploadId
+	}
+	return ""
+}
+
+func (x *CancelUploadRequest) GetAllowMissing() bool {
+	if x != nil {
+		return x.xxx_hidden_AllowMissing
+	}
+	return false
+}
+
+func (x *CancelUploadRequest) SetUploadId(v string) {
+	x.xxx_hidden_UploadId = v
+}
+
+func (x *CancelUploadRequest) SetAllowMissing(v bool) {
+	x.xxx_hidden_AllowMissing = v
+}
+
+type CancelUploadRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The upload_id of the header.
+	UploadId string
+	// Succeed when there is no such upload.
+	AllowMissing bool
+}
+
+func (b0 CancelUploadRequest_builder) Build() *CancelUploadRequest {
+	m0 := &CancelUploadRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_UploadId = b.UploadId
+	x.xxx_hidden_AllowMissing = b.AllowMissing
+	return m0
+}
+
+// CancelUploadResponse says nothing more than that the upload is gone.
+type CancelUploadResponse struct {
+	state         protoimpl.MessageState `protogen:"opaque.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelUploadResponse) Reset() {
+	*x = CancelUploadResponse{}
+	mi := &file_quartet_v1_object_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelUploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelUploadResponse) ProtoMessage() {}
+
+func (x *CancelUploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_quartet_v1_object_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+type CancelUploadResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+}
+
+func (b0 CancelUploadResponse_builder) Build() *CancelUploadResponse {
+	m0 := &CancelUploadResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	return m0
+}
+
 // DownloadObjectRequest names an object and a range.
 type DownloadObjectRequest struct {
 	state                 protoimpl.MessageState `protogen:"opaque.v1"`
@@ -780,7 +898,7 @@ type DownloadObjectRequest struct {
 
 func (x *DownloadObjectRequest) Reset() {
 	*x = DownloadObjectRequest{}
-	mi := &file_quartet_v1_object_proto_msgTypes[9]
+	mi := &file_quartet_v1_object_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +910,7 @@ func (x *DownloadObjectRequest) String() string {
 func (*DownloadObjectRequest) ProtoMessage() {}
 
 func (x *DownloadObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[9]
+	mi := &file_quartet_v1_object_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +999,7 @@ type DownloadObjectResponse struct {
 
 func (x *DownloadObjectResponse) Reset() {
 	*x = DownloadObjectResponse{}
-	mi := &file_quartet_v1_object_proto_msgTypes[10]
+	mi := &file_quartet_v1_object_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1011,7 @@ func (x *DownloadObjectResponse) String() string {
 func (*DownloadObjectResponse) ProtoMessage() {}
 
 func (x *DownloadObjectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[10]
+	mi := &file_quartet_v1_object_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1142,7 @@ func (b0 DownloadObjectResponse_builder) Build() *DownloadObjectResponse {
 type case_DownloadObjectResponse_Reply protoreflect.FieldNumber
 
 func (x case_DownloadObjectResponse_Reply) String() string {
-	md := file_quartet_v1_object_proto_msgTypes[10].Descriptor()
+	md := file_quartet_v1_object_proto_msgTypes[12].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1061,7 +1179,7 @@ type DownloadChunk struct {
 
 func (x *DownloadChunk) Reset() {
 	*x = DownloadChunk{}
-	mi := &file_quartet_v1_object_proto_msgTypes[11]
+	mi := &file_quartet_v1_object_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1191,7 @@ func (x *DownloadChunk) String() string {
 func (*DownloadChunk) ProtoMessage() {}
 
 func (x *DownloadChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[11]
+	mi := &file_quartet_v1_object_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1269,7 @@ type UploadObjectRequest struct {
 
 func (x *UploadObjectRequest) Reset() {
 	*x = UploadObjectRequest{}
-	mi := &file_quartet_v1_object_proto_msgTypes[12]
+	mi := &file_quartet_v1_object_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1281,7 @@ func (x *UploadObjectRequest) String() string {
 func (*UploadObjectRequest) ProtoMessage() {}
 
 func (x *UploadObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[12]
+	mi := &file_quartet_v1_object_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1451,7 @@ func (b0 UploadObjectRequest_builder) Build() *UploadObjectRequest {
 type case_UploadObjectRequest_Request protoreflect.FieldNumber
 
 func (x case_UploadObjectRequest_Request) String() string {
-	md := file_quartet_v1_object_proto_msgTypes[12].Descriptor()
+	md := file_quartet_v1_object_proto_msgTypes[14].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1374,6 +1492,7 @@ type UploadHeader struct {
 	xxx_hidden_SizeBytes   uint64                 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3,oneof"`
 	xxx_hidden_Crc32C      uint32                 `protobuf:"fixed32,5,opt,name=crc32c,proto3,oneof"`
 	xxx_hidden_Sha256      []byte                 `protobuf:"bytes,6,opt,name=sha256,proto3"`
+	xxx_hidden_HashSha256  bool                   `protobuf:"varint,7,opt,name=hash_sha256,json=hashSha256,proto3"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1382,7 +1501,7 @@ type UploadHeader struct {
 
 func (x *UploadHeader) Reset() {
 	*x = UploadHeader{}
-	mi := &file_quartet_v1_object_proto_msgTypes[13]
+	mi := &file_quartet_v1_object_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1513,7 @@ func (x *UploadHeader) String() string {
 func (*UploadHeader) ProtoMessage() {}
 
 func (x *UploadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[13]
+	mi := &file_quartet_v1_object_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,6 +1566,13 @@ func (x *UploadHeader) GetSha256() []byte {
 	return nil
 }
 
+func (x *UploadHeader) GetHashSha256() bool {
+	if x != nil {
+		return x.xxx_hidden_HashSha256
+	}
+	return false
+}
+
 func (x *UploadHeader) SetUploadId(v string) {
 	x.xxx_hidden_UploadId = v
 }
@@ -1461,12 +1587,12 @@ func (x *UploadHeader) SetContentType(v string) {
 
 func (x *UploadHeader) SetSizeBytes(v uint64) {
 	x.xxx_hidden_SizeBytes = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *UploadHeader) SetCrc32C(v uint32) {
 	x.xxx_hidden_Crc32C = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *UploadHeader) SetSha256(v []byte) {
@@ -1474,6 +1600,10 @@ func (x *UploadHeader) SetSha256(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_Sha256 = v
+}
+
+func (x *UploadHeader) SetHashSha256(v bool) {
+	x.xxx_hidden_HashSha256 = v
 }
 
 func (x *UploadHeader) HasSizeBytes() bool {
@@ -1515,6 +1645,9 @@ type UploadHeader_builder struct {
 	Crc32C *uint32
 	// SHA-256 of the whole object (32 bytes), where it is known beforehand; empty otherwise.
 	Sha256 []byte
+	// The finish will name the SHA-256, so the server computes it as the bytes arrive. Needed where replicas share a
+	// bucket, for objects of a part (8 MiB by default) or more, unless the header names it. It counts in the first stream.
+	HashSha256 bool
 }
 
 func (b0 UploadHeader_builder) Build() *UploadHeader {
@@ -1525,14 +1658,15 @@ func (b0 UploadHeader_builder) Build() *UploadHeader {
 	x.xxx_hidden_Name = b.Name
 	x.xxx_hidden_ContentType = b.ContentType
 	if b.SizeBytes != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_SizeBytes = *b.SizeBytes
 	}
 	if b.Crc32C != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_Crc32C = *b.Crc32C
 	}
 	x.xxx_hidden_Sha256 = b.Sha256
+	x.xxx_hidden_HashSha256 = b.HashSha256
 	return m0
 }
 
@@ -1548,7 +1682,7 @@ type UploadChunk struct {
 
 func (x *UploadChunk) Reset() {
 	*x = UploadChunk{}
-	mi := &file_quartet_v1_object_proto_msgTypes[14]
+	mi := &file_quartet_v1_object_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1694,7 @@ func (x *UploadChunk) String() string {
 func (*UploadChunk) ProtoMessage() {}
 
 func (x *UploadChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[14]
+	mi := &file_quartet_v1_object_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1776,7 @@ type UploadFinish struct {
 
 func (x *UploadFinish) Reset() {
 	*x = UploadFinish{}
-	mi := &file_quartet_v1_object_proto_msgTypes[15]
+	mi := &file_quartet_v1_object_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1788,7 @@ func (x *UploadFinish) String() string {
 func (*UploadFinish) ProtoMessage() {}
 
 func (x *UploadFinish) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[15]
+	mi := &file_quartet_v1_object_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1868,7 @@ type UploadFinish_builder struct {
 	SizeBytes *uint64
 	// CRC-32C of the whole object.
 	Crc32C *uint32
-	// SHA-256 of the whole object (32 bytes), or empty. The server reads the object once more to verify it.
+	// SHA-256 of the whole object (32 bytes), or empty; see UploadHeader.hash_sha256.
 	Sha256 []byte
 }
 
@@ -1765,7 +1899,7 @@ type UploadObjectResponse struct {
 
 func (x *UploadObjectResponse) Reset() {
 	*x = UploadObjectResponse{}
-	mi := &file_quartet_v1_object_proto_msgTypes[16]
+	mi := &file_quartet_v1_object_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1911,7 @@ func (x *UploadObjectResponse) String() string {
 func (*UploadObjectResponse) ProtoMessage() {}
 
 func (x *UploadObjectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_object_proto_msgTypes[16]
+	mi := &file_quartet_v1_object_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2014,11 @@ const file_quartet_v1_object_proto_rawDesc = "" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\"q\n" +
 	"\x11GetUploadResponse\x120\n" +
 	"\x14committed_size_bytes\x18\x01 \x01(\x04R\x12committedSizeBytes\x12*\n" +
-	"\x06object\x18\x02 \x01(\v2\x12.quartet.v1.ObjectR\x06object\"\x8b\x01\n" +
+	"\x06object\x18\x02 \x01(\v2\x12.quartet.v1.ObjectR\x06object\"W\n" +
+	"\x13CancelUploadRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12#\n" +
+	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"\x16\n" +
+	"\x14CancelUploadResponse\"\x8b\x01\n" +
 	"\x15DownloadObjectRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1902,7 +2040,7 @@ const file_quartet_v1_object_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x18.quartet.v1.UploadHeaderH\x00R\x06header\x12/\n" +
 	"\x05chunk\x18\x02 \x01(\v2\x17.quartet.v1.UploadChunkH\x00R\x05chunk\x122\n" +
 	"\x06finish\x18\x03 \x01(\v2\x18.quartet.v1.UploadFinishH\x00R\x06finishB\t\n" +
-	"\arequest\"\xd5\x01\n" +
+	"\arequest\"\xf6\x01\n" +
 	"\fUploadHeader\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
@@ -1910,7 +2048,9 @@ const file_quartet_v1_object_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x04 \x01(\x04H\x00R\tsizeBytes\x88\x01\x01\x12\x1b\n" +
 	"\x06crc32c\x18\x05 \x01(\aH\x01R\x06crc32c\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\x06 \x01(\fR\x06sha256B\r\n" +
+	"\x06sha256\x18\x06 \x01(\fR\x06sha256\x12\x1f\n" +
+	"\vhash_sha256\x18\a \x01(\bR\n" +
+	"hashSha256B\r\n" +
 	"\v_size_bytesB\t\n" +
 	"\a_crc32c\"Q\n" +
 	"\vUploadChunk\x12\x16\n" +
@@ -1926,19 +2066,20 @@ const file_quartet_v1_object_proto_rawDesc = "" +
 	"\a_crc32c\"t\n" +
 	"\x14UploadObjectResponse\x120\n" +
 	"\x14committed_size_bytes\x18\x01 \x01(\x04R\x12committedSizeBytes\x12*\n" +
-	"\x06object\x18\x02 \x01(\v2\x12.quartet.v1.ObjectR\x06object2\x8f\x04\n" +
+	"\x06object\x18\x02 \x01(\v2\x12.quartet.v1.ObjectR\x06object2\xe7\x04\n" +
 	"\rObjectService\x12M\n" +
 	"\tGetObject\x12\x1c.quartet.v1.GetObjectRequest\x1a\x1d.quartet.v1.GetObjectResponse\"\x03\x90\x02\x01\x12S\n" +
 	"\vListObjects\x12\x1e.quartet.v1.ListObjectsRequest\x1a\x1f.quartet.v1.ListObjectsResponse\"\x03\x90\x02\x01\x12V\n" +
 	"\fDeleteObject\x12\x1f.quartet.v1.DeleteObjectRequest\x1a .quartet.v1.DeleteObjectResponse\"\x03\x90\x02\x02\x12M\n" +
-	"\tGetUpload\x12\x1c.quartet.v1.GetUploadRequest\x1a\x1d.quartet.v1.GetUploadResponse\"\x03\x90\x02\x01\x12^\n" +
+	"\tGetUpload\x12\x1c.quartet.v1.GetUploadRequest\x1a\x1d.quartet.v1.GetUploadResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\fCancelUpload\x12\x1f.quartet.v1.CancelUploadRequest\x1a .quartet.v1.CancelUploadResponse\"\x03\x90\x02\x02\x12^\n" +
 	"\x0eDownloadObject\x12!.quartet.v1.DownloadObjectRequest\x1a\".quartet.v1.DownloadObjectResponse\"\x03\x90\x02\x010\x01\x12S\n" +
 	"\fUploadObject\x12\x1f.quartet.v1.UploadObjectRequest\x1a .quartet.v1.UploadObjectResponse(\x01B\x94\x01\n" +
 	"\x0ecom.quartet.v1B\vObjectProtoP\x01Z,example.com/quartet/gen/quartet/v1;quartetv1\xa2\x02\x03QXX\xaa\x02\n" +
 	"Quartet.V1\xca\x02\n" +
 	"Quartet\\V1\xe2\x02\x16Quartet\\V1\\GPBMetadata\xea\x02\vQuartet::V1b\x06proto3"
 
-var file_quartet_v1_object_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_quartet_v1_object_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_quartet_v1_object_proto_goTypes = []any{
 	(*Object)(nil),                 // 0: quartet.v1.Object
 	(*GetObjectRequest)(nil),       // 1: quartet.v1.GetObjectRequest
@@ -1949,41 +2090,45 @@ var file_quartet_v1_object_proto_goTypes = []any{
 	(*DeleteObjectResponse)(nil),   // 6: quartet.v1.DeleteObjectResponse
 	(*GetUploadRequest)(nil),       // 7: quartet.v1.GetUploadRequest
 	(*GetUploadResponse)(nil),      // 8: quartet.v1.GetUploadResponse
-	(*DownloadObjectRequest)(nil),  // 9: quartet.v1.DownloadObjectRequest
-	(*DownloadObjectResponse)(nil), // 10: quartet.v1.DownloadObjectResponse
-	(*DownloadChunk)(nil),          // 11: quartet.v1.DownloadChunk
-	(*UploadObjectRequest)(nil),    // 12: quartet.v1.UploadObjectRequest
-	(*UploadHeader)(nil),           // 13: quartet.v1.UploadHeader
-	(*UploadChunk)(nil),            // 14: quartet.v1.UploadChunk
-	(*UploadFinish)(nil),           // 15: quartet.v1.UploadFinish
-	(*UploadObjectResponse)(nil),   // 16: quartet.v1.UploadObjectResponse
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
+	(*CancelUploadRequest)(nil),    // 9: quartet.v1.CancelUploadRequest
+	(*CancelUploadResponse)(nil),   // 10: quartet.v1.CancelUploadResponse
+	(*DownloadObjectRequest)(nil),  // 11: quartet.v1.DownloadObjectRequest
+	(*DownloadObjectResponse)(nil), // 12: quartet.v1.DownloadObjectResponse
+	(*DownloadChunk)(nil),          // 13: quartet.v1.DownloadChunk
+	(*UploadObjectRequest)(nil),    // 14: quartet.v1.UploadObjectRequest
+	(*UploadHeader)(nil),           // 15: quartet.v1.UploadHeader
+	(*UploadChunk)(nil),            // 16: quartet.v1.UploadChunk
+	(*UploadFinish)(nil),           // 17: quartet.v1.UploadFinish
+	(*UploadObjectResponse)(nil),   // 18: quartet.v1.UploadObjectResponse
+	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
 }
 var file_quartet_v1_object_proto_depIdxs = []int32{
-	17, // 0: quartet.v1.Object.create_time:type_name -> google.protobuf.Timestamp
+	19, // 0: quartet.v1.Object.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: quartet.v1.GetObjectResponse.object:type_name -> quartet.v1.Object
 	0,  // 2: quartet.v1.ListObjectsResponse.objects:type_name -> quartet.v1.Object
 	0,  // 3: quartet.v1.GetUploadResponse.object:type_name -> quartet.v1.Object
 	0,  // 4: quartet.v1.DownloadObjectResponse.object:type_name -> quartet.v1.Object
-	11, // 5: quartet.v1.DownloadObjectResponse.chunk:type_name -> quartet.v1.DownloadChunk
-	13, // 6: quartet.v1.UploadObjectRequest.header:type_name -> quartet.v1.UploadHeader
-	14, // 7: quartet.v1.UploadObjectRequest.chunk:type_name -> quartet.v1.UploadChunk
-	15, // 8: quartet.v1.UploadObjectRequest.finish:type_name -> quartet.v1.UploadFinish
+	13, // 5: quartet.v1.DownloadObjectResponse.chunk:type_name -> quartet.v1.DownloadChunk
+	15, // 6: quartet.v1.UploadObjectRequest.header:type_name -> quartet.v1.UploadHeader
+	16, // 7: quartet.v1.UploadObjectRequest.chunk:type_name -> quartet.v1.UploadChunk
+	17, // 8: quartet.v1.UploadObjectRequest.finish:type_name -> quartet.v1.UploadFinish
 	0,  // 9: quartet.v1.UploadObjectResponse.object:type_name -> quartet.v1.Object
 	1,  // 10: quartet.v1.ObjectService.GetObject:input_type -> quartet.v1.GetObjectRequest
 	3,  // 11: quartet.v1.ObjectService.ListObjects:input_type -> quartet.v1.ListObjectsRequest
 	5,  // 12: quartet.v1.ObjectService.DeleteObject:input_type -> quartet.v1.DeleteObjectRequest
 	7,  // 13: quartet.v1.ObjectService.GetUpload:input_type -> quartet.v1.GetUploadRequest
-	9,  // 14: quartet.v1.ObjectService.DownloadObject:input_type -> quartet.v1.DownloadObjectRequest
-	12, // 15: quartet.v1.ObjectService.UploadObject:input_type -> quartet.v1.UploadObjectRequest
-	2,  // 16: quartet.v1.ObjectService.GetObject:output_type -> quartet.v1.GetObjectResponse
-	4,  // 17: quartet.v1.ObjectService.ListObjects:output_type -> quartet.v1.ListObjectsResponse
-	6,  // 18: quartet.v1.ObjectService.DeleteObject:output_type -> quartet.v1.DeleteObjectResponse
-	8,  // 19: quartet.v1.ObjectService.GetUpload:output_type -> quartet.v1.GetUploadResponse
-	10, // 20: quartet.v1.ObjectService.DownloadObject:output_type -> quartet.v1.DownloadObjectResponse
-	16, // 21: quartet.v1.ObjectService.UploadObject:output_type -> quartet.v1.UploadObjectResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
+	9,  // 14: quartet.v1.ObjectService.CancelUpload:input_type -> quartet.v1.CancelUploadRequest
+	11, // 15: quartet.v1.ObjectService.DownloadObject:input_type -> quartet.v1.DownloadObjectRequest
+	14, // 16: quartet.v1.ObjectService.UploadObject:input_type -> quartet.v1.UploadObjectRequest
+	2,  // 17: quartet.v1.ObjectService.GetObject:output_type -> quartet.v1.GetObjectResponse
+	4,  // 18: quartet.v1.ObjectService.ListObjects:output_type -> quartet.v1.ListObjectsResponse
+	6,  // 19: quartet.v1.ObjectService.DeleteObject:output_type -> quartet.v1.DeleteObjectResponse
+	8,  // 20: quartet.v1.ObjectService.GetUpload:output_type -> quartet.v1.GetUploadResponse
+	10, // 21: quartet.v1.ObjectService.CancelUpload:output_type -> quartet.v1.CancelUploadResponse
+	12, // 22: quartet.v1.ObjectService.DownloadObject:output_type -> quartet.v1.DownloadObjectResponse
+	18, // 23: quartet.v1.ObjectService.UploadObject:output_type -> quartet.v1.UploadObjectResponse
+	17, // [17:24] is the sub-list for method output_type
+	10, // [10:17] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1994,24 +2139,24 @@ func file_quartet_v1_object_proto_init() {
 	if File_quartet_v1_object_proto != nil {
 		return
 	}
-	file_quartet_v1_object_proto_msgTypes[10].OneofWrappers = []any{
+	file_quartet_v1_object_proto_msgTypes[12].OneofWrappers = []any{
 		(*downloadObjectResponse_Object)(nil),
 		(*downloadObjectResponse_Chunk)(nil),
 	}
-	file_quartet_v1_object_proto_msgTypes[12].OneofWrappers = []any{
+	file_quartet_v1_object_proto_msgTypes[14].OneofWrappers = []any{
 		(*uploadObjectRequest_Header)(nil),
 		(*uploadObjectRequest_Chunk)(nil),
 		(*uploadObjectRequest_Finish)(nil),
 	}
-	file_quartet_v1_object_proto_msgTypes[13].OneofWrappers = []any{}
 	file_quartet_v1_object_proto_msgTypes[15].OneofWrappers = []any{}
+	file_quartet_v1_object_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_quartet_v1_object_proto_rawDesc), len(file_quartet_v1_object_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

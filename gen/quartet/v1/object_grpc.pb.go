@@ -34,6 +34,7 @@ const (
 	ObjectService_ListObjects_FullMethodName    = "/quartet.v1.ObjectService/ListObjects"
 	ObjectService_DeleteObject_FullMethodName   = "/quartet.v1.ObjectService/DeleteObject"
 	ObjectService_GetUpload_FullMethodName      = "/quartet.v1.ObjectService/GetUpload"
+	ObjectService_CancelUpload_FullMethodName   = "/quartet.v1.ObjectService/CancelUpload"
 	ObjectService_DownloadObject_FullMethodName = "/quartet.v1.ObjectService/DownloadObject"
 	ObjectService_UploadObject_FullMethodName   = "/quartet.v1.ObjectService/UploadObject"
 )
@@ -50,9 +51,11 @@ type ObjectServiceClient interface {
 	// Codes: INVALID_ARGUMENT for a name that breaks the rules of Object.name; NOT_FOUND.
 	GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (*GetObjectResponse, error)
 	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come or go between
-	// two pages may be listed or not; all others are listed exactly once.
+	// two pages may be listed or not; all others are listed exactly once. Of each object a list has name, size_bytes and
+	// create_time; GetObject has the rest.
 	//
-	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give.
+	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the server makes as many lists already as it makes at once.
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
@@ -60,15 +63,23 @@ type ObjectServiceClient interface {
 	// must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
-	// GENERATION_GONE) when a generation is named and the object now has another one; RESOURCE_EXHAUSTED (reason
-	// STORE_FULL) where replicas share a bucket that has no room even for the note of a deletion.
+	// GENERATION_GONE) when a generation is named and the object now has another one.
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
 	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
 	// The committed size never decreases.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when no header of this upload has arrived, or
-	// when it was abandoned for so long that it was removed: begin at offset 0.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, or when it
+	// was cancelled, or idle for so long that it was removed: begin at offset 0.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
+	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream that sends it ends
+	// with ABORTED (reason WRITER_REPLACED).
+	//
+	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing where that must not
+	// be an error.
+	//
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, unless
+	// allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an object already: delete that.
+	CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*CancelUploadResponse, error)
 	// DownloadObject sends an object, or a range of it.
 	//
 	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the end of the stream.
@@ -78,7 +89,8 @@ type ObjectServiceClient interface {
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when the object was
 	// replaced or deleted, before or during the download; OUT_OF_RANGE when read_offset lies beyond the end (metadata
-	// size_bytes); DATA_LOSS when stored bytes do not match their checksum.
+	// size_bytes); DATA_LOSS when stored bytes do not match their checksum, which all bytes that are sent do, also those
+	// of a range; RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the caller has too many transfers.
 	DownloadObject(ctx context.Context, in *DownloadObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadObjectResponse], error)
 	// UploadObject receives an object, or the next piece of one.
 	//
@@ -86,24 +98,29 @@ type ObjectServiceClient interface {
 	// the first chunk is the committed size of the upload, 0 for a new one; GetUpload tells it. After finish the
 	// sender half-closes.
 	//
-	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, all but the last three parts at
-	// least (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
-	// abandoned.
+	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole parts of it (8 MiB
+	// each by default), and the reply tells the committed size. When the stream breaks instead, what was committed until
+	// then stays, all but the last three parts at least, and the sender asks GetUpload where to continue, on any
+	// replica, as long as the upload is not abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
-	// reply is sent once it is durable. Finishing an upload again returns the same object.
+	// reply is sent once it is durable. Finishing an upload again returns the same object, for as long as a finished
+	// upload is remembered (a week by default). There is one exception, on S3: an object of less than a part that was
+	// deleted before its sender got an answer appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type, a chunk or object
 	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
-	// differs from the one this upload began with (UPLOAD_MISMATCH); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a
-	// chunk's offset is not the one expected, with the expected one in metadata committed_size_bytes; ABORTED (reason
+	// differs from the one this upload began with (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is
+	// needed (INVALID_ARGUMENT); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected,
+	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
+	// part has arrived; ABORTED (reason
 	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
+	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
-	// store is full (STORE_FULL). What was committed before stays, and continues once there is room.
+	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
+	// or cancel some). What was committed before stays, and continues once there is room.
 	UploadObject(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadObjectRequest, UploadObjectResponse], error)
 }
 
@@ -155,6 +172,16 @@ func (c *objectServiceClient) GetUpload(ctx context.Context, in *GetUploadReques
 	return out, nil
 }
 
+func (c *objectServiceClient) CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*CancelUploadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelUploadResponse)
+	err := c.cc.Invoke(ctx, ObjectService_CancelUpload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *objectServiceClient) DownloadObject(ctx context.Context, in *DownloadObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadObjectResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ObjectService_ServiceDesc.Streams[0], ObjectService_DownloadObject_FullMethodName, cOpts...)
@@ -199,9 +226,11 @@ type ObjectServiceServer interface {
 	// Codes: INVALID_ARGUMENT for a name that breaks the rules of Object.name; NOT_FOUND.
 	GetObject(context.Context, *GetObjectRequest) (*GetObjectResponse, error)
 	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come or go between
-	// two pages may be listed or not; all others are listed exactly once.
+	// two pages may be listed or not; all others are listed exactly once. Of each object a list has name, size_bytes and
+	// create_time; GetObject has the rest.
 	//
-	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give.
+	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the server makes as many lists already as it makes at once.
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
@@ -209,15 +238,23 @@ type ObjectServiceServer interface {
 	// must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
-	// GENERATION_GONE) when a generation is named and the object now has another one; RESOURCE_EXHAUSTED (reason
-	// STORE_FULL) where replicas share a bucket that has no room even for the note of a deletion.
+	// GENERATION_GONE) when a generation is named and the object now has another one.
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
 	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
 	// The committed size never decreases.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when no header of this upload has arrived, or
-	// when it was abandoned for so long that it was removed: begin at offset 0.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, or when it
+	// was cancelled, or idle for so long that it was removed: begin at offset 0.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
+	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream that sends it ends
+	// with ABORTED (reason WRITER_REPLACED).
+	//
+	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing where that must not
+	// be an error.
+	//
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, unless
+	// allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an object already: delete that.
+	CancelUpload(context.Context, *CancelUploadRequest) (*CancelUploadResponse, error)
 	// DownloadObject sends an object, or a range of it.
 	//
 	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the end of the stream.
@@ -227,7 +264,8 @@ type ObjectServiceServer interface {
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when the object was
 	// replaced or deleted, before or during the download; OUT_OF_RANGE when read_offset lies beyond the end (metadata
-	// size_bytes); DATA_LOSS when stored bytes do not match their checksum.
+	// size_bytes); DATA_LOSS when stored bytes do not match their checksum, which all bytes that are sent do, also those
+	// of a range; RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the caller has too many transfers.
 	DownloadObject(*DownloadObjectRequest, grpc.ServerStreamingServer[DownloadObjectResponse]) error
 	// UploadObject receives an object, or the next piece of one.
 	//
@@ -235,24 +273,29 @@ type ObjectServiceServer interface {
 	// the first chunk is the committed size of the upload, 0 for a new one; GetUpload tells it. After finish the
 	// sender half-closes.
 	//
-	// A sender that half-closes without finish pauses: what arrived is committed, and the reply tells the committed
-	// size. When the stream breaks instead, what was committed until then stays, all but the last three parts at
-	// least (8 MiB each by default), and the sender asks GetUpload where to continue, on any replica, as long as the upload is not
-	// abandoned.
+	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole parts of it (8 MiB
+	// each by default), and the reply tells the committed size. When the stream breaks instead, what was committed until
+	// then stays, all but the last three parts at least, and the sender asks GetUpload where to continue, on any
+	// replica, as long as the upload is not abandoned.
 	//
 	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
-	// reply is sent once it is durable. Finishing an upload again returns the same object.
+	// reply is sent once it is durable. Finishing an upload again returns the same object, for as long as a finished
+	// upload is remembered (a week by default). There is one exception, on S3: an object of less than a part that was
+	// deleted before its sender got an answer appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type, a chunk or object
 	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
-	// differs from the one this upload began with (UPLOAD_MISMATCH); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a
-	// chunk's offset is not the one expected, with the expected one in metadata committed_size_bytes; ABORTED (reason
+	// differs from the one this upload began with (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is
+	// needed (INVALID_ARGUMENT); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected,
+	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
+	// part has arrived; ABORTED (reason
 	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
+	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
-	// store is full (STORE_FULL). What was committed before stays, and continues once there is room.
+	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
+	// or cancel some). What was committed before stays, and continues once there is room.
 	UploadObject(grpc.ClientStreamingServer[UploadObjectRequest, UploadObjectResponse]) error
 	mustEmbedUnimplementedObjectServiceServer()
 }
@@ -275,6 +318,9 @@ func (UnimplementedObjectServiceServer) DeleteObject(context.Context, *DeleteObj
 }
 func (UnimplementedObjectServiceServer) GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUpload not implemented")
+}
+func (UnimplementedObjectServiceServer) CancelUpload(context.Context, *CancelUploadRequest) (*CancelUploadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelUpload not implemented")
 }
 func (UnimplementedObjectServiceServer) DownloadObject(*DownloadObjectRequest, grpc.ServerStreamingServer[DownloadObjectResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadObject not implemented")
@@ -375,6 +421,24 @@ func _ObjectService_GetUpload_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ObjectService_CancelUpload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelUploadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ObjectServiceServer).CancelUpload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ObjectService_CancelUpload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ObjectServiceServer).CancelUpload(ctx, req.(*CancelUploadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ObjectService_DownloadObject_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DownloadObjectRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -415,6 +479,10 @@ var ObjectService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetUpload",
 			Handler:    _ObjectService_GetUpload_Handler,
+		},
+		{
+			MethodName: "CancelUpload",
+			Handler:    _ObjectService_CancelUpload_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

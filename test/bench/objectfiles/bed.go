@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"example.com/quartet/test/bench/measure"
+	"example.com/quartet/test/process"
 )
 
 // fastRoot is memory that looks like a disk, on Linux.
@@ -74,17 +75,13 @@ func (b *bed) folder(v variant) (string, error) {
 	return path, os.MkdirAll(path, 0o755)
 }
 
-// objects is the address where our server has its objects.
+// objects is the setting of our server that says where it has its objects.
 func (b *bed) objects(v variant, folder string) string {
-	switch v.place {
-	case inMemory:
-		return "mem://"
-	case onS3:
-		return fmt.Sprintf("s3://%s?endpoint=http://%s&region=%s&use_path_style=true",
-			bucketName, b.gatewayAddress, regionName)
-	default:
-		return "file://" + filepath.ToSlash(filepath.Join(folder, "objects"))
+	if v.place == onS3 {
+		return process.Setting("OBJECT_URL", fmt.Sprintf("s3://%s?endpoint=http://%s&region=%s&use_path_style=true",
+			bucketName, b.gatewayAddress, regionName))
 	}
+	return process.Setting("OBJECT_DIR", filepath.Join(folder, "objects"))
 }
 
 func (b *bed) stop() error {

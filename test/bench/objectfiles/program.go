@@ -44,7 +44,7 @@ func startProgram(ctx context.Context, program, folder, objects, collector strin
 		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
 		process.Setting("DRAIN_DELAY", "0s"),
 		process.Setting("DRAIN_BUDGET", "3s"),
-		process.Setting("OBJECT_URL", objects),
+		objects,
 		"AWS_ACCESS_KEY_ID=" + accessKey,
 		"AWS_SECRET_ACCESS_KEY=" + secretKey,
 		collectorVariable + "=" + collector,

@@ -38,11 +38,9 @@ const (
 	naiveName     = "naive gRPC, memory"
 	naiveFastName = "naive gRPC, file"
 	bareName      = "bare gRPC without copies"
-	oursName      = "ours, mem://"
-	oursOwnName   = "ours, mem://, own connections"
-	oursFastName  = "ours, file://"
-	oursDiskName  = "ours, file:// on disk"
-	oursOwnFast   = "ours, file://, own connections"
+	oursFastName  = "ours, folder"
+	oursDiskName  = "ours, folder on disk"
+	oursOwnFast   = "ours, folder, own connections"
 	oursThroughS3 = "ours, s3://"
 	plainS3Name   = "plain S3 client"
 	rawName       = "raw TCP, memory"
@@ -66,8 +64,6 @@ var variants = []variant{
 	{name: naiveFastName, kind: kindNaive, place: onFast},
 	{name: naiveFastSums, kind: kindNaive, place: onFast, check: true},
 	{name: bareName, kind: kindBare, place: inMemory},
-	{name: oursName, kind: kindOurs, place: inMemory},
-	{name: oursOwnName, kind: kindOurs, place: inMemory, own: true},
 	{name: oursFastName, kind: kindOurs, place: onFast},
 	{name: oursOwnFast, kind: kindOurs, place: onFast, own: true},
 	{name: oursDiskName, kind: kindOurs, place: onDisk},

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,8 +30,9 @@ func (w *world) inspect(by *worker) {
 		for i := range namesAtOnce {
 			name := name(age, i)
 			o := by.lookAt(name)
-			if listed[name] != o.GetGeneration() {
-				w.broken(name + " is listed with another generation than it has")
+			switch size, found := listed[name]; {
+			case found != (o != nil), found && size != o.GetSizeBytes()+1:
+				w.broken(name + " is listed with another size than it has")
 			}
 			if o != nil {
 				by.fetch(name, object.DownloadOptions{Generation: o.GetGeneration()}, nil)
@@ -63,8 +65,10 @@ func (w *world) inspectFolder() {
 		return
 	}
 	err := filepath.WalkDir(w.folder, func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".tmp") {
-			w.broken(path + " is left of a write")
+		if id, isData := strings.CutSuffix(path, ".data"); isData && err == nil {
+			if _, err := os.Stat(id + ".log"); err != nil {
+				w.broken(path + " is left of an upload of which nothing is committed")
+			}
 		}
 		return err
 	})

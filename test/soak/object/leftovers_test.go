@@ -1,10 +1,7 @@
 package soak
 
 import (
-	"encoding/json"
 	"fmt"
-	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,63 +38,21 @@ func (w *world) inspectLeftovers() {
 	w.broken(fmt.Sprintf("%d keys are left that nothing needs, such as %s", len(left), left[0]))
 }
 
-// leftovers returns all keys that are not part of an object.
+// leftovers returns what is neither an object nor what servers check by.
 func (w *world) leftovers() ([]string, error) {
-	stored, err := w.stored()
-	if err != nil {
-		return nil, err
-	}
-	needed := map[string]bool{"uploads/check": true}
-	for key, data := range stored {
-		if !strings.HasPrefix(key, "objects/") {
-			continue
-		}
-		var manifest struct {
-			UploadID   string `json:"upload_id"`
-			Generation int64
-			Parts      []struct{ Key string }
-		}
-		if err := json.Unmarshal(data, &manifest); err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		needed[key] = manifest.UploadID != "" // It is a tombstone otherwise.
-		for _, part := range manifest.Parts {
-			if _, ok := stored[part.Key]; !ok {
-				return nil, fmt.Errorf("%s has lost %s", key, part.Key)
-			}
-			needed[part.Key] = true
-			needed[fmt.Sprintf("parts/%s.%d.name", manifest.UploadID, manifest.Generation)] = true
-		}
-	}
-	maps.DeleteFunc(stored, func(key string, _ []byte) bool { return needed[key] })
-	var left []string
-	for key := range stored {
-		left = append(left, key)
-	}
-	return left, nil
-}
-
-// stored is the whole bucket, without the content of parts.
-func (w *world) stored() (map[string][]byte, error) {
 	if w.storm != nil {
-		return w.storm.next.Keys(), nil
-	}
-	stored := map[string][]byte{}
-	for _, folder := range []string{"objects", "uploads", "parts"} {
-		err := filepath.WalkDir(filepath.Join(w.folder, folder), func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
+		left := w.storm.next.Uploads()
+		for key := range w.storm.next.Keys() {
+			if !strings.HasPrefix(key, "objects/") && key != "check" {
+				left = append(left, key)
 			}
-			key, data := folder+"/"+e.Name(), []byte(nil)
-			if folder == "objects" {
-				data, err = os.ReadFile(path)
-			}
-			stored[key] = data
-			return err
-		})
-		if err != nil {
-			return nil, err
 		}
+		return left, nil
 	}
-	return stored, nil
+	var left []string
+	entries, err := os.ReadDir(filepath.Join(w.folder, "uploads"))
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	return left, err
 }

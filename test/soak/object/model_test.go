@@ -23,6 +23,8 @@ type model struct {
 	mu    sync.Mutex
 	names map[string]*history
 	ids   map[string]*upload
+	// again says that a small object which was deleted may come back when it is sent again, as on S3.
+	again bool
 	// broken is told of every wrong answer.
 	broken func(problem string)
 }
@@ -93,11 +95,43 @@ func (m *model) saw(name string, o *quartetv1.Object, invoked time.Duration) *up
 
 // seen judges that u was visible at some moment between two.
 func (m *model) seen(h *history, u *upload, from, to time.Duration) {
+	if from > u.gone && m.small(u) && h.deletable(u.invoked, to) {
+		u.gone = forever
+	}
 	if from > u.gone {
 		m.fail(h, "%s was seen between %v and %v, and something else in its place by %v", u, from, to, u.gone)
 	}
 	u.visible = min(u.visible, to)
 	h.leave(u, from, to)
+}
+
+// small tells whether the contract allows an upload to make its object again, once that was deleted.
+func (m *model) small(u *upload) bool { return m.again && len(u.content.data) < partBytes }
+
+// mayReturn tells whether that may have happened.
+func (m *model) mayReturn(u *upload) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.small(u) && m.history(u.name).deletable(u.invoked, m.now())
+}
+
+// sawListed judges that a list which was asked for at a moment had an object of so many bytes.
+func (m *model) sawListed(name string, size uint64, invoked time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.history(name)
+	var may []*upload
+	for _, u := range h.uploads {
+		if uint64(len(u.content.data)) == size {
+			may = append(may, u)
+		}
+	}
+	switch len(may) {
+	case 0:
+		m.fail(h, "an object of %d bytes is listed, which nobody uploaded", size)
+	case 1:
+		m.seen(h, may[0], invoked, m.now())
+	}
 }
 
 // sawNothing judges that a call which was invoked at a moment found no object.

@@ -121,10 +121,10 @@ func (w *worker) list() {
 	w.counts.lists.Add(1)
 }
 
-func (w *worker) listAge(age int) map[string]int64 {
+func (w *worker) listAge(age int) map[string]uint64 {
 	ctx, cancel := bounded()
 	defer cancel()
-	listed, last, invoked := map[string]int64{}, "", w.model.invoke()
+	listed, last, invoked := map[string]uint64{}, "", w.model.invoke()
 	for o, err := range w.client().List(ctx, fmt.Sprintf("age %04d/", age)) {
 		if err != nil {
 			w.excuse("list", err)
@@ -134,8 +134,8 @@ func (w *worker) listAge(age int) map[string]int64 {
 			w.broken(fmt.Sprintf("%q is listed after %q", o.GetName(), last))
 		}
 		last = o.GetName()
-		listed[last] = o.GetGeneration()
-		w.model.saw(last, o, invoked)
+		listed[last] = o.GetSizeBytes() + 1
+		w.model.sawListed(last, o.GetSizeBytes(), invoked)
 	}
 	w.tell("list age %d: %v", age, listed)
 	for i := range namesAtOnce {

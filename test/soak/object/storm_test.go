@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/quartet/server/object/store/s3test"
+	"example.com/quartet/server/object/s3/s3test"
 )
 
 // weather is the mood of the store for a while.
@@ -97,9 +97,9 @@ func (s *storm) choose(r *http.Request) (fault, time.Duration) {
 	switch {
 	case now == down:
 		return pick(s.random, []choice[fault]{{2, none}, {1, refused}, {1, lost}}), delay
-	case now == full && r.Method == http.MethodPut:
+	case now == full && (r.Method == http.MethodPut || r.Method == http.MethodPost && r.URL.Query().Has("uploads")):
 		return noSpace, delay
-	case s.held == 0 && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/objects/"):
+	case s.held == 0 && strings.Contains(r.URL.Path, "/objects/") && (r.Method == http.MethodPut && !r.URL.Query().Has("partNumber") || r.Method == http.MethodPost && r.URL.Query().Has("uploadId")):
 		// What is written here makes an object visible: the moment at which calls that race do harm, if ever.
 		return pick(s.random, []choice[fault]{{8, none}, {1, late}, {1, unknown}}), delay
 	case now == slow:

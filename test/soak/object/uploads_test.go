@@ -99,6 +99,9 @@ func (w *worker) replay() {
 	ctx, cancel := bounded()
 	defer cancel()
 	response, err := w.sendRaw(ctx, j.header(), finish(j.content))
+	if w.model.mayReturn(j.upload) && is(err, "OFFSET_MISMATCH") {
+		return // Its object was deleted, and this has no content to make it again.
+	}
 	if err != nil {
 		w.excuse("replay the finish of "+j.id, err)
 		return
@@ -136,7 +139,9 @@ func (w *worker) askFor(u *upload) {
 }
 
 func (j *job) header() *quartetv1.UploadObjectRequest {
-	h := quartetv1.UploadHeader_builder{UploadId: j.id, Name: j.name, ContentType: j.options.ContentType}.Build()
+	h := quartetv1.UploadHeader_builder{
+		UploadId: j.id, Name: j.name, ContentType: j.options.ContentType, HashSha256: j.options.SHA256,
+	}.Build()
 	if j.options.Size > 0 {
 		h.SetSizeBytes(uint64(j.options.Size))
 	}

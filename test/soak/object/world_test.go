@@ -19,7 +19,7 @@ import (
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
-	"example.com/quartet/server/object/store/s3test"
+	"example.com/quartet/server/object/s3/s3test"
 	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
@@ -63,12 +63,13 @@ func newWorld(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) 
 	w := &world{TB: t, seed: seed, counts: newCounts(), ring: newRing(), library: newLibrary(seed), stop: stop}
 	w.model = newModel(w.broken)
 	w.folder = t.TempDir()
-	url := "file://" + w.folder
+	place := process.Setting("OBJECT_DIR", w.folder)
 	if replicas > 1 {
-		w.folder, url = "", w.newStore(t)
+		w.model.again = true
+		w.folder, place = "", process.Setting("OBJECT_URL", w.newStore(t))
 	}
 	for i := range replicas {
-		s := processtest.Start(logged{w}, append(environment(), process.Setting("OBJECT_URL", url))...)
+		s := processtest.Start(logged{w}, append(environment(), place)...)
 		w.servers = append(w.servers, s)
 		w.proxies = append(w.proxies, newProxy(t, seed, i, s.Address, w.counts, w.ring))
 	}
@@ -78,7 +79,7 @@ func newWorld(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) 
 
 func environment() []string {
 	return []string{
-		process.Setting("OBJECT_PART_BYTES", "64KiB"), process.Setting("OBJECT_CHUNK_BYTES", "16KiB"), process.Setting("OBJECT_IDLE_TIMEOUT", "2s"),
+		process.Setting("OBJECT_PART_BYTES", "64KiB"), process.Setting("OBJECT_MAX_BYTES", "64MiB"), process.Setting("OBJECT_CHUNK_BYTES", "16KiB"), process.Setting("OBJECT_IDLE_TIMEOUT", "2s"),
 		process.Setting("DRAIN_BUDGET", "6s"), process.Setting("RPC_MAX_CONNECTION_AGE", "2s"), process.Setting("OBJECT_UPLOAD_TTL", timeToLive.String()),
 		"AWS_ACCESS_KEY_ID=quartet", "AWS_SECRET_ACCESS_KEY=a-secret-for-tests", "AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true",

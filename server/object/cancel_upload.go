@@ -1,0 +1,28 @@
+package object
+
+import (
+	"context"
+	"errors"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/server/object/engine"
+)
+
+// CancelUpload (unary) removes an unfinished upload. A stream that sends it is ended first.
+func (s *service) CancelUpload(ctx context.Context, r *quartetv1.CancelUploadRequest) (*quartetv1.CancelUploadResponse, error) {
+	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
+		return nil, err
+	}
+	turn, err := s.turns.take(ctx, r.GetUploadId())
+	if err != nil {
+		return nil, err
+	}
+	defer turn.end()
+	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil || errors.Is(err, engine.ErrUploadNotFound) {
+		s.limits.ended(r.GetUploadId())
+	}
+	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrUploadNotFound)) {
+		return nil, s.metrics.saw(err)
+	}
+	return &quartetv1.CancelUploadResponse{}, nil
+}

@@ -1,0 +1,425 @@
+// Package folder keeps objects in a folder, which one process owns:
+//
+//	objects/<encoded name>  an object: its content, and the trailer that engine.Trailer makes
+//	uploads/<id>.data       what has arrived of an upload
+//	uploads/<id>.log        how much of that is committed, or, for some time, what became of it
+//
+// What is acknowledged is synced, the file before its name. An object appears by a rename, so that recovery is nothing but
+// removing what no log leads to.
+package folder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/quartet/server/object/engine"
+)
+
+const (
+	// blockBytes is how much content has a checksum of its own, and so the least that is read.
+	blockBytes  = 32 << 10
+	lockFile    = ".lock"
+	checkFile   = ".check"
+	dataSuffix  = ".data"
+	logSuffix   = ".log"
+	folderMode  = 0o750
+	privateMode = 0o640
+	// fewNames are handled between two looks at whether the caller is still there.
+	fewNames = 256
+)
+
+// Options are what a Folder can be told.
+type Options struct {
+	// PartBytes is how much of an upload is committed at a time. Two parts may be lost when the process dies.
+	PartBytes int64
+	// Quota counts what is stored, exactly. It is set when the folder is opened.
+	Quota *engine.Quota
+	// Log hears of what no caller can be told.
+	Log *slog.Logger
+}
+
+// Folder is an engine.Engine.
+type Folder struct {
+	Options
+	root        string
+	lock        *os.File
+	generations engine.Generations
+	objects     syncer // of the folder
+	uploads     syncer
+
+	changing sync.Mutex // held while an object appears or goes
+	names    names
+
+	syncFile func(*os.File) error // replaced by tests
+}
+
+var _ engine.Engine = (*Folder)(nil)
+
+// Open opens the folder at root, which it creates if need be, and fails if another process has it open.
+func Open(root string, opts Options) (*Folder, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(root, folderMode); err != nil {
+		return nil, fmt.Errorf("create the folder of objects: %w", err)
+	}
+	lock, err := lockFolder(root)
+	if err != nil {
+		return nil, err
+	}
+	f := &Folder{Options: opts, root: root, lock: lock, syncFile: (*os.File).Sync}
+	f.objects.path, f.uploads.path = filepath.Join(root, "objects"), filepath.Join(root, "uploads")
+	if err := f.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the folder %s: %w", root, err), lock.Close())
+	}
+	return f, nil
+}
+
+// lockFolder takes the folder for this process. The kernel releases the lock when the process ends in any way.
+func lockFolder(root string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(root, lockFile), os.O_RDWR|os.O_CREATE, privateMode)
+	if err != nil {
+		return nil, fmt.Errorf("folder %s is not writable: %w", root, err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("folder %s is in use by another process, and only one at a time may own it", root)
+	}
+	return nil, fmt.Errorf("lock folder %s: %w", root, err)
+}
+
+// recover makes the folders, removes what a process that died has not committed, and counts what there is.
+func (f *Folder) recover() error {
+	for _, folder := range []*syncer{&f.objects, &f.uploads} {
+		if err := os.MkdirAll(folder.path, folderMode); err != nil {
+			return err
+		}
+	}
+	for _, folder := range []string{f.root, filepath.Dir(f.root)} {
+		if err := (&syncer{path: folder}).sync(); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	if err := eachName(f.uploads.path, f.recoverUpload); err != nil {
+		return err
+	}
+	var held int64
+	err := eachName(f.uploads.path, func(name string) error {
+		return f.weigh(filepath.Join(f.uploads.path, name), &held)
+	})
+	if err != nil {
+		return err
+	}
+	err = eachName(f.objects.path, func(encoded string) error {
+		name, err := engine.DecodeName(encoded)
+		if err != nil {
+			f.Log.Warn("the folder has a file that is not an object", "file", filepath.Join(f.objects.path, encoded))
+		} else {
+			f.names.sorted = append(f.names.sorted, name)
+		}
+		return f.weigh(filepath.Join(f.objects.path, encoded), &held)
+	})
+	slices.Sort(f.names.sorted)
+	f.Quota.Set(held)
+	return err
+}
+
+// recoverUpload leaves of what has arrived only what is committed.
+func (f *Folder) recoverUpload(name string) error {
+	path := filepath.Join(f.uploads.path, name)
+	id, isData := strings.CutSuffix(name, dataSuffix)
+	if !isData {
+		return nil
+	}
+	p, err := f.readLog(id)
+	if err != nil {
+		f.Log.Warn("an upload that cannot be continued is removed", "upload_id", id, "error", err)
+	}
+	if err != nil || p == nil || p.size == 0 || f.size(path) < p.size {
+		return f.drop(id)
+	}
+	return os.Truncate(path, p.size)
+}
+
+// weigh adds what a file counts for.
+func (f *Folder) weigh(path string, held *int64) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	*held += cost(info.Size())
+	return nil
+}
+
+// cost is what a file of so many bytes counts for.
+func cost(size int64) int64 { return size + engine.FileOverhead }
+
+// eachName calls do for each file of a folder, some at a time, however many there are.
+func eachName(folder string, do func(name string) error) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		names, _ := dir.Readdirnames(fewNames)
+		if len(names) == 0 {
+			return nil
+		}
+		for _, name := range names {
+			if err := do(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+}
+
+func (f *Folder) objectPath(name string) string {
+	return filepath.Join(f.objects.path, engine.EncodeName(name))
+}
+func (f *Folder) dataPath(id string) string { return filepath.Join(f.uploads.path, id+dataSuffix) }
+func (f *Folder) logPath(id string) string  { return filepath.Join(f.uploads.path, id+logSuffix) }
+
+// Stat implements engine.Engine. It reads the footer.
+func (f *Folder) Stat(_ context.Context, name string) (engine.Object, error) {
+	footer, err := f.footer(name)
+	return footer.Object, err
+}
+
+func (f *Folder) footer(name string) (engine.Footer, error) {
+	file, footer, err := f.open(name)
+	if err == nil {
+		_ = file.Close()
+	}
+	return footer, err
+}
+
+// open opens an object's file and reads its footer. The file stays what it is, whatever happens to the name.
+func (f *Folder) open(name string) (*os.File, engine.Footer, error) {
+	file, err := os.Open(f.objectPath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, engine.Footer{}, engine.ErrNotFound
+	}
+	if err != nil {
+		return nil, engine.Footer{}, err
+	}
+	footer, err := readFooter(file, name)
+	if err != nil {
+		_ = file.Close()
+		return nil, engine.Footer{}, err
+	}
+	return file, footer, nil
+}
+
+func readFooter(file *os.File, name string) (engine.Footer, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return engine.Footer{}, err
+	}
+	data := make([]byte, min(engine.FooterBytes, info.Size()))
+	if _, err := file.ReadAt(data, info.Size()-int64(len(data))); err != nil {
+		return engine.Footer{}, fmt.Errorf("read the footer of %q: %w", name, err)
+	}
+	return engine.ParseFooter(data, name, info.Size())
+}
+
+// List implements engine.Engine. It looks at the files that it lists, and reads none.
+func (f *Folder) List(ctx context.Context, prefix, after string, limit int) (objects []engine.Object, more bool, err error) {
+	found, more := f.names.page(prefix, after, limit)
+	objects = make([]engine.Object, 0, len(found))
+	for i, name := range found {
+		if i%fewNames == 0 && ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
+		}
+		info, err := os.Lstat(f.objectPath(name))
+		if errors.Is(err, fs.ErrNotExist) { // It has gone since.
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		objects = append(objects, engine.Object{Name: name, Size: contentSize(info.Size()), CreateTime: info.ModTime().UTC()})
+	}
+	return objects, more, nil
+}
+
+// contentSize is the size of the content of a file that has a trailer.
+func contentSize(stored int64) int64 {
+	stored -= engine.FooterBytes
+	return max(0, stored-engine.Blocks(stored, blockBytes+engine.SumBytes)*engine.SumBytes)
+}
+
+// publish gives a file the name of an object, whatever has that name.
+func (f *Folder) publish(path, name string) error {
+	if err := f.replace(path, name); err != nil {
+		return err
+	}
+	return f.objects.do()
+}
+
+func (f *Folder) replace(path, name string) error {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	var before int64
+	if info, err := os.Lstat(f.objectPath(name)); err == nil {
+		before = cost(info.Size())
+	}
+	if err := os.Rename(path, f.objectPath(name)); err != nil {
+		return err
+	}
+	f.Quota.Give(before)
+	f.names.add(name)
+	return nil
+}
+
+// Delete implements engine.Engine.
+func (f *Folder) Delete(_ context.Context, name string, generation int64) error {
+	if err := f.remove(name, generation); err != nil {
+		return err
+	}
+	return f.objects.do()
+}
+
+func (f *Folder) remove(name string, generation int64) error {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	if generation != 0 {
+		footer, err := f.footer(name)
+		if err == nil && footer.Generation != generation {
+			err = engine.ErrGenerationGone
+		}
+		if err != nil {
+			return err
+		}
+	}
+	info, err := os.Lstat(f.objectPath(name))
+	if err == nil {
+		err = os.Remove(f.objectPath(name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return engine.ErrNotFound
+	}
+	if err == nil {
+		f.Quota.Give(cost(info.Size()))
+		f.names.drop(name)
+	}
+	return err
+}
+
+// Expire implements engine.Engine. An upload is as old as its files.
+func (f *Folder) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+	var failed error
+	err = eachName(f.uploads.path, func(name string) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		id := strings.TrimSuffix(strings.TrimSuffix(name, dataSuffix), logSuffix)
+		unfinished := f.size(f.dataPath(id)) >= 0
+		if f.newer(f.dataPath(id), before) || f.newer(f.logPath(id), before) || busy(id) {
+			return nil
+		}
+		if err := f.drop(id); err != nil {
+			f.Log.Error("an upload could not be removed", "upload_id", id, "error", err)
+			failed = err
+		} else if unfinished {
+			abandoned++
+		}
+		return nil
+	})
+	return abandoned, errors.Join(failed, err)
+}
+
+func (f *Folder) newer(path string, than time.Time) bool {
+	info, err := os.Lstat(path)
+	return err == nil && !info.ModTime().Before(than)
+}
+
+// size is negative if there is no such file.
+func (f *Folder) size(path string) int64 {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return -1
+	}
+	return info.Size()
+}
+
+// drop removes what there is of an upload, the log first: with it and without data, the upload would be taken for finished.
+func (f *Folder) drop(id string) error {
+	for _, path := range []string{f.logPath(id), f.dataPath(id)} {
+		size := f.size(path)
+		if size < 0 {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		f.Quota.Give(cost(size))
+	}
+	return nil
+}
+
+// Upload implements engine.Engine.
+func (f *Folder) Upload(_ context.Context, id string) (engine.State, error) {
+	p, err := f.progress(id)
+	if err != nil {
+		return engine.State{}, err
+	}
+	if p == nil {
+		return engine.State{}, engine.ErrUploadNotFound
+	}
+	return p.state(), nil
+}
+
+// Cancel implements engine.Engine.
+func (f *Folder) Cancel(_ context.Context, id string) error {
+	p, err := f.progress(id)
+	switch {
+	case err != nil:
+		return err
+	case p == nil:
+		return engine.ErrUploadNotFound
+	case p.object != nil:
+		return engine.ErrUploadFinished
+	}
+	return f.drop(id)
+}
+
+// Count implements engine.Engine: what is stored is known.
+func (f *Folder) Count(context.Context) error { return nil }
+
+// Ping implements engine.Engine by writing a small file.
+func (f *Folder) Ping(context.Context) error {
+	file, err := os.OpenFile(filepath.Join(f.root, checkFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+	if err == nil {
+		_, err = file.WriteString("ok")
+		err = errors.Join(err, file.Sync(), file.Close())
+	}
+	if err == nil {
+		_, err = os.Lstat(f.uploads.path)
+	}
+	if err = engine.During("check the folder by writing", err); errors.Is(err, engine.ErrStoreFull) {
+		return nil
+	}
+	return err
+}
+
+// UploadBytes implements engine.Engine.
+func (f *Folder) UploadBytes() int64 { return 0 }
+
+// Close implements engine.Engine.
+func (f *Folder) Close() error { return f.lock.Close() }

@@ -1,0 +1,373 @@
+package folder
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/quartet/server/object/engine"
+	"example.com/quartet/server/object/enginetest"
+)
+
+func open(t testing.TB, root string, limit int64) *Folder {
+	t.Helper()
+	f, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{Limit: limit}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func TestEngine(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T) (engine.Engine, func() engine.Engine) {
+		root := t.TempDir()
+		f := open(t, root, 0)
+		return f, func() engine.Engine {
+			_ = f.Close()
+			f = open(t, root, 0)
+			return f
+		}
+	})
+}
+
+func header(name string) engine.Header {
+	return engine.Header{UploadID: enginetest.ID(), Name: name, ContentType: "text/plain"}
+}
+
+func nobody(string) bool { return false }
+
+// stored is what the quota has to count: every file below objects and uploads.
+func stored(t *testing.T, root string) (total int64) {
+	t.Helper()
+	for _, folder := range []string{"objects", "uploads"} {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			total += info.Size() + engine.FileOverhead
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return total
+}
+
+func TestTheQuotaIsExactWhateverHappens(t *testing.T) {
+	root := t.TempDir()
+	f := open(t, root, 0)
+	check := func(what string) {
+		t.Helper()
+		if got, want := f.Quota.Held(), stored(t, root); got != want {
+			t.Errorf("%s: %d are counted and %d stored", what, got, want)
+		}
+	}
+	small, large := enginetest.Content(1000), enginetest.Content(3*enginetest.PartBytes+77)
+	for range 2 {
+		for _, content := range [][]byte{small, large, nil} {
+			if _, err := enginetest.Put(t.Context(), f, header("o"), content); err != nil {
+				t.Fatal(err)
+			}
+			check("put")
+		}
+	}
+	for _, n := range []int{10, 30_000, 100_000} {
+		h := header("left")
+		u, err := enginetest.Send(t.Context(), f, h, large[:n], 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		check("left open")
+		if n < enginetest.PartBytes {
+			continue
+		}
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u, err = enginetest.Send(t.Context(), f, h, large, state.Committed); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Finish(engine.Expect{CRC32C: new(uint32(1))}); !errors.Is(err, engine.ErrChecksumMismatch) {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		check("given up")
+	}
+	u, err := enginetest.Send(t.Context(), f, header("paused"), large[:100_000], 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	check("paused")
+	_ = f.Close()
+	f = open(t, root, 0)
+	check("opened again")
+	if err := f.Delete(t.Context(), "o", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), nobody); err != nil {
+		t.Fatal(err)
+	}
+	check("removed")
+	if held := f.Quota.Held(); held != 0 {
+		t.Errorf("%d are counted of nothing", held)
+	}
+}
+
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	b := make([]byte, 1)
+	if _, err := file.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := file.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
+	f := open(t, t.TempDir(), 0)
+	content := enginetest.Content(20 << 20)
+	if _, err := enginetest.Put(t.Context(), f, header("o"), content); err != nil {
+		t.Fatal(err)
+	}
+	const at = 100_000
+	flip(t, f.objectPath("o"), at)
+	for _, buffer := range []int{1000, 32 << 10, 1 << 20} {
+		for _, from := range []int64{0, 99_000, at, 98_304} {
+			got, err := enginetest.Read(t.Context(), f, "o", 0, from, 0, buffer, true)
+			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 0 && from+int64(len(got)) > at/blockBytes*blockBytes || !bytes.HasPrefix(content[from:], got) {
+				t.Errorf("buffer %d, from %d: got %d bytes, %v", buffer, from, len(got), err)
+			}
+		}
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 200_000, 0, buffer, true); err != nil || !bytes.Equal(got, content[200_000:]) {
+			t.Errorf("behind the damage: %d bytes, %v", len(got), err)
+		}
+	}
+}
+
+func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
+	for what, damage := range map[string]func(path string) error{
+		"empty": func(path string) error { return os.Truncate(path, 0) },
+		"short": func(path string) error { return os.Truncate(path, 100) },
+	} {
+		root := t.TempDir()
+		f := open(t, root, 0)
+		for _, name := range []string{"broken", "well"} {
+			if _, err := enginetest.Put(t.Context(), f, header(name), enginetest.Content(1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := damage(f.objectPath("broken")); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		f = open(t, root, 0)
+		if _, err := f.Stat(t.Context(), "broken"); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), `"broken"`) {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if listed, _, err := f.List(t.Context(), "", "", 10); err != nil || len(listed) != 2 {
+			t.Errorf("%s: listed %+v, %v", what, listed, err)
+		}
+		if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), nobody); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := f.Delete(t.Context(), "broken", 0); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestAFolderHasOneOwner(t *testing.T) {
+	root := t.TempDir()
+	open(t, root, 0)
+	if _, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A process may die between any two changes of the folder: what was acknowledged is there, and nothing half-written.
+func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
+	content := enginetest.Content(2*enginetest.PartBytes + 1000)
+	h := header("o")
+	root := t.TempDir()
+	f := open(t, root, 0)
+	u, err := enginetest.Send(t.Context(), f, h, content, 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	_ = f.Close()
+	log, err := os.ReadFile(f.logPath(h.UploadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(log) + 1 {
+		if cut%7 != 0 && cut != len(log) {
+			continue
+		}
+		if err := os.WriteFile(f.logPath(h.UploadID), log[:cut], privateMode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f.dataPath(h.UploadID), append(bytes.Clone(content), "more"...), privateMode); err != nil {
+			t.Fatal(err)
+		}
+		f = open(t, root, 0)
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if errors.Is(err, engine.ErrUploadNotFound) {
+			state, err = engine.State{}, nil
+		}
+		if err != nil || state.Committed > int64(len(content)) || cut == len(log) && state.Committed != int64(len(content)) {
+			t.Fatalf("cut at %d: %+v, %v", cut, state, err)
+		}
+		if got, want := f.Quota.Held(), stored(t, root); got != want {
+			t.Errorf("cut at %d: %d are counted and %d stored", cut, got, want)
+		}
+		if u, err = enginetest.Send(t.Context(), f, h, content, state.Committed); err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		if _, err := u.Finish(engine.Expect{}); err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		_ = u.Close()
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("cut at %d: %d bytes, %v", cut, len(got), err)
+		}
+		if got, want := f.Quota.Held(), stored(t, root); got != want {
+			t.Errorf("cut at %d: %d are counted and %d stored", cut, got, want)
+		}
+		if err := f.Delete(t.Context(), "o", 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+	}
+}
+
+// A process that dies when all is written but the name has an upload that is not finished.
+func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
+	for _, size := range []int{1000, 3 * enginetest.PartBytes} {
+		root, h, content := t.TempDir(), header("o"), enginetest.Content(size)
+		f := open(t, root, 0)
+		if _, err := enginetest.Put(t.Context(), f, h, content); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(f.objectPath("o"), f.dataPath(h.UploadID)); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		f = open(t, root, 0)
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if state.Object != nil || err != nil && !errors.Is(err, engine.ErrUploadNotFound) {
+			t.Fatalf("%d bytes: %+v, %v", size, state, err)
+		}
+		u, err := enginetest.Send(t.Context(), f, h, content, state.Committed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Finish(engine.Expect{}); err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+		}
+		if got, want := f.Quota.Held(), stored(t, root); got != want {
+			t.Errorf("%d bytes: %d are counted and %d stored", size, got, want)
+		}
+	}
+}
+
+// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is acknowledged, and the upload goes on.
+func TestASyncThatFailsLosesNothing(t *testing.T) {
+	for at := 0; ; at++ {
+		f := open(t, t.TempDir(), 0)
+		h, content := header("o"), enginetest.Content(3*enginetest.PartBytes+10)
+		synced := 0
+		f.syncFile = func(file *os.File) error {
+			if synced++; synced == at+1 {
+				return syscall.ENOSPC
+			}
+			return file.Sync()
+		}
+		_, err := enginetest.Put(t.Context(), f, h, content)
+		if err == nil {
+			return // There is no such sync.
+		}
+		if !errors.Is(err, engine.ErrStoreFull) {
+			t.Fatalf("sync %d: %v", at, err)
+		}
+		if _, err := f.Stat(t.Context(), "o"); !errors.Is(err, engine.ErrNotFound) {
+			t.Fatalf("sync %d: the object is there, %v", at, err)
+		}
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if err != nil && !errors.Is(err, engine.ErrUploadNotFound) {
+			t.Fatal(err)
+		}
+		u, err := enginetest.Send(t.Context(), f, h, content, state.Committed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Finish(engine.Expect{}); err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("sync %d: %d bytes, %v", at, len(got), err)
+		}
+		if got, want := f.Quota.Held(), stored(t, f.root); got != want {
+			t.Errorf("sync %d: %d are counted and %d stored", at, got, want)
+		}
+	}
+}
+
+// A page costs what it shows, however many objects there are.
+func TestAListOfManyObjectsTakesNoLongerThanItsPages(t *testing.T) {
+	f := open(t, t.TempDir(), 0)
+	const many = 20_000
+	for i := range many {
+		name := fmt.Sprintf("object %06d", i)
+		if err := os.WriteFile(f.objectPath(name), nil, privateMode); err != nil {
+			t.Fatal(err)
+		}
+		f.names.add(name)
+	}
+	began, listed, after := time.Now(), 0, ""
+	for more := true; more; {
+		page, next, err := f.List(t.Context(), "", after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed, more, after = listed+len(page), next, page[len(page)-1].Name
+	}
+	t.Logf("%d objects in %v", listed, time.Since(began))
+	if listed != many || time.Since(began) > 5*time.Second {
+		t.Errorf("%d of %d listed in %v", listed, many, time.Since(began))
+	}
+}

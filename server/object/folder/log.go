@@ -1,0 +1,137 @@
+package folder
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+)
+
+// line is one of the lines of a log: JSON behind the CRC-32C of itself. The first one has the header, others what was committed
+// until then, the last one the object that is about to appear: if the data have gone, it has. What follows on the last whole
+// line was never acknowledged.
+type line struct {
+	Header     *engine.Header `json:"header,omitempty"`
+	Generation int64          `json:"generation,omitempty"`
+	CreateTime time.Time      `json:"create_time,omitzero"`
+
+	Size int64 `json:"size,omitempty"`
+	// Sums are the checksums of blocks from block First on; the last block may have more bytes in the next line.
+	First int64  `json:"first,omitempty"`
+	Sums  []byte `json:"sums,omitempty"`
+
+	Object *engine.Object `json:"object,omitempty"`
+}
+
+func (l line) encode() []byte {
+	text, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // It is made of types that cannot fail to encode.
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32c.Checksum(text), text)
+}
+
+// progress is what a log says of an upload.
+type progress struct {
+	header     engine.Header
+	generation int64
+	createTime time.Time
+	size       int64
+	sums       []uint32
+	decided    *engine.Object // what is about to appear
+	object     *engine.Object // what has appeared
+	valid      int64          // where the next line goes
+}
+
+func (p *progress) state() engine.State {
+	if p.object != nil {
+		return engine.State{Committed: p.object.Size, Object: p.object}
+	}
+	return engine.State{Committed: p.size}
+}
+
+// readLog returns nil if there is no log, and an ErrCorrupt if it has no header.
+func (f *Folder) readLog(id string) (*progress, error) {
+	data, err := os.ReadFile(f.logPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &progress{}
+	for text := range bytes.Lines(data) {
+		var l line
+		sum, body, _ := bytes.Cut(bytes.TrimSuffix(text, []byte("\n")), []byte(" "))
+		want, err := strconv.ParseUint(string(sum), 16, 32)
+		if err != nil || crc32c.Checksum(body) != uint32(want) || json.Unmarshal(body, &l) != nil || text[len(text)-1] != '\n' {
+			break
+		}
+		if p.add(l); l.Object == nil {
+			p.valid += int64(len(text))
+		}
+	}
+	if p.header.UploadID != id {
+		return nil, fmt.Errorf("%w: the log of upload %s has no header", engine.ErrCorrupt, id)
+	}
+	return p, nil
+}
+
+func (p *progress) add(l line) {
+	switch {
+	case l.Header != nil:
+		p.header, p.generation, p.createTime = *l.Header, l.Generation, l.CreateTime
+	case l.Object != nil:
+		p.decided = l.Object
+	default:
+		p.size = l.Size
+		p.sums = append(p.sums[:min(l.First, int64(len(p.sums)))], engine.ParseSums(l.Sums)...)
+	}
+}
+
+// progress returns what is known of an upload, nil if nothing. It changes nothing, because another goroutine may be about to
+// write a line. A machine that crashed may have lost lines; an object still says by which upload it came.
+func (f *Folder) progress(id string) (*progress, error) {
+	p, err := f.readLog(id)
+	if errors.Is(err, engine.ErrCorrupt) {
+		return nil, nil
+	}
+	if err != nil || p == nil {
+		return nil, err
+	}
+	have := f.size(f.dataPath(id))
+	if have < 0 {
+		if p.object = p.decided; p.object == nil {
+			p.object = f.made(p.header)
+		}
+	}
+	if p.object == nil && (p.size == 0 || have < p.size) {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// made returns the object that an upload has made, if it is there.
+func (f *Folder) made(h engine.Header) *engine.Object {
+	footer, err := f.footer(h.Name)
+	if err != nil || footer.UploadID != h.UploadID {
+		return nil
+	}
+	return &footer.Object
+}
+
+func encodeSums(sums []uint32) []byte {
+	data := make([]byte, 0, len(sums)*engine.SumBytes)
+	for _, sum := range sums {
+		data = binary.BigEndian.AppendUint32(data, sum)
+	}
+	return data
+}

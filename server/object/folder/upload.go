@@ -1,0 +1,404 @@
+package folder
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+)
+
+// upload is an engine.Upload. While a part is committed the next one is received.
+type upload struct {
+	folder *Folder
+	progress
+	data, log *os.File // nil before the first byte, and before the first commit
+
+	received int64
+	whole    uint32   // of all full blocks
+	block    uint32   // of what there is of the block after them
+	sums     []uint32 // of full blocks from first on, which are in no line yet
+	first    int64
+
+	behind     chan error // nil if no commit is under way
+	committing line
+	err        error
+	closed     bool
+}
+
+// Begin implements engine.Engine.
+func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Upload, error) {
+	p, err := f.progress(h.UploadID)
+	if err != nil {
+		return nil, engine.During("find an upload", err)
+	}
+	if p == nil { // What there is of an upload of which nothing is committed goes.
+		if err := f.drop(h.UploadID); err != nil {
+			return nil, engine.During("begin an upload", err)
+		}
+		generation := f.generations.Next()
+		p = &progress{header: h, generation: generation, createTime: time.Unix(0, generation).UTC(), object: f.made(h)}
+	}
+	if !p.header.Same(h) {
+		return nil, engine.ErrUploadMismatch
+	}
+	u := &upload{folder: f, progress: *p}
+	if u.object != nil {
+		return u, nil
+	}
+	if h.Expect.Size != nil {
+		if err := f.Quota.Fits(*h.Expect.Size - p.size); err != nil {
+			return nil, err
+		}
+	}
+	if p.size > 0 {
+		if err := u.reopen(); err != nil {
+			return nil, engine.During("continue an upload", errors.Join(err, u.Close()))
+		}
+	}
+	return u, nil
+}
+
+// reopen goes on where the log ends. The checksum of a block that is not full goes on as well.
+func (u *upload) reopen() (err error) {
+	f := u.folder
+	if u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
+		return err
+	}
+	if _, err = u.data.Seek(u.size, io.SeekStart); err != nil {
+		return err
+	}
+	if u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
+		return err
+	}
+	if info, err := u.log.Stat(); err == nil && info.Size() > u.valid { // Half a line of a process that died.
+		f.Quota.Give(info.Size() - u.valid)
+	}
+	if err := u.log.Truncate(u.valid); err != nil {
+		return err
+	}
+	if _, err := u.log.Seek(u.valid, io.SeekStart); err != nil {
+		return err
+	}
+	u.received, u.first = u.size, u.size/blockBytes
+	for _, sum := range u.progress.sums[:u.first] {
+		u.whole = crc32c.Combine(u.whole, sum, blockBytes)
+	}
+	if u.size%blockBytes > 0 {
+		u.block = u.progress.sums[u.first]
+	}
+	u.progress.sums = nil
+	return nil
+}
+
+// State implements engine.Upload.
+func (u *upload) State() engine.State {
+	if len(u.behind) > 0 && u.err == nil {
+		u.err = u.settle()
+	}
+	return u.state()
+}
+
+// Append implements engine.Upload.
+func (u *upload) Append(pieces [][]byte) error {
+	if u.err != nil {
+		return u.err
+	}
+	if u.object != nil {
+		return &engine.OffsetError{Committed: u.object.Size}
+	}
+	u.err = engine.During("write an upload", u.append(pieces))
+	return u.err
+}
+
+func (u *upload) append(pieces [][]byte) (err error) {
+	f := u.folder
+	if u.data == nil {
+		if err := f.Quota.Take(2 * engine.FileOverhead); err != nil { // One is for the log.
+			return err
+		}
+		u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+		if err != nil {
+			f.Quota.Give(2 * engine.FileOverhead)
+			return err
+		}
+	}
+	for _, piece := range pieces {
+		if err := f.Quota.Take(int64(len(piece))); err != nil {
+			return err
+		}
+		n, err := u.data.Write(piece)
+		f.Quota.Give(int64(len(piece) - n))
+		before := u.received / f.PartBytes
+		u.sum(piece[:n])
+		if err != nil {
+			return err
+		}
+		if u.received/f.PartBytes > before {
+			if err := u.settle(); err != nil {
+				return err
+			}
+			u.commitBehind()
+		}
+	}
+	return nil
+}
+
+// sum takes bytes that were written into the checksums.
+func (u *upload) sum(data []byte) {
+	for len(data) > 0 {
+		n := min(int64(len(data)), blockBytes-u.received%blockBytes)
+		u.block = crc32c.Update(u.block, data[:n])
+		if u.received += n; u.received%blockBytes == 0 {
+			u.sums = append(u.sums, u.block)
+			u.whole, u.block = crc32c.Combine(u.whole, u.block, blockBytes), 0
+		}
+		data = data[n:]
+	}
+}
+
+// crcReceived covers all that was received.
+func (u *upload) crcReceived() uint32 {
+	return crc32c.Combine(u.whole, u.block, u.received%blockBytes)
+}
+
+// pending are the checksums that are in no line yet, with that of a block that is not full.
+func (u *upload) pending() []uint32 {
+	if u.received%blockBytes > 0 {
+		return append(u.sums, u.block)
+	}
+	return u.sums
+}
+
+// commitBehind commits what was received while more is.
+func (u *upload) commitBehind() {
+	l := line{Size: u.received, First: u.first, Sums: encodeSums(u.pending())}
+	u.first, u.sums = u.received/blockBytes, u.sums[:0]
+	u.behind, u.committing = make(chan error, 1), l
+	go func(done chan<- error) { done <- u.commit(l) }(u.behind)
+}
+
+// settle waits for the commit under way.
+func (u *upload) settle() error {
+	if u.behind == nil {
+		return nil
+	}
+	err := <-u.behind
+	if u.behind = nil; err == nil {
+		u.size = u.committing.Size
+	}
+	return err
+}
+
+// commit syncs the data before it writes a line that promises them.
+func (u *upload) commit(l line) error {
+	if err := u.folder.syncFile(u.data); err != nil {
+		return fmt.Errorf("sync an upload: %w", err)
+	}
+	fresh := u.log == nil
+	err := u.write(l)
+	if err == nil {
+		err = u.folder.syncFile(u.log)
+	}
+	if err == nil && fresh {
+		err = u.folder.uploads.do()
+	}
+	if err != nil || u.log == nil {
+		return errors.Join(err, u.takeBack())
+	}
+	u.valid, err = u.log.Seek(0, io.SeekCurrent)
+	return err
+}
+
+// takeBack removes what promises bytes that may not be durable.
+func (u *upload) takeBack() error {
+	if u.log == nil {
+		return nil
+	}
+	end, err := u.log.Seek(0, io.SeekEnd)
+	if err == nil {
+		err = u.log.Truncate(u.valid)
+	}
+	if err == nil {
+		u.folder.Quota.Give(end - u.valid)
+	}
+	return err
+}
+
+// write writes a line to the log, which it begins if need be.
+func (u *upload) write(l line) (err error) {
+	f, text := u.folder, l.encode()
+	if u.log == nil {
+		text = append(u.head().encode(), text...)
+		u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+		if err != nil {
+			return fmt.Errorf("log an upload: %w", err)
+		}
+	}
+	n, err := u.log.Write(text)
+	f.Quota.Give(-int64(n)) // Whether it fits or not: it is less than a thousandth of what was received.
+	if err != nil {
+		return fmt.Errorf("log an upload: %w", err)
+	}
+	return nil
+}
+
+func (u *upload) head() line {
+	return line{Header: &u.header, Generation: u.generation, CreateTime: u.createTime}
+}
+
+// Pause implements engine.Upload.
+func (u *upload) Pause() (int64, error) {
+	if u.err == nil {
+		u.err = engine.During("commit an upload", u.commitAll())
+	}
+	return u.state().Committed, u.err
+}
+
+func (u *upload) commitAll() error {
+	if err := u.settle(); err != nil || u.object != nil || u.received == u.size {
+		return err
+	}
+	u.commitBehind()
+	return u.settle()
+}
+
+// Finish implements engine.Upload.
+func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
+	if u.err != nil {
+		return engine.Object{}, u.err
+	}
+	if u.object != nil {
+		return *u.object, e.Match(*u.object)
+	}
+	if u.err = engine.During("finish an upload", u.finish(e)); u.err != nil {
+		return engine.Object{}, u.err
+	}
+	return *u.object, nil
+}
+
+func (u *upload) finish(e engine.Expect) error {
+	if err := u.settle(); err != nil {
+		return err
+	}
+	object, err := u.verify(e)
+	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
+		return errors.Join(err, u.giveUp())
+	}
+	if err != nil {
+		return err
+	}
+	if u.data == nil { // An empty object.
+		if err := u.append([][]byte{{}}); err != nil {
+			return err
+		}
+	}
+	sums := u.pending()
+	if u.log != nil {
+		p, err := u.folder.readLog(u.header.UploadID)
+		if err != nil || p == nil {
+			return fmt.Errorf("%w: the log of upload %s has gone: %w", engine.ErrCorrupt, u.header.UploadID, err)
+		}
+		sums = append(p.sums[:min(u.first, int64(len(p.sums)))], sums...)
+	}
+	trailer, err := engine.Trailer(engine.Footer{Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes}, sums)
+	if err != nil {
+		return err
+	}
+	f := u.folder
+	if err := f.Quota.Take(int64(len(trailer))); err != nil {
+		return err
+	}
+	if _, err := u.data.WriteAt(trailer, u.received); err != nil {
+		return errors.Join(err, u.data.Truncate(u.received), u.giveBack(trailer))
+	}
+	if err := f.syncFile(u.data); err != nil {
+		return errors.Join(fmt.Errorf("sync an object: %w", err), u.data.Truncate(u.received), u.giveBack(trailer))
+	}
+	if err := u.write(line{Object: &object}); err != nil {
+		return err
+	}
+	if err := f.publish(f.dataPath(u.header.UploadID), object.Name); err != nil {
+		return err
+	}
+	u.object = &object
+	return nil
+}
+
+func (u *upload) giveBack(trailer []byte) error {
+	u.folder.Quota.Give(int64(len(trailer)))
+	return nil
+}
+
+// verify returns the object that was received, if it is the one expected. Only for a SHA-256 is it read once more.
+func (u *upload) verify(e engine.Expect) (engine.Object, error) {
+	o := engine.Object{
+		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType, CreateTime: u.createTime,
+		Size: u.received, CRC32C: u.crcReceived(),
+	}
+	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
+		hash := sha256.New()
+		if u.data != nil {
+			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.received), make([]byte, 256<<10)); err != nil {
+				return o, fmt.Errorf("read an upload for its SHA-256: %w", err)
+			}
+		}
+		o.SHA256 = hash.Sum(nil)
+	}
+	if err := u.header.Expect.Match(o); err != nil {
+		return o, err
+	}
+	return o, e.Match(o)
+}
+
+// giveUp removes an upload whose whole is wrong.
+func (u *upload) giveUp() error {
+	if u.data != nil && u.received > u.folder.size(u.data.Name()) {
+		return nil
+	}
+	return u.folder.drop(u.header.UploadID)
+}
+
+// Close implements engine.Upload. It keeps what arrived of a part if that is at least an eighth of one.
+func (u *upload) Close() error {
+	if u.closed {
+		return nil
+	}
+	u.closed = true
+	err := u.settle()
+	if u.object == nil && u.data != nil && err == nil {
+		if u.err == nil && u.received-u.size >= u.folder.PartBytes/8 {
+			err = u.commitAll()
+		}
+		err = errors.Join(err, u.dropUncommitted())
+	}
+	if u.data != nil && u.log == nil {
+		u.folder.Quota.Give(engine.FileOverhead)
+	}
+	for _, file := range []*os.File{u.data, u.log} {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}
+	return engine.During("close an upload", err)
+}
+
+func (u *upload) dropUncommitted() error {
+	f := u.folder
+	have := f.size(u.data.Name())
+	switch {
+	case have < 0:
+		return nil // It was given up, or expired.
+	case u.size == 0:
+		return f.drop(u.header.UploadID)
+	case have > u.size:
+		f.Quota.Give(have - u.size)
+		return u.data.Truncate(u.size)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"google.golang.org/grpc/codes"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/object/engine"
+)
+
+// limits bound what one caller can take of what all share: transfers and lists at once, and uploads that are not finished. The
+// uploads are those that began in this process; those of others, and of one before, leave with their time to live.
+type limits struct {
+	config Config
+	lists  chan struct{}
+
+	mu        sync.Mutex
+	transfers map[rpc.Caller]int
+	callers   map[string]rpc.Caller // whose each unfinished upload is
+	uploads   map[rpc.Caller]map[string]bool
+}
+
+func newLimits(c Config, registry prometheus.Registerer) *limits {
+	l := &limits{
+		config: c, lists: make(chan struct{}, c.Lists),
+		transfers: map[rpc.Caller]int{}, callers: map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]bool{},
+	}
+	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "uploads_unfinished", Help: "Uploads that began in this process and are not finished.",
+	}, func() float64 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return float64(len(l.callers))
+	})
+	return l
+}
+
+// busy tells a client to come back in a quarter to three quarters of a second.
+func busy(problem string) error {
+	return rpc.RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", 250*time.Millisecond+rand.N(500*time.Millisecond))
+}
+
+func (l *limits) list() (release func(), err error) {
+	select {
+	case l.lists <- struct{}{}:
+		return func() { <-l.lists }, nil
+	default:
+		return nil, busy("too many lists at once")
+	}
+}
+
+func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
+	caller := rpc.CallerOf(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.transfers[caller] >= l.config.CallerTransfers {
+		return nil, busy("too many transfers of one caller at once")
+	}
+	l.transfers[caller]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.transfers[caller]--; l.transfers[caller] == 0 {
+			delete(l.transfers, caller)
+		}
+	}, nil
+}
+
+// errTooManyUploads means that a caller has to finish uploads, or to cancel some, before it begins others.
+var errTooManyUploads = errors.New("too many unfinished uploads")
+
+// begun counts an upload as unfinished. Where there are too many, it looks at some of them, which may have been finished or
+// removed elsewhere.
+func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
+	caller := rpc.CallerOf(ctx)
+	if l.take(id, caller) {
+		return nil
+	}
+	for _, other := range l.some(caller) {
+		if state, err := e.Upload(ctx, other); state.Object != nil || errors.Is(err, engine.ErrUploadNotFound) {
+			l.ended(other)
+		}
+	}
+	if l.take(id, caller) {
+		return nil
+	}
+	return errTooManyUploads
+}
+
+func (l *limits) take(id string, caller rpc.Caller) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.callers[id]; known {
+		return true
+	}
+	if len(l.callers) >= l.config.MaxUploads || len(l.uploads[caller]) >= l.config.CallerUploads {
+		return false
+	}
+	if l.uploads[caller] == nil {
+		l.uploads[caller] = map[string]bool{}
+	}
+	l.callers[id], l.uploads[caller][id] = caller, true
+	return true
+}
+
+// some returns a few unfinished uploads, of a caller that has too many or else of any.
+func (l *limits) some(caller rpc.Caller) (ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	const few = 4
+	if len(l.uploads[caller]) >= l.config.CallerUploads {
+		for id := range l.uploads[caller] {
+			if ids = append(ids, id); len(ids) == few {
+				return ids
+			}
+		}
+	}
+	for id := range l.callers {
+		if len(ids) >= few {
+			break
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// ended counts an upload as finished, or gone.
+func (l *limits) ended(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	caller := l.callers[id]
+	delete(l.callers, id)
+	if delete(l.uploads[caller], id); len(l.uploads[caller]) == 0 {
+		delete(l.uploads, caller)
+	}
+}

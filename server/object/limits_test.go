@@ -1,0 +1,161 @@
+package object
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/rpc"
+)
+
+func (ts *testServer) cancel(t *testing.T, id string, allowMissing bool) error {
+	t.Helper()
+	request := quartetv1.CancelUploadRequest_builder{UploadId: id, AllowMissing: allowMissing}.Build()
+	_, err := ts.objects.CancelUpload(apptest.Deadline(t), request)
+	return err
+}
+
+func TestACallerHasSoManyUnfinishedUploads(t *testing.T) {
+	for what, start := range starts {
+		t.Run(what, func(t *testing.T) {
+			ts := start(t, "TEST_OBJECT_CALLER_UPLOADS=3")
+			content := pattern(200_000)
+			var ids []string
+			begin := func() error {
+				id := uuid.NewString()
+				_, err := ts.send(t, header(id, "o"), chunk(0, content[:150_000]))
+				if err == nil {
+					ids = append(ids, id)
+				}
+				return err
+			}
+			for range 3 {
+				if err := begin(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apptest.WantStatus(t, begin(), codes.ResourceExhausted, "TOO_MANY_UPLOADS")
+			ts.wantNumbers(t, map[string]float64{"uploads_unfinished": 3})
+
+			// What has begun continues, and what is finished or cancelled makes room.
+			state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: ids[0]}.Build())
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := int(state.GetCommittedSizeBytes())
+			if _, err := ts.send(t, header(ids[0], "o"), chunk(at, content[at:]), finish(content)); err != nil {
+				t.Fatal(err)
+			}
+			if err := begin(); err != nil {
+				t.Error(err)
+			}
+			if err := ts.cancel(t, ids[1], false); err != nil {
+				t.Error(err)
+			}
+			if err := begin(); err != nil {
+				t.Error(err)
+			}
+			apptest.WantStatus(t, begin(), codes.ResourceExhausted, "TOO_MANY_UPLOADS")
+		})
+	}
+}
+
+// A header alone is kept nowhere, however many there are.
+func TestAnUploadThatIsOnlyAHeaderLeavesNothing(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	for range 50 {
+		if _, err := ts.send(t, header(uuid.NewString(), "o")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts.wantNumbers(t, map[string]float64{"uploads_unfinished": 0, "objects_stored_bytes": 0})
+}
+
+func TestCancelUploadRemovesAnUploadAndEndsItsStream(t *testing.T) {
+	for what, start := range starts {
+		t.Run(what, func(t *testing.T) {
+			ts := start(t)
+			id, content := uuid.NewString(), pattern(200_000)
+			apptest.WantStatus(t, ts.cancel(t, "short", false), codes.InvalidArgument, "INVALID_UPLOAD_ID")
+			apptest.WantStatus(t, ts.cancel(t, id, false), codes.NotFound, "UPLOAD_NOT_FOUND")
+			if err := ts.cancel(t, id, true); err != nil {
+				t.Error(err)
+			}
+			stream, err := ts.objects.UploadObject(apptest.Deadline(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range []*quartetv1.UploadObjectRequest{header(id, "o"), chunk(0, content)} {
+				if err := stream.Send(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ts.awaitCommitted(t, id, 65_536)
+			if err := ts.cancel(t, id, false); err != nil {
+				t.Error(err)
+			}
+			apptest.WantStatus(t, stream.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.Aborted, "WRITER_REPLACED")
+			_, err = ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+			apptest.WantStatus(t, err, codes.NotFound, "UPLOAD_NOT_FOUND")
+			if _, err := ts.send(t, header(id, "o"), chunk(0, content), finish(content)); err != nil {
+				t.Fatal(err)
+			}
+			apptest.WantStatus(t, ts.cancel(t, id, true), codes.FailedPrecondition, "UPLOAD_FINISHED")
+		})
+	}
+}
+
+func TestACallerHasSoManyTransfersAtOnce(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_CALLER_TRANSFERS=2")
+	ts.upload(t, "o", pattern(1000))
+	first := ts.hold(t)
+	ts.hold(t)
+	ts.awaitReserved(t, func(n int64) bool { return n >= 2*ts.service.memory.upload })
+	_, _, err := ts.download(t, whole("o"))
+	apptest.WantStatus(t, err, codes.ResourceExhausted, "OVERLOADED")
+	if rpc.RetryDelay(err) <= 0 {
+		t.Errorf("%v does not say when to come back", err)
+	}
+	if _, err := first.CloseAndRecv(); err != nil {
+		t.Fatal(err)
+	}
+	apptest.Eventually(t, func() bool { _, _, err := ts.download(t, whole("o")); return err == nil }, func() string { return "no transfer has become free" })
+}
+
+func TestListsBeyondAFewAreRefused(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_LISTS=1")
+	release, err := ts.service.limits.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ts.objects.ListObjects(apptest.Deadline(t), &quartetv1.ListObjectsRequest{})
+	if status.Code(err) != codes.ResourceExhausted || rpc.RetryDelay(err) <= 0 {
+		t.Errorf("got %v", err)
+	}
+	release()
+	if _, err := ts.objects.ListObjects(apptest.Deadline(t), &quartetv1.ListObjectsRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Parts of any size do not make an object that is dear to look up.
+func TestAnObjectOfManySmallPiecesIsLikeAnyOther(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	id, content := uuid.NewString(), pattern(300)
+	for i := range content {
+		if _, err := ts.send(t, header(id, "o"), chunk(i, content[i:i+1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ts.send(t, header(id, "o"), finish(content)); err != nil {
+		t.Fatal(err)
+	}
+	object, got, err := ts.download(t, whole("o"))
+	if err != nil || string(got) != string(content) || object.GetSizeBytes() != uint64(len(content)) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}

@@ -1,0 +1,247 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+)
+
+// pieceBytes is how much is verified at a time where there is no memory for a block.
+const pieceBytes = 64 << 10
+
+// reader is an engine.Reader. A block is a part of the upload, and is verified as a whole before any byte of it leaves: in
+// memory, while the next one is fetched; or else, where there is no memory for that, it is read twice, the first time for
+// the checksums of its pieces.
+type reader struct {
+	s           *S3
+	ctx         context.Context
+	cancel      context.CancelFunc
+	key, tag    string
+	footer      engine.Footer
+	sums        []uint32
+	tail        found // the last bytes of the object
+	offset, end int64
+
+	data   []byte // verified, from at on
+	at     int64
+	buffer *[]byte       // that data is in, if it is a block
+	ahead  chan fetched  // nil if no block is being fetched
+	body   io.ReadCloser // of a block that is read for the second time
+	pieces []uint32      // of this block, from the next one on
+}
+
+type fetched struct {
+	buffer *[]byte
+	block  int64
+	err    error
+}
+
+// Open implements engine.Engine, by one request, which brings the trailer, and a small object as a whole.
+func (s *S3) Open(ctx context.Context, name string, generation, offset, limit int64) (engine.Reader, error) {
+	footer, f, err := s.stat(ctx, name, tailBytes)
+	if generation != 0 && errors.Is(err, engine.ErrNotFound) {
+		return nil, engine.ErrGenerationGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	end, err := footer.Range(generation, offset, limit)
+	if err != nil {
+		return nil, err
+	}
+	if footer.Sums > MaxParts {
+		return nil, fmt.Errorf("%w: %q has %d checksums", engine.ErrCorrupt, name, footer.Sums)
+	}
+	table := f.data[len(f.data)-int(footer.Sums)*engine.SumBytes-engine.FooterBytes : len(f.data)-engine.FooterBytes]
+	sums, err := footer.ParseTable(table)
+	if err != nil {
+		return nil, err
+	}
+	if f.size > tailBytes {
+		f.data = nil // It has no block as a whole.
+	}
+	r := &reader{s: s, key: objectKey(name), tag: f.tag, footer: footer, sums: sums, tail: f, offset: offset, end: end}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	return r, nil
+}
+
+// Object implements engine.Reader.
+func (r *reader) Object() engine.Object { return r.footer.Object }
+
+// Remaining implements engine.Reader.
+func (r *reader) Remaining() int64 { return r.end - r.offset }
+
+// Memory implements engine.Reader: at best two blocks.
+func (r *reader) Memory() (least, most int64) {
+	least = int64(len(r.sums)*engine.SumBytes+len(r.tail.data)) + min(r.Remaining(), pieceBytes)
+	if r.tail.data != nil {
+		return least, least
+	}
+	return least, least + min(2*r.footer.BlockBytes, r.footer.Size)
+}
+
+// Next implements engine.Reader.
+func (r *reader) Next(p []byte, fast bool) (n int, sum uint32, err error) {
+	if r.offset == r.end {
+		return 0, 0, io.EOF
+	}
+	if r.offset < r.at || r.offset >= r.at+int64(len(r.data)) {
+		if err := r.load(fast); err != nil {
+			return 0, 0, err
+		}
+	}
+	n = copy(p, r.data[r.offset-r.at:min(int64(len(r.data)), r.end-r.at)])
+	r.offset += int64(n)
+	return n, crc32c.Checksum(p[:n]), nil
+}
+
+// load has data cover the offset.
+func (r *reader) load(fast bool) error {
+	r.recycle()
+	block := r.offset / r.footer.BlockBytes
+	start := block * r.footer.BlockBytes
+	size := min(r.footer.BlockBytes, r.footer.Size-start)
+	switch {
+	case r.tail.data != nil:
+		r.data, r.at = r.tail.data[start:start+size], start
+		return r.compare(block, crc32c.Checksum(r.data))
+	case !fast && r.ahead == nil:
+		return r.loadPiece(block, start, size)
+	}
+	if r.ahead == nil {
+		r.fetch(block)
+	}
+	f := <-r.ahead
+	r.ahead = nil
+	if f.err != nil {
+		return f.err
+	}
+	r.buffer, r.data, r.at = f.buffer, *f.buffer, start
+	if (block+1)*r.footer.BlockBytes < r.end {
+		r.fetch(block + 1)
+	}
+	return nil
+}
+
+func (r *reader) recycle() {
+	if r.buffer != nil {
+		r.s.buffers.Put(r.buffer)
+		r.buffer = nil
+	}
+	r.data = nil
+}
+
+// fetch begins to fetch a block.
+func (r *reader) fetch(block int64) {
+	r.ahead = make(chan fetched, 1)
+	go func(done chan<- fetched) {
+		buffer := r.s.buffer()
+		size := int(min(r.footer.BlockBytes, r.footer.Size-block*r.footer.BlockBytes))
+		if cap(*buffer) < size {
+			*buffer = make([]byte, size, size+tailBytes)
+		}
+		*buffer = (*buffer)[:size]
+		body, err := r.open(block*r.footer.BlockBytes, int64(size))
+		if err == nil {
+			_, err = io.ReadFull(body, *buffer)
+			err = r.explain(err, body.Close())
+		}
+		if err == nil {
+			err = r.compare(block, crc32c.Checksum(*buffer))
+		}
+		done <- fetched{buffer, block, err}
+	}(r.ahead)
+}
+
+func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
+	out, err := r.s.open(r.ctx, r.key, fmt.Sprintf("%d-%d", offset, offset+size-1), r.tag)
+	if errors.Is(err, errNoKey) || errors.Is(err, errChanged) {
+		return nil, engine.ErrGenerationGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out.Body, nil
+}
+
+func (r *reader) explain(err, closed error) error {
+	if err == nil {
+		err = closed
+	}
+	return explain(r.ctx, err)
+}
+
+// loadPiece loads a piece of a block, all of which was read once before.
+func (r *reader) loadPiece(block, start, size int64) (err error) {
+	buffer := make([]byte, min(pieceBytes, size))
+	if r.body == nil {
+		if r.pieces, err = r.readThrough(block, start, size, buffer); err != nil {
+			return err
+		}
+		skip := (r.offset - start) / pieceBytes
+		r.pieces, r.at = r.pieces[skip:], start+skip*pieceBytes
+		if r.body, err = r.open(r.at, start+size-r.at); err != nil {
+			return err
+		}
+	} else {
+		r.at = r.offset
+	}
+	r.data = buffer[:min(pieceBytes, start+size-r.at)]
+	_, err = io.ReadFull(r.body, r.data)
+	if err == nil && crc32c.Checksum(r.data) != r.pieces[0] {
+		err = r.corrupt(block)
+	}
+	if r.pieces = r.pieces[1:]; len(r.pieces) == 0 || err != nil {
+		err = r.explain(err, r.body.Close())
+		r.body = nil
+	}
+	if err != nil {
+		r.data = nil
+	}
+	return err
+}
+
+// readThrough reads a block and returns the checksums of its pieces, if together they are that of the block.
+func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []uint32, err error) {
+	body, err := r.open(start, size)
+	if err != nil {
+		return nil, err
+	}
+	var whole uint32
+	for left := size; left > 0 && err == nil; left -= int64(len(buffer)) {
+		buffer = buffer[:min(int64(len(buffer)), left)]
+		_, err = io.ReadFull(body, buffer)
+		sum := crc32c.Checksum(buffer)
+		pieces, whole = append(pieces, sum), crc32c.Combine(whole, sum, int64(len(buffer)))
+	}
+	if err = r.explain(err, body.Close()); err == nil {
+		err = r.compare(block, whole)
+	}
+	return pieces, err
+}
+
+func (r *reader) compare(block int64, sum uint32) error {
+	if r.sums[block] != sum {
+		return r.corrupt(block)
+	}
+	return nil
+}
+
+func (r *reader) corrupt(block int64) error {
+	return fmt.Errorf("%w: %q, part %d", engine.ErrCorrupt, r.footer.Name, block+1)
+}
+
+// Close implements engine.Reader. A block that is being fetched is not waited for.
+func (r *reader) Close() error {
+	r.cancel()
+	r.recycle()
+	if r.body != nil {
+		_ = r.body.Close()
+		r.body = nil
+	}
+	return nil
+}

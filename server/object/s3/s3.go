@@ -1,0 +1,631 @@
+// Package s3 keeps objects in a bucket of an S3 service, which any number of processes share:
+//
+//	objects/<encoded name>  an object: its content, and the trailer that engine.Trailer makes, so that no two have one ETag
+//	uploads/<id>            the record of an upload, which leads to the multipart upload of S3
+//
+// An upload is a multipart upload of S3, which is consumed once, however often and late its completion arrives. An object that
+// is smaller than a part is one PutObject, on condition that the name still has what its record says.
+//
+// The service must know conditional requests (If-Match, If-None-Match) and CRC-32C of parts.
+package s3
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/semaphore"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+)
+
+const (
+	objectsPrefix = "objects/"
+	uploadsPrefix = "uploads/"
+	checkKey      = "check"
+	// MaxParts is how many parts S3 allows in an upload; the last one of ours has the trailer.
+	MaxParts = 10_000
+	// tailBytes is as much as the longest trailer.
+	tailBytes      = engine.FooterBytes + MaxParts*engine.SumBytes
+	requestTimeout = 30 * time.Second
+	// slowestRate is what is granted to the bytes of a request besides requestTimeout, per second.
+	slowestRate = 1 << 20
+	// maxChanges bounds how often is looked again at what changes meanwhile.
+	maxChanges = 10
+	pageKeys   = 1000
+)
+
+// Options are what an S3 can be told.
+type Options struct {
+	// PartBytes is how much of an upload is committed at a time. AWS wants at least 5 MiB.
+	PartBytes int64
+	// SpareParts is how many parts all uploads together may have in memory besides one each. It makes some of them faster.
+	SpareParts int
+	// Quota counts what is stored, approximately: by Count, and in between what this process stores and deletes.
+	Quota *engine.Quota
+	// Proxy has the service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it.
+	Proxy bool
+	// Log hears of what no caller can be told.
+	Log *slog.Logger
+}
+
+// S3 is an engine.Engine.
+type S3 struct {
+	Options
+	client      *awss3.Client
+	bucket      *string
+	buffers     sync.Pool // of *[]byte, each up to a part long
+	spares      *semaphore.Weighted
+	generations engine.Generations
+}
+
+var _ engine.Engine = (*S3)(nil)
+
+// Open opens a bucket at s3://name, with the parameters region, endpoint and use_path_style, and with credentials and
+// all else from the environment or files as the AWS SDK finds it, such as AWS_PROFILE or AWS_USE_FIPS_ENDPOINT. The bucket must exist. One that cannot be used
+// is an error within seconds, and an ErrUnavailable if it cannot be reached.
+func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
+	defer cancel()
+	l, err := parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	client, err := l.connect(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", l, err)
+	}
+	s := &S3{Options: opts, client: client, bucket: &l.bucket, spares: semaphore.NewWeighted(int64(opts.SpareParts))}
+	if _, _, err := s.list(ctx, uploadsPrefix, "", 1); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", l, err), s.Close())
+	}
+	return s, nil
+}
+
+// buffer returns an empty one, which may have room for a part already.
+func (s *S3) buffer() *[]byte {
+	if b, ok := s.buffers.Get().(*[]byte); ok {
+		*b = (*b)[:0]
+		return b
+	}
+	return new([]byte)
+}
+
+func objectKey(name string) string { return objectsPrefix + engine.EncodeName(name) }
+func uploadKey(id string) string   { return uploadsPrefix + id }
+
+// patience bounds one request with its repetitions, so that a service that has fallen silent is noticed.
+func patience(ctx context.Context, size int) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate, errSlow)
+}
+
+// unsigned leaves the bytes out of the signature, which covers their CRC. To hash them for it takes more time than all
+// else that is done with them here; and who may change what passes between this process and the service could change
+// what is downloaded as well, which is what https is for.
+var unsigned = awss3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
+
+func encodeSum(sum uint32) *string {
+	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum)))
+}
+
+func decodeSum(text *string) (sum uint32, ok bool) {
+	data, err := base64.StdEncoding.DecodeString(aws.ToString(text))
+	if err != nil || len(data) != engine.SumBytes {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(data), true
+}
+
+// absent is the tag of a key that is not there.
+const absent = ""
+
+// put writes a key if it has the tag, and returns its new one, or errChanged.
+func (s *S3) put(ctx context.Context, key string, data []byte, contentType, tag string) (string, error) {
+	ctx, cancel := patience(ctx, len(data))
+	defer cancel()
+	in := &awss3.PutObjectInput{
+		Bucket: s.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &contentType, ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
+	}
+	if tag == absent {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = &tag
+	}
+	out, err := s.client.PutObject(ctx, in, unsigned)
+	if err = explain(ctx, err); err != nil {
+		if errors.Is(err, errNoKey) { // What had that tag has gone.
+			err = fmt.Errorf("%w: %w", errChanged, err)
+		}
+		return absent, err
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+// found is what was read of a key.
+type found struct {
+	data     []byte
+	tag      string
+	size     int64 // of all there is
+	modified time.Time
+}
+
+// get reads a key, or the range of it, if it has the tag or none is given.
+func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error) {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	out, err := s.open(ctx, key, byteRange, tag)
+	if err != nil {
+		return found{}, err
+	}
+	defer out.Body.Close()
+	data, err := io.ReadAll(out.Body)
+	f := found{data: data, tag: aws.ToString(out.ETag), size: int64(len(data)), modified: aws.ToTime(out.LastModified)}
+	if _, all, ranged := strings.Cut(aws.ToString(out.ContentRange), "/"); ranged {
+		f.size, _ = strconv.ParseInt(all, 10, 64)
+	}
+	return f, explain(ctx, err)
+}
+
+func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetObjectOutput, error) {
+	in := &awss3.GetObjectInput{Bucket: s.bucket, Key: &key}
+	if byteRange != "" {
+		in.Range = aws.String("bytes=" + byteRange)
+	}
+	if tag != absent {
+		in.IfMatch = &tag
+	}
+	out, err := s.client.GetObject(ctx, in)
+	return out, explain(ctx, err)
+}
+
+// remove deletes a key if it has the tag. One that has gone is no error, one that has another tag errChanged.
+func (s *S3) remove(ctx context.Context, key, tag string) error {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: s.bucket, Key: &key, IfMatch: &tag})
+	if err = explain(ctx, err); errors.Is(err, errNoKey) {
+		return nil
+	}
+	return err
+}
+
+// list needs no continuation tokens: each page begins after a key.
+func (s *S3) list(ctx context.Context, prefix, after string, limit int) ([]types.Object, bool, error) {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	in := &awss3.ListObjectsV2Input{Bucket: s.bucket, Prefix: &prefix, MaxKeys: aws.Int32(int32(min(limit, pageKeys)))}
+	if after != "" {
+		in.StartAfter = &after
+	}
+	out, err := s.client.ListObjectsV2(ctx, in)
+	if err != nil {
+		return nil, false, explain(ctx, err)
+	}
+	return out.Contents, aws.ToBool(out.IsTruncated), nil
+}
+
+// each calls do for all keys with a prefix.
+func (s *S3) each(ctx context.Context, prefix string, do func(types.Object) error) error {
+	for after, more := "", true; more; {
+		var page []types.Object
+		var err error
+		if page, more, err = s.list(ctx, prefix, after, pageKeys); err != nil {
+			return err
+		}
+		for _, o := range page {
+			if err := do(o); err != nil {
+				return err
+			}
+			after = aws.ToString(o.Key)
+		}
+		more = more && len(page) > 0
+	}
+	return nil
+}
+
+// stat reads the last bytes of an object, at least its footer. What is found is there with an ErrCorrupt as well.
+func (s *S3) stat(ctx context.Context, name string, bytes int) (engine.Footer, found, error) {
+	f, err := s.get(ctx, objectKey(name), fmt.Sprintf("-%d", bytes), absent)
+	switch {
+	case errors.Is(err, errNoKey):
+		return engine.Footer{}, f, engine.ErrNotFound
+	case errorCode(err) == "InvalidRange": // It is empty, which none of ours is.
+		f, err = s.get(ctx, objectKey(name), "", absent)
+	}
+	if err != nil {
+		return engine.Footer{}, f, err
+	}
+	footer, err := engine.ParseFooter(f.data[max(0, len(f.data)-engine.FooterBytes):], name, f.size)
+	return footer, f, err
+}
+
+// Stat implements engine.Engine, by one request.
+func (s *S3) Stat(ctx context.Context, name string) (engine.Object, error) {
+	footer, _, err := s.stat(ctx, name, engine.FooterBytes)
+	return footer.Object, err
+}
+
+// Delete implements engine.Engine, by two requests. To find the object replaced is to have deleted it before that.
+func (s *S3) Delete(ctx context.Context, name string, generation int64) error {
+	footer, f, err := s.stat(ctx, name, engine.FooterBytes)
+	switch {
+	case errors.Is(err, engine.ErrCorrupt) && generation == 0:
+	case err != nil:
+		return err
+	case generation != 0 && generation != footer.Generation:
+		return engine.ErrGenerationGone
+	}
+	err = s.remove(ctx, objectKey(name), f.tag)
+	switch {
+	case errors.Is(err, errChanged) && generation != 0:
+		return engine.ErrGenerationGone
+	case errors.Is(err, errChanged):
+		return nil
+	case err == nil:
+		s.Quota.Give(f.size + engine.FileOverhead)
+	}
+	return err
+}
+
+// List implements engine.Engine, by one request for each page.
+func (s *S3) List(ctx context.Context, prefix, after string, limit int) (objects []engine.Object, more bool, err error) {
+	start := keyBefore(prefix)
+	if after != "" {
+		start = max(start, objectKey(after))
+	}
+	for more = true; more && len(objects) == 0; {
+		var page []types.Object
+		if page, more, err = s.list(ctx, objectsPrefix, start, limit); err != nil {
+			return nil, false, err
+		}
+		more = more && len(page) > 0
+		for _, o := range page {
+			start = aws.ToString(o.Key)
+			name, err := engine.DecodeName(strings.TrimPrefix(start, objectsPrefix))
+			switch {
+			case err != nil:
+				s.Log.WarnContext(ctx, "the bucket has a key that is not an object", "key", start)
+			case !strings.HasPrefix(name, prefix):
+				return objects, false, nil
+			default:
+				objects = append(objects, engine.Object{Name: name, Size: contentSize(o), CreateTime: aws.ToTime(o.LastModified).UTC()})
+			}
+		}
+	}
+	return objects, more, nil
+}
+
+// keyBefore returns a key that is less than that of every name with the prefix, and not less than that of any smaller
+// name. So the list begins at the first match, although encoded names share no whole characters with their prefix.
+func keyBefore(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	key := objectKey(prefix)
+	end := len(key) - 1
+	return key[:end] + string(key[end]-1) + "~"
+}
+
+// contentSize is the size of the content of a stored object. The table of an object has a checksum for each of its parts, and
+// the ETag of one that was uploaded in parts tells how many those are, behind a dash.
+func contentSize(o types.Object) int64 {
+	sums := int64(1)
+	if _, parts, ok := strings.Cut(strings.Trim(aws.ToString(o.ETag), `"`), "-"); ok {
+		sums, _ = strconv.ParseInt(parts, 10, 64)
+	}
+	return max(0, aws.ToInt64(o.Size)-sums*engine.SumBytes-engine.FooterBytes)
+}
+
+// Count implements engine.Engine, by a request for every 1000 objects. Uploads under way are not in it.
+func (s *S3) Count(ctx context.Context) error {
+	var held int64
+	err := s.each(ctx, objectsPrefix, func(o types.Object) error {
+		held += aws.ToInt64(o.Size) + engine.FileOverhead
+		return nil
+	})
+	if err == nil {
+		s.Quota.Set(held)
+	}
+	return err
+}
+
+// Ping implements engine.Engine by writing a small key.
+func (s *S3) Ping(ctx context.Context) error {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	in := &awss3.PutObjectInput{Bucket: s.bucket, Key: aws.String(checkKey), Body: strings.NewReader("ok")}
+	_, err := s.client.PutObject(ctx, in, unsigned)
+	if err = explain(ctx, err); errors.Is(err, engine.ErrStoreFull) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check the bucket by writing: %w", err)
+	}
+	return nil
+}
+
+// UploadBytes implements engine.Engine: S3 wants to know how many bytes a part has, and a request that broke can then be
+// repeated.
+func (s *S3) UploadBytes() int64 { return s.PartBytes + tailBytes }
+
+// Close implements engine.Engine.
+func (s *S3) Close() error {
+	if c, ok := s.client.Options().HTTPClient.(*http.Client); ok {
+		c.CloseIdleConnections()
+	}
+	return nil
+}
+
+// record leads from the id of an upload to all there is of it. Processes agree on it, because it is written on condition only.
+type record struct {
+	engine.Header
+	Generation int64     `json:"generation"`
+	CreateTime time.Time `json:"create_time"`
+	PartBytes  int64     `json:"part_bytes"`
+	// S3Upload is the multipart upload of S3; empty if the object is smaller than a part.
+	S3Upload string `json:"s3_upload,omitempty"`
+	// Object is what the upload makes, once that is decided.
+	Object *engine.Object `json:"object,omitempty"`
+	// Before is the tag that the name had when the object was decided. A small object takes the place of just that.
+	Before string `json:"before,omitempty"`
+	// Hash is the state of the SHA-256 over the first Hashed bytes, if the sender will name it.
+	Hash   []byte `json:"hash,omitempty"`
+	Hashed int64  `json:"hashed,omitempty"`
+}
+
+// readRecord returns errNoKey if there is none.
+func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err error) {
+	if f, err = s.get(ctx, uploadKey(id), "", absent); err != nil {
+		return r, f, err
+	}
+	if err := json.Unmarshal(f.data, &r); err != nil || r.UploadID != id || r.PartBytes <= 0 {
+		return r, f, fmt.Errorf("%w: the record of upload %s: %w", engine.ErrCorrupt, id, err)
+	}
+	return r, f, nil
+}
+
+func (s *S3) writeRecord(ctx context.Context, r record, tag string) (string, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return absent, err
+	}
+	return s.put(ctx, uploadKey(r.UploadID), data, "application/json", tag)
+}
+
+// part is a part that S3 has.
+type part struct {
+	tag  string
+	sum  uint32
+	size int64
+}
+
+// progress asks how far an upload is, and returns its full parts. A multipart upload that has gone was completed, if its
+// outcome was decided, and else aborted: then there is no upload.
+func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, error) {
+	if r.S3Upload == "" {
+		return s.smallProgress(ctx, r)
+	}
+	parts, _, err := s.parts(ctx, objectKey(r.Name), r.S3Upload)
+	switch {
+	case errors.Is(err, errNoUpload) && r.Object != nil:
+		return engine.State{Committed: r.Object.Size, Object: r.Object}, nil, nil
+	case errors.Is(err, errNoUpload):
+		return engine.State{}, nil, engine.ErrUploadNotFound
+	case err != nil:
+		return engine.State{}, nil, err
+	}
+	full := int64(0)
+	for full < int64(len(parts)) && parts[full].size == r.PartBytes {
+		full++
+	}
+	if r.Object != nil { // Behind full parts comes one with the trailer.
+		full = min(full, r.Object.Size/r.PartBytes)
+	}
+	if r.HashSHA256 {
+		full = min(full, r.Hashed/r.PartBytes)
+	}
+	return engine.State{Committed: full * r.PartBytes}, parts[:full], nil
+}
+
+// smallProgress looks at what the name has. If that is neither the object nor what was there before, the object was there
+// in between; if it is nothing, the object is still to be put there.
+func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part, error) {
+	footer, f, err := s.stat(ctx, r.Name, engine.FooterBytes)
+	switch {
+	case errors.Is(err, engine.ErrNotFound), f.tag != absent && f.tag == r.Before:
+		return engine.State{}, nil, nil
+	case err == nil && footer.UploadID == r.UploadID:
+		return engine.State{Committed: footer.Size, Object: &footer.Object}, nil, nil
+	case err == nil, errors.Is(err, engine.ErrCorrupt):
+		return engine.State{Committed: r.Object.Size, Object: r.Object}, nil, nil
+	}
+	return engine.State{}, nil, err
+}
+
+// parts returns the parts of a multipart upload from the first on without a gap, and when the last one arrived.
+func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last time.Time, err error) {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	in := &awss3.ListPartsInput{Bucket: s.bucket, Key: &key, UploadId: &upload}
+	for {
+		out, err := s.client.ListParts(ctx, in)
+		if err != nil {
+			return nil, last, explain(ctx, err)
+		}
+		for _, p := range out.Parts {
+			if at := aws.ToTime(p.LastModified); at.After(last) {
+				last = at
+			}
+			sum, ok := decodeSum(p.ChecksumCRC32C)
+			if int(aws.ToInt32(p.PartNumber)) == len(parts)+1 && ok {
+				parts = append(parts, part{aws.ToString(p.ETag), sum, aws.ToInt64(p.Size)})
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) || len(out.Parts) == 0 {
+			return parts, last, nil
+		}
+		in.PartNumberMarker = out.NextPartNumberMarker
+	}
+}
+
+// abort removes a multipart upload; one that is gone is no error.
+func (s *S3) abort(ctx context.Context, key, upload string) error {
+	ctx, cancel := patience(ctx, 0)
+	defer cancel()
+	_, err := s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{Bucket: s.bucket, Key: &key, UploadId: &upload})
+	if err = explain(ctx, err); errors.Is(err, errNoUpload) {
+		return nil
+	}
+	return err
+}
+
+// lookup finds an upload and how far it is. Without a record it is an ErrUploadNotFound; so it is where S3 has aborted the
+// multipart upload, and then the record and its tag are there.
+func (s *S3) lookup(ctx context.Context, id string) (r record, tag string, state engine.State, parts []part, err error) {
+	for range maxChanges {
+		var f found
+		if r, f, err = s.readRecord(ctx, id); errors.Is(err, errNoKey) {
+			return r, absent, state, nil, engine.ErrUploadNotFound
+		}
+		if err != nil {
+			return r, absent, state, nil, err
+		}
+		state, parts, err = s.progress(ctx, r)
+		if !errors.Is(err, engine.ErrUploadNotFound) || f.tag == tag {
+			return r, f.tag, state, parts, err
+		}
+		tag = f.tag // Between the two requests it may have been finished, as the record then says.
+	}
+	return r, tag, state, parts, err
+}
+
+// Upload implements engine.Engine, by two requests.
+func (s *S3) Upload(ctx context.Context, id string) (engine.State, error) {
+	_, _, state, _, err := s.lookup(ctx, id)
+	return state, err
+}
+
+// Cancel implements engine.Engine. Who writes to the upload elsewhere finds it gone at the next part.
+func (s *S3) Cancel(ctx context.Context, id string) error {
+	r, tag, state, _, err := s.lookup(ctx, id)
+	switch {
+	case tag == absent:
+		return err
+	case err != nil && !errors.Is(err, engine.ErrUploadNotFound):
+		return err
+	case state.Object != nil:
+		return engine.ErrUploadFinished
+	}
+	return s.drop(ctx, r, tag)
+}
+
+// drop removes an unfinished upload. What was committed goes first, because only the record leads to it.
+func (s *S3) drop(ctx context.Context, r record, tag string) error {
+	if r.S3Upload != "" {
+		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
+			return err
+		}
+	}
+	err := s.remove(ctx, uploadKey(r.UploadID), tag)
+	if errors.Is(err, errChanged) {
+		return engine.ErrWriterReplaced
+	}
+	return err
+}
+
+// Expire implements engine.Engine, for all processes that share the bucket. Records go when they are old, and multipart
+// uploads without one when their last part is.
+func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+	var failed []error
+	fail := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "an upload could not be removed", "key", what, "error", err)
+			failed = append(failed[:min(len(failed), 1)], err)
+		}
+	}
+	err = s.each(ctx, uploadsPrefix, func(o types.Object) error {
+		key := aws.ToString(o.Key)
+		if id := strings.TrimPrefix(key, uploadsPrefix); aws.ToTime(o.LastModified).Before(before) && !busy(id) {
+			unfinished, err := s.expireRecord(ctx, id, aws.ToString(o.ETag), before)
+			if unfinished {
+				abandoned++
+			}
+			fail(key, err)
+		}
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		return abandoned, err
+	}
+	in := &awss3.ListMultipartUploadsInput{Bucket: s.bucket, Prefix: aws.String(objectsPrefix)}
+	for {
+		page, err := s.client.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return abandoned, errors.Join(append(failed, explain(ctx, err))...)
+		}
+		for _, u := range page.Uploads {
+			if aws.ToTime(u.Initiated).Before(before) && ctx.Err() == nil {
+				if _, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before); !errors.Is(err, errYoung) {
+					fail(aws.ToString(u.Key), err)
+				}
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) || len(page.Uploads) == 0 || ctx.Err() != nil {
+			return abandoned, errors.Join(append(failed, context.Cause(ctx))...)
+		}
+		in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
+	}
+}
+
+// expireRecord removes a record, and the multipart upload it leads to, if that is as old.
+func (s *S3) expireRecord(ctx context.Context, id, tag string, before time.Time) (unfinished bool, err error) {
+	r, _, err := s.readRecord(ctx, id)
+	if errors.Is(err, errNoKey) {
+		return false, nil // It was removed elsewhere.
+	}
+	if err == nil && r.S3Upload != "" {
+		unfinished, err = s.expireUpload(ctx, objectKey(r.Name), r.S3Upload, before)
+	}
+	if errors.Is(err, errYoung) {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, engine.ErrCorrupt) {
+		return false, err
+	}
+	if err = s.remove(ctx, uploadKey(id), tag); errors.Is(err, errChanged) {
+		return false, nil
+	}
+	return unfinished && err == nil, err
+}
+
+var errYoung = errors.New("a part has arrived since")
+
+// expireUpload aborts a multipart upload, if it is there, whose last part is old.
+func (s *S3) expireUpload(ctx context.Context, key, upload string, before time.Time) (unfinished bool, err error) {
+	_, last, err := s.parts(ctx, key, upload)
+	switch {
+	case errors.Is(err, errNoUpload):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !last.Before(before):
+		return false, errYoung
+	}
+	return true, s.abort(ctx, key, upload)
+}

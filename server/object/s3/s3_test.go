@@ -1,0 +1,313 @@
+package s3
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+	"example.com/quartet/server/object/enginetest"
+)
+
+func TestEngine(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T) (engine.Engine, func() engine.Engine) {
+		_, url := newFake(t)
+		return open(t, url, smallPart), func() engine.Engine { return open(t, url, smallPart) }
+	})
+}
+
+func header(name string) engine.Header {
+	return engine.Header{UploadID: enginetest.ID(), Name: name, ContentType: "text/plain"}
+}
+
+func put(t *testing.T, s *S3, h engine.Header, content []byte) engine.Object {
+	t.Helper()
+	o, err := enginetest.Put(t.Context(), s, h, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// What S3 is asked is what its operators pay for.
+func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	asked := func(what string, most int) {
+		t.Helper()
+		if got := fake.Requests(); got > most {
+			t.Errorf("%s took %d requests, want at most %d", what, got, most)
+		}
+	}
+	fake.Requests()
+	put(t, s, header("small"), enginetest.Content(1000))
+	asked("a small object", 3)
+	put(t, s, header("small"), enginetest.Content(1000))
+	asked("a small object in the place of another", 3)
+	content := enginetest.Content(64 * smallPart)
+	put(t, s, header("large"), content)
+	asked("an object of 64 parts", 70)
+	for _, fast := range []bool{true, false} {
+		got, err := enginetest.Read(t.Context(), s, "large", 0, 0, 0, 32<<10, fast)
+		if err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("got %d bytes, %v", len(got), err)
+		}
+		if fast {
+			asked("a download of 64 parts", 65)
+		} else {
+			asked("a download of 64 parts without memory", 129)
+		}
+	}
+	if _, err := enginetest.Read(t.Context(), s, "small", 0, 0, 0, 32<<10, true); err != nil {
+		t.Fatal(err)
+	}
+	asked("a download of a small object", 1)
+	for _, name := range []string{"small", "large"} {
+		if err := s.Delete(t.Context(), name, 0); err != nil {
+			t.Fatal(err)
+		}
+		asked("a deletion", 2)
+	}
+	if _, _, err := s.List(t.Context(), "", "", 1000); err != nil {
+		t.Fatal(err)
+	}
+	asked("a list", 1)
+}
+
+// transfer uploads content as a sender does that goes on after each failure, with an engine of its own each time, until it has
+// been acknowledged.
+func transfer(t *testing.T, url string, partBytes int64, h engine.Header, content []byte) engine.Object {
+	t.Helper()
+	var from int64
+	var failures []error
+	for range 10 {
+		s := open(t, url, partBytes)
+		u, err := enginetest.Send(t.Context(), s, h, content, from)
+		if err == nil {
+			var o engine.Object
+			if o, err = u.Finish(engine.Expect{CRC32C: new(crc32c.Checksum(content))}); err == nil {
+				_ = u.Close()
+				return o
+			}
+			_ = u.Close()
+		}
+		failures = append(failures, err)
+		state, err := s.Upload(t.Context(), h.UploadID)
+		switch {
+		case errors.Is(err, engine.ErrUploadNotFound):
+			from = 0
+		case err != nil:
+			failures = append(failures, err)
+		case state.Object != nil:
+			return *state.Object
+		default:
+			from = state.Committed
+		}
+	}
+	t.Fatalf("the upload was never acknowledged: %v", errors.Join(failures...))
+	return engine.Object{}
+}
+
+// Each request of an upload takes effect, in turn, and its answer gets lost: once so that the SDK asks again, and once so that it
+// never gets an answer and another process goes on.
+func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
+	for _, size := range []int{1000, 3*smallPart + 5} {
+		for _, dead := range []bool{false, true} {
+			for _, before := range []bool{false, true} {
+				for lost := 0; ; lost++ {
+					fake, url := newFake(t)
+					if before {
+						put(t, open(t, url, smallPart), header("o"), enginetest.Content(10))
+					}
+					seen, done := 0, false
+					var key, method string
+					fake.After = func(_ http.ResponseWriter, r *http.Request, k string) bool {
+						if strings.Contains(r.URL.RawQuery, "list-type") {
+							return false // Of opening.
+						}
+						if seen++; seen == lost+1 {
+							key, method, done = k, r.Method+" "+r.URL.RawQuery, true
+							panic(http.ErrAbortHandler)
+						}
+						if dead && seen > lost+1 && seen <= lost+3 {
+							panic(http.ErrAbortHandler) // The SDK makes three attempts.
+						}
+						return false
+					}
+					h, content := header("o"), enginetest.Content(size)
+					o := transfer(t, url, smallPart, h, content)
+					what := fmt.Sprintf("%d bytes, answer %d (%s %s), dead %v", size, lost, method, key, dead)
+					fake.After = nil
+					s := open(t, url, smallPart)
+					got, err := enginetest.Read(t.Context(), s, "o", o.Generation, 0, 0, 1<<20, true)
+					if err != nil || !bytes.Equal(got, content) {
+						t.Fatalf("%s: got %d bytes, %v", what, len(got), err)
+					}
+					if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+						t.Fatal(err)
+					}
+					if keys := fake.Keys(); len(keys) != 1 || len(fake.Uploads()) != 0 {
+						t.Fatalf("%s: %d keys and %d uploads are left", what, len(keys), len(fake.Uploads()))
+					}
+					if !done {
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+// While a replica is about to make a request, another one does all that a caller can do. Whatever request that is, what the
+// first one does afterwards brings nothing back and mixes nothing.
+func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
+	for _, size := range []int{1000, 2*smallPart + 5} {
+		for _, act := range []string{"replace", "delete", "finish", "cancel", "expire"} {
+			for at := 0; ; at++ {
+				fake, url := newFake(t)
+				first, second := open(t, url, smallPart), open(t, url, smallPart)
+				h, content, other := header("o"), enginetest.Content(size), enginetest.Content(777)
+				seen, overtaken := 0, false
+				var made engine.Object
+				fake.Before = func(_ http.ResponseWriter, _ *http.Request, _ string) bool {
+					if seen++; seen != at+1 {
+						return false
+					}
+					overtaken = true
+					var err error
+					switch act {
+					case "replace":
+						made, err = enginetest.Put(t.Context(), second, header("o"), other)
+					case "delete":
+						if err = second.Delete(t.Context(), "o", 0); errors.Is(err, engine.ErrNotFound) {
+							err = nil
+						}
+					case "finish":
+						_, err = enginetest.Put(t.Context(), second, h, content)
+						if errors.Is(err, engine.ErrOffsetMismatch) {
+							err = nil
+						}
+					case "cancel":
+						if err = second.Cancel(t.Context(), h.UploadID); errors.Is(err, engine.ErrUploadNotFound) {
+							err = nil
+						}
+					case "expire":
+						_, err = second.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+					}
+					if err != nil {
+						t.Errorf("%s at %d: %v", act, at, err)
+					}
+					return false
+				}
+				o, err := enginetest.Put(t.Context(), first, h, content)
+				fake.Before = nil
+				what := fmt.Sprintf("%d bytes, %s before request %d", size, act, at)
+				allowed := []error{engine.ErrWriterReplaced, engine.ErrOffsetMismatch, engine.ErrUploadNotFound}
+				if err != nil && !slices.ContainsFunc(allowed, func(e error) bool { return errors.Is(err, e) }) {
+					t.Fatalf("%s: %v", what, err)
+				}
+				got, readErr := enginetest.Read(t.Context(), second, "o", 0, 0, 0, 1<<20, true)
+				switch {
+				case readErr == nil && (bytes.Equal(got, content) || act == "replace" && bytes.Equal(got, other)):
+				case errors.Is(readErr, engine.ErrNotFound) && (err != nil || act == "delete"):
+				default:
+					t.Fatalf("%s: finished as %+v, %v; there are %d bytes, %v (the other one is %+v)", what, o, err, len(got), readErr, made)
+				}
+				if !overtaken {
+					break
+				}
+			}
+		}
+	}
+}
+
+func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	content := enginetest.Content(5*smallPart + 100)
+	put(t, s, header("o"), content)
+	flipped := 3*smallPart + 1000
+	fake.Change(objectKey("o"), func(data []byte) []byte { data[flipped] ^= 1; return data })
+	for _, fast := range []bool{true, false} {
+		for _, from := range []int64{0, 3*smallPart + 2000, int64(flipped)} {
+			got, err := enginetest.Read(t.Context(), s, "o", 0, from, 0, 10_000, fast)
+			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 3*smallPart || !bytes.HasPrefix(content[from:], got) {
+				t.Errorf("fast %v, from %d: got %d bytes, %v", fast, from, len(got), err)
+			}
+		}
+		got, err := enginetest.Read(t.Context(), s, "o", 0, 4*smallPart, 0, 10_000, fast)
+		if err != nil || !bytes.Equal(got, content[4*smallPart:]) {
+			t.Errorf("behind the damage: %d bytes, %v", len(got), err)
+		}
+	}
+}
+
+// Neither an empty nor a damaged object stands in the way of anything, and both can be deleted.
+func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
+	for what, change := range map[string]func([]byte) []byte{
+		"empty":             func([]byte) []byte { return nil },
+		"short":             func(data []byte) []byte { return data[:100] },
+		"with another tail": func(data []byte) []byte { data[len(data)-100] ^= 1; return data },
+	} {
+		fake, url := newFake(t)
+		s := open(t, url, smallPart)
+		put(t, s, header("broken"), enginetest.Content(1000))
+		put(t, s, header("well"), enginetest.Content(1000))
+		fake.Change(objectKey("broken"), change)
+		if _, err := s.Stat(t.Context(), "broken"); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), `"broken"`) {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if listed, _, err := s.List(t.Context(), "", "", 10); err != nil || len(listed) != 2 {
+			t.Errorf("%s: listed %+v, %v", what, listed, err)
+		}
+		if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := s.Delete(t.Context(), "broken", 0); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestExpireLeavesNothingOfWhatWasAbandoned(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	put(t, s, header("kept"), enginetest.Content(3*smallPart))
+	for range 3 {
+		u, err := enginetest.Send(t.Context(), s, header("abandoned"), enginetest.Content(2*smallPart+10), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+	}
+	n, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+	if n != 3 || err != nil || len(fake.Uploads()) != 0 || len(fake.Keys()) != 1 {
+		t.Errorf("%d expired, %v; %d uploads and %d keys are left", n, err, len(fake.Uploads()), len(fake.Keys()))
+	}
+}
+
+func TestOneRecordThatIsBrokenDoesNotKeepOthersFromExpiring(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	for range 3 {
+		put(t, s, header("o"), enginetest.Content(10))
+	}
+	for key := range fake.Keys() {
+		if strings.HasPrefix(key, uploadsPrefix) {
+			fake.Change(key, func([]byte) []byte { return nil })
+			break
+		}
+	}
+	if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+		t.Error(err)
+	}
+	if left := len(fake.Keys()); left != 1 {
+		t.Errorf("%d keys are left, want the object", left)
+	}
+}

@@ -1,0 +1,488 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/server/object/engine"
+)
+
+// grace is how long an upload may go on with what it is doing after its sender has gone.
+const grace = 10 * time.Second
+
+// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there is memory for it.
+type upload struct {
+	s      *S3
+	ctx    context.Context
+	cancel context.CancelFunc
+	record
+	tag   string // of the record, absent before it is written
+	asked bool   // whether there is a record
+	done  *engine.Object
+
+	buffer *[]byte // what was received behind the last full part
+	parts  []part  // that S3 has
+	crc    uint32  // of these
+	hash   hash.Hash
+
+	behind  chan stored // nil if no part is on its way
+	sending *[]byte
+	sent    part
+	spare   bool
+	err     error
+	closed  bool
+}
+
+// Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
+func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
+	if h.Expect.Size != nil {
+		if err := s.Quota.Fits(*h.Expect.Size); err != nil {
+			return nil, err
+		}
+	}
+	generation := s.generations.Next()
+	u := &upload{s: s, buffer: s.buffer(), record: record{
+		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(), PartBytes: s.PartBytes,
+	}}
+	u.HashSHA256 = h.HashSHA256 || len(h.Expect.SHA256) > 0
+	if u.HashSHA256 {
+		u.hash = sha256.New()
+	}
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	u.ctx, u.cancel = longer, func() { stop(); cancel() }
+	if fresh {
+		return u, nil
+	}
+	if err := u.ask(); err != nil {
+		u.cancel()
+		return nil, err
+	}
+	return u, nil
+}
+
+// ask finds out how far the upload is, if it has a record.
+func (u *upload) ask() error {
+	u.asked = true
+	r, tag, state, parts, err := u.s.lookup(u.ctx, u.UploadID)
+	switch {
+	case errors.Is(err, engine.ErrUploadNotFound): // If there is a record, it is written anew.
+		u.tag = tag
+		return nil
+	case err != nil:
+		return err
+	case !r.Same(u.Header):
+		return engine.ErrUploadMismatch
+	}
+	u.record, u.tag, u.done, u.parts, u.crc = r, tag, state.Object, parts, 0
+	for _, p := range parts {
+		u.crc = crc32c.Combine(u.crc, p.sum, p.size)
+	}
+	if u.hash = nil; r.HashSHA256 {
+		u.hash = sha256.New()
+		if state, ok := u.hash.(encoding.BinaryUnmarshaler); ok && len(r.Hash) > 0 {
+			return state.UnmarshalBinary(r.Hash)
+		}
+	}
+	return nil
+}
+
+// State implements engine.Upload.
+func (u *upload) State() engine.State {
+	if len(u.behind) > 0 && u.err == nil {
+		u.err = u.settle()
+	}
+	if u.done != nil {
+		return engine.State{Committed: u.done.Size, Object: u.done}
+	}
+	return engine.State{Committed: u.committed()}
+}
+
+func (u *upload) committed() int64 { return int64(len(u.parts)) * u.PartBytes }
+
+// Append implements engine.Upload. It makes room by doubling, and never for more than a part and its trailer.
+func (u *upload) Append(pieces [][]byte) error {
+	if u.err == nil && u.done != nil {
+		return &engine.OffsetError{Committed: u.done.Size}
+	}
+	for _, piece := range pieces {
+		for len(piece) > 0 && u.err == nil {
+			data := *u.buffer
+			n := min(len(piece), int(u.PartBytes)-len(data))
+			if need := len(data) + n; need > cap(data) {
+				*u.buffer = append(make([]byte, 0, u.room(need, cap(data))), data...)
+			}
+			*u.buffer = append(*u.buffer, piece[:n]...)
+			if piece = piece[n:]; len(*u.buffer) == int(u.PartBytes) {
+				u.err = u.flush()
+			}
+		}
+	}
+	return u.err
+}
+
+func (u *upload) room(need, have int) int {
+	if room := max(need, 2*have, 64<<10); room < int(u.PartBytes) {
+		return room
+	}
+	return int(u.PartBytes) + tailBytes
+}
+
+// flush sends a full part off. Where the record has to be written first, it may say that the upload has begun already.
+func (u *upload) flush() error {
+	if err := u.settle(); err != nil {
+		return err
+	}
+	if len(u.parts) >= MaxParts-1 {
+		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts, u.PartBytes)
+	}
+	if u.S3Upload == "" {
+		if err := u.begin(); err != nil {
+			return err
+		}
+	}
+	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
+		return err
+	}
+	u.sending, u.sent = u.buffer, part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}
+	u.behind = make(chan stored, 1)
+	go func(done chan<- stored) { done <- u.store(*u.sending) }(u.behind)
+	if u.spare = u.s.spares.TryAcquire(1); !u.spare {
+		return u.settle()
+	}
+	u.buffer = u.s.buffer()
+	return nil
+}
+
+// begin begins a multipart upload and writes the record that leads to it. Only one process can.
+func (u *upload) begin() error {
+	ctx, cancel := patience(u.ctx, 0)
+	defer cancel()
+	out, err := u.s.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
+		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), ContentType: &u.ContentType,
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumType: types.ChecksumTypeFullObject,
+	})
+	if err != nil {
+		return explain(ctx, err)
+	}
+	r := u.record
+	r.S3Upload, r.Object, r.Before = aws.ToString(out.UploadId), nil, ""
+	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
+	if err == nil {
+		u.record, u.tag, u.asked = r, tag, true
+		return nil
+	}
+	if !errors.Is(err, errChanged) { // It may have been written, so the multipart upload has to stay.
+		return err
+	}
+	if err := u.conflict(); err != nil || u.S3Upload != r.S3Upload {
+		return errors.Join(err, u.s.abort(u.ctx, objectKey(u.Name), r.S3Upload))
+	}
+	return nil
+}
+
+// conflict adopts a record that is there already. Unless that is of an upload of which nothing is committed, the sender has
+// to go on somewhere else.
+func (u *upload) conflict() error {
+	if err := u.ask(); err != nil {
+		return err
+	}
+	switch state := u.State(); {
+	case state.Committed > 0 || state.Object != nil:
+		return &engine.OffsetError{Committed: state.Committed}
+	case u.S3Upload == "": // Another object of less than a part was about to be put there.
+		return engine.ErrUploadMismatch
+	}
+	return nil
+}
+
+// stored is what became of a part that was on its way.
+type stored struct {
+	part   string // its tag
+	record record // as it is now, and its tag
+	tag    string
+	err    error
+}
+
+// store sends a part, and notes how far the SHA-256 is, if there is one.
+func (u *upload) store(data []byte) (s stored) {
+	s.record, s.tag = u.record, u.tag
+	if s.part, s.err = u.sendPart(len(u.parts)+1, data); s.err != nil || u.hash == nil {
+		return s
+	}
+	u.hash.Write(data)
+	s.record.Hash, s.err = u.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	s.record.Hashed, s.record.Object = u.committed()+int64(len(data)), nil
+	if s.err == nil {
+		s.tag, s.err = u.s.writeRecord(u.ctx, s.record, u.tag)
+	}
+	if errors.Is(s.err, errChanged) {
+		s.err = engine.ErrWriterReplaced
+	}
+	return s
+}
+
+func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
+	ctx, cancel := patience(u.ctx, len(data))
+	defer cancel()
+	out, err := u.s.client.UploadPart(ctx, &awss3.UploadPartInput{
+		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, PartNumber: aws.Int32(int32(number)),
+		Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
+	}, unsigned)
+	if err = explain(ctx, err); errors.Is(err, errNoUpload) { // It was cancelled, or finished, elsewhere.
+		return "", fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+// settle waits for the part that is on its way.
+func (u *upload) settle() error {
+	if u.behind == nil {
+		return nil
+	}
+	s := <-u.behind
+	u.behind, *u.sending = nil, (*u.sending)[:0]
+	if u.spare {
+		u.s.spares.Release(1)
+		u.s.buffers.Put(u.sending)
+		u.spare = false
+	}
+	if s.err != nil {
+		u.s.Quota.Give(u.sent.size)
+		return s.err
+	}
+	u.record, u.tag, u.sent.tag = s.record, s.tag, s.part
+	u.parts = append(u.parts, u.sent)
+	u.crc = crc32c.Combine(u.crc, u.sent.sum, u.sent.size)
+	return nil
+}
+
+// Pause implements engine.Upload.
+func (u *upload) Pause() (int64, error) {
+	if u.err == nil {
+		u.err = u.settle()
+	}
+	if u.err == nil && !u.asked {
+		if u.err = u.ask(); u.err == nil && u.State().Committed > 0 {
+			u.err = &engine.OffsetError{Committed: u.State().Committed}
+		}
+	}
+	return u.State().Committed, u.err
+}
+
+// Finish implements engine.Upload.
+func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
+	if u.err == nil {
+		u.err = u.settle()
+	}
+	if u.err == nil && u.done == nil {
+		u.err = u.finish(e)
+	}
+	if u.err != nil {
+		return engine.Object{}, u.err
+	}
+	return *u.done, e.Match(*u.done)
+}
+
+func (u *upload) finish(e engine.Expect) error {
+	if u.Object != nil && u.S3Upload == "" && len(*u.buffer) == 0 && u.Object.Size > 0 {
+		return &engine.OffsetError{} // It was decided what to put there, which only the sender has.
+	}
+	object, err := u.verify(e)
+	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
+		return errors.Join(err, u.giveUp())
+	}
+	if err != nil {
+		return err
+	}
+	if len(u.parts) == 0 && u.S3Upload == "" {
+		return u.finishSmall(object)
+	}
+	return u.finishLarge(object)
+}
+
+// verify returns the object that was received, if it is the one expected.
+func (u *upload) verify(e engine.Expect) (engine.Object, error) {
+	rest := *u.buffer
+	o := engine.Object{
+		Name: u.Name, Generation: u.Generation, ContentType: u.ContentType, CreateTime: u.CreateTime,
+		Size: u.committed() + int64(len(rest)), CRC32C: crc32c.Combine(u.crc, crc32c.Checksum(rest), int64(len(rest))),
+	}
+	if len(u.Header.Expect.SHA256)+len(e.SHA256) > 0 {
+		if u.hash == nil && len(u.parts) > 0 {
+			return o, fmt.Errorf("%w: a SHA-256 that the header did not announce", engine.ErrInvalidArgument)
+		}
+		if u.hash == nil {
+			u.hash = sha256.New()
+		}
+		u.hash.Write(rest)
+		o.SHA256 = u.hash.Sum(nil)
+	}
+	if err := u.Header.Expect.Match(o); err != nil {
+		return o, err
+	}
+	return o, e.Match(o)
+}
+
+// giveUp removes an upload whose whole is wrong.
+func (u *upload) giveUp() error {
+	if u.tag == absent {
+		return nil
+	}
+	u.s.Quota.Give(u.committed())
+	return u.s.drop(u.ctx, u.record, u.tag)
+}
+
+func (u *upload) trailer(o engine.Object) ([]byte, error) {
+	sums := make([]uint32, 0, len(u.parts)+1)
+	for _, p := range u.parts {
+		sums = append(sums, p.sum)
+	}
+	sums = append(sums, crc32c.Checksum(*u.buffer))
+	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.PartBytes}, sums)
+}
+
+// finishSmall puts an object in the place of what the name has. First the record says what that is, so that another attempt
+// can tell whether this one has succeeded.
+func (u *upload) finishSmall(object engine.Object) error {
+	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
+	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
+		return err
+	}
+	if u.Object == nil {
+		r := u.record
+		r.Object, r.Before = &object, before.tag
+		tag, err := u.s.writeRecord(u.ctx, r, u.tag)
+		if err == nil {
+			u.record, u.tag = r, tag
+		} else if !errors.Is(err, errChanged) {
+			return err
+		} else if err := u.ask(); err != nil || u.done != nil {
+			return err
+		}
+	}
+	switch {
+	case u.S3Upload != "":
+		return &engine.OffsetError{Committed: u.committed()}
+	case u.Object == nil || u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C:
+		return engine.ErrUploadMismatch
+	}
+	trailer, err := u.trailer(*u.Object)
+	if err != nil {
+		return err
+	}
+	data := append(*u.buffer, trailer...)
+	if err := u.s.Quota.Take(int64(len(data)) + engine.FileOverhead); err != nil {
+		return err
+	}
+	for tag := u.Before; ; tag = absent {
+		_, err := u.s.put(u.ctx, objectKey(u.Name), data, u.ContentType, tag)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		state, _, err := u.s.smallProgress(u.ctx, u.record)
+		if err != nil {
+			return err
+		}
+		if state.Object != nil { // It is there, or was, before what is there now.
+			break
+		}
+		// What was there before was deleted.
+	}
+	u.done = u.Object
+	return nil
+}
+
+// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it does once.
+func (u *upload) finishLarge(object engine.Object) error {
+	if u.Object != nil && (u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C) {
+		return engine.ErrUploadMismatch
+	}
+	trailer, err := u.trailer(object)
+	if err != nil {
+		return err
+	}
+	rest := append(*u.buffer, trailer...)
+	if err := u.s.Quota.Take(int64(len(rest)) + engine.FileOverhead); err != nil {
+		return err
+	}
+	tag, err := u.sendPart(len(u.parts)+1, rest)
+	if err != nil {
+		return err
+	}
+	parts := append(u.parts, part{tag, crc32c.Checksum(rest), int64(len(rest))})
+	if u.Object == nil {
+		r := u.record
+		r.Object = &object
+		if u.tag, err = u.s.writeRecord(u.ctx, r, u.tag); err != nil {
+			if errors.Is(err, errChanged) {
+				err = engine.ErrWriterReplaced
+			}
+			return err
+		}
+		u.record = r
+	}
+	if err := u.complete(parts); err != nil {
+		return err
+	}
+	u.done = u.Object
+	return nil
+}
+
+func (u *upload) complete(parts []part) error {
+	ctx, cancel := patience(u.ctx, len(parts)<<10)
+	defer cancel()
+	in := &awss3.CompleteMultipartUploadInput{
+		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, MultipartUpload: &types.CompletedMultipartUpload{},
+		ChecksumType: types.ChecksumTypeFullObject,
+	}
+	var whole uint32
+	for i, p := range parts {
+		whole = crc32c.Combine(whole, p.sum, p.size)
+		in.MultipartUpload.Parts = append(in.MultipartUpload.Parts, types.CompletedPart{
+			PartNumber: aws.Int32(int32(i + 1)), ETag: &p.tag, ChecksumCRC32C: encodeSum(p.sum),
+		})
+	}
+	in.ChecksumCRC32C = encodeSum(whole)
+	_, err := u.s.client.CompleteMultipartUpload(ctx, in)
+	err = explain(ctx, err)
+	switch {
+	case errors.Is(err, errNoUpload): // It was completed, by an attempt whose answer was lost or in another process, or cancelled.
+		if _, _, err := u.s.readRecord(u.ctx, u.UploadID); err != nil {
+			return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
+		}
+		return nil
+	case errors.Is(err, errParts): // Another process has sent some of them again, in other bytes.
+		return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
+	}
+	return err
+}
+
+// Close implements engine.Upload. What S3 does not have yet is dropped.
+func (u *upload) Close() error {
+	if u.closed {
+		return nil
+	}
+	u.closed = true
+	err := u.settle()
+	u.cancel()
+	u.s.buffers.Put(u.buffer)
+	return err
+}

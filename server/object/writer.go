@@ -1,0 +1,137 @@
+package object
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/object/engine"
+)
+
+const defaultContentType = "application/octet-stream"
+
+// writer is what one stream does to an upload. It asks the engine for the upload when the first message behind the header is
+// there, so that a stream that says nothing more costs nothing.
+type writer struct {
+	*service
+	ctx      context.Context
+	header   engine.Header
+	upload   engine.Upload // nil before that
+	began    int64         // what was committed then
+	counted  int64         // what of it is in the metrics
+	received int64
+}
+
+func (w *writer) begin(fresh bool) (err error) {
+	if w.upload != nil {
+		return nil
+	}
+	if err := w.limits.begun(w.ctx, w.header.UploadID, w.engine); err != nil {
+		return err
+	}
+	if w.upload, err = w.engine.Begin(w.ctx, w.header, fresh); err != nil {
+		if !w.known() {
+			w.limits.ended(w.header.UploadID)
+		}
+		return w.metrics.saw(err)
+	}
+	state := w.upload.State()
+	w.began, w.counted, w.received = state.Committed, state.Committed, state.Committed
+	if state.Committed > 0 && state.Object == nil {
+		w.metrics.resumedUploads.Inc()
+	}
+	return nil
+}
+
+// known tells whether the engine has something of the upload.
+func (w *writer) known() bool {
+	state, err := w.engine.Upload(context.WithoutCancel(w.ctx), w.header.UploadID)
+	return err == nil && state.Object == nil
+}
+
+// chunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with what
+// arrived committed, so that the offset in the error holds.
+func (w *writer) chunk(r *uploadRequest) error {
+	defer r.bulk.Free()
+	if !r.HasChunk() {
+		return fmt.Errorf("%w: after the header of an upload come chunks and finish", rpc.ErrMessageOrder)
+	}
+	chunk := r.GetChunk()
+	offset, pieces := clamp(chunk.GetOffset()), r.bulk.Pieces(chunk.GetData())
+	if len(pieces[0]) == 0 {
+		return errEmptyChunk
+	}
+	if err := w.begin(offset == 0); err != nil {
+		return err
+	}
+	if offset != w.received || w.upload.State().Object != nil {
+		committed, err := w.pause()
+		if err != nil {
+			return err
+		}
+		return &engine.OffsetError{Committed: committed}
+	}
+	size, sum := crc32c.Pieces(pieces)
+	if sum != chunk.GetCrc32C() {
+		w.metrics.badChunks.Inc()
+		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", engine.ErrChecksumMismatch, offset, sum, chunk.GetCrc32C())
+	}
+	if expected := w.header.Expect.Size; expected != nil && offset+size > *expected {
+		return fmt.Errorf("%w: at least %d bytes, want %d", engine.ErrSizeMismatch, offset+size, *expected)
+	}
+	if offset+size > int64(w.config.MaxBytes) {
+		return w.tooLarge()
+	}
+	w.received += size
+	err := w.upload.Append(pieces)
+	w.count()
+	return err
+}
+
+func (w *writer) pause() (committed int64, err error) {
+	if err := w.begin(false); err != nil {
+		return 0, err
+	}
+	defer w.count()
+	committed, err = w.upload.Pause()
+	return committed, w.metrics.saw(err)
+}
+
+func (w *writer) finish(e engine.Expect) (engine.Object, error) {
+	if err := e.Check(); err != nil {
+		return engine.Object{}, err
+	}
+	if err := w.begin(false); err != nil {
+		return engine.Object{}, err
+	}
+	again := w.upload.State().Object != nil
+	defer w.count()
+	o, err := w.upload.Finish(e)
+	if err == nil && !again {
+		w.metrics.finished.Inc()
+	}
+	return o, w.metrics.saw(err)
+}
+
+// count counts what was committed since the last time.
+func (w *writer) count() {
+	if committed := w.upload.State().Committed; committed > w.counted {
+		w.metrics.committedBytes.Add(float64(committed - w.counted))
+		w.counted = committed
+	}
+}
+
+// close ends the stream's work. An upload that is finished, or of which nothing is kept, is not unfinished any more.
+func (w *writer) close() {
+	if w.upload == nil {
+		return
+	}
+	if err := w.upload.Close(); err != nil {
+		w.host.Telemetry.Log.Debug("closing an upload failed", "upload_id", w.header.UploadID, "error", err)
+	}
+	w.count()
+	if state := w.upload.State(); state.Object != nil || state.Committed == 0 && !w.known() {
+		w.limits.ended(w.header.UploadID)
+	}
+}
