@@ -25,6 +25,13 @@ type exact struct {
 	CreateTime  time.Time `json:"create_time"`
 }
 
+// listed is what a list has of an object.
+type listed struct {
+	Name       string    `json:"name"`
+	SizeBytes  uint64    `json:"size_bytes,string"`
+	CreateTime time.Time `json:"create_time"`
+}
+
 func writeExact(w io.Writer, o *quartetv1.Object) error {
 	return cli.WriteJSON(w, exact{
 		o.GetName(), o.GetGeneration(), o.GetContentType(), o.GetSizeBytes(), checksum(o.GetCrc32C()),
