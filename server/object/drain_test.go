@@ -29,7 +29,7 @@ func TestADrainTellsAnUploadAndLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ts.awaitCommitted(t, id, 65_536)
+	ts.awaitCommitted(t, id)
 	ended := make(chan error, 1)
 	go func() { ended <- ts.Stop() }()
 	err = upload.RecvMsg(&quartetv1.UploadObjectResponse{})
@@ -124,5 +124,5 @@ func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
 		}
 	}
 	apptest.WantStatus(t, upload.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
-	ts.awaitCommitted(t, id, 65_536)
+	ts.awaitCommitted(t, id)
 }

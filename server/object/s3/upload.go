@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -322,7 +323,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		Name: u.Name, Generation: u.Generation, ContentType: u.ContentType, CreateTime: u.CreateTime,
 		Size: u.committed() + int64(len(rest)), CRC32C: crc32c.Combine(u.crc, crc32c.Checksum(rest), int64(len(rest))),
 	}
-	if len(u.Header.Expect.SHA256)+len(e.SHA256) > 0 {
+	if len(u.Expect.SHA256)+len(e.SHA256) > 0 {
 		if u.hash == nil && len(u.parts) > 0 {
 			return o, fmt.Errorf("%w: a SHA-256 that the header did not announce", engine.ErrInvalidArgument)
 		}
@@ -332,7 +333,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		u.hash.Write(rest)
 		o.SHA256 = u.hash.Sum(nil)
 	}
-	if err := u.Header.Expect.Match(o); err != nil {
+	if err := u.Expect.Match(o); err != nil {
 		return o, err
 	}
 	return o, e.Match(o)
@@ -427,7 +428,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 	if err != nil {
 		return err
 	}
-	parts := append(u.parts, part{tag, crc32c.Checksum(rest), int64(len(rest))})
+	parts := slices.Concat(u.parts, []part{{tag, crc32c.Checksum(rest), int64(len(rest))}})
 	if u.Object == nil {
 		r := u.record
 		r.Object = &object
