@@ -112,7 +112,7 @@ func heap() int64 {
 }
 
 func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=50ms")
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=1s")
 	id := uuid.NewString()
 	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
 	if err != nil {

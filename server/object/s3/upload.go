@@ -112,7 +112,7 @@ func (u *upload) State() engine.State {
 
 func (u *upload) committed() int64 { return int64(len(u.parts)) * u.PartBytes }
 
-// Append implements engine.Upload. It makes room by doubling, and never for more than a part and its trailer.
+// Append implements engine.Upload.
 func (u *upload) Append(pieces [][]byte) error {
 	if u.err == nil && u.done != nil {
 		return &engine.OffsetError{Committed: u.done.Size}
@@ -133,7 +133,14 @@ func (u *upload) Append(pieces [][]byte) error {
 	return u.err
 }
 
+// room is how large to make the buffer: as large as the part will be, if that is known.
 func (u *upload) room(need, have int) int {
+	if size := u.Expect.Size; size != nil {
+		return max(need, int(min(*size-u.committed(), u.PartBytes))+tailBytes)
+	}
+	if u.S3Upload != "" {
+		return int(u.PartBytes) + tailBytes
+	}
 	if room := max(need, 2*have, 64<<10); room < int(u.PartBytes) {
 		return room
 	}
