@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,14 +126,17 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					if before {
 						put(t, open(t, url, smallPart), header("o"), enginetest.Content(10))
 					}
-					seen, done := 0, false
+					var requests atomic.Int64
+					var done atomic.Bool
 					var key, method string
 					fake.After = func(_ http.ResponseWriter, r *http.Request, k string) bool {
 						if strings.Contains(r.URL.RawQuery, "list-type") {
 							return false // Of opening.
 						}
-						if seen++; seen == lost+1 {
-							key, method, done = k, r.Method+" "+r.URL.RawQuery, true
+						seen := int(requests.Add(1))
+						if seen == lost+1 {
+							key, method = k, r.Method+" "+r.URL.RawQuery
+							done.Store(true)
 							panic(http.ErrAbortHandler)
 						}
 						if dead && seen > lost+1 && seen <= lost+3 {
@@ -155,7 +159,7 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					if keys := fake.Keys(); len(keys) != 1 || len(fake.Uploads()) != 0 {
 						t.Fatalf("%s: %d keys and %d uploads are left", what, len(keys), len(fake.Uploads()))
 					}
-					if !done {
+					if !done.Load() {
 						break
 					}
 				}
@@ -173,13 +177,14 @@ func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 				fake, url := newFake(t)
 				first, second := open(t, url, smallPart), open(t, url, smallPart)
 				h, content, other := header("o"), enginetest.Content(size), enginetest.Content(777)
-				seen, overtaken := 0, false
+				var requests atomic.Int64
+				var overtaken atomic.Bool
 				var made engine.Object
 				fake.Before = func(_ http.ResponseWriter, _ *http.Request, _ string) bool {
-					if seen++; seen != at+1 {
+					if requests.Add(1) != int64(at+1) {
 						return false
 					}
-					overtaken = true
+					overtaken.Store(true)
 					var err error
 					switch act {
 					case "replace":
@@ -219,7 +224,7 @@ func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 				default:
 					t.Fatalf("%s: finished as %+v, %v; there are %d bytes, %v (the other one is %+v)", what, o, err, len(got), readErr, made)
 				}
-				if !overtaken {
+				if !overtaken.Load() {
 					break
 				}
 			}

@@ -22,6 +22,17 @@ import (
 // grace is how long an upload may go on with what it is doing after its sender has gone.
 const grace = 10 * time.Second
 
+// mostBehind is how many parts of an upload are on their way while the next one is received. A second one takes 16 MiB more and gave
+// nothing that could be measured.
+const mostBehind = 1
+
+// sending is a part on its way to S3.
+type sending struct {
+	part
+	buffer *[]byte
+	done   chan error
+}
+
 // upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there is memory for it.
 type upload struct {
 	s      *S3
@@ -37,12 +48,10 @@ type upload struct {
 	crc    uint32  // of these
 	hash   hash.Hash
 
-	behind  chan stored // nil if no part is on its way
-	sending *[]byte
-	sent    part
-	spare   bool
-	err     error
-	closed  bool
+	behind []*sending // parts on their way, oldest first
+	spares int        // how many buffers there are besides one
+	err    error
+	closed bool
 }
 
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
@@ -101,8 +110,8 @@ func (u *upload) ask() error {
 
 // State implements engine.Upload.
 func (u *upload) State() engine.State {
-	if len(u.behind) > 0 && u.err == nil {
-		u.err = u.settle()
+	for u.err == nil && len(u.behind) > 0 && len(u.behind[0].done) > 0 {
+		u.err = u.settleOne()
 	}
 	if u.done != nil {
 		return engine.State{Committed: u.done.Size, Object: u.done}
@@ -136,7 +145,8 @@ func (u *upload) Append(pieces [][]byte) error {
 // room is how large to make the buffer: as large as the part will be, if that is known.
 func (u *upload) room(need, have int) int {
 	if size := u.Expect.Size; size != nil {
-		return max(need, int(min(*size-u.committed(), u.PartBytes))+tailBytes)
+		before := int64(len(u.parts)+len(u.behind)) * u.PartBytes
+		return max(need, int(min(*size-before, u.PartBytes))+tailBytes)
 	}
 	if u.S3Upload != "" {
 		return int(u.PartBytes) + tailBytes
@@ -149,10 +159,7 @@ func (u *upload) room(need, have int) int {
 
 // flush sends a full part off. Where the record has to be written first, it may say that the upload has begun already.
 func (u *upload) flush() error {
-	if err := u.settle(); err != nil {
-		return err
-	}
-	if len(u.parts) >= MaxParts-1 {
+	if len(u.parts)+len(u.behind) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts, u.PartBytes)
 	}
 	if u.S3Upload == "" {
@@ -163,13 +170,21 @@ func (u *upload) flush() error {
 	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
 		return err
 	}
-	u.sending, u.sent = u.buffer, part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}
-	u.behind = make(chan stored, 1)
-	go func(done chan<- stored) { done <- u.store(*u.sending) }(u.behind)
-	if u.spare = u.s.spares.TryAcquire(1); !u.spare {
-		return u.settle()
+	p := &sending{part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}, u.buffer, make(chan error, 1)}
+	go func(number int) {
+		var err error
+		p.tag, err = u.sendPart(number, *p.buffer)
+		p.done <- err
+	}(len(u.parts) + len(u.behind) + 1)
+	u.behind, u.buffer = append(u.behind, p), nil
+	if len(u.behind) <= mostBehind && u.s.spares.TryAcquire(1) {
+		u.spares, u.buffer = u.spares+1, u.s.buffer()
 	}
-	u.buffer = u.s.buffer()
+	for u.buffer == nil {
+		if err := u.settleOne(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -215,32 +230,6 @@ func (u *upload) conflict() error {
 	return nil
 }
 
-// stored is what became of a part that was on its way.
-type stored struct {
-	part   string // its tag
-	record record // as it is now, and its tag
-	tag    string
-	err    error
-}
-
-// store sends a part, and notes how far the SHA-256 is, if there is one.
-func (u *upload) store(data []byte) (s stored) {
-	s.record, s.tag = u.record, u.tag
-	if s.part, s.err = u.sendPart(len(u.parts)+1, data); s.err != nil || u.hash == nil {
-		return s
-	}
-	u.hash.Write(data)
-	s.record.Hash, s.err = u.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	s.record.Hashed, s.record.Object = u.committed()+int64(len(data)), nil
-	if s.err == nil {
-		s.tag, s.err = u.s.writeRecord(u.ctx, s.record, u.tag)
-	}
-	if errors.Is(s.err, errChanged) {
-		s.err = engine.ErrWriterReplaced
-	}
-	return s
-}
-
 func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
 	ctx, cancel := patience(u.ctx, len(data))
 	defer cancel()
@@ -257,26 +246,57 @@ func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
 	return aws.ToString(out.ETag), nil
 }
 
-// settle waits for the part that is on its way.
-func (u *upload) settle() error {
-	if u.behind == nil {
+// settle waits for all parts that are on their way.
+func (u *upload) settle() (err error) {
+	for len(u.behind) > 0 {
+		if failed := u.settleOne(); err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// settleOne waits for the oldest part. Its buffer is for the next one, if that has none yet.
+func (u *upload) settleOne() error {
+	p := u.behind[0]
+	err := <-p.done
+	u.behind = u.behind[1:]
+	if err == nil {
+		u.parts = append(u.parts, p.part)
+		u.crc = crc32c.Combine(u.crc, p.sum, p.size)
+		err = u.noteHash(*p.buffer)
+	} else {
+		u.s.Quota.Give(p.size)
+	}
+	if *p.buffer = (*p.buffer)[:0]; u.buffer == nil {
+		u.buffer = p.buffer
+	} else {
+		u.s.buffers.Put(p.buffer)
+		u.s.spares.Release(1)
+		u.spares--
+	}
+	return err
+}
+
+// noteHash notes how far the SHA-256 is, if there is one, because nothing else could tell another process.
+func (u *upload) noteHash(data []byte) (err error) {
+	if u.hash == nil {
 		return nil
 	}
-	s := <-u.behind
-	u.behind, *u.sending = nil, (*u.sending)[:0]
-	if u.spare {
-		u.s.spares.Release(1)
-		u.s.buffers.Put(u.sending)
-		u.spare = false
+	u.hash.Write(data)
+	r := u.record
+	if r.Hash, err = u.hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return err
 	}
-	if s.err != nil {
-		u.s.Quota.Give(u.sent.size)
-		return s.err
+	r.Hashed, r.Object = u.committed(), nil
+	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
+	if errors.Is(err, errChanged) {
+		return engine.ErrWriterReplaced
 	}
-	u.record, u.tag, u.sent.tag = s.record, s.tag, s.part
-	u.parts = append(u.parts, u.sent)
-	u.crc = crc32c.Combine(u.crc, u.sent.sum, u.sent.size)
-	return nil
+	if err == nil {
+		u.record, u.tag = r, tag
+	}
+	return err
 }
 
 // Pause implements engine.Upload.
@@ -491,6 +511,9 @@ func (u *upload) Close() error {
 	u.closed = true
 	err := u.settle()
 	u.cancel()
-	u.s.buffers.Put(u.buffer)
+	u.s.spares.Release(int64(u.spares))
+	if u.buffer != nil {
+		u.s.buffers.Put(u.buffer)
+	}
 	return err
 }
