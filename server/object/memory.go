@@ -22,14 +22,16 @@ import (
 const (
 	// defaultMemory is for processes without a limit.
 	defaultMemory = 512 << 20
-	// smallChunk is what a download is sent in while memory is short. It costs about half of the speed.
+	// smallChunk is what a download is sent in while memory is short. It costs about half of the
+	// speed.
 	smallChunk = 32 << 10
-	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what grpc-go knows of it.
+	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what
+	// grpc-go knows of it.
 	callMemory = 32 << 10
 )
 
-// memory bounds what all uploads and downloads take together, so that a server with many slow peers slows down and is
-// not killed. A transfer reserves all that it can come to hold before it begins:
+// memory bounds what all uploads and downloads take together, so that a server with many slow peers
+// slows down and is not killed. A transfer reserves all that it can come to hold before it begins:
 //
 //   - a download two chunks, which are small ones while memory is short, and what its reader takes;
 //   - an upload the window that its sender may fill without being read, two messages, and a part if the engine holds it;
@@ -57,8 +59,8 @@ func (c Config) transferMemory() int64 {
 	return defaultMemory
 }
 
-// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers and an upload
-// fit into half of what a container of 128 MiB gives to Go.
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200
+// slow readers and an upload fit into half of what a container of 128 MiB gives to Go.
 func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 	total := c.transferMemory()
 	cfg.BufferBytes = int(min(int64(cfg.BufferBytes), max(total/1024, 32<<10)))
@@ -68,14 +70,15 @@ func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 // spareParts is how many parts may be in memory besides one for each upload.
 func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.PartBytes)) }
 
-// newMemory takes a configuration that fits, and how much the engine holds of an upload. There has to be memory for at
-// least one.
+// newMemory takes a configuration that fits, and how much the engine holds of an upload. There has
+// to be memory for at least one.
 func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry prometheus.Registerer) (*memory, error) {
 	total, window := c.transferMemory(), int64(server.StreamWindowBytes)
 	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
 	waiting := max(total/8/window, 1)
 	limit := total - waiting*window - int64(c.spareParts())*engineBytes
-	// What makes transfers faster is an eighth, or half where that is parts, because a download without one costs twice.
+	// What makes transfers faster is an eighth, or half where that is parts, because a download
+	// without one costs twice.
 	extra := limit / 8
 	if engineBytes > 0 {
 		extra = limit / 2
@@ -109,8 +112,8 @@ func (m *memory) register(register promauto.Factory) {
 	}
 }
 
-// forDownload reserves memory for a download. It returns its chunks, whether there is memory for the reader to be fast, and the
-// function that ends it.
+// forDownload reserves memory for a download. It returns its chunks, whether there is memory for
+// the reader to be fast, and the function that ends it.
 func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bulk.Buffers, fast bool, release func(), err error) {
 	least, most := r.Memory()
 	large := m.download + most + 2*min(m.largeBytes, r.Remaining())
@@ -131,7 +134,8 @@ func (m *memory) forUpload(ctx context.Context) (release func(), err error) {
 	return release, overloaded(err)
 }
 
-// overloaded tells a client when to come back: in half a second to one and a half, spread out as all came at once.
+// overloaded tells a client when to come back: in half a second to one and a half, spread out as
+// all came at once.
 func overloaded(err error) error {
 	if !errors.Is(err, bulk.ErrBudget) {
 		return err

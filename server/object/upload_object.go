@@ -18,8 +18,8 @@ import (
 
 type uploadStream = grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
-// UploadObject (client streaming) receives an object, or the next piece of one. However the stream ends, what is committed is
-// kept.
+// UploadObject (client streaming) receives an object, or the next piece of one. However the stream
+// ends, what is committed is kept.
 func (s *service) UploadObject(stream uploadStream) error {
 	ctx := stream.Context()
 	leave, err := s.limits.transfer(ctx)
@@ -69,7 +69,8 @@ func (s *service) tooLarge() error {
 	return fmt.Errorf("%w: at most %d bytes are allowed", engine.ErrTooLarge, int64(s.config.MaxBytes))
 }
 
-// awaitHeader takes the first message, and does not wait for it longer than for any other: memory is reserved already.
+// awaitHeader takes the first message, and does not wait for it longer than for any other: memory
+// is reserved already.
 func (s *service) awaitHeader(ctx context.Context, requests <-chan rpc.Received[uploadRequest]) (h engine.Header, err error) {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
@@ -97,7 +98,8 @@ func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
 
-// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload over, or the server drains.
+// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
+// over, or the server drains.
 func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()

@@ -30,7 +30,8 @@ func Content(n int) []byte {
 	return content
 }
 
-// Send begins or continues an upload and appends content from an offset on, in pieces of an odd size.
+// Send begins or continues an upload and appends content from an offset on, in pieces of an odd
+// size.
 func Send(ctx context.Context, e engine.Engine, h engine.Header, content []byte, from int64) (engine.Upload, error) {
 	u, err := e.Begin(ctx, h, from == 0)
 	if err != nil {
@@ -82,8 +83,8 @@ func header(name string) engine.Header {
 	return engine.Header{UploadID: ID(), Name: name, ContentType: "text/plain"}
 }
 
-// Run runs the tests on engines that open returns, each of them empty; a second call of reopen returns what another process, or
-// the next one, sees of the same place.
+// Run runs the tests on engines that open returns, each of them empty; a second call of reopen
+// returns what another process, or the next one, sees of the same place.
 func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() engine.Engine)) {
 	for name, test := range map[string]func(*testing.T, engine.Engine, func() engine.Engine){
 		"objects of all sizes come back, whole and in ranges": sizes,

@@ -210,7 +210,8 @@ func TestAFolderHasOneOwner(t *testing.T) {
 	}
 }
 
-// A process may die between any two changes of the folder: what was acknowledged is there, and nothing half-written.
+// A process may die between any two changes of the folder: what was acknowledged is there, and
+// nothing half-written.
 func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 	content := enginetest.Content(2*enginetest.PartBytes + 1000)
 	h := header("o")
@@ -304,7 +305,8 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 	}
 }
 
-// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is acknowledged, and the upload goes on.
+// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is
+// acknowledged, and the upload goes on.
 func TestASyncThatFailsLosesNothing(t *testing.T) {
 	for at := 0; ; at++ {
 		f := open(t, t.TempDir())

@@ -81,8 +81,8 @@ func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
 	asked("a list", 1)
 }
 
-// transfer uploads content as a sender does that goes on after each failure, with an engine of its own each time, until it has
-// been acknowledged.
+// transfer uploads content as a sender does that goes on after each failure, with an engine of its
+// own each time, until it has been acknowledged.
 func transfer(t *testing.T, url string, partBytes int64, h engine.Header, content []byte) engine.Object {
 	t.Helper()
 	var from int64
@@ -115,8 +115,8 @@ func transfer(t *testing.T, url string, partBytes int64, h engine.Header, conten
 	return engine.Object{}
 }
 
-// Each request of an upload takes effect, in turn, and its answer gets lost: once so that the SDK asks again, and once so that it
-// never gets an answer and another process goes on.
+// Each request of an upload takes effect, in turn, and its answer gets lost: once so that the SDK
+// asks again, and once so that it never gets an answer and another process goes on.
 func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	for _, size := range []int{1000, 3*smallPart + 5} {
 		for _, dead := range []bool{false, true} {
@@ -168,8 +168,8 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	}
 }
 
-// While a replica is about to make a request, another one does all that a caller can do. Whatever request that is, what the
-// first one does afterwards brings nothing back and mixes nothing.
+// While a replica is about to make a request, another one does all that a caller can do. Whatever
+// request that is, what the first one does afterwards brings nothing back and mixes nothing.
 func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 	for _, size := range []int{1000, 2*smallPart + 5} {
 		for _, act := range []string{"replace", "delete", "finish", "cancel", "expire"} {

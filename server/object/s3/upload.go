@@ -22,8 +22,8 @@ import (
 // grace is how long an upload may go on with what it is doing after its sender has gone.
 const grace = 10 * time.Second
 
-// mostBehind is how many parts of an upload are on their way while the next one is received. A second one takes 16 MiB more and gave
-// nothing that could be measured.
+// mostBehind is how many parts of an upload are on their way while the next one is received. A
+// second one took 18 MiB more, and gave nothing that could be measured.
 const mostBehind = 1
 
 // sending is a part on its way to S3.
@@ -33,7 +33,8 @@ type sending struct {
 	done   chan error
 }
 
-// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there is memory for it.
+// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there
+// is memory for it.
 type upload struct {
 	s      *S3
 	ctx    context.Context
@@ -157,7 +158,8 @@ func (u *upload) room(need, have int) int {
 	return int(u.PartBytes) + tailBytes
 }
 
-// flush sends a full part off. Where the record has to be written first, it may say that the upload has begun already.
+// flush sends a full part off. Where the record has to be written first, it may say that the upload
+// has begun already.
 func (u *upload) flush() error {
 	if len(u.parts)+len(u.behind) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts, u.PartBytes)
@@ -215,8 +217,8 @@ func (u *upload) begin() error {
 	return nil
 }
 
-// conflict adopts a record that is there already. Unless that is of an upload of which nothing is committed, the sender has
-// to go on somewhere else.
+// conflict adopts a record that is there already. Unless that is of an upload of which nothing is
+// committed, the sender has to go on somewhere else.
 func (u *upload) conflict() error {
 	if err := u.ask(); err != nil {
 		return err
@@ -278,7 +280,8 @@ func (u *upload) settleOne() error {
 	return err
 }
 
-// noteHash notes how far the SHA-256 is, if there is one, because nothing else could tell another process.
+// noteHash notes how far the SHA-256 is, if there is one, because nothing else could tell another
+// process.
 func (u *upload) noteHash(data []byte) (err error) {
 	if u.hash == nil {
 		return nil
@@ -384,8 +387,8 @@ func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.PartBytes}, sums)
 }
 
-// finishSmall puts an object in the place of what the name has. First the record says what that is, so that another attempt
-// can tell whether this one has succeeded.
+// finishSmall puts an object in the place of what the name has. First the record says what that is,
+// so that another attempt can tell whether this one has succeeded.
 func (u *upload) finishSmall(object engine.Object) error {
 	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
 	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
@@ -438,7 +441,8 @@ func (u *upload) finishSmall(object engine.Object) error {
 	return nil
 }
 
-// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it does once.
+// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it
+// does once.
 func (u *upload) finishLarge(object engine.Object) error {
 	if u.Object != nil && (u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C) {
 		return engine.ErrUploadMismatch
