@@ -569,6 +569,7 @@ func (s *S3) drop(ctx context.Context, r record, tag string) error {
 // Expire implements engine.Engine, for all processes that share the bucket. Records go when they
 // are old, and multipart uploads without one when their last part is.
 func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+	used := map[string]bool{} // multipart uploads that are busy
 	var failed []error
 	fail := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
@@ -578,7 +579,14 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 	}
 	err = s.each(ctx, uploadsPrefix, func(o types.Object) error {
 		key := aws.ToString(o.Key)
-		if id := strings.TrimPrefix(key, uploadsPrefix); aws.ToTime(o.LastModified).Before(before) && !busy(id) {
+		id := strings.TrimPrefix(key, uploadsPrefix)
+		switch {
+		case !aws.ToTime(o.LastModified).Before(before):
+		case busy(id):
+			if r, _, err := s.readRecord(ctx, id); err == nil {
+				used[r.S3Upload] = true
+			}
+		default:
 			unfinished, err := s.expireRecord(ctx, id, aws.ToString(o.ETag), before)
 			if unfinished {
 				abandoned++
@@ -597,7 +605,7 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 			return abandoned, errors.Join(append(failed, explain(ctx, err))...)
 		}
 		for _, u := range page.Uploads {
-			if aws.ToTime(u.Initiated).Before(before) && ctx.Err() == nil {
+			if aws.ToTime(u.Initiated).Before(before) && !used[aws.ToString(u.UploadId)] && ctx.Err() == nil {
 				if _, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before); !errors.Is(err, errYoung) {
 					fail(aws.ToString(u.Key), err)
 				}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -314,5 +315,41 @@ func TestOneRecordThatIsBrokenDoesNotKeepOthersFromExpiring(t *testing.T) {
 	}
 	if left := len(fake.Keys()); left != 1 {
 		t.Errorf("%d keys are left, want the object", left)
+	}
+}
+
+// Two replicas make the same upload at once, as when a sender comes back before its old stream has
+// ended elsewhere. There is one object, and both are told of that one, or that they have been
+// replaced.
+func TestReplicasThatFinishTogetherAgree(t *testing.T) {
+	for _, size := range []int{1000, 3*smallPart + 5} {
+		for range 30 {
+			fake, url := newFake(t)
+			replicas := []*S3{open(t, url, smallPart), open(t, url, smallPart)}
+			h, content := header("o"), enginetest.Content(size)
+			var objects [2]engine.Object
+			var failed [2]error
+			var both sync.WaitGroup
+			for i, s := range replicas {
+				both.Go(func() { objects[i], failed[i] = enginetest.Put(t.Context(), s, h, content) })
+			}
+			both.Wait()
+			o := transfer(t, url, smallPart, h, content)
+			for i, err := range failed {
+				switch {
+				case err == nil && objects[i].Generation != o.Generation:
+					t.Errorf("%d bytes: got %+v and %+v", size, objects[i], o)
+				case err != nil && !errors.Is(err, engine.ErrWriterReplaced) && !errors.Is(err, engine.ErrOffsetMismatch):
+					t.Errorf("%d bytes: %v", size, err)
+				}
+			}
+			got, err := enginetest.Read(t.Context(), replicas[0], "o", o.Generation, 0, 0, 1<<20, true)
+			if err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+			}
+			if left := len(fake.Uploads()); left > 0 {
+				t.Errorf("%d bytes: %d multipart uploads are left", size, left)
+			}
+		}
 	}
 }
