@@ -353,3 +353,29 @@ func TestReplicasThatFinishTogetherAgree(t *testing.T) {
 		}
 	}
 }
+
+func TestAResumedUploadNeedsRoomOnlyForItsRest(t *testing.T) {
+	_, url := newFake(t)
+	s := open(t, url, smallPart)
+	s.Quota.Limit = 4 * smallPart
+	h, content := header("o"), enginetest.Content(3*smallPart)
+	h.Expect.Size = new(int64(len(content)))
+	u, err := enginetest.Send(t.Context(), s, h, content[:2*smallPart], 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	if u, err = enginetest.Send(t.Context(), s, h, content, 2*smallPart); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(engine.Expect{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	if _, err := s.Begin(t.Context(), engine.Header{UploadID: enginetest.ID(), Name: "p", Expect: engine.Expect{Size: new(int64(2 * smallPart))}}, true); !errors.Is(err, engine.ErrQuotaExceeded) {
+		t.Errorf("got %v", err)
+	}
+}

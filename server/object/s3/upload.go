@@ -57,11 +57,6 @@ type upload struct {
 
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
 func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
-	if h.Expect.Size != nil {
-		if err := s.Quota.Fits(*h.Expect.Size); err != nil {
-			return nil, err
-		}
-	}
 	generation := s.generations.Next()
 	u := &upload{s: s, buffer: s.buffer(), record: record{
 		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(), PartBytes: s.PartBytes,
@@ -73,10 +68,14 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	u.ctx, u.cancel = longer, func() { stop(); cancel() }
-	if fresh {
-		return u, nil
+	var err error
+	if !fresh {
+		err = u.ask()
 	}
-	if err := u.ask(); err != nil {
+	if err == nil && u.done == nil && h.Expect.Size != nil {
+		err = s.Quota.Fits(*h.Expect.Size - u.committed())
+	}
+	if err != nil {
 		u.cancel()
 		return nil, err
 	}
