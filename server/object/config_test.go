@@ -10,7 +10,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// TestAnAddressThatLeadsNowhereIsAProblemOfTheConfiguration expects the name of the variable, and nothing secret.
+// TestAnAddressThatLeadsNowhereIsAProblemOfTheConfiguration expects the name of the variable, and
+// nothing secret.
 func TestAnAddressThatLeadsNowhereIsAProblemOfTheConfiguration(t *testing.T) {
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("AWS_DEFAULT_REGION", "")

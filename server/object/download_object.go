@@ -12,8 +12,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds the loop back, so that a
-// download needs the same memory whatever its size.
+// DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds
+// the loop back, so that a download needs the same memory whatever its size.
 func (s *service) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
 	ctx := stream.Context()
 	if err := engine.CheckName(r.GetName()); err != nil {

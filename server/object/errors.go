@@ -13,8 +13,8 @@ import (
 // errEmptyChunk is what a peer can do wrong that an engine never sees.
 var errEmptyChunk = errors.New("chunk without data")
 
-// errorTable is the one place where errors of an engine become status codes. Whatever is not here reaches a client as
-// INTERNAL with a fixed text, and the log with its own.
+// errorTable is the one place where errors of an engine become status codes. Whatever is not here
+// reaches a client as INTERNAL with a fixed text, and the log with its own.
 var errorTable = rpc.ErrorTable{
 	Rules: append(rpc.StreamRules, []rpc.ErrorRule{
 		{Is: errTooManyUploads, Code: codes.ResourceExhausted, Reason: "TOO_MANY_UPLOADS"},
@@ -42,8 +42,8 @@ var errorTable = rpc.ErrorTable{
 	Metadata: errorMetadata,
 }
 
-// errorMetadata has the numbers that a program needs to recover from an error, under the names that the contract
-// promises.
+// errorMetadata has the numbers that a program needs to recover from an error, under the names that
+// the contract promises.
 func errorMetadata(err error) map[string]string {
 	if offset, ok := errors.AsType[*engine.OffsetError](err); ok {
 		return map[string]string{"committed_size_bytes": strconv.FormatInt(offset.Committed, 10)}

@@ -8,11 +8,13 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// longestPause is how long a round of housekeeping waits for the next one at most, whatever the time to live.
+// longestPause is how long a round of housekeeping waits for the next one at most, whatever the
+// time to live.
 const longestPause = time.Hour
 
-// keepHouse counts what is stored and removes uploads that were abandoned, at the start and then from time to time, until ctx
-// is done. Every replica does; they do not get in each other's way. What fails is tried again in the next round.
+// keepHouse counts what is stored and removes uploads that were abandoned, at the start and then
+// from time to time, until ctx is done. Every replica does; they do not get in each other's way.
+// What fails is tried again in the next round.
 func (s *service) keepHouse(ctx context.Context) {
 	log := s.host.Telemetry.Log
 	for ctx.Err() == nil {
@@ -31,5 +33,6 @@ func (s *service) keepHouse(ctx context.Context) {
 	}
 }
 
-// jitter returns half to all of a duration, so that replicas which were started together do not work in step.
+// jitter returns half to all of a duration, so that replicas which were started together do not
+// work in step.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }

@@ -15,8 +15,9 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// limits bound what one caller can take of what all share: transfers and lists at once, and uploads that are not finished. The
-// uploads are those that began in this process; those of others, and of one before, leave with their time to live.
+// limits bound what one caller can take of what all share: transfers and lists at once, and uploads
+// that are not finished. The uploads are those that began in this process; those of others, and of
+// one before, leave with their time to live.
 type limits struct {
 	config Config
 	lists  chan struct{}
@@ -73,11 +74,12 @@ func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
 	}, nil
 }
 
-// errTooManyUploads means that a caller has to finish uploads, or to cancel some, before it begins others.
+// errTooManyUploads means that a caller has to finish uploads, or to cancel some, before it begins
+// others.
 var errTooManyUploads = errors.New("too many unfinished uploads")
 
-// begun counts an upload as unfinished. Where there are too many, it looks at some of them, which may have been finished or
-// removed elsewhere.
+// begun counts an upload as unfinished. Where there are too many, it looks at some of them, which
+// may have been finished or removed elsewhere.
 func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 	caller := rpc.CallerOf(ctx)
 	if l.take(id, caller) {

@@ -15,8 +15,8 @@ const (
 	maxPageSize     = 1000
 )
 
-// ListObjects (unary) lists a page of objects. A page token is the last name of the page before, encoded so that callers build
-// none by hand.
+// ListObjects (unary) lists a page of objects. A page token is the last name of the page before,
+// encoded so that callers build none by hand.
 func (s *service) ListObjects(ctx context.Context, r *quartetv1.ListObjectsRequest) (*quartetv1.ListObjectsResponse, error) {
 	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
 	switch {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,14 +23,16 @@ import (
 const (
 	// defaultMemory is for processes without a limit.
 	defaultMemory = 512 << 20
-	// smallChunk is what a download is sent in while memory is short. It costs about half of the speed.
+	// smallChunk is what a download is sent in while memory is short. It costs about half of the
+	// speed.
 	smallChunk = 32 << 10
-	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what grpc-go knows of it.
+	// callMemory is what a stream takes besides buffers: goroutines with their stacks, and what
+	// grpc-go knows of it.
 	callMemory = 32 << 10
 )
 
-// memory bounds what all uploads and downloads take together, so that a server with many slow peers slows down and is
-// not killed. A transfer reserves all that it can come to hold before it begins:
+// memory bounds what all uploads and downloads take together, so that a server with many slow peers
+// slows down and is not killed. A transfer reserves all that it can come to hold before it begins:
 //
 //   - a download two chunks, which are small ones while memory is short, and what its reader takes;
 //   - an upload the window that its sender may fill without being read, two messages, and a part if the engine holds it;
@@ -40,10 +43,19 @@ const (
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
 	budget        *bulk.Budget
+	newShare      func() *bulk.Budget // for the uploads of one caller
 	chunks, small *bulk.Pool
 	// download and upload are what one of them takes, without its chunks or parts.
 	download, upload int64
 	largeBytes       int64
+
+	mu     sync.Mutex
+	shares map[rpc.Caller]*memoryShare // of callers with uploads that run or wait
+}
+
+type memoryShare struct {
+	*bulk.Budget
+	users int
 }
 
 // transferMemory is how many bytes all transfers may take together: half of what the process may.
@@ -57,8 +69,8 @@ func (c Config) transferMemory() int64 {
 	return defaultMemory
 }
 
-// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200 slow readers and an upload
-// fit into half of what a container of 128 MiB gives to Go.
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200
+// slow readers and an upload fit into half of what a container of 128 MiB gives to Go.
 func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 	total := c.transferMemory()
 	cfg.BufferBytes = int(min(int64(cfg.BufferBytes), max(total/1024, 32<<10)))
@@ -68,25 +80,30 @@ func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 // spareParts is how many parts may be in memory besides one for each upload.
 func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.PartBytes)) }
 
-// newMemory takes a configuration that fits, and how much the engine holds of an upload. There has to be memory for at
-// least one.
+// newMemory takes a configuration that fits, and how much the engine holds of an upload. There has
+// to be memory for at least one.
 func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry prometheus.Registerer) (*memory, error) {
 	total, window := c.transferMemory(), int64(server.StreamWindowBytes)
 	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
 	waiting := max(total/8/window, 1)
 	limit := total - waiting*window - int64(c.spareParts())*engineBytes
-	// What makes transfers faster is an eighth, or half where that is parts, because a download without one costs twice.
+	// What makes transfers faster is an eighth, or half where that is parts, because a download
+	// without one costs twice.
 	extra := limit / 8
 	if engineBytes > 0 {
 		extra = limit / 2
 	}
 	m := &memory{
 		budget:     bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
+		shares:     map[rpc.Caller]*memoryShare{},
 		chunks:     bulk.NewPool(int(c.ChunkBytes)),
 		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
 		download:   callMemory + int64(server.BufferBytes),
 		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + engineBytes,
 		largeBytes: int64(c.ChunkBytes),
+	}
+	m.newShare = func() *bulk.Budget {
+		return bulk.NewBudget(max(limit/2, m.upload), 0, c.MemoryWait, int(max(waiting/2, 1)))
 	}
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
 		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
@@ -103,14 +120,14 @@ func (m *memory) register(register promauto.Factory) {
 	}{
 		{"transfer_memory_limit_bytes", "Memory that all uploads and downloads may take together.", m.budget.Limit},
 		{"transfer_memory_reserved_bytes", "Memory that uploads and downloads have reserved.", m.budget.Reserved},
-		{"transfers_waiting", "Uploads and downloads that wait for memory.", m.budget.Waiting},
+		{"transfers_waiting", "Uploads and downloads that wait for memory.", m.waiting},
 	} {
 		register.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return float64(gauge.value()) })
 	}
 }
 
-// forDownload reserves memory for a download. It returns its chunks, whether there is memory for the reader to be fast, and the
-// function that ends it.
+// forDownload reserves memory for a download. It returns its chunks, whether there is memory for
+// the reader to be fast, and the function that ends it.
 func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bulk.Buffers, fast bool, release func(), err error) {
 	least, most := r.Memory()
 	large := m.download + most + 2*min(m.largeBytes, r.Remaining())
@@ -125,13 +142,59 @@ func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bul
 	return m.small.Buffers(r.Remaining()), false, release, nil
 }
 
-// forUpload reserves memory for an upload, and returns the function that gives it back.
+// forUpload reserves memory for an upload, and returns the function that gives it back. It takes it
+// out of the share of the caller, which is half, and then out of all there is: uploads that send
+// little hold much for long. Downloads hold little where there are many.
 func (m *memory) forUpload(ctx context.Context) (release func(), err error) {
-	_, release, err = m.budget.Reserve(ctx, m.upload, m.upload)
-	return release, overloaded(err)
+	caller := rpc.CallerOf(ctx)
+	share := m.enter(caller)
+	_, giveShare, err := share.Reserve(ctx, m.upload, m.upload)
+	if err != nil {
+		m.leave(caller, share)
+		return nil, overloaded(err)
+	}
+	_, give, err := m.budget.Reserve(ctx, m.upload, m.upload)
+	if err != nil {
+		giveShare()
+		m.leave(caller, share)
+		return nil, overloaded(err)
+	}
+	return func() { give(); giveShare(); m.leave(caller, share) }, nil
 }
 
-// overloaded tells a client when to come back: in half a second to one and a half, spread out as all came at once.
+func (m *memory) enter(caller rpc.Caller) *memoryShare {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	share, known := m.shares[caller]
+	if !known {
+		share = &memoryShare{Budget: m.newShare()}
+		m.shares[caller] = share
+	}
+	share.users++
+	return share
+}
+
+func (m *memory) leave(caller rpc.Caller, share *memoryShare) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if share.users--; share.users == 0 {
+		delete(m.shares, caller)
+	}
+}
+
+// waiting is how many transfers wait, for room in their caller's share or in all there is.
+func (m *memory) waiting() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting := m.budget.Waiting()
+	for _, share := range m.shares {
+		waiting += share.Waiting()
+	}
+	return waiting
+}
+
+// overloaded tells a client when to come back: in half a second to one and a half, spread out as
+// all came at once.
 func overloaded(err error) error {
 	if !errors.Is(err, bulk.ErrBudget) {
 		return err

@@ -2,7 +2,10 @@ package object
 
 import (
 	"bytes"
+	"context"
 	"math"
+	"net"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -10,7 +13,9 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
@@ -20,8 +25,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// scarce is memory for two uploads at once.
-var scarce = []string{"TEST_OBJECT_MEMORY_BYTES=6MiB", "TEST_OBJECT_MEMORY_WAIT=100ms"}
+// scarce is memory for two uploads of one caller at once.
+var scarce = []string{"TEST_OBJECT_MEMORY_BYTES=12MiB", "TEST_OBJECT_MEMORY_WAIT=100ms"}
 
 // hold begins an upload and leaves it open.
 func (ts *testServer) hold(t *testing.T) heldUpload {
@@ -89,7 +94,7 @@ func TestATransferWaitsForMemory(t *testing.T) {
 		_, err := ts.send(t, header(uuid.NewString(), "third"), chunk(0, content), finish(content))
 		done <- err
 	}()
-	for ts.service.memory.budget.Waiting() == 0 {
+	for ts.service.memory.waiting() == 0 {
 		select {
 		case err := <-done:
 			t.Fatalf("it did not wait: %v", err)
@@ -104,15 +109,61 @@ func TestATransferWaitsForMemory(t *testing.T) {
 	}
 }
 
-// A sender that opens a stream and says nothing holds memory too, but not for long.
-func TestAnUploadThatNeverBeginsGivesItsMemoryBack(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=50ms")
-	stream, err := ts.objects.UploadObject(apptest.Deadline(t))
+// A sender that opens a stream and says nothing holds no memory, and does not keep it from others.
+func TestAnUploadThatHasNotBegunHoldsNoMemory(t *testing.T) {
+	ts := startServer(t, t.TempDir(), scarce...)
+	for range 10 {
+		if _, err := ts.objects.UploadObject(apptest.Deadline(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts.upload(t, "o", pattern(1000))
+	ts.awaitReserved(t, func(n int64) bool { return n == 0 })
+}
+
+func TestACallerLeavesMemoryToOthers(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only on Linux are all addresses of 127.0.0.0/8 there")
+	}
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=32MiB", "TEST_OBJECT_MEMORY_WAIT=100ms")
+	for ended := error(nil); ended == nil; {
+		stream := ts.hold(t)
+		done := make(chan error, 1)
+		go func() { done <- stream.RecvMsg(&quartetv1.UploadObjectResponse{}) }()
+		select {
+		case ended = <-done:
+			apptest.WantStatus(t, ended, codes.ResourceExhausted, "OVERLOADED")
+		case <-time.After(200 * time.Millisecond): // It is not refused.
+		}
+	}
+	stream, err := quartetv1.NewObjectServiceClient(dialFrom(t, "127.0.0.2", ts.Conn.Target())).UploadObject(apptest.Deadline(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	apptest.WantStatus(t, stream.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
-	ts.awaitReserved(t, func(n int64) bool { return n == 0 })
+	content := pattern(1000)
+	for _, m := range []*quartetv1.UploadObjectRequest{header(uuid.NewString(), "other"), chunk(0, content), finish(content)} {
+		if err := stream.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stream.CloseAndRecv(); err != nil {
+		t.Errorf("another caller: %v", err)
+	}
+}
+
+// dialFrom connects from an address of the loopback network.
+func dialFrom(t *testing.T, from, to string) *grpc.ClientConn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := grpc.NewClient(to, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // Readers that read nothing hold little while there are many of them, so that all are served.

@@ -9,8 +9,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// metrics are what happens to objects. All are there from the start: a counter that appears with its first event hides that
-// one from rate().
+// metrics are what happens to objects. All are there from the start: a counter that appears with
+// its first event hides that one from rate().
 type metrics struct {
 	committedBytes, finished            prometheus.Counter
 	expired                             prometheus.Counter

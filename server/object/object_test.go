@@ -214,10 +214,11 @@ func TestADownloadEndsWithAbortedWhenItsObjectGoes(t *testing.T) {
 	}
 }
 
-// downloadWhile removes an object in the middle of its download, after which no other end than ABORTED is right, and no
-// byte that is not the object's.
+// downloadWhile removes an object in the middle of its download, after which no other end than
+// ABORTED is right, and no byte that is not the object's.
 func (ts *testServer) downloadWhile(t *testing.T, remove func(t *testing.T), named bool) {
-	// More than all buffers between the two ends hold, so that the server is still reading when the object goes.
+	// More than all buffers between the two ends hold, so that the server is still reading when the
+	// object goes.
 	content := pattern(4 << 20)
 	request := whole("o")
 	object := ts.upload(t, "o", content)

@@ -1,6 +1,6 @@
-// Package object answers ObjectService: one file per RPC, which translates between the contract and the engine that keeps the
-// objects, and the limits of what callers may take. Below it are what engines have in common, in engine, and the two there
-// are, folder and s3.
+// Package object answers ObjectService: one file per RPC, which translates between the contract and
+// the engine that keeps the objects, and the limits of what callers may take. Below it are what
+// engines have in common, in engine, and the two there are, folder and s3.
 package object
 
 import (
@@ -45,8 +45,8 @@ func Service() app.Service {
 
 // service answers quartet.v1.ObjectService.
 type service struct {
-	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the build until it
-	// is written.
+	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks
+	// the build until it is written.
 	quartetv1.UnsafeObjectServiceServer
 
 	config  Config
@@ -88,8 +88,8 @@ func protoObject(o engine.Object) *quartetv1.Object {
 	}.Build()
 }
 
-// clamp brings a size or an offset of the wire into the range of the domain's. No store holds that much, so a number
-// that had to be clamped is found too large by whatever looks at it next.
+// clamp brings a size or an offset of the wire into the range of the domain's. No store holds that
+// much, so a number that had to be clamped is found too large by whatever looks at it next.
 func clamp(n uint64) int64 {
 	return int64(min(n, math.MaxInt64))
 }

@@ -8,11 +8,12 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// turns lets one stream of an upload work at a time in this process, always the newest: an older one is told that it is
-// replaced and finishes what it is doing, and the newest waits for that. The zero value is ready for use.
+// turns lets one stream of an upload work at a time in this process, always the newest: an older
+// one is told that it is replaced and finishes what it is doing, and the newest waits for that. The
+// zero value is ready for use.
 //
-// It spares the newest stream a race that it might lose against one left behind by a broken connection. Across
-// processes the engine decides.
+// It spares the newest stream a race that it might lose against one left behind by a broken
+// connection. Across processes the engine decides.
 type turns struct {
 	mu      sync.Mutex
 	uploads map[string]*uploadTurns
@@ -32,8 +33,8 @@ type turn struct {
 	replaced chan struct{} // closed when a newer claim appears
 }
 
-// take waits for the stream that works on the upload to end its turn. It gives up with the error of ctx, or with
-// ErrWriterReplaced when an even newer one appears.
+// take waits for the stream that works on the upload to end its turn. It gives up with the error of
+// ctx, or with ErrWriterReplaced when an even newer one appears.
 func (t *turns) take(ctx context.Context, id string) (*turn, error) {
 	claim := t.enter(id)
 	select {
@@ -68,7 +69,7 @@ func (t *turns) enter(id string) *turn {
 	return claim
 }
 
-// end gives the turn to whoever waits for it. It must be called once.
+// end gives the turn to the stream that waits for it. It must be called once.
 func (c *turn) end() {
 	<-c.upload.busy
 	c.leave()

@@ -2,7 +2,6 @@ package object
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +17,8 @@ import (
 
 type uploadStream = grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
-// UploadObject (client streaming) receives an object, or the next piece of one. However the stream ends, what is committed is
-// kept.
+// UploadObject (client streaming) receives an object, or the next piece of one. However the stream
+// ends, what is committed is kept.
 func (s *service) UploadObject(stream uploadStream) error {
 	ctx := stream.Context()
 	leave, err := s.limits.transfer(ctx)
@@ -27,19 +26,18 @@ func (s *service) UploadObject(stream uploadStream) error {
 		return err
 	}
 	defer leave()
-	release, err := s.memory.forUpload(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
-	header, err := s.awaitHeader(ctx, requests)
+	header, err := receiveHeader(stream)
 	if err != nil {
 		return err
 	}
 	if err := s.checkHeader(header); err != nil {
 		return err
 	}
+	release, err := s.memory.forUpload(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	turn, err := s.turns.take(ctx, header.UploadID)
 	if err != nil {
 		return err
@@ -47,6 +45,7 @@ func (s *service) UploadObject(stream uploadStream) error {
 	defer turn.end()
 	w := &writer{service: s, ctx: ctx, header: header}
 	defer w.close()
+	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
 	return s.receiveUpload(w, turn, requests, stream)
 }
 
@@ -69,27 +68,18 @@ func (s *service) tooLarge() error {
 	return fmt.Errorf("%w: at most %d bytes are allowed", engine.ErrTooLarge, int64(s.config.MaxBytes))
 }
 
-// awaitHeader takes the first message, and does not wait for it longer than for any other: memory is reserved already.
-func (s *service) awaitHeader(ctx context.Context, requests <-chan rpc.Received[uploadRequest]) (h engine.Header, err error) {
-	idle := time.NewTimer(s.config.IdleTimeout)
-	defer idle.Stop()
-	select {
-	case r := <-requests:
-		if r.Err != nil {
-			return h, rpc.FirstMessage(r.Err)
-		}
-		defer r.Message.bulk.Free()
-		if !r.Message.HasHeader() {
-			return h, fmt.Errorf("%w: the first message of an upload is its header", rpc.ErrMessageOrder)
-		}
-		return uploadHeader(r.Message.GetHeader()), nil
-	case <-idle.C:
-		return h, fmt.Errorf("before the header: %w", rpc.ErrIdle)
-	case <-s.host.Draining:
-		return h, errUploadStopped()
-	case <-ctx.Done():
-		return h, ctx.Err()
+// receiveHeader takes the first message. It holds no memory before that, and the host of all services
+// ends streams that do not begin.
+func receiveHeader(stream uploadStream) (h engine.Header, err error) {
+	r, err := recvUpload(stream)
+	if err != nil {
+		return h, rpc.FirstMessage(err)
 	}
+	defer r.bulk.Free()
+	if !r.HasHeader() {
+		return h, fmt.Errorf("%w: the first message of an upload is its header", rpc.ErrMessageOrder)
+	}
+	return uploadHeader(r.GetHeader()), nil
 }
 
 // errUploadStopped sends a sender to another server.
@@ -97,11 +87,13 @@ func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
 
-// leastRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte now and then does not hold its
-// memory and its place. A sender that is slower goes on in a stream of its own.
+// leastRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte
+// now and then does not hold its memory and its place. A sender that is slower goes on in a stream
+// of its own.
 const leastRate = 64
 
-// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload over, or the server drains.
+// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
+// over, or the server drains.
 func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()

@@ -11,8 +11,8 @@ import (
 
 const defaultContentType = "application/octet-stream"
 
-// writer is what one stream does to an upload. It asks the engine for the upload when the first message behind the header is
-// there, so that a stream that says nothing more costs nothing.
+// writer is what one stream does to an upload. It asks the engine for the upload when the first
+// message behind the header is there, so that a stream that says nothing more costs nothing.
 type writer struct {
 	*service
 	ctx      context.Context
@@ -50,8 +50,8 @@ func (w *writer) known() bool {
 	return err == nil && state.Object == nil
 }
 
-// chunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is an OffsetError, with what
-// arrived committed, so that the offset in the error holds.
+// chunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is
+// an OffsetError, with what arrived committed, so that the offset in the error holds.
 func (w *writer) chunk(r *uploadRequest) error {
 	defer r.bulk.Free()
 	if !r.HasChunk() {
@@ -122,7 +122,8 @@ func (w *writer) count() {
 	}
 }
 
-// close ends the stream's work. An upload that is finished, or of which nothing is kept, is not unfinished any more.
+// close ends the stream's work. An upload that is finished, or of which nothing is kept, is not
+// unfinished any more.
 func (w *writer) close() {
 	if w.upload == nil {
 		return

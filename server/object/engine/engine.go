@@ -1,10 +1,10 @@
-// Package engine says what ObjectService needs of the place where objects are kept, and has what all such places share:
-// the rules for names, the errors, the trailer of stored objects, the quota. There are two engines, a folder and S3, in
-// packages of their own. None of them knows gRPC.
+// Package engine says what ObjectService needs of the place where objects are kept, and has what
+// all such places share: the rules for names, the errors, the trailer of stored objects, the quota.
+// There are two engines, a folder and S3, in packages of their own. None of them knows gRPC.
 //
-// An upload is begun with a Header, receives bytes in order, and becomes an object as a whole when it is finished. Both
-// engines store an object as one file, or one key: its content, and behind it a trailer with a checksum for each block
-// and all else that is known of it.
+// An upload is begun with a Header, receives bytes in order, and becomes an object as a whole when
+// it is finished. Both engines store an object as one file, or one key: its content, and behind it
+// a trailer with a checksum for each block and all else that is known of it.
 package engine
 
 import (
@@ -27,9 +27,11 @@ type Object struct {
 	Size int64 `json:"size"`
 	// CRC32C covers the whole content. Of a list it is 0.
 	CRC32C uint32 `json:"crc32c"`
-	// SHA256 covers the whole content. It was verified, and is nil if the uploader named none, and of a list.
+	// SHA256 covers the whole content. It was verified, and is nil if the uploader named none, and
+	// of a list.
 	SHA256 []byte `json:"sha256,omitempty"`
-	// CreateTime is when the upload of this content began, in UTC; of a list, when the store last changed the object.
+	// CreateTime is when the upload of this content began, in UTC; of a list, when the store last
+	// changed the object.
 	CreateTime time.Time `json:"create_time"`
 }
 
@@ -43,7 +45,8 @@ type Header struct {
 	ContentType string `json:"content_type"`
 	// Expect is what the sender knows of the whole object.
 	Expect Expect `json:"expect"`
-	// HashSHA256 says that the sender will name the SHA-256 when it finishes. It counts for the stream that begins the upload.
+	// HashSHA256 says that the sender will name the SHA-256 when it finishes. It counts for the
+	// stream that begins the upload.
 	HashSHA256 bool `json:"hash_sha256,omitempty"`
 }
 
@@ -52,7 +55,8 @@ func (h Header) Same(other Header) bool {
 	return h.UploadID == other.UploadID && h.Name == other.Name && h.ContentType == other.ContentType && h.Expect.equal(other.Expect)
 }
 
-// Expect is what a sender knows of the whole object. What is named is verified before the object is visible.
+// Expect is what a sender knows of the whole object. What is named is verified before the object is
+// visible.
 type Expect struct {
 	// Size is in bytes.
 	Size *int64 `json:"size,omitempty"`
@@ -84,8 +88,8 @@ func equalOptional[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// Match compares with what is known of an object, and returns an ErrSizeMismatch or an ErrChecksumMismatch. A SHA-256 that
-// was not computed contradicts nothing.
+// Match compares with what is known of an object, and returns an ErrSizeMismatch or an
+// ErrChecksumMismatch. A SHA-256 that was not computed contradicts nothing.
 func (e Expect) Match(o Object) error {
 	switch {
 	case e.Size != nil && *e.Size != o.Size:
@@ -106,39 +110,44 @@ type State struct {
 	Object *Object
 }
 
-// Engine keeps objects. Any number of goroutines may use it, but no two of a process the same upload at once.
+// Engine keeps objects. Any number of goroutines may use it, but no two of a process the same
+// upload at once.
 //
-// Errors are those of this package, such as ErrNotFound, and may wrap others; what is none of them is a failure of the
-// engine. The end of ctx is returned as its cause.
+// Errors are those of this package, such as ErrNotFound, and may wrap others; what is none of them
+// is a failure of the engine. The end of ctx is returned as its cause.
 type Engine interface {
-	// Begin begins an upload, or continues it. If fresh, the sender sends from the first byte, so that the engine need not
-	// ask at once whether it knows the upload: it then says so by an OffsetError of Append, Pause or Finish.
+	// Begin begins an upload, or continues it. If fresh, the sender sends from the first byte, so
+	// that the engine need not ask at once whether it knows the upload: it then says so by an
+	// OffsetError of Append, Pause or Finish.
 	Begin(ctx context.Context, h Header, fresh bool) (Upload, error)
 	// Upload returns how far an upload is, or ErrUploadNotFound.
 	Upload(ctx context.Context, id string) (State, error)
-	// Cancel removes an unfinished upload and what was committed of it, or returns ErrUploadNotFound. An upload that is
-	// finished is an ErrUploadFinished.
+	// Cancel removes an unfinished upload and what was committed of it, or returns
+	// ErrUploadNotFound. An upload that is finished is an ErrUploadFinished.
 	Cancel(ctx context.Context, id string) error
-	// Expire removes what is kept of uploads that have been idle since before, but for those that are busy in this process,
-	// and returns how many of them were unfinished. One that it cannot remove is logged, and does not keep it from others.
+	// Expire removes what is kept of uploads that have been idle since before, but for those that
+	// are busy in this process, and returns how many of them were unfinished. One that it cannot
+	// remove is logged, and does not keep it from others.
 	Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error)
 
 	// Stat returns an object, or ErrNotFound.
 	Stat(ctx context.Context, name string) (Object, error)
-	// Open opens an object from offset: limit bytes, or all to the end if that is 0 or beyond it. A generation that is not
-	// 0 and is not there is an ErrGenerationGone, an offset beyond the end a RangeError. ctx ends the reading.
+	// Open opens an object from offset: limit bytes, or all to the end if that is 0 or beyond it. A
+	// generation that is not 0 and is not there is an ErrGenerationGone, an offset beyond the end a
+	// RangeError. ctx ends the reading.
 	Open(ctx context.Context, name string, generation, offset, limit int64) (Reader, error)
-	// List returns at most limit objects whose names begin with prefix and come after one, in the byte order of names, with
-	// name, size and time only, and whether there may be more.
+	// List returns at most limit objects whose names begin with prefix and come after one, in the
+	// byte order of names, with name, size and time only, and whether there may be more.
 	List(ctx context.Context, prefix, after string, limit int) (objects []Object, more bool, err error)
-	// Delete removes an object, or returns ErrNotFound. A generation that is not 0 and is not there is an ErrGenerationGone.
-	// An object whose trailer is damaged can be deleted without naming its generation.
+	// Delete removes an object, or returns ErrNotFound. A generation that is not 0 and is not there
+	// is an ErrGenerationGone. An object whose trailer is damaged can be deleted without naming its
+	// generation.
 	Delete(ctx context.Context, name string, generation int64) error
 
 	// Count finds out anew how much is stored, for the quota, where other processes change that.
 	Count(ctx context.Context) error
-	// Ping tells whether the engine can be read and written. One that is full is well: it serves downloads, and deletions,
-	// which are what cures it.
+	// Ping tells whether the engine can be read and written. One that is full is well: it serves
+	// downloads, and deletions, which are what cures it.
 	Ping(ctx context.Context) error
 	// UploadBytes is how much memory an upload takes besides the messages of its sender.
 	UploadBytes() int64
@@ -146,26 +155,29 @@ type Engine interface {
 	Close() error
 }
 
-// Upload receives the bytes of an upload. It belongs to one goroutine. After an error that is no OffsetError it can only be
-// closed; what was committed stays.
+// Upload receives the bytes of an upload. It belongs to one goroutine. After an error that is no
+// OffsetError it can only be closed; what was committed stays.
 type Upload interface {
 	// State returns how far the upload is.
 	State() State
-	// Append takes bytes, in pieces that follow on what was appended, and is done with the pieces when it returns.
+	// Append takes bytes, in pieces that follow on what was appended, and is done with the pieces
+	// when it returns.
 	Append(pieces [][]byte) error
-	// Pause commits what can be: all in a folder, whole parts on S3. It returns how many bytes are committed.
+	// Pause commits what can be: all in a folder, whole parts on S3. It returns how many bytes are
+	// committed.
 	Pause() (committed int64, err error)
-	// Finish verifies the upload against what the header and e state, and makes the object visible. When it returns the
-	// object is durable. Finishing again returns the same object.
+	// Finish verifies the upload against what the header and e state, and makes the object visible.
+	// When it returns the object is durable. Finishing again returns the same object.
 	//
-	// A whole that does not match (ErrSizeMismatch, ErrChecksumMismatch) cannot be mended by sending more: the upload is
-	// removed.
+	// A whole that does not match (ErrSizeMismatch, ErrChecksumMismatch) cannot be mended by
+	// sending more: the upload is removed.
 	Finish(e Expect) (Object, error)
 	// Close ends it, and drops what cannot be committed. Closing again does nothing.
 	Close() error
 }
 
-// Reader reads an object, or a range of it, as it was when it was opened. It belongs to one goroutine.
+// Reader reads an object, or a range of it, as it was when it was opened. It belongs to one
+// goroutine.
 type Reader interface {
 	// Object returns the object that is being read.
 	Object() Object
@@ -173,11 +185,12 @@ type Reader interface {
 	Remaining() int64
 	// Memory is how many bytes of memory the reading takes, and how many make it faster.
 	Memory() (least, most int64)
-	// Next reads the next bytes into p: at least one, and fewer than there is room for wherever that is simpler. All of them
-	// have been verified; it returns their CRC-32C. At the end it is io.EOF. fast says that there is the memory for it.
+	// Next reads the next bytes into p: at least one, and fewer than there is room for wherever
+	// that is simpler. All of them have been verified; it returns their CRC-32C. At the end it is
+	// io.EOF. fast says that there is the memory for it.
 	//
-	// ErrGenerationGone means that the object was replaced or deleted meanwhile, ErrCorrupt that what comes next is not what
-	// was written.
+	// ErrGenerationGone means that the object was replaced or deleted meanwhile, ErrCorrupt that
+	// what comes next is not what was written.
 	Next(p []byte, fast bool) (n int, crc32c uint32, err error)
 	// Close ends the reading.
 	Close() error

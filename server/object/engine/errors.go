@@ -10,15 +10,19 @@ import (
 var (
 	// ErrInvalidName means that a name is not 1 to 128 bytes of UTF-8 without control characters.
 	ErrInvalidName = errors.New("invalid object name")
-	// ErrInvalidUploadID means that an upload id is not 16 to 64 of the characters A-Z, a-z, 0-9, - and _.
+	// ErrInvalidUploadID means that an upload id is not 16 to 64 of the characters A-Z, a-z, 0-9, -
+	// and _.
 	ErrInvalidUploadID = errors.New("invalid upload id")
-	// ErrInvalidContentType means that a content type is longer than 255 bytes or not printable ASCII.
+	// ErrInvalidContentType means that a content type is longer than 255 bytes or not printable
+	// ASCII.
 	ErrInvalidContentType = errors.New("invalid content type")
-	// ErrInvalidArgument means that another argument is malformed: a page size, a page token, an offset, a hash.
+	// ErrInvalidArgument means that another argument is malformed: a page size, a page token, an
+	// offset, a hash.
 	ErrInvalidArgument = errors.New("invalid argument")
 	// ErrNotFound means that there is no object of this name.
 	ErrNotFound = errors.New("object not found")
-	// ErrUploadNotFound means that no upload of this id has begun, or that it was given up and removed.
+	// ErrUploadNotFound means that no upload of this id has begun, or that it was given up and
+	// removed.
 	ErrUploadNotFound = errors.New("upload not found")
 	// ErrUploadFinished means that an upload is an object already.
 	ErrUploadFinished = errors.New("upload is finished")
@@ -26,9 +30,11 @@ var (
 	ErrGenerationGone = errors.New("object generation gone")
 	// ErrOutOfRange means that an offset lies beyond the end; the error is a *RangeError.
 	ErrOutOfRange = errors.New("offset beyond the end")
-	// ErrOffsetMismatch means that a chunk does not begin where the upload continues; the error is an *OffsetError.
+	// ErrOffsetMismatch means that a chunk does not begin where the upload continues; the error is
+	// an *OffsetError.
 	ErrOffsetMismatch = errors.New("chunk at an unexpected offset")
-	// ErrChecksumMismatch means that the bytes of a chunk or of a whole object are not those the sender stated.
+	// ErrChecksumMismatch means that the bytes of a chunk or of a whole object are not those the
+	// sender stated.
 	ErrChecksumMismatch = errors.New("checksum mismatch")
 	// ErrSizeMismatch means that an object has not the size the sender stated.
 	ErrSizeMismatch = errors.New("size mismatch")
@@ -42,9 +48,11 @@ var (
 	ErrStoreFull = errors.New("store is full")
 	// ErrQuotaExceeded means that an upload does not fit into the quota beside what is stored.
 	ErrQuotaExceeded = errors.New("quota exceeded")
-	// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does not have either.
+	// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does
+	// not have either.
 	ErrURL = errors.New("wrong URL")
-	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was committed is safe.
+	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was
+	// committed is safe.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCorrupt means that stored bytes are not those that were written.
 	ErrCorrupt = errors.New("stored bytes are corrupt")
@@ -62,7 +70,8 @@ func (e *OffsetError) Error() string {
 
 func (e *OffsetError) Unwrap() error { return ErrOffsetMismatch }
 
-// RangeError tells the size of an object that was to be read beyond its end. It is an ErrOutOfRange.
+// RangeError tells the size of an object that was to be read beyond its end. It is an
+// ErrOutOfRange.
 type RangeError struct {
 	// Size is the object's size in bytes.
 	Size int64
@@ -74,8 +83,8 @@ func (e *RangeError) Error() string {
 
 func (e *RangeError) Unwrap() error { return ErrOutOfRange }
 
-// During wraps an error with what was being done, and recognises a full disk, which its owner can cure and which therefore
-// is not just any failure.
+// During wraps an error with what was being done, and recognises a full disk, which its owner can
+// cure and which therefore is not just any failure.
 func During(action string, err error) error {
 	switch {
 	case err == nil:

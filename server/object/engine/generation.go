@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Generations gives out numbers that no other object has: the time in nanoseconds. The zero value is ready for use.
+// Generations gives out numbers that no other object has: the time in nanoseconds. The zero value
+// is ready for use.
 type Generations struct{ last atomic.Int64 }
 
 // Next returns the time, or the next number if this one was given out already.

@@ -15,14 +15,17 @@ const (
 	maxUploadIDBytes    = 64
 )
 
-// nameEncoding keeps the byte order of names, needs no escaping in any engine, and has one case, for file systems that
-// do not tell two apart. It turns 128 bytes into 205 characters, where a path element may have 255.
+// nameEncoding keeps the byte order of names, needs no escaping in any engine, and has one case,
+// for file systems that do not tell two apart. It turns 128 bytes into 205 characters, where a path
+// element may have 255.
 var nameEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// EncodeName returns the element of a path, or of a key, that stands for a name. It keeps the order of names.
+// EncodeName returns the element of a path, or of a key, that stands for a name. It keeps the order
+// of names.
 func EncodeName(name string) string { return nameEncoding.EncodeToString([]byte(name)) }
 
-// DecodeName is the inverse of EncodeName. It accepts nothing that EncodeName does not produce from a valid name.
+// DecodeName is the inverse of EncodeName. It accepts nothing that EncodeName does not produce from
+// a valid name.
 func DecodeName(encoded string) (string, error) {
 	raw, err := nameEncoding.DecodeString(encoded)
 	name := string(raw)

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// FileOverhead is what the quota counts for each file or key besides its bytes. It is the space for which file systems such
-// as ext4 have one inode, so that a volume runs out of neither before the other.
+// FileOverhead is what the quota counts for each file or key besides its bytes. It is the space for
+// which file systems such as ext4 have one inode, so that a volume runs out of neither before the
+// other.
 const FileOverhead = 16 << 10
 
 // Quota knows how many bytes are stored, and keeps them below a limit.
@@ -50,7 +51,8 @@ func (q *Quota) Take(size int64) error {
 	return nil
 }
 
-// Give takes bytes off the count that are stored no more, or, if negative, adds some that are stored in any case.
+// Give takes bytes off the count that are stored no more, or, if negative, adds some that are
+// stored in any case.
 func (q *Quota) Give(size int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

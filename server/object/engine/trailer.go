@@ -10,9 +10,10 @@ import (
 	"example.com/quartet/internal/crc32c"
 )
 
-// A stored object is its content, a table with the CRC-32C of each block of it, big-endian, and a footer of FooterBytes: JSON,
-// spaces, the CRC-32C of all that, and a magic number. So it can be verified from any offset, and nothing else has to be
-// kept beside it; who needs the content without this program takes the first bytes.
+// A stored object is its content, a table with the CRC-32C of each block of it, big-endian, and a
+// footer of FooterBytes: JSON, spaces, the CRC-32C of all that, and a magic number. So it can be
+// verified from any offset, and nothing else has to be kept beside it. To have the content without
+// this program, take the first bytes.
 const (
 	// FooterBytes is more than the longest name and content type take.
 	FooterBytes = 2048
@@ -37,7 +38,8 @@ type Footer struct {
 // Blocks returns how many blocks there are of so many bytes.
 func Blocks(size, blockBytes int64) int64 { return (size + blockBytes - 1) / blockBytes }
 
-// Trailer returns what is stored behind the content: the table, and the footer, whose Sums and TableCRC32C it fills in.
+// Trailer returns what is stored behind the content: the table, and the footer, whose Sums and
+// TableCRC32C it fills in.
 func Trailer(f Footer, sums []uint32) ([]byte, error) {
 	table := make([]byte, 0, len(sums)*SumBytes+FooterBytes)
 	for _, sum := range sums {
@@ -62,8 +64,8 @@ func Trailer(f Footer, sums []uint32) ([]byte, error) {
 
 var errFooter = errors.New("its trailer is damaged")
 
-// ParseFooter reads the last FooterBytes of what is stored under a name, of which there are stored bytes in all. What Trailer
-// did not write for it is an ErrCorrupt.
+// ParseFooter reads the last FooterBytes of what is stored under a name, of which there are stored
+// bytes in all. What Trailer did not write for it is an ErrCorrupt.
 func ParseFooter(data []byte, name string, stored int64) (f Footer, err error) {
 	text, foot := data, []byte(nil)
 	if len(data) == FooterBytes {

@@ -30,7 +30,8 @@ func Content(n int) []byte {
 	return content
 }
 
-// Send begins or continues an upload and appends content from an offset on, in pieces of an odd size.
+// Send begins or continues an upload and appends content from an offset on, in pieces of an odd
+// size.
 func Send(ctx context.Context, e engine.Engine, h engine.Header, content []byte, from int64) (engine.Upload, error) {
 	u, err := e.Begin(ctx, h, from == 0)
 	if err != nil {
@@ -82,8 +83,8 @@ func header(name string) engine.Header {
 	return engine.Header{UploadID: ID(), Name: name, ContentType: "text/plain"}
 }
 
-// Run runs the tests on engines that open returns, each of them empty; a second call of reopen returns what another process, or
-// the next one, sees of the same place.
+// Run runs the tests on engines that open returns, each of them empty; a second call of reopen
+// returns what another process, or the next one, sees of the same place.
 func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() engine.Engine)) {
 	for name, test := range map[string]func(*testing.T, engine.Engine, func() engine.Engine){
 		"objects of all sizes come back, whole and in ranges": sizes,
@@ -97,7 +98,6 @@ func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() e
 		"an upload can be cancelled, once":                    cancels,
 		"a SHA-256 is verified, over several streams":         sha,
 		"deletions are of one generation":                     deletes,
-		"the quota counts all that is there":                  quota,
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, reopen := open(t)
@@ -330,6 +330,21 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), func(id string) bool { return id == abandoned.UploadID }); n != 0 || err != nil {
 		t.Fatalf("%d expired that is busy, %v", n, err)
 	}
+	if state := must[engine.State](t, "state")(e.Upload(t.Context(), abandoned.UploadID)); state.Committed == 0 {
+		t.Fatal("what is busy has gone")
+	}
+	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), nobody); n != 1 || err != nil {
+		t.Fatalf("%d expired, %v", n, err)
+	}
+	for _, h := range []engine.Header{finished, abandoned} {
+		_, err := e.Upload(t.Context(), h.UploadID)
+		want(t, "an upload that expired", err, engine.ErrUploadNotFound)
+	}
+	got, err := Read(t.Context(), e, "finished", 0, 0, 0, 1<<20, true)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("the object has %d bytes, %v", len(got), err)
+	}
+	must[engine.Object](t, "begin anew")(Put(t.Context(), e, abandoned, content))
 }
 
 func cancels(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
@@ -378,14 +393,4 @@ func deletes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 		t.Fatal(err)
 	}
 	want(t, "again", e.Delete(t.Context(), "o", 0), engine.ErrNotFound)
-}
-
-func quota(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
-	must[engine.Object](t, "put")(Put(t.Context(), e, header("o"), Content(100_000)))
-	must[engine.Object](t, "replace")(Put(t.Context(), e, header("o"), Content(50_000)))
-	h := header("p")
-	h.Expect.Size = new(int64(1 << 40))
-	if _, err := e.Begin(t.Context(), h, true); err != nil {
-		t.Fatal(err)
-	}
 }

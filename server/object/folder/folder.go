@@ -4,8 +4,8 @@
 //	uploads/<id>.data       what has arrived of an upload
 //	uploads/<id>.log        how much of that is committed, or, for some time, what became of it
 //
-// What is acknowledged is synced, the file before its name. An object appears by a rename, so that recovery is nothing but
-// removing what no log leads to.
+// What is acknowledged is synced, the file before its name. An object appears by a rename, so that
+// recovery is nothing but removing what no log leads to.
 package folder
 
 import (
@@ -40,7 +40,8 @@ const (
 
 // Options are what a Folder can be told.
 type Options struct {
-	// PartBytes is how much of an upload is committed at a time. Two parts may be lost when the process dies.
+	// PartBytes is how much of an upload is committed at a time. Two parts may be lost when the
+	// process dies.
 	PartBytes int64
 	// Quota counts what is stored, exactly. It is set when the folder is opened.
 	Quota *engine.Quota
@@ -65,7 +66,8 @@ type Folder struct {
 
 var _ engine.Engine = (*Folder)(nil)
 
-// Open opens the folder at root, which it creates if need be, and fails if another process has it open.
+// Open opens the folder at root, which it creates if need be, and fails if another process has it
+// open.
 func Open(root string, opts Options) (*Folder, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -86,7 +88,8 @@ func Open(root string, opts Options) (*Folder, error) {
 	return f, nil
 }
 
-// lockFolder takes the folder for this process. The kernel releases the lock when the process ends in any way.
+// lockFolder takes the folder for this process. The kernel releases the lock when the process ends
+// in any way.
 func lockFolder(root string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(root, lockFile), os.O_RDWR|os.O_CREATE, privateMode)
 	if err != nil {
@@ -103,7 +106,8 @@ func lockFolder(root string) (*os.File, error) {
 	return nil, fmt.Errorf("lock folder %s: %w", root, err)
 }
 
-// recover makes the folders, removes what a process that died has not committed, and counts what there is.
+// recover makes the folders, removes what a process that died has not committed, and counts what
+// there is.
 func (f *Folder) recover() error {
 	for _, folder := range []*syncer{&f.objects, &f.uploads} {
 		if err := os.MkdirAll(folder.path, folderMode); err != nil {
@@ -209,7 +213,8 @@ func (f *Folder) footer(name string) (engine.Footer, error) {
 	return footer, err
 }
 
-// open opens an object's file and reads its footer. The file stays what it is, whatever happens to the name.
+// open opens an object's file and reads its footer. The file stays what it is, whatever happens to
+// the name.
 func (f *Folder) open(name string) (*os.File, engine.Footer, error) {
 	file, err := os.Open(f.objectPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -358,7 +363,8 @@ func (f *Folder) size(path string) int64 {
 	return info.Size()
 }
 
-// drop removes what there is of an upload, the log first: with it and without data, the upload would be taken for finished.
+// drop removes what there is of an upload, the log first: with it and without data, the upload
+// would be taken for finished.
 func (f *Folder) drop(id string) error {
 	for _, path := range []string{f.logPath(id), f.dataPath(id)} {
 		size := f.size(path)

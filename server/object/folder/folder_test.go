@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -210,7 +212,8 @@ func TestAFolderHasOneOwner(t *testing.T) {
 	}
 }
 
-// A process may die between any two changes of the folder: what was acknowledged is there, and nothing half-written.
+// A process may die between any two changes of the folder: what was acknowledged is there, and
+// nothing half-written.
 func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 	content := enginetest.Content(2*enginetest.PartBytes + 1000)
 	h := header("o")
@@ -304,7 +307,8 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 	}
 }
 
-// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is acknowledged, and the upload goes on.
+// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is
+// acknowledged, and the upload goes on.
 func TestASyncThatFailsLosesNothing(t *testing.T) {
 	for at := 0; ; at++ {
 		f := open(t, t.TempDir())
@@ -369,5 +373,36 @@ func TestAListOfManyObjectsTakesNoLongerThanItsPages(t *testing.T) {
 	t.Logf("%d objects in %v", listed, time.Since(began))
 	if listed != many || time.Since(began) > 5*time.Second {
 		t.Errorf("%d of %d listed in %v", listed, many, time.Since(began))
+	}
+}
+
+func TestWritersTogetherNeverExceedAQuota(t *testing.T) {
+	root := t.TempDir()
+	f := open(t, root)
+	const limit = 1 << 20
+	f.Quota.Limit = limit
+	var refused, made atomic.Int64
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 6 {
+				_, err := enginetest.Put(t.Context(), f, header(fmt.Sprint(i, j)), enginetest.Content(100_000))
+				switch {
+				case err == nil:
+					made.Add(1)
+				case errors.Is(err, engine.ErrQuotaExceeded):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, want := f.Quota.Held(), stored(t, root); got != want || got > limit+limit/100 {
+		t.Errorf("%d are counted and %d stored of %d", got, want, limit)
+	}
+	if made.Load() == 0 || refused.Load() == 0 {
+		t.Errorf("%d objects were made and %d refused", made.Load(), refused.Load())
 	}
 }

@@ -15,16 +15,17 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// line is one of the lines of a log: JSON behind the CRC-32C of itself. The first one has the header, others what was committed
-// until then, the last one the object that is about to appear: if the data have gone, it has. What follows on the last whole
-// line was never acknowledged.
+// line is one of the lines of a log: JSON behind the CRC-32C of itself. The first one has the
+// header, others what was committed until then, the last one the object that is about to appear: if
+// the data have gone, it has. What follows on the last whole line was never acknowledged.
 type line struct {
 	Header     *engine.Header `json:"header,omitempty"`
 	Generation int64          `json:"generation,omitempty"`
 	CreateTime time.Time      `json:"create_time,omitzero"`
 
 	Size int64 `json:"size,omitempty"`
-	// Sums are the checksums of blocks from block First on; the last block may have more bytes in the next line.
+	// Sums are the checksums of blocks from block First on; the last block may have more bytes in
+	// the next line.
 	First int64  `json:"first,omitempty"`
 	Sums  []byte `json:"sums,omitempty"`
 
@@ -97,8 +98,9 @@ func (p *progress) add(l line) {
 	}
 }
 
-// progress returns what is known of an upload, nil if nothing. It changes nothing, because another goroutine may be about to
-// write a line. A machine that crashed may have lost lines; an object still says by which upload it came.
+// progress returns what is known of an upload, nil if nothing. It changes nothing, because another
+// goroutine may be about to write a line. A machine that crashed may have lost lines; an object
+// still says by which upload it came.
 func (f *Folder) progress(id string) (*progress, error) {
 	p, err := f.readLog(id)
 	if errors.Is(err, engine.ErrCorrupt) {

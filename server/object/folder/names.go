@@ -6,13 +6,15 @@ import (
 	"sync"
 )
 
-// names are those of all objects, in byte order, so that a list does not read the folder. Each takes its bytes and 16 more.
+// names are those of all objects, in byte order, so that a list does not read the folder. Each
+// takes its bytes and 16 more.
 type names struct {
 	mu     sync.Mutex
 	sorted []string
 }
 
-// page returns at most limit names that begin with prefix and come after one, and whether there are more.
+// page returns at most limit names that begin with prefix and come after one, and whether there are
+// more.
 func (n *names) page(prefix, after string, limit int) (page []string, more bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

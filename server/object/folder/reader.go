@@ -15,7 +15,8 @@ import (
 // fewSums is how many checksums are read at a time.
 const fewSums = 1024
 
-// reader is an engine.Reader. It holds on to the file, and asks it whether the name still leads to it.
+// reader is an engine.Reader. It holds on to the file, and asks it whether the name still leads to
+// it.
 type reader struct {
 	ctx         context.Context
 	file        *os.File
@@ -76,8 +77,8 @@ func (r *reader) Next(p []byte, _ bool) (n int, sum uint32, err error) {
 	return n, sum, err
 }
 
-// blocks reads as many whole blocks as there is room for; it returns 0 if that is none. The last block of an object is as
-// long as it is.
+// blocks reads as many whole blocks as there is room for; it returns 0 if that is none. The last
+// block of an object is as long as it is.
 func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 	if r.offset%blockBytes != 0 || r.offset == r.heldAt && r.held != nil {
 		return 0, 0, nil

@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// syncer makes the names in a folder durable. Those that wait while a sync is under way share the next one.
+// syncer makes the names in a folder durable. Those that wait while a sync is under way share the
+// next one.
 type syncer struct {
 	path string
 

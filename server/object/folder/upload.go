@@ -331,7 +331,8 @@ func (u *upload) finish(e engine.Expect) error {
 	return nil
 }
 
-// verify returns the object that was received, if it is the one expected. Only for a SHA-256 is it read once more.
+// verify returns the object that was received, if it is the one expected. Only for a SHA-256 is it
+// read once more.
 func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	o := engine.Object{
 		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType, CreateTime: u.createTime,
@@ -360,7 +361,8 @@ func (u *upload) giveUp() error {
 	return u.folder.drop(u.header.UploadID)
 }
 
-// Close implements engine.Upload. It keeps what arrived of a part if that is at least an eighth of one.
+// Close implements engine.Upload. It keeps what arrived of a part if that is at least an eighth of
+// one.
 func (u *upload) Close() error {
 	if u.closed {
 		return nil

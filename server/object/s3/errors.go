@@ -25,8 +25,8 @@ var (
 	errSlow  = fmt.Errorf("%w: no answer in time", engine.ErrUnavailable)
 )
 
-// explain says what an error of an S3 request means here. The end of ctx comes first, because the SDK cannot know
-// whether it was the caller who went or the service that was silent.
+// explain says what an error of an S3 request means here. The end of ctx comes first, because the
+// SDK cannot know whether it was the caller that went or the service that was silent.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -54,8 +54,9 @@ func explain(ctx context.Context, err error) error {
 	return err
 }
 
-// isTransient tells whether the service could not be reached, broke off, or asked to come back later. The SDK has
-// tried several times by then. What it refuses for any other reason will be refused again.
+// isTransient tells whether the service could not be reached, broke off, or asked to come back
+// later. The SDK has tried several times by then. What it refuses for any other reason will be
+// refused again.
 func isTransient(err error) bool {
 	switch statusCode(err) {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,

@@ -25,16 +25,19 @@ import (
 )
 
 const (
-	// openTimeout bounds the whole of opening a bucket: whoever is wrongly configured learns it soon.
+	// openTimeout bounds the whole of opening a bucket: an operator with a wrong setting learns it
+	// soon.
 	openTimeout = 10 * time.Second
-	// credentialsTimeout is less, because without any the SDK asks for those of an EC2 machine, and waits for the answer.
+	// credentialsTimeout is less, because without any the SDK asks for those of an EC2 machine, and
+	// waits for the answer.
 	credentialsTimeout = 5 * time.Second
 	dialTimeout        = 3 * time.Second
 	// idleConnections is how many connections are kept when they are not needed.
 	idleConnections = 64
 )
 
-// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does not have either.
+// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does not
+// have either.
 var ErrURL = errors.New("wrong URL")
 
 // CheckURL returns an error unless the URL is one that Open knows. It has no secret in it.
@@ -43,7 +46,8 @@ func CheckURL(rawURL string) error {
 	return err
 }
 
-// String names a bucket without its parameters, where an operator may have put a secret, except for the endpoint.
+// String names a bucket without its parameters, where an operator may have put a secret, except for
+// the endpoint.
 func (l location) String() string {
 	if l.endpoint == nil {
 		return "s3://" + l.bucket
@@ -96,8 +100,8 @@ type location struct {
 	url.Values
 }
 
-// parameters are those that a URL may have, and what they may be where that is known. A value is never repeated in an error,
-// because an operator who takes one for another may put a secret there.
+// parameters are those that a URL may have, and what they may be where that is known. A value is
+// never repeated in an error, because an operator who takes one for another may put a secret there.
 var parameters = map[string]*regexp.Regexp{
 	"region": regexp.MustCompile(``), "endpoint": regexp.MustCompile(``), "use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
 }
@@ -141,8 +145,8 @@ func parse(rawURL string) (l location, err error) {
 	return l, nil
 }
 
-// checkIdentity makes sure that requests can be signed. The SDK would find out at each of them, and each time wait for
-// a metadata service that may not be there.
+// checkIdentity makes sure that requests can be signed. The SDK would find out at each of them, and
+// each time wait for a metadata service that may not be there.
 func checkIdentity(ctx context.Context, cfg aws.Config) error {
 	if cfg.Region == "" {
 		return fmt.Errorf("%w: no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions", ErrURL)
@@ -155,8 +159,8 @@ func checkIdentity(ctx context.Context, cfg aws.Config) error {
 	return nil
 }
 
-// newHTTPClient keeps the SDK's settings, such as authorities from AWS_CA_BUNDLE, but does not wait half a minute for a
-// connection nor for ever for an answer.
+// newHTTPClient keeps the SDK's settings, such as authorities from AWS_CA_BUNDLE, but does not wait
+// half a minute for a connection nor for ever for an answer.
 func newHTTPClient(client aws.HTTPClient) aws.HTTPClient {
 	configured, ok := client.(*awshttp.BuildableClient)
 	if !ok {

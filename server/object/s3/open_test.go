@@ -169,7 +169,8 @@ func TestAStoreThatAsksToComeBackLaterIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestWhatTheSDKFindsOddIsLogged expects the lines of the SDK in the log, of which there may be one for each answer.
+// TestWhatTheSDKFindsOddIsLogged expects the lines of the SDK in the log, of which there may be one
+// for each answer.
 func TestWhatTheSDKFindsOddIsLogged(t *testing.T) {
 	setCredentials(t, testAccessKey, testSecretKey)
 	service, url := newFake(t)
@@ -190,8 +191,8 @@ func TestWhatTheSDKFindsOddIsLogged(t *testing.T) {
 	}
 }
 
-// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them once. It answers only in the
-// test of it.
+// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them
+// once. It answers only in the test of it.
 var forwardProxy net.Listener
 
 func useForwardProxy() {

@@ -13,13 +13,14 @@ import (
 const (
 	// pieceBytes is how much is verified at a time where there is no memory for a block.
 	pieceBytes = 64 << 10
-	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether the object is still there.
+	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether
+	// the object is still there.
 	blocksAtOnce = 4
 )
 
-// reader is an engine.Reader. A block is a part of the upload, and is verified as a whole before any byte of it leaves: in
-// memory, while the next one is fetched; or else, where there is no memory for that, it is read twice, the first time for
-// the checksums of its pieces.
+// reader is an engine.Reader. A block is a part of the upload, and is verified as a whole before
+// any byte of it leaves: in memory, while the next one is fetched; or else, where there is no
+// memory for that, it is read twice, the first time for the checksums of its pieces.
 type reader struct {
 	s           *S3
 	ctx         context.Context
@@ -44,7 +45,8 @@ type fetched struct {
 	err    error
 }
 
-// Open implements engine.Engine, by one request, which brings the trailer, and a small object as a whole.
+// Open implements engine.Engine, by one request, which brings the trailer, and a small object as a
+// whole.
 func (s *S3) Open(ctx context.Context, name string, generation, offset, limit int64) (engine.Reader, error) {
 	footer, f, err := s.stat(ctx, name, tailBytes)
 	if generation != 0 && errors.Is(err, engine.ErrNotFound) {
@@ -227,7 +229,8 @@ func (r *reader) loadPiece(block, start, size int64) (err error) {
 	return err
 }
 
-// readThrough reads a block and returns the checksums of its pieces, if together they are that of the block.
+// readThrough reads a block and returns the checksums of its pieces, if together they are that of
+// the block.
 func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []uint32, err error) {
 	body, err := r.open(start, size)
 	if err != nil {
@@ -257,7 +260,8 @@ func (r *reader) corrupt(block int64) error {
 	return fmt.Errorf("%w: %q, part %d", engine.ErrCorrupt, r.footer.Name, block+1)
 }
 
-// fetched waits for the block that is being fetched, which ends with the context, and returns what is left to close.
+// fetched waits for the block that is being fetched, which ends with the context, and returns what
+// is left to close.
 func (r *reader) fetched() io.ReadCloser {
 	if r.ahead != nil {
 		r.s.buffers.Put((<-r.ahead).buffer)

@@ -3,8 +3,9 @@
 //	objects/<encoded name>  an object: its content, and the trailer that engine.Trailer makes, so that no two have one ETag
 //	uploads/<id>            the record of an upload, which leads to the multipart upload of S3
 //
-// An upload is a multipart upload of S3, which is consumed once, however often and late its completion arrives. An object that
-// is smaller than a part is one PutObject, on condition that the name still has what its record says.
+// An upload is a multipart upload of S3, which is consumed once, however often and late its
+// completion arrives. An object that is smaller than a part is one PutObject, on condition that the
+// name still has what its record says.
 //
 // The service must know conditional requests (If-Match, If-None-Match) and CRC-32C of parts.
 package s3
@@ -55,11 +56,14 @@ const (
 type Options struct {
 	// PartBytes is how much of an upload is committed at a time. AWS wants at least 5 MiB.
 	PartBytes int64
-	// SpareParts is how many parts all uploads together may have in memory besides one each. It makes some of them faster.
+	// SpareParts is how many parts all uploads together may have in memory besides one each. It
+	// makes some of them faster.
 	SpareParts int
-	// Quota counts what is stored, approximately: by Count, and in between what this process stores and deletes.
+	// Quota counts what is stored, approximately: by Count, and in between what this process stores
+	// and deletes.
 	Quota *engine.Quota
-	// Proxy has the service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless NO_PROXY excepts it.
+	// Proxy has the service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless
+	// NO_PROXY excepts it.
 	Proxy bool
 	// Log hears of what no caller can be told.
 	Log *slog.Logger
@@ -77,9 +81,10 @@ type S3 struct {
 
 var _ engine.Engine = (*S3)(nil)
 
-// Open opens a bucket at s3://name, with the parameters region, endpoint and use_path_style, and with credentials and
-// all else from the environment or files as the AWS SDK finds it, such as AWS_PROFILE or AWS_USE_FIPS_ENDPOINT. The bucket must exist. One that cannot be used
-// is an error within seconds, and an ErrUnavailable if it cannot be reached.
+// Open opens a bucket at s3://name, with the parameters region, endpoint and use_path_style, and
+// with credentials and all else from the environment or files as the AWS SDK finds it, such as
+// AWS_PROFILE or AWS_USE_FIPS_ENDPOINT. The bucket must exist. One that cannot be used is an error
+// within seconds, and an ErrUnavailable if it cannot be reached.
 func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
@@ -110,14 +115,15 @@ func (s *S3) buffer() *[]byte {
 func objectKey(name string) string { return objectsPrefix + engine.EncodeName(name) }
 func uploadKey(id string) string   { return uploadsPrefix + id }
 
-// patience bounds one request with its repetitions, so that a service that has fallen silent is noticed.
+// patience bounds one request with its repetitions, so that a service that has fallen silent is
+// noticed.
 func patience(ctx context.Context, size int) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate, errSlow)
 }
 
-// unsigned leaves the bytes out of the signature, which covers their CRC. To hash them for it takes more time than all
-// else that is done with them here; and who may change what passes between this process and the service could change
-// what is downloaded as well, which is what https is for.
+// unsigned leaves the bytes out of the signature, which covers their CRC. To hash them for it takes
+// more time than all else that is done with them here; and what may change what passes between this
+// process and the service could change what is downloaded as well, which is what https is for.
 var unsigned = awss3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 
 func encodeSum(sum uint32) *string {
@@ -194,7 +200,8 @@ func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetOb
 	return out, explain(ctx, err)
 }
 
-// remove deletes a key if it has the tag. One that has gone is no error, one that has another tag errChanged.
+// remove deletes a key if it has the tag. One that has gone is no error, one that has another tag
+// errChanged.
 func (s *S3) remove(ctx context.Context, key, tag string) error {
 	ctx, cancel := patience(ctx, 0)
 	defer cancel()
@@ -239,7 +246,8 @@ func (s *S3) each(ctx context.Context, prefix string, do func(types.Object) erro
 	return nil
 }
 
-// stat reads the last bytes of an object, at least its footer. What is found is there with an ErrCorrupt as well.
+// stat reads the last bytes of an object, at least its footer. What is found is there with an
+// ErrCorrupt as well.
 func (s *S3) stat(ctx context.Context, name string, bytes int) (engine.Footer, found, error) {
 	f, err := s.get(ctx, objectKey(name), fmt.Sprintf("-%d", bytes), absent)
 	switch {
@@ -261,7 +269,8 @@ func (s *S3) Stat(ctx context.Context, name string) (engine.Object, error) {
 	return footer.Object, err
 }
 
-// Delete implements engine.Engine, by two requests. To find the object replaced is to have deleted it before that.
+// Delete implements engine.Engine, by two requests. To find the object replaced is to have deleted
+// it before that.
 func (s *S3) Delete(ctx context.Context, name string, generation int64) error {
 	footer, f, err := s.stat(ctx, name, engine.FooterBytes)
 	switch {
@@ -311,8 +320,9 @@ func (s *S3) List(ctx context.Context, prefix, after string, limit int) (objects
 	return objects, more, nil
 }
 
-// keyBefore returns a key that is less than that of every name with the prefix, and not less than that of any smaller
-// name. So the list begins at the first match, although encoded names share no whole characters with their prefix.
+// keyBefore returns a key that is less than that of every name with the prefix, and not less than
+// that of any smaller name. So the list begins at the first match, although encoded names share no
+// whole characters with their prefix.
 func keyBefore(prefix string) string {
 	if prefix == "" {
 		return ""
@@ -322,8 +332,9 @@ func keyBefore(prefix string) string {
 	return key[:end] + string(key[end]-1) + "~"
 }
 
-// contentSize is the size of the content of a stored object. The table of an object has a checksum for each of its parts, and
-// the ETag of one that was uploaded in parts tells how many those are, behind a dash.
+// contentSize is the size of the content of a stored object. The table of an object has a checksum
+// for each of its parts, and the ETag of one that was uploaded in parts tells how many those are,
+// behind a dash.
 func contentSize(o types.Object) int64 {
 	sums := int64(1)
 	if _, parts, ok := strings.Cut(strings.Trim(aws.ToString(o.ETag), `"`), "-"); ok {
@@ -332,7 +343,8 @@ func contentSize(o types.Object) int64 {
 	return max(0, aws.ToInt64(o.Size)-sums*engine.SumBytes-engine.FooterBytes)
 }
 
-// Count implements engine.Engine, by a request for every 1000 objects. Uploads under way are not in it.
+// Count implements engine.Engine, by a request for every 1000 objects. Uploads under way are not in
+// it.
 func (s *S3) Count(ctx context.Context) error {
 	var held int64
 	err := s.each(ctx, objectsPrefix, func(o types.Object) error {
@@ -360,8 +372,8 @@ func (s *S3) Ping(ctx context.Context) error {
 	return nil
 }
 
-// UploadBytes implements engine.Engine: S3 wants to know how many bytes a part has, and a request that broke can then be
-// repeated.
+// UploadBytes implements engine.Engine: S3 wants to know how many bytes a part has, and a request
+// that broke can then be repeated.
 func (s *S3) UploadBytes() int64 { return s.PartBytes + tailBytes }
 
 // Close implements engine.Engine.
@@ -372,7 +384,8 @@ func (s *S3) Close() error {
 	return nil
 }
 
-// record leads from the id of an upload to all there is of it. Processes agree on it, because it is written on condition only.
+// record leads from the id of an upload to all there is of it. Processes agree on it, because it is
+// written on condition only.
 type record struct {
 	engine.Header
 	Generation int64     `json:"generation"`
@@ -382,7 +395,8 @@ type record struct {
 	S3Upload string `json:"s3_upload,omitempty"`
 	// Object is what the upload makes, once that is decided.
 	Object *engine.Object `json:"object,omitempty"`
-	// Before is the tag that the name had when the object was decided. A small object takes the place of just that.
+	// Before is the tag that the name had when the object was decided. A small object takes the
+	// place of just that.
 	Before string `json:"before,omitempty"`
 	// Hash is the state of the SHA-256 over the first Hashed bytes, if the sender will name it.
 	Hash   []byte `json:"hash,omitempty"`
@@ -415,8 +429,8 @@ type part struct {
 	size int64
 }
 
-// progress asks how far an upload is, and returns its full parts. A multipart upload that has gone was completed, if its
-// outcome was decided, and else aborted: then there is no upload.
+// progress asks how far an upload is, and returns its full parts. A multipart upload that has gone
+// was completed, if its outcome was decided, and else aborted: then there is no upload.
 func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, error) {
 	if r.S3Upload == "" {
 		return s.smallProgress(ctx, r)
@@ -443,8 +457,8 @@ func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, erro
 	return engine.State{Committed: full * r.PartBytes}, parts[:full], nil
 }
 
-// smallProgress looks at what the name has. If that is neither the object nor what was there before, the object was there
-// in between; if it is nothing, the object is still to be put there.
+// smallProgress looks at what the name has. If that is neither the object nor what was there
+// before, the object was there in between; if it is nothing, the object is still to be put there.
 func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part, error) {
 	footer, f, err := s.stat(ctx, r.Name, engine.FooterBytes)
 	switch {
@@ -458,7 +472,8 @@ func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part,
 	return engine.State{}, nil, err
 }
 
-// parts returns the parts of a multipart upload from the first on without a gap, and when the last one arrived.
+// parts returns the parts of a multipart upload from the first on without a gap, and when the last
+// one arrived.
 func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last time.Time, err error) {
 	ctx, cancel := patience(ctx, 0)
 	defer cancel()
@@ -495,8 +510,8 @@ func (s *S3) abort(ctx context.Context, key, upload string) error {
 	return err
 }
 
-// lookup finds an upload and how far it is. Without a record it is an ErrUploadNotFound; so it is where S3 has aborted the
-// multipart upload, and then the record and its tag are there.
+// lookup finds an upload and how far it is. Without a record it is an ErrUploadNotFound; so it is
+// where S3 has aborted the multipart upload, and then the record and its tag are there.
 func (s *S3) lookup(ctx context.Context, id string) (r record, tag string, state engine.State, parts []part, err error) {
 	for range maxChanges {
 		var f found
@@ -521,7 +536,8 @@ func (s *S3) Upload(ctx context.Context, id string) (engine.State, error) {
 	return state, err
 }
 
-// Cancel implements engine.Engine. Who writes to the upload elsewhere finds it gone at the next part.
+// Cancel implements engine.Engine. A writer elsewhere finds the upload gone at its next
+// part.
 func (s *S3) Cancel(ctx context.Context, id string) error {
 	r, tag, state, _, err := s.lookup(ctx, id)
 	switch {
@@ -535,7 +551,8 @@ func (s *S3) Cancel(ctx context.Context, id string) error {
 	return s.drop(ctx, r, tag)
 }
 
-// drop removes an unfinished upload. What was committed goes first, because only the record leads to it.
+// drop removes an unfinished upload. What was committed goes first, because only the record leads
+// to it.
 func (s *S3) drop(ctx context.Context, r record, tag string) error {
 	if r.S3Upload != "" {
 		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
@@ -549,9 +566,10 @@ func (s *S3) drop(ctx context.Context, r record, tag string) error {
 	return err
 }
 
-// Expire implements engine.Engine, for all processes that share the bucket. Records go when they are old, and multipart
-// uploads without one when their last part is.
+// Expire implements engine.Engine, for all processes that share the bucket. Records go when they
+// are old, and multipart uploads without one when their last part is.
 func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+	used := map[string]bool{} // multipart uploads that are busy
 	var failed []error
 	fail := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
@@ -561,7 +579,14 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 	}
 	err = s.each(ctx, uploadsPrefix, func(o types.Object) error {
 		key := aws.ToString(o.Key)
-		if id := strings.TrimPrefix(key, uploadsPrefix); aws.ToTime(o.LastModified).Before(before) && !busy(id) {
+		id := strings.TrimPrefix(key, uploadsPrefix)
+		switch {
+		case !aws.ToTime(o.LastModified).Before(before):
+		case busy(id):
+			if r, _, err := s.readRecord(ctx, id); err == nil {
+				used[r.S3Upload] = true
+			}
+		default:
 			unfinished, err := s.expireRecord(ctx, id, aws.ToString(o.ETag), before)
 			if unfinished {
 				abandoned++
@@ -580,7 +605,7 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 			return abandoned, errors.Join(append(failed, explain(ctx, err))...)
 		}
 		for _, u := range page.Uploads {
-			if aws.ToTime(u.Initiated).Before(before) && ctx.Err() == nil {
+			if aws.ToTime(u.Initiated).Before(before) && !used[aws.ToString(u.UploadId)] && ctx.Err() == nil {
 				if _, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before); !errors.Is(err, errYoung) {
 					fail(aws.ToString(u.Key), err)
 				}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,8 +82,8 @@ func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
 	asked("a list", 1)
 }
 
-// transfer uploads content as a sender does that goes on after each failure, with an engine of its own each time, until it has
-// been acknowledged.
+// transfer uploads content as a sender does that goes on after each failure, with an engine of its
+// own each time, until it has been acknowledged.
 func transfer(t *testing.T, url string, partBytes int64, h engine.Header, content []byte) engine.Object {
 	t.Helper()
 	var from int64
@@ -114,8 +116,8 @@ func transfer(t *testing.T, url string, partBytes int64, h engine.Header, conten
 	return engine.Object{}
 }
 
-// Each request of an upload takes effect, in turn, and its answer gets lost: once so that the SDK asks again, and once so that it
-// never gets an answer and another process goes on.
+// Each request of an upload takes effect, in turn, and its answer gets lost: once so that the SDK
+// asks again, and once so that it never gets an answer and another process goes on.
 func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	for _, size := range []int{1000, 3*smallPart + 5} {
 		for _, dead := range []bool{false, true} {
@@ -125,14 +127,17 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					if before {
 						put(t, open(t, url, smallPart), header("o"), enginetest.Content(10))
 					}
-					seen, done := 0, false
+					var requests atomic.Int64
+					var done atomic.Bool
 					var key, method string
 					fake.After = func(_ http.ResponseWriter, r *http.Request, k string) bool {
 						if strings.Contains(r.URL.RawQuery, "list-type") {
 							return false // Of opening.
 						}
-						if seen++; seen == lost+1 {
-							key, method, done = k, r.Method+" "+r.URL.RawQuery, true
+						seen := int(requests.Add(1))
+						if seen == lost+1 {
+							key, method = k, r.Method+" "+r.URL.RawQuery
+							done.Store(true)
 							panic(http.ErrAbortHandler)
 						}
 						if dead && seen > lost+1 && seen <= lost+3 {
@@ -155,7 +160,7 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					if keys := fake.Keys(); len(keys) != 1 || len(fake.Uploads()) != 0 {
 						t.Fatalf("%s: %d keys and %d uploads are left", what, len(keys), len(fake.Uploads()))
 					}
-					if !done {
+					if !done.Load() {
 						break
 					}
 				}
@@ -164,8 +169,8 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	}
 }
 
-// While a replica is about to make a request, another one does all that a caller can do. Whatever request that is, what the
-// first one does afterwards brings nothing back and mixes nothing.
+// While a replica is about to make a request, another one does all that a caller can do. Whatever
+// request that is, what the first one does afterwards brings nothing back and mixes nothing.
 func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 	for _, size := range []int{1000, 2*smallPart + 5} {
 		for _, act := range []string{"replace", "delete", "finish", "cancel", "expire"} {
@@ -173,13 +178,14 @@ func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 				fake, url := newFake(t)
 				first, second := open(t, url, smallPart), open(t, url, smallPart)
 				h, content, other := header("o"), enginetest.Content(size), enginetest.Content(777)
-				seen, overtaken := 0, false
+				var requests atomic.Int64
+				var overtaken atomic.Bool
 				var made engine.Object
 				fake.Before = func(_ http.ResponseWriter, _ *http.Request, _ string) bool {
-					if seen++; seen != at+1 {
+					if requests.Add(1) != int64(at+1) {
 						return false
 					}
-					overtaken = true
+					overtaken.Store(true)
 					var err error
 					switch act {
 					case "replace":
@@ -219,7 +225,7 @@ func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 				default:
 					t.Fatalf("%s: finished as %+v, %v; there are %d bytes, %v (the other one is %+v)", what, o, err, len(got), readErr, made)
 				}
-				if !overtaken {
+				if !overtaken.Load() {
 					break
 				}
 			}
@@ -309,5 +315,67 @@ func TestOneRecordThatIsBrokenDoesNotKeepOthersFromExpiring(t *testing.T) {
 	}
 	if left := len(fake.Keys()); left != 1 {
 		t.Errorf("%d keys are left, want the object", left)
+	}
+}
+
+// Two replicas make the same upload at once, as when a sender comes back before its old stream has
+// ended elsewhere. There is one object, and both are told of that one, or that they have been
+// replaced.
+func TestReplicasThatFinishTogetherAgree(t *testing.T) {
+	for _, size := range []int{1000, 3*smallPart + 5} {
+		for range 30 {
+			fake, url := newFake(t)
+			replicas := []*S3{open(t, url, smallPart), open(t, url, smallPart)}
+			h, content := header("o"), enginetest.Content(size)
+			var objects [2]engine.Object
+			var failed [2]error
+			var both sync.WaitGroup
+			for i, s := range replicas {
+				both.Go(func() { objects[i], failed[i] = enginetest.Put(t.Context(), s, h, content) })
+			}
+			both.Wait()
+			o := transfer(t, url, smallPart, h, content)
+			for i, err := range failed {
+				switch {
+				case err == nil && objects[i].Generation != o.Generation:
+					t.Errorf("%d bytes: got %+v and %+v", size, objects[i], o)
+				case err != nil && !errors.Is(err, engine.ErrWriterReplaced) && !errors.Is(err, engine.ErrOffsetMismatch):
+					t.Errorf("%d bytes: %v", size, err)
+				}
+			}
+			got, err := enginetest.Read(t.Context(), replicas[0], "o", o.Generation, 0, 0, 1<<20, true)
+			if err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+			}
+			if left := len(fake.Uploads()); left > 0 {
+				t.Errorf("%d bytes: %d multipart uploads are left", size, left)
+			}
+		}
+	}
+}
+
+func TestAResumedUploadNeedsRoomOnlyForItsRest(t *testing.T) {
+	_, url := newFake(t)
+	s := open(t, url, smallPart)
+	s.Quota.Limit = 4 * smallPart
+	h, content := header("o"), enginetest.Content(3*smallPart)
+	h.Expect.Size = new(int64(len(content)))
+	u, err := enginetest.Send(t.Context(), s, h, content[:2*smallPart], 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	if u, err = enginetest.Send(t.Context(), s, h, content, 2*smallPart); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(engine.Expect{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	if _, err := s.Begin(t.Context(), engine.Header{UploadID: enginetest.ID(), Name: "p", Expect: engine.Expect{Size: new(int64(2 * smallPart))}}, true); !errors.Is(err, engine.ErrQuotaExceeded) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -22,7 +22,19 @@ import (
 // grace is how long an upload may go on with what it is doing after its sender has gone.
 const grace = 10 * time.Second
 
-// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there is memory for it.
+// mostBehind is how many parts of an upload are on their way while the next one is received. A
+// second one took 18 MiB more, and gave nothing that could be measured.
+const mostBehind = 1
+
+// sending is a part on its way to S3.
+type sending struct {
+	part
+	buffer *[]byte
+	done   chan error
+}
+
+// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there
+// is memory for it.
 type upload struct {
 	s      *S3
 	ctx    context.Context
@@ -37,21 +49,14 @@ type upload struct {
 	crc    uint32  // of these
 	hash   hash.Hash
 
-	behind  chan stored // nil if no part is on its way
-	sending *[]byte
-	sent    part
-	spare   bool
-	err     error
-	closed  bool
+	behind []*sending // parts on their way, oldest first
+	spares int        // how many buffers there are besides one
+	err    error
+	closed bool
 }
 
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
 func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
-	if h.Expect.Size != nil {
-		if err := s.Quota.Fits(*h.Expect.Size); err != nil {
-			return nil, err
-		}
-	}
 	generation := s.generations.Next()
 	u := &upload{s: s, buffer: s.buffer(), record: record{
 		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(), PartBytes: s.PartBytes,
@@ -63,10 +68,14 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	u.ctx, u.cancel = longer, func() { stop(); cancel() }
-	if fresh {
-		return u, nil
+	var err error
+	if !fresh {
+		err = u.ask()
 	}
-	if err := u.ask(); err != nil {
+	if err == nil && u.done == nil && h.Expect.Size != nil {
+		err = s.Quota.Fits(*h.Expect.Size - u.committed())
+	}
+	if err != nil {
 		u.cancel()
 		return nil, err
 	}
@@ -101,8 +110,8 @@ func (u *upload) ask() error {
 
 // State implements engine.Upload.
 func (u *upload) State() engine.State {
-	if len(u.behind) > 0 && u.err == nil {
-		u.err = u.settle()
+	for u.err == nil && len(u.behind) > 0 && len(u.behind[0].done) > 0 {
+		u.err = u.settleOne()
 	}
 	if u.done != nil {
 		return engine.State{Committed: u.done.Size, Object: u.done}
@@ -136,7 +145,8 @@ func (u *upload) Append(pieces [][]byte) error {
 // room is how large to make the buffer: as large as the part will be, if that is known.
 func (u *upload) room(need, have int) int {
 	if size := u.Expect.Size; size != nil {
-		return max(need, int(min(*size-u.committed(), u.PartBytes))+tailBytes)
+		before := int64(len(u.parts)+len(u.behind)) * u.PartBytes
+		return max(need, int(min(*size-before, u.PartBytes))+tailBytes)
 	}
 	if u.S3Upload != "" {
 		return int(u.PartBytes) + tailBytes
@@ -147,12 +157,10 @@ func (u *upload) room(need, have int) int {
 	return int(u.PartBytes) + tailBytes
 }
 
-// flush sends a full part off. Where the record has to be written first, it may say that the upload has begun already.
+// flush sends a full part off. Where the record has to be written first, it may say that the upload
+// has begun already.
 func (u *upload) flush() error {
-	if err := u.settle(); err != nil {
-		return err
-	}
-	if len(u.parts) >= MaxParts-1 {
+	if len(u.parts)+len(u.behind) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts, u.PartBytes)
 	}
 	if u.S3Upload == "" {
@@ -163,13 +171,21 @@ func (u *upload) flush() error {
 	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
 		return err
 	}
-	u.sending, u.sent = u.buffer, part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}
-	u.behind = make(chan stored, 1)
-	go func(done chan<- stored) { done <- u.store(*u.sending) }(u.behind)
-	if u.spare = u.s.spares.TryAcquire(1); !u.spare {
-		return u.settle()
+	p := &sending{part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}, u.buffer, make(chan error, 1)}
+	go func(number int) {
+		var err error
+		p.tag, err = u.sendPart(number, *p.buffer)
+		p.done <- err
+	}(len(u.parts) + len(u.behind) + 1)
+	u.behind, u.buffer = append(u.behind, p), nil
+	if len(u.behind) <= mostBehind && u.s.spares.TryAcquire(1) {
+		u.spares, u.buffer = u.spares+1, u.s.buffer()
 	}
-	u.buffer = u.s.buffer()
+	for u.buffer == nil {
+		if err := u.settleOne(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -200,8 +216,8 @@ func (u *upload) begin() error {
 	return nil
 }
 
-// conflict adopts a record that is there already. Unless that is of an upload of which nothing is committed, the sender has
-// to go on somewhere else.
+// conflict adopts a record that is there already. Unless that is of an upload of which nothing is
+// committed, the sender has to go on somewhere else.
 func (u *upload) conflict() error {
 	if err := u.ask(); err != nil {
 		return err
@@ -213,32 +229,6 @@ func (u *upload) conflict() error {
 		return engine.ErrUploadMismatch
 	}
 	return nil
-}
-
-// stored is what became of a part that was on its way.
-type stored struct {
-	part   string // its tag
-	record record // as it is now, and its tag
-	tag    string
-	err    error
-}
-
-// store sends a part, and notes how far the SHA-256 is, if there is one.
-func (u *upload) store(data []byte) (s stored) {
-	s.record, s.tag = u.record, u.tag
-	if s.part, s.err = u.sendPart(len(u.parts)+1, data); s.err != nil || u.hash == nil {
-		return s
-	}
-	u.hash.Write(data)
-	s.record.Hash, s.err = u.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	s.record.Hashed, s.record.Object = u.committed()+int64(len(data)), nil
-	if s.err == nil {
-		s.tag, s.err = u.s.writeRecord(u.ctx, s.record, u.tag)
-	}
-	if errors.Is(s.err, errChanged) {
-		s.err = engine.ErrWriterReplaced
-	}
-	return s
 }
 
 func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
@@ -257,26 +247,58 @@ func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
 	return aws.ToString(out.ETag), nil
 }
 
-// settle waits for the part that is on its way.
-func (u *upload) settle() error {
-	if u.behind == nil {
+// settle waits for all parts that are on their way.
+func (u *upload) settle() (err error) {
+	for len(u.behind) > 0 {
+		if failed := u.settleOne(); err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// settleOne waits for the oldest part. Its buffer is for the next one, if that has none yet.
+func (u *upload) settleOne() error {
+	p := u.behind[0]
+	err := <-p.done
+	u.behind = u.behind[1:]
+	if err == nil {
+		u.parts = append(u.parts, p.part)
+		u.crc = crc32c.Combine(u.crc, p.sum, p.size)
+		err = u.noteHash(*p.buffer)
+	} else {
+		u.s.Quota.Give(p.size)
+	}
+	if *p.buffer = (*p.buffer)[:0]; u.buffer == nil {
+		u.buffer = p.buffer
+	} else {
+		u.s.buffers.Put(p.buffer)
+		u.s.spares.Release(1)
+		u.spares--
+	}
+	return err
+}
+
+// noteHash notes how far the SHA-256 is, if there is one, because nothing else could tell another
+// process.
+func (u *upload) noteHash(data []byte) (err error) {
+	if u.hash == nil {
 		return nil
 	}
-	s := <-u.behind
-	u.behind, *u.sending = nil, (*u.sending)[:0]
-	if u.spare {
-		u.s.spares.Release(1)
-		u.s.buffers.Put(u.sending)
-		u.spare = false
+	u.hash.Write(data)
+	r := u.record
+	if r.Hash, err = u.hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return err
 	}
-	if s.err != nil {
-		u.s.Quota.Give(u.sent.size)
-		return s.err
+	r.Hashed, r.Object = u.committed(), nil
+	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
+	if errors.Is(err, errChanged) {
+		return engine.ErrWriterReplaced
 	}
-	u.record, u.tag, u.sent.tag = s.record, s.tag, s.part
-	u.parts = append(u.parts, u.sent)
-	u.crc = crc32c.Combine(u.crc, u.sent.sum, u.sent.size)
-	return nil
+	if err == nil {
+		u.record, u.tag = r, tag
+	}
+	return err
 }
 
 // Pause implements engine.Upload.
@@ -364,8 +386,8 @@ func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.PartBytes}, sums)
 }
 
-// finishSmall puts an object in the place of what the name has. First the record says what that is, so that another attempt
-// can tell whether this one has succeeded.
+// finishSmall puts an object in the place of what the name has. First the record says what that is,
+// so that another attempt can tell whether this one has succeeded.
 func (u *upload) finishSmall(object engine.Object) error {
 	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
 	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
@@ -418,7 +440,8 @@ func (u *upload) finishSmall(object engine.Object) error {
 	return nil
 }
 
-// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it does once.
+// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it
+// does once.
 func (u *upload) finishLarge(object engine.Object) error {
 	if u.Object != nil && (u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C) {
 		return engine.ErrUploadMismatch
@@ -491,6 +514,9 @@ func (u *upload) Close() error {
 	u.closed = true
 	err := u.settle()
 	u.cancel()
-	u.s.buffers.Put(u.buffer)
+	u.s.spares.Release(int64(u.spares))
+	if u.buffer != nil {
+		u.s.buffers.Put(u.buffer)
+	}
 	return err
 }

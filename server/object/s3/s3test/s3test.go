@@ -23,8 +23,8 @@ import (
 // Bucket is the name of the one bucket there is.
 const Bucket = "quartet"
 
-// Fake answers what the engine asks of S3, with one bucket and without looking at signatures. What it should answer was
-// observed on versitygw.
+// Fake answers what the engine asks of S3, with one bucket and without looking at signatures. What
+// it should answer was observed on versitygw.
 type Fake struct {
 	// Before and After, if not nil, see each request to a key; the answer of one that panics with
 	// http.ErrAbortHandler gets lost. They may be changed only while no request is under way.
