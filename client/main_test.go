@@ -64,6 +64,16 @@ func TestHelpNamesEveryService(t *testing.T) {
 	if lines := strings.Count(help, "\n"); lines > 24 {
 		t.Errorf("%d lines are more than a screen has:\n%s", lines, help)
 	}
+	for line := range strings.Lines(help) {
+		name, isCommand := strings.CutPrefix(line, "  ")
+		if !isCommand || strings.HasPrefix(name, "completion") {
+			continue
+		}
+		its, err := client(t, "localhost:1", strings.Fields(name)[0], "--help")
+		if lines := strings.Count(its, "\n"); err != nil || lines > 24 {
+			t.Errorf("%v, and %d lines are more than a screen has:\n%s", err, lines, its)
+		}
+	}
 	environment, err := client(t, "localhost:1", "help", "environment")
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,8 @@ type chat struct {
 	// own counts what was typed on this terminal and has not come back: it stands there already.
 	mu  sync.Mutex
 	own map[string]int
-	// waiting are the lines that have no receipt yet; lost says that the connection is, and the stream that broke is broken.
+	// waiting are the lines that have no receipt yet; lost says that the connection is, and the
+	// stream that broke is broken.
 	waiting int
 	lost    bool
 	broken  *telemetry.Messages
@@ -142,8 +143,8 @@ func (c *chat) watch(ctx context.Context, conversation *Conversation) {
 	}
 }
 
-// sayAll says each line. Those of a pipe are read once the one before has its receipt; those of a person wait in a row, so that
-// what is typed while the connection is lost is said when it is back.
+// sayAll says each line. Those of a pipe are read once the one before has its receipt; those of a
+// person wait in a row, so that what is typed while the connection is lost is said when it is back.
 func (c *chat) sayAll(ctx context.Context, conversation *Conversation) error {
 	if c.editor == nil {
 		echoed := cli.IsTerminal(c.Stdin()) && cli.IsTerminal(c.Stdout())

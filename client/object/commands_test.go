@@ -47,8 +47,8 @@ func TestObjectsThereAndBack(t *testing.T) {
 	local := time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC).Local().Format("2006-01-02 15:04")
 	clitest.Want(t, out, "      SIZE  CREATED           NAME\n      16 B  "+local+"  a/page\n")
 	out, _ = expect(t, 0, server, "list", "--json")
-	if strings.Count(out, "\n") != 2 {
-		t.Errorf("not a line for each object:\n%s", out)
+	if strings.Count(out, "\n") != 2 || !strings.HasPrefix(out, `{"name":"a/page","size_bytes":"16","create_time":"2027-01-15T08:00:00Z"}`+"\n") {
+		t.Errorf("not a line for each object, of what a list has:\n%s", out)
 	}
 	_, err = expect(t, 0, server, "list", "b")
 	clitest.Want(t, err, "no objects")

@@ -18,9 +18,10 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// destination is where a download goes. A regular file is written beside its place, into a part, and moved there when it is
-// known to be right, so that nothing half-written is ever seen under its name. The name of the part has the generation of the
-// object in it, so that a later download can go on with it.
+// destination is where a download goes. A regular file is written beside its place, into a part,
+// and moved there when it is known to be right, so that nothing half-written is ever seen under its
+// name. The name of the part has the generation of the object in it, so that a later download can
+// go on with it.
 type destination struct {
 	io.Writer
 	file *os.File // nil for standard output, and for a part that is not open yet
@@ -37,8 +38,8 @@ type destination struct {
 	crc              uint32
 }
 
-// openDestination applies the rules that the help of download tells. It opens only what is no regular file: what is begun of
-// one has to wait until the object is known.
+// openDestination applies the rules that the help of download tells. It opens only what is no
+// regular file: what is begun of one has to wait until the object is known.
 func openDestination(stdout io.Writer, name, file string, note func(format string, args ...any)) (*destination, error) {
 	d := &destination{note: note}
 	if file == "-" {
@@ -52,16 +53,9 @@ func openDestination(stdout io.Writer, name, file string, note func(format strin
 		}
 		file = filepath.Join(file, last)
 	}
-	place, err := followed(file)
-	if err != nil {
-		return nil, err
-	}
-	info, err := os.Stat(place)
+	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Stat(filepath.Dir(place)); err != nil {
-			return nil, err
-		}
 	case err != nil:
 		return nil, err
 	case info.IsDir():
@@ -70,6 +64,13 @@ func openDestination(stdout io.Writer, name, file string, note func(format strin
 		d.file, err = os.OpenFile(file, os.O_WRONLY, 0)
 		d.Writer = d.file
 		return d, err
+	}
+	place, err := followed(file)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Dir(place)); err != nil {
+		return nil, err
 	}
 	d.place = place
 	return d, nil
@@ -84,7 +85,8 @@ func lastElement(name string) (string, error) {
 	return last, nil
 }
 
-// followed goes through symbolic links, so that the file is replaced and not the link, also where it is not there yet.
+// followed goes through symbolic links, so that the file is replaced and not the link, also where
+// it is not there yet.
 func followed(file string) (string, error) {
 	for range 40 { // As many as Linux follows.
 		to, err := os.Readlink(file)
@@ -103,7 +105,8 @@ func followed(file string) (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", file)
 }
 
-// resume takes up the part that an earlier download has left, if there is one, and reads it for the checksum of the whole.
+// resume takes up the part that an earlier download has left, if there is one, and reads it for the
+// checksum of the whole.
 func (d *destination) resume() error {
 	for name, generation := range d.parts() {
 		f, err := openPart(name)
@@ -129,8 +132,8 @@ func (d *destination) resume() error {
 	return err
 }
 
-// begin is called with the object before its first byte. It opens what is to be written, and says beforehand what cannot be
-// kept of what is there.
+// begin is called with the object before its first byte. It opens what is to be written, and says
+// beforehand what cannot be kept of what is there.
 func (d *destination) begin(object *quartetv1.Object) error {
 	if d.place == "" {
 		return nil
@@ -231,7 +234,8 @@ func (d *destination) parts() map[string]int64 {
 	}
 }
 
-// removeDebris removes the parts that other downloads to this place have left, and no process writes any more.
+// removeDebris removes the parts that other downloads to this place have left, and no process
+// writes any more.
 func (d *destination) removeDebris() {
 	for name := range d.parts() {
 		if d.file != nil && name == d.file.Name() {
@@ -251,8 +255,8 @@ func (d *destination) discard() {
 	d.file, d.Writer, d.generation, d.size, d.crc = nil, nil, 0, 0, 0
 }
 
-// finish makes what was written visible. If err says that it is no good, it leaves no trace, or what a later download can
-// continue.
+// finish makes what was written visible. If err says that it is no good, it leaves no trace, or
+// what a later download can continue.
 func (d *destination) finish(err error, keep bool) error {
 	if d.file == nil {
 		return err

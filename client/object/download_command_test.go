@@ -39,8 +39,8 @@ func wantContent(t *testing.T, path string, content []byte) {
 	}
 }
 
-// interruptedDownload leaves the part of a download that was ended by a signal in the middle, and returns its path and what was
-// said.
+// interruptedDownload leaves the part of a download that was ended by a signal in the middle, and
+// returns its path and what was said.
 func interruptedDownload(t *testing.T, address, name, folder string, by syscall.Signal) (part, output string) {
 	t.Helper()
 	proxy := clienttest.NewProxy(t, address)

@@ -33,9 +33,11 @@ type DownloadOptions struct {
 	Generation int64
 	// Offset is the first byte to fetch, and Limit the most bytes, 0 for all up to the end.
 	Offset, Limit int64
-	// Before is the CRC-32C of the Offset bytes before the range. With it, a range up to the end is verified as a whole.
+	// Before is the CRC-32C of the Offset bytes before the range. With it, a range up to the end is
+	// verified as a whole.
 	Before *uint32
-	// Begin, if not nil, is called with the object before its first byte is written; an error of it ends the download.
+	// Begin, if not nil, is called with the object before its first byte is written; an error of it
+	// ends the download.
 	Begin func(*quartetv1.Object) error
 	// Progress, if not nil, is called after every chunk.
 	Progress func(Progress)

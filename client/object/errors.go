@@ -12,10 +12,11 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrChanged says that the object was replaced or deleted while it was downloaded; begin again.
 	ErrChanged = errors.New("object changed during the download")
-	// ErrSourceChanged says that a file was written to, or is not as long as was said, while it was uploaded; nothing of it is
-	// visible.
+	// ErrSourceChanged says that a file was written to, or is not as long as was said, while it was
+	// uploaded; nothing of it is visible.
 	ErrSourceChanged = errors.New("the source changed during the upload")
-	// ErrUploadMismatch says that an upload id belongs to an upload of something else, which is finished.
+	// ErrUploadMismatch says that an upload id belongs to an upload of something else, which is
+	// finished.
 	ErrUploadMismatch = errors.New("UPLOAD_MISMATCH")
 
 	errSource = errors.New("read source")

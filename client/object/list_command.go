@@ -18,7 +18,7 @@ func listCommand(c *cli.Console) *cobra.Command {
 		Use:   "list [PREFIX]",
 		Short: "List objects",
 		Long: `Lists the objects whose names begin with PREFIX, or all, in the byte order of their names. Pages are fetched
-with ListObjects as they are needed, so that a list of any length takes no memory.`,
+with ListObjects as they are needed, so that a list of any length takes no memory. get has the rest of an object.`,
 		Example: c.Examples(`  PROGRAM list
   PROGRAM list photos/
   PROGRAM list --json | jq -r .name`),
@@ -55,7 +55,7 @@ func list(ctx context.Context, c *cli.Console, client *Client, prefix string, as
 // length, is last.
 func writeRow(out *bufio.Writer, asJSON, first bool, o *quartetv1.Object) error {
 	if asJSON {
-		return writeExact(out, o)
+		return cli.WriteJSON(out, listed{o.GetName(), o.GetSizeBytes(), o.GetCreateTime().AsTime()})
 	}
 	if first {
 		fmt.Fprintf(out, "%10s  %-16s  %s\n", "SIZE", "CREATED", "NAME")

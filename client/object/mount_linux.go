@@ -2,8 +2,8 @@ package object
 
 import "golang.org/x/sys/unix"
 
-// isMount tells whether a file is a mount of its own, as a container's single files are. It can be written, and not replaced:
-// rename(2) gives EBUSY.
+// isMount tells whether a file is a mount of its own, as a container's single files are. It can be
+// written, and not replaced: rename(2) gives EBUSY.
 func isMount(path string) bool {
 	var info unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, 0, 0, &info)

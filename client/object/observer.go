@@ -30,10 +30,12 @@ type observer struct {
 	damaged int
 }
 
-// maxDamaged bounds them: a path that damages everything does not get better, as a server that is away does.
+// maxDamaged bounds them: a path that damages everything does not get better, as a server that is
+// away does.
 const maxDamaged = 10
 
-// retriable tells of errors that another attempt may mend: it asks the server where to continue, or takes a writer's place.
+// retriable tells of errors that another attempt may mend: it asks the server where to continue, or
+// takes a writer's place.
 func (o *observer) retriable(err error) bool {
 	switch reason := rpc.Reason(err); {
 	case reason == "OFFSET_MISMATCH", errors.Is(err, ErrChecksum):

@@ -12,8 +12,9 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// exact is an object for programs: nothing is rounded or left out, and checksums are written as everywhere else. Numbers of 64
-// bits are strings, as in the JSON of protobuf, because many readers round them.
+// exact is an object for programs: nothing is rounded or left out, and checksums are written as
+// everywhere else. Numbers of 64 bits are strings, as in the JSON of protobuf, because many readers
+// round them.
 type exact struct {
 	Name        string    `json:"name"`
 	Generation  int64     `json:"generation,string"`
@@ -22,6 +23,13 @@ type exact struct {
 	CRC32C      string    `json:"crc32c"`
 	SHA256      string    `json:"sha256,omitempty"`
 	CreateTime  time.Time `json:"create_time"`
+}
+
+// listed is what a list has of an object.
+type listed struct {
+	Name       string    `json:"name"`
+	SizeBytes  uint64    `json:"size_bytes,string"`
+	CreateTime time.Time `json:"create_time"`
 }
 
 func writeExact(w io.Writer, o *quartetv1.Object) error {

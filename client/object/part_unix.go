@@ -15,8 +15,8 @@ import (
 // errLocked says that another process writes a part.
 var errLocked = errors.New("another process is downloading it there")
 
-// openPart opens a part that is there, and takes its lock. In a folder that others can write, its predictable name may be a
-// link, or a file with content of theirs.
+// openPart opens a part that is there, and takes its lock. In a folder that others can write, its
+// predictable name may be a link, or a file with content of theirs.
 func openPart(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -56,7 +56,8 @@ func createPart(name string) (*os.File, error) {
 
 var errGone = errors.New("removed or renamed meanwhile")
 
-// lock takes the lock of a part that is ours, and still there: the process that had the lock may have finished with it.
+// lock takes the lock of a part that is ours, and still there: the process that had the lock may
+// have finished with it.
 func lock(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -74,7 +75,8 @@ func lock(f *os.File) error {
 	return nil
 }
 
-// keepOwner gives a file the owner and the group of the one that it replaces, and tells what cannot be kept of it.
+// keepOwner gives a file the owner and the group of the one that it replaces, and tells what cannot
+// be kept of it.
 func keepOwner(f *os.File, old fs.FileInfo) string {
 	was, ok := old.Sys().(*syscall.Stat_t)
 	info, err := f.Stat()

@@ -14,8 +14,8 @@ type source interface {
 	seek(offset int64) error
 	// release says that nothing before offset will be asked for again.
 	release(offset int64)
-	// unchanged returns ErrSourceChanged if the source is not what it was at first. What was read of it may then be part old,
-	// part new.
+	// unchanged returns ErrSourceChanged if the source is not what it was at first. What was read
+	// of it may then be part old, part new.
 	unchanged() error
 	// room is how many bytes can be read from here before something has to be released.
 	room() int64

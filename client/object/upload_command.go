@@ -27,16 +27,13 @@ func uploadCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upload FILE|- [NAME]",
 		Short: "Send an object",
-		Long: `Sends a file, or standard input for -, over one client stream, UploadObject, and goes on at the last committed
-byte when the stream breaks. The object appears under NAME, by default the file's, as a whole, once the server
-has verified it and has it on disk.
+		Long: `Sends a file, or standard input for -, over one client stream, and goes on at the last committed byte when
+the stream breaks. The object appears under NAME, by default the file's, once the server has verified all of it
+and has it on disk. Nothing is stored of a file that changes meanwhile.
 
-An upload that was interrupted says how to continue it: the same command again with --upload-id, within the time
-for which the server keeps it. Standard input has to bring the same bytes from the start again.
-
-A file that changes meanwhile is not stored, and the exit code is 5. Of a pipe nothing tells whether the program
-that fills it has failed: its last byte looks like the end. With --from-command that program is started and
-watched, and nothing is stored unless it succeeds.`,
+An interrupted upload says how to continue it: with --upload-id, within the time for which the server keeps it.
+Standard input has to bring the same bytes from the start again. A pipe does not tell whether its writer failed:
+--from-command starts it instead, and stores nothing unless it succeeds.`,
 		Example: c.Examples(`  PROGRAM upload holiday.mp4
   PROGRAM upload holiday.mp4 photos/2026/holiday.mp4 --sha256
   PROGRAM upload - notes.txt < notes

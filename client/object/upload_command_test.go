@@ -94,8 +94,8 @@ func TestAnIDThatIsFinishedIsNotTakenForAnotherUpload(t *testing.T) {
 	want(t, again(1, monday, "backup"), "replaced or deleted since")
 }
 
-// TestAFileThatChangesWhileItIsUploadedIsNotStored changes the file when half of it has come: it is larger than what is
-// buffered on the way.
+// TestAFileThatChangesWhileItIsUploadedIsNotStored changes the file when half of it has come: it is
+// larger than what is buffered on the way.
 func TestAFileThatChangesWhileItIsUploadedIsNotStored(t *testing.T) {
 	server := processtest.Start(t)
 	const size = 64 << 20

@@ -34,7 +34,8 @@ type UploadOptions struct {
 	Size int64
 	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
 	SHA256 bool
-	// Progress, if not nil, is called after every chunk, and when the server has said where to continue.
+	// Progress, if not nil, is called after every chunk, and when the server has said where to
+	// continue.
 	Progress func(Progress)
 }
 
@@ -124,10 +125,10 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	switch {
 	case errors.Is(err, errSource), errors.Is(err, ErrSourceChanged):
 		// What was sent is kept for a later call, if the server says so or not.
-		_ = u.answer(answered, stream, response, a)
+		_ = u.answer(ctx, answered, stream, response, a)
 	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
 		// The server's word counts, also when Send could say no more than that the stream is over.
-		err = u.answer(answered, stream, response, a)
+		err = u.answer(ctx, answered, stream, response, a)
 	}
 	return u.failure(err)
 }
@@ -155,8 +156,8 @@ func (u *upload) locate(ctx context.Context) error {
 	return nil
 }
 
-// compare finds out whether the object that the upload has become is what this call was to send. The id may be that of
-// another upload, which a caller with a fixed id would take for its own.
+// compare finds out whether the object that the upload has become is what this call was to send.
+// The id may be that of another upload, which a caller with a fixed id would take for its own.
 func (u *upload) compare(ctx context.Context) error {
 	found := u.object
 	u.object = nil
@@ -338,7 +339,7 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 
 // answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
 // more, which is given a second for each 64 MiB.
-func (u *upload) answer(answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
+func (u *upload) answer(ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
 	a.WaitLonger(time.Duration(u.offset/(64<<20)) * time.Second)
 	if err := stream.CloseSend(); err != nil {
 		return err
@@ -353,6 +354,10 @@ func (u *upload) answer(answered context.Context, stream uploadStream, response 
 		return err
 	}
 	u.committed, u.object = int64(response.GetCommittedSizeBytes()), response.GetObject()
+	if u.object != nil && !u.finished {
+		a.Ready()
+		return u.compare(ctx) // It was finished before, by this call or another.
+	}
 	if u.finished && u.object == nil {
 		return fmt.Errorf("%w: the upload is finished and there is no object", rpc.ErrProtocol)
 	}

@@ -13,12 +13,14 @@ import (
 type Identity struct {
 	// Name has lower case letters, digits and dashes, and begins with a letter: "shop".
 	Name string
-	// Variables are those that any of its programs has, without their prefix. A shell or a file may have them for all, and a
-	// program knows by them which of those that it does not have are another's, and no mistake.
+	// Variables are those that any of its programs has, without their prefix. A shell or a file may
+	// have them for all, and a program knows by them which of those that it does not have are
+	// another's, and no mistake.
 	Variables []string
 }
 
-// Own leaves out of environ the variables of the product's other programs. groups are those of this one.
+// Own leaves out of environ the variables of the product's other programs. groups are those of this
+// one.
 func (i Identity) Own(environ []string, groups ...config.Group) []string {
 	others := map[string]bool{}
 	for _, name := range i.Variables {

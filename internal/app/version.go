@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// VersionText is what --version says: the program, its version, the revision that it was built from, if the build recorded one,
-// and Go's version: "shop-server v1.2.3 (revision 0123456789ab, go1.26.0 linux/amd64)".
+// VersionText is what --version says: the program, its version, the revision that it was built
+// from, if the build recorded one, and Go's version: "shop-server v1.2.3 (revision 0123456789ab,
+// go1.26.0 linux/amd64)".
 func VersionText(id Identity, program, version string) string {
 	about := []string{}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -68,7 +68,8 @@ type Session struct {
 	Instance string
 	// Bytes is the size of what the traffic stores, 0 for the one that its configuration says.
 	Bytes int64
-	// Resumption is how streams that break are continued: in a command for as long as --timeout lets it.
+	// Resumption is how streams that break are continued: in a command for as long as --timeout
+	// lets it.
 	Resumption rpc.Resumption
 }
 
@@ -94,9 +95,9 @@ type Program struct {
 // component is what the program is called beside the product.
 const component = "client"
 
-// Main is the main function with its surroundings as parameters. It returns the exit code, as the help of the root command
-// explains it. SIGINT, SIGTERM and SIGHUP end the command, unless it was started with SIGHUP ignored, as by nohup; the second
-// of them does so at once.
+// Main is the main function with its surroundings as parameters. It returns the exit code, as the
+// help of the root command explains it. SIGINT, SIGTERM and SIGHUP end the command, unless it was
+// started with SIGHUP ignored, as by nohup; the second of them does so at once.
 func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -123,10 +124,11 @@ func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reade
 
 func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Writer) *command {
 	c := &command{
-		Program: p, environ: environ, stdin: stdin, stdout: &result{to: stdout}, stderr: newScreen(stderr, environ),
+		Program: p, environ: environ, stdin: stdin, stderr: newScreen(stderr, environ),
 		again: make(chan struct{}),
 	}
 	c.outage.command = c
+	c.stdout = &result{to: stdout, outage: &c.outage}
 	return c
 }
 
@@ -195,12 +197,12 @@ func (c *command) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// grace is how long a command that was interrupted has to end by itself. It may be blocked on a pipe, which no context
-// interrupts.
+// grace is how long a command that was interrupted has to end by itself. It may be blocked on a
+// pipe, which no context interrupts.
 const grace = time.Second
 
-// interruptible returns what do returns, or soon after ctx is done or at the second signal without it. One that serves has
-// all the time that its drain takes.
+// interruptible returns what do returns, or soon after ctx is done or at the second signal without
+// it. One that serves has all the time that its drain takes.
 func (c *command) interruptible(ctx context.Context, serves bool, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -250,8 +252,8 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 	}
 }
 
-// validateArguments finds what no command takes: a limit of time that is none, and text that is not UTF-8, which gRPC cannot
-// send. Only the name of a file may have any bytes.
+// validateArguments finds what no command takes: a limit of time that is none, and text that is not
+// UTF-8, which gRPC cannot send. Only the name of a file may have any bytes.
 func (c *command) validateArguments(cmd *cobra.Command, args []string) (err error) {
 	if cmd.Flags().Changed("timeout") && c.timeout <= 0 {
 		return fmt.Errorf("--timeout=%v: has to be more than zero", c.timeout)
@@ -308,8 +310,8 @@ func (c *Console) Stderr() io.Writer { return c.command.stderr }
 // Note tells a person something that is neither the result nor an error, unless --quiet.
 func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
 
-// Hint says how to go on, or what is left to do, if the command is interrupted from now on or ends because the server is not
-// available.
+// Hint says how to go on, or what is left to do, if the command is interrupted from now on or ends
+// because the server is not available.
 func (c *Console) Hint(format string, args ...any) {
 	hint := fmt.Sprintf(format, args...)
 	c.command.hint.Store(&hint)

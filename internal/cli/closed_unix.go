@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wasClosed tells whether a standard stream was closed when the program started. Go's runtime opens /dev/null for reading and
-// writing in its place (checkfds in runtime/fds_unix.go), where a shell's redirection opens it for one of the two.
+// wasClosed tells whether a standard stream was closed when the program started. Go's runtime opens
+// /dev/null for reading and writing in its place (checkfds in runtime/fds_unix.go), where a shell's
+// redirection opens it for one of the two.
 func wasClosed(stream any) bool {
 	f, ok := stream.(*os.File)
 	if !ok {

@@ -26,15 +26,17 @@ func (e *Editor) Write(p []byte) (int, error) {
 	if e.closed.Load() {
 		return e.out.Write(p)
 	}
-	// The terminal counts every character as one column, and so does not find the beginning of a line with wider ones.
+	// The terminal counts every character as one column, and so does not find the beginning of a
+	// line with wider ones.
 	if _, err := e.Terminal.Write(append([]byte(clearBelow), p...)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// Edit makes the terminal an editor, with a prompt before the line that is typed, until the command ends. It returns nil where
-// standard input and output are no terminal. What is written to standard error comes in above the line too.
+// Edit makes the terminal an editor, with a prompt before the line that is typed, until the command
+// ends. It returns nil where standard input and output are no terminal. What is written to standard
+// error comes in above the line too.
 func (c *Console) Edit(prompt string) (*Editor, error) {
 	in, _ := c.command.stdin.(*os.File)
 	out, _ := c.command.stdout.to.(*os.File)
@@ -62,7 +64,7 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 		e.closed.Store(true)
 		screen.redirect(normal)
 		_, _ = io.WriteString(out, clearLine)
-		_ = term.Restore(int(in.Fd()), before) // There is no one to tell.
+		_ = term.Restore(int(in.Fd()), before) // A terminal that is gone needs none.
 	})
 	c.command.restore.Store(&e.restore)
 	return e, nil
@@ -80,7 +82,8 @@ func (e *Editor) ReadLine() (string, error) {
 // Close makes the terminal what it was.
 func (e *Editor) Close() { e.restore() }
 
-// keyboard is the terminal's input. In raw mode Ctrl-C is a key like any other; it interrupts all the same.
+// keyboard is the terminal's input. In raw mode Ctrl-C is a key like any other; it interrupts all
+// the same.
 type keyboard struct {
 	*os.File
 	resize      func()

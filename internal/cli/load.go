@@ -172,7 +172,8 @@ func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, 
 // setUpConcurrency is how many set-ups and clean-ups are made at once.
 const setUpConcurrency = 16
 
-// all does everything in do, at most for the time that an operation may take, and returns the first error.
+// all does everything in do, at most for the time that an operation may take, and returns the first
+// error.
 func (c *command) all(ctx context.Context, do []func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -254,7 +255,8 @@ func modeLabel(method protoreflect.MethodDescriptor) string {
 	return labels[slices.Index(telemetry.MethodLabels(), "grpc_type")]
 }
 
-// repeat makes operations until started is done, and lets the last one end. What whole cuts is not counted.
+// repeat makes operations until started is done, and lets the last one end. What whole cuts is not
+// counted.
 func (m *measurement) repeat(started, whole context.Context, timeout time.Duration, operation traffic.Operation, wrong func(error) bool) {
 	for m.limit.Wait(started) == nil && started.Err() == nil {
 		ctx, cancel := context.WithTimeout(whole, timeout)
@@ -271,7 +273,8 @@ func (m *measurement) repeat(started, whole context.Context, timeout time.Durati
 	}
 }
 
-// Times are counted in buckets that are 1 % wide, the last of which is at about a minute and a half.
+// Times are counted in buckets that are 1 % wide, the last of which is at about a minute and a
+// half.
 const (
 	bucketsPerE = 100
 	maxBucket   = 2520

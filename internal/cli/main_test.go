@@ -205,6 +205,9 @@ func TestHelpFitsAScreenAndLeadsToTheRest(t *testing.T) {
 	clitest.Want(t, out, "  130  interrupted")
 	out, _ = expect(t, 0, "localhost:1", "find", "--help")
 	clitest.Want(t, out, "  /usr/bin/test find x\n") // As it was started, so that it can be pasted.
+	clitest.Want(t, out, "All commands take --server, --timeout and --quiet too, see /usr/bin/test help.\n")
+	out, _ = expect(t, 0, "localhost:1", "completion", "--help")
+	clitest.Want(t, out, "  fish ")
 	out, _ = expect(t, 0, "localhost:1", "completion", "bash")
 	clitest.Want(t, out, "__start_test test\n")
 	out, _ = expect(t, 0, "localhost:1", "--version")

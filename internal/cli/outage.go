@@ -16,8 +16,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// outage tells a person that a stream broke and is tried again, in place of the line in a log: on a terminal with a line that
-// is alive, and elsewhere with a sentence when it breaks and another when it goes on.
+// outage tells a person that a stream broke and is tried again, in place of the line in a log: on a
+// terminal with a line that is alive, and elsewhere with a sentence when it breaks and another when
+// it goes on.
 type outage struct {
 	command *command
 
@@ -65,7 +66,11 @@ func (o *outage) countDown(ctx context.Context, state string, began, until time.
 		} else {
 			line += fmt.Sprintf(" (%.0f s so far)", time.Since(began).Seconds())
 		}
-		o.command.stderr.show(line)
+		o.mu.Lock()
+		if ctx.Err() == nil {
+			o.command.stderr.show(line)
+		}
+		o.mu.Unlock()
 		_ = rpc.Sleep(ctx, time.Second/2) // The loop finds that ctx is done.
 	}
 }
@@ -85,7 +90,9 @@ func (o *outage) back() {
 	case o.command.quiet:
 	case o.tell != nil:
 		o.tell("")
-	case o.command.stderr.width == nil:
+	case o.command.stderr.width != nil:
+		o.command.stderr.hide()
+	default:
 		o.command.note("going on after %s", round(time.Since(o.began)))
 	}
 	o.began = time.Time{}
@@ -114,7 +121,8 @@ func outageState(cause error) string {
 	}
 }
 
-// outageHandler takes the log lines of streams that are tried again, and leaves all others to the log.
+// outageHandler takes the log lines of streams that are tried again, and leaves all others to the
+// log.
 type outageHandler struct {
 	slog.Handler
 	outage *outage
@@ -141,8 +149,8 @@ func (h outageHandler) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// forPerson is the telemetry of the sessions of a command that a person has called: unless a level is chosen, an outage is told
-// and not logged.
+// forPerson is the telemetry of the sessions of a command that a person has called: unless a level
+// is chosen, an outage is told and not logged.
 func (c *command) forPerson(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t

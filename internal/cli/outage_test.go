@@ -16,7 +16,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// broken is a transfer of which 850 of 913 MiB are safe when the server goes away, for 4 s and three attempts.
+// broken is a transfer of which 850 of 913 MiB are safe when the server goes away, for 4 s and
+// three attempts.
 func broken(t *testing.T, c *command) string {
 	t.Helper()
 	var text strings.Builder
@@ -57,7 +58,7 @@ func TestAnOutageIsToldInPlaceOfTheLog(t *testing.T) {
 func TestAnOutageIsALineThatIsAlive(t *testing.T) {
 	frames := strings.Split(broken(t, &command{stderr: &screen{width: func() int { return 90 }}}), clearLine)
 	alive := map[string]bool{}
-	for _, frame := range frames[1 : len(frames)-2] {
+	for _, frame := range frames[1 : len(frames)-3] { // Behind them it is erased, and the end is told.
 		if !strings.HasPrefix(frame, "connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ") || strings.Contains(frame, "\n") {
 			t.Errorf("shown: %q", frame)
 		}

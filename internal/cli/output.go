@@ -36,8 +36,9 @@ func escape(text string, how func(rune) string) string {
 	return safe.String()
 }
 
-// WriteJSON writes a message, or anything that encoding/json takes, as one line. protojson varies its white space from build
-// to build on purpose; compacted it is stable. Control characters that JSON allows are escaped all the same.
+// WriteJSON writes a message, or anything that encoding/json takes, as one line. protojson varies
+// its white space from build to build on purpose; compacted it is stable. Control characters that
+// JSON allows are escaped all the same.
 func WriteJSON(w io.Writer, value any) (err error) {
 	var line bytes.Buffer
 	if m, ok := value.(proto.Message); ok {

@@ -34,8 +34,9 @@ func (c *Console) NewProgress(doing string, continued bool) *Progress {
 	return p
 }
 
-// Update says that so many bytes of total are done, -1 for an unknown total, and how many of them are known to stay so
-// whatever happens, after so many resumes. It may be called as often as there is something to say.
+// Update says that so many bytes of total are done, -1 for an unknown total, and how many of them
+// are known to stay so whatever happens, after so many resumes. It may be called as often as there
+// is something to say.
 func (p *Progress) Update(done, safe, total int64, resumes int) {
 	p.command.outage.back()
 	if p.continued {

@@ -20,10 +20,12 @@ func (c *command) root() *cobra.Command {
 		Version:       app.VersionText(c.Identity, component, c.Version),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// People paste what they read, so it has the path that they typed. Completion goes by the name alone.
+		// People paste what they read, so it has the path that they typed. Completion goes by the
+		// name alone.
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: c.typed},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate)
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if cmd == root {
@@ -60,6 +62,24 @@ func (c *command) root() *cobra.Command {
 	return root
 }
 
+// usageTemplate is what the help of a command says below its text. The flags that all commands take
+// are in the overview.
+const usageTemplate = `Usage: {{.UseLine}}
+{{- if .HasExample}}
+
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+{{- end}}
+
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- if .HasParent}}
+All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}} help.
+{{- end}}
+`
+
 // overview is the help of the whole: a screen, which names all there is and where to read on.
 func (c *command) overview(root *cobra.Command) {
 	var text strings.Builder
@@ -92,7 +112,8 @@ type section struct {
 	prefixes []string
 }
 
-// sections are the groups of the program's own variables, by what their names begin with. What is in none is in the first.
+// sections are the groups of the program's own variables, by what their names begin with. What is
+// in none is in the first.
 var sections = []section{
 	{title: "Where the services are"},
 	{"Connections", []string{"RPC_"}},

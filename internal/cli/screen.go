@@ -43,7 +43,8 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.to.Write(p)
 }
 
-// redirect has everything go to another writer from now on, which has no live line, and returns the one before.
+// redirect has everything go to another writer from now on, which has no live line, and returns the
+// one before.
 func (s *screen) redirect(to io.Writer) (before io.Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,8 +60,15 @@ func (s *screen) show(text string) {
 	if width := s.width(); len(text) >= width {
 		text = text[:max(width-1, 0)]
 	}
-	_, _ = io.WriteString(s.to, clearLine+text) // Nobody to tell.
+	_, _ = io.WriteString(s.to, clearLine+text) // The terminal may be gone.
 	s.live = true
+}
+
+// hide erases the live line.
+func (s *screen) hide() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
 }
 
 func (s *screen) clear() {

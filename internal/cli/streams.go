@@ -10,16 +10,18 @@ import (
 	"golang.org/x/term"
 )
 
-// result is standard output. What cannot be written there fails the command, also where a library does not look at the error:
-// a result that is lost must not look like one that was empty.
+// result is standard output. What cannot be written there fails the command, also where a library
+// does not look at the error: a result that is lost must not look like one that was empty.
 type result struct {
-	to io.Writer
+	to     io.Writer
+	outage *outage
 
 	mu  sync.Mutex
 	err error
 }
 
 func (r *result) Write(p []byte) (int, error) {
+	r.outage.back() // What is written has come.
 	n, err := r.to.Write(p)
 	if err != nil {
 		r.mu.Lock()
@@ -60,8 +62,8 @@ var (
 	errNoStdout = errors.New("standard output is closed")
 )
 
-// NeedStdin returns an error if the program was started without a standard input, so that nothing is taken for an input that
-// is empty.
+// NeedStdin returns an error if the program was started without a standard input, so that nothing
+// is taken for an input that is empty.
 func (c *Console) NeedStdin() error {
 	if wasClosed(c.command.stdin) {
 		return errNoStdin

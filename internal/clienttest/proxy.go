@@ -55,7 +55,8 @@ func (p *Proxy) CutAfter(bytes ...int) {
 	p.cuts = bytes
 }
 
-// HoldAfter calls do once so many bytes have come, both ways together, and passes nothing on until it returns.
+// HoldAfter calls do once so many bytes have come, both ways together, and passes nothing on until
+// it returns.
 func (p *Proxy) HoldAfter(bytes int, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -57,7 +59,14 @@ func (a *answers) add(name string) {
 	a.count[name]++
 }
 
-func (a *answers) addError(err error) { a.add(status.Code(err).String()) }
+// addError adds why something was exhausted, which is not always a share.
+func (a *answers) addError(err error) {
+	name := status.Code(err).String()
+	if status.Code(err) == codes.ResourceExhausted {
+		name += fmt.Sprintf(": %.60s", status.Convert(err).Message())
+	}
+	a.add(name)
+}
 
 func (a *answers) all() map[string]int {
 	a.mu.Lock()

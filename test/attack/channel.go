@@ -30,13 +30,13 @@ var _ = register(service{
 			name: "exchange-unread", does: "sends messages of 60 KiB on Exchange, each stream in a channel of its own, and reads no reply",
 			load: load{1, 250}, keeps: messagesKept, run: exchangeUnread, worst: true,
 		},
-		{name: "publisher", does: "sends small messages, and reads the replies", load: load{1, 60}, flood: true, keeps: messagesKept, run: publish},
+		{name: "publisher", holds: true, does: "sends small messages, and reads the replies", load: load{1, 60}, flood: true, keeps: messagesKept, run: publish},
 		{name: "full-rings", does: "fills the memory of many channels, with receipts awaited", load: load{2, 200}, flood: true, keeps: messagesKept, run: fullRings},
 		{
 			name: "late-readers", does: "joins a channel of 280 messages of 60 KiB from its beginning, and reads nothing",
 			load: load{4, 240}, keeps: messagesKept, prepare: makeFatChannel, amount: 280, run: lateReaders,
 		},
-		{name: "channels", does: "sends one message to each of many channels", load: load{1, 50}, flood: true, keeps: messagesKept, run: manyChannels},
+		{name: "channels", holds: true, does: "sends one message to each of many channels", load: load{1, 50}, flood: true, keeps: messagesKept, run: manyChannels},
 	},
 })
 

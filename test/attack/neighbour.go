@@ -23,11 +23,10 @@ const (
 const (
 	// lookupInterval is between the lookups with one service. They do not wait for each other.
 	lookupInterval = 20 * time.Millisecond
-	// patience is how long the neighbour waits for an answer.
+	// patience is how long the neighbour waits for an answer, as the kubelet does in the chart.
 	patience = 5 * time.Second
-	// probeInterval and probeTimeout are for liveness: more often than the chart has it, and with its timeout.
+	// probeInterval is for liveness. The kubelet asks less often.
 	probeInterval = 500 * time.Millisecond
-	probeTimeout  = 5 * time.Second
 )
 
 // steady is what the neighbour does at intervals besides lookups, one after the other. start is called first, and again after
@@ -51,10 +50,11 @@ const (
 
 // neighbour calls a server as a quiet caller does, and notes what becomes of its calls.
 type neighbour struct {
-	conn    *grpc.ClientConn
-	phase   atomic.Int32
-	stop    context.CancelFunc
-	calling sync.WaitGroup
+	conn     *grpc.ClientConn
+	patience time.Duration
+	phase    atomic.Int32
+	stop     context.CancelFunc
+	calling  sync.WaitGroup
 
 	mu    sync.Mutex
 	notes map[phase]*notes
@@ -70,12 +70,12 @@ type notes struct {
 }
 
 // startNeighbour returns when the neighbour has what it needs.
-func startNeighbour(ctx context.Context, grpcAddress, probe string) (*neighbour, error) {
+func startNeighbour(ctx context.Context, grpcAddress, probe string, patience time.Duration) (*neighbour, error) {
 	conn, err := dial(grpcAddress, target{GRPC: grpcAddress}.local(neighbourAddress))
 	if err != nil {
 		return nil, err
 	}
-	n := &neighbour{conn: conn, notes: map[phase]*notes{}}
+	n := &neighbour{conn: conn, patience: patience, notes: map[phase]*notes{}}
 	for _, s := range services {
 		if s.neighbour.prepare == nil {
 			continue
@@ -134,12 +134,12 @@ func (n *neighbour) of(p phase) *notes {
 func (n *neighbour) enter(p phase) { n.phase.Store(int32(p)) }
 
 // call notes how a call ends, and how long that took, unless the neighbour was stopped meanwhile.
-func (n *neighbour) call(ctx context.Context, what string, timeout time.Duration, do func(ctx context.Context) error) (failed bool) {
+func (n *neighbour) call(ctx context.Context, what string, do func(ctx context.Context) error) (failed bool) {
 	n.mu.Lock()
 	in := n.of(phase(n.phase.Load()))
 	in.pending++
 	n.mu.Unlock()
-	within, cancel := context.WithTimeout(ctx, timeout)
+	within, cancel := context.WithTimeout(ctx, n.patience)
 	defer cancel()
 	err := do(within)
 	n.mu.Lock()
@@ -182,7 +182,7 @@ func (n *neighbour) look(ctx context.Context, name string, lookup func(context.C
 	for at := range ticks(ctx, lookupInterval) {
 		p := phase(n.phase.Load())
 		waiting.Go(func() {
-			n.call(ctx, "lookup of "+name, patience, func(ctx context.Context) error {
+			n.call(ctx, "lookup of "+name, func(ctx context.Context) error {
 				err := lookup(ctx, n.conn)
 				n.took(p, time.Since(at))
 				return err
@@ -212,7 +212,7 @@ func ticks(ctx context.Context, interval time.Duration) func(yield func(time.Tim
 func (n *neighbour) keep(ctx context.Context, what steady) {
 	var do func(context.Context) error
 	for ctx.Err() == nil {
-		failed := n.call(ctx, what.name, patience, func(within context.Context) (err error) {
+		failed := n.call(ctx, what.name, func(within context.Context) (err error) {
 			if do == nil {
 				do, err = n.begin(ctx, what)
 			}
@@ -231,7 +231,7 @@ func (n *neighbour) keep(ctx context.Context, what steady) {
 // begin starts what lasts as long as the neighbour, but has to begin within the time that it has for an answer.
 func (n *neighbour) begin(ctx context.Context, what steady) (func(context.Context) error, error) {
 	lasting, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(patience, cancel)
+	late := time.AfterFunc(n.patience, cancel)
 	do, err := what.start(lasting, n.conn)
 	if !late.Stop() && err == nil {
 		err = context.DeadlineExceeded
@@ -250,7 +250,7 @@ func (n *neighbour) probe(ctx context.Context, address string) {
 	defer waiting.Wait()
 	for range ticks(ctx, probeInterval) {
 		waiting.Go(func() {
-			n.call(ctx, liveness, probeTimeout, func(ctx context.Context) error { return live(ctx, address) })
+			n.call(ctx, liveness, func(ctx context.Context) error { return live(ctx, address) })
 		})
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/test/process"
 )
 
 const (
@@ -31,9 +32,9 @@ const (
 )
 
 var _ = register(service{
-	name:    "object",
-	unary:   quartetv1.ObjectService_GetObject_FullMethodName,
-	streams: []string{quartetv1.ObjectService_UploadObject_FullMethodName},
+	name:  "object",
+	unary: quartetv1.ObjectService_GetObject_FullMethodName,
+	// Its streams have rows of their own.
 	neighbour: neighbourly{
 		prepare: func(ctx context.Context, conn *grpc.ClientConn) error {
 			return upload(ctx, conn, neighbourObject, make([]byte, neighbourBytes))
@@ -55,11 +56,11 @@ var _ = register(service{
 			prepare: makeListed, amount: 5000, run: list(1),
 		},
 		{
-			name: "list-thousand", does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
+			name: "list-thousand", holds: true, does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
 			prepare: makeListed, amount: 5000, run: list(1000), worst: true,
 		},
 		{
-			name: "small-parts", does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
+			name: "small-parts", holds: true, does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
 			prepare: makeSmallParts, amount: 3000,
 			run: func(ctx context.Context, by *attacker) {
 				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
@@ -78,8 +79,8 @@ var _ = register(service{
 				})
 			},
 		},
-		{name: "upload-silent", holds: true, does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
-		{name: "upload-slow", holds: true, does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
+		{name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
+		{name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
 			name: "download-unread", holds: true, does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread, refused: true,
 			prepare: func(ctx context.Context, t target, _ int) error {
@@ -88,9 +89,14 @@ var _ = register(service{
 				})
 			},
 		},
-		{name: "upload-started", does: "starts uploads, and leaves each with a byte", load: load{1, 50}, run: uploadStarted},
+		{
+			name: "upload-started", holds: true, does: "starts uploads, and leaves each with a byte", load: load{1, 50}, flood: true,
+			keeps: "unfinished uploads count towards the quota, and a caller has 1,000 at most", run: uploadStarted,
+		},
 		{
 			name: "disk-full", does: "uploads until a disk of 200 MiB is full, and again after each deletion", load: load{1, 4}, disk: 200,
+			// Three quarters of the volume.
+			set:   []string{process.Setting("OBJECT_QUOTA_BYTES", "150MiB")},
 			keeps: "objects count towards the quota", run: fillDisk,
 		},
 	},
@@ -171,8 +177,8 @@ func prepared(t target, do func(conn *grpc.ClientConn) error) error {
 	return do(conn)
 }
 
-// patiently repeats what is refused for a while, as an honest caller does.
-func patiently(ctx context.Context, do func() error) error {
+// untilTaken repeats what is refused for a while, as an honest caller does.
+func untilTaken(ctx context.Context, do func() error) error {
 	for {
 		err := do()
 		if code := status.Code(err); code != codes.ResourceExhausted && code != codes.Unavailable {
@@ -197,7 +203,7 @@ func makeListed(ctx context.Context, t target, amount int) error {
 				if n > int64(amount) {
 					break
 				}
-				err = patiently(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
+				err = untilTaken(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
 			}
 			if conn != nil {
 				_ = conn.Close()
@@ -219,7 +225,7 @@ func makeSmallParts(ctx context.Context, t target, amount int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		first := header(partsObject)
 		for offset := range amount {
-			if err := patiently(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
+			if err := untilTaken(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
 				return fmt.Errorf("commit a byte at %d: %w", offset, err)
 			}
 		}

@@ -18,8 +18,9 @@ type row struct {
 	load load
 	// flood is true for attacks that are nothing but many calls: on few processors those of the neighbour take longer.
 	flood bool
-	// disk is the size in MiB of the server's file system, if it is to be small.
+	// disk is the size in MiB of the server's file system, if it is to be small, and set what the chart would set for it.
 	disk int64
+	set  []string
 	// keeps says which limit counts the data that stays after the attack, if an honest caller would leave it as well.
 	keeps string
 	// prepare has the server hold what the attack needs, as much of it as the amount says.
@@ -59,7 +60,7 @@ type target struct{ GRPC, Probe, HTTP string }
 // it: deleting them deletes its rows.
 type service struct {
 	name string
-	// unary is a method that takes one message; streams take several.
+	// unary is a method that takes one message; streams are those that take several, and keep nothing for one that is silent.
 	unary   string
 	streams []string
 	rows    []row

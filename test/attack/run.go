@@ -63,7 +63,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	var s *server
 	if t.GRPC == "" {
 		var err error
-		if s, err = startServer(ctx, o.server, o.folder, o.memory, r.disk); err != nil {
+		if s, err = startServer(ctx, o.server, o.folder, o.memory, r.disk, r.set...); err != nil {
 			return nil, err
 		}
 		defer s.close()
@@ -81,7 +81,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	if o.remote != "" {
 		address = o.remote
 	}
-	n, err := startNeighbour(ctx, address, t.Probe)
+	n, err := startNeighbour(ctx, address, t.Probe, patience)
 	if err != nil {
 		return nil, err
 	}

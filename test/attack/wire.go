@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -122,16 +123,16 @@ func (w *wire) read() {
 }
 
 func statusOf(frame *http2.MetaHeadersFrame) error {
+	code, text := uint64(codes.Unknown), ""
 	for _, field := range frame.RegularFields() {
-		if field.Name == "grpc-status" {
-			code, err := strconv.ParseUint(field.Value, 10, 32)
-			if err != nil {
-				return status.Error(codes.Unknown, field.Value)
-			}
-			return status.Error(codes.Code(code), "")
+		switch field.Name {
+		case "grpc-status":
+			code, _ = strconv.ParseUint(field.Value, 10, 32) // It is 0 if it is no number.
+		case "grpc-message":
+			text = field.Value
 		}
 	}
-	return status.Error(codes.Unknown, "no status")
+	return status.Error(codes.Code(code), text)
 }
 
 func (w *wire) write(frame func() error) {
@@ -201,9 +202,9 @@ func (w *wire) send(s *wireStream, data []byte, last bool) error {
 			w.changed.Wait()
 		}
 		if w.closed || s.ended {
-			err := s.status
+			err := cmp.Or(s.status, errConnection)
 			w.mu.Unlock()
-			return errors.Join(err, errSent)
+			return err
 		}
 		n := max(0, min(int64(len(data)), w.window, s.window, largestFrame))
 		w.window -= n
@@ -217,8 +218,6 @@ func (w *wire) send(s *wireStream, data []byte, last bool) error {
 		}
 	}
 }
-
-var errSent = errors.New("the stream had ended")
 
 // wait waits for the end of a stream.
 func (w *wire) wait(s *wireStream) error {

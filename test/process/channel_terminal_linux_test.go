@@ -46,9 +46,9 @@ func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 	bob.Type("unfinished\x03")
 	bob.Await("interrupted")
 	_ = bob.Wait()
-	for who, code := range map[*clienttest.Terminal]int{ann: 0, bob: 130} {
-		if got := who.ProcessState.ExitCode(); got != code || who.Raw() {
-			t.Errorf("exit code %d, expected %d; the terminal is left raw: %v", got, code, who.Raw())
+	for person, code := range map[*clienttest.Terminal]int{ann: 0, bob: 130} {
+		if got := person.ProcessState.ExitCode(); got != code || person.Raw() {
+			t.Errorf("exit code %d, expected %d; the terminal is left raw: %v", got, code, person.Raw())
 		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"example.com/quartet/test/process/processtest"
 )
 
-// TestAResultThatCannotBeWrittenIsAFailure has what the program itself writes meet a device that is full.
+// TestAResultThatCannotBeWrittenIsAFailure has what the program itself writes meet a device that is
+// full.
 func TestAResultThatCannotBeWrittenIsAFailure(t *testing.T) {
 	server := processtest.Start(t)
 	wantLost(t, server.Address, "check", "check --json", "demo", "load --duration 100ms", "--help", "help", "check --help", "help environment",
@@ -36,8 +37,8 @@ func wantClosed(t *testing.T, address string, commands ...string) {
 	}
 }
 
-// wantObedient wants a command to obey its timeout and signals while it is blocked, which it is when block returns. hint is what
-// it says besides.
+// wantObedient wants a command to obey its timeout and signals while it is blocked, which it is
+// when block returns. hint is what it says besides.
 func wantObedient(t *testing.T, hint string, block func(t *testing.T, more ...string) *processtest.Client) {
 	t.Helper()
 	t.Run("timeout", func(t *testing.T) {
@@ -60,7 +61,8 @@ func wantObedient(t *testing.T, hint string, block func(t *testing.T, more ...st
 	}
 }
 
-// converse says a line to a command and reads the first byte of what it writes, so that it waits for the next line.
+// converse says a line to a command and reads the first byte of what it writes, so that it waits
+// for the next line.
 func converse(t *testing.T, client *processtest.Client) *processtest.Client {
 	t.Helper()
 	if _, err := io.WriteString(client.In, "hello\n"); err != nil {

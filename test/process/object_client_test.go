@@ -16,6 +16,11 @@ func TestObjectsThatCannotBeWrittenAreAFailure(t *testing.T) {
 	wantLost(t, server.Address, "list", "list --json", "get x", "get x --json", "download x -", "download x /dev/stdout", "upload - y <<<line")
 	wantClosed(t, server.Address, "list", "get x", "download x -")
 	processtest.Shell(t, 0, server.Address, "client list >/dev/null; client check </dev/null >/dev/null 2>&-")
+	for _, line := range []string{"client download x - | cat", "client download x /dev/stdout | cat", "client download x >(cat); wait $!"} {
+		if output := processtest.Shell(t, 0, server.Address, line); !strings.Contains(output, "content\n") {
+			t.Errorf("%s: %s", line, output)
+		}
+	}
 }
 
 func TestAStandardInputThatIsClosedIsNotTakenForAnEmptyOne(t *testing.T) {

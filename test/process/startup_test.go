@@ -46,8 +46,8 @@ func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
 	}
 }
 
-// TestVariablesOfOneProgramDoNotStopTheOther has both read one file of settings, as a shell exports it. The server ends because
-// its port is taken, and the client because there is no server.
+// TestVariablesOfOneProgramDoNotStopTheOther has both read one file of settings, as a shell exports
+// it. The server ends because its port is taken, and the client because there is no server.
 func TestVariablesOfOneProgramDoNotStopTheOther(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

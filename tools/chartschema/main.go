@@ -1,8 +1,9 @@
-// Command chartschema makes the schema of the chart's values from four sources: values.base.schema.json, which is written
-// by hand; values.yaml, whose values are required, so that null or an upgrade with the values of an older chart is answered
-// with the name of what is missing; the values.schema.json of each service; and the variables that server and client list
-// with --help, which are the names that server.config and client.config may have. Variables that the chart sets itself are
-// left out; each has to be one of a program's.
+// Command chartschema makes the schema of the chart's values from four sources:
+// values.base.schema.json, which is written by hand; values.yaml, whose values are required, so
+// that null or an upgrade with the values of an older chart is answered with the name of what is
+// missing; the values.schema.json of each service; and the variables that server and client list
+// with --help, which are the names that server.config and client.config may have. Variables that
+// the chart sets itself are left out; each has to be one of a program's.
 //
 // It also writes variables.go, by which each program knows the variables that belong to the other.
 //

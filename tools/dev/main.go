@@ -40,6 +40,7 @@ var (
 		{"internal/", build},
 		{"gen/", build},
 		{"identity.go", build},
+		{"variables.go", build},
 		{"go.mod", build},
 		{"go.sum", build},
 		{"Dockerfile", build},

@@ -13,7 +13,8 @@ import (
 	"example.com/quartet/test/process"
 )
 
-// Command is the client's program, told where the server is, and ended with the test or after two minutes.
+// Command is the client's program, told where the server is, and ended with the test or after two
+// minutes.
 func Command(tb testing.TB, address string, arguments ...string) *exec.Cmd {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -23,7 +24,8 @@ func Command(tb testing.TB, address string, arguments ...string) *exec.Cmd {
 	return c
 }
 
-// Shell runs a line of a shell, in which "client" is the client's program, wants an exit code, and returns what was written.
+// Shell runs a line of a shell, in which "client" is the client's program, wants an exit code, and
+// returns what was written.
 func Shell(tb testing.TB, code int, address, line string) string {
 	tb.Helper()
 	c := Command(tb, address)
@@ -41,7 +43,8 @@ func Shell(tb testing.TB, code int, address, line string) string {
 	return string(output)
 }
 
-// Client is the client's program with pipes at its standard streams that stay open, so that it can be blocked on any of them.
+// Client is the client's program with pipes at its standard streams that stay open, so that it can
+// be blocked on any of them.
 type Client struct {
 	*exec.Cmd
 	In  io.Writer

@@ -11,7 +11,8 @@ import (
 	"slices"
 )
 
-// Help is what a program of the repository says of its variables: the server with --help, and the client on a page of its own.
+// Help is what a program of the repository says of its variables: the server with --help, and the
+// client on a page of its own.
 func Help(ctx context.Context, repository, program string) (string, error) {
 	arguments := []string{"run", "./" + program, "--help"}
 	if program == "client" {
