@@ -68,9 +68,9 @@ func observed(t *testing.T, level slog.Level, variables ...string) *output {
 	out := &output{}
 	made := NewTelemetry(t.Context(), Identity{Name: "test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		_ = made.Shutdown(ctx) // No collector is there.
+		_ = made.Shutdown(ctx) // No collector is there. Later than the deadline, the SDK would end nothing.
 	})
 	return out
 }

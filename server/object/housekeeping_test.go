@@ -94,7 +94,7 @@ func TestAnUploadBeyondTheQuotaIsRefusedAndContinuesWhenThereIsRoom(t *testing.T
 	if _, err := ts.objects.DeleteObject(apptest.Deadline(t), quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()); err != nil {
 		t.Fatal(err)
 	}
-	ts.awaitCommitted(t, id, 65_536)
+	ts.awaitCommitted(t, id)
 	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil {
 		t.Fatal(err)

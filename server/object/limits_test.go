@@ -94,7 +94,7 @@ func TestCancelUploadRemovesAnUploadAndEndsItsStream(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			ts.awaitCommitted(t, id, 65_536)
+			ts.awaitCommitted(t, id)
 			if err := ts.cancel(t, id, false); err != nil {
 				t.Error(err)
 			}

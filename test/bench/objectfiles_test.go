@@ -12,8 +12,8 @@ func TestBenchMeasuresBigFiles(t *testing.T) {
 	if err := bench(&out, []string{"-file-rounds", "1", "-file-mib", "2", "-run", "download,upload"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1 rounds of 2 MiB", "**16 uploads at once, of 128 KiB each**", "| ours, file:// on disk |",
-		"download, 1 download of 2 MiB: ours, file://: rate at least 0.70 of net/http HTTP/1.1, memory: "} {
+	for _, want := range []string{"1 rounds of 2 MiB", "**16 uploads at once, of 128 KiB each**", "| ours, folder on disk |",
+		"download, 1 download of 2 MiB: ours, folder: rate at least 0.70 of net/http HTTP/1.1, memory: "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)
 		}

@@ -17,9 +17,9 @@ import (
 	"example.com/quartet/server/object/enginetest"
 )
 
-func open(t testing.TB, root string, limit int64) *Folder {
+func open(t testing.TB, root string) *Folder {
 	t.Helper()
-	f, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{Limit: limit}, Log: slog.New(slog.DiscardHandler)})
+	f, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,10 +30,10 @@ func open(t testing.TB, root string, limit int64) *Folder {
 func TestEngine(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) (engine.Engine, func() engine.Engine) {
 		root := t.TempDir()
-		f := open(t, root, 0)
+		f := open(t, root)
 		return f, func() engine.Engine {
 			_ = f.Close()
-			f = open(t, root, 0)
+			f = open(t, root)
 			return f
 		}
 	})
@@ -66,7 +66,7 @@ func stored(t *testing.T, root string) (total int64) {
 
 func TestTheQuotaIsExactWhateverHappens(t *testing.T) {
 	root := t.TempDir()
-	f := open(t, root, 0)
+	f := open(t, root)
 	check := func(what string) {
 		t.Helper()
 		if got, want := f.Quota.Held(), stored(t, root); got != want {
@@ -118,7 +118,7 @@ func TestTheQuotaIsExactWhateverHappens(t *testing.T) {
 	_ = u.Close()
 	check("paused")
 	_ = f.Close()
-	f = open(t, root, 0)
+	f = open(t, root)
 	check("opened again")
 	if err := f.Delete(t.Context(), "o", 0); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func flip(t *testing.T, path string, at int64) {
 }
 
 func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
-	f := open(t, t.TempDir(), 0)
+	f := open(t, t.TempDir())
 	content := enginetest.Content(20 << 20)
 	if _, err := enginetest.Put(t.Context(), f, header("o"), content); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
 		"short": func(path string) error { return os.Truncate(path, 100) },
 	} {
 		root := t.TempDir()
-		f := open(t, root, 0)
+		f := open(t, root)
 		for _, name := range []string{"broken", "well"} {
 			if _, err := enginetest.Put(t.Context(), f, header(name), enginetest.Content(1000)); err != nil {
 				t.Fatal(err)
@@ -186,7 +186,7 @@ func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = f.Close()
-		f = open(t, root, 0)
+		f = open(t, root)
 		if _, err := f.Stat(t.Context(), "broken"); !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), `"broken"`) {
 			t.Errorf("%s: got %v", what, err)
 		}
@@ -204,7 +204,7 @@ func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
 
 func TestAFolderHasOneOwner(t *testing.T) {
 	root := t.TempDir()
-	open(t, root, 0)
+	open(t, root)
 	if _, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("got %v", err)
 	}
@@ -215,7 +215,7 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 	content := enginetest.Content(2*enginetest.PartBytes + 1000)
 	h := header("o")
 	root := t.TempDir()
-	f := open(t, root, 0)
+	f := open(t, root)
 	u, err := enginetest.Send(t.Context(), f, h, content, 0)
 	if err == nil {
 		_, err = u.Pause()
@@ -239,7 +239,7 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 		if err := os.WriteFile(f.dataPath(h.UploadID), append(bytes.Clone(content), "more"...), privateMode); err != nil {
 			t.Fatal(err)
 		}
-		f = open(t, root, 0)
+		f = open(t, root)
 		state, err := f.Upload(t.Context(), h.UploadID)
 		if errors.Is(err, engine.ErrUploadNotFound) {
 			state, err = engine.State{}, nil
@@ -274,7 +274,7 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 	for _, size := range []int{1000, 3 * enginetest.PartBytes} {
 		root, h, content := t.TempDir(), header("o"), enginetest.Content(size)
-		f := open(t, root, 0)
+		f := open(t, root)
 		if _, err := enginetest.Put(t.Context(), f, h, content); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = f.Close()
-		f = open(t, root, 0)
+		f = open(t, root)
 		state, err := f.Upload(t.Context(), h.UploadID)
 		if state.Object != nil || err != nil && !errors.Is(err, engine.ErrUploadNotFound) {
 			t.Fatalf("%d bytes: %+v, %v", size, state, err)
@@ -307,7 +307,7 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 // Each sync fails in turn, as on a full or broken disk: nothing that is not durable is acknowledged, and the upload goes on.
 func TestASyncThatFailsLosesNothing(t *testing.T) {
 	for at := 0; ; at++ {
-		f := open(t, t.TempDir(), 0)
+		f := open(t, t.TempDir())
 		h, content := header("o"), enginetest.Content(3*enginetest.PartBytes+10)
 		synced := 0
 		f.syncFile = func(file *os.File) error {
@@ -349,7 +349,7 @@ func TestASyncThatFailsLosesNothing(t *testing.T) {
 
 // A page costs what it shows, however many objects there are.
 func TestAListOfManyObjectsTakesNoLongerThanItsPages(t *testing.T) {
-	f := open(t, t.TempDir(), 0)
+	f := open(t, t.TempDir())
 	const many = 20_000
 	for i := range many {
 		name := fmt.Sprintf("object %06d", i)

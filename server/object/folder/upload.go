@@ -314,11 +314,12 @@ func (u *upload) finish(e engine.Expect) error {
 	if err := f.Quota.Take(int64(len(trailer))); err != nil {
 		return err
 	}
-	if _, err := u.data.WriteAt(trailer, u.received); err != nil {
-		return errors.Join(err, u.data.Truncate(u.received), u.giveBack(trailer))
+	if _, err = u.data.WriteAt(trailer, u.received); err == nil {
+		err = f.syncFile(u.data)
 	}
-	if err := f.syncFile(u.data); err != nil {
-		return errors.Join(fmt.Errorf("sync an object: %w", err), u.data.Truncate(u.received), u.giveBack(trailer))
+	if err != nil {
+		f.Quota.Give(int64(len(trailer)))
+		return errors.Join(err, u.data.Truncate(u.received))
 	}
 	if err := u.write(line{Object: &object}); err != nil {
 		return err
@@ -327,11 +328,6 @@ func (u *upload) finish(e engine.Expect) error {
 		return err
 	}
 	u.object = &object
-	return nil
-}
-
-func (u *upload) giveBack(trailer []byte) error {
-	u.folder.Quota.Give(int64(len(trailer)))
 	return nil
 }
 

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 		os.Setenv(name, value)
 	}
 	useForwardProxy()
-	os.Exit(m.Run())
+	m.Run()
 }
 
 var credentials = map[string]string{

@@ -10,8 +10,12 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// pieceBytes is how much is verified at a time where there is no memory for a block.
-const pieceBytes = 64 << 10
+const (
+	// pieceBytes is how much is verified at a time where there is no memory for a block.
+	pieceBytes = 64 << 10
+	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether the object is still there.
+	blocksAtOnce = 4
+)
 
 // reader is an engine.Reader. A block is a part of the upload, and is verified as a whole before any byte of it leaves: in
 // memory, while the next one is fetched; or else, where there is no memory for that, it is read twice, the first time for
@@ -30,13 +34,13 @@ type reader struct {
 	at     int64
 	buffer *[]byte       // that data is in, if it is a block
 	ahead  chan fetched  // nil if no block is being fetched
+	blocks io.ReadCloser // of blocks that are fetched, one after the other; nil between two requests
 	body   io.ReadCloser // of a block that is read for the second time
 	pieces []uint32      // of this block, from the next one on
 }
 
 type fetched struct {
 	buffer *[]byte
-	block  int64
 	err    error
 }
 
@@ -109,7 +113,7 @@ func (r *reader) load(fast bool) error {
 	case r.tail.data != nil:
 		r.data, r.at = r.tail.data[start:start+size], start
 		return r.compare(block, crc32c.Checksum(r.data))
-	case !fast && r.ahead == nil:
+	case !fast:
 		return r.loadPiece(block, start, size)
 	}
 	if r.ahead == nil {
@@ -135,7 +139,7 @@ func (r *reader) recycle() {
 	r.data = nil
 }
 
-// fetch begins to fetch a block.
+// fetch begins to fetch a block, the next one or any if none was fetched before.
 func (r *reader) fetch(block int64) {
 	r.ahead = make(chan fetched, 1)
 	go func(done chan<- fetched) {
@@ -145,16 +149,34 @@ func (r *reader) fetch(block int64) {
 			*buffer = make([]byte, size, size+tailBytes)
 		}
 		*buffer = (*buffer)[:size]
-		body, err := r.open(block*r.footer.BlockBytes, int64(size))
-		if err == nil {
-			_, err = io.ReadFull(body, *buffer)
-			err = r.explain(err, body.Close())
+		again := r.blocks != nil // A service may end what is read slowly.
+		err := r.fill(block, *buffer)
+		if err != nil && again && !errors.Is(err, engine.ErrGenerationGone) && r.ctx.Err() == nil {
+			err = r.fill(block, *buffer)
 		}
 		if err == nil {
 			err = r.compare(block, crc32c.Checksum(*buffer))
 		}
-		done <- fetched{buffer, block, err}
+		done <- fetched{buffer, err}
 	}(r.ahead)
+}
+
+// fill reads a block from the request that is under way, or from a new one.
+func (r *reader) fill(block int64, buffer []byte) (err error) {
+	start := block * r.footer.BlockBytes
+	if r.blocks == nil {
+		last := min((r.end-1)/r.footer.BlockBytes, block-block%blocksAtOnce+blocksAtOnce-1)
+		end := min((last+1)*r.footer.BlockBytes, r.footer.Size)
+		if r.blocks, err = r.open(start, end-start); err != nil {
+			return err
+		}
+	}
+	_, err = io.ReadFull(r.blocks, buffer)
+	if err != nil || block%blocksAtOnce == blocksAtOnce-1 || start+int64(len(buffer)) >= r.end {
+		err = r.explain(err, r.blocks.Close())
+		r.blocks = nil
+	}
+	return err
 }
 
 func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
@@ -235,13 +257,24 @@ func (r *reader) corrupt(block int64) error {
 	return fmt.Errorf("%w: %q, part %d", engine.ErrCorrupt, r.footer.Name, block+1)
 }
 
-// Close implements engine.Reader. A block that is being fetched is not waited for.
+// fetched waits for the block that is being fetched, which ends with the context, and returns what is left to close.
+func (r *reader) fetched() io.ReadCloser {
+	if r.ahead != nil {
+		r.s.buffers.Put((<-r.ahead).buffer)
+		r.ahead = nil
+	}
+	return r.blocks
+}
+
+// Close implements engine.Reader.
 func (r *reader) Close() error {
 	r.cancel()
 	r.recycle()
-	if r.body != nil {
-		_ = r.body.Close()
-		r.body = nil
+	for _, body := range []io.ReadCloser{r.body, r.fetched()} {
+		if body != nil {
+			_ = body.Close()
+		}
 	}
+	r.body = nil
 	return nil
 }

@@ -59,7 +59,7 @@ func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
 			t.Fatalf("got %d bytes, %v", len(got), err)
 		}
 		if fast {
-			asked("a download of 64 parts", 65)
+			asked("a download of 64 parts", 17)
 		} else {
 			asked("a download of 64 parts without memory", 129)
 		}

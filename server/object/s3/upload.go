@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -111,7 +112,7 @@ func (u *upload) State() engine.State {
 
 func (u *upload) committed() int64 { return int64(len(u.parts)) * u.PartBytes }
 
-// Append implements engine.Upload. It makes room by doubling, and never for more than a part and its trailer.
+// Append implements engine.Upload.
 func (u *upload) Append(pieces [][]byte) error {
 	if u.err == nil && u.done != nil {
 		return &engine.OffsetError{Committed: u.done.Size}
@@ -132,7 +133,14 @@ func (u *upload) Append(pieces [][]byte) error {
 	return u.err
 }
 
+// room is how large to make the buffer: as large as the part will be, if that is known.
 func (u *upload) room(need, have int) int {
+	if size := u.Expect.Size; size != nil {
+		return max(need, int(min(*size-u.committed(), u.PartBytes))+tailBytes)
+	}
+	if u.S3Upload != "" {
+		return int(u.PartBytes) + tailBytes
+	}
 	if room := max(need, 2*have, 64<<10); room < int(u.PartBytes) {
 		return room
 	}
@@ -322,7 +330,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		Name: u.Name, Generation: u.Generation, ContentType: u.ContentType, CreateTime: u.CreateTime,
 		Size: u.committed() + int64(len(rest)), CRC32C: crc32c.Combine(u.crc, crc32c.Checksum(rest), int64(len(rest))),
 	}
-	if len(u.Header.Expect.SHA256)+len(e.SHA256) > 0 {
+	if len(u.Expect.SHA256)+len(e.SHA256) > 0 {
 		if u.hash == nil && len(u.parts) > 0 {
 			return o, fmt.Errorf("%w: a SHA-256 that the header did not announce", engine.ErrInvalidArgument)
 		}
@@ -332,7 +340,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		u.hash.Write(rest)
 		o.SHA256 = u.hash.Sum(nil)
 	}
-	if err := u.Header.Expect.Match(o); err != nil {
+	if err := u.Expect.Match(o); err != nil {
 		return o, err
 	}
 	return o, e.Match(o)
@@ -427,7 +435,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 	if err != nil {
 		return err
 	}
-	parts := append(u.parts, part{tag, crc32c.Checksum(rest), int64(len(rest))})
+	parts := slices.Concat(u.parts, []part{{tag, crc32c.Checksum(rest), int64(len(rest))}})
 	if u.Object == nil {
 		r := u.record
 		r.Object = &object

@@ -45,6 +45,11 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 			fmt.Fprint(out, "Not measured: no versitygw on the PATH.\n\n")
 			continue
 		}
+		if p.name == s3Part {
+			if err := printRequests(ctx, out); err != nil {
+				return fmt.Errorf("requests to S3: %w", err)
+			}
+		}
 		more, err := runPart(ctx, out, o, b, p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)

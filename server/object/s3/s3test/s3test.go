@@ -148,9 +148,9 @@ func (f *Fake) do(r *http.Request, key string, body []byte) answer {
 		id := fmt.Sprintf("s3-upload-%d", f.next)
 		f.uploads[id] = &upload{key: key, initiated: time.Now(), parts: map[int]stored{}}
 		return encode(struct {
-			XMLName  xml.Name `xml:"InitiateMultipartUploadResult"`
-			UploadId string
-		}{UploadId: id})
+			XMLName xml.Name `xml:"InitiateMultipartUploadResult"`
+			ID      string   `xml:"UploadId"`
+		}{ID: id})
 	case q.Has("uploadId"):
 		return f.doUpload(r, key, q.Get("uploadId"), q.Get("partNumber"), body)
 	}
@@ -292,14 +292,17 @@ func (f *Fake) complete(r *http.Request, id string, u *upload, body []byte) answ
 }
 
 func (f *Fake) listUploads(prefix string) answer {
-	type entry struct{ Key, UploadId, Initiated string }
+	type entry struct {
+		Key, Initiated string
+		ID             string `xml:"UploadId"`
+	}
 	var page struct {
 		XMLName xml.Name `xml:"ListMultipartUploadsResult"`
 		Upload  []entry
 	}
 	for id, u := range f.uploads {
 		if strings.HasPrefix(u.key, prefix) {
-			page.Upload = append(page.Upload, entry{u.key, id, timestamp(u.initiated)})
+			page.Upload = append(page.Upload, entry{u.key, timestamp(u.initiated), id})
 		}
 	}
 	return encode(page)
