@@ -31,8 +31,8 @@ type memory struct {
 	batches *shares
 	reads   *semaphore.Weighted
 	sending *semaphore.Weighted // bytes that are being published
-	pace    *rate.Limiter // of messages, which the embedded server remembers
-	begun   atomic.Int64  // channels that got their first message since the stream was last asked how many there are
+	pace    *rate.Limiter       // of messages, which the embedded server remembers
+	begun   atomic.Int64        // channels that got their first message since the stream was last asked how many there are
 }
 
 func newMemory(isEmbedded bool, opts Options) *memory {
