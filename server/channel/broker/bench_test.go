@@ -2,9 +2,13 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const benchmarkBody = 256
@@ -104,5 +108,51 @@ func receiveAll(b *testing.B, s *Subscription, n int) {
 			b.Error(err)
 			return
 		}
+	}
+}
+
+// BenchmarkLatencyOnTwoReplicas measures from Publish at one replica to Next at another, in turns with what JetStream takes for
+// itself: from a publication by one client to an ordered consumer of another.
+func BenchmarkLatencyOnTwoReplicas(b *testing.B) {
+	url := serverURL(startServer(b, b.TempDir(), -1))
+	here, there := openBroker(b, url, Options{}), openBroker(b, url, Options{})
+	s := subscribe(b, there, "room", nil)
+	consumer, err := there.js.OrderedConsumer(b.Context(), there.names.stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{there.names.subject + "raw"}, DeliverPolicy: jetstream.DeliverNewPolicy,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw, err := consumer.Messages()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer raw.Stop()
+	var ours, theirs []time.Duration
+	for i := range b.N {
+		var publishing sync.WaitGroup
+		begun := time.Now()
+		publishing.Go(func() { publish(b, here, "room", "ann", strconv.Itoa(i), "") })
+		receiveAll(b, s, 1)
+		ours = append(ours, time.Since(begun))
+		publishing.Wait()
+
+		begun = time.Now()
+		publishing.Go(func() {
+			if _, err := here.js.Publish(b.Context(), here.names.subject+"raw", nil); err != nil {
+				b.Error(err)
+			}
+		})
+		if _, err := raw.Next(); err != nil {
+			b.Fatal(err)
+		}
+		theirs = append(theirs, time.Since(begun))
+		publishing.Wait()
+	}
+	slices.Sort(ours)
+	slices.Sort(theirs)
+	for name, at := range map[string]int{"p50": b.N / 2, "p99": b.N * 99 / 100} {
+		b.ReportMetric(float64(ours[at].Microseconds()), name+"-µs")
+		b.ReportMetric(float64(ours[at])/float64(theirs[at]), name+"-ratio")
 	}
 }

@@ -11,13 +11,15 @@ import (
 
 const (
 	// ringsBytes bounds the rings of all channels together. What does not fit is read from the stream.
-	ringsBytes = 16 << 20
+	ringsBytes = 8 << 20
 	// batchesBytes bounds what all readers of the stream have read and not taken yet, half of it for one caller.
-	batchesBytes = 24 << 20
+	batchesBytes = 16 << 20
 	// batchRoom is what a batch can take: the broker ends it with the message that passes batchBytes.
 	batchRoom = batchBytes + MaxBody + maxHeaders
 	// readsAtOnce bounds the requests for batches under way, for each of which the broker loads a block of 8 MiB.
 	readsAtOnce = 4
+	// publishingBytes bounds the messages on their way to the broker, of which it makes several copies.
+	publishingBytes = 2 << 20
 	// rememberedIDs is how many message ids the embedded server may have to remember. Each costs it about 200 bytes of memory
 	// for the whole DedupWindow.
 	rememberedIDs = 200_000
@@ -28,12 +30,16 @@ type memory struct {
 	rings   atomic.Int64 // bytes in all rings
 	batches *shares
 	reads   *semaphore.Weighted
-	pace    *rate.Limiter // of messages, which the embedded server remembers
-	begun   atomic.Int64  // channels that got their first message since the stream was last asked how many there are
+	sending *semaphore.Weighted // bytes that are being published
+	pace    *rate.Limiter       // of messages, which the embedded server remembers
+	begun   atomic.Int64        // channels that got their first message since the stream was last asked how many there are
 }
 
 func newMemory(isEmbedded bool, opts Options) *memory {
-	m := &memory{batches: newShares(batchesBytes), reads: semaphore.NewWeighted(readsAtOnce), pace: rate.NewLimiter(rate.Inf, 1)}
+	m := &memory{
+		batches: newShares(batchesBytes), reads: semaphore.NewWeighted(readsAtOnce),
+		sending: semaphore.NewWeighted(publishingBytes), pace: rate.NewLimiter(rate.Inf, 1),
+	}
 	if isEmbedded {
 		m.pace = rate.NewLimiter(rate.Limit(rememberedIDs/opts.DedupWindow.Seconds()), rememberedIDs)
 	}

@@ -54,6 +54,11 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 	}
 	patience, cancel := context.WithTimeout(ctx, publishPatience)
 	defer cancel()
+	size := int64(len(m.Body) + messageOverhead)
+	if err := b.sending.Acquire(patience, size); err != nil {
+		return Receipt{}, b.explain(ctx, err)
+	}
+	defer b.sending.Release(size)
 	for tried := false; ; tried = true {
 		if err := b.room(); err != nil {
 			return Receipt{}, err
