@@ -81,6 +81,11 @@ lint: ## Check format, style, layout, the contract, that gen/ is fresh, charts, 
 breaking: ## Check that the contract only grew since AGAINST (a git revision, by default main)
 	$(BUF) breaking ../proto --against '../.git#ref=$(or $(AGAINST),main),subdir=proto'
 
+.PHONY: attack
+attack: ## Attack a server beside a quiet neighbour, and show what it notices, in 15 minutes (RUN=gzip,…, MEMORY=512, ARGS=-help)
+	@$(GO) build -o bin/ ./server ./test/attack
+	@bin/attack $(RUN:%=-run %) $(MEMORY:%=-memory %) $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
 	@git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file target; do \
@@ -88,7 +93,7 @@ fuzz: ## Run each fuzz target for FUZZTIME
 	done
 
 .PHONY: soak
-soak: ## Break everything at random for DURATION while a model judges every answer (SEED=…)
+soak: ## Break everything at random for DURATION while a model checks every answer (SEED=…)
 	@packages=$$($(GO) list ./test/... | grep /test/soak/ || :); \
 	[ -n "$$packages" ] || { echo 'soak: no service has such tests'; exit; }; \
 	$(GO) test -count 1 -timeout 0 $$packages -v -duration $(DURATION) $(SEED:%=-seed %)

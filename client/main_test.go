@@ -57,17 +57,50 @@ func TestDemoShowsEveryService(t *testing.T) {
 }
 
 func TestHelpNamesEveryService(t *testing.T) {
-	output, err := client(t, "localhost:1", "--help")
+	help, err := client(t, "localhost:1", "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(help, "\n"); lines > 24 {
+		t.Errorf("%d lines are more than a screen has:\n%s", lines, help)
+	}
+	for line := range strings.Lines(help) {
+		name, isCommand := strings.CutPrefix(line, "  ")
+		if !isCommand || strings.HasPrefix(name, "completion") {
+			continue
+		}
+		its, err := client(t, "localhost:1", strings.Fields(name)[0], "--help")
+		if lines := strings.Count(its, "\n"); err != nil || lines > 24 {
+			t.Errorf("%v, and %d lines are more than a screen has:\n%s", err, lines, its)
+		}
+	}
+	environment, err := client(t, "localhost:1", "help", "environment")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, service := range services {
-		for _, part := range []string{
-			string(service.Descriptors[0].FullName()),
-			quartet.Identity.EnvironmentPrefix() + strings.ToUpper(service.Name) + "_SERVER ",
-		} {
-			if !strings.Contains(output, part) {
-				t.Errorf("%q is not in:\n%s", part, output)
+		if part := string(service.Descriptors[0].FullName()); !strings.Contains(help, part) {
+			t.Errorf("%q is not in:\n%s", part, help)
+		}
+		if part := quartet.Identity.EnvironmentPrefix() + strings.ToUpper(service.Name) + "_SERVER "; !strings.Contains(environment, part) {
+			t.Errorf("%q is not in:\n%s", part, environment)
+		}
+	}
+}
+
+func TestLoadGoesThroughEveryServiceAndLeavesNothingBehind(t *testing.T) {
+	server := processtest.Start(t)
+	output, err := client(t, server.Address, "load", "--duration", "1s", "--concurrency", "2", "--size", "100KiB")
+	if err != nil {
+		t.Errorf("%v:\n%s", err, output)
+	}
+	for _, service := range services {
+		if service.Traffic == nil {
+			continue
+		}
+		for _, operation := range service.Traffic(cli.Session{Telemetry: telemetry.Discard()}).Operations {
+			if !strings.Contains(output, operation.Method+" (") {
+				t.Errorf("%s is not in:\n%s", operation.Method, output)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ type collector struct {
 	spans []span
 }
 
-// maxSpans bounds what the collector keeps: the traffic goes on for as long as somebody watches.
+// maxSpans bounds what the collector keeps: the traffic goes on for as long as the demo runs.
 const maxSpans = 50_000
 
 // span is what the demo shows of one.

@@ -2,7 +2,8 @@
 // service, and prints what both measured and traced. It knows no service by name. `make demo` runs it.
 //
 // ONCE=1 ends it after that, with status 0 if everything was right; otherwise the traffic goes on until Ctrl-C.
-// FILE names a file for services that take one, in place of content of their own making.
+// FILE names a file for services that take one, in place of content of their own making. Values that cannot be are answered with
+// status 2 before anything is built.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -28,12 +30,46 @@ func status() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // A second signal kills.
-	err := run(ctx, os.Getenv("FILE"), os.Getenv("ONCE") != "")
+	file := os.Getenv("FILE")
+	once, err := parseOnce(os.Getenv("ONCE"))
+	if err = errors.Join(err, checkFile(file)); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		return 2
+	}
+	err = run(ctx, file, once)
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 1
 	}
 	return 0
+}
+
+// parseOnce reads ONCE as Go reads a truth value: 1 and true, 0 and false. Empty is false.
+func parseOnce(value string) (bool, error) {
+	if value == "" {
+		return false, nil
+	}
+	once, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("ONCE=%q: has to be 1 or 0", value)
+	}
+	return once, nil
+}
+
+// checkFile refuses what cannot be read from its begin to its end. No file is fine.
+func checkFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("FILE: %w", err)
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return fmt.Errorf("FILE: %s is not a regular file", path)
+	}
+	return nil
 }
 
 // run does everything in a temporary folder, and leaves nothing behind.
@@ -48,8 +84,7 @@ func run(ctx context.Context, file string, once bool) (err error) {
 		return err
 	}
 	defer collector.stop()
-	step("build", "server and client")
-	if err := process.Build(ctx, dir, []string{"example.com/quartet/server", "example.com/quartet/client"}); err != nil {
+	if err := build(ctx, dir); err != nil {
 		return err
 	}
 	p := &pair{dir: dir, collector: collector}
@@ -63,10 +98,33 @@ func run(ctx context.Context, file string, once bool) (err error) {
 	if err := report(ctx, p); err != nil {
 		return err
 	}
-	if once {
-		return p.verdict(ctx)
+	if err := p.verdict(ctx); err != nil || once {
+		return err
 	}
 	return p.watch(ctx)
+}
+
+// buildInterval is how often the demo says that it still builds.
+const buildInterval = 5 * time.Second
+
+// build compiles both programs, which takes a minute the first time and a second later on.
+func build(ctx context.Context, dir string) error {
+	step("build", "server and client, which takes about a minute the first time")
+	began := time.Now()
+	ticker := time.NewTicker(buildInterval)
+	defer ticker.Stop()
+	built := make(chan error, 1)
+	go func() {
+		built <- process.Build(ctx, dir, []string{"example.com/quartet/server", "example.com/quartet/client"})
+	}()
+	for {
+		select {
+		case err := <-built:
+			return err
+		case <-ticker.C:
+			step("", "still building, %.0f s so far", time.Since(began).Seconds())
+		}
+	}
 }
 
 // step prints what happens now.

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -60,12 +60,16 @@ func report(ctx context.Context, p *pair) error {
 		spans := p.collector.snapshot()
 		if trees := trees(spans); len(trees) == wantedModes() {
 			fmt.Println()
-			printTable(spans)
+			replies, err := p.firstReplies(ctx)
+			if err != nil {
+				return err
+			}
+			printTable(os.Stdout, spans, replies)
 			for _, tree := range trees {
 				fmt.Println()
-				tree.print()
+				tree.print(os.Stdout)
 			}
-			p.printHints()
+			fmt.Println()
 			return nil
 		}
 		select {
@@ -81,8 +85,7 @@ type row struct {
 	method      protoreflect.MethodDescriptor
 	bytes       int64
 	messages    int64
-	took        []time.Duration
-	total       time.Duration
+	calls       []span
 	failedCalls int
 }
 
@@ -96,10 +99,11 @@ func rows(spans []span) []*row {
 				r.add(s)
 			}
 		}
-		if len(r.took) > 0 {
+		if len(r.calls) > 0 {
 			all = append(all, r)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b *row) int { return cmp.Compare(slices.Index(modes, a.mode()), slices.Index(modes, b.mode())) })
 	return all
 }
 
@@ -119,8 +123,7 @@ func wantedModes() int {
 func (r *row) add(s span) {
 	r.bytes += s.numbers[key("bytes_sent")] + s.numbers[key("bytes_received")]
 	r.messages += s.numbers[key("messages_sent")] + s.numbers[key("messages_received")]
-	r.took = append(r.took, s.took)
-	r.total += s.took
+	r.calls = append(r.calls, s)
 	if s.failed {
 		r.failedCalls++
 	}
@@ -131,12 +134,28 @@ func key(name string) string { return quartet.Identity.Namespace() + "." + name 
 
 func (r *row) mode() string { return cli.ModeName(r.method) }
 
-// rate is what counts in the mode: calls, bytes or messages per second, while calls are under way.
+// busy is the time in which at least one of the calls was under way.
+func (r *row) busy() (busy time.Duration) {
+	var until time.Time
+	for _, call := range slices.SortedFunc(slices.Values(r.calls), func(a, b span) int { return a.start.Compare(b.start) }) {
+		end := call.start.Add(call.took)
+		if call.start.After(until) {
+			until = call.start
+		}
+		if end.After(until) {
+			busy += end.Sub(until)
+			until = end
+		}
+	}
+	return busy
+}
+
+// rate is the throughput while there are calls: of calls, bytes or messages, whichever counts in the mode.
 func (r *row) rate() string {
-	seconds := r.total.Seconds()
+	seconds := r.busy().Seconds()
 	switch r.mode() {
 	case "unary":
-		return fmt.Sprintf("%.0f calls/s", float64(len(r.took))/seconds)
+		return fmt.Sprintf("%.0f calls/s", float64(len(r.calls))/seconds)
 	case "bidirectional":
 		return fmt.Sprintf("%.0f messages/s", float64(r.messages)/seconds)
 	default:
@@ -145,17 +164,24 @@ func (r *row) rate() string {
 }
 
 // quantile of the durations, by the nearest rank.
-func (r *row) quantile(q float64) time.Duration {
-	sorted := slices.Sorted(slices.Values(r.took))
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].Round(10 * time.Microsecond)
+func (r *row) quantile(q float64) string {
+	sorted := slices.SortedFunc(slices.Values(r.calls), func(a, b span) int { return cmp.Compare(a.took, b.took) })
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].took.Round(10 * time.Microsecond).String()
 }
 
-func printTable(spans []span) {
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "MODE\tRPC\tCALLS\tFAILED\tBYTES\tRATE\tP50\tP99")
+// printTable prints what the clients measured of each RPC. A bidirectional stream lasts as long as its client likes, so of those
+// it has the time until the first reply.
+func printTable(w io.Writer, spans []span, replies map[string]buckets) {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "MODE\tRPC\tCALLS\tFAILED\tBYTES\tRATE\tP50\tP99\t")
 	for _, r := range rows(spans) {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%v\t%v\n",
-			r.mode(), r.method.Name(), len(r.took), r.failedCalls, cli.Size(r.bytes), r.rate(), r.quantile(0.5), r.quantile(0.99))
+		p50, p99, of := r.quantile(0.5), r.quantile(0.99), "call"
+		if r.mode() == "bidirectional" {
+			first := replies[spanName(r.method)]
+			p50, p99, of = first.quantile(0.5), first.quantile(0.99), "first reply"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\tof a %s\n",
+			r.mode(), r.method.Name(), len(r.calls), r.failedCalls, cli.Size(r.bytes), r.rate(), p50, p99, of)
 	}
 	_ = table.Flush()
 }
@@ -208,32 +234,45 @@ func weight(spans []span) (bytes int64) {
 	return bytes
 }
 
-func (t tree) print() {
-	fmt.Printf("%s   trace %s\n", t.mode, t.spans[0].trace)
-	slices.SortFunc(t.spans, func(a, b span) int { return cmp.Compare(a.start.UnixNano(), b.start.UnixNano()) })
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	t.printBelow(table, "", "  ")
+func (t tree) print(w io.Writer) {
+	fmt.Fprintf(w, "%s   trace %s\n", t.mode, t.spans[0].trace)
+	slices.SortFunc(t.spans, func(a, b span) int { return a.start.Compare(b.start) })
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, root := range t.children("") {
+		t.printSpan(table, root, "  ", "  ")
+	}
 	_ = table.Flush()
 }
 
-func (t tree) printBelow(table *tabwriter.Writer, parent, indent string) {
+func (t tree) children(parent string) (found []span) {
 	for _, s := range t.spans {
-		if s.parent != parent {
-			continue
+		if s.parent == parent {
+			found = append(found, s)
 		}
-		fmt.Fprintf(table, "%s%s\t%s\t%v\n", indent, s.name, s.service, s.took.Round(10*time.Microsecond))
-		t.printBelow(table, s.id, strings.Replace(indent, "└─ ", "   ", 1)+"└─ ")
+	}
+	return found
+}
+
+// printSpan prints a span and those below it. before is what stands before its name, and below before the glyphs of its children.
+func (t tree) printSpan(table *tabwriter.Writer, s span, before, below string) {
+	fmt.Fprintf(table, "%s%s\t%s\t%v\n", before, s.name, s.service, s.took.Round(10*time.Microsecond))
+	children := t.children(s.id)
+	for i, child := range children {
+		if i < len(children)-1 {
+			t.printSpan(table, child, below+"├─ ", below+"│  ")
+		} else {
+			t.printSpan(table, child, below+"└─ ", below+"   ")
+		}
 	}
 }
 
-func (p *pair) printHints() {
+// hints are commands that work while the pair runs.
+func (p *pair) hints() []string {
 	grpc := p.serverAddresses["grpc"]
-	fmt.Printf(`
-Try it while the traffic goes on:
-  curl http://%s/metrics
-  curl http://%s/metrics
-  grpcurl -plaintext %s list
-  grpcurl -plaintext %s describe %s
-
-`, p.serverAddresses["http"], p.clientAddresses["http"], grpc, grpc, methods()[0].Parent().FullName())
+	return []string{
+		"curl http://" + p.serverAddresses["http"] + "/metrics",
+		"curl http://" + p.clientAddresses["http"] + "/metrics",
+		"grpcurl -plaintext " + grpc + " list",
+		fmt.Sprintf("grpcurl -plaintext %s describe %s", grpc, methods()[0].Parent().FullName()),
+	}
 }

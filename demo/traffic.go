@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -19,8 +20,8 @@ import (
 // verdicts counts operations of the steady traffic by method.
 type verdicts map[string]struct{ good, bad int }
 
-// traffic reads from the client's metrics how its steady traffic goes.
-func (p *pair) traffic(ctx context.Context) (verdicts, error) {
+// clientMetrics reads the metrics of the client that makes steady traffic.
+func (p *pair) clientMetrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.clientAddresses["http"]+"/metrics", nil)
 	if err != nil {
 		return nil, err
@@ -31,7 +32,12 @@ func (p *pair) traffic(ctx context.Context) (verdicts, error) {
 	}
 	defer response.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
+	return parser.TextToMetricFamilies(response.Body)
+}
+
+// traffic is how the steady traffic goes.
+func (p *pair) traffic(ctx context.Context) (verdicts, error) {
+	families, err := p.clientMetrics(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +54,36 @@ func (p *pair) traffic(ctx context.Context) (verdicts, error) {
 		found[method] = v
 	}
 	return found, nil
+}
+
+// buckets are those of a histogram, by their upper bound in seconds and in its order.
+type buckets []*dto.Bucket
+
+// firstReplies are the times from the begin of a stream to its first reply, by the name of the method.
+func (p *pair) firstReplies(ctx context.Context) (map[string]buckets, error) {
+	families, err := p.clientMetrics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]buckets{}
+	for _, m := range families["grpc_client_first_message_seconds"].GetMetric() {
+		found[label(m, "grpc_service")+"/"+label(m, "grpc_method")] = m.GetHistogram().GetBucket()
+	}
+	return found, nil
+}
+
+// quantile is the upper bound of the bucket that has it.
+func (b buckets) quantile(q float64) string {
+	if len(b) == 0 || b[len(b)-1].GetCumulativeCount() == 0 {
+		return "-"
+	}
+	all := b[len(b)-1].GetCumulativeCount()
+	for _, bucket := range b {
+		if bound := bucket.GetUpperBound(); float64(bucket.GetCumulativeCount()) >= q*float64(all) && !math.IsInf(bound, 1) {
+			return "≤ " + time.Duration(bound*float64(time.Second)).String()
+		}
+	}
+	return "> 10 s"
 }
 
 func label(m *dto.Metric, name string) string {
@@ -89,7 +125,9 @@ func (p *pair) verdict(ctx context.Context) error {
 		return err
 	}
 	var problems []error
+	good := 0
 	for method, v := range found {
+		good += v.good
 		if v.bad > 0 {
 			problems = append(problems, fmt.Errorf("%s: %d of %d operations were wrong", method, v.bad, v.good+v.bad))
 		}
@@ -97,13 +135,16 @@ func (p *pair) verdict(ctx context.Context) error {
 	if len(problems) > 0 {
 		return p.withLog(errors.Join(problems...))
 	}
-	step("verdict", "everything was right")
+	step("verdict", "%d operations of steady traffic by %d methods, each with its answer verified, and none was wrong", good, len(found))
 	return nil
 }
 
 // watch prints now and then how the traffic goes, until Ctrl-C.
 func (p *pair) watch(ctx context.Context) error {
-	fmt.Println("Steady traffic goes on; Ctrl-C ends it.")
+	fmt.Println("Steady traffic goes on, and these work meanwhile; Ctrl-C ends it.")
+	for _, hint := range p.hints() {
+		fmt.Println("  " + hint)
+	}
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
 	for {

@@ -5,13 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/user"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
 )
 
 // maxBody is the most that a message may say, by the contract.
@@ -23,7 +28,8 @@ func chatCommand(console *cli.Console) *cobra.Command {
 		Use:   "chat CHANNEL",
 		Short: "Talk in a channel",
 		Long: `Joins a channel over one bidirectional stream, Exchange. Each line of standard input is said there, and whatever
-is said there is shown. When the stream breaks, the conversation goes on without a gap or a double.
+is said there is shown. When the stream breaks, the conversation goes on without a gap or a double; on a terminal,
+what is typed meanwhile waits and is said then.
 
 The end of standard input (Ctrl-D) leaves: what was said has its receipt then, and what is left is shown. Empty
 lines are not said.`,
@@ -36,14 +42,18 @@ lines are not said.`,
 	flags := cmd.Flags()
 	flags.StringVar(&c.join.Participant, "as", userName(), "your name there")
 	after := flags.Uint64("after", 0, "begin after the message of this sequence, 0 for all that is kept (default from now on)")
+	flags.Uint64Var(&c.join.From, "from", 0, "begin with the message of this sequence, whatever was before it")
+	cmd.MarkFlagsMutuallyExclusive("after", "from")
 	flags.BoolVar(&c.listen, "listen", false, "say nothing, and stay until interrupted")
 	flags.BoolVar(&c.json, "json", false, "write each message as one line of JSON")
-	cmd.RunE = c.Do(func(ctx context.Context, args []string) error {
+	cmd.RunE = c.Find(func(ctx context.Context, args []string) error {
 		c.join.Channel = args[0]
 		if flags.Changed("after") {
 			c.join.After = after
 		}
-		return c.Call(ctx, func(s cli.Session) error { return c.run(ctx, connect(s)) })
+		return c.Call(ctx, func(s cli.Session) error {
+			return c.run(ctx, NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry}))
+		})
 	})
 	return cmd
 }
@@ -60,10 +70,18 @@ type chat struct {
 	*cli.Console
 	join         JoinOptions
 	listen, json bool
+	// editor is the line in which a person types, nil if there is none.
+	editor *cli.Editor
+	out    io.Writer
 
 	// own counts what was typed on this terminal and has not come back: it stands there already.
 	mu  sync.Mutex
 	own map[string]int
+	// waiting are the lines that have no receipt yet; lost says that the connection is, and the
+	// stream that broke is broken.
+	waiting int
+	lost    bool
+	broken  *telemetry.Messages
 }
 
 func (c *chat) run(ctx context.Context, client *Client) error {
@@ -72,11 +90,25 @@ func (c *chat) run(ctx context.Context, client *Client) error {
 		return fmt.Errorf("join %q: %w", c.join.Channel, err)
 	}
 	defer conversation.Close()
+	c.out = c.Stdout()
+	if !c.listen && !c.json {
+		if c.editor, err = c.Edit(cli.Printable(c.join.Participant) + "> "); err != nil {
+			return err
+		}
+	}
+	if c.editor != nil {
+		defer c.editor.Close()
+		c.out = c.editor
+	}
+	if !c.listen && cli.IsTerminal(c.Stdin()) {
+		c.Note("* joined %q as %q; Ctrl-D leaves", c.join.Channel, c.join.Participant)
+	}
+	c.Outages(func(state string) { c.lose(state, conversation) })
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go c.watch(watching, conversation)
 	said := make(chan error, 1)
 	if !c.listen {
-		if cli.IsTerminal(c.Stdin()) {
-			c.Note("joined %q as %q; Ctrl-D leaves", c.join.Channel, c.join.Participant)
-		}
 		go func() {
 			said <- c.sayAll(ctx, conversation)
 			conversation.Leave()
@@ -88,20 +120,120 @@ func (c *chat) run(ctx context.Context, client *Client) error {
 	return <-said
 }
 
-// sayAll says each line, once the one before it has its receipt.
+// lose tells that the connection is lost, once for each time.
+func (c *chat) lose(state string, conversation *Conversation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.lost {
+		c.lost, c.broken = true, conversation.stream.Load()
+		c.Note("* %s, trying again", state)
+	}
+}
+
+// watch tells that the connection is back, which is when another stream has joined.
+func (c *chat) watch(ctx context.Context, conversation *Conversation) {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		if c.lost && conversation.stream.Load() != c.broken {
+			c.lost = false
+			c.Note("* connected again")
+		}
+		c.mu.Unlock()
+		_ = rpc.Sleep(ctx, 100*time.Millisecond) // The loop finds that ctx is done.
+	}
+}
+
+// sayAll says each line. Those of a pipe are read once the one before has its receipt; those of a
+// person wait in a row, so that what is typed while the connection is lost is said when it is back.
 func (c *chat) sayAll(ctx context.Context, conversation *Conversation) error {
-	echoed := cli.IsTerminal(c.Stdin()) && cli.IsTerminal(c.Stdout())
+	if c.editor == nil {
+		echoed := cli.IsTerminal(c.Stdin()) && cli.IsTerminal(c.Stdout())
+		return c.sayLines(func(line []byte) error {
+			if echoed {
+				c.expect(string(line))
+			}
+			_, err := conversation.Send(ctx, line)
+			return err
+		})
+	}
+	row := make(chan string, maxWaiting)
+	sent := make(chan error, 1)
+	go func() {
+		var failed error
+		for line := range row {
+			if failed == nil {
+				_, failed = conversation.Send(ctx, []byte(line))
+			}
+			if failed == nil {
+				c.wait(-1)
+			}
+		}
+		sent <- failed
+	}()
+	err := c.typeLines(func(line string) {
+		c.expect(line)
+		row <- line
+	})
+	close(row)
+	c.editor.Close() // From now on Ctrl-C is the terminal's own.
+	c.mu.Lock()
+	if c.waiting > 0 && c.lost {
+		c.Note("* leaving when all is sent; Ctrl-C leaves at once")
+	}
+	c.mu.Unlock()
+	return errors.Join(err, <-sent)
+}
+
+// maxWaiting is how many lines a person may type ahead of a connection.
+const maxWaiting = 1000
+
+// wait counts the lines that have no receipt yet, and tells of them while the connection is lost.
+func (c *chat) wait(more int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting += more
+	state := fmt.Sprintf("%d lines wait to be sent", c.waiting)
+	if c.waiting == 1 {
+		state = "1 line waits to be sent"
+	}
+	switch {
+	case c.waiting == 0:
+		c.Hint("")
+	case c.lost && more > 0:
+		c.Note("* %s", state)
+		fallthrough
+	default:
+		c.Hint("%s, and may not have been", state)
+	}
+}
+
+// typeLines reads what a person types, up to Ctrl-D.
+func (c *chat) typeLines(say func(line string)) error {
+	for {
+		line, err := c.editor.ReadLine()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, term.ErrPasteIndicator):
+			return err
+		case len(line) > maxBody:
+			c.Note("* a line is longer than the %s that a message may have, and was not sent", cli.Size(maxBody))
+		case line != "":
+			c.wait(1)
+			say(line)
+		}
+	}
+}
+
+// sayLines says each line of standard input.
+func (c *chat) sayLines(say func([]byte) error) error {
 	lines := bufio.NewScanner(c.Stdin())
 	lines.Buffer(nil, maxBody+len("\r\n"))
 	for n := 1; lines.Scan(); n++ {
-		line := lines.Bytes()
-		if len(line) == 0 {
+		if len(lines.Bytes()) == 0 {
 			continue
 		}
-		if echoed {
-			c.expect(string(line))
-		}
-		if _, err := conversation.Send(ctx, line); err != nil {
+		if err := say(lines.Bytes()); err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}
@@ -126,13 +258,13 @@ func (c *chat) hearAll(ctx context.Context, conversation *Conversation) error {
 
 func (c *chat) show(m *quartetv1.ChannelMessage) error {
 	if c.json {
-		return cli.WriteJSON(c.Stdout(), m)
+		return cli.WriteJSON(c.out, m)
 	}
 	if m.GetParticipant() == c.join.Participant && c.expected(string(m.GetBody())) {
 		return nil
 	}
 	at := m.GetCreateTime().AsTime().Local().Format("15:04:05")
-	_, err := fmt.Fprintf(c.Stdout(), "%s %s: %s\n", at, cli.Printable(m.GetParticipant()), cli.Printable(string(m.GetBody())))
+	_, err := fmt.Fprintf(c.out, "%s %s: %s\n", at, cli.Printable(m.GetParticipant()), cli.Printable(string(m.GetBody())))
 	return err
 }
 

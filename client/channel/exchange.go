@@ -24,8 +24,15 @@ const minRejoinDelay = 100 * time.Millisecond
 type JoinOptions struct {
 	Channel     string
 	Participant string
-	// After is the sequence to begin after: nil for what is said from now on, 0 for all that is kept.
+	// Where to begin, by one of the next three at most: none for what is said from now on.
+	//
+	// After is the sequence to begin after, 0 for all that is kept. It does not prove that the channel still has the history
+	// in which the sequence was seen; Position does.
 	After *uint64
+	// Position is the position to begin after, see Conversation.Position.
+	Position *quartetv1.Position
+	// From is the sequence to begin with, whatever was before it, as First says it of an error.
+	From uint64
 }
 
 // Conversation is one participant in one channel, over as many streams as it takes. Send and Receive may be called
@@ -34,7 +41,7 @@ type JoinOptions struct {
 type Conversation struct {
 	client   *Client
 	options  JoinOptions
-	messages chan *quartetv1.ChannelMessage
+	messages chan delivery
 	outbox   *outbox
 
 	// ended is closed when the conversation is over, and err then says why.
@@ -46,8 +53,18 @@ type Conversation struct {
 	joined chan struct{}
 	stream atomic.Pointer[telemetry.Messages]
 
-	// seen is the sequence of the last message received, once it is known. It belongs to the goroutine that runs the streams.
-	seen *uint64
+	position atomic.Pointer[quartetv1.Position]
+
+	// seen is the position of the last message handed over, once it is known, and proven says that it can be joined after: it
+	// is that of a message, or of none. They belong to the goroutine that runs the streams.
+	seen   *quartetv1.Position
+	proven bool
+}
+
+// delivery is a message on its way to Receive, and the position that it is.
+type delivery struct {
+	message  *quartetv1.ChannelMessage
+	position *quartetv1.Position
 }
 
 // Join enters a channel and returns when the server has confirmed it. The conversation ends with ctx, with Leave, or
@@ -57,12 +74,11 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 	v := &Conversation{
 		client:   c,
 		options:  options,
-		messages: make(chan *quartetv1.ChannelMessage),
+		messages: make(chan delivery),
 		outbox:   newOutbox(),
 		ended:    make(chan struct{}),
 		joined:   make(chan struct{}),
 		cancel:   cancel,
-		seen:     options.After,
 	}
 	go v.run(ctx)
 	select {
@@ -103,14 +119,19 @@ func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv
 // and then ErrLeft.
 func (v *Conversation) Receive(ctx context.Context) (*quartetv1.ChannelMessage, error) {
 	select {
-	case message := <-v.messages:
-		return message, nil
+	case d := <-v.messages:
+		v.position.Store(d.position)
+		return d.message, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-v.ended:
 		return nil, v.err
 	}
 }
+
+// Position is how far Receive has come: JoinOptions.Position of a conversation that goes on from there. It proves what it
+// stands on, so keep all of it. It is nil if the conversation began with From and has received nothing yet.
+func (v *Conversation) Position() *quartetv1.Position { return v.position.Load() }
 
 // Leave ends the conversation once all that was sent has its receipt. Messages that are in the channel already are
 // still to be received.
@@ -126,8 +147,11 @@ func (v *Conversation) run(ctx context.Context) {
 	defer close(v.ended)
 	defer v.cancel()
 	v.err = v.client.options.Resumption.Resume(ctx, "exchange", v.attempt)
-	if v.err == nil {
+	switch {
+	case v.err == nil:
 		v.err = ErrLeft
+	case rpc.Reason(v.err) == "HISTORY_CHANGED":
+		v.err = fmt.Errorf("%w: %w", ErrHistoryChanged, v.err)
 	}
 }
 
@@ -192,11 +216,18 @@ func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.A
 }
 
 func (v *Conversation) join() *quartetv1.ExchangeRequest {
-	return quartetv1.ExchangeRequest_builder{Join: quartetv1.Join_builder{
-		Channel:       v.options.Channel,
-		Participant:   v.options.Participant,
-		AfterSequence: v.seen,
-	}.Build()}.Build()
+	join := quartetv1.Join_builder{Channel: v.options.Channel, Participant: v.options.Participant}.Build()
+	switch {
+	case v.proven:
+		join.SetAfter(v.seen)
+	case v.options.From != 0:
+		join.SetFromSequence(v.options.From)
+	case v.options.Position != nil:
+		join.SetAfter(v.options.Position)
+	case v.options.After != nil:
+		join.SetAfterSequence(*v.options.After)
+	}
+	return quartetv1.ExchangeRequest_builder{Join: join}.Build()
 }
 
 // receiveAll takes replies until the stream ends. A channel may be silent for hours, and the transport's keepalive
@@ -220,7 +251,9 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, a 
 		}
 		a.Ready()
 		if reply.HasJoined() {
-			v.enter(stream.Context(), reply.GetJoined())
+			if err := v.enter(stream.Context(), reply.GetJoined()); err != nil {
+				return nil, err
+			}
 		} else if err := v.take(ctx, reply, a); err != nil {
 			return nil, err
 		}
@@ -231,15 +264,26 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, a 
 }
 
 // enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings nothing new.
-func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) {
-	if v.seen == nil {
-		v.seen = new(joined.GetAfterSequence())
+func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) error {
+	after := joined.GetAfter()
+	if after == nil { // A server that knows no positions.
+		after = quartetv1.Position_builder{Sequence: joined.GetAfterSequence()}.Build()
+	}
+	switch {
+	case v.seen == nil:
+		v.seen = after
+		if v.proven = v.options.From == 0; v.proven {
+			v.position.Store(after)
+		}
+	case v.seen.GetHistory() != after.GetHistory():
+		return fmt.Errorf("%w: it was %q and is %q", ErrHistoryChanged, v.seen.GetHistory(), after.GetHistory())
 	}
 	if v.stream.Swap(v.client.options.Telemetry.NewMessages(ctx, v.options.Channel, v.options.Participant)) == nil {
 		close(v.joined)
 	} else {
 		v.client.rejoins.Inc()
 	}
+	return nil
 }
 
 func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse, a *rpc.Attempt) error {
@@ -259,7 +303,7 @@ func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeRespon
 
 // deliver hands a message over, if the chain of sequences proves that none was missed.
 func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) (err error) {
-	if v.seen == nil || message.GetPreviousSequence() != *v.seen {
+	if v.seen == nil || message.GetPreviousSequence() != v.seen.GetSequence() {
 		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(), message.GetPreviousSequence())
 	}
 	carried := telemetry.TraceContext{Traceparent: message.GetTraceContext().GetTraceparent(), Tracestate: message.GetTraceContext().GetTracestate()}
@@ -269,9 +313,12 @@ func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMe
 		span.SetAttributes(v.sequence(message.GetSequence()))
 	}
 	defer func() { rpc.EndSpan(span, err, ErrGap, ErrLeft) }()
+	position := quartetv1.Position_builder{
+		History: v.seen.GetHistory(), Sequence: message.GetSequence(), CreateTime: message.GetCreateTime(),
+	}.Build()
 	select {
-	case v.messages <- message:
-		v.seen = new(message.GetSequence())
+	case v.messages <- delivery{message, position}:
+		v.seen, v.proven = position, true
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

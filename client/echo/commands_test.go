@@ -86,7 +86,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
-	out, _ := expect(t, 0, "localhost:1", "--help")
+	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	for _, name := range []string{"ECHOES", "EXPANSIONS", "COLLECTIONS", "CHATS"} {
 		clitest.Want(t, out, "TEST_ECHO_TRAFFIC_"+name+" ")
 		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{"TEST_ECHO_TRAFFIC_" + name + "=-1"}}
@@ -172,5 +172,19 @@ func TestTrafficCounts(t *testing.T) {
 		if counts[1] > 0 {
 			t.Errorf("%s: %v bad", method, counts[1])
 		}
+	}
+}
+
+func TestTextsComeExactlyAsJSON(t *testing.T) {
+	server := (&fake{}).start(t)
+	for _, args := range [][]string{{"echo", "a\t\"b\" <c>"}, {"collect", "a\t\"b\"", "<c>"}} {
+		out, _ := expect(t, 0, server, append(args, "--json")...)
+		if want := `{"text":"a\t\"b\" <c>"}` + "\n"; out != want {
+			t.Errorf("%s: %s", args[0], out)
+		}
+	}
+	out, _ := expect(t, 0, server, "expand", "one two", "--json")
+	if out != "{\"text\":\"one\"}\n{\"text\":\"two\"}\n" {
+		t.Errorf("expand: %s", out)
 	}
 }

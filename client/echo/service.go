@@ -32,7 +32,9 @@ func Service() cli.Service {
 }
 
 // connect makes the client of a session.
-func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
+func connect(s cli.Session) *Client {
+	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
+}
 
 // verified are calls of the four modes whose answers are compared with the text. The steady traffic makes them again and
 // again.

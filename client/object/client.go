@@ -58,6 +58,6 @@ func NewClient(conn grpc.ClientConnInterface, options Options) *Client {
 // resumption is that of one transfer.
 func (c *Client) resumption(o *observer) rpc.Resumption {
 	r := c.options.Resumption
-	r.Retriable, r.OnResume = retriable, o.resuming
+	r.Retriable, r.OnResume = o.retriable, o.resuming
 	return r
 }

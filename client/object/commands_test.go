@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
+	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/internal/rpc"
 )
 
@@ -39,12 +41,14 @@ func TestObjectsThereAndBack(t *testing.T) {
 	expect(t, 0, server, "upload", file, "--json")
 
 	out, _ = expect(t, 0, server, "get", "a/page", "--json")
-	clitest.Want(t, out, `{"name":"a/page","generation":"1","content_type":"text/html; charset=utf-8","size_bytes":"16",`)
+	clitest.Want(t, out, `{"name":"a/page","generation":"1","content_type":"text/html; charset=utf-8","size_bytes":"16","crc32c":"`+checksum(crc32c.Checksum([]byte("<html>some bytes")))+`",`)
+	clitest.Want(t, out, `"create_time":"2027-01-15T08:00:00Z"}`)
 	out, _ = expect(t, 0, server, "list")
-	clitest.Want(t, out, "SIZE  CREATED               GENERATION           NAME\n            16  2027-01-15T08:00:00Z  1                    a/page\n")
+	local := time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC).Local().Format("2006-01-02 15:04")
+	clitest.Want(t, out, "      SIZE  CREATED           NAME\n      16 B  "+local+"  a/page\n")
 	out, _ = expect(t, 0, server, "list", "--json")
-	if strings.Count(out, "\n") != 2 {
-		t.Errorf("not a line for each object:\n%s", out)
+	if strings.Count(out, "\n") != 2 || !strings.HasPrefix(out, `{"name":"a/page","size_bytes":"16","create_time":"2027-01-15T08:00:00Z"}`+"\n") {
+		t.Errorf("not a line for each object, of what a list has:\n%s", out)
 	}
 	_, err = expect(t, 0, server, "list", "b")
 	clitest.Want(t, err, "no objects")
@@ -110,7 +114,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
-	out, _ := expect(t, 0, "localhost:1", "--help")
+	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	clitest.Want(t, out, "TEST_OBJECT_TRAFFIC_LOOKUPS")
 }
 

@@ -1,31 +1,50 @@
 package object
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
+	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
 )
 
-// destination is where a download goes. A regular file is written beside its place and moved there when it is known to be
-// right, so that nothing half-written is ever seen under its name.
+// destination is where a download goes. A regular file is written beside its place, into a part,
+// and moved there when it is known to be right, so that nothing half-written is ever seen under its
+// name. The name of the part has the generation of the object in it, so that a later download can
+// go on with it.
 type destination struct {
 	io.Writer
-	file *os.File // nil for standard output
-	// place is where the file belongs, and "" if it is written directly.
+	file *os.File // nil for standard output, and for a part that is not open yet
+	// place is where the file belongs, and "" if it is no regular file.
 	place string
+	// direct says that the place itself is written, because no part of it can be.
+	direct bool
+	// folder is the one of the place, if it can be synced.
+	folder *os.File
+	note   func(format string, args ...any)
+
+	// generation, size and crc are of a part that is continued.
+	generation, size int64
+	crc              uint32
 }
 
-// openDestination applies the rules that the help of download tells.
-func openDestination(stdout io.Writer, name, file string) (*destination, error) {
+// openDestination applies the rules that the help of download tells. It opens only what is no
+// regular file: what is begun of one has to wait until the object is known.
+func openDestination(stdout io.Writer, name, file string, note func(format string, args ...any)) (*destination, error) {
+	d := &destination{note: note}
 	if file == "-" {
-		return &destination{Writer: stdout}, nil
+		d.Writer = stdout
+		return d, nil
 	}
 	if info, err := os.Stat(file); file == "" || err == nil && info.IsDir() {
 		last, err := lastElement(name)
@@ -37,16 +56,24 @@ func openDestination(stdout io.Writer, name, file string) (*destination, error) 
 	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return openBeside(file, 0)
 	case err != nil:
 		return nil, err
 	case info.IsDir():
 		return nil, fmt.Errorf("%s is a directory", file)
-	case info.Mode().IsRegular():
-		return replace(file, info.Mode().Perm())
+	case !info.Mode().IsRegular():
+		d.file, err = os.OpenFile(file, os.O_WRONLY, 0)
+		d.Writer = d.file
+		return d, err
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	return &destination{Writer: f, file: f}, err
+	place, err := followed(file)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Dir(place)); err != nil {
+		return nil, err
+	}
+	d.place = place
+	return d, nil
 }
 
 // lastElement is the file name in an object's name, if it is one that stays where it is put.
@@ -58,71 +85,215 @@ func lastElement(name string) (string, error) {
 	return last, nil
 }
 
-// replace goes through symbolic links, so that the file is replaced and not the link.
-func replace(file string, mode fs.FileMode) (*destination, error) {
-	place, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return nil, err
+// followed goes through symbolic links, so that the file is replaced and not the link, also where
+// it is not there yet.
+func followed(file string) (string, error) {
+	for range 40 { // As many as Linux follows.
+		to, err := os.Readlink(file)
+		if err != nil {
+			return file, nil // It is no link. What else is wrong, the next call tells.
+		}
+		if !filepath.IsAbs(to) {
+			folder, err := filepath.EvalSymlinks(filepath.Dir(file))
+			if err != nil {
+				return "", err
+			}
+			to = filepath.Join(folder, to)
+		}
+		file = to
 	}
-	return openBeside(place, mode)
+	return "", fmt.Errorf("%s: too many symbolic links", file)
 }
 
-// openBeside opens a file with a name of its own next to place. Its mode is the one given, and without one what the
-// umask leaves.
-func openBeside(place string, mode fs.FileMode) (*destination, error) {
-	name := filepath.Join(filepath.Dir(place), "."+filepath.Base(place)+"."+rand.Text()[:8]+".part")
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return nil, err
+// resume takes up the part that an earlier download has left, if there is one, and reads it for the
+// checksum of the whole.
+func (d *destination) resume() error {
+	for name, generation := range d.parts() {
+		f, err := openPart(name)
+		if err != nil {
+			continue // Another process writes it, or it is not ours.
+		}
+		if d.file != nil && generation < d.generation {
+			_ = f.Close()
+			continue
+		}
+		if d.file != nil {
+			_ = d.file.Close()
+		}
+		d.file, d.generation = f, generation
 	}
-	d := &destination{Writer: f, file: f, place: place}
-	if mode != 0 {
-		if err := f.Chmod(mode); err != nil {
-			return nil, d.finish(err)
+	if d.file == nil {
+		return nil
+	}
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	var err error
+	d.size, err = io.Copy(sum, d.file)
+	d.crc, d.Writer = sum.Sum32(), d.file
+	return err
+}
+
+// begin is called with the object before its first byte. It opens what is to be written, and says
+// beforehand what cannot be kept of what is there.
+func (d *destination) begin(object *quartetv1.Object) error {
+	if d.place == "" {
+		return nil
+	}
+	old, _ := os.Stat(d.place) // It is nil if there is none.
+	if d.file == nil {
+		if err := d.open(object.GetGeneration(), old); err != nil {
+			return err
 		}
 	}
-	return d, nil
+	d.removeDebris()
+	d.Writer = d.file
+	if d.direct {
+		return d.file.Truncate(0)
+	}
+	if old != nil {
+		if err := d.file.Chmod(old.Mode().Perm()); err != nil {
+			return err
+		}
+		if lost := keepOwner(d.file, old); lost != "" {
+			d.note("%s is replaced by a new file: %s", d.place, lost)
+		}
+	}
+	folder, err := os.Open(filepath.Dir(d.place))
+	if err == nil {
+		err = folder.Sync()
+	}
+	if err != nil {
+		d.note("%s may have its old content again after a power failure: %v", d.place, err)
+		return nil
+	}
+	d.folder = folder
+	return nil
 }
 
-// finish makes what was written visible, or leaves no trace of it if err says that it is no good.
-func (d *destination) finish(err error) error {
+// open opens the part of a generation, or the place itself where there can be none.
+func (d *destination) open(generation int64, old fs.FileInfo) (err error) {
+	if old == nil || !isMount(d.place) {
+		d.file, err = createPart(d.part(generation))
+		if err == nil || old == nil {
+			return err
+		}
+		if !errors.Is(err, fs.ErrPermission) && !isReadOnly(err) {
+			return err
+		}
+	} else {
+		err = errors.New("it is a mount of its own")
+	}
+	file, openErr := os.OpenFile(d.place, os.O_WRONLY, 0)
+	if openErr != nil {
+		return openErr
+	}
+	d.note("%s cannot be replaced (%v), so it is overwritten: it is neither old nor new until this ends with exit code 0", d.place, err)
+	d.file, d.direct = file, true
+	return nil
+}
+
+// maxName is the longest name of a file that usual file systems have, in bytes.
+const maxName = 255
+
+// part is the path of the part of a generation, which is in the folder of the place.
+func (d *destination) part(generation int64) string {
+	return filepath.Join(filepath.Dir(d.place), d.partPrefix()+strconv.FormatInt(generation, 10)+".part")
+}
+
+func (d *destination) partPrefix() string {
+	base := filepath.Base(d.place)
+	if len(base) > maxName-len("..part")-len("-9223372036854775808") {
+		sum := sha256.Sum256([]byte(base))
+		base = hex.EncodeToString(sum[:16])
+	}
+	return "." + base + "."
+}
+
+var generations = regexp.MustCompile(`^(-?\d+)\.part$`)
+
+// parts are the parts of this place that are there, and their generations.
+func (d *destination) parts() map[string]int64 {
+	parts, prefix := map[string]int64{}, d.partPrefix()
+	folder, err := os.Open(filepath.Dir(d.place))
+	if err != nil {
+		return nil // One that cannot be read can be written all the same.
+	}
+	defer folder.Close()
+	for {
+		names, err := folder.Readdirnames(1024)
+		for _, name := range names {
+			rest, ours := strings.CutPrefix(name, prefix)
+			if found := generations.FindStringSubmatch(rest); ours && found != nil {
+				if generation, err := strconv.ParseInt(found[1], 10, 64); err == nil {
+					parts[filepath.Join(filepath.Dir(d.place), name)] = generation
+				}
+			}
+		}
+		if err != nil {
+			return parts
+		}
+	}
+}
+
+// removeDebris removes the parts that other downloads to this place have left, and no process
+// writes any more.
+func (d *destination) removeDebris() {
+	for name := range d.parts() {
+		if d.file != nil && name == d.file.Name() {
+			continue
+		}
+		if f, err := openPart(name); err == nil {
+			_ = os.Remove(name) // It does no more harm than before.
+			_ = f.Close()
+		}
+	}
+}
+
+// discard gives up a part that was to be continued.
+func (d *destination) discard() {
+	_ = os.Remove(d.file.Name()) // What is left of it, a later download removes.
+	_ = d.file.Close()
+	d.file, d.Writer, d.generation, d.size, d.crc = nil, nil, 0, 0, 0
+}
+
+// finish makes what was written visible. If err says that it is no good, it leaves no trace, or
+// what a later download can continue.
+func (d *destination) finish(err error, keep bool) error {
 	if d.file == nil {
 		return err
 	}
-	if d.place == "" {
-		return errors.Join(err, d.file.Close())
-	}
-	if err == nil {
+	defer d.file.Close() // After the rename: it holds the lock.
+	if d.place != "" && err == nil {
 		err = d.file.Sync()
 	}
-	if closed := d.file.Close(); err == nil {
-		err = closed
+	if d.place == "" || d.direct {
+		return errors.Join(err, d.file.Close())
 	}
+	defer d.folder.Close() // It may be nil, and says so.
 	if err == nil {
 		err = os.Rename(d.file.Name(), d.place)
 	}
 	if err != nil {
+		if info, statErr := d.file.Stat(); keep && statErr == nil && info.Size() > 0 {
+			return err
+		}
 		return errors.Join(err, os.Remove(d.file.Name()))
 	}
-	return syncDirectory(filepath.Dir(d.place))
+	if d.folder != nil {
+		return d.folder.Sync() // The file's own sync says nothing of its name.
+	}
+	return nil
 }
 
-// syncDirectory makes the new name last: the file's own sync says nothing of the directory.
-func syncDirectory(name string) error {
-	directory, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
-}
+// continues tells whether a later download can go on where this one ended.
+func (d *destination) continues() bool { return d.place != "" && !d.direct }
 
 func (d *destination) String() string {
 	switch {
-	case d.file == nil:
-		return "standard output"
-	case d.place == "":
+	case d.place != "":
+		return d.place
+	case d.file != nil:
 		return d.file.Name()
 	default:
-		return d.place
+		return "standard output"
 	}
 }

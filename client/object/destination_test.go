@@ -49,19 +49,29 @@ func TestLastElement(t *testing.T) {
 	}
 }
 
+// begun is the destination of a download of a/x that has begun.
+func begun(t *testing.T, file string) *destination {
+	t.Helper()
+	to, err := openDestination(io.Discard, "a/x", file, t.Logf)
+	if err == nil {
+		err = to.begin(quartetv1.Object_builder{Generation: 7}.Build())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
 func TestFileAppearsWhenItIsRight(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o027))
 	dir := t.TempDir()
 	for _, file := range []string{dir, filepath.Join(dir, "x")} { // The directory first, then what is there by now.
-		to, err := openDestination(io.Discard, "a/x", file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		to := begun(t, file)
 		_, _ = io.WriteString(to, "new")
 		if file == dir && len(names(t, dir)) != 1 || to.file.Name() == filepath.Join(dir, "x") {
 			t.Errorf("before the end: %v", names(t, dir))
 		}
-		if err := to.finish(nil); err != nil {
+		if err := to.finish(nil, false); err != nil {
 			t.Fatal(err)
 		}
 		wantFile(t, filepath.Join(dir, "x"), "new", 0o640)
@@ -94,12 +104,9 @@ func TestReplacedFileKeepsItsModeAndItsLinks(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, []byte("old"), 0o604), os.Chmod(file, 0o604), os.Symlink("file", link)); err != nil {
 		t.Fatal(err)
 	}
-	to, err := openDestination(io.Discard, "x", link)
-	if err != nil {
-		t.Fatal(err)
-	}
+	to := begun(t, link)
 	_, _ = io.WriteString(to, "new")
-	if err := to.finish(nil); err != nil {
+	if err := to.finish(nil, false); err != nil {
 		t.Fatal(err)
 	}
 	wantFile(t, file, "new", 0o604)

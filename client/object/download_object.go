@@ -19,6 +19,8 @@ import (
 type Progress struct {
 	// Done is how many bytes have been transferred. It may go back when an upload is resumed.
 	Done int64
+	// Safe is how many of them are so for good: a break costs only what is on its way.
+	Safe int64
 	// Total is the size of the whole, -1 while it is not known.
 	Total int64
 	// Resumes is how often the transfer went on after a break.
@@ -31,6 +33,12 @@ type DownloadOptions struct {
 	Generation int64
 	// Offset is the first byte to fetch, and Limit the most bytes, 0 for all up to the end.
 	Offset, Limit int64
+	// Before is the CRC-32C of the Offset bytes before the range. With it, a range up to the end is
+	// verified as a whole.
+	Before *uint32
+	// Begin, if not nil, is called with the object before its first byte is written; an error of it
+	// ends the download.
+	Begin func(*quartetv1.Object) error
 	// Progress, if not nil, is called after every chunk.
 	Progress func(Progress)
 }
@@ -41,6 +49,9 @@ type DownloadOptions struct {
 func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
 	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
+	if options.Before != nil {
+		d.crc = *options.Before
+	}
 	defer func() { o.end(ctx, d.offset-options.Offset, d.crc, err) }()
 	if err := c.resumption(o).Resume(ctx, "download", d.attempt); err != nil {
 		return nil, fmt.Errorf("download %q: %w", name, err)
@@ -112,6 +123,7 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 		received.Free()
 		if d.offset > before {
 			a.Progress()
+			d.damaged = 0
 		}
 		if err != nil {
 			return err
@@ -124,6 +136,11 @@ func (d *download) receive(message *quartetv1.DownloadObjectResponse, received *
 	case message.HasObject() && d.object == nil:
 		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
 			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol, message.GetObject().GetSizeBytes())
+		}
+		if d.options.Begin != nil {
+			if err := d.options.Begin(message.GetObject()); err != nil {
+				return rpc.Final(err)
+			}
 		}
 		d.object = message.GetObject()
 	case message.HasObject():
@@ -155,7 +172,8 @@ func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error 
 	}
 	d.crc = crc32c.Combine(d.crc, sum, size)
 	if d.options.Progress != nil {
-		d.options.Progress(Progress{Done: d.offset - d.options.Offset, Total: d.end() - d.options.Offset, Resumes: d.resumes})
+		done := d.offset - d.options.Offset
+		d.options.Progress(Progress{Done: done, Safe: done, Total: d.end() - d.options.Offset, Resumes: d.resumes})
 	}
 	return nil
 }
@@ -180,7 +198,7 @@ func streamError(err error) error {
 
 // verify compares the whole with the server's checksum, if the whole was fetched.
 func (d *download) verify() error {
-	whole := d.options.Offset == 0 && d.offset == int64(d.object.GetSizeBytes())
+	whole := (d.options.Offset == 0 || d.options.Before != nil) && d.offset == int64(d.object.GetSizeBytes())
 	if whole && d.crc != d.object.GetCrc32C() {
 		return fmt.Errorf("download %q: %w: crc32c is %08x, the object's is %08x", d.name, ErrChecksum, d.crc, d.object.GetCrc32C())
 	}

@@ -12,6 +12,12 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrChanged says that the object was replaced or deleted while it was downloaded; begin again.
 	ErrChanged = errors.New("object changed during the download")
+	// ErrSourceChanged says that a file was written to, or is not as long as was said, while it was
+	// uploaded; nothing of it is visible.
+	ErrSourceChanged = errors.New("the source changed during the upload")
+	// ErrUploadMismatch says that an upload id belongs to an upload of something else, which is
+	// finished.
+	ErrUploadMismatch = errors.New("UPLOAD_MISMATCH")
 
 	errSource = errors.New("read source")
 	// errAnswered is no error: the server has answered, and that is why an attempt is over.
@@ -19,16 +25,7 @@ var (
 )
 
 // sentinels name errors in spans.
-var sentinels = []error{ErrChecksum, ErrChanged}
-
-// retriable tells of errors that another attempt may mend: it asks the server where to continue, or takes a writer's place.
-func retriable(err error) bool {
-	switch rpc.Reason(err) {
-	case "OFFSET_MISMATCH", "WRITER_REPLACED":
-		return true
-	}
-	return errors.Is(err, ErrChecksum)
-}
+var sentinels = []error{ErrChecksum, ErrChanged, ErrSourceChanged, ErrUploadMismatch}
 
 // isDamage tells errors which say that an object is not, or no longer, what it should be.
 func isDamage(err error) bool {
@@ -36,5 +33,5 @@ func isDamage(err error) bool {
 	case "GENERATION_GONE", "CHECKSUM_MISMATCH":
 		return true
 	}
-	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrChanged)
+	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrChanged) || errors.Is(err, ErrSourceChanged)
 }

@@ -18,7 +18,7 @@ func getCommand(c *cli.Console) *cobra.Command {
 		Example: c.Examples(`  PROGRAM get holiday.mp4
   PROGRAM get holiday.mp4 --json | jq -r .generation`),
 		Args: cli.Positional(1, 1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				object, err := connect(s).Get(ctx, args[0])
 				if err != nil {

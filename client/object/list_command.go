@@ -18,12 +18,12 @@ func listCommand(c *cli.Console) *cobra.Command {
 		Use:   "list [PREFIX]",
 		Short: "List objects",
 		Long: `Lists the objects whose names begin with PREFIX, or all, in the byte order of their names. Pages are fetched
-with ListObjects as they are needed, so that a list of any length takes no memory.`,
+with ListObjects as they are needed, so that a list of any length takes no memory. get has the rest of an object.`,
 		Example: c.Examples(`  PROGRAM list
   PROGRAM list photos/
   PROGRAM list --json | jq -r .name`),
 		Args: cli.Positional(0, 1),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
+		RunE: c.Find(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				return list(ctx, c, connect(s), cli.Argument(args, 0), asJSON)
 			})
@@ -55,11 +55,11 @@ func list(ctx context.Context, c *cli.Console, client *Client, prefix string, as
 // length, is last.
 func writeRow(out *bufio.Writer, asJSON, first bool, o *quartetv1.Object) error {
 	if asJSON {
-		return cli.WriteJSON(out, o)
+		return cli.WriteJSON(out, listed{o.GetName(), o.GetSizeBytes(), o.GetCreateTime().AsTime()})
 	}
 	if first {
-		fmt.Fprintf(out, "%14s  %-20s  %-19s  %s\n", "SIZE", "CREATED", "GENERATION", "NAME")
+		fmt.Fprintf(out, "%10s  %-16s  %s\n", "SIZE", "CREATED", "NAME")
 	}
-	_, err := fmt.Fprintf(out, "%14d  %-20s  %-19d  %s\n", o.GetSizeBytes(), created(o), o.GetGeneration(), cli.Printable(o.GetName()))
+	_, err := fmt.Fprintf(out, "%10s  %-16s  %s\n", size(o), created(o), cli.Printable(o.GetName()))
 	return err
 }

@@ -26,6 +26,24 @@ type observer struct {
 	began     time.Time
 	// resumes counts the attempts after the first.
 	resumes int
+	// damaged counts the attempts in a row that damage has ended.
+	damaged int
+}
+
+// maxDamaged bounds them: a path that damages everything does not get better, as a server that is
+// away does.
+const maxDamaged = 10
+
+// retriable tells of errors that another attempt may mend: it asks the server where to continue, or
+// takes a writer's place.
+func (o *observer) retriable(err error) bool {
+	switch reason := rpc.Reason(err); {
+	case reason == "OFFSET_MISMATCH", errors.Is(err, ErrChecksum):
+		o.damaged++
+		return o.damaged < maxDamaged
+	default:
+		return reason == "WRITER_REPLACED" // Which has a bound of its own.
+	}
 }
 
 func (c *Client) beginTransfer(ctx context.Context, metrics *directionMetrics, name string) (context.Context, *observer) {

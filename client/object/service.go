@@ -34,7 +34,9 @@ func Service() cli.Service {
 }
 
 // connect makes the client of a session.
-func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
+func connect(s cli.Session) *Client {
+	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
+}
 
 // check goes through the modes in the order in which each needs the one before.
 func check(s cli.Session) []cli.Step {

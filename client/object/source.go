@@ -3,6 +3,7 @@ package object
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 )
 
@@ -13,6 +14,9 @@ type source interface {
 	seek(offset int64) error
 	// release says that nothing before offset will be asked for again.
 	release(offset int64)
+	// unchanged returns ErrSourceChanged if the source is not what it was at first. What was read
+	// of it may then be part old, part new.
+	unchanged() error
 	// room is how many bytes can be read from here before something has to be released.
 	room() int64
 	// Read is io.Reader's.
@@ -24,7 +28,7 @@ func newSource(r io.Reader, windowBytes int) source {
 	if seeker, ok := r.(io.ReadSeeker); ok {
 		// A pipe is an *os.File too, and says only here that it cannot seek.
 		if base, err := seeker.Seek(0, io.SeekCurrent); err == nil {
-			return &seekable{seeker, base}
+			return &seekable{ReadSeeker: seeker, base: base, first: stat(r)}
 		}
 	}
 	return &window{reader: r, size: windowBytes}
@@ -34,6 +38,32 @@ func newSource(r io.Reader, windowBytes int) source {
 type seekable struct {
 	io.ReadSeeker
 	base int64
+	// first is what a file was at first, nil for anything else.
+	first fs.FileInfo
+}
+
+// stat is what is known of a regular file, and nil for anything else.
+func stat(r io.Reader) fs.FileInfo {
+	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok {
+		return nil
+	}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		return info
+	}
+	return nil
+}
+
+// unchanged goes by size and time of change, as tar and rsync do.
+func (s *seekable) unchanged() error {
+	if s.first == nil {
+		return nil
+	}
+	now := stat(s.ReadSeeker)
+	if now != nil && now.Size() == s.first.Size() && now.ModTime().Equal(s.first.ModTime()) {
+		return nil
+	}
+	return ErrSourceChanged
 }
 
 func (s *seekable) seek(offset int64) error {
@@ -67,6 +97,8 @@ func (w *window) release(offset int64) {
 	w.start += n
 	w.next = max(w.next, w.start)
 }
+
+func (w *window) unchanged() error { return nil } // It is read once.
 
 func (w *window) room() int64 {
 	return w.start + int64(w.size) - w.next

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type steady struct {
 }
 
 func (c Config) traffic(s cli.Session) traffic.Source {
-	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance, known: newContent(0, int64(c.Bytes))}
+	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance, known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
 	return traffic.Source{
 		Service: descriptor,
 		Operations: []traffic.Operation{

@@ -8,7 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"sync"
+	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -19,26 +23,46 @@ import (
 
 func uploadCommand(c *cli.Console) *cobra.Command {
 	var options UploadOptions
-	var asJSON bool
+	var asJSON, fromCommand bool
 	cmd := &cobra.Command{
 		Use:   "upload FILE|- [NAME]",
 		Short: "Send an object",
-		Long: `Sends a file, or standard input for -, over one client stream, UploadObject, and goes on at the last committed
-byte when the stream breaks. The object appears under NAME, by default the file's, as a whole, once the server
-has verified it and has it on disk.
+		Long: `Sends a file, or standard input for -, over one client stream, and goes on at the last committed byte when
+the stream breaks. The object appears under NAME, by default the file's, once the server has verified all of it
+and has it on disk. Nothing is stored of a file that changes meanwhile.
 
-An upload that was interrupted says how to continue it: the same command again with --upload-id, within the time
-for which the server keeps it. Standard input has to bring the same bytes from the start again.`,
+An interrupted upload says how to continue it: with --upload-id, within the time for which the server keeps it.
+Standard input has to bring the same bytes from the start again. A pipe does not tell whether its writer failed:
+--from-command starts it instead, and stores nothing unless it succeeds.`,
 		Example: c.Examples(`  PROGRAM upload holiday.mp4
   PROGRAM upload holiday.mp4 photos/2026/holiday.mp4 --sha256
-  tar c photos | PROGRAM upload - photos.tar --content-type application/x-tar`),
-		Args: cli.Positional(1, 2),
-		RunE: c.Do(func(ctx context.Context, args []string) error {
-			from, err := openInput(c.Stdin(), args[0], cli.Argument(args, 1))
+  PROGRAM upload - notes.txt < notes
+  PROGRAM upload --from-command photos.tar -- tar c photos`),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if fromCommand && len(args) < 2 {
+				return errors.New("--from-command needs a NAME and a COMMAND: upload --from-command NAME -- COMMAND [ARGUMENT...]")
+			} else if fromCommand {
+				return nil
+			}
+			return cli.Positional(1, 2)(cmd, args)
+		},
+		RunE: c.Do(func(ctx context.Context, args []string) (err error) {
+			var from *input
+			switch {
+			case fromCommand:
+				from, err = startInput(ctx, c, args[0], args[1:])
+			case len(args) == 2 && args[1] == "":
+				err = cli.UsageError(errors.New("NAME is empty"))
+			default:
+				from, err = openInput(c, args[0], cli.Argument(args, 1))
+			}
 			if err != nil {
 				return err
 			}
 			defer from.close()
+			if !utf8.ValidString(from.name) {
+				return cli.UsageError(fmt.Errorf("NAME=%q: is not UTF-8", from.name))
+			}
 			return uploadFrom(ctx, c, from, options, asJSON)
 		}),
 	}
@@ -46,6 +70,7 @@ for which the server keeps it. Standard input has to bring the same bytes from t
 	flags.StringVar(&options.ContentType, "content-type", "", "media type (default by extension, then by content)")
 	flags.StringVar(&options.ID, "upload-id", "", "continue the upload of this id")
 	flags.BoolVar(&options.SHA256, "sha256", false, "have the server verify the SHA-256 too, at the cost of a pass over all bytes")
+	flags.BoolVar(&fromCommand, "from-command", false, "send what a command writes, if it succeeds: upload --from-command NAME -- COMMAND")
 	flags.BoolVar(&asJSON, "json", false, "write the object as one line of JSON")
 	return cmd
 }
@@ -53,7 +78,7 @@ for which the server keeps it. Standard input has to bring the same bytes from t
 func uploadFrom(ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool) error {
 	options.Continue = options.ID != ""
 	bar := c.NewProgress("uploading", options.Continue)
-	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Total, p.Resumes) }, from.size
+	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Safe, p.Total, p.Resumes) }, from.size
 	if options.ID == "" {
 		options.ID = uuid.NewString() // Known before anything goes wrong, so that it can be told.
 	}
@@ -61,9 +86,10 @@ func uploadFrom(ctx context.Context, c *cli.Console, from *input, options Upload
 		options.ContentType = from.contentType()
 	}
 	return c.Call(ctx, func(s cli.Session) error {
+		c.Hint("to continue, add: --upload-id %s", options.ID)
 		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
 		if err != nil {
-			if ctx.Err() != nil || cli.IsUnavailable(err) || isFull(rpc.Reason(err)) {
+			if isFull(rpc.Reason(err)) {
 				fmt.Fprintf(c.Stderr(), "to continue, add: --upload-id %s\n", options.ID)
 			}
 			return err
@@ -83,16 +109,59 @@ type input struct {
 	name   string
 	// size is 0 if it is not known beforehand.
 	size int64
+	// stop ends the command that it comes from; nil if it comes from none.
+	stop func()
+}
+
+// startInput starts a command, whose output will be the object NAME.
+func startInput(ctx context.Context, c *cli.Console, name string, command []string) (*input, error) {
+	ctx, stop := context.WithCancel(ctx)
+	program := exec.CommandContext(ctx, command[0], command[1:]...)
+	program.Stdin, program.Stderr, program.WaitDelay = c.Stdin(), c.Stderr(), time.Second
+	output, err := program.StdoutPipe()
+	if err == nil {
+		err = program.Start()
+	}
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	wait := sync.OnceValue(program.Wait)
+	return &input{name: name, reader: &commandOutput{output, wait, command[0]}, stop: func() {
+		stop()
+		_ = wait() // The upload has its own error.
+	}}, nil
+}
+
+// commandOutput is what a command writes. It ends well only if the command does.
+type commandOutput struct {
+	io.Reader
+	wait func() error
+	name string
+}
+
+func (o *commandOutput) Read(p []byte) (int, error) {
+	n, err := o.Reader.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	if failed := o.wait(); failed != nil {
+		return n, fmt.Errorf("%s: %w; nothing is stored", o.name, failed)
+	}
+	return n, io.EOF
 }
 
 // openInput opens FILE, whose object will be NAME.
-func openInput(stdin io.Reader, file, name string) (*input, error) {
+func openInput(c *cli.Console, file, name string) (*input, error) {
 	if file == "-" {
 		if name == "" {
 			return nil, cli.UsageError(errors.New("an upload from standard input needs a NAME"))
 		}
-		o := &input{reader: stdin, name: name}
-		f, ok := stdin.(*os.File)
+		if err := c.NeedStdin(); err != nil {
+			return nil, err
+		}
+		o := &input{reader: c.Stdin(), name: name}
+		f, ok := c.Stdin().(*os.File)
 		if !ok {
 			return o, nil
 		}
@@ -158,5 +227,8 @@ func (o *input) contentType() string {
 func (o *input) close() {
 	if o.file != nil {
 		_ = o.file.Close() // It was only read.
+	}
+	if o.stop != nil {
+		o.stop()
 	}
 }

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
@@ -31,7 +34,8 @@ type UploadOptions struct {
 	Size int64
 	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
 	SHA256 bool
-	// Progress, if not nil, is called after every chunk.
+	// Progress, if not nil, is called after every chunk, and when the server has said where to
+	// continue.
 	Progress func(Progress)
 }
 
@@ -74,7 +78,7 @@ type upload struct {
 	crc    uint32
 	sha    hash.Hash
 
-	// finished says that finish was sent, so that the answer has to be the object.
+	// finished says that finish was sent last, so that the answer has to be the object.
 	finished bool
 	object   *quartetv1.Object
 }
@@ -97,6 +101,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	defer func() {
 		if u.reached = max(reached, u.committed); u.reached > reached {
 			a.Progress()
+			u.damaged = 0
 		}
 	}()
 	a.Ready() // The look-up has a deadline of its own.
@@ -118,12 +123,12 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	defer u.buffers.Drain(answered)
 	err = u.send(answered, stream, a)
 	switch {
-	case errors.Is(err, errSource):
+	case errors.Is(err, errSource), errors.Is(err, ErrSourceChanged):
 		// What was sent is kept for a later call, if the server says so or not.
-		_ = u.answer(answered, stream, response, a)
+		_ = u.answer(ctx, answered, stream, response, a)
 	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
 		// The server's word counts, also when Send could say no more than that the stream is over.
-		err = u.answer(answered, stream, response, a)
+		err = u.answer(ctx, answered, stream, response, a)
 	}
 	return u.failure(err)
 }
@@ -142,9 +147,59 @@ func (u *upload) locate(ctx context.Context) error {
 	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
 	u.source.release(min(u.committed, u.hashed))
 	if u.object != nil {
-		return nil
+		return u.compare(ctx)
 	}
-	return u.seek(u.committed)
+	if err := u.seek(u.committed); err != nil {
+		return err
+	}
+	u.progress()
+	return nil
+}
+
+// compare finds out whether the object that the upload has become is what this call was to send.
+// The id may be that of another upload, which a caller with a fixed id would take for its own.
+func (u *upload) compare(ctx context.Context) error {
+	found := u.object
+	u.object = nil
+	mismatch := func(format string, args ...any) error {
+		return rpc.Final(fmt.Errorf("%w: upload %s is finished, and %s", ErrUploadMismatch, u.options.ID, fmt.Sprintf(format, args...)))
+	}
+	size := int64(found.GetSizeBytes())
+	if found.GetName() != u.name {
+		return mismatch("its object is %q", found.GetName())
+	}
+	if u.options.ContentType != "" && found.GetContentType() != u.options.ContentType {
+		return mismatch("its object is of type %q, not %q", found.GetContentType(), u.options.ContentType)
+	}
+	if u.options.Size > 0 && size != u.options.Size {
+		return mismatch("its object has %d bytes, not %d", size, u.options.Size)
+	}
+	if err := u.seek(size); errors.Is(err, io.EOF) {
+		return mismatch("its object has %d bytes, not %d", size, u.hashed)
+	} else if err != nil {
+		return err
+	}
+	if !u.finished { // Otherwise this call has seen the end, and the upload was its own.
+		if n, err := io.ReadFull(u.source, make([]byte, 1)); n > 0 {
+			return mismatch("its object has %d bytes, fewer than the source", size)
+		} else if !errors.Is(err, io.EOF) {
+			return rpc.Final(fmt.Errorf("%w: %w", errSource, err))
+		}
+	}
+	if u.crc != found.GetCrc32C() || u.sha != nil && len(found.GetSha256()) > 0 && !bytes.Equal(u.sha.Sum(nil), found.GetSha256()) {
+		return mismatch("its object has other content: its crc32c is %s, the source's %s", checksum(found.GetCrc32C()), checksum(u.crc))
+	}
+	if !u.finished {
+		now, err := u.client.Get(ctx, u.name)
+		if err != nil && status.Code(err) != codes.NotFound {
+			return err
+		}
+		if now.GetGeneration() != found.GetGeneration() {
+			return mismatch("its object was replaced or deleted since")
+		}
+	}
+	u.object = found
+	return nil
 }
 
 // seek goes to an offset in the source. Bytes that were sent before this call began, by another process, are read once
@@ -201,6 +256,9 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		a.Ready()
 		n, err := io.ReadFull(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		a.Wait()
+		if u.options.Size > 0 && u.offset+int64(n) > u.options.Size {
+			return rpc.Final(fmt.Errorf("%w: it is longer than %d bytes", ErrSourceChanged, u.options.Size))
+		}
 		if n > 0 {
 			*buffer = (*buffer)[:n]
 			if err := u.sendChunk(stream, buffer); err != nil {
@@ -208,6 +266,9 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 			}
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if err := u.whole(); err != nil {
+				return rpc.Final(err)
+			}
 			u.finished = true
 			return stream.Send(u.finish())
 		}
@@ -216,6 +277,14 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		}
 	}
 	return nil
+}
+
+// whole tells whether what was sent, up to the end of the source, is one state of it.
+func (u *upload) whole() error {
+	if u.options.Size > 0 && u.offset != u.options.Size {
+		return fmt.Errorf("%w: it ends after %d of %d bytes", ErrSourceChanged, u.offset, u.options.Size)
+	}
+	return u.source.unchanged()
 }
 
 func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
@@ -230,10 +299,14 @@ func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 		return err
 	}
 	u.offset += int64(len(data))
-	if u.options.Progress != nil {
-		u.options.Progress(Progress{Done: u.offset, Total: u.total(), Resumes: u.resumes})
-	}
+	u.progress()
 	return nil
+}
+
+func (u *upload) progress() {
+	if u.options.Progress != nil {
+		u.options.Progress(Progress{Done: u.offset, Safe: u.committed, Total: u.total(), Resumes: u.resumes})
+	}
 }
 
 func (u *upload) total() int64 {
@@ -266,7 +339,7 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 
 // answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
 // more, which is given a second for each 64 MiB.
-func (u *upload) answer(answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
+func (u *upload) answer(ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
 	a.WaitLonger(time.Duration(u.offset/(64<<20)) * time.Second)
 	if err := stream.CloseSend(); err != nil {
 		return err
@@ -281,6 +354,10 @@ func (u *upload) answer(answered context.Context, stream uploadStream, response 
 		return err
 	}
 	u.committed, u.object = int64(response.GetCommittedSizeBytes()), response.GetObject()
+	if u.object != nil && !u.finished {
+		a.Ready()
+		return u.compare(ctx) // It was finished before, by this call or another.
+	}
 	if u.finished && u.object == nil {
 		return fmt.Errorf("%w: the upload is finished and there is no object", rpc.ErrProtocol)
 	}

@@ -2,12 +2,37 @@
 // services depend on, and drains in order when it is told to stop. It knows no service by name; a program gives it a list.
 package app
 
-import "strings"
+import (
+	"slices"
+	"strings"
+
+	"example.com/quartet/internal/config"
+)
 
 // Identity is the name of the product, in the one place where it stands in Go. Everything that bears it is derived from it.
 type Identity struct {
 	// Name has lower case letters, digits and dashes, and begins with a letter: "shop".
 	Name string
+	// Variables are those that any of its programs has, without their prefix. A shell or a file may
+	// have them for all, and a program knows by them which of those that it does not have are
+	// another's, and no mistake.
+	Variables []string
+}
+
+// Own leaves out of environ the variables of the product's other programs. groups are those of this
+// one.
+func (i Identity) Own(environ []string, groups ...config.Group) []string {
+	others := map[string]bool{}
+	for _, name := range i.Variables {
+		others[i.EnvironmentPrefix()+name] = true
+	}
+	for _, variable := range config.Usage(i.EnvironmentPrefix(), groups...) {
+		delete(others, variable.Name)
+	}
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return others[name]
+	})
 }
 
 // EnvironmentPrefix begins the names of environment variables: "SHOP_".

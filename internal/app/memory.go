@@ -3,6 +3,9 @@ package app
 import (
 	"math"
 	"runtime/debug"
+
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
 )
 
 // programMemory is what Go's memory limit leaves of the process's at least: for what its collector does not count, which is
@@ -15,6 +18,17 @@ func (c Config) LimitMemory() {
 	if c.MemoryLimit > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(goMemory(int64(c.MemoryLimit)))
 	}
+}
+
+// FitBuffers has grpc-go take buffers for messages that are at most twice as large as what is in them. By default one of 33 KiB
+// takes one of 1 MiB, so that a client that reads no replies has the server hold some MiB for each stream. It is for a main
+// function, before the first server or client is made.
+func FitBuffers() {
+	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
+	if err != nil { // It takes any exponents that a buffer can have.
+		panic(err)
+	}
+	experimental.SetDefaultBufferPool(pool)
 }
 
 // goMemory is nine tenths, but not the last 32 MiB; of very little memory it is half.

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
+
 	"example.com/quartet/internal/config"
 )
 
@@ -44,6 +47,18 @@ func TestMemoryForLessThanTheProgramIsRefused(t *testing.T) {
 		err := config.Load("TEST_", []string{"TEST_MEMORY_LIMIT=" + value}, groups...)
 		if (err != nil) != refused || refused && !strings.HasPrefix(err.Error(), "TEST_MEMORY_LIMIT=") {
 			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
+func TestBuffersAreAtMostTwiceAsLargeAsMessages(t *testing.T) {
+	before := mem.DefaultBufferPool()
+	t.Cleanup(func() { experimental.SetDefaultBufferPool(before) })
+	FitBuffers()
+	for size := 1 << 10; size <= 1<<20; size += 1000 {
+		buffer := mem.DefaultBufferPool().Get(size)
+		if len(*buffer) != size || cap(*buffer) >= 2*size+1 {
+			t.Fatalf("%d bytes have a buffer of %d", size, cap(*buffer))
 		}
 	}
 }

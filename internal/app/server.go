@@ -103,7 +103,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 	cfg, groups := s.groups()
 	switch {
 	case len(args) == 2 && args[1] == "--version":
-		fmt.Fprintln(stdout, s.Version)
+		fmt.Fprintln(stdout, VersionText(s.Identity, program, s.Version))
 		return 0
 	case len(args) == 2 && (args[1] == "--help" || args[1] == "-h"):
 		s.printUsage(stdout, filepath.Base(args[0]), groups)
@@ -113,11 +113,12 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		fmt.Fprintf(stderr, "unexpected argument %q: the server is configured by its environment, see --help\n", config.Masked(argument))
 		return 2
 	}
-	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {
+	if err := config.Load(s.Identity.EnvironmentPrefix(), s.Identity.Own(environ, groups...), groups...); err != nil {
 		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
 		return 2
 	}
 	cfg.Process.LimitMemory()
+	FitBuffers()
 	t := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
@@ -191,7 +192,7 @@ func (s Server) Open(ctx context.Context, environ []string, t *telemetry.Telemet
 		return nil, err
 	}
 	cfg, groups := s.groups()
-	if err := config.Load(s.Identity.EnvironmentPrefix(), environ, groups...); err != nil {
+	if err := config.Load(s.Identity.EnvironmentPrefix(), s.Identity.Own(environ, groups...), groups...); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, cfg, t)

@@ -66,11 +66,11 @@ func observed(t *testing.T, level slog.Level, variables ...string) *output {
 		t.Setenv(name, value)
 	}
 	out := &output{}
-	made := NewTelemetry(t.Context(), Identity{"test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
+	made := NewTelemetry(t.Context(), Identity{Name: "test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		_ = made.Shutdown(ctx) // No collector is there.
+		_ = made.Shutdown(ctx) // No collector is there. Later than the deadline, the SDK would end nothing.
 	})
 	return out
 }
@@ -206,7 +206,9 @@ func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
 		"TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=6s", "TEST_DRAIN_DELAY=0s")
 	ctx, stop := context.WithCancel(t.Context())
 	out, ended := &output{}, make(chan int, 1)
-	go func() { ended <- Server{Identity: Identity{"test"}}.main(ctx, []string{"server"}, environ, out, out) }()
+	go func() {
+		ended <- Server{Identity: Identity{Name: "test"}}.main(ctx, []string{"server"}, environ, out, out)
+	}()
 	for says(out, "listening") == nil && t.Context().Err() == nil {
 		runtime.Gosched()
 	}
@@ -254,7 +256,7 @@ func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
 		}{}, Open: func(context.Context, Host) (Opened, error) { return Opened{}, test.err }}
 		environ := []string{"TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_HTTP_ADDRESS=127.0.0.1:0"}
 		out := &output{}
-		status := Server{Identity: Identity{"test"}, Services: []Service{service}}.main(t.Context(), []string{"server"}, environ, out, out)
+		status := Server{Identity: Identity{Name: "test"}, Services: []Service{service}}.main(t.Context(), []string{"server"}, environ, out, out)
 		if written := out.lines(t); status != test.status || len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
 			t.Errorf("status %d, and the log has %v", status, written)
 		}

@@ -15,23 +15,23 @@ var ErrBudget = errors.New("too many transfers at once")
 // Budget bounds the memory of all transfers of a process. Each of them reserves, before it begins, all that it can come to
 // hold; what it reserved it never has to wait for again, so that transfers cannot block each other.
 type Budget struct {
-	limit    int64
-	patience time.Duration
+	limit   int64
+	timeout time.Duration
 	// most bounds how many may wait, because a sender may fill its window while it does.
 	most int64
 
 	all *semaphore.Weighted
-	// extra is for those that take more than they need: the rest is for those that come later.
+	// extra is for those that take more than they need: the rest is for later ones.
 	extra             *semaphore.Weighted
 	reserved, waiting atomic.Int64
 }
 
 // NewBudget returns a budget of so many bytes, of which extra may be taken by those that need less; fewer than none are none. A
-// transfer that finds it used up waits for patience, unless there are already as many others that wait.
-func NewBudget(bytes, extra int64, patience time.Duration, waiting int) *Budget {
+// transfer that finds it used up waits for timeout, unless there are already as many others that wait.
+func NewBudget(bytes, extra int64, timeout time.Duration, most int) *Budget {
 	bytes, extra = max(bytes, 0), max(extra, 0)
 	return &Budget{
-		limit: bytes, patience: patience, most: int64(waiting),
+		limit: bytes, timeout: timeout, most: int64(most),
 		all: semaphore.NewWeighted(bytes), extra: semaphore.NewWeighted(extra),
 	}
 }
@@ -67,9 +67,9 @@ func (b *Budget) wait(ctx context.Context, bytes int64) error {
 	if b.waiting.Add(1) > b.most {
 		return ErrBudget
 	}
-	patient, cancel := context.WithTimeout(ctx, b.patience)
+	waiting, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	if b.all.Acquire(patient, bytes) == nil {
+	if b.all.Acquire(waiting, bytes) == nil {
 		return nil
 	}
 	if err := context.Cause(ctx); err != nil {

@@ -14,7 +14,7 @@ const buffersPerTransfer = 2
 const leastBuffer = 4 << 10
 
 // Buffers are the buffers of one stream that sends. There are two, so that a transfer takes the same memory whatever the
-// peer does: who wants a third waits until the transport has written one of them.
+// peer does: a sender that wants a third waits until the transport has written one of them.
 type Buffers struct {
 	size int
 	free chan *[]byte // with nil for one that was not needed yet
@@ -75,7 +75,7 @@ func (b *Buffers) Get(size int) *[]byte { return new(make([]byte, size)) }
 func (b *Buffers) Put(buffer *[]byte) { b.free <- buffer }
 
 // Drain waits until the transport has written everything, or until ctx says that it never will. A handler that returns
-// before would leave memory in use that nobody counts.
+// before would leave memory in use that is not counted.
 func (b *Buffers) Drain(ctx context.Context) {
 	for range buffersPerTransfer {
 		select {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,12 +17,13 @@ import (
 )
 
 func (c *command) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "See whether everything works",
 		Long: `Waits until the servers say that each of the services is serving, makes one call of each mode that they have, verifies the
 answers, and removes what it made. It is what "helm test" runs.`,
-		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.name),
+		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.typed),
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			return c.call(ctx, c.Services, func(sessions []Session) error {
@@ -38,9 +40,15 @@ answers, and removes what it made. It is what "helm test" runs.`,
 				if err := c.awaitServices(ctx, sessions); err != nil {
 					return err
 				}
-				fmt.Fprintf(c.stdout, "ok  %-18s%-20s\n", "grpc.health.v1", "serving")
+				write := writeStep
+				if asJSON {
+					write = func(w io.Writer, s step) error { return WriteJSON(w, s) }
+				}
+				if err := write(c.stdout, step{Mode: "grpc.health.v1", Method: "serving"}); err != nil {
+					return err
+				}
 				for i, service := range c.Services {
-					if err := c.check(ctx, service, checks[i]); err != nil {
+					if err := c.check(ctx, service, checks[i], write); err != nil {
 						return err
 					}
 				}
@@ -48,6 +56,25 @@ answers, and removes what it made. It is what "helm test" runs.`,
 			})
 		}),
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write each step as one line of JSON")
+	return cmd
+}
+
+// step is one that went well.
+type step struct {
+	Mode    string  `json:"mode"`
+	Service string  `json:"service,omitempty"`
+	Method  string  `json:"method"`
+	Seconds float64 `json:"seconds"`
+}
+
+func writeStep(w io.Writer, s step) error {
+	took := ""
+	if s.Service != "" {
+		took = time.Duration(s.Seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
+	}
+	_, err := fmt.Fprintf(w, "ok  %-18s%-20s%s\n", s.Mode, s.Method, took)
+	return err
 }
 
 // healthPause is the time between two questions whether a service is serving.
@@ -102,15 +129,18 @@ func unserving(ctx context.Context, session Session, service string) string {
 }
 
 // check goes through the steps of a service in their order, and stops at the first that fails.
-func (c *command) check(ctx context.Context, service Service, steps []Step) error {
-	for _, step := range steps {
-		method := service.method(step.Method)
-		mode := ModeName(method)
+func (c *command) check(ctx context.Context, service Service, steps []Step, write func(io.Writer, step) error) error {
+	for _, s := range steps {
+		method := service.method(s.Method)
+		done := step{Mode: ModeName(method), Service: string(method.Parent().FullName()), Method: s.Method}
 		began := time.Now()
-		if err := step.Do(ctx); err != nil {
-			return fmt.Errorf("%s %s/%s: %w", mode, method.Parent().FullName(), step.Method, err)
+		if err := s.Do(ctx); err != nil {
+			return fmt.Errorf("%s %s/%s: %w", done.Mode, done.Service, done.Method, err)
 		}
-		fmt.Fprintf(c.stdout, "ok  %-18s%-20s%v\n", mode, step.Method, time.Since(began).Round(10*time.Microsecond))
+		done.Seconds = time.Since(began).Seconds()
+		if err := write(c.stdout, done); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,16 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/traffic"
 )
@@ -59,6 +66,11 @@ type Session struct {
 	Telemetry *telemetry.Telemetry
 	// Instance is the name of this process in what it stores, unique among those that call the same servers.
 	Instance string
+	// Bytes is the size of what the traffic stores, 0 for the one that its configuration says.
+	Bytes int64
+	// Resumption is how streams that break are continued: in a command for as long as --timeout
+	// lets it.
+	Resumption rpc.Resumption
 }
 
 // Step is a call of a check.
@@ -83,18 +95,41 @@ type Program struct {
 // component is what the program is called beside the product.
 const component = "client"
 
-// Main is the main function with its surroundings as parameters. It returns the exit code, as the help of the root command
-// explains it.
+// Main is the main function with its surroundings as parameters. It returns the exit code, as the
+// help of the root command explains it. SIGINT, SIGTERM and SIGHUP end the command, unless it was
+// started with SIGHUP ignored, as by nohup; the second of them does so at once.
 func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := app.Signalled()
-	defer stop()
-	return p.Run(ctx, args, environ, stdin, stdout, stderr)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := p.command(environ, stdin, stdout, stderr)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		close(c.again)
+	}()
+	return c.run(ctx, args)
 }
 
 // Run is Main with a context that ends with the signal.
 func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &command{Program: p, environ: environ, stdin: stdin, stdout: stdout, stderr: newScreen(stderr, environ)}
-	return c.run(ctx, args)
+	return p.command(environ, stdin, stdout, stderr).run(ctx, args)
+}
+
+func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Writer) *command {
+	c := &command{
+		Program: p, environ: environ, stdin: stdin, stderr: newScreen(stderr, environ),
+		again: make(chan struct{}),
+	}
+	c.outage.command = c
+	c.stdout = &result{to: stdout, outage: &c.outage}
+	return c
 }
 
 // command is one run of the program, with all it knows of its surroundings.
@@ -102,13 +137,24 @@ type command struct {
 	Program
 	environ []string
 	stdin   io.Reader
-	stdout  io.Writer
+	stdout  *result
 	stderr  *screen
 
-	name    string // what the program was started as
+	name    string // what the program was started as, without a path
+	typed   string // and with it, as a shell takes it
 	server  string
 	timeout time.Duration
 	quiet   bool
+
+	// progress is that of the transfer, nil if there is none.
+	progress *Progress
+	outage   outage
+	// again is closed with the second signal.
+	again chan struct{}
+	// hint is how to go on with what was interrupted.
+	hint atomic.Pointer[string]
+	// restore makes the terminal what it was.
+	restore atomic.Pointer[func()]
 
 	// started says that the command line was understood; config is there from then on.
 	started bool
@@ -117,7 +163,10 @@ type command struct {
 
 // run runs the command that args name.
 func (c *command) run(ctx context.Context, args []string) int {
-	c.name = filepath.Base(args[0])
+	c.name, c.typed = filepath.Base(args[0]), args[0]
+	if strings.ContainsAny(c.typed, " \t'\"\\$`&;()<>|*?[#~%!{") {
+		c.typed = "'" + strings.ReplaceAll(c.typed, "'", `'\''`) + "'"
+	}
 	if err := c.validate(); err != nil {
 		err = usageError{err}
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
@@ -129,21 +178,61 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
-	if err != nil && !c.started {
+	c.outage.stop()
+	if restore := c.restore.Load(); restore != nil {
+		(*restore)()
+	}
+	if lost := c.stdout.failure(); lost != nil && (err == nil || !c.started) {
+		err = lost
+	} else if err != nil && !c.started {
 		err = usageError{fmt.Errorf("%w\nsee %s --help", err, called.CommandPath())}
 	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 	}
-	return c.exitCode(err)
+	code := c.exitCode(err)
+	if hint := c.hint.Load(); hint != nil && *hint != "" && (code == exitInterrupted || code == exitUnavailable) {
+		fmt.Fprintln(c.stderr, *hint)
+	}
+	return code
+}
+
+// grace is how long a command that was interrupted has to end by itself. It may be blocked on a
+// pipe, which no context interrupts.
+const grace = time.Second
+
+// interruptible returns what do returns, or soon after ctx is done or at the second signal without
+// it. One that serves has all the time that its drain takes.
+func (c *command) interruptible(ctx context.Context, serves bool, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	var late <-chan time.Time
+	if !serves {
+		late = time.After(grace)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-late:
+	case <-c.again:
+	}
+	return c.ended(ctx, errInterrupted)
 }
 
 // do is what a command does, once the configuration is read.
 func (c *command) do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.started = true
-		if err := c.loadConfig(cmd.Name() != "serve"); err != nil {
+		if err := c.loadConfig(cmd.Name() != serve); err != nil {
 			return usageError{fmt.Errorf("configuration\n%w", err)}
+		}
+		if err := c.validateArguments(cmd, args); err != nil {
+			return usageError{err}
 		}
 		c.config.Process.LimitMemory()
 		if cmd.Flags().Changed("server") {
@@ -156,11 +245,32 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		ctx := cmd.Context()
 		if c.timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%w %v", errTimeout, c.timeout))
 			defer cancel()
 		}
-		return do(ctx, args)
+		return c.interruptible(ctx, cmd.Name() == serve, func() error { return do(ctx, args) })
 	}
+}
+
+// validateArguments finds what no command takes: a limit of time that is none, and text that is not
+// UTF-8, which gRPC cannot send. Only the name of a file may have any bytes.
+func (c *command) validateArguments(cmd *cobra.Command, args []string) (err error) {
+	if cmd.Flags().Changed("timeout") && c.timeout <= 0 {
+		return fmt.Errorf("--timeout=%v: has to be more than zero", c.timeout)
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !utf8.ValidString(f.Value.String()) {
+			err = fmt.Errorf("--%s=%q: is not UTF-8", f.Name, f.Value.String())
+		}
+	})
+	names := strings.Fields(cmd.Use)[1:]
+	for i, arg := range args {
+		if i < len(names) && strings.Contains(names[i], "FILE") || utf8.ValidString(arg) {
+			continue
+		}
+		return fmt.Errorf("%s=%q: is not UTF-8", strings.Trim(names[min(i, len(names)-1)], "[.]"), arg)
+	}
+	return err
 }
 
 // ended says why a command ended, where it was not the command itself.
@@ -169,7 +279,7 @@ func (c *command) ended(ctx context.Context, err error) error {
 	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout): // The last has its reason with it.
 		return err
 	case errors.Is(context.Cause(ctx), errTimeout):
-		return fmt.Errorf("%w %v", errTimeout, c.timeout)
+		return context.Cause(ctx)
 	default:
 		return errInterrupted
 	}
@@ -200,9 +310,26 @@ func (c *Console) Stderr() io.Writer { return c.command.stderr }
 // Note tells a person something that is neither the result nor an error, unless --quiet.
 func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
 
+// Hint says how to go on, or what is left to do, if the command is interrupted from now on or ends
+// because the server is not available.
+func (c *Console) Hint(format string, args ...any) {
+	hint := fmt.Sprintf(format, args...)
+	c.command.hint.Store(&hint)
+}
+
 // Do makes the RunE of a command. do is called when the configuration is read; its context ends with --timeout or a signal.
 func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return c.command.do(do)
+}
+
+// Find is Do for a command whose result goes to standard output, without which it is not begun.
+func (c *Console) Find(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return c.Do(func(ctx context.Context, args []string) error {
+		if err := c.NeedStdout(); err != nil {
+			return err
+		}
+		return do(ctx, args)
+	})
 }
 
 // Call does something with the service, once its server says that it is serving. Of a service with several
@@ -213,5 +340,5 @@ func (c *Console) Call(ctx context.Context, do func(Session) error) error {
 
 // Examples puts the program's name, as it was started, in place of each "PROGRAM".
 func (c *Console) Examples(text string) string {
-	return strings.ReplaceAll(text, "PROGRAM", c.command.name)
+	return strings.ReplaceAll(text, "PROGRAM", c.command.typed)
 }

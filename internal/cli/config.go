@@ -54,7 +54,7 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 	}
 	groups := []config.Group{{Into: cfg}}
 	for _, service := range p.Services {
-		prefix := strings.ToUpper(service.Name) + "_"
+		prefix := service.environmentPrefix()
 		cfg.servers[service.Name] = &serviceConfig{}
 		groups = append(groups, config.Group{Prefix: prefix, Into: cfg.servers[service.Name]})
 		if service.Config != nil {
@@ -64,11 +64,14 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 	return cfg, groups
 }
 
+// environmentPrefix begins the names of a service's variables, behind the product's.
+func (s Service) environmentPrefix() string { return strings.ToUpper(s.Name) + "_" }
+
 // loadConfig reads the environment. A person wants to read warnings, and a service says more, unless a level is chosen.
 func (c *command) loadConfig(person bool) error {
 	cfg, groups := c.groups()
 	c.config = cfg
-	err := config.Load(c.Identity.EnvironmentPrefix(), c.environ, groups...)
+	err := config.Load(c.Identity.EnvironmentPrefix(), c.Identity.Own(c.environ, groups...), groups...)
 	if person && !c.levelChosen() {
 		cfg.Process.Telemetry.LogLevel = slog.LevelWarn
 	}

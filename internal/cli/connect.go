@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -103,9 +104,12 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 	if err := c.await(ctx, conns); err != nil {
 		return err
 	}
-	sessions, err := c.sessions(services, conns, t)
+	sessions, err := c.sessions(services, conns, c.forPerson(t))
 	if err != nil {
 		return err
+	}
+	for i := range sessions {
+		sessions[i].Resumption.MaxTries = math.MaxInt
 	}
 	return c.ended(ctx, do(sessions))
 }

@@ -28,6 +28,8 @@ const (
 var (
 	errInterrupted = errors.New("interrupted")
 	errTimeout     = errors.New("not done within")
+	// errWrongAnswers says that content was lost, doubled, reordered or damaged.
+	errWrongAnswers = errors.New("answers were wrong")
 )
 
 // usageError is a mistake in how the program was called.
@@ -46,6 +48,8 @@ func (p Program) exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &usage):
 		return exitUsage
+	case status.Code(err) == codes.InvalidArgument && strings.HasPrefix(rpc.Reason(err), "INVALID_"):
+		return exitUsage // The server does not take a name, an id or a type.
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
 	case p.isDamage(err):
@@ -61,7 +65,7 @@ func (p Program) exitCode(err error) int {
 
 // isDamage asks the services, and knows DATA_LOSS by itself.
 func (p Program) isDamage(err error) bool {
-	return status.Code(err) == codes.DataLoss || slices.ContainsFunc(p.Services, func(s Service) bool {
+	return errors.Is(err, errWrongAnswers) || status.Code(err) == codes.DataLoss || slices.ContainsFunc(p.Services, func(s Service) bool {
 		return s.IsDamage != nil && s.IsDamage(err)
 	})
 }

@@ -47,6 +47,8 @@ func TestExitCode(t *testing.T) {
 		{reason(codes.ResourceExhausted, "x", "OBJECT_TOO_LARGE"), 1},
 		{rpc.ErrProtocol, 1},
 		{usageError{errors.New("x")}, 2},
+		{reason(codes.InvalidArgument, "x", "INVALID_NAME"), 2},
+		{reason(codes.InvalidArgument, "x", "SIZE_MISMATCH"), 1},
 		{status.Error(codes.NotFound, "x"), 3},
 		{status.Error(codes.Unavailable, "x"), 4},
 		{status.Error(codes.DeadlineExceeded, "x"), 4},

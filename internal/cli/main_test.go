@@ -61,6 +61,8 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 			t.Errorf("line %d is not %q:\n%s", i+1, want, out)
 		}
 	}
+	out, _ = expect(t, 0, server, "check", "--json")
+	clitest.Want(t, out, `{"mode":"unary","service":"grpc.testing.TestService","method":"UnaryCall","seconds":0.`)
 	broken := services()
 	broken[0].Check = func(s cli.Session) []cli.Step {
 		return append([]cli.Step{{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }}}, check(s)...)
@@ -81,7 +83,7 @@ func TestAServiceMayHaveSeveralInItsContract(t *testing.T) {
 	_, err := clitest.Expect(t, 1, two, server, "miss")
 	clitest.Want(t, err, "UNIMPLEMENTED") // A connection that was not told of the second would say INTERNAL.
 	out, _ := clitest.Expect(t, 0, two, server, "--help")
-	clitest.Want(t, out, "Commands of grpc.testing.TestService, grpc.testing.UnimplementedService:")
+	clitest.Want(t, out, "grpc.testing.TestService, grpc.testing.UnimplementedService:")
 }
 
 // TestAServiceThatTheServerLacksIsNamed calls it alone, and among others, where the connection is ready without it.
@@ -173,22 +175,43 @@ func TestMisuse(t *testing.T) {
 	for _, args := range [][]string{
 		{"find"}, {"find", "a", "b"}, {"sing"}, {"find", "x", "--loud"}, {"find", "--timeout", "x"}, {"serve", "x"}, {"check", "x"},
 		{"demo", "a", "b"}, {"find", "x", "--server", "http://localhost:50051"},
+		{"find", "x", "--timeout", "0s"}, {"find", "x", "--timeout", "-1s"}, {"find", "x\xff"}, {"find", "x", "--server", "\xff"},
 	} {
 		if _, err := expect(t, 2, "localhost:1", args...); !strings.HasPrefix(err, "test: ") {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
-	out, _ := expect(t, 0, "localhost:1", "--version")
-	clitest.Want(t, out, "v1.2.3")
-	out, _ = expect(t, 0, "localhost:1", "--help")
+}
+
+func TestHelpFitsAScreenAndLeadsToTheRest(t *testing.T) {
+	out, _ := expect(t, 0, "localhost:1", "--help")
 	for _, part := range []string{
-		"Calls services.", "TEST_SERVER ", "TEST_NAMES_SERVER ", "TEST_NAMES_TRAFFIC_CALLS ", "TEST_DRAIN_BUDGET ", "Exit codes:", "130 ",
-		"Commands of grpc.testing.TestService:\n  find ",
+		"Calls services.", "Usage: /usr/bin/test COMMAND", "grpc.testing.TestService:\n  find ", "  completion ", "  check ", "  serve ",
+		"/usr/bin/test help environment",
 	} {
 		clitest.Want(t, out, part)
 	}
+	if again, _ := expect(t, 0, "localhost:1", "help"); again != out {
+		t.Errorf("help alone says:\n%s", again)
+	}
+	out, _ = expect(t, 0, "localhost:1", "help", "environment")
+	for _, part := range []string{
+		"\nWhere the services are:\n  TEST_SERVER ", "\nConnections:\n  TEST_RPC_", "TEST_DRAIN_BUDGET ", "\nService names:\n  TEST_NAMES_SERVER ",
+		"TEST_NAMES_TRAFFIC_CALLS ",
+	} {
+		clitest.Want(t, out, part)
+	}
+	out, _ = expect(t, 0, "localhost:1", "help", "exit-codes")
+	clitest.Want(t, out, "  130  interrupted")
 	out, _ = expect(t, 0, "localhost:1", "find", "--help")
-	clitest.Want(t, out, "  test find x\n")
+	clitest.Want(t, out, "  /usr/bin/test find x\n") // As it was started, so that it can be pasted.
+	clitest.Want(t, out, "All commands take --server, --timeout and --quiet too, see /usr/bin/test help.\n")
+	out, _ = expect(t, 0, "localhost:1", "completion", "--help")
+	clitest.Want(t, out, "  fish ")
+	out, _ = expect(t, 0, "localhost:1", "completion", "bash")
+	clitest.Want(t, out, "__start_test test\n")
+	out, _ = expect(t, 0, "localhost:1", "--version")
+	clitest.Want(t, out, "test-client v1.2.3 (")
 }
 
 func TestMalformedConfigurationIsToldWhole(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf16"
 
@@ -35,15 +36,23 @@ func escape(text string, how func(rune) string) string {
 	return safe.String()
 }
 
-// WriteJSON writes a message as one line. protojson varies its white space from build to build on purpose; compacted it is
-// stable. Control characters that JSON allows are escaped all the same.
-func WriteJSON(w io.Writer, m proto.Message) error {
-	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return err
-	}
+// WriteJSON writes a message, or anything that encoding/json takes, as one line. protojson varies
+// its white space from build to build on purpose; compacted it is stable. Control characters that
+// JSON allows are escaped all the same.
+func WriteJSON(w io.Writer, value any) (err error) {
 	var line bytes.Buffer
-	if err := json.Compact(&line, text); err != nil {
+	if m, ok := value.(proto.Message); ok {
+		var text []byte
+		if text, err = (protojson.MarshalOptions{UseProtoNames: true}).Marshal(m); err == nil {
+			err = json.Compact(&line, text)
+		}
+	} else {
+		encoder := json.NewEncoder(&line)
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(value)
+		line.Truncate(max(line.Len()-len("\n"), 0))
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(w, escape(line.String(), func(r rune) string {
@@ -54,6 +63,9 @@ func WriteJSON(w io.Writer, m proto.Message) error {
 	}))
 	return err
 }
+
+// Time is a time for people: in their zone, to the minute.
+func Time(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 // Size is a number of bytes for people.
 func Size(bytes int64) string {

@@ -19,9 +19,9 @@ type Progress struct {
 	doing   string // "downloading", say
 	start   time.Time
 	shown   time.Time
-	// done and total are in bytes; total is -1 while it is not known.
-	done, total int64
-	resumes     int
+	// done, safe and total are in bytes; total is -1 while it is not known.
+	done, safe, total int64
+	resumes           int
 	// continued says that another run has begun the transfer; base is what it did, which does not count for this one's rate.
 	continued bool
 	base      int64
@@ -29,16 +29,20 @@ type Progress struct {
 
 // NewProgress begins to show the progress of something: "downloading". continued says that an earlier run has begun it.
 func (c *Console) NewProgress(doing string, continued bool) *Progress {
-	return &Progress{command: c.command, doing: doing, continued: continued, start: time.Now(), shown: time.Now()}
+	p := &Progress{command: c.command, doing: doing, continued: continued, start: time.Now(), shown: time.Now(), total: -1}
+	c.command.progress = p
+	return p
 }
 
-// Update says that so many bytes of total are done, -1 for an unknown total, after so many resumes. It may be called as
-// often as there is something to say.
-func (p *Progress) Update(done, total int64, resumes int) {
+// Update says that so many bytes of total are done, -1 for an unknown total, and how many of them
+// are known to stay so whatever happens, after so many resumes. It may be called as often as there
+// is something to say.
+func (p *Progress) Update(done, safe, total int64, resumes int) {
+	p.command.outage.back()
 	if p.continued {
 		p.base, p.continued = done, false
 	}
-	p.done, p.total, p.resumes = done, total, resumes
+	p.done, p.safe, p.total, p.resumes = done, safe, total, resumes
 	interval, bar := lineInterval, p.command.stderr.width != nil
 	if bar {
 		interval = barInterval
@@ -56,6 +60,14 @@ func (p *Progress) Update(done, total int64, resumes int) {
 
 // End says what it came to.
 func (p *Progress) End(what string) {
+	if p.continued || p.base > 0 && p.base == p.done {
+		p.command.note("%s: it was complete already, nothing had to be transferred", what)
+		return
+	}
+	if p.done == 0 {
+		p.command.note("%s: it is empty", what)
+		return
+	}
 	p.command.note("%s: %s in %s, %s/s%s", what, Size(p.done), round(time.Since(p.start)), Size(p.rate()), p.resumed())
 }
 
@@ -70,6 +82,22 @@ func (p *Progress) String() string {
 	}
 	return fmt.Sprintf("%s of %s (%d%%), %s/s%s%s",
 		Size(p.done), Size(p.total), p.done*100/p.total, Size(p.rate()), left, p.resumed())
+}
+
+// sofar is how much of it is safe, or at least was on its way: ", 850.0 MiB of 913.0 MiB are safe".
+func (p *Progress) sofar() string {
+	switch {
+	case p == nil || p.done == 0:
+		return ""
+	case p.safe > 0 && p.total > 0:
+		return fmt.Sprintf(", %s of %s are safe", Size(p.safe), Size(p.total))
+	case p.safe > 0:
+		return fmt.Sprintf(", %s are safe", Size(p.safe))
+	case p.total > 0:
+		return fmt.Sprintf(" at %s of %s", Size(p.done), Size(p.total))
+	default:
+		return fmt.Sprintf(" at %s", Size(p.done))
+	}
 }
 
 // bar leaves room for the rest in 80 columns.

@@ -16,7 +16,7 @@ func transferred(t *testing.T, c *command) string {
 		p := (&Console{command: c}).NewProgress("downloading", false)
 		for i := range int64(100) {
 			time.Sleep(100 * time.Millisecond)
-			p.Update((i+1)<<20, 100<<20, int(i/40))
+			p.Update((i+1)<<20, (i+1)<<20, 100<<20, int(i/40))
 		}
 		p.End(`downloaded "x"`)
 	})
@@ -57,9 +57,9 @@ func TestProgressOfUnknownSizeAndContinued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
 		p := (&Console{command: &command{stderr: &screen{to: &text}}}).NewProgress("uploading", true)
-		p.Update(50<<20, -1, 0)
+		p.Update(50<<20, 50<<20, -1, 0)
 		time.Sleep(2 * time.Second)
-		p.Update(54<<20, -1, 0)
+		p.Update(54<<20, 54<<20, -1, 0)
 		if want := "uploading 54.0 MiB, 2.0 MiB/s\n"; text.String() != want {
 			t.Errorf("got %q", text.String())
 		}

@@ -3,46 +3,40 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/config"
 )
-
-const rootLong = `%s
-
-Streams that break go on where they were, on any replica. A server that is absent at the start is waited for 30 s, one
-that goes away later or is busy for as long as it takes; --timeout bounds both, and everything else.
-
-What a command finds goes to standard output, everything else to standard error.
-
-Exit codes:
-  0    done
-  1    failed
-  2    wrong usage or configuration
-  3    not found
-  4    server unavailable, retries given up, or out of time: try later
-  5    content was damaged on its way, or changed meanwhile
-  130  interrupted
-
-Environment, which flags override:
-%s
-%s`
 
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           c.name,
 		Short:         c.About,
-		Long:          fmt.Sprintf(rootLong, c.About, c.variables(), app.ExportUsage),
-		Version:       c.Version,
+		Version:       app.VersionText(c.Identity, component, c.Version),
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		// People paste what they read, so it has the path that they typed. Completion goes by the
+		// name alone.
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: c.typed},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd == root {
+			c.overview(root)
+			return
+		}
+		help(cmd, args)
+	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.server, "server", "", fmt.Sprintf("where all services are (default $%sSERVER, or localhost:50051)", c.Identity.EnvironmentPrefix()))
-	flags.DurationVar(&c.timeout, "timeout", 0, "most time for the whole command, 5m for example (default 30s for servers to answer, and no bound from then on)")
+	flags.StringVar(&c.server, "server", "", fmt.Sprintf("`host:port` of all services (default $%sSERVER, or localhost:50051)", c.Identity.EnvironmentPrefix()))
+	flags.DurationVar(&c.timeout, "timeout", 0, "most `time` for the whole command, 5m for example; see help exit-codes")
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress and no notes")
 	for _, service := range c.Services {
 		if service.Commands == nil {
@@ -52,22 +46,138 @@ func (c *command) root() *cobra.Command {
 		for _, descriptor := range service.Descriptors {
 			names = append(names, string(descriptor.FullName()))
 		}
-		root.AddGroup(&cobra.Group{ID: service.Name, Title: fmt.Sprintf("Commands of %s:", strings.Join(names, ", "))})
+		root.AddGroup(&cobra.Group{ID: service.Name, Title: strings.Join(names, ", ")})
 		for _, cmd := range service.Commands(&Console{c, service}) {
 			cmd.GroupID = service.Name
 			root.AddCommand(cmd)
 		}
 	}
-	root.AddCommand(c.checkCommand(), c.serveCommand(), c.demoCommand())
+	root.AddGroup(&cobra.Group{ID: "all", Title: "All services, and the program itself"})
+	root.SetCompletionCommandGroupID("all")
+	for _, cmd := range []*cobra.Command{c.checkCommand(), c.loadCommand(), c.serveCommand(), c.demoCommand()} {
+		cmd.GroupID = "all"
+		root.AddCommand(cmd)
+	}
+	root.AddCommand(c.environmentTopic(), c.exitCodesTopic())
 	return root
 }
 
-// variables is the table of all that can be configured.
-func (c *command) variables() string {
+// usageTemplate is what the help of a command says below its text. The flags that all commands take
+// are in the overview.
+const usageTemplate = `Usage: {{.UseLine}}
+{{- if .HasExample}}
+
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+{{- end}}
+
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- if .HasParent}}
+All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}} help.
+{{- end}}
+`
+
+// overview is the help of the whole: a screen, which names all there is and where to read on.
+func (c *command) overview(root *cobra.Command) {
 	var text strings.Builder
+	fmt.Fprintf(&text, "%s\nUsage: %s COMMAND [ARGUMENT...] [FLAG...]\n\n", c.About, c.typed)
+	for _, group := range root.Groups() {
+		fmt.Fprintf(&text, "%s:\n", group.Title)
+		for _, cmd := range root.Commands() {
+			if cmd.GroupID == group.ID && !cmd.Hidden {
+				fmt.Fprintf(&text, "  %-12s%s\n", cmd.Name(), cmd.Short)
+			}
+		}
+	}
+	fmt.Fprintf(&text, "All take --server HOST:PORT, --timeout TIME and --quiet. More: %s help COMMAND\n"+
+		"and %[1]s help environment, %[1]s help exit-codes, %[1]s --version\n", c.typed)
+	fmt.Fprint(c.stdout, text.String())
+}
+
+// environmentTopic is the page about variables.
+func (c *command) environmentTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "environment",
+		Short: "The variables that the program reads",
+		Long: fmt.Sprintf("Variables, their defaults and what they are. Flags override them.\n%s\n%s",
+			c.variables(), app.ExportUsage),
+	}
+}
+
+type section struct {
+	title    string
+	prefixes []string
+}
+
+// sections are the groups of the program's own variables, by what their names begin with. What is
+// in none is in the first.
+var sections = []section{
+	{title: "Where the services are"},
+	{"Connections", []string{"RPC_"}},
+	{"Logs and traces", []string{"LOG_", "TRACE_", "OTLP_"}},
+	{"Steady traffic of serve", []string{"INSTANCE", "TRAFFIC_"}},
+	{"The process of serve", []string{"PROBE_", "HTTP_", "PROFILE_", "MEMORY_", "DRAIN_"}},
+}
+
+// variables is the table of all that can be configured, by group.
+func (c *command) variables() string {
+	prefix := c.Identity.EnvironmentPrefix()
 	_, groups := c.groups()
-	app.PrintVariables(&text, c.Identity, groups...)
+	own := make([][]config.Variable, len(sections))
+	for _, v := range config.Usage(prefix, groups[0]) {
+		at := slices.IndexFunc(sections, func(s section) bool {
+			return slices.ContainsFunc(s.prefixes, func(p string) bool { return strings.HasPrefix(v.Name, prefix+p) })
+		})
+		own[max(at, 0)] = append(own[max(at, 0)], v)
+	}
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	write := func(title string, variables []config.Variable) {
+		fmt.Fprintf(table, "\n%s:\n", title)
+		for _, v := range variables {
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.Default, v.Description)
+		}
+	}
+	for i, s := range sections {
+		write(s.title, own[i])
+	}
+	for _, service := range c.Services {
+		var its []config.Variable
+		for _, group := range groups[1:] {
+			if group.Prefix == service.environmentPrefix() {
+				its = append(its, config.Usage(prefix, group)...)
+			}
+		}
+		write("Service "+service.Name, its)
+	}
+	_ = table.Flush() // A strings.Builder takes everything.
 	return text.String()
+}
+
+// exitCodesTopic is the page about how commands end.
+func (c *command) exitCodesTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "How commands end, and how long they wait",
+		Long: fmt.Sprintf(`What a command finds goes to standard output, everything else to standard error.
+
+  0    done
+  1    failed
+  2    wrong usage or configuration, or a name that is not allowed
+  3    not found
+  4    server unavailable, or out of time: try later
+  5    content was damaged on its way, or changed meanwhile
+  130  interrupted by SIGINT, SIGTERM or SIGHUP; a second one ends the program at once
+
+A server that is absent at the start is waited for %v. Streams that break later, because a server goes away, is
+busy or says nothing, go on where they were, on any replica, and are tried again for as long as it takes. With
+--timeout the whole command, waiting included, takes at most so long, on whatever it waits. That holds for all
+commands. A call of one answer that has begun is given up after %sRPC_UNARY_TIMEOUT.`,
+			patience, c.Identity.EnvironmentPrefix()),
+	}
 }
 
 // demoCommand is what the demo of the whole runs; a person has the commands.

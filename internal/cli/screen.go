@@ -36,17 +36,21 @@ func newScreen(to io.Writer, environ []string) *screen {
 	return s
 }
 
-// IsTerminal tells whether a person is at the other end.
-func IsTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
 	return s.to.Write(p)
+}
+
+// redirect has everything go to another writer from now on, which has no live line, and returns the
+// one before.
+func (s *screen) redirect(to io.Writer) (before io.Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	before, s.to = s.to, to
+	return before
 }
 
 // show makes text, which has to be ASCII, the live line of a terminal.
@@ -56,8 +60,15 @@ func (s *screen) show(text string) {
 	if width := s.width(); len(text) >= width {
 		text = text[:max(width-1, 0)]
 	}
-	_, _ = io.WriteString(s.to, clearLine+text) // Nobody to tell.
+	_, _ = io.WriteString(s.to, clearLine+text) // The terminal may be gone.
 	s.live = true
+}
+
+// hide erases the live line.
+func (s *screen) hide() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
 }
 
 func (s *screen) clear() {

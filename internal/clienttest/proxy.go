@@ -17,6 +17,9 @@ type Proxy struct {
 	conns map[net.Conn]bool
 	// cuts are how many bytes, both ways together, each of the next connections may carry.
 	cuts []int
+	// held is what happens, once, when so many bytes have come.
+	held   func()
+	holdAt int
 }
 
 // NewProxy starts a proxy of the server at an address.
@@ -50,6 +53,24 @@ func (p *Proxy) CutAfter(bytes ...int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cuts = bytes
+}
+
+// HoldAfter calls do once so many bytes have come, both ways together, and passes nothing on until
+// it returns.
+func (p *Proxy) HoldAfter(bytes int, do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holdAt, p.held = bytes, do
+}
+
+// hold counts bytes that have come.
+func (p *Proxy) hold(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.holdAt -= n; p.holdAt <= 0 && p.held != nil {
+		p.held()
+		p.held = nil
+	}
 }
 
 // CutAll cuts everything that is open.
@@ -90,7 +111,7 @@ func (p *Proxy) carry(client net.Conn) {
 	var both sync.WaitGroup
 	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
 		both.Go(func() {
-			pass(to, from, b)
+			p.pass(to, from, b)
 			_ = client.Close()
 			_ = server.Close()
 		})
@@ -116,10 +137,11 @@ func (p *Proxy) open(conns ...net.Conn) *budget {
 	return &budget{limited: true, left: left}
 }
 
-func pass(to io.Writer, from io.Reader, b *budget) {
+func (p *Proxy) pass(to io.Writer, from io.Reader, b *budget) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		p.hold(n)
 		allowed := b.take(n)
 		if _, writeErr := to.Write(buffer[:allowed]); err != nil || writeErr != nil || allowed < n {
 			return

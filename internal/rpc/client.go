@@ -35,7 +35,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(t.CountClientConnections(creds)),
 		grpc.WithDefaultServiceConfig(serviceConfig(services, cfg.UnaryTimeout)),
-		grpc.WithDisableServiceConfig(), // from DNS, where nobody publishes one
+		grpc.WithDisableServiceConfig(), // from DNS, where none is published
 		grpc.WithIdleTimeout(0),         // an idle client must not lose its replicas
 		grpc.WithResolvers(pollDNS(cfg.ResolveInterval)),
 		grpc.WithConnectParams(connectParams(cfg.ResolveInterval)),

@@ -43,14 +43,20 @@ type ServerConfig struct {
 	KeepaliveTimeout        time.Duration `env:"KEEPALIVE_TIMEOUT" envDefault:"10s" desc:"wait for the answer to a ping before the connection is closed"`
 	KeepaliveMinTime        time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
 	MaxConcurrentStreams    uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
-	MaxInFlight             int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
-	MaxInFlightPerCaller    int64         `env:"MAX_IN_FLIGHT_PER_CALLER" envDefault:"0" desc:"calls at once of one certificate, or else of one address; 0 for half of MAX_IN_FLIGHT"`
+	MaxInFlight             int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"unary calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
+	MaxInFlightPerCaller    int64         `env:"MAX_IN_FLIGHT_PER_CALLER" envDefault:"0" desc:"unary calls at once of one certificate, or else of one address; 0 for half of MAX_IN_FLIGHT"`
+	MaxStreams              int64         `env:"MAX_STREAMS" envDefault:"0" desc:"streams at once over all connections, which do not count as calls; 0 for MAX_IN_FLIGHT"`
+	MaxStreamsPerCaller     int64         `env:"MAX_STREAMS_PER_CALLER" envDefault:"0" desc:"streams at once of one certificate, or else of one address; 0 for half of them, or MAX_IN_FLIGHT_PER_CALLER"`
+	MaxCallsPerSecond       int           `env:"MAX_CALLS_PER_SECOND" envDefault:"0" desc:"calls and streams that one certificate, or else one address, may begin in a second; 0 for any number"`
 	MaxConnections          int           `env:"MAX_CONNECTIONS" envDefault:"2000" desc:"open connections; more are closed at once"`
 	MaxConnectionsPerCaller int           `env:"MAX_CONNECTIONS_PER_CALLER" envDefault:"0" desc:"open connections from one address; 0 for half of MAX_CONNECTIONS"`
 	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
+	ArrivingBytes           int64         `env:"ARRIVING_BYTES" envDefault:"0" desc:"memory for messages larger than STREAM_WINDOW_BYTES while they arrive, in bytes, of which one caller may have half; 0 for a sixteenth of GOMEMLIMIT"`
+	AcceptCompressed        bool          `env:"ACCEPT_COMPRESSED" envDefault:"false" desc:"accept messages that are compressed, by gzip; they are small on the way and large in memory"`
 	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"65536" desc:"how much a client may send on one call before it is read, in bytes; a message that is being read may be larger"`
-	FirstMessageTimeout     time.Duration `env:"FIRST_MESSAGE_TIMEOUT" envDefault:"10s" desc:"time for the request of a unary or server-streaming call to arrive after its headers"`
+	FirstMessageTimeout     time.Duration `env:"FIRST_MESSAGE_TIMEOUT" envDefault:"10s" desc:"time for the request of a unary or server-streaming call to arrive after its headers, or of any message that has begun, and a second more for each 16 KiB of it; the first message of other streams may take six times as long"`
+	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take what it is sent, before its stream ends"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
 }
@@ -65,11 +71,16 @@ func (c ServerConfig) Validate() error {
 		positive("MAX_CONCURRENT_STREAMS", c.MaxConcurrentStreams),
 		positive("MAX_IN_FLIGHT", c.MaxInFlight),
 		notNegative("MAX_IN_FLIGHT_PER_CALLER", c.MaxInFlightPerCaller),
+		notNegative("MAX_STREAMS", c.MaxStreams),
+		notNegative("MAX_STREAMS_PER_CALLER", c.MaxStreamsPerCaller),
+		notNegative("MAX_CALLS_PER_SECOND", c.MaxCallsPerSecond),
 		positive("MAX_CONNECTIONS", c.MaxConnections),
 		notNegative("MAX_CONNECTIONS_PER_CALLER", c.MaxConnectionsPerCaller),
 		size("MAX_RECEIVE_BYTES", c.MaxReceiveBytes),
+		notNegative("ARRIVING_BYTES", c.ArrivingBytes),
 		size("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
+		positive("SEND_TIMEOUT", c.SendTimeout),
 		positive("FIRST_MESSAGE_TIMEOUT", c.FirstMessageTimeout),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 	)

@@ -38,9 +38,9 @@ func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]he
 
 // plain connects as the kubelet and grpcurl do: without any of our options,
 // and so without waiting for health.
-func plain(t *testing.T, address string) *grpc.ClientConn {
+func plain(t *testing.T, address string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(address, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestGracefulStopCutsCallsOff(t *testing.T) {
 			ctx, cancel := context.WithTimeout(testContext(t), 400*time.Millisecond)
 			defer cancel()
 			if err := r.server.GracefulStop(ctx); err == nil {
-				t.Error("a call was cut off and nobody was told")
+				t.Error("a call was cut off and no error tells it")
 			}
 			if !returned {
 				t.Error("the handler still runs")
@@ -226,7 +226,7 @@ func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	if err := r.server.GracefulStop(ctx); err == nil {
-		t.Error("a handler still runs and nobody was told")
+		t.Error("a handler still runs and no error tells it")
 	}
 	if took := time.Since(began); took > unwind+5*time.Second {
 		t.Errorf("took %s", took)

@@ -77,7 +77,7 @@ const (
 )
 
 // Status translates err. A status stays as it is, without the text that was
-// wrapped around it, unless it is UNKNOWN, which says that somebody forgot to
+// wrapped around it, unless it is UNKNOWN, which says that the handler did not
 // choose one. What is in no rule becomes INTERNAL with a fixed text. Whatever
 // the text is made of, it is one that a client can read, see telemetry.Text.
 func (t ErrorTable) Status(err error) *status.Status {
@@ -124,7 +124,7 @@ func (t ErrorTable) byRule(rule ErrorRule, err error) *status.Status {
 	return withDetails(status.New(rule.Code, text), info)
 }
 
-// statusIn finds a status in err's chain whose code somebody chose. It takes
+// statusIn finds a status in err's chain whose code was chosen. It takes
 // the status itself, because status.FromError puts err's own text in it.
 func statusIn(err error) *status.Status {
 	carrier, ok := errors.AsType[interface {

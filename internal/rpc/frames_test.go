@@ -29,7 +29,13 @@ type frames struct {
 
 func dialFrames(t *testing.T, address string) *frames {
 	t.Helper()
-	conn, err := net.Dial("tcp", address)
+	return dialFramesFrom(t, "127.0.0.1", address)
+}
+
+func dialFramesFrom(t *testing.T, from, address string) *frames {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := dialer.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

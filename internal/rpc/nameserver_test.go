@@ -54,7 +54,7 @@ func (n *nameServer) serve(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		_, _ = n.conn.WriteTo(reply, from) // Whoever hears nothing asks again.
+		_, _ = n.conn.WriteTo(reply, from) // A client without an answer asks again.
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // isPlumbing is true for the services that every server has beside its own.
@@ -21,10 +20,18 @@ func isPlumbing(fullMethod string) bool {
 	return strings.HasPrefix(fullMethod, "/grpc.health.") || strings.HasPrefix(fullMethod, "/grpc.reflection.")
 }
 
+// plumbingBytes is the size of the largest request to health and reflection, which name a service, a symbol or a file. A
+// watch of the health keeps its request.
+const plumbingBytes = 1 << 10
+
+// plumbingAge is how long a stream of health or reflection may last. The connections of clients that heed MAX_CONNECTION_AGE
+// do not last as long.
+const plumbingAge = 10 * time.Minute
+
 // lastWord is how long a stream of plumbing has to end by itself, so that a watch of the health still sends what it has.
 const lastWord = 100 * time.Millisecond
 
-// endPlumbing ends the streams of health and reflection with a drain, as grpc-go does not: each client holds a Watch for as
+// endPlumbing ends the streams of health and reflection at a certain age, and with a drain, as grpc-go does not: each client holds a Watch for as
 // long as it has a connection, and GracefulStop would wait for all of them. The handler may be waiting for a message, which
 // no context of ours interrupts; grpc-go ends that wait when this interceptor has returned.
 func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -34,22 +41,26 @@ func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.Strea
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	var err error
-	ended := make(chan struct{})
+	ended, reason := make(chan struct{}), "the server is stopping"
 	go func() {
 		defer close(ended)
 		err = handler(srv, &plumbingStream{stream, ctx})
 	}()
+	age := time.NewTimer(plumbingAge)
+	defer age.Stop()
 	select {
 	case <-ended:
 		return err
 	case <-s.stopping.Done():
+	case <-age.C:
+		reason = "the stream is old, begin another one"
 	}
 	cancel()
 	select {
 	case <-ended:
 	case <-time.After(lastWord):
 	}
-	return status.Error(codes.Unavailable, "the server is stopping")
+	return status.Error(codes.Unavailable, reason)
 }
 
 type plumbingStream struct {
@@ -58,21 +69,6 @@ type plumbingStream struct {
 }
 
 func (s *plumbingStream) Context() context.Context { return s.ctx }
-
-// plumbingBytes is the size of the largest request to health and reflection, which name a service, a symbol or a file. A
-// watch of the health keeps its request.
-const plumbingBytes = 1 << 10
-
-// RecvMsg implements grpc.ServerStream.
-func (s *plumbingStream) RecvMsg(msg any) error {
-	if err := s.ServerStream.RecvMsg(msg); err != nil {
-		return err
-	}
-	if message, ok := msg.(proto.Message); ok && proto.Size(message) > plumbingBytes {
-		return status.Errorf(codes.ResourceExhausted, "a request of %d bytes, and at most %d are accepted", proto.Size(message), plumbingBytes)
-	}
-	return nil
-}
 
 // silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for handshakes before it tells
 // clients that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the

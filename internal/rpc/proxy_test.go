@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 )
 
-// forwardProxy is what HTTPS_PROXY names in all tests of this package. Nobody answers there but in the test of it.
+// forwardProxy is what HTTPS_PROXY names in all tests of this package. Only its own test has a server there.
 var forwardProxy net.Listener
 
 func useForwardProxy() {

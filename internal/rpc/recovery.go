@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// recovery keeps a panic in one handler from ending everybody's calls. It
+// recovery keeps a panic in one handler from ending all other calls. It
 // covers the handler's own goroutine; one that a handler starts must look
 // after itself.
 type recovery struct{ log *slog.Logger }

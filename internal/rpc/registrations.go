@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -19,6 +20,7 @@ type registration struct {
 	desc   *grpc.ServiceDesc
 	impl   any
 	errors ErrorTable
+	limits map[string]int
 }
 
 func registered(services []Service) (all registrations, err error) {
@@ -29,7 +31,7 @@ func registered(services []Service) (all registrations, err error) {
 		begin := len(all)
 		service.Register(&all)
 		for i := range all[begin:] {
-			all[begin+i].errors = service.Errors
+			all[begin+i].errors, all[begin+i].limits = service.Errors, service.MessageBytes
 		}
 	}
 	known := map[string]bool{}
@@ -72,12 +74,36 @@ func (r registrations) descriptors() ([]protoreflect.ServiceDescriptor, error) {
 	return found, nil
 }
 
-func (r registrations) errorTables(domain string, codec *tolerant) errorTables {
-	tables := errorTables{domain, map[string]ErrorTable{}, codec}
+func (r registrations) errorTables(domain string) errorTables {
+	tables := errorTables{domain, map[string]ErrorTable{}}
 	for _, service := range r {
 		tables.services[service.desc.ServiceName] = service.errors
 	}
 	return tables
+}
+
+// messageLimits are the sizes of the largest messages by full method, where they are less than that of the server.
+func (r registrations) messageLimits() (map[string]int, error) {
+	limits := map[string]int{}
+	for _, service := range plumbing() {
+		for i := range service.Methods().Len() {
+			limits[fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())] = plumbingBytes
+		}
+	}
+	for _, service := range r {
+		for name, limit := range service.limits {
+			if limit <= 0 || !service.has(name) {
+				return nil, fmt.Errorf("service %s: MessageBytes has %d for %q, which has to be one of its methods, and more than zero", service.desc.ServiceName, limit, name)
+			}
+			limits["/"+service.desc.ServiceName+"/"+name] = limit
+		}
+	}
+	return limits, nil
+}
+
+func (r registration) has(method string) bool {
+	return slices.ContainsFunc(r.desc.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == method }) ||
+		slices.ContainsFunc(r.desc.Streams, func(s grpc.StreamDesc) bool { return s.StreamName == method })
 }
 
 // plumbing is the services that every server has.

@@ -91,7 +91,7 @@ type poller struct {
 // look-ups have to be apart.
 func (*poller) ResolveNow(resolver.ResolveNowOptions) {}
 
-// Close returns when nobody asks any more.
+// Close returns when no lookup is under way.
 func (p *poller) Close() {
 	p.stop()
 	<-p.stopped

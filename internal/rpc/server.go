@@ -30,17 +30,21 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Errors are the status codes of its errors.
 	Errors ErrorTable
+	// MessageBytes is how large the largest message to a method may be, in bytes by its name, where MAX_RECEIVE_BYTES is more
+	// than the method has a use for.
+	MessageBytes map[string]int
 	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a wish.
 	Codec encoding.CodecV2
 }
 
 // Server is a gRPC server with its health.
 type Server struct {
-	grpc    *grpc.Server
-	health  *Health
-	silent  *silent
-	unbegun *unbegun
-	bounds  Bounds
+	grpc     *grpc.Server
+	health   *Health
+	silent   *silent
+	load     *load
+	incoming *incoming
+	bounds   Bounds
 	// refused is told of connections beyond the bounds.
 	refused func(net.Addr)
 	// stopping ends the streams of plumbing.
@@ -65,31 +69,34 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	s := &Server{
-		health: newHealth(all.names()), silent: newSilent(), refused: t.RefusedConnection,
+		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), refused: t.RefusedConnection,
 		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	codec := &tolerant{CodecV2: newCodec()}
+	codec := encoding.CodecV2(newCodec())
 	for _, service := range services {
-		codec.CodecV2 = cmp.Or(service.Codec, codec.CodecV2)
+		codec = cmp.Or(service.Codec, codec)
 	}
-	s.unbegun = newUnbegun(cfg.FirstMessageTimeout, all.errorTables(domain, codec))
-	options := append(limits(cfg), s.interceptors(cfg, t, calls)...)
+	limits, err := all.messageLimits()
+	if err != nil {
+		return nil, err
+	}
+	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec)
+	options := append(transport(cfg), s.interceptors(t, calls)...)
 	options = append(options, grpc.Creds(t.CountServerConnections(creds)), grpc.ForceServerCodecV2(codec))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
 	healthpb.RegisterHealthServer(&all, s.health.main)
 	for _, service := range all {
-		s.grpc.RegisterService(s.unbegun.receiveRequests(service.desc), service.impl)
+		s.grpc.RegisterService(s.receiveRequests(service.desc), service.impl)
 	}
 	reflection.Register(s.grpc)
 	return s, nil
 }
 
-// limits is what one client may take from the others.
-func limits(cfg ServerConfig) []grpc.ServerOption {
+// transport is what one client may take from the others before its messages are received.
+func transport(cfg ServerConfig) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
-		grpc.MaxRecvMsgSize(cfg.MaxReceiveBytes),
 		grpc.MaxHeaderListSize(headerListBytes),
 		grpc.WriteBufferSize(cfg.BufferBytes),
 		grpc.ReadBufferSize(cfg.BufferBytes),
@@ -109,14 +116,13 @@ func limits(cfg ServerConfig) []grpc.ServerOption {
 }
 
 // interceptors wraps every handler, outermost first: telemetry sees the status
-// that the client gets, the error table sees what a panic became, and a call
-// that is shed never reaches its handler. Before all of them arrivals are
+// that the client gets, and the error table sees what a panic became. Before all of them arrivals are
 // counted, and those refused that no interceptor sees.
-func (s *Server) interceptors(cfg ServerConfig, t *telemetry.Telemetry, calls *telemetry.ServerCalls) []grpc.ServerOption {
-	panics, load := recovery{t.Log}, newShedder(cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller))
+func (s *Server) interceptors(t *telemetry.Telemetry, calls *telemetry.ServerCalls) []grpc.ServerOption {
+	panics := recovery{t.Log}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.unbegun.errs.unary, panics.unary, load.unary),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.unbegun.stream, s.endPlumbing, panics.stream, load.stream),
+		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary, panics.unary),
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing, panics.stream),
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			s.silent.spoke(ctx)
@@ -143,7 +149,7 @@ func refusal(ctx context.Context, fullMethod string) error {
 	}
 }
 
-// unknown answers for methods that nobody registered. grpc-go would do so by
+// unknown answers for methods that are not registered. grpc-go would do so by
 // itself, but out of telemetry's sight.
 func unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
@@ -191,7 +197,7 @@ func (s *Server) GracefulStop(ctx context.Context) error {
 	}
 	s.stop()
 	s.silent.close()
-	s.unbegun.stop()
+	s.incoming.stop()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

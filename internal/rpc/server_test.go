@@ -81,7 +81,7 @@ func TestLoadIsShedInFourModes(t *testing.T) {
 			handle, entered, release := hold()
 			r := s.start(t, handle)
 			first := make(chan error, 1)
-			go func() { first <- modes[0].call(testContext(t), r.stub, 1) }()
+			go func() { first <- mode.call(testContext(t), r.stub, 1) }()
 			<-entered
 
 			st := status.Convert(mode.call(testContext(t), r.stub, 1))

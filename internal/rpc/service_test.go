@@ -120,8 +120,10 @@ type setup struct {
 	client   ClientConfig
 	errs     ErrorTable
 	services []protoreflect.ServiceDescriptor
-	log      *slog.Logger
-	tracer   trace.Tracer // of the server, if not nil
+	// messageBytes are the limits of methods.
+	messageBytes map[string]int
+	log          *slog.Logger
+	tracer       trace.Tracer // of the server, if not nil
 }
 
 func defaults() setup {
@@ -129,7 +131,7 @@ func defaults() setup {
 		server: ServerConfig{
 			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
 			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
-			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second,
+			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second, SendTimeout: 10 * time.Second,
 		},
 		client: ClientConfig{
 			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
@@ -164,7 +166,7 @@ func (s setup) startService(t testing.TB, register func(grpc.ServiceRegistrar)) 
 		r.telemetry.Tracer = s.tracer
 	}
 	var err error
-	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, Register: register}})
+	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, MessageBytes: s.messageBytes, Register: register}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,94 +1,141 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// shedder refuses calls beyond a number that the process can serve, and those of one caller beyond its share, so that no
-// caller can take all of it. Refusing early is cheap for both sides, while a queue would only serve callers that have given
-// up.
-type shedder struct {
-	limit, share int64
-	running      atomic.Int64
-
-	mu     sync.Mutex
-	shares map[Caller]int64 // of those that have calls under way
+// load refuses calls beyond a number that the process can serve, and those of one caller beyond its share, so that no caller
+// can take all of it. Refusing early is cheap for both sides, while a queue would only serve callers that have given up.
+//
+// Streams have places of their own, because they may wait for their clients for as long as they last: a unary call never
+// waits for a stranger's stream. So have watches of health, of which each connection of a client needs one.
+type load struct {
+	calls, streams, watches *places
+	rates                   *rates
 }
 
-func newShedder(limit, share int64) *shedder {
-	return &shedder{limit: limit, share: share, shares: map[Caller]int64{}}
-}
-
-// enter takes a place for a caller, or tells the client when to come back: in 0.25 to 0.75 s, spread out because clients
-// add no jitter of their own to it.
-func (s *shedder) enter(caller Caller) error {
-	problem := "too many calls at once"
-	if s.running.Add(1) <= s.limit {
-		if s.takeShare(caller) {
-			return nil
-		}
-		problem = "too many calls of one caller at once"
+func newLoad(cfg ServerConfig) *load {
+	streams, streamsPerCaller := cmp.Or(cfg.MaxStreams, cfg.MaxInFlight), cmp.Or(cfg.MaxStreamsPerCaller, cfg.MaxInFlightPerCaller)
+	connections := int64(cfg.MaxConnections)
+	return &load{
+		calls:   newPlaces("calls", cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller)),
+		streams: newPlaces("streams", streams, share(streams, min(streamsPerCaller, streams))),
+		watches: newPlaces("watches", connections, share(connections, int64(cfg.MaxConnectionsPerCaller))),
+		rates:   newRates(cfg.MaxCallsPerSecond),
 	}
-	s.running.Add(-1)
+}
+
+// enter takes a place for a call before its first message is received, and returns the function that gives it back. Checks of
+// the health need none: a busy server must not look dead.
+func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave func(), err error) {
+	places := l.calls
+	switch {
+	case fullMethod == healthpb.Health_Watch_FullMethodName:
+		places = l.watches
+	case strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/"):
+		return func() {}, nil
+	case stream:
+		places = l.streams
+	}
+	caller := CallerOf(ctx)
+	if !l.rates.allow(caller) {
+		return nil, overloaded("too many calls of one caller in a second")
+	}
+	if err := places.enter(caller); err != nil {
+		return nil, err
+	}
+	return func() { places.leave(caller) }, nil
+}
+
+// overloaded tells the client when to come back: in 0.25 to 0.75 s, spread out because clients add no jitter of their own to
+// it.
+func overloaded(problem string) error {
 	after := 250*time.Millisecond + rand.N(500*time.Millisecond)
 	return RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", after)
 }
 
-func (s *shedder) takeShare(caller Caller) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.shares[caller] >= s.share {
-		return false
-	}
-	s.shares[caller]++
-	return true
+// places are for calls of one kind.
+type places struct {
+	what         string
+	limit, share int64
+
+	mu      sync.Mutex
+	taken   int64
+	callers map[Caller]int64 // of those that have calls under way
 }
 
-func (s *shedder) leave(caller Caller) {
-	s.running.Add(-1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.shares[caller]--; s.shares[caller] == 0 {
-		delete(s.shares, caller)
+func newPlaces(what string, limit, share int64) *places {
+	return &places{what: what, limit: limit, share: share, callers: map[Caller]int64{}}
+}
+
+func (p *places) enter(caller Caller) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.taken >= p.limit:
+		return overloaded("too many " + p.what + " at once")
+	case p.callers[caller] >= p.share:
+		return overloaded("too many " + p.what + " of one caller at once")
+	}
+	p.taken++
+	p.callers[caller]++
+	return nil
+}
+
+func (p *places) leave(caller Caller) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	if p.callers[caller]--; p.callers[caller] == 0 {
+		delete(p.callers, caller)
 	}
 }
 
-// isHealth exempts health checks: a busy server must not look dead.
-func isHealth(fullMethod string) bool {
-	return strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/")
+// rates bounds how many calls each caller begins in a second.
+type rates struct {
+	perSecond int
+
+	mu      sync.Mutex
+	callers map[Caller]*rate.Limiter
+	most    int // how many there may be before those that were idle are forgotten
 }
 
-func (s *shedder) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if req == nil || isHealth(info.FullMethod) { // Without a request nothing is worked on.
-		return handler(ctx, req)
-	}
-	caller := CallerOf(ctx)
-	if err := s.enter(caller); err != nil {
-		return nil, err
-	}
-	defer s.leave(caller)
-	return handler(ctx, req)
+// leastRates is how many callers are known before it is worth looking for those that were idle.
+const leastRates = 1024
+
+func newRates(perSecond int) *rates {
+	return &rates{perSecond: perSecond, callers: map[Caller]*rate.Limiter{}, most: leastRates}
 }
 
-func (s *shedder) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if isHealth(info.FullMethod) {
-		return handler(srv, stream)
+// allow is true if the caller may begin a call now. At once it may begin as many as in a second.
+func (r *rates) allow(caller Caller) bool {
+	if r.perSecond == 0 {
+		return true
 	}
-	caller := CallerOf(stream.Context())
-	if err := s.enter(caller); err != nil {
-		return err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	limiter, known := r.callers[caller]
+	if !known {
+		if len(r.callers) >= r.most {
+			maps.DeleteFunc(r.callers, func(_ Caller, l *rate.Limiter) bool { return l.Tokens() >= float64(r.perSecond) })
+			r.most = max(leastRates, 2*len(r.callers))
+		}
+		limiter = rate.NewLimiter(rate.Limit(r.perSecond), r.perSecond)
+		r.callers[caller] = limiter
 	}
-	defer s.leave(caller)
-	return handler(srv, stream)
+	return limiter.Allow()
 }
 
 // untilRoom repeats unary calls that may be repeated when a server had no room for them and said when to come back. grpc-go's

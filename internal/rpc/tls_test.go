@@ -186,7 +186,7 @@ func TestRotationUnderALiveClient(t *testing.T) {
 					t.Fatal("the new certificates are not in use after 10 s")
 				}
 			}
-			// The old authority may go once nobody shows its certificates.
+			// The old authority may go once no peer shows its certificates.
 			server.trust(t, next)
 			client.trust(t, next)
 			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)), 1); err != nil {

@@ -52,7 +52,6 @@ func pushback(retry *errdetails.RetryInfo) metadata.MD {
 type errorTables struct {
 	domain   string
 	services map[string]ErrorTable
-	codec    *tolerant
 }
 
 func (t errorTables) of(fullMethod string) ErrorTable {

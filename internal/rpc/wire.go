@@ -1,153 +1,132 @@
 package rpc
 
 import (
-	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/status"
-
-	"example.com/quartet/internal/telemetry"
 )
 
-// wire remembers what a stream has ended with. When RecvMsg or SendMsg fails, grpc-go sends that as the status of the call at
-// once, and ends the context of the stream before it returns: a handler that waits for both may well hear of the context first.
-// What it returns then does not reach the client, and must not be what is counted, logged and traced.
+// wire is a stream whose messages are received within the limits. It remembers what the stream has ended with: when SendMsg
+// fails, grpc-go sends that as the status of the call at once, and ends the context of the stream before it returns: a handler
+// that waits for both may well hear of the context first. What it returns then does not reach the client, and must not be what
+// is counted, logged and traced.
 type wire struct {
 	grpc.ServerStream
-	codec   *tolerant
-	unbegun *unbegun
-	call    unbegunCall
-	begun   atomic.Bool // no longer known to unbegun, so that most messages need no lock
+	incoming *incoming
+	call     *incomingCall
 
-	receiving, sending sync.Mutex // while grpc-go does so
-	mu                 sync.Mutex
-	first              error
+	sending sync.Mutex // while grpc-go does so
+	mu      sync.Mutex
+	failed  error // of the first SendMsg that did not do it
 }
 
 // stream is the interceptor that has a stream end with what was sent, by the rules of its service.
-func (u *unbegun) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	w := &wire{ServerStream: stream, codec: u.errs.codec, unbegun: u, call: unbegunCall{method: info.FullMethod, request: !info.IsClientStream}}
-	u.add(stream.Context(), &w.call)
-	err := w.ended(handler(srv, w))
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := s.limited(srv, stream, info, handler)
 	if err != nil {
-		err = u.errs.of(info.FullMethod).translate(err, stream.SetTrailer)
+		err = s.incoming.errs.of(info.FullMethod).translate(err, stream.SetTrailer)
 	}
 	return err
 }
 
-// RecvMsg implements grpc.ServerStream.
-func (w *wire) RecvMsg(msg any) error {
-	w.receiving.Lock()
-	defer w.receiving.Unlock()
-	err := w.note(refused(w.ServerStream.RecvMsg(msg), w.call.request))
-	return cmp.Or(w.begin(err), err, w.codec.failure(msg))
+// limited runs the handler of a stream if there is a place for it.
+func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	leave, err := s.load.enter(stream.Context(), info.FullMethod, true)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	call, err := s.incoming.begin(stream.Context(), info.FullMethod, !info.IsClientStream)
+	if err != nil {
+		return err
+	}
+	w := &wire{ServerStream: stream, incoming: s.incoming, call: call}
+	return w.ended(handler(srv, w))
 }
+
+// RecvMsg implements grpc.ServerStream.
+func (w *wire) RecvMsg(msg any) error { return w.incoming.receive(w.Context(), w.call, msg) }
 
 // SendMsg implements grpc.ServerStream.
 func (w *wire) SendMsg(msg any) error {
-	if err := w.begin(nil); err != nil {
-		return err
-	}
 	w.sending.Lock()
 	defer w.sending.Unlock()
-	return w.note(w.ServerStream.SendMsg(msg))
-}
-
-// begin notes that a message has passed, or was refused. If the call was ended before, it returns with what.
-func (w *wire) begin(received error) error {
-	if w.begun.Load() {
-		return nil
+	w.call.begun.Store(true)
+	if !w.call.limitSend(time.Now().Add(w.incoming.send).UnixNano()) {
+		return w.incoming.wasEnded(w.call)
 	}
-	defer w.begun.Store(true)
-	return w.unbegun.begin(&w.call, received)
-}
-
-// refused marks what grpc-go says of a message that it does not take as the client's fault: it is cut off, larger than the
-// limit, compressed though no encoding was named, not compressed as it was said to be, or not the only one where one is
-// expected. RecvMsg sends the status by itself, before anything of ours can choose another code; INTERNAL is also what gRPC's
-// specification wants for most of these, see statuscodes.md and compression.md there. A request for which the client left no
-// time is its fault too.
-func refused(err error, request bool) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) { // RecvMsg does not return all that it sends.
-		err = status.Error(codes.Internal, err.Error())
+	err := w.ServerStream.SendMsg(msg)
+	if !w.call.limitSend(0) {
+		return w.incoming.wasEnded(w.call)
 	}
-	st := status.Convert(err)
-	switch code := st.Code(); {
-	case code == codes.Internal, code == codes.ResourceExhausted, request && code == codes.DeadlineExceeded:
-		return &telemetry.ClientFault{Status: st}
-	default:
-		return err
-	}
-}
-
-func (w *wire) note(err error) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.first == nil {
-			w.first = err
+		if w.failed == nil {
+			w.failed = err
 		}
 	}
 	return err
 }
 
-// ended is what the call has ended with, in place of what the handler returned. When the context is done, what grpc-go is doing
-// still ends at once.
+// ended is what the call has ended with, in place of what the handler returned. When the context is done, what grpc-go is
+// sending still ends at once.
 func (w *wire) ended(returned error) error {
-	if err := w.unbegun.begin(&w.call, nil); err != nil {
+	if err := w.incoming.end(w.call); err != nil {
 		return err
 	}
 	if w.Context().Err() != nil {
-		w.receiving.Lock()
-		defer w.receiving.Unlock()
 		w.sending.Lock()
 		defer w.sending.Unlock()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.first != nil {
-		return w.first
+	if w.failed != nil {
+		return w.failed
 	}
 	return returned
 }
 
-// tolerant is the codec of a server, whose failures reach the interceptors. To grpc-go a message that it cannot decode is
-// INTERNAL, as if it were the server's fault, and a unary one is answered out of telemetry's sight.
-type tolerant struct {
-	encoding.CodecV2
-
-	count    atomic.Int64 // of failures, so that most messages need no look-up
-	failures sync.Map     // by the message that was to be filled, until the interceptor takes it
+// receiveRequests has requests of unary calls received in sight of the interceptors. grpc-go calls those with the request, and
+// answers by itself if it gets none.
+func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	own := *desc
+	own.Methods = nil
+	for _, method := range desc.Methods {
+		handler, fullMethod := method.Handler, "/"+desc.ServiceName+"/"+method.MethodName
+		method.Handler = func(srv any, ctx context.Context, _ func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			leave, failure := s.load.enter(ctx, fullMethod, false)
+			if failure == nil {
+				defer leave()
+				reply, err := handler(srv, ctx, func(msg any) error {
+					failure = s.receiveRequest(ctx, fullMethod, msg)
+					return failure
+				}, interceptor)
+				if failure == nil {
+					return reply, err
+				}
+			}
+			return interceptor(ctx, nil, &grpc.UnaryServerInfo{Server: srv, FullMethod: fullMethod},
+				func(context.Context, any) (any, error) { return nil, failure })
+		}
+		own.Methods = append(own.Methods, method)
+	}
+	return &own
 }
 
-var errUndecodable = errors.New("the message does not decode")
-
-// Unmarshal implements encoding.CodecV2.
-func (c *tolerant) Unmarshal(data mem.BufferSlice, msg any) error {
-	if err := c.CodecV2.Unmarshal(data, msg); err != nil {
-		c.failures.Store(msg, err)
-		c.count.Add(1)
+// receiveRequest receives the request of a unary call.
+func (s *Server) receiveRequest(ctx context.Context, fullMethod string, msg any) error {
+	call, err := s.incoming.begin(ctx, fullMethod, true)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// failure is what was wrong with a message.
-func (c *tolerant) failure(msg any) error {
-	if c.count.Load() == 0 {
-		return nil
+	err = s.incoming.receive(ctx, call, msg)
+	if ended := s.incoming.end(call); ended != nil {
+		return ended
 	}
-	err, failed := c.failures.LoadAndDelete(msg)
-	if !failed {
-		return nil
-	}
-	c.count.Add(-1)
-	return fmt.Errorf("%w: %v", errUndecodable, err)
+	return err
 }

@@ -118,7 +118,7 @@ func sendBoth(stream grpc.ClientStream, err error, messages ...any) error {
 	return stream.RecvMsg(&grpc_testing.StreamingInputCallResponse{})
 }
 
-// TestCallsThatTheirCallerEndsAreCancelled keeps a handler's error out of the count that nobody gets.
+// TestCallsThatTheirCallerEndsAreCancelled keeps a handler's error that the client does not get out of the count.
 func TestCallsThatTheirCallerEndsAreCancelled(t *testing.T) {
 	r := defaults().startService(t, func(registrar grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(registrar, waiting{}) })
 	ctx, cancel := context.WithCancel(testContext(t))

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// garbage is a codec whose messages nobody can decode.
+// garbage is a codec whose messages cannot be decoded.
 type garbage struct{}
 
 func (garbage) Marshal(any) ([]byte, error) { return []byte{0xff}, nil }
@@ -56,7 +56,7 @@ func (p *pair) arrived(labels ...string) float64 {
 }
 
 // TestUnknownMethodsArriveAsWhatTheyAreHandled keeps arrived and started of the
-// methods that nobody registered comparable.
+// methods that are not registered comparable.
 func TestUnknownMethodsArriveAsWhatTheyAreHandled(t *testing.T) {
 	p := start(t, &service{}, Discard(), Discard())
 	if err := p.conn.Invoke(testContext(t), "/no.such.Service/Method", &grpc_testing.Empty{}, &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {

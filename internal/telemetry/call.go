@@ -64,7 +64,7 @@ type call struct {
 var noSpan = trace.SpanFromContext(context.Background())
 
 // arrive prepares a call. Those with one message each way come from a pool and
-// are put back by release; nobody knows when a stream was used for the last
+// are put back by release; it is not known when a stream was used for the last
 // time, so streams are left to the garbage collector.
 func (s *side) arrive(ctx context.Context, m *method, fullMethod string) *call {
 	c := s.calls.Get().(*call)
@@ -121,9 +121,9 @@ func (c *call) end(err error) {
 }
 
 // observeEnd counts the end, with the trace as an example of what is counted
-// where somebody has recorded one.
+// where a handler has recorded one.
 func (c *call) observeEnd(st *status.Status, fault string, took time.Duration) {
-	m, code, now := c.method, sane(st.Code()), c.began.Add(took)
+	m, code, now := c.method, known(st.Code()), c.began.Add(took)
 	span := trace.SpanContextFromContext(c.ctx)
 	recorded := span.IsSampled() && !m.quiet
 	if recorded && m.examples.lacks(took.Seconds(), now) {

@@ -12,7 +12,7 @@ import (
 )
 
 // connections counts the network connections of one side. It keeps them and
-// asks each whether it is still open when somebody wants to know. To learn it
+// asks each whether it is still open when the metrics are read. To learn it
 // from Close one would have to wrap them, and then grpc-go, which looks for a
 // *net.TCPConn, sets no TCP_USER_TIMEOUT, by which connections to peers that
 // have vanished end, and keeps a read buffer for each connection that is idle.

@@ -85,7 +85,7 @@ func tcpPair(t *testing.T) (accepted, dialled net.Conn) {
 	return accepted, dialled
 }
 
-// TestClosedConnectionsAreForgotten opens and closes many while nobody looks.
+// TestClosedConnectionsAreForgotten opens and closes many while the metrics are not read.
 func TestClosedConnectionsAreForgotten(t *testing.T) {
 	connections := Discard().server.connections
 	for range 500 {

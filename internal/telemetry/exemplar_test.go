@@ -12,7 +12,7 @@ import (
 )
 
 // TestExemplarsLeadToTraces expects the numbers of a sampled call to name its
-// trace, on both sides, and those of an unsampled call to name none: nobody has
+// trace, on both sides, and those of an unsampled call to name none: no backend has
 // recorded what they would lead to.
 func TestExemplarsLeadToTraces(t *testing.T) {
 	for name, sampler := range map[string]sdktrace.Sampler{"sampled": sdktrace.AlwaysSample(), "unsampled": sdktrace.NeverSample()} {

@@ -80,7 +80,7 @@ func severity(code codes.Code, isServer bool) slog.Level {
 
 // log writes the one line of the call, unless there were too many of its kind.
 func (c *call) log(st *status.Status, err error, took time.Duration) {
-	code := sane(st.Code())
+	code := known(st.Code())
 	level, fault := severity(code, c.side.isServer), faultIn(err)
 	if fault != "" {
 		level = slog.LevelDebug

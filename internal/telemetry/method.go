@@ -116,14 +116,14 @@ func MethodLabelValues(method protoreflect.MethodDescriptor) []string {
 }
 
 // isQuiet is true for the plumbing that is called every few seconds or by
-// tools, where spans and lines would bury everybody else's.
+// tools, where spans and lines would hide those of services.
 func isQuiet(service string) bool {
 	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.")
 }
 
-// sane is code, or Unknown if it is none of gRPC's 17: a peer may send any
+// known is code, or Unknown if it is none of gRPC's 17: a peer may send any
 // number, and must not choose how many series there are.
-func sane(code codes.Code) codes.Code {
+func known(code codes.Code) codes.Code {
 	if code > codes.Unauthenticated {
 		return codes.Unknown
 	}

@@ -140,7 +140,7 @@ func TestClientStreamsEnd(t *testing.T) {
 				t.Error(err)
 			}
 		}},
-		{"the context is cancelled and nobody receives", serverStream, "StreamingOutputCall", codes.Canceled, func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
+		{"the context is cancelled and the client does not receive", serverStream, "StreamingOutputCall", codes.Canceled, func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
 			t.Helper()
 			if _, err := p.stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{}); err != nil {
 				t.Error(err)
@@ -167,7 +167,7 @@ func TestClientStreamsEnd(t *testing.T) {
 				t.Error("a stream on a closed connection")
 			}
 		}},
-		{"a message cannot be sent and nobody receives", bidiStream, "FullDuplexCall", codes.ResourceExhausted, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+		{"a message cannot be sent and the client does not receive", bidiStream, "FullDuplexCall", codes.ResourceExhausted, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
 			stream, err := p.stub.FullDuplexCall(ctx, grpc.MaxCallSendMsgSize(10))
 			if err == nil {
 				err = stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: payload(100)})
@@ -226,7 +226,7 @@ func TestMethodsCountFromZero(t *testing.T) {
 			t.Errorf("%s: %v", code, got)
 		}
 	}
-	methods := testService().Methods().Len() + 1 // and those that nobody registered
+	methods := testService().Methods().Len() + 1 // and those that are not registered
 	if got, want := testutil.CollectAndCount(server.server, "grpc_server_handled_total"), methods*(len(expectedCodes)+len(faultCodes)); got != want {
 		t.Errorf("%d series of handled_total from the start, want %d", got, want)
 	}
@@ -255,7 +255,7 @@ func TestCallersChooseNoLabels(t *testing.T) {
 	if m.name != other || m != table.find("/another/one", bidiStream) {
 		t.Errorf("an unknown method has the entry %q", m.name)
 	}
-	m.countOf(sane(99), "").Inc()
+	m.countOf(known(99), "").Inc()
 	unknown := server.server.ended([]string{"bidi_stream", other, other}, "Unknown", "")
 	if got := testutil.ToFloat64(unknown); got != 1 {
 		t.Errorf("code 99 was counted %v times as Unknown", got)

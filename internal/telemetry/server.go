@@ -88,7 +88,7 @@ func (s *serverStreamCall) RecvMsg(msg any) error {
 }
 
 // Arrived counts the calls that reach the server, in its grpc.InTapHandle. It
-// runs before grpc-go reads a message, where methods that nobody registered are
+// runs before grpc-go reads a message, where methods that are not registered are
 // not yet the bidirectional streams as which they are handled.
 func (s *ServerCalls) Arrived(info *tap.Info) {
 	m := s.side.methods.find(info.FullMethodName, bidiStream)

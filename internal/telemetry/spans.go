@@ -31,7 +31,7 @@ func newSpans(registry prometheus.Registerer) *spans {
 }
 
 // processor exports spans in batches. OpenTelemetry's own drops what does not
-// fit into its queue and tells nobody; the one in front of it lets no more
+// fit into its queue and does not count them; the one in front of it lets no more
 // through than fit.
 func (s *spans) processor(exporter sdktrace.SpanExporter, options sdktrace.BatchSpanProcessorOption) sdktrace.SpanProcessor {
 	batches := sdktrace.NewBatchSpanProcessor(countedExporter{exporter, s}, options, func(o *sdktrace.BatchSpanProcessorOptions) {

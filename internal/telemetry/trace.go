@@ -118,7 +118,7 @@ func (c *outgoing) Set(key, value string) { c.pairs = append(c.pairs, key, value
 func (*outgoing) Keys() []string          { return nil }
 
 // injected is the context of a call with its trace context as metadata, sampled
-// or not, with tracestate and baggage: whoever comes after us may decide
+// or not, with tracestate and baggage: a later process may decide
 // otherwise.
 func (c *call) injected() context.Context {
 	c.outgoing.pairs = c.outgoing.room[:0]

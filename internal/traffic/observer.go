@@ -1,14 +1,8 @@
 package traffic
 
 import (
-	"errors"
 	"log/slog"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	"example.com/quartet/internal/rpc"
 )
 
 // observer counts one kind of operation, and logs the beginning and the end of its outages.
@@ -16,7 +10,7 @@ type observer struct {
 	method  string
 	log     *slog.Logger
 	metrics methodMetrics
-	isWrong func(error) bool
+	source  Source
 	// failed is how many operations in a row have failed.
 	failed int
 }
@@ -26,7 +20,7 @@ func (t *Traffic) observer(source Source, operation Operation) *observer {
 		method:  string(source.Service.FullName()) + "/" + operation.Method,
 		log:     t.options.Log,
 		metrics: t.metrics.of(source.Service, operation.Method),
-		isWrong: source.IsWrong,
+		source:  source,
 	}
 }
 
@@ -43,15 +37,9 @@ func (o *observer) observe(took time.Duration, err error) {
 	o.metrics.bad.Inc()
 	o.failed++
 	switch {
-	case o.wrong(err):
+	case o.source.Wrong(err):
 		o.log.Error("traffic: wrong", "method", o.method, "error", err)
 	case o.failed == 1:
 		o.log.Warn("traffic: failing", "method", o.method, "error", err)
 	}
-}
-
-// wrong tells an answer that must never be given from one that is missing or late.
-func (o *observer) wrong(err error) bool {
-	return errors.Is(err, ErrWrong) || errors.Is(err, rpc.ErrProtocol) || status.Code(err) == codes.DataLoss ||
-		o.isWrong != nil && o.isWrong(err)
 }

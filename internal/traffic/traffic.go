@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/rpc"
@@ -50,6 +52,12 @@ type Source struct {
 	// IsWrong tells an answer that must never be given from one that is missing or late, besides ErrWrong, broken contracts
 	// and DATA_LOSS. It may be nil.
 	IsWrong func(error) bool
+}
+
+// Wrong tells an answer that must never be given from one that is missing or late.
+func (s Source) Wrong(err error) bool {
+	return errors.Is(err, ErrWrong) || errors.Is(err, rpc.ErrProtocol) || status.Code(err) == codes.DataLoss ||
+		err != nil && s.IsWrong != nil && s.IsWrong(err)
 }
 
 // Options are what all traffic of a process has in common.

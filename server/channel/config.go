@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"example.com/quartet/internal/config"
@@ -17,8 +18,14 @@ type Config struct {
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"1GiB" desc:"how much all channels may hold; the oldest messages make room"`
 	DedupWindow time.Duration `env:"DEDUP_WINDOW" envDefault:"2m" desc:"how long a repeated message_id is recognised"`
 	Replicas    int           `env:"REPLICAS" envDefault:"1" desc:"how many servers of a NATS cluster keep each message"`
-	SyncAlways  bool          `env:"SYNC_ALWAYS" envDefault:"false" desc:"embedded: sync to disk before each receipt, at about a tenth of the rate"`
-	MaxOpen     int           `env:"MAX_OPEN" envDefault:"10000" desc:"channels with participants on this replica at once"`
+	SyncAlways  bool          `env:"SYNC_ALWAYS" envDefault:"true" desc:"embedded: a receipt says that the message is on the disk; without it a power cut may cost 10 s of messages that have theirs"`
+	MaxOpen     int           `env:"MAX_OPEN" envDefault:"20000" desc:"channels with participants on this replica at once"`
+	MaxKept     int64         `env:"MAX_KEPT" envDefault:"50000" desc:"channels that have messages; each costs memory as long as one of them is kept"`
+
+	MaxParticipants          int           `env:"MAX_PARTICIPANTS" envDefault:"20000" desc:"participants on this replica at once"`
+	MaxParticipantsPerCaller int           `env:"MAX_PARTICIPANTS_PER_CALLER" envDefault:"0" desc:"participants of one certificate, or else of one address; 0 for half of MAX_PARTICIPANTS"`
+	JoinTimeout              time.Duration `env:"JOIN_TIMEOUT" envDefault:"10s" desc:"time for the join to arrive after the headers of an exchange"`
+	SendTimeout              time.Duration `env:"SEND_TIMEOUT" envDefault:"30s" desc:"time after which a participant that does not read is sent away, with its position"`
 }
 
 // Validate checks what the types cannot say.
@@ -27,6 +34,12 @@ func (c Config) Validate() error {
 		config.About("URL", broker.CheckURL(string(c.URL))),
 		config.Within("RETENTION", c.Retention, time.Second, 100*365*24*time.Hour),
 		config.Within("DEDUP_WINDOW", c.DedupWindow, 100*time.Millisecond, c.Retention),
+		config.Within("MAX_OPEN", c.MaxOpen, 1, math.MaxInt32),
+		config.Within("MAX_KEPT", c.MaxKept, 1, math.MaxInt32),
+		config.Within("MAX_PARTICIPANTS", c.MaxParticipants, 1, math.MaxInt32),
+		config.Within("MAX_PARTICIPANTS_PER_CALLER", c.MaxParticipantsPerCaller, 0, c.MaxParticipants),
+		config.Within("JOIN_TIMEOUT", c.JoinTimeout, time.Millisecond, time.Hour),
+		config.Within("SEND_TIMEOUT", c.SendTimeout, time.Millisecond, time.Hour),
 	)
 }
 
@@ -40,6 +53,7 @@ func (c Config) options(t *telemetry.Telemetry) broker.Options {
 		Replicas:    c.Replicas,
 		SyncAlways:  c.SyncAlways,
 		MaxChannels: c.MaxOpen,
+		MaxKept:     c.MaxKept,
 		Log:         t.Log,
 		Registerer:  t.Metrics,
 	}

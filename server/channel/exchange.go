@@ -1,12 +1,15 @@
 package channel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -18,23 +21,41 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-// rejoinDelay is what goodbye asks participants to wait.
-const rejoinDelay = 500 * time.Millisecond
+const (
+	// rejoinDelay is what goodbye asks participants to wait.
+	rejoinDelay = 500 * time.Millisecond
+	// busyDelay is what a participant for which there is no room is asked to wait.
+	busyDelay = time.Second
+)
 
-// Exchange (bidirectional) carries the conversation of one participant.
-func (s *service) Exchange(stream grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
-	first, err := stream.Recv()
+// Exchange (bidirectional) carries the conversation of one participant. One goroutine speaks for the participant, one
+// listens, and this one ends both: when the participant has left or does not read, and when the server drains.
+func (s *service) Exchange(stream exchangeStream) error {
+	caller := rpc.CallerOf(stream.Context())
+	pace, err := s.participants.enter(caller)
 	if err != nil {
-		return rpc.FirstMessage(err)
+		return err
 	}
-	if !first.HasJoin() {
-		return fmt.Errorf("%w: the first message of an exchange is its join", rpc.ErrMessageOrder)
+	defer s.participants.leave(caller)
+	first, begin := make(chan received, 1), make(chan *conversation, 1)
+	defer close(begin)
+	go func() {
+		request, err := stream.Recv()
+		first <- received{request, err}
+		if c := <-begin; c != nil {
+			c.end(c.speak())
+		}
+	}()
+	join, err := s.awaitJoin(stream.Context(), first)
+	if err != nil {
+		return err
 	}
-	join := first.GetJoin()
-	if err := broker.CheckName(join.GetParticipant()); err != nil {
-		return fmt.Errorf("participant: %w", err)
+	start, err := startOf(join)
+	if err != nil {
+		return err
 	}
-	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), afterSequence(join))
+	start.Reader = caller
+	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), start)
 	if err != nil {
 		return err
 	}
@@ -42,65 +63,174 @@ func (s *service) Exchange(stream grpc.BidiStreamingServer[quartetv1.ExchangeReq
 	if err := stream.Send(joined(subscription)); err != nil {
 		return err
 	}
-	c := conversation{
+	c := &conversation{
 		broker:       s.broker,
 		stream:       stream,
+		pace:         pace,
 		channel:      join.GetChannel(),
 		participant:  join.GetParticipant(),
 		subscription: subscription,
 		telemetry:    s.host.Telemetry,
 		messages:     s.host.Telemetry.NewMessages(stream.Context(), join.GetChannel(), join.GetParticipant()),
-		seen:         subscription.After(),
+		sending:      make(chan struct{}, 1),
+		ended:        make(chan error, 1),
+		seen:         subscription.After().Sequence,
 	}
-	return c.run(s.host.Draining)
+	c.unread = watchdog{after: s.config.SendTimeout, barks: make(chan struct{}, 1)}
+	c.seenSoFar.Store(c.seen)
+	begin <- c
+	go func() { c.end(c.listen()) }()
+	return c.wait(s.host.Draining)
 }
 
-// conversation is one participant in one channel. All replies are sent by one goroutine, as gRPC wants it.
+type exchangeStream = grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+
+type received struct {
+	request *quartetv1.ExchangeRequest
+	err     error
+}
+
+// awaitJoin takes the first message, and does not wait long for it.
+func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quartetv1.Join, error) {
+	timeout := time.NewTimer(s.config.JoinTimeout)
+	defer timeout.Stop()
+	select {
+	case r := <-first:
+		if r.err != nil {
+			return nil, rpc.FirstMessage(r.err)
+		}
+		if !r.request.HasJoin() {
+			return nil, fmt.Errorf("%w: the first message of an exchange is its join", rpc.ErrMessageOrder)
+		}
+		join := r.request.GetJoin()
+		if err := broker.CheckName(join.GetParticipant()); err != nil {
+			return nil, fmt.Errorf("participant: %w", err)
+		}
+		return join, nil
+	case <-timeout.C:
+		return nil, fmt.Errorf("before the join: %w", rpc.ErrIdle)
+	case <-s.host.Draining:
+		return nil, rpc.Stopping("the server is stopping; join another")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// conversation is one participant in one channel.
 type conversation struct {
 	broker       *broker.Broker
-	stream       grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+	stream       exchangeStream
+	pace         *rate.Limiter
 	channel      string
 	participant  string
 	subscription *broker.Subscription
 	telemetry    *telemetry.Telemetry
 	messages     *telemetry.Messages
+	unread       watchdog
+	ended        chan error
+
+	// seenSoFar is seen, for the one that does not send.
+	seenSoFar atomic.Uint64
+
+	// sending is held by the one that sends. It guards what follows.
+	sending chan struct{}
+	// over says that nothing may be sent any more.
+	over bool
 	// seen is the sequence of the last message sent to the participant.
 	seen uint64
+	// leaving says that the participant gets the messages up to last, and then the end.
+	leaving bool
+	last    uint64
 }
 
-// run serves both directions until the participant has left, the stream breaks or the server drains. A participant that
-// reads slowly holds up its own messages only: they wait in the store, not in memory.
-func (c *conversation) run(draining <-chan struct{}) error {
-	requests := rpc.Receive(c.stream.Context(), c.stream.Recv)
-	deliveries := rpc.Receive(c.stream.Context(), c.next)
+// wait ends the conversation. A participant that reads slowly holds up its own messages only: they wait in the store, not in
+// memory. One that does not read at all does not stay.
+func (c *conversation) wait(draining <-chan struct{}) error {
 	for {
 		select {
-		case r := <-requests:
-			if errors.Is(r.Err, io.EOF) {
-				return c.leave(deliveries)
-			}
-			if r.Err != nil {
-				return r.Err
-			}
-			if err := c.publish(r.Message); err != nil {
-				return err
-			}
-		case d := <-deliveries:
-			if err := c.forward(d); err != nil {
-				return err
-			}
+		case err := <-c.ended:
+			return err
 		case <-draining:
-			return c.stream.Send(goodbye())
+			draining = nil
+			go func() { c.end(c.sayGoodbye()) }()
+		case <-c.unread.barks:
+			return &notReadingError{c.seenSoFar.Load()}
 		case <-c.stream.Context().Done():
 			return c.stream.Context().Err()
 		}
 	}
 }
 
-// next waits for the next message of the channel.
-func (c *conversation) next() (*broker.Message, error) {
-	message, err := c.subscription.Next(c.stream.Context())
-	return &message, err
+// end ends the conversation with the first error, or without one.
+func (c *conversation) end(err error) {
+	if errors.Is(err, errOver) {
+		return // It has ended with something else.
+	}
+	select {
+	case c.ended <- err:
+	default:
+	}
+}
+
+// send sends one reply, unless the conversation is over.
+func (c *conversation) send(reply *quartetv1.ExchangeResponse, sent func()) error {
+	select {
+	case c.sending <- struct{}{}:
+	case <-c.stream.Context().Done():
+		return c.stream.Context().Err()
+	}
+	defer func() { <-c.sending }()
+	if c.over {
+		return errOver
+	}
+	c.unread.start()
+	defer c.unread.stop()
+	if err := c.stream.Send(reply); err != nil {
+		return err
+	}
+	if sent != nil {
+		sent()
+	}
+	return nil
+}
+
+// listen sends what is said in the channel.
+func (c *conversation) listen() error {
+	for {
+		message, err := c.subscription.Next(c.stream.Context())
+		if err != nil {
+			return err
+		}
+		complete := false
+		err = c.send(channelMessage(message), func() {
+			c.seen = message.Sequence
+			c.seenSoFar.Store(message.Sequence)
+			complete = c.leaving && c.seen >= c.last
+			c.over = complete
+		})
+		if err != nil {
+			return err
+		}
+		if complete {
+			return c.subscription.End(c.stream.Context(), message.Sequence)
+		}
+	}
+}
+
+// speak keeps what the participant says, until it leaves.
+func (c *conversation) speak() error {
+	for {
+		request, err := c.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return c.leave()
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.publish(request); err != nil {
+			return err
+		}
+	}
 }
 
 // publish keeps one message and confirms it.
@@ -112,7 +242,7 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	carried := telemetry.TraceContext{Traceparent: m.GetTraceContext().GetTraceparent(), Tracestate: m.GetTraceContext().GetTracestate()}
 	ctx, span := c.messages.Start(c.messages.From(carried), telemetry.KeepMessage, m.GetMessageId(), len(m.GetBody()))
 	carried = telemetry.TraceContextOf(ctx)
-	receipt, err := c.broker.Publish(ctx, c.channel, broker.Message{
+	receipt, err := c.keep(ctx, broker.Message{
 		Participant: c.participant,
 		ID:          m.GetMessageId(),
 		Body:        m.GetBody(),
@@ -123,11 +253,19 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	if err != nil {
 		return err
 	}
-	return c.stream.Send(quartetv1.ExchangeResponse_builder{Receipt: quartetv1.Receipt_builder{
+	return c.send(quartetv1.ExchangeResponse_builder{Receipt: quartetv1.Receipt_builder{
 		MessageId: m.GetMessageId(),
 		Sequence:  receipt.Sequence,
 		Duplicate: receipt.Duplicate,
-	}.Build()}.Build())
+	}.Build()}.Build(), nil)
+}
+
+// keep keeps a message once it is the caller's turn, which shares one pace among all its participants.
+func (c *conversation) keep(ctx context.Context, m broker.Message) (broker.Receipt, error) {
+	if err := c.pace.Wait(ctx); err != nil {
+		return broker.Receipt{}, err
+	}
+	return c.broker.Publish(ctx, c.channel, m)
 }
 
 // endKeep ends the span of a message, with what became of it.
@@ -141,45 +279,90 @@ func (c *conversation) endKeep(span trace.Span, receipt broker.Receipt, err erro
 	rpc.EndSpan(span, err)
 }
 
-// forward sends one message to the participant.
-func (c *conversation) forward(d rpc.Received[broker.Message]) error {
-	if d.Err != nil {
-		return d.Err
-	}
-	c.seen = d.Message.Sequence
-	return c.stream.Send(channelMessage(*d.Message))
-}
-
-// leave sends what is in the channel at this moment, for a participant that has nothing more to say.
-func (c *conversation) leave(deliveries <-chan rpc.Received[broker.Message]) error {
+// leave has the participant get what is in the channel at this moment. If that is still to come, listen ends the conversation.
+func (c *conversation) leave() error {
 	last, err := c.broker.LastSequence(c.stream.Context(), c.channel)
 	if err != nil {
 		return err
 	}
-	for c.seen < last {
-		select {
-		case d := <-deliveries:
-			if err := c.forward(d); err != nil {
-				return err
-			}
-		case <-c.stream.Context().Done():
-			return c.stream.Context().Err()
-		}
+	select {
+	case c.sending <- struct{}{}:
+	case <-c.stream.Context().Done():
+		return c.stream.Context().Err()
 	}
-	return nil
+	seen := c.seen
+	c.leaving, c.last, c.over = true, last, seen >= last
+	<-c.sending
+	if seen >= last {
+		return c.subscription.End(c.stream.Context(), seen)
+	}
+	<-c.stream.Context().Done()
+	return c.stream.Context().Err()
 }
 
-func afterSequence(join *quartetv1.Join) *uint64 {
-	if !join.HasAfterSequence() {
-		return nil
+// sayGoodbye sends the last reply.
+func (c *conversation) sayGoodbye() error {
+	return c.send(goodbye(), func() { c.over = true })
+}
+
+// watchdog barks when a reply could not be sent in time: the participant does not read. It is started and stopped by the one
+// that sends.
+type watchdog struct {
+	after time.Duration
+	barks chan struct{}
+	timer *time.Timer
+}
+
+func (w *watchdog) start() {
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.after, w.bark)
+	} else {
+		w.timer.Reset(w.after)
 	}
-	return new(join.GetAfterSequence())
+}
+
+func (w *watchdog) stop() { w.timer.Stop() }
+
+func (w *watchdog) bark() {
+	select {
+	case w.barks <- struct{}{}:
+	default:
+	}
+}
+
+// startOf is where a participant wants to begin.
+func startOf(join *quartetv1.Join) (start broker.Start, err error) {
+	given := 0
+	if join.HasAfterSequence() {
+		given++
+		start.After = &broker.Position{Sequence: join.GetAfterSequence()}
+	}
+	if join.HasAfter() {
+		given++
+		start.After = &broker.Position{History: join.GetAfter().GetHistory(), Sequence: join.GetAfter().GetSequence()}
+		if join.GetAfter().HasCreateTime() {
+			start.After.Time = join.GetAfter().GetCreateTime().AsTime()
+		}
+	}
+	if join.HasFromSequence() {
+		given++
+		start.From = max(1, join.GetFromSequence())
+	}
+	if given > 1 {
+		return broker.Start{}, errAmbiguousStart
+	}
+	return start, nil
 }
 
 func joined(s *broker.Subscription) *quartetv1.ExchangeResponse {
+	after := quartetv1.Position_builder{History: s.After().History, Sequence: s.After().Sequence}.Build()
+	if !s.After().Time.IsZero() {
+		after.SetCreateTime(timestamppb.New(s.After().Time))
+	}
 	return quartetv1.ExchangeResponse_builder{Joined: quartetv1.Joined_builder{
 		LastSequence:  s.Last(),
-		AfterSequence: s.After(),
+		AfterSequence: s.After().Sequence,
+		After:         after,
 	}.Build()}.Build()
 }
 

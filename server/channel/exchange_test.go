@@ -3,11 +3,14 @@ package channel
 import (
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app/apptest"
@@ -176,7 +179,8 @@ func TestLeavingDeliversWhatIsThereAndEndsWithOK(t *testing.T) {
 
 func TestAnExchangeThatBreaksTheContractIsRefused(t *testing.T) {
 	ts := startServer(t, t.TempDir())
-	join := joinRequest("room", "alice", nil)
+	join, ambiguous := joinRequest("room", "alice", nil), joinRequest("room", "alice", new(uint64(0)))
+	ambiguous.GetJoin().SetFromSequence(1)
 	for what, c := range map[string]struct {
 		messages []*quartetv1.ExchangeRequest
 		code     codes.Code
@@ -188,6 +192,7 @@ func TestAnExchangeThatBreaksTheContractIsRefused(t *testing.T) {
 		"no channel":             {[]*quartetv1.ExchangeRequest{joinRequest("", "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
 		"no participant":         {[]*quartetv1.ExchangeRequest{joinRequest("room", "", nil)}, codes.InvalidArgument, "INVALID_NAME"},
 		"10 kB of channel":       {[]*quartetv1.ExchangeRequest{joinRequest(strings.Repeat("x", 10_000), "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
+		"two places to begin":    {[]*quartetv1.ExchangeRequest{ambiguous}, codes.InvalidArgument, "AMBIGUOUS_START"},
 		"no message id":          {[]*quartetv1.ExchangeRequest{join, sendRequest("", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
 		"a message id in two":    {[]*quartetv1.ExchangeRequest{join, sendRequest("a\r\nb", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
 		"a body that is too big": {[]*quartetv1.ExchangeRequest{join, sendRequest("1", strings.Repeat("x", 64<<10+1))}, codes.InvalidArgument, "BODY_TOO_LARGE"},
@@ -231,6 +236,34 @@ func TestATraceThatIsTooLongIsLeftOut(t *testing.T) {
 		}
 		if reply.GetMessage().HasTraceContext() {
 			t.Error("it was passed on")
+		}
+	}
+}
+
+func TestAPositionOfAnotherHistoryIsRefusedWithTheSequenceToReadFrom(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	alice := ts.join(t, "room", "alice", nil)
+	first := alice.say(t, "1", "one").GetSequence()
+	m := alice.message(t)
+	position := quartetv1.Position_builder{
+		History: alice.joined.GetAfter().GetHistory(), Sequence: m.GetSequence(), CreateTime: m.GetCreateTime(),
+	}.Build()
+	other, late := proto.CloneOf(position), proto.CloneOf(position)
+	other.SetHistory("another")
+	late.SetCreateTime(timestamppb.New(m.GetCreateTime().AsTime().Add(1)))
+	for what, after := range map[string]*quartetv1.Position{"another stream": other, "another message": late, "its own": position} {
+		request := joinRequest("room", "bob", nil)
+		request.GetJoin().SetAfter(after)
+		reply, err := ts.exchange(t, request).Recv()
+		if what == "its own" {
+			if err != nil || !proto.Equal(reply.GetJoined().GetAfter(), position) {
+				t.Errorf("%s: joined with %v, %v", what, reply, err)
+			}
+			continue
+		}
+		details := apptest.WantStatus(t, err, codes.OutOfRange, "HISTORY_CHANGED")
+		if details["first_sequence"] != strconv.FormatUint(first, 10) {
+			t.Errorf("%s: %v", what, details)
 		}
 	}
 }

@@ -24,11 +24,17 @@ func Service() app.Service {
 			if err != nil {
 				return app.Opened{}, err
 			}
-			s := &service{host: host, broker: b}
+			pace, burst := b.Pace()
+			s := &service{
+				host: host, config: *cfg, broker: b,
+				participants: newParticipants(cfg.MaxParticipants, cfg.MaxParticipantsPerCaller, pace, burst),
+			}
 			return app.Opened{
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, s) },
 					Errors:   errorTable,
+					// A body that is somewhat too long is told so by the handler.
+					MessageBytes: map[string]int{"Exchange": 2 * broker.MaxBody},
 				},
 				Check: b.Check,
 				Close: b.Close,
@@ -43,6 +49,8 @@ type service struct {
 	// is written.
 	quartetv1.UnsafeChannelServiceServer
 
-	host   app.Host
-	broker *broker.Broker
+	host         app.Host
+	config       Config
+	broker       *broker.Broker
+	participants *participants
 }

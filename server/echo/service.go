@@ -21,10 +21,15 @@ func Service() app.Service {
 			return app.Opened{Service: rpc.Service{
 				Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterEchoServiceServer(r, s) },
 				Errors:   errorTable,
+				// A text that is somewhat too long is told so by the handler.
+				MessageBytes: map[string]int{"Echo": messageBytes, "Expand": messageBytes, "Collect": messageBytes, "Chat": messageBytes},
 			}}, nil
 		},
 	}
 }
+
+// messageBytes is twice the longest text.
+const messageBytes = 128 << 10
 
 // service answers quartet.v1.EchoService.
 type service struct {

@@ -126,3 +126,37 @@ func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
 	apptest.WantStatus(t, upload.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
 	ts.awaitCommitted(t, id)
 }
+
+// TestAByteNowAndThenDoesNotHoldAnUpload has one sender that brings 20 bytes in a second, and one that brings a thousand times as
+// many. The second lasts longer than the first, although both began at once.
+func TestAByteNowAndThenDoesNotHoldAnUpload(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=500ms")
+	send := func(name string, size int) <-chan error {
+		upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := upload.Send(header(uuid.NewString(), name)); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- upload.RecvMsg(&quartetv1.UploadObjectResponse{}) }()
+		go func() {
+			content := pattern(1 << 20)
+			for offset := 0; offset+size <= len(content); offset += size {
+				if upload.Send(chunk(offset, content[offset:offset+size])) != nil {
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}()
+		return ended
+	}
+	fast, slow := send("fast", 1000), send("slow", 1)
+	select {
+	case err := <-fast:
+		t.Errorf("the fast one ended first: %v", err)
+	case err := <-slow:
+		apptest.WantStatus(t, err, codes.DeadlineExceeded, "IDLE")
+	}
+}

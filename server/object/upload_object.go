@@ -98,15 +98,20 @@ func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
 
+// leastRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte
+// now and then does not hold its memory and its place. A sender that is slower goes on in a stream
+// of its own.
+const leastRate = 64
+
 // receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
 // over, or the server drains.
 func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
+	least, mark := int64(s.config.IdleTimeout.Seconds()*leastRate), int64(0)
 	for {
 		select {
 		case r := <-requests:
-			idle.Reset(s.config.IdleTimeout)
 			switch {
 			case errors.Is(r.Err, io.EOF):
 				committed, err := w.pause()
@@ -126,10 +131,19 @@ func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Recei
 			if err := w.chunk(r.Message); err != nil {
 				return err
 			}
+			if w.received-mark >= least {
+				idle.Reset(s.config.IdleTimeout)
+				mark = w.received
+			}
 		case <-turn.replaced:
 			return engine.ErrWriterReplaced
 		case <-idle.C:
-			return fmt.Errorf("upload paused: %w", rpc.ErrIdle)
+			if w.upload != nil {
+				if _, err := w.pause(); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, leastRate)
 		case <-s.host.Draining:
 			if _, err := w.pause(); err != nil {
 				return err

@@ -1,13 +1,16 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,7 +29,10 @@ var uploadedBytes = series{"grpc_server_msg_received_bytes_total", labels{"grpc_
 var _ = register(service{
 	name: "object",
 	embedded: func(e *embedded) []promise {
-		return []promise{{"the command line works through kubectl port-forward", func(t *testing.T) { keepObject(t, e) }}}
+		return []promise{
+			{"the command line works through kubectl port-forward", func(t *testing.T) { keepObject(t, e) }},
+			{"transfers outlive a kubectl port-forward that breaks", func(t *testing.T) { breakForward(t, e) }},
+		}
 	},
 	clusteredValues: strings.Join([]string{
 		"client.config.OBJECT_TRAFFIC_LOOKUPS=30", "client.config.OBJECT_TRAFFIC_BYTES=64KiB",
@@ -53,6 +59,54 @@ var _ = register(service{
 		}
 	},
 })
+
+// breakForward kills the port-forward in the middle of an upload, and of a download, and starts another at the same port.
+func breakForward(t *testing.T, e *embedded) {
+	address, forward := e.forwardFrom(t, "", "service/q-quartet-server", 50051)
+	_, port, _ := strings.Cut(address, ":")
+	again := func() {
+		forward.kill()
+		_, forward = e.forwardFrom(t, port, "service/q-quartet-server", 50051)
+	}
+	client, content := cli{e.program, address}, []byte(newContent(t, 3, 3*partBytes))
+	var in io.WriteCloser
+	upload := start(t, func(c *exec.Cmd) {
+		var err error
+		if in, err = c.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+	}, client.program, client.args("upload", "-", "broken")...)
+	for i, half := range [][]byte{content[:len(content)/2], content[len(content)/2:]} {
+		if i > 0 {
+			again()
+		}
+		if _, err := in.Write(half); err != nil {
+			t.Fatalf("%v: %s", err, &upload.stderr)
+		}
+	}
+	_ = in.Close() // It says nothing that the exit code does not.
+	if <-upload.done; upload.err != nil {
+		t.Fatalf("upload: %v: %s", upload.err, &upload.stderr)
+	}
+	download := exec.Command(client.program, client.args("download", "broken", "-")...)
+	out, err := download.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := download.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, len(content)/2)
+	if _, err := io.ReadFull(out, first); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	rest, err := io.ReadAll(out)
+	if err := errors.Join(err, download.Wait()); err != nil || !bytes.Equal(append(first, rest...), content) {
+		t.Errorf("download: %v, and what came is the same: %v", err, bytes.Equal(append(first, rest...), content))
+	}
+	client.run(t, "", "delete", "broken")
+}
 
 // keepObject uploads an object of more than one part, which every later look has to find.
 func keepObject(t *testing.T, e *embedded) {

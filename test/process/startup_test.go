@@ -46,6 +46,29 @@ func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
 	}
 }
 
+// TestVariablesOfOneProgramDoNotStopTheOther has both read one file of settings, as a shell exports
+// it. The server ends because its port is taken, and the client because there is no server.
+func TestVariablesOfOneProgramDoNotStopTheOther(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	both := []string{process.Setting("SERVER", "127.0.0.1:1"), process.Setting("GRPC_ADDRESS", taken.Addr().String())}
+	if code, printed := run(t, "server", nil, both...); code != 1 {
+		t.Errorf("server: exit code %d: %s", code, printed)
+	}
+	if code, printed := run(t, "client", []string{"check", "--timeout", "1s"}, both...); code != 4 {
+		t.Errorf("client: exit code %d: %s", code, printed)
+	}
+	for program, arguments := range map[string][]string{"server": nil, "client": {"check"}} {
+		code, printed := run(t, program, arguments, process.Setting("SERVRE", "127.0.0.1:1"))
+		if code != 2 || !strings.Contains(printed, "no such variable") {
+			t.Errorf("%s with a mistyped name: exit code %d: %s", program, code, printed)
+		}
+	}
+}
+
 // TestEveryLineIsJSON has what libraries say before the program's log is there. The server ends because its port is taken.
 func TestEveryLineIsJSON(t *testing.T) {
 	if reflect.TypeFor[process.Process]().PkgPath() > "go.opentelemetry.io" {

@@ -73,10 +73,18 @@ func TestProgramThatFailsOrSaysNothingIsAnError(t *testing.T) {
 		want string
 	}{
 		{func(string) (string, error) { return "", broken }, "does not build"},
-		{func(string) (string, error) { return "usage\n", nil }, "server --help: the help lists no variables"},
+		{func(string) (string, error) { return "usage\n", nil }, "help of server: the help lists no variables"},
 	} {
 		if _, err := assemble(chart(), test.help); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("got %v, want %s", err, test.want)
 		}
+	}
+}
+
+func TestVariablesOfBothProgramsAreListedOnce(t *testing.T) {
+	source, err := list(help)
+	want := "var variables = []string{\n\t\"A_RATE\",\n\t\"A_SERVER\",\n\t\"A_TTL\",\n\t\"A_URL\",\n\t\"HTTP_ADDRESS\",\n\t\"LOG_FORMAT\",\n\t\"SERVER\",\n}\n"
+	if err != nil || !strings.HasSuffix(string(source), want) {
+		t.Errorf("got %s (%v), want %s", source, err, want)
 	}
 }

@@ -26,14 +26,14 @@ type checker struct {
 type query struct {
 	file, title, text string
 	records           string // the metric that a rule makes of it
-	rule, hidden      bool   // hidden is what nobody draws: lists of variables, marks on panels
+	rule, hidden      bool   // hidden is what is not drawn: lists of variables, marks on panels
 }
 
 func (c *checker) wrong(file, title, format string, args ...any) {
 	c.problems = append(c.problems, fmt.Sprintf("%s: %q: %s", file, title, fmt.Sprintf(format, args...)))
 }
 
-// check reads all files before it judges any query, because a rule may use what another file records.
+// check reads all files before it checks any query, because a rule may use what another file records.
 func (c *checker) check(files []string) {
 	documents := false
 	for _, file := range files {
@@ -82,7 +82,7 @@ func (c *checker) readRules(file string, text []byte) error {
 	return nil
 }
 
-// query finds what is selected. Rules may also select what rules record; dashboards may not, because whoever opens one
+// query finds what is selected. Rules may also select what rules record; dashboards may not, because a person who opens one
 // need not have the rules.
 func (c *checker) query(q query, recorded map[string]bool) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)

@@ -22,11 +22,11 @@ func (k kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "kubectl", append([]string{"--context", k.context, "--namespace", k.namespace}, args...)...)
 }
 
-// wait waits until the pods of all workloads are those of the last deployment.
-func (k kubectl) wait(ctx context.Context, workloads []string) error {
-	for _, workload := range workloads {
-		if output, err := k.command(ctx, "rollout", "status", workload).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %s", workload, problem(output, err))
+// wait waits until the pods of all deployments are those of the last deployment.
+func (k kubectl) wait(ctx context.Context, deployments []string) error {
+	for _, deployment := range deployments {
+		if output, err := k.command(ctx, "rollout", "status", deployment).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %s", deployment, problem(output, err))
 		}
 	}
 	return nil

@@ -40,6 +40,7 @@ var (
 		{"internal/", build},
 		{"gen/", build},
 		{"identity.go", build},
+		{"variables.go", build},
 		{"go.mod", build},
 		{"go.sum", build},
 		{"Dockerfile", build},
@@ -86,7 +87,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&k.namespace, "namespace", "", "the namespace of the release")
 	selector := flag.String("selector", "", "the labels of the pods whose logs are printed; empty for none")
 	var rollouts []string
-	flag.Func("rollout", "a workload to wait for after each round, as `deployment/name`; may be repeated", func(s string) error {
+	flag.Func("rollout", "a Deployment to wait for after each round, as `deployment/name`; may be repeated", func(s string) error {
 		rollouts = append(rollouts, s)
 		return nil
 	})

@@ -37,7 +37,7 @@ spec:
 
 {{- define "platform.podspec" -}}
 enableServiceLinks: false
-# They are for development: nobody waits for an end in peace.
+# They are for development: they need not drain.
 terminationGracePeriodSeconds: 10
 securityContext:
   runAsNonRoot: true

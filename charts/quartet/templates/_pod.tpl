@@ -44,7 +44,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Which nodes are better than others, and who goes first. */}}
+{{/* Which nodes are better than others, and which pods are scheduled first. */}}
 {{- define "quartet.placement" -}}
 {{- $values := index (first .).Values (last .) -}}
 affinity:

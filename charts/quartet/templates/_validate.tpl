@@ -114,11 +114,18 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 {{- toJson $problems -}}
 {{- end }}
 
+{{/* Beside problems that Kubernetes would find: the least memory for which the limits on callers are sized. */}}
 {{- define "quartet.resourceproblems" -}}
 {{- $problems := list -}}
+{{- $least := dict "server" "128Mi" "client" "64Mi" -}}
 {{- range $component := list "server" "client" -}}
   {{- with index $.Values $component -}}
     {{- $limits := .resources.limits | default dict -}}
+    {{- with $limits.memory -}}
+      {{- if lt (include "quartet.quantity" . | float64) (include "quartet.quantity" (get $least $component) | float64) -}}
+        {{- $problems = append $problems (printf "%s.resources.limits.memory is %v, and what callers may hold fits into no less than %s" $component . (get $least $component)) -}}
+      {{- end -}}
+    {{- end -}}
     {{- range $name, $request := .resources.requests -}}
       {{- $limit := get $limits $name | default 0 -}}
       {{- $more := subf (include "quartet.quantity" $request | float64) (include "quartet.quantity" $limit | float64) -}}

@@ -6,7 +6,7 @@
 
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC.
-//   - A message larger than the server's limit (1 MiB by default) is refused with RESOURCE_EXHAUSTED.
+//   - A message of more than 128 KiB is refused with RESOURCE_EXHAUSTED.
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals.
@@ -214,6 +214,8 @@ type Join struct {
 	xxx_hidden_Channel       string                 `protobuf:"bytes,1,opt,name=channel,proto3"`
 	xxx_hidden_Participant   string                 `protobuf:"bytes,2,opt,name=participant,proto3"`
 	xxx_hidden_AfterSequence uint64                 `protobuf:"varint,3,opt,name=after_sequence,json=afterSequence,proto3,oneof"`
+	xxx_hidden_After         *Position              `protobuf:"bytes,4,opt,name=after,proto3"`
+	xxx_hidden_FromSequence  uint64                 `protobuf:"varint,5,opt,name=from_sequence,json=fromSequence,proto3,oneof"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -266,6 +268,20 @@ func (x *Join) GetAfterSequence() uint64 {
 	return 0
 }
 
+func (x *Join) GetAfter() *Position {
+	if x != nil {
+		return x.xxx_hidden_After
+	}
+	return nil
+}
+
+func (x *Join) GetFromSequence() uint64 {
+	if x != nil {
+		return x.xxx_hidden_FromSequence
+	}
+	return 0
+}
+
 func (x *Join) SetChannel(v string) {
 	x.xxx_hidden_Channel = v
 }
@@ -276,7 +292,16 @@ func (x *Join) SetParticipant(v string) {
 
 func (x *Join) SetAfterSequence(v uint64) {
 	x.xxx_hidden_AfterSequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *Join) SetAfter(v *Position) {
+	x.xxx_hidden_After = v
+}
+
+func (x *Join) SetFromSequence(v uint64) {
+	x.xxx_hidden_FromSequence = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *Join) HasAfterSequence() bool {
@@ -286,9 +311,32 @@ func (x *Join) HasAfterSequence() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *Join) HasAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_After != nil
+}
+
+func (x *Join) HasFromSequence() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *Join) ClearAfterSequence() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
 	x.xxx_hidden_AfterSequence = 0
+}
+
+func (x *Join) ClearAfter() {
+	x.xxx_hidden_After = nil
+}
+
+func (x *Join) ClearFromSequence() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_FromSequence = 0
 }
 
 type Join_builder struct {
@@ -298,8 +346,15 @@ type Join_builder struct {
 	Channel string
 	// Who joins, by the same rules. The server does not check that it is unique.
 	Participant string
-	// The messages after this sequence are sent first: 0 for all that are kept. If unset, only what is said from now on.
+	// Where to begin: one of the next three at most. If none is set, with what is said from now on.
+	//
+	// The messages after this sequence are sent first: 0 for all that are kept. It does not prove what it stands on: a
+	// participant that continues sets after.
 	AfterSequence *uint64
+	// The messages after this position are sent first.
+	After *Position
+	// The messages from this sequence on are sent first, whatever was before them.
+	FromSequence *uint64
 }
 
 func (b0 Join_builder) Build() *Join {
@@ -309,9 +364,115 @@ func (b0 Join_builder) Build() *Join {
 	x.xxx_hidden_Channel = b.Channel
 	x.xxx_hidden_Participant = b.Participant
 	if b.AfterSequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_AfterSequence = *b.AfterSequence
 	}
+	x.xxx_hidden_After = b.After
+	if b.FromSequence != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_FromSequence = *b.FromSequence
+	}
+	return m0
+}
+
+// Position is a place in a channel that a participant has come to, and the proof of it.
+type Position struct {
+	state                 protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_History    string                 `protobuf:"bytes,1,opt,name=history,proto3"`
+	xxx_hidden_Sequence   uint64                 `protobuf:"varint,2,opt,name=sequence,proto3"`
+	xxx_hidden_CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *Position) Reset() {
+	*x = Position{}
+	mi := &file_quartet_v1_channel_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Position) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Position) ProtoMessage() {}
+
+func (x *Position) ProtoReflect() protoreflect.Message {
+	mi := &file_quartet_v1_channel_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Position) GetHistory() string {
+	if x != nil {
+		return x.xxx_hidden_History
+	}
+	return ""
+}
+
+func (x *Position) GetSequence() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Sequence
+	}
+	return 0
+}
+
+func (x *Position) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_CreateTime
+	}
+	return nil
+}
+
+func (x *Position) SetHistory(v string) {
+	x.xxx_hidden_History = v
+}
+
+func (x *Position) SetSequence(v uint64) {
+	x.xxx_hidden_Sequence = v
+}
+
+func (x *Position) SetCreateTime(v *timestamppb.Timestamp) {
+	x.xxx_hidden_CreateTime = v
+}
+
+func (x *Position) HasCreateTime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_CreateTime != nil
+}
+
+func (x *Position) ClearCreateTime() {
+	x.xxx_hidden_CreateTime = nil
+}
+
+type Position_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// What Joined.after.history was: at most 64 bytes. It changes when what is kept is replaced by something new. If empty,
+	// it is not checked.
+	History string
+	// The sequence of the last message seen; 0 if there was none.
+	Sequence uint64
+	// That message's create_time, exactly. If unset, it is not checked.
+	CreateTime *timestamppb.Timestamp
+}
+
+func (b0 Position_builder) Build() *Position {
+	m0 := &Position{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_History = b.History
+	x.xxx_hidden_Sequence = b.Sequence
+	x.xxx_hidden_CreateTime = b.CreateTime
 	return m0
 }
 
@@ -327,7 +488,7 @@ type SendMessage struct {
 
 func (x *SendMessage) Reset() {
 	*x = SendMessage{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[2]
+	mi := &file_quartet_v1_channel_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +500,7 @@ func (x *SendMessage) String() string {
 func (*SendMessage) ProtoMessage() {}
 
 func (x *SendMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[2]
+	mi := &file_quartet_v1_channel_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +592,7 @@ type TraceContext struct {
 
 func (x *TraceContext) Reset() {
 	*x = TraceContext{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[3]
+	mi := &file_quartet_v1_channel_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +604,7 @@ func (x *TraceContext) String() string {
 func (*TraceContext) ProtoMessage() {}
 
 func (x *TraceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[3]
+	mi := &file_quartet_v1_channel_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +665,7 @@ type ExchangeResponse struct {
 
 func (x *ExchangeResponse) Reset() {
 	*x = ExchangeResponse{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[4]
+	mi := &file_quartet_v1_channel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +677,7 @@ func (x *ExchangeResponse) String() string {
 func (*ExchangeResponse) ProtoMessage() {}
 
 func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[4]
+	mi := &file_quartet_v1_channel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +886,7 @@ func (b0 ExchangeResponse_builder) Build() *ExchangeResponse {
 type case_ExchangeResponse_Reply protoreflect.FieldNumber
 
 func (x case_ExchangeResponse_Reply) String() string {
-	md := file_quartet_v1_channel_proto_msgTypes[4].Descriptor()
+	md := file_quartet_v1_channel_proto_msgTypes[5].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -769,13 +930,14 @@ type Joined struct {
 	state                    protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_LastSequence  uint64                 `protobuf:"varint,1,opt,name=last_sequence,json=lastSequence,proto3"`
 	xxx_hidden_AfterSequence uint64                 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3"`
+	xxx_hidden_After         *Position              `protobuf:"bytes,3,opt,name=after,proto3"`
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[5]
+	mi := &file_quartet_v1_channel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +949,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[5]
+	mi := &file_quartet_v1_channel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,6 +974,13 @@ func (x *Joined) GetAfterSequence() uint64 {
 	return 0
 }
 
+func (x *Joined) GetAfter() *Position {
+	if x != nil {
+		return x.xxx_hidden_After
+	}
+	return nil
+}
+
 func (x *Joined) SetLastSequence(v uint64) {
 	x.xxx_hidden_LastSequence = v
 }
@@ -820,14 +989,32 @@ func (x *Joined) SetAfterSequence(v uint64) {
 	x.xxx_hidden_AfterSequence = v
 }
 
+func (x *Joined) SetAfter(v *Position) {
+	x.xxx_hidden_After = v
+}
+
+func (x *Joined) HasAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_After != nil
+}
+
+func (x *Joined) ClearAfter() {
+	x.xxx_hidden_After = nil
+}
+
 type Joined_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// The sequence of the last message in the channel when it was entered; 0 if there is none. A participant that has
 	// seen it has caught up.
 	LastSequence uint64
-	// What previous_sequence of the first message will be: after_sequence of the join, or last_sequence if it was unset.
+	// What previous_sequence of the first message will be: the sequence of the join's after, its after_sequence,
+	// last_sequence if it set nothing, or with from_sequence that of the message before it.
 	AfterSequence uint64
+	// The position that after_sequence is. The history of every message on this stream is this one's.
+	After *Position
 }
 
 func (b0 Joined_builder) Build() *Joined {
@@ -836,6 +1023,7 @@ func (b0 Joined_builder) Build() *Joined {
 	_, _ = b, x
 	x.xxx_hidden_LastSequence = b.LastSequence
 	x.xxx_hidden_AfterSequence = b.AfterSequence
+	x.xxx_hidden_After = b.After
 	return m0
 }
 
@@ -855,7 +1043,7 @@ type ChannelMessage struct {
 
 func (x *ChannelMessage) Reset() {
 	*x = ChannelMessage{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[6]
+	mi := &file_quartet_v1_channel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +1055,7 @@ func (x *ChannelMessage) String() string {
 func (*ChannelMessage) ProtoMessage() {}
 
 func (x *ChannelMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[6]
+	mi := &file_quartet_v1_channel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1213,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[7]
+	mi := &file_quartet_v1_channel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1225,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[7]
+	mi := &file_quartet_v1_channel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1300,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_quartet_v1_channel_proto_msgTypes[8]
+	mi := &file_quartet_v1_channel_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1312,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_quartet_v1_channel_proto_msgTypes[8]
+	mi := &file_quartet_v1_channel_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,12 +1369,20 @@ const file_quartet_v1_channel_proto_rawDesc = "" +
 	"\x0fExchangeRequest\x12&\n" +
 	"\x04join\x18\x01 \x01(\v2\x10.quartet.v1.JoinH\x00R\x04join\x123\n" +
 	"\amessage\x18\x02 \x01(\v2\x17.quartet.v1.SendMessageH\x00R\amessageB\t\n" +
-	"\arequest\"\x81\x01\n" +
+	"\arequest\"\xe9\x01\n" +
 	"\x04Join\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12*\n" +
-	"\x0eafter_sequence\x18\x03 \x01(\x04H\x00R\rafterSequence\x88\x01\x01B\x11\n" +
-	"\x0f_after_sequence\"\x7f\n" +
+	"\x0eafter_sequence\x18\x03 \x01(\x04H\x00R\rafterSequence\x88\x01\x01\x12*\n" +
+	"\x05after\x18\x04 \x01(\v2\x14.quartet.v1.PositionR\x05after\x12(\n" +
+	"\rfrom_sequence\x18\x05 \x01(\x04H\x01R\ffromSequence\x88\x01\x01B\x11\n" +
+	"\x0f_after_sequenceB\x10\n" +
+	"\x0e_from_sequence\"}\n" +
+	"\bPosition\x12\x18\n" +
+	"\ahistory\x18\x01 \x01(\tR\ahistory\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\x7f\n" +
 	"\vSendMessage\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
@@ -1202,10 +1398,11 @@ const file_quartet_v1_channel_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\v2\x1a.quartet.v1.ChannelMessageH\x00R\amessage\x12/\n" +
 	"\areceipt\x18\x03 \x01(\v2\x13.quartet.v1.ReceiptH\x00R\areceipt\x12/\n" +
 	"\agoodbye\x18\x04 \x01(\v2\x13.quartet.v1.GoodbyeH\x00R\agoodbyeB\a\n" +
-	"\x05reply\"T\n" +
+	"\x05reply\"\x80\x01\n" +
 	"\x06Joined\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12%\n" +
-	"\x0eafter_sequence\x18\x02 \x01(\x04R\rafterSequence\"\xaa\x02\n" +
+	"\x0eafter_sequence\x18\x02 \x01(\x04R\rafterSequence\x12*\n" +
+	"\x05after\x18\x03 \x01(\v2\x14.quartet.v1.PositionR\x05after\"\xaa\x02\n" +
 	"\x0eChannelMessage\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12+\n" +
 	"\x11previous_sequence\x18\x02 \x01(\x04R\x10previousSequence\x12 \n" +
@@ -1230,38 +1427,42 @@ const file_quartet_v1_channel_proto_rawDesc = "" +
 	"Quartet.V1\xca\x02\n" +
 	"Quartet\\V1\xe2\x02\x16Quartet\\V1\\GPBMetadata\xea\x02\vQuartet::V1b\x06proto3"
 
-var file_quartet_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_quartet_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_quartet_v1_channel_proto_goTypes = []any{
 	(*ExchangeRequest)(nil),       // 0: quartet.v1.ExchangeRequest
 	(*Join)(nil),                  // 1: quartet.v1.Join
-	(*SendMessage)(nil),           // 2: quartet.v1.SendMessage
-	(*TraceContext)(nil),          // 3: quartet.v1.TraceContext
-	(*ExchangeResponse)(nil),      // 4: quartet.v1.ExchangeResponse
-	(*Joined)(nil),                // 5: quartet.v1.Joined
-	(*ChannelMessage)(nil),        // 6: quartet.v1.ChannelMessage
-	(*Receipt)(nil),               // 7: quartet.v1.Receipt
-	(*Goodbye)(nil),               // 8: quartet.v1.Goodbye
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*Position)(nil),              // 2: quartet.v1.Position
+	(*SendMessage)(nil),           // 3: quartet.v1.SendMessage
+	(*TraceContext)(nil),          // 4: quartet.v1.TraceContext
+	(*ExchangeResponse)(nil),      // 5: quartet.v1.ExchangeResponse
+	(*Joined)(nil),                // 6: quartet.v1.Joined
+	(*ChannelMessage)(nil),        // 7: quartet.v1.ChannelMessage
+	(*Receipt)(nil),               // 8: quartet.v1.Receipt
+	(*Goodbye)(nil),               // 9: quartet.v1.Goodbye
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_quartet_v1_channel_proto_depIdxs = []int32{
 	1,  // 0: quartet.v1.ExchangeRequest.join:type_name -> quartet.v1.Join
-	2,  // 1: quartet.v1.ExchangeRequest.message:type_name -> quartet.v1.SendMessage
-	3,  // 2: quartet.v1.SendMessage.trace_context:type_name -> quartet.v1.TraceContext
-	5,  // 3: quartet.v1.ExchangeResponse.joined:type_name -> quartet.v1.Joined
-	6,  // 4: quartet.v1.ExchangeResponse.message:type_name -> quartet.v1.ChannelMessage
-	7,  // 5: quartet.v1.ExchangeResponse.receipt:type_name -> quartet.v1.Receipt
-	8,  // 6: quartet.v1.ExchangeResponse.goodbye:type_name -> quartet.v1.Goodbye
-	9,  // 7: quartet.v1.ChannelMessage.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 8: quartet.v1.ChannelMessage.trace_context:type_name -> quartet.v1.TraceContext
-	10, // 9: quartet.v1.Goodbye.retry_delay:type_name -> google.protobuf.Duration
-	0,  // 10: quartet.v1.ChannelService.Exchange:input_type -> quartet.v1.ExchangeRequest
-	4,  // 11: quartet.v1.ChannelService.Exchange:output_type -> quartet.v1.ExchangeResponse
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 1: quartet.v1.ExchangeRequest.message:type_name -> quartet.v1.SendMessage
+	2,  // 2: quartet.v1.Join.after:type_name -> quartet.v1.Position
+	10, // 3: quartet.v1.Position.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 4: quartet.v1.SendMessage.trace_context:type_name -> quartet.v1.TraceContext
+	6,  // 5: quartet.v1.ExchangeResponse.joined:type_name -> quartet.v1.Joined
+	7,  // 6: quartet.v1.ExchangeResponse.message:type_name -> quartet.v1.ChannelMessage
+	8,  // 7: quartet.v1.ExchangeResponse.receipt:type_name -> quartet.v1.Receipt
+	9,  // 8: quartet.v1.ExchangeResponse.goodbye:type_name -> quartet.v1.Goodbye
+	2,  // 9: quartet.v1.Joined.after:type_name -> quartet.v1.Position
+	10, // 10: quartet.v1.ChannelMessage.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 11: quartet.v1.ChannelMessage.trace_context:type_name -> quartet.v1.TraceContext
+	11, // 12: quartet.v1.Goodbye.retry_delay:type_name -> google.protobuf.Duration
+	0,  // 13: quartet.v1.ChannelService.Exchange:input_type -> quartet.v1.ExchangeRequest
+	5,  // 14: quartet.v1.ChannelService.Exchange:output_type -> quartet.v1.ExchangeResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_quartet_v1_channel_proto_init() }
@@ -1274,7 +1475,7 @@ func file_quartet_v1_channel_proto_init() {
 		(*exchangeRequest_Message)(nil),
 	}
 	file_quartet_v1_channel_proto_msgTypes[1].OneofWrappers = []any{}
-	file_quartet_v1_channel_proto_msgTypes[4].OneofWrappers = []any{
+	file_quartet_v1_channel_proto_msgTypes[5].OneofWrappers = []any{
 		(*exchangeResponse_Joined)(nil),
 		(*exchangeResponse_Message)(nil),
 		(*exchangeResponse_Receipt)(nil),
@@ -1286,7 +1487,7 @@ func file_quartet_v1_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_quartet_v1_channel_proto_rawDesc), len(file_quartet_v1_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -6,7 +6,7 @@
 
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC.
-//   - A message larger than the server's limit (1 MiB by default) is refused with RESOURCE_EXHAUSTED.
+//   - A message of more than 128 KiB is refused with RESOURCE_EXHAUSTED.
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals.
@@ -46,10 +46,14 @@ type ChannelServiceClient interface {
 	// before it in the channel. A participant that compares previous_sequence with the last sequence it saw (or with
 	// after_sequence of its join) has proof that it missed nothing.
 	//
-	// After a break, join again on any replica with the last sequence seen, and send again what has no receipt, with the
-	// same message_id: nothing is missed and nothing is doubled. The server drops a message whose message_id was used in
-	// the same channel by the same participant before, within a window (2 minutes by default), and answers with the
-	// first one's sequence.
+	// After a break, join again on any replica after the position of the last message seen, and send again what has no
+	// receipt, with the same message_id: nothing is missed and nothing is doubled. The server drops a message whose
+	// message_id was used in the same channel by the same participant before, within a window (2 minutes by default), and
+	// answers with the first one's sequence.
+	//
+	// What is kept can be lost all the same: a volume is replaced, a snapshot restored, a disk damaged. Sequences are then
+	// used again for other messages. A Position tells that apart, a sequence alone does not: join with one. Streams that
+	// are open when it happens end with the same reasons as a join.
 	//
 	// A participant that half-closes leaves: it gets its outstanding receipts and the messages that are in the channel at
 	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows nobody else.
@@ -57,9 +61,22 @@ type ChannelServiceClient interface {
 	// taken.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed channel, participant or message_id, or a body that
-	// is too large; OUT_OF_RANGE (reason SEQUENCE_GONE) when the message of after_sequence is not in the channel, because
-	// it is no longer kept or never was, so that a gap cannot be ruled out: join with 0 for all that is kept;
-	// RESOURCE_EXHAUSTED when this server has too many open channels (reason TOO_MANY_CHANNELS).
+	// is too large, or more than one place to begin at (reason AMBIGUOUS_START); OUT_OF_RANGE (reason SEQUENCE_GONE) when
+	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
+	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
+	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
+	// channels or the message would be the first of one channel too many (reason TOO_MANY_CHANNELS), when it has too many
+	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
+	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
+	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
+	// metadata has last_sequence, which may not have arrived).
+	//
+	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
+	// is damaged.
+	//
+	// The metadata of SEQUENCE_GONE, HISTORY_CHANGED and DAMAGED has first_sequence, the sequence to read from: join with it as
+	// from_sequence for all that the channel has, which may include messages that the participant has seen, or of DAMAGED for
+	// all that is behind the damage.
 	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExchangeRequest, ExchangeResponse], error)
 }
 
@@ -100,10 +117,14 @@ type ChannelServiceServer interface {
 	// before it in the channel. A participant that compares previous_sequence with the last sequence it saw (or with
 	// after_sequence of its join) has proof that it missed nothing.
 	//
-	// After a break, join again on any replica with the last sequence seen, and send again what has no receipt, with the
-	// same message_id: nothing is missed and nothing is doubled. The server drops a message whose message_id was used in
-	// the same channel by the same participant before, within a window (2 minutes by default), and answers with the
-	// first one's sequence.
+	// After a break, join again on any replica after the position of the last message seen, and send again what has no
+	// receipt, with the same message_id: nothing is missed and nothing is doubled. The server drops a message whose
+	// message_id was used in the same channel by the same participant before, within a window (2 minutes by default), and
+	// answers with the first one's sequence.
+	//
+	// What is kept can be lost all the same: a volume is replaced, a snapshot restored, a disk damaged. Sequences are then
+	// used again for other messages. A Position tells that apart, a sequence alone does not: join with one. Streams that
+	// are open when it happens end with the same reasons as a join.
 	//
 	// A participant that half-closes leaves: it gets its outstanding receipts and the messages that are in the channel at
 	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows nobody else.
@@ -111,9 +132,22 @@ type ChannelServiceServer interface {
 	// taken.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed channel, participant or message_id, or a body that
-	// is too large; OUT_OF_RANGE (reason SEQUENCE_GONE) when the message of after_sequence is not in the channel, because
-	// it is no longer kept or never was, so that a gap cannot be ruled out: join with 0 for all that is kept;
-	// RESOURCE_EXHAUSTED when this server has too many open channels (reason TOO_MANY_CHANNELS).
+	// is too large, or more than one place to begin at (reason AMBIGUOUS_START); OUT_OF_RANGE (reason SEQUENCE_GONE) when
+	// the message to begin after is no longer kept, or never was in the channel, so that a gap cannot be ruled out;
+	// OUT_OF_RANGE (reason HISTORY_CHANGED) when the position is not in this history: messages that the participant has
+	// seen are gone, and others may be there that it has not seen; RESOURCE_EXHAUSTED when this server has too many open
+	// channels or the message would be the first of one channel too many (reason TOO_MANY_CHANNELS), when it has too many
+	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
+	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
+	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
+	// metadata has last_sequence, which may not have arrived).
+	//
+	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
+	// is damaged.
+	//
+	// The metadata of SEQUENCE_GONE, HISTORY_CHANGED and DAMAGED has first_sequence, the sequence to read from: join with it as
+	// from_sequence for all that the channel has, which may include messages that the participant has seen, or of DAMAGED for
+	// all that is behind the damage.
 	Exchange(grpc.BidiStreamingServer[ExchangeRequest, ExchangeResponse]) error
 	mustEmbedUnimplementedChannelServiceServer()
 }

@@ -36,7 +36,7 @@ const (
 //
 // Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit, UNAVAILABLE (reason
 // STOPPING, with RetryInfo) when the server is about to stop, RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when
-// it has too many calls at once.
+// it has too many calls at once. A message of more than 128 KiB is RESOURCE_EXHAUSTED too.
 type EchoServiceClient interface {
 	// Echo (unary) returns the text.
 	Echo(ctx context.Context, in *EchoRequest, opts ...grpc.CallOption) (*EchoResponse, error)
@@ -135,7 +135,7 @@ type EchoService_ChatClient = grpc.BidiStreamingClient[ChatRequest, ChatResponse
 //
 // Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit, UNAVAILABLE (reason
 // STOPPING, with RetryInfo) when the server is about to stop, RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when
-// it has too many calls at once.
+// it has too many calls at once. A message of more than 128 KiB is RESOURCE_EXHAUSTED too.
 type EchoServiceServer interface {
 	// Echo (unary) returns the text.
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)

@@ -117,7 +117,7 @@ type ObjectServiceClient interface {
 	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
 	// part has arrived; ABORTED (reason
 	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
+	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
 	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
 	// or cancel some). What was committed before stays, and continues once there is room.
@@ -292,7 +292,7 @@ type ObjectServiceServer interface {
 	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
 	// part has arrived; ABORTED (reason
 	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
+	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
 	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
 	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
 	// or cancel some). What was committed before stays, and continues once there is room.

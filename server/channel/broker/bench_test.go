@@ -9,20 +9,27 @@ import (
 
 const benchmarkBody = 256
 
+// BenchmarkPublish publishes with and without the disk before each receipt.
 func BenchmarkPublish(b *testing.B) {
-	for _, publishers := range []int{1, 32} {
-		b.Run(fmt.Sprintf("publishers=%d", publishers), func(b *testing.B) {
-			broker := openEmbedded(b)
-			b.ReportAllocs()
-			b.ResetTimer()
-			var tasks sync.WaitGroup
-			for p := range publishers {
-				tasks.Go(func() { publishAll(b, broker, strconv.Itoa(p), (b.N+publishers-1)/publishers) })
-			}
-			tasks.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
-		})
+	for _, sync := range []bool{false, true} {
+		for _, publishers := range []int{1, 32, 256} {
+			b.Run(fmt.Sprintf("sync=%t/publishers=%d", sync, publishers), func(b *testing.B) {
+				broker := openBroker(b, embeddedURL, Options{Dir: b.TempDir(), SyncAlways: sync})
+				b.ReportAllocs()
+				b.ResetTimer()
+				publishAtOnce(b, broker, publishers)
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			})
+		}
 	}
+}
+
+func publishAtOnce(b *testing.B, broker *Broker, publishers int) {
+	var tasks sync.WaitGroup
+	for p := range publishers {
+		tasks.Go(func() { publishAll(b, broker, strconv.Itoa(p), (b.N+publishers-1)/publishers) })
+	}
+	tasks.Wait()
 }
 
 // BenchmarkFanout measures until the last of 100 subscribers has received each message.

@@ -32,8 +32,17 @@ var (
 	// ErrSequenceGone says that messages after the given sequence may have been discarded, or that there never was a
 	// message with that sequence in the channel.
 	ErrSequenceGone = errors.New("sequence is not in the channel")
+	// ErrHistoryChanged says that the stream does not have the history that a position is from: it was created anew, or has
+	// lost what came last.
+	ErrHistoryChanged = errors.New("the history of the channel is not the one that was read")
+	// ErrDamaged says that messages are missing inside the stream, perhaps of the channel: what is stored is damaged.
+	ErrDamaged = errors.New("messages are missing because the store is damaged")
+	// ErrStoreFull says that there is no room for a message.
+	ErrStoreFull = errors.New("there is no room for more messages")
 	// ErrTooManyChannels says that Options.MaxChannels are open already.
 	ErrTooManyChannels = errors.New("too many open channels")
+	// ErrTooManyKept says that Options.MaxKept channels have messages already.
+	ErrTooManyKept = errors.New("too many channels have messages")
 	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
 	ErrUnavailable = errors.New("message broker is unavailable")
 	// ErrClosed says that the Broker or the Subscription has been closed.
@@ -58,11 +67,16 @@ type Options struct {
 	DedupWindow time.Duration
 	// Replicas is on how many servers of a cluster a message is kept. Default 1, as in the embedded server always.
 	Replicas int
-	// SyncAlways makes the embedded server flush each message to the disk before it is acknowledged, at a tenth of the
-	// rate. Otherwise a crash of the process loses nothing, but a crash of the machine up to syncInterval.
+	// SyncAlways makes the embedded server flush messages to the disk before Publish returns their receipts. Otherwise a
+	// crash of the process loses nothing, but a crash of the machine up to syncInterval.
 	SyncAlways bool
-	// MaxChannels is how many channels may have subscribers in this process at once. Default 10,000.
+	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
+	Reserve int64
+	// MaxChannels is how many channels may have subscribers in this process at once. Default 20,000.
 	MaxChannels int
+	// MaxKept is how many channels may have messages, about: all replicas count for themselves what comes within a second. Each
+	// costs the broker about a kilobyte of memory. Default 50,000.
+	MaxKept int64
 	// Log receives what the broker has to say. Default: nothing is logged.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
@@ -73,8 +87,10 @@ func (o Options) withDefaults() Options {
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
 	o.MaxBytes = cmp.Or(o.MaxBytes, 1<<30)
 	o.DedupWindow = cmp.Or(o.DedupWindow, 2*time.Minute)
+	o.Reserve = cmp.Or(o.Reserve, 2<<20)
 	o.Replicas = cmp.Or(o.Replicas, 1)
-	o.MaxChannels = cmp.Or(o.MaxChannels, 10_000)
+	o.MaxChannels = cmp.Or(o.MaxChannels, 20_000)
+	o.MaxKept = cmp.Or(o.MaxKept, 50_000)
 	o.Name = cmp.Or(o.Name, "broker")
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
@@ -98,7 +114,17 @@ type Broker struct {
 	hubs          map[string]*hub
 	subscriptions map[*Subscription]struct{}
 
-	recent recent
+	announcements chan *nats.Msg
+	urgent        chan struct{} // asks for a poll now
+	recent        recent
+	lineage       *lineage
+	damage        damage
+
+	*memory
+
+	confirmed       atomic.Uint64 // the highest sequence of a receipt
+	remembered      atomic.Uint64
+	refusesMessages atomic.Bool // the cluster had no room for the last one
 
 	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
@@ -109,9 +135,10 @@ type Broker struct {
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
-		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{},
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
+		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
+	b.memory = newMemory(url == embeddedURL, opts)
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
 		// The error that matters is the one above; what was started ends without a deadline, as it has no work.
@@ -133,13 +160,51 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if b.js, err = jetstream.New(b.nc); err != nil {
 		return err
 	}
-	b.stream, err = b.ensureStream(ctx)
-	return err
+	if b.stream, err = b.ensureStream(ctx); err != nil {
+		return err
+	}
+	doubts := b.lineage.doubts.Load()
+	stream := b.stream.CachedInfo()
+	if err = b.begin(ctx, stream); err != nil {
+		return err
+	}
+	b.lineage.settled.Store(doubts)
+	if b.embedded != nil {
+		if b.opts.SyncAlways {
+			if err := flushAll(b.opts.Dir); err != nil {
+				return err
+			}
+		}
+		if had := b.embedded.remembered(stream.Created); had > stream.State.LastSeq {
+			b.lineage.changes.Add(1)
+			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",
+				"stream", b.names.stream, "last_sequence", stream.State.LastSeq, "was", had)
+		}
+	}
+	if b.embedded != nil && stream.State.Msgs > 0 {
+		b.damage.verifyAgain(stream.State.FirstSeq, stream.State.LastSeq)
+		b.startVerifying()
+	}
+	if err = b.inspect(ctx, stream.State); err != nil {
+		return err
+	}
+	b.tasks.Go(b.watch)
+	b.tasks.Go(b.announce)
+	return nil
 }
 
-// Check returns nil if the broker answers and the stream exists, which is what readiness should ask.
+// Check returns nil if the broker answers, the stream exists and messages can be stored, which is what readiness should ask.
 func (b *Broker) Check(ctx context.Context) error {
+	if err := b.checkWriting(ctx); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	_, err := b.state(ctx)
+	if err != nil && !b.lineage.isSettled() {
+		return b.settle(ctx) // The stream has just been found to be another one, or was created.
+	}
 	return err
 }
 
@@ -184,11 +249,26 @@ func (b *Broker) isClosed() bool {
 }
 
 func (b *Broker) disconnect() {
+	if b.embedded != nil {
+		b.remember()
+	}
 	if b.nc != nil {
 		b.nc.Close()
 	}
 	if b.embedded != nil {
 		b.embedded.stop()
+	}
+}
+
+// remember writes down how far the embedded stream has come.
+func (b *Broker) remember() {
+	created, witness := b.lineage.known()
+	newest := max(witness.Sequence, b.confirmed.Load())
+	if created.IsZero() || newest == b.remembered.Swap(newest) {
+		return
+	}
+	if err := b.embedded.remember(created, newest); err != nil {
+		b.log.Warn("noting how far the stream has come", "error", err)
 	}
 }
 

@@ -167,7 +167,7 @@ func TestUnreachableBrokerIsReportedAsSuchAndDoesNotKeepCloseWaiting(t *testing.
 	if _, err := b.Publish(testContext(t), "room", message); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Publish: %v", err)
 	}
-	if _, err := b.Subscribe(testContext(t), "room", nil); !errors.Is(err, ErrUnavailable) {
+	if _, err := b.Subscribe(testContext(t), "room", startAfter(nil)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Subscribe: %v", err)
 	}
 	failed := make(chan error)

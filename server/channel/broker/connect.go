@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.ReconnectWait(reconnectWait),
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),
+		// The client makes room for all at once, for each request of a batch.
+		nats.SyncQueueLen(batchMessages + 1),
 		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),
@@ -38,14 +41,33 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 	}
 	switch {
 	case b.embedded != nil:
-		options = append(options, nats.InProcessServer(b.embedded.server))
+		options = append(options, nats.InProcessServer(doubting{b, b.embedded}))
 		return nats.Connect("", options...)
 	default:
 		if err := CheckURL(address); err != nil {
 			return nil, fmt.Errorf("URL of the message broker: %w", err)
 		}
-		return nats.Connect(address, options...)
+		return nats.Connect(address, append(options, nats.SetCustomDialer(doubting{broker: b}))...)
 	}
+}
+
+// doubting makes connections, and says so before anything can arrive on them.
+type doubting struct {
+	broker   *Broker
+	embedded *embedded
+}
+
+// Dial implements nats.CustomDialer.
+func (d doubting) Dial(network, address string) (net.Conn, error) {
+	d.broker.doubt()
+	dialer := net.Dialer{Timeout: nats.DefaultTimeout}
+	return dialer.Dial(network, address)
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (d doubting) InProcessConn() (net.Conn, error) {
+	d.broker.doubt()
+	return d.embedded.InProcessConn()
 }
 
 // CheckURL returns an error unless Open takes the url. It has nothing of a password in it.
@@ -104,7 +126,7 @@ func (b *Broker) disconnected(_ *nats.Conn, err error) {
 
 func (b *Broker) reconnected(nc *nats.Conn) {
 	b.log.Info("connected to the message broker again", "server", nc.ConnectedServerName())
-	b.pollHubs()
+	b.settleSoon()
 }
 
 func (b *Broker) connectionError(_ *nats.Conn, _ *nats.Subscription, err error) {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,10 +32,22 @@ const (
 )
 
 // embedded is a NATS server inside this process.
+//
+// The server keeps an error of a write for ever: it takes nothing more until it is started anew, and answers nothing. So
+// there is another one as soon as the folder can be written to again. Messages with a receipt are on the disk.
 type embedded struct {
-	server *server.Server
-	lock   *os.File
-	once   sync.Once
+	opts    Options
+	lock    *os.File
+	failed  chan struct{} // has something when a write has failed
+	full    atomic.Bool   // a write has failed, and there is still no room
+	stopped context.CancelFunc
+	done    chan struct{} // closed when nothing is left
+
+	mu      sync.Mutex
+	server  *server.Server
+	syncer  *syncer
+	writing context.Context // ends when a write has failed
+	fail    context.CancelFunc
 }
 
 func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
@@ -40,36 +55,52 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := &serverLog{log: opts.Log, fatal: make(chan string, 1)}
+	e := &embedded{opts: opts, lock: lock, failed: make(chan struct{}, 1), done: make(chan struct{})}
+	if err := e.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir, err), lock.Close())
+	}
+	ctx, e.stopped = context.WithCancel(context.Background())
+	go e.supervise(ctx)
+	return e, nil
+}
+
+func (e *embedded) start(ctx context.Context) error {
+	if err := distrustDamaged(e.opts.Dir); err != nil {
+		return err
+	}
+	log := &serverLog{log: e.opts.Log, fatal: make(chan string, 1), writeFailed: e.writeFailed}
 	srv, err := server.NewServer(&server.Options{
-		ServerName:             opts.Name,
+		ServerName:             e.opts.Name,
 		DontListen:             true,
 		NoSigs:                 true,
 		DisableJetStreamBanner: true,
 		JetStream:              true,
-		StoreDir:               opts.Dir,
+		StoreDir:               e.opts.Dir,
 		JetStreamMaxStore:      storeLimit,
 		JetStreamMaxMemory:     memoryLimit,
-		SyncAlways:             opts.SyncAlways,
 		SyncInterval:           syncInterval,
 	})
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return err
 	}
 	srv.SetLoggerV2(log, false, false, false)
-	e := &embedded{server: srv, lock: lock}
 	go srv.Start()
-	if err := e.ready(ctx, log.fatal); err != nil {
-		e.stop()
-		return nil, fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir, err)
+	if err := ready(ctx, srv, log.fatal); err != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return err
 	}
-	return e, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server, e.syncer = srv, newSyncer(e.opts.Dir, namesOf(e.opts.Name).stream)
+	e.writing, e.fail = context.WithCancel(context.Background())
+	return nil
 }
 
-func (e *embedded) ready(ctx context.Context, fatal <-chan string) error {
+func ready(ctx context.Context, srv *server.Server, fatal <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for !e.server.ReadyForConnections(readyPoll) {
+	for !srv.ReadyForConnections(readyPoll) {
 		select {
 		case text := <-fatal:
 			return errors.New(text)
@@ -81,13 +112,140 @@ func (e *embedded) ready(ctx context.Context, fatal <-chan string) error {
 	return nil
 }
 
+// InProcessConn implements nats.InProcessConnProvider.
+func (e *embedded) InProcessConn() (net.Conn, error) { return e.current().InProcessConn() }
+
+func (e *embedded) current() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
+}
+
+// untilFailure returns a context that also ends when a write has failed: there will be no acknowledgement then.
+func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.CancelFunc) {
+	e.mu.Lock()
+	writing := e.writing
+	e.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(writing, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// commit returns when what was acknowledged is on the disk. If that fails, what the server holds in memory may be ahead of
+// the disk, so it is replaced.
+func (e *embedded) commit() error {
+	if !e.opts.SyncAlways {
+		return nil
+	}
+	e.mu.Lock()
+	syncer := e.syncer
+	e.mu.Unlock()
+	err := syncer.commit()
+	if err != nil {
+		e.opts.Log.Error("flushing messages to the disk", "error", err)
+		e.writeFailed()
+	}
+	return err
+}
+
+// writeFailed is called by the server, from within the write.
+func (e *embedded) writeFailed() {
+	if e.room() != nil {
+		e.full.Store(true)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fail != nil {
+		e.fail()
+	}
+	select {
+	case e.failed <- struct{}{}:
+	default:
+	}
+}
+
+// supervise replaces a server whose writes fail, once they would not.
+func (e *embedded) supervise(ctx context.Context) {
+	defer close(e.done)
+	for {
+		select {
+		case <-e.failed:
+			e.replace(ctx)
+		case <-ctx.Done():
+			stopServer(e.current())
+			return
+		}
+	}
+}
+
+func (e *embedded) replace(ctx context.Context) {
+	e.opts.Log.Error("the embedded message broker cannot write, and is started anew once it can", "folder", e.opts.Dir)
+	stopServer(e.current())
+	for ctx.Err() == nil {
+		err := e.tryWrite()
+		e.full.Store(errors.Is(err, ErrStoreFull))
+		if err == nil {
+			if err = e.start(ctx); err == nil {
+				e.opts.Log.Info("the embedded message broker writes again", "folder", e.opts.Dir)
+				return
+			}
+		}
+		e.opts.Log.Debug("starting the embedded message broker anew", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(openRetry):
+		}
+	}
+}
+
+// room fails with ErrStoreFull if what is left of the disk is for others: the server needs a little for its index, and
+// other services that share the disk get what they have reserved.
+func (e *embedded) room() error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(e.opts.Dir, &disk); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(e.opts.Reserve) || disk.Files > 0 && disk.Ffree == 0 {
+		return fmt.Errorf("%w: %d bytes are left in %s", ErrStoreFull, free, e.opts.Dir)
+	}
+	return nil
+}
+
+// tryWrite fails with ErrStoreFull if there is no room, and with ErrUnavailable if the folder cannot be written to.
+func (e *embedded) tryWrite() error {
+	if err := e.room(); err != nil {
+		return err
+	}
+	err := writeProbe(filepath.Join(e.opts.Dir, ".probe"))
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrStoreFull, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	default:
+		return nil
+	}
+}
+
+func writeProbe(name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, 4096))
+	return errors.Join(err, file.Sync(), file.Close(), os.Remove(name))
+}
+
 // stop returns when everything is on the disk and the folder is free for another process.
 func (e *embedded) stop() {
-	e.once.Do(func() {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
-		_ = e.lock.Close() // which unlocks it
-	})
+	e.stopped()
+	<-e.done
+	_ = e.lock.Close() // which unlocks it
+}
+
+func stopServer(srv *server.Server) {
+	srv.Shutdown()
+	srv.WaitForShutdown()
 }
 
 // lockFolder keeps a second process out of the folder. NATS does not: two servers on one folder both acknowledge messages
@@ -110,14 +268,50 @@ func lockFolder(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// serverLog passes on what the server logs, at levels that suit a component: its notices are our details.
-type serverLog struct {
-	log   *slog.Logger
-	fatal chan string
+// newestFile has the latest message that was stored, so that a start can tell that the end of the stream is gone: the server
+// cuts off what it cannot read there, and says nothing.
+const newestFile = ".newest"
+
+// remember writes down how far the stream has come. It need not be on the disk at once: an older one is as true.
+func (e *embedded) remember(created time.Time, sequence uint64) error {
+	name := filepath.Join(e.opts.Dir, newestFile)
+	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%d %d\n", created.UnixNano(), sequence), 0o640); err != nil {
+		return err
+	}
+	return os.Rename(name+".tmp", name)
 }
 
+// remembered is how far the stream had come; 0 if it is not known, or was another stream.
+func (e *embedded) remembered(created time.Time) (sequence uint64) {
+	var nanoseconds int64
+	text, err := os.ReadFile(filepath.Join(e.opts.Dir, newestFile))
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &nanoseconds, &sequence); err != nil || nanoseconds != created.UnixNano() {
+		return 0
+	}
+	return sequence
+}
+
+// serverLog passes on what the server logs, at levels that suit a component: its notices are our details.
+type serverLog struct {
+	log         *slog.Logger
+	fatal       chan string
+	writeFailed func()
+}
+
+// failedWrites are the texts by which the server says that it takes nothing more. It tells in no other way.
+var failedWrites = []string{"critical write error", "failed to store a msg", "will be disabled", "disabling jetstream"}
+
 func (l *serverLog) write(level slog.Level, format string, args []any) {
-	l.log.Log(context.Background(), level, "embedded message broker", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.log.Log(context.Background(), level, "embedded message broker", "text", text)
+	if level >= slog.LevelWarn && slices.ContainsFunc(failedWrites, func(failed string) bool {
+		return strings.Contains(strings.ToLower(text), failed)
+	}) {
+		l.writeFailed()
+	}
 }
 
 func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }

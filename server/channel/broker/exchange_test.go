@@ -87,8 +87,8 @@ func TestJoinAfterASequenceGetsExactlyTheRest(t *testing.T) {
 	sent := publishMany(t, b, "room", 300, 10)
 	for _, seen := range []int{1, 150, 299, 300} {
 		s := subscribe(t, b, "room", pointer(sent[seen-1]))
-		if s.After() != sent[seen-1] || s.Last() != sent[299] {
-			t.Errorf("joined after %d of %d: after %d, last %d", seen, sent[299], s.After(), s.Last())
+		if s.After().Sequence != sent[seen-1] || s.Last() != sent[299] {
+			t.Errorf("joined after %d of %d: after %d, last %d", seen, sent[299], s.After().Sequence, s.Last())
 		}
 		if got := sequencesOf(receive(t, s, 300-seen)); !slices.Equal(got, sent[seen:]) {
 			t.Errorf("after %d messages: got %d", seen, got)
@@ -103,8 +103,8 @@ func TestJoinFromNowOnGetsNothingOld(t *testing.T) {
 	old := publish(t, b, "room", "ann", "1", "old").Sequence
 	publish(t, b, "another", "ann", "1", "old")
 	s := subscribe(t, b, "room", nil)
-	if s.After() != old || s.Last() != old {
-		t.Errorf("after %d, last %d, want %d", s.After(), s.Last(), old)
+	if s.After().Sequence != old || s.Last() != old {
+		t.Errorf("after %d, last %d, want %d", s.After().Sequence, s.Last(), old)
 	}
 	expectNone(t, s)
 	publish(t, b, "room", "ann", "2", "new")
@@ -119,8 +119,8 @@ func TestJoinAnEmptyChannelGetsTheFirstMessage(t *testing.T) {
 		b := openEmbedded(t)
 		publish(t, b, "another", "ann", "1", "elsewhere")
 		s := subscribe(t, b, "room", after)
-		if s.After() != 0 || s.Last() != 0 {
-			t.Errorf("%s: after %d, last %d", name, s.After(), s.Last())
+		if s.After().Sequence != 0 || s.Last() != 0 {
+			t.Errorf("%s: after %d, last %d", name, s.After().Sequence, s.Last())
 		}
 		publish(t, b, "room", "ann", "1", "first")
 		if m := receive(t, s, 1)[0]; m.Previous != 0 || string(m.Body) != "first" {
@@ -135,7 +135,7 @@ func TestJoinAfterAMessageThatIsNotInTheChannelIsRefused(t *testing.T) {
 	elsewhere := publish(t, b, "another", "ann", "1", "").Sequence
 	publish(t, b, "room", "ann", "1", "")
 	for _, after := range []uint64{elsewhere, 1000, 1<<64 - 1} {
-		if _, err := b.Subscribe(testContext(t), "room", &after); !errors.Is(err, ErrSequenceGone) {
+		if _, err := b.Subscribe(testContext(t), "room", startAfter(&after)); !errors.Is(err, ErrSequenceGone) {
 			t.Errorf("after %d: %v", after, err)
 		}
 	}
@@ -212,7 +212,7 @@ func TestHostileNamesAreHarmlessOrRefused(t *testing.T) {
 	for _, name := range []string{"", strings.Repeat("x", 129), strings.Repeat("x", 10_000), "a\x00", "\xff", "a\r\nb", "\u0085"} {
 		_, err := b.Publish(testContext(t), name, Message{Participant: "ann", ID: "1"})
 		_, err2 := b.Publish(testContext(t), "room", Message{Participant: name, ID: "1"})
-		_, err3 := b.Subscribe(testContext(t), name, nil)
+		_, err3 := b.Subscribe(testContext(t), name, startAfter(nil))
 		_, err4 := b.LastSequence(testContext(t), name)
 		for _, err := range []error{err, err2, err3, err4} {
 			if !errors.Is(err, ErrInvalidName) {

@@ -64,11 +64,6 @@ func startServer(tb testing.TB, dir string, port int) *server.Server {
 	return srv
 }
 
-func stopServer(srv *server.Server) {
-	srv.Shutdown()
-	srv.WaitForShutdown()
-}
-
 func publish(tb testing.TB, b *Broker, channel, participant, id, body string) Receipt {
 	tb.Helper()
 	receipt, err := b.Publish(testContext(tb), channel, Message{Participant: participant, ID: id, Body: []byte(body)})
@@ -90,7 +85,7 @@ func publishMany(tb testing.TB, b *Broker, channel string, n, size int) []uint64
 
 func subscribe(tb testing.TB, b *Broker, channel string, after *uint64) *Subscription {
 	tb.Helper()
-	s, err := b.Subscribe(testContext(tb), channel, after)
+	s, err := b.Subscribe(testContext(tb), channel, startAfter(after))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -147,3 +142,10 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 func pointer(sequence uint64) *uint64 { return &sequence }
 
 func serverURL(srv *server.Server) string { return fmt.Sprint("nats://", srv.Addr()) }
+
+func startAfter(sequence *uint64) Start {
+	if sequence == nil {
+		return Start{}
+	}
+	return Start{After: &Position{Sequence: *sequence}}
+}

@@ -1,9 +1,10 @@
 package broker
 
 import (
-	"context"
 	"fmt"
+	"net/url"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,9 +18,8 @@ const (
 	// messageOverhead is about what a message takes besides its body.
 	messageOverhead = 512
 
-	// pendingMessages and pendingBytes bound the announcements of a channel that wait for the hub.
-	pendingMessages = 4096
-	pendingBytes    = 4 << 20
+	// pendingAnnouncements are those of all channels that wait for their hubs. Of the others is asked, as of any that are lost.
+	pendingAnnouncements = 256
 )
 
 // hub is what all subscribers of one channel in this process share: its latest messages in a ring, and the knowledge how far
@@ -30,16 +30,16 @@ type hub struct {
 	channel string
 	subject string
 	live    *nats.Subscription
-	refs    int // guarded by broker.mu
-	stop    context.CancelFunc
-	kick    chan struct{} // asks for a poll now
-	known   atomic.Int64  // how many messages were announced or found out, since the hub began; changed with mu held
+	refs    int          // guarded by broker.mu
+	known   atomic.Int64 // how many messages were announced or found out, since the hub began; changed with mu held
 
 	mu      sync.Mutex
 	ring    []Message     // in order, but possibly with holes: Previous is as announced
 	bytes   int           // in the ring
 	front   position      // of a subscriber that has received all that is known to be in the channel, in the ring or not
 	quiet   position      // the latest that a poll has moved on, kept for subscribers that have not looked since
+	polled  uint64        // front.last at the last poll
+	closed  bool          // the last subscriber has left
 	err     error         // why there is nothing more to come
 	changed chan struct{} // closed at the next change; nil if nobody waits
 }
@@ -73,8 +73,10 @@ func (b *Broker) release(h *hub) {
 	if h.refs--; h.refs > 0 {
 		return
 	}
-	h.stop()
 	_ = h.live.Unsubscribe() // fails only if the connection is closed
+	h.mu.Lock()
+	h.empty(true)
+	h.mu.Unlock()
 	if b.hubs[h.channel] == h {
 		delete(b.hubs, h.channel)
 	}
@@ -84,18 +86,38 @@ func (b *Broker) release(h *hub) {
 // subscription took effect, so no message falls between the answer and the first announcement.
 func (b *Broker) startHub(channel string) (*hub, error) {
 	name := escape(channel)
-	h := &hub{broker: b, channel: channel, subject: b.names.subject + name, kick: make(chan struct{}, 1)}
+	h := &hub{broker: b, channel: channel, subject: b.names.subject + name}
 	var err error
-	if h.live, err = b.nc.Subscribe(b.names.live+name, h.announced); err != nil {
+	if h.live, err = b.nc.ChanSubscribe(b.names.live+name, b.announcements); err != nil {
 		return nil, err
 	}
-	if err := h.live.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
-		return nil, err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	h.stop = stop
-	b.tasks.Go(func() { h.watch(ctx) })
 	return h, nil
+}
+
+// announce hands announcements to the hubs, in their order, until the Broker is closed. That no hub needs a goroutine of its
+// own for it makes silent channels cheap.
+func (b *Broker) announce() {
+	for {
+		select {
+		case msg := <-b.announcements:
+			if h := b.hubOf(strings.TrimPrefix(msg.Subject, b.names.live)); h != nil {
+				h.announced(msg)
+			}
+		case <-b.closed:
+			return
+		}
+	}
+}
+
+// hubOf returns the hub of a channel by its escaped name, or nil.
+func (b *Broker) hubOf(name string) *hub {
+	channel, err := url.PathUnescape(name)
+	if err != nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hubs[channel]
 }
 
 // announced takes a message from the stream's announcements, which come in order but may be incomplete.
@@ -105,14 +127,28 @@ func (h *hub) announced(msg *nats.Msg) {
 		h.broker.log.Warn("unreadable announcement", "error", err)
 		return
 	}
+	if front, contradicted := h.take(m); contradicted {
+		h.broker.contradict(front)
+	}
+}
+
+// take puts a message into the ring, unless it contradicts what is known of the channel up to its front.
+func (h *hub) take(m Message) (front position, contradicted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
-		return
+	if h.closed {
+		return h.front, false
 	}
+	if h.contradicts(m) {
+		return h.front, true
+	}
+	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
+		return h.front, false
+	}
+	h.broker.lineage.saw(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
-	h.bytes += len(m.Body) + messageOverhead
-	for len(h.ring) > ringMessages || h.bytes > ringBytes {
+	h.grow(len(m.Body) + messageOverhead)
+	for len(h.ring) > ringMessages || h.bytes > ringBytes || len(h.ring) > 0 && h.broker.rings.Load() > ringsBytes {
 		h.evict()
 	}
 	if m.Sequence > h.front.last {
@@ -120,13 +156,42 @@ func (h *hub) announced(msg *nats.Msg) {
 		h.known.Add(1)
 	}
 	h.wake()
+	return h.front, false
+}
+
+// contradicts says that a message cannot be in the history that the channel has had. What is announced late, or a second
+// time by a new leader, is the same message as before, or older than the one that a poll has found.
+func (h *hub) contradicts(m Message) bool {
+	switch {
+	case m.Sequence == h.front.last:
+		return !m.Time.Equal(h.front.stored)
+	case m.Sequence < h.front.last:
+		return m.Time.After(h.front.stored)
+	default:
+		return false
+	}
 }
 
 // evict drops the oldest message of the ring, and with it what it holds.
 func (h *hub) evict() {
-	h.bytes -= len(h.ring[0].Body) + messageOverhead
+	h.grow(-len(h.ring[0].Body) - messageOverhead)
 	h.ring[0] = Message{}
-	h.ring = h.ring[1:]
+	if h.ring = h.ring[1:]; len(h.ring) == 0 {
+		h.ring = nil
+	}
+}
+
+// grow counts bytes in the ring. It is called with mu held.
+func (h *hub) grow(by int) {
+	h.bytes += by
+	h.broker.rings.Add(int64(by))
+}
+
+// empty drops the ring, and if nobody will need one, for good.
+func (h *hub) empty(closed bool) {
+	h.closed = h.closed || closed
+	h.grow(-h.bytes)
+	h.ring = nil
 }
 
 // wake is called with mu held.
@@ -148,9 +213,14 @@ func (h *hub) observe(p position) {
 	}
 }
 
+func (h *hub) hasMessages() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.front.last != 0
+}
+
 // fail tells all subscribers that there is nothing more to come.
 func (h *hub) fail(err error) {
-	h.stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.err == nil {

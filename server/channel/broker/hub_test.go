@@ -60,7 +60,7 @@ func announcements(t *testing.T, b *Broker, h *hub, on bool) {
 	t.Helper()
 	err := h.live.Unsubscribe()
 	if on {
-		h.live, err = b.nc.Subscribe(b.names.live+escape(h.channel), h.announced)
+		h.live, err = b.nc.ChanSubscribe(b.names.live+escape(h.channel), b.announcements)
 	}
 	if err := errors.Join(err, b.nc.Flush()); err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestSubscribersComeAndGoWhileOthersPublish(t *testing.T) {
 	for range readers {
 		tasks.Go(func() { // each message with a subscription of its own
 			for seen, last := 0, uint64(0); seen < n; seen++ {
-				s, err := b.Subscribe(testContext(t), "room", &last)
+				s, err := b.Subscribe(testContext(t), "room", startAfter(&last))
 				if err != nil {
 					t.Error(err)
 					return
@@ -121,7 +121,7 @@ func TestTooManyChannelsAreRefused(t *testing.T) {
 	first := subscribe(t, b, "1", nil)
 	subscribe(t, b, "2", nil)
 	subscribe(t, b, "2", nil)
-	if _, err := b.Subscribe(testContext(t), "3", nil); !errors.Is(err, ErrTooManyChannels) {
+	if _, err := b.Subscribe(testContext(t), "3", startAfter(nil)); !errors.Is(err, ErrTooManyChannels) {
 		t.Error(err)
 	}
 	first.Close()
@@ -144,7 +144,7 @@ func TestCloseWakesNextAndEndsPublish(t *testing.T) {
 	started := time.Now()
 	_, next := idle.Next(testContext(t))
 	_, publish := b.Publish(testContext(t), "room", Message{Participant: "ann", ID: "1"})
-	_, subscribe := b.Subscribe(testContext(t), "room", nil)
+	_, subscribe := b.Subscribe(testContext(t), "room", startAfter(nil))
 	_, last := b.LastSequence(testContext(t), "room")
 	for i, err := range []error{next, publish, subscribe, last, b.Check(testContext(t))} {
 		if !errors.Is(err, ErrClosed) {

@@ -22,35 +22,44 @@ const (
 
 // state is where the stream stood at a moment.
 type state struct {
+	doubts      int64  // what lineage.doubts was before the moment: a state of another history is of no use
 	first, last uint64 // sequences; messages before first have been discarded
 	retention   time.Duration
+	channels    int64     // that have messages
 	at          time.Time // not after the moment, by our clock
 }
 
 // state asks the leader of the stream, which is ahead of all other replicas.
 func (b *Broker) state(ctx context.Context) (state, error) {
-	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+	doubts := b.lineage.doubts.Load()
+	created, witness := b.lineage.known()
 	at := time.Now()
-	info, err := b.stream.Info(attempt)
+	info, err := b.streamInfo(ctx)
 	if err != nil {
-		return state{}, b.explain(ctx, err)
+		return state{}, err
 	}
-	return state{first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}, nil
+	if !info.Created.Equal(created) || info.State.LastSeq < witness.Sequence {
+		b.doubt()
+		b.settleSoon()
+		return state{}, fmt.Errorf("%w: the history of the stream is in doubt", ErrUnavailable)
+	}
+	if err := b.inspect(ctx, info.State); err != nil {
+		return state{}, err
+	}
+	b.begun.Store(0)
+	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
+	b.recent.Store(&now)
+	return now, nil
 }
 
 // recent remembers the last state, for all channels together.
 type recent = atomic.Pointer[state]
 
 func (b *Broker) recentState(ctx context.Context) (state, error) {
-	if last := b.recent.Load(); last != nil && time.Since(last.at) < stateAge {
+	if last := b.recent.Load(); last != nil && last.doubts == b.lineage.doubts.Load() && time.Since(last.at) < stateAge {
 		return *last, nil
 	}
-	now, err := b.state(ctx)
-	if err == nil {
-		b.recent.Store(&now)
-	}
-	return now, err
+	return b.state(ctx)
 }
 
 // query is a request for messages, as JetStream defines it.
@@ -58,6 +67,8 @@ type query struct {
 	Sequence uint64 `json:"seq,omitempty"` // this one, or with NextIn the first from it on
 	NextIn   string `json:"next_by_subj,omitempty"`
 	LastIn   string `json:"last_by_subj,omitempty"`
+	// LastOf asks for the last messages of several channels, those from Sequence on.
+	LastOf []string `json:"multi_last,omitempty"`
 	// Messages and Bytes bound a batch; the leader hands out none.
 	Messages int `json:"batch,omitempty"`
 	Bytes    int `json:"max_bytes,omitempty"`
@@ -72,7 +83,7 @@ type found struct {
 
 // position is that of a subscriber that has received the message.
 func (m found) position() position {
-	return position{last: m.Sequence, through: m.Sequence, at: m.Time}
+	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
 // find asks the leader for one message. Any replica could tell, but might not have the latest message yet, and then
@@ -106,6 +117,23 @@ func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, erro
 	if err := CheckName(channel); err != nil {
 		return 0, fmt.Errorf("channel: %w", err)
 	}
-	last, err := b.find(ctx, query{LastIn: b.names.subject + escape(channel)})
+	last, err := b.last(ctx, b.names.subject+escape(channel))
 	return last.Sequence, err
+}
+
+// last returns the last message of a channel that can be read. JetStream says that there is none also if the very last one
+// is damaged.
+func (b *Broker) last(ctx context.Context, subject string) (found, error) {
+	last, err := b.find(ctx, query{LastIn: subject})
+	if err != nil || last.Sequence != 0 {
+		return last, err
+	}
+	for next := uint64(1); ; next = last.Sequence + 1 {
+		batch, _, err := b.fetch(ctx, query{Sequence: next, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+		if err != nil || len(batch) == 0 {
+			return last, err
+		}
+		newest := batch[len(batch)-1]
+		last = found{Subject: subject, Sequence: newest.Sequence, Time: newest.Time}
+	}
 }

@@ -24,6 +24,11 @@ func newMetrics(b *Broker) *metrics {
 	gauge("channel_participants", "Participants connected to this process.", b.participants)
 	gauge("channels_open", "Channels with participants in this process.", b.channelsOpen)
 	gauge("channel_lag_messages", "Messages that the participant furthest behind has still to get.", b.lag)
+	register.NewCounterFunc(prometheus.CounterOpts{
+		Name: "channel_history_changes_total",
+		Help: "Times that the stream had another history than before, because it was created anew or had lost messages.",
+	}, func() float64 { return float64(b.lineage.changes.Load()) })
+	gauge("channel_damaged_messages", "Messages that are missing inside the stream.", b.damage.count)
 	said := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "channel_messages_total", Help: "Messages said, by what became of them.",
 	}, []string{"result"})

@@ -2,102 +2,175 @@ package broker
 
 import (
 	"context"
-	"math/rand/v2"
+	"fmt"
 	"time"
 )
 
-// pollInterval is how often a hub asks whether it has missed an announcement, give or take a fifth. Between this process and
-// its server none gets lost unnoticed; between servers of a cluster, as when a leader dies, it may.
-const pollInterval = 5 * time.Second
+const (
+	// pollInterval is how often it is found out whether announcements were missed. Between this process and its server none
+	// gets lost unnoticed; between servers of a cluster, as when a leader dies, it may. A channel with an announcement since the
+	// last poll is left to the next one, so a gap is found within two of them, if the next announcement does not show it.
+	pollInterval = 2200 * time.Millisecond
+	// pollChannels is how many channels one request asks for; JetStream answers up to 1024.
+	pollChannels = 500
+	pollTimeout  = 30 * time.Second
+)
 
-// pollHubs makes every hub ask at once whether it has missed something.
+// pollHubs asks at once for every channel whether something was missed.
 func (b *Broker) pollHubs() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, h := range b.hubs {
-		select {
-		case h.kick <- struct{}{}:
-		default:
-		}
+	select {
+	case b.urgent <- struct{}{}:
+	default:
 	}
 }
 
-// watch asks now and then whether announcements were missed, until ctx is done.
-func (h *hub) watch(ctx context.Context) {
+// watch polls until the Broker is closed.
+func (b *Broker) watch() {
 	for {
+		urgent := false
 		select {
-		case <-ctx.Done():
+		case <-b.closed:
 			return
-		case <-h.kick:
-		case <-time.After(pollInterval*4/5 + rand.N(pollInterval*2/5)):
+		case <-b.urgent:
+			urgent = true
+		case <-time.After(pollInterval):
 		}
-		if err := h.poll(ctx); err != nil && ctx.Err() == nil {
-			h.broker.log.Debug("polling a channel", "channel", h.channel, "error", err)
+		ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
+		if err := b.poll(ctx, urgent); err != nil && !b.isClosed() {
+			b.log.Debug("polling the stream", "error", err)
+		}
+		cancel()
+		if b.embedded != nil {
+			b.remember()
 		}
 	}
 }
 
-// poll finds out whether something was said that was not announced, or else, from time to time, confirms that nothing was.
-func (h *hub) poll(ctx context.Context) error {
-	h.mu.Lock()
-	front := h.front
-	h.mu.Unlock()
+// polled is a channel for which a poll asks, and what was known of it before.
+type polled struct {
+	hub   *hub
+	front position
+}
+
+// poll finds out which channels have had something said in them that was not announced, and confirms of the others that
+// nothing was. It costs one request if nothing was said in the whole stream, and a few for all channels together otherwise.
+func (b *Broker) poll(ctx context.Context, urgent bool) error {
+	if b.channelsOpen() == 0 {
+		return nil
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	// The state comes first: what is not there afterwards was not there at the time of the state.
-	before, err := h.broker.recentState(ctx)
+	before, err := b.state(ctx)
 	if err != nil {
 		return err
 	}
-	next, err := h.broker.find(ctx, query{Sequence: front.last + 1, NextIn: h.subject})
-	switch {
-	case err != nil:
-		return err
-	case next.Sequence != 0:
-		h.observe(next.position())
-		return nil
-	case before.last < front.last || time.Since(front.at) > h.broker.confirmInterval():
-		return h.confirm(ctx, front, before)
-	default:
+	ask := b.toAsk(before, urgent)
+	if len(ask) == 0 {
 		return nil
 	}
+	newest, err := b.find(ctx, query{Sequence: before.last})
+	if err != nil {
+		return err
+	}
+	var quiet []polled
+	for len(ask) > 0 {
+		n := min(len(ask), pollChannels)
+		confirmed, err := b.pollSome(ctx, ask[:n], newest)
+		if err != nil {
+			return err
+		}
+		quiet, ask = append(quiet, confirmed...), ask[n:]
+	}
+	after, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range quiet {
+		p.hub.confirm(p.front, before, after)
+	}
+	return nil
 }
 
-// confirmInterval is how often the position of a quiet channel is moved on. It could last until half of the retention, but
-// messages can be discarded earlier for their size.
-func (b *Broker) confirmInterval() time.Duration {
-	return min(30*time.Second, b.opts.Retention/8)
+// toAsk returns the channels of which it is not known whether something was said in them up to the end of the stream.
+func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.hubs {
+		h.mu.Lock()
+		switch {
+		case h.front.through >= now.last:
+			if h.front.through == now.last {
+				h.settle(h.front, now) // Nothing at all was said since.
+			}
+		case urgent || h.front.last == h.polled:
+			ask = append(ask, polled{h, h.front})
+		}
+		if h.front.last == h.polled {
+			h.empty(false) // Participants that are behind read the stream, and those that are not need none of it.
+		}
+		h.polled = h.front.last
+		h.mu.Unlock()
+	}
+	return ask
+}
+
+// pollSome asks any replica for the last message of some channels, and for that of the channel with the newest message of
+// all: a replica that does not have it is behind, and proves nothing. It returns those in which nothing new was said.
+func (b *Broker) pollSome(ctx context.Context, ask []polled, newest found) (quiet []polled, err error) {
+	subjects := make([]string, 0, len(ask)+1)
+	from := newest.Sequence
+	hubs := make(map[string]polled, len(ask))
+	for _, p := range ask {
+		subjects = append(subjects, p.hub.subject)
+		hubs[p.hub.subject] = p
+		from = min(from, p.front.through+1)
+	}
+	if newest.Subject == "" {
+		return nil, nil // It has been discarded, and nothing may be left to prove.
+	}
+	if _, found := hubs[newest.Subject]; !found {
+		subjects = append(subjects, newest.Subject)
+	}
+	upToDate := false
+	for left := int64(1); left > 0; {
+		left, err = b.request(ctx, query{Sequence: from, LastOf: subjects, Bytes: batchBytes}, func(subject string, m Message) {
+			from = m.Sequence + 1
+			upToDate = upToDate || subject == newest.Subject && m.Sequence >= newest.Sequence
+			if p, found := hubs[subject]; found && m.Sequence > p.front.last {
+				p.hub.observe(after(m))
+				delete(hubs, subject)
+			}
+		})
+		if err != nil {
+			return nil, b.explain(ctx, err)
+		}
+	}
+	if !upToDate {
+		return nil, fmt.Errorf("%w: the replica is behind message %d", ErrUnavailable, newest.Sequence)
+	}
+	for _, p := range hubs {
+		quiet = append(quiet, p)
+	}
+	return quiet, nil
 }
 
 // confirm moves the front of a quiet channel on, so that attentive subscribers are not told that they may have missed
 // something only because their last message has been discarded. Nothing after the front is there; that nothing was there
 // is certain only if nothing after it has been discarded.
-func (h *hub) confirm(ctx context.Context, front position, before state) error {
-	now, err := h.broker.state(ctx)
-	if err != nil {
-		return err
-	}
-	if now.last < front.last {
-		// Somebody has deleted the stream, and in a new one our sequences mean nothing.
-		h.broker.drop(h)
-		h.fail(ErrSequenceGone)
-		return nil
-	}
-	if !front.intact(now) {
-		return nil
-	}
+func (h *hub) confirm(front position, before, after state) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quiet = position{last: front.last, through: max(front.through, before.last), at: before.at}
-	if h.front == front {
-		h.front = h.quiet
+	if front.intact(after) {
+		h.settle(front, before)
 	}
-	return nil
 }
 
-// drop makes the next subscriber of the channel start with a new hub.
-func (b *Broker) drop(h *hub) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.hubs[h.channel] == h {
-		delete(b.hubs, h.channel)
+// settle notes that nothing was said after a position up to the end of the stream. It is called with mu held.
+func (h *hub) settle(front position, end state) {
+	h.quiet = position{last: front.last, through: max(front.through, end.last), at: end.at, stored: front.stored}
+	if h.front == front {
+		h.front = h.quiet
 	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,10 @@ const (
 	publishRetry    = 100 * time.Millisecond
 	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a connection.
 	publishAttempt = 2 * time.Second
+	// countAge is how old the number of channels may be.
+	countAge = 10 * time.Second
+	// probe is the subject's last token of messages that only find out whether they are stored. No channel has it.
+	probe = "~probe"
 )
 
 // Receipt confirms that a message is kept.
@@ -31,7 +36,7 @@ type Receipt struct {
 //
 // An unreachable broker is tried for 10 seconds, which the id makes safe, and then gives ErrUnavailable. After that, or
 // an error of ctx, the message may have been kept all the same: publish it again with the same id. Other errors are
-// ErrInvalidName, ErrInvalidMessageID, ErrBodyTooLarge and ErrClosed.
+// ErrStoreFull, ErrInvalidName, ErrInvalidMessageID, ErrBodyTooLarge and ErrClosed.
 func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receipt, error) {
 	msg, err := b.names.encode(channel, m)
 	if err != nil {
@@ -41,15 +46,31 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		return Receipt{}, err
 	}
 	defer b.tasks.Done()
+	if err := b.pace.Wait(ctx); err != nil {
+		return Receipt{}, cmp.Or(ctx.Err(), err)
+	}
+	if err := b.mayBegin(ctx, channel); err != nil {
+		return Receipt{}, err
+	}
 	patience, cancel := context.WithTimeout(ctx, publishPatience)
 	defer cancel()
 	for tried := false; ; tried = true {
+		if err := b.room(); err != nil {
+			return Receipt{}, err
+		}
 		ack, err := b.publish(patience, msg)
+		b.refusesMessages.Store(isFull(err))
 		if err == nil {
 			// A repetition of our own is none to the caller.
 			receipt := Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}
 			b.metrics.said(receipt)
+			for newest := b.confirmed.Load(); newest < ack.Sequence && !b.confirmed.CompareAndSwap(newest, ack.Sequence); {
+				newest = b.confirmed.Load()
+			}
 			return receipt, nil
+		}
+		if isFull(err) {
+			return Receipt{}, fmt.Errorf("%w: %w", ErrStoreFull, err)
 		}
 		if refused(err) && !inProgress(err) {
 			return Receipt{}, fmt.Errorf("publishing: %w", err)
@@ -67,7 +88,89 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishAttempt)
 	defer cancel()
-	return b.js.PublishMsg(ctx, msg)
+	if b.embedded == nil {
+		return b.js.PublishMsg(ctx, msg)
+	}
+	ctx, cancel = b.embedded.untilFailure(ctx)
+	defer cancel()
+	ack, err := b.js.PublishMsg(ctx, msg)
+	if err == nil {
+		err = b.embedded.commit()
+	}
+	return ack, err
+}
+
+// mayBegin fails with ErrTooManyKept if a message would be the first one in a channel, and there are too many.
+func (b *Broker) mayBegin(ctx context.Context, channel string) error {
+	b.mu.Lock()
+	h := b.hubs[channel]
+	b.mu.Unlock()
+	if h != nil && h.hasMessages() {
+		return nil
+	}
+	now := b.recent.Load()
+	if now == nil || time.Since(now.at) > countAge {
+		fresh, err := b.state(ctx)
+		if err != nil {
+			return nil // Publishing is more patient, or fails as well.
+		}
+		now = &fresh
+	}
+	if now.channels+b.begun.Load() < b.opts.MaxKept {
+		if h != nil { // Or it is not known whether there are any.
+			b.begun.Add(1)
+		}
+		return nil
+	}
+	if last, err := b.LastSequence(ctx, channel); err == nil && last == 0 {
+		return ErrTooManyKept
+	}
+	return nil
+}
+
+// room fails with ErrStoreFull if the embedded server would have no room for a message.
+func (b *Broker) room() error {
+	switch {
+	case b.embedded == nil:
+		return nil
+	case b.embedded.full.Load():
+		return ErrStoreFull
+	default:
+		return b.embedded.room()
+	}
+}
+
+// checkWriting finds out whether messages can be stored: in the embedded server's folder with a small file, in a cluster,
+// where a message is all that can be written, only after one has been refused.
+func (b *Broker) checkWriting(ctx context.Context) error {
+	if b.embedded != nil {
+		return b.embedded.tryWrite()
+	}
+	if !b.refusesMessages.Load() {
+		return nil
+	}
+	_, err := b.publish(ctx, &nats.Msg{Subject: b.names.subject + probe})
+	b.refusesMessages.Store(isFull(err))
+	if isFull(err) {
+		return fmt.Errorf("%w: %w", ErrStoreFull, err)
+	}
+	return b.explain(ctx, err)
+}
+
+// isFull says that the broker has no room: the disk of the server is full, or a limit of the account or of the stream is
+// reached.
+func isFull(err error) bool {
+	const insufficientResources, accountLimits, streamLimits, storageLimits = 10023, 10002, 10077, 10047
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case insufficientResources, accountLimits, streamLimits, storageLimits:
+		return true
+	default:
+		return false
+	}
 }
 
 // inProgress says that the same message is on its way in another request, whose outcome the cluster does not know yet.

@@ -1,19 +1,22 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
 	// batchMessages and batchBytes bound what a subscriber that reads the stream holds in memory.
-	batchMessages = 512
+	batchMessages = 1024
 	batchBytes    = 256 << 10
 
 	directGet = "$JS.API.DIRECT.GET."
@@ -24,11 +27,12 @@ const (
 type position struct {
 	last, through uint64
 	at            time.Time
+	stored        time.Time // when the message last was; zero if there is none
 }
 
 // after is the position of a subscriber that has received m.
 func after(m Message) position {
-	return position{last: m.Sequence, through: m.Sequence, at: m.Time}
+	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
 // intact says that what was read from the stream after this position cannot have a hole, if the stream is in state now
@@ -46,8 +50,16 @@ func (b *Broker) replay(ctx context.Context, subject string, p position) (batch 
 	if err != nil {
 		return nil, 0, err
 	}
+	if len(batch) > 0 {
+		if err := b.count(ctx, subject, p, batch, left); err != nil {
+			return nil, 0, err
+		}
+	}
 	now, err := b.state(ctx)
 	if err != nil {
+		return nil, 0, err
+	}
+	if batch, err = b.untilDamage(p, batch, now); err != nil {
 		return nil, 0, err
 	}
 	if p == (position{}) {
@@ -60,6 +72,41 @@ func (b *Broker) replay(ctx context.Context, subject string, p position) (batch 
 		batch[0].Previous = p.last
 	}
 	return batch, left, nil
+}
+
+// count verifies the range of a batch if the stream has fewer messages behind it than it counted. It skips those that it
+// cannot read, but counts them. What is said meanwhile may hide that.
+func (b *Broker) count(ctx context.Context, subject string, p position, batch []Message, left int64) error {
+	last := batch[len(batch)-1].Sequence
+	if err := b.awaitVerified(ctx, last); err != nil || left == 0 {
+		return err
+	}
+	next, behind, err := b.fetch(ctx, query{Sequence: last + 1, NextIn: subject, Messages: 1, Bytes: 1})
+	if err != nil || int64(len(next))+behind >= left {
+		return err
+	}
+	for through := p.last; through < last; {
+		if through, err = b.verify(ctx, through+1, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untilDamage leaves out what is behind a hole in the stream: readers get what is before it, and then ErrDamaged.
+func (b *Broker) untilDamage(p position, batch []Message, now state) ([]Message, error) {
+	if len(batch) == 0 {
+		return batch, nil
+	}
+	hole, found := b.damage.between(max(p.through, now.first-1), batch[len(batch)-1].Sequence)
+	if !found {
+		return batch, nil
+	}
+	before, _ := slices.BinarySearchFunc(batch, hole.first, func(m Message, sequence uint64) int { return cmp.Compare(m.Sequence, sequence) })
+	if before == 0 {
+		return nil, damaged(hole)
+	}
+	return batch[:before], nil
 }
 
 // fromBeginning leaves out messages that were being discarded while the batch was read, as others may be missing behind them.
@@ -76,41 +123,51 @@ func fromBeginning(batch []Message, now state) []Message {
 // fetch reads several messages with one request from whichever replica answers, and learns how many are left. Each has the
 // Previous of the batch.
 func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int64, err error) {
-	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	batch, left, err = b.fetchBatch(attempt, q)
-	return batch, left, b.explain(ctx, err)
+	if err := b.reads.Acquire(ctx, 1); err != nil {
+		return nil, 0, err
+	}
+	defer b.reads.Release(1)
+	left, err = b.request(ctx, q, func(_ string, m Message) { batch = append(batch, m) })
+	if err != nil {
+		return nil, 0, b.explain(ctx, err)
+	}
+	return batch, left, nil
 }
 
-func (b *Broker) fetchBatch(ctx context.Context, q query) (batch []Message, left int64, err error) {
+// request asks for several messages and hands out each with its subject.
+func (b *Broker) request(ctx context.Context, q query, each func(subject string, m Message)) (left int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	request, err := json.Marshal(q)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	replies, err := b.nc.SubscribeSync(b.nc.NewInbox())
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer func() { _ = replies.Unsubscribe() }() // fails only if the connection is closed
 	if err := b.nc.PublishRequest(directGet+b.names.stream, replies.Subject, request); err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	for last := uint64(0); ; {
 		reply, err := replies.NextMsgWithContext(ctx)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		if end, err := endOfBatch(reply); end || err != nil {
-			return batch, remaining(reply), err
+			return remaining(reply), err
 		}
 		m, err := b.names.decode(reply)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		if m.Previous != last {
-			return nil, 0, errors.New("a reply was lost")
+			return 0, errors.New("a reply was lost")
 		}
-		last, batch = m.Sequence, append(batch, m)
+		last = m.Sequence
+		b.lineage.saw(m.Sequence, m.Time)
+		each(reply.Header.Get(jetstream.SubjectHeader), m)
 	}
 }
 

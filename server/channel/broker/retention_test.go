@@ -22,7 +22,7 @@ func TestJoinAfterADiscardedMessageIsRefused(t *testing.T) {
 	t.Parallel()
 	b := tiny(t)
 	sent := publishMany(t, b, "room", many, size)
-	if _, err := b.Subscribe(testContext(t), "room", &sent[0]); !errors.Is(err, ErrSequenceGone) {
+	if _, err := b.Subscribe(testContext(t), "room", startAfter(&sent[0])); !errors.Is(err, ErrSequenceGone) {
 		t.Error(err)
 	}
 }
@@ -79,9 +79,7 @@ func confirm(t *testing.T, h *hub) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.confirm(testContext(t), h.front, now); err != nil {
-		t.Fatal(err)
-	}
+	h.confirm(h.front, now, now)
 }
 
 func TestSlowSubscriberIsToldEvenIfNothingIsLeft(t *testing.T) {
@@ -126,29 +124,6 @@ func TestAttentiveSubscriberOfAQuietChannelStays(t *testing.T) {
 	}
 	publish(t, b, "empty", "ann", "1", "")
 	receive(t, empty, 1)
-}
-
-func TestNewStreamInPlaceOfTheOldOneIsNoticed(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	srv := startServer(t, dir, -1)
-	b := openBroker(t, serverURL(srv), Options{})
-	publishMany(t, b, "room", 10, 10)
-	s := subscribe(t, b, "room", nil)
-	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Check(testContext(t)); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("Check without a stream: %v", err)
-	}
-	other := openBroker(t, serverURL(srv), Options{})
-	publish(t, other, "room", "ann", "1", "")
-	b.recent.Store(nil)
-	b.pollHubs()
-	if m, err := s.Next(testContext(t)); !errors.Is(err, ErrSequenceGone) {
-		t.Errorf("message %d, error %v", m.Sequence, err)
-	}
-	receive(t, subscribe(t, b, "room", pointer(0)), 1)
 }
 
 func TestReplayFromTheBeginningLeavesOutWhatWasDiscardedMeanwhile(t *testing.T) {

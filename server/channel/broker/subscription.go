@@ -14,20 +14,37 @@ const readRetry = 50 * time.Millisecond
 
 // Subscription receives the messages of one channel. Next is for one goroutine at a time.
 type Subscription struct {
-	hub         *hub
-	after, last uint64
-	position    position     // of what Next has returned
-	pending     []Message    // read from the stream, to be returned next
-	waiting     bool         // it had all there was when it was opened or last looked: it waits for the next message
-	had         atomic.Int64 // how many of the hub's known messages it has
-	closing     sync.Once
-	closed      chan struct{}
+	reader    any
+	reserved  atomic.Pointer[func()] // gives back what pending has taken
+	hub       *hub
+	after     Position
+	last      uint64
+	position  position     // of what Next has returned
+	pending   []Message    // read from the stream, to be returned next
+	streamEnd uint64       // of the stream when it was opened; 0 if it began there
+	ended     bool         // nothing is missing up to streamEnd
+	waiting   bool         // it had all there was when it was opened or last looked: it waits for the next message
+	had       atomic.Int64 // how many of the hub's known messages it has
+	closing   sync.Once
+	life      context.Context // until Close
+	end       context.CancelFunc
+	closed    <-chan struct{} // when life ends
 }
 
-// Subscribe returns the messages of a channel after a sequence: nil for what is said from now on, 0 for all that is kept,
-// otherwise that of a message in the channel, or it fails with ErrSequenceGone. Other errors are ErrInvalidName,
-// ErrTooManyChannels, ErrUnavailable and ErrClosed. The caller must Close the Subscription.
-func (b *Broker) Subscribe(ctx context.Context, channel string, after *uint64) (*Subscription, error) {
+// Start is where in a channel a Subscription begins. The zero value is what is said from now on.
+type Start struct {
+	// After begins after a position, which has to be in the channel: sequence 0 for all that is kept.
+	After *Position
+	// From, unless it is 0, begins with the first message that has this sequence or a greater one, whatever was before it.
+	From uint64
+	// Reader is whose memory it is that the Subscription takes: comparable, the same for all of one caller.
+	Reader any
+}
+
+// Subscribe returns the messages of a channel from start on. If that is a position after which messages may be missing, it
+// fails with a *BreakError. Other errors are ErrInvalidName, ErrTooManyChannels, ErrUnavailable and ErrClosed. The caller
+// must Close the Subscription.
+func (b *Broker) Subscribe(ctx context.Context, channel string, start Start) (*Subscription, error) {
 	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
@@ -35,10 +52,12 @@ func (b *Broker) Subscribe(ctx context.Context, channel string, after *uint64) (
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{hub: h, closed: make(chan struct{})}
-	if err := s.locate(ctx, after); err != nil {
+	s := &Subscription{hub: h, reader: start.Reader}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.closed = s.life.Done()
+	if err := s.locate(ctx, start); err != nil {
 		s.Close()
-		return nil, err
+		return nil, b.broken(ctx, h.subject, err)
 	}
 	s.had.Store(h.known.Load())
 	b.enlist(s)
@@ -59,54 +78,106 @@ func (b *Broker) dismiss(s *Subscription) {
 }
 
 // locate finds the position to start from.
-func (s *Subscription) locate(ctx context.Context, after *uint64) error {
+func (s *Subscription) locate(ctx context.Context, start Start) error {
 	b := s.hub.broker
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	// The state comes first: what is the last message after it was so at the time of the state, or is later.
 	before, err := b.recentState(ctx)
 	if err != nil {
 		return err
 	}
-	if after != nil && *after != 0 {
-		if err := s.resume(ctx, *after); err != nil {
-			return err
-		}
+	switch {
+	case start.From != 0:
+		err = s.startFrom(ctx, start.From)
+	case start.After != nil:
+		err = s.resume(ctx, *start.After)
 	}
-	last, err := b.find(ctx, query{LastIn: s.hub.subject})
 	if err != nil {
 		return err
 	}
-	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at}
-	if after == nil {
-		s.position = front
+	last, err := b.last(ctx, s.hub.subject)
+	if err != nil {
+		return err
 	}
-	s.after, s.last = s.position.last, front.last
-	s.waiting = s.after == s.last
+	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at, stored: last.Time}
+	if s.streamEnd = before.last; start.After == nil && start.From == 0 {
+		s.position, s.streamEnd = front, 0
+	}
+	s.after = Position{History: b.history(), Sequence: s.position.last, Time: s.position.stored}
+	s.last = front.last
+	s.waiting = s.after.Sequence == s.last
 	s.hub.observe(front)
 	return nil
 }
 
-func (s *Subscription) resume(ctx context.Context, after uint64) error {
-	m, err := s.hub.broker.find(ctx, query{Sequence: after})
+// resume starts after a message that has to be there, and has to be the one that was seen.
+func (s *Subscription) resume(ctx context.Context, after Position) error {
+	b := s.hub.broker
+	if after.History != "" && after.History != b.history() {
+		return ErrHistoryChanged
+	}
+	if after.Sequence == 0 {
+		return nil
+	}
+	m, err := b.find(ctx, query{Sequence: after.Sequence})
 	if err != nil {
 		return err
 	}
-	if m.Subject != s.hub.subject {
-		return fmt.Errorf("%w: no message %d", ErrSequenceGone, after)
+	same := m.Subject == s.hub.subject && (after.Time.IsZero() || m.Time.Equal(after.Time))
+	if same {
+		s.position = m.position()
+		return nil
 	}
-	s.position = m.position()
+	now, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	if hole, found := b.damage.between(after.Sequence-1, after.Sequence); found {
+		return damaged(hole)
+	}
+	if after.Sequence >= now.first && (after.History != "" || !after.Time.IsZero()) {
+		return fmt.Errorf("%w: message %d is not there or is another one", ErrHistoryChanged, after.Sequence)
+	}
+	return fmt.Errorf("%w: no message %d", ErrSequenceGone, after.Sequence)
+}
+
+// startFrom starts with the first message that has a sequence or a greater one. There may be none yet, but a sequence that
+// is further ahead than the stream's next one would leave out what is said until then.
+func (s *Subscription) startFrom(ctx context.Context, from uint64) error {
+	if from == 1 {
+		return nil // All that is kept, which is the zero position.
+	}
+	b := s.hub.broker
+	now, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	if from > now.last+1 {
+		return fmt.Errorf("%w: sequence %d is not there yet", ErrSequenceGone, from)
+	}
+	next, err := b.find(ctx, query{Sequence: from, NextIn: s.hub.subject})
+	if err != nil {
+		return err
+	}
+	s.position = position{last: from - 1, through: max(from, now.first) - 1, at: now.at}
+	if next.Sequence != 0 {
+		s.position.at = next.Time
+	}
 	return nil
 }
 
-// After returns the sequence that the Subscription starts after.
-func (s *Subscription) After() uint64 { return s.after }
+// After returns the position that the Subscription starts after.
+func (s *Subscription) After() Position { return s.after }
 
 // Last returns the sequence of the last message in the channel when the Subscription was opened; 0 if there was none.
 func (s *Subscription) Last() uint64 { return s.last }
 
 // Next returns the next message of the channel and blocks until there is one, through an outage of the broker, too.
 //
-// It fails with the error of ctx; with ErrClosed; or with ErrSequenceGone if messages that it has not returned yet were
-// discarded, because the caller was slower than the retention: the next Subscription must start with 0.
+// It fails with the error of ctx; with ErrClosed; or with a *BreakError: messages that it has not returned yet were
+// discarded, because the caller was slower than the retention, or the stream has another history than the one it read.
 func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	for {
 		select {
@@ -119,23 +190,51 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 		if m, ok := s.take(); ok {
 			return s.hand(m), nil
 		}
+		if !s.hub.broker.lineage.isSettled() {
+			if err := s.settle(ctx); err != nil {
+				return Message{}, err
+			}
+			continue
+		}
 		next, err := s.hub.look(&s.position)
 		switch {
 		case err != nil:
-			return Message{}, err
+			return Message{}, s.hub.broker.broken(ctx, s.hub.subject, err)
 		case next.found:
 			s.had.Store(next.had)
 			return s.hand(next.message), nil
+		case next.changed != nil && !s.ended:
+			if err := s.End(ctx, s.position.last); err != nil {
+				return Message{}, err
+			}
+			s.ended = true
 		case next.changed != nil:
 			s.had.Store(next.had)
 			s.waiting = true
 			s.wait(ctx, next.changed)
 		default:
 			if err := s.read(ctx); err != nil {
-				return Message{}, err
+				return Message{}, s.hub.broker.broken(ctx, s.hub.subject, err)
 			}
 		}
 	}
+}
+
+// End says of a reader that has received all there is, last of which is a message with the sequence last, whether others
+// may be missing behind it: it fails with a *BreakError if there is damage before the end that the stream had when the
+// Subscription was opened. It may be called while Next runs.
+func (s *Subscription) End(ctx context.Context, last uint64) error {
+	b := s.hub.broker
+	if last >= s.streamEnd {
+		return nil
+	}
+	if err := b.awaitVerified(ctx, s.streamEnd); err != nil {
+		return err
+	}
+	if hole, found := b.damage.between(last, s.streamEnd); found {
+		return damaged(hole)
+	}
+	return nil
 }
 
 // take returns a message that was read from the stream, if there is one left.
@@ -144,7 +243,9 @@ func (s *Subscription) take() (m Message, ok bool) {
 		return m, false
 	}
 	m, s.pending[0] = s.pending[0], m
-	s.pending = s.pending[1:]
+	if s.pending = s.pending[1:]; len(s.pending) == 0 {
+		s.giveBack()
+	}
 	s.had.Add(1)
 	return m, true
 }
@@ -160,9 +261,21 @@ func (s *Subscription) hand(m Message) Message {
 // read fetches what comes next from the stream, or pauses if that does not succeed just now.
 func (s *Subscription) read(ctx context.Context) (err error) {
 	b := s.hub.broker
-	known := s.hub.known.Load()
+	if err := s.reserve(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if len(s.pending) == 0 {
+			s.giveBack()
+		}
+	}()
+	known, doubts := s.hub.known.Load(), b.lineage.doubts.Load()
 	var left int64
 	s.pending, left, err = b.replay(ctx, s.hub.subject, s.position)
+	if b.lineage.doubts.Load() != doubts {
+		s.pending = nil // It may be of another history.
+		return nil
+	}
 	if len(s.pending) > 0 {
 		s.had.Store(known - left - int64(len(s.pending)))
 		return nil
@@ -173,11 +286,48 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 	if err != nil && !errors.Is(err, ErrUnavailable) {
 		return err
 	}
+	s.pause(ctx)
+	return nil
+}
+
+// reserve waits for memory for a batch.
+func (s *Subscription) reserve(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	giveBack, err := s.hub.broker.batches.take(ctx, s.reader, batchRoom)
+	if err != nil {
+		return err
+	}
+	s.reserved.Store(&giveBack)
+	return nil
+}
+
+// giveBack gives back what reserve has taken, once.
+func (s *Subscription) giveBack() {
+	if giveBack := s.reserved.Swap(nil); giveBack != nil {
+		(*giveBack)()
+	}
+}
+
+// settle waits until it is certain that the stream has the history that was read, or another one.
+func (s *Subscription) settle(ctx context.Context) error {
+	err := s.hub.broker.settle(ctx)
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		s.pause(ctx)
+	}
+	return nil
+}
+
+// pause waits a moment before the stream is asked again.
+func (s *Subscription) pause(ctx context.Context) {
 	pause := make(chan struct{})
 	timer := time.AfterFunc(readRetry, func() { close(pause) })
 	defer timer.Stop()
 	s.wait(ctx, pause)
-	return nil
 }
 
 // skipDiscarded moves on from the beginning if nothing is kept any more of what the hub has seen.
@@ -205,8 +355,9 @@ func (s *Subscription) wait(ctx context.Context, changed <-chan struct{}) {
 // Close ends the Subscription and wakes a Next that is waiting. It may be called more than once.
 func (s *Subscription) Close() {
 	s.closing.Do(func() {
-		close(s.closed)
+		s.end()
 		s.hub.broker.dismiss(s)
 		s.hub.broker.release(s.hub)
+		s.giveBack()
 	})
 }

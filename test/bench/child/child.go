@@ -44,8 +44,8 @@ func Start(ctx context.Context, arguments ...string) (*Process, error) {
 	return &Process{command, rpc.NewClient(pipes{out, in})}, nil
 }
 
-// patience is how much longer than it has to an answer may take.
-const patience = 30 * time.Second
+// grace is how much longer than it has to an answer may take.
+const grace = 30 * time.Second
 
 // Ask calls a method of the child's object, which may work for as long as it was told to, and writes what it returns to
 // answer. A child that is stuck is an error.
@@ -57,7 +57,7 @@ func (p *Process) Ask(method string, work time.Duration, argument, answer any) e
 			return fmt.Errorf("child %d: %s: %w", p.command.Process.Pid, method, call.Error)
 		}
 		return nil
-	case <-time.After(work + patience):
+	case <-time.After(work + grace):
 		return fmt.Errorf("child %d: %s: no answer", p.command.Process.Pid, method)
 	}
 }
@@ -68,13 +68,13 @@ func (p *Process) PID() int { return p.command.Process.Pid }
 // Stop closes the child's input, at which it ends, and waits for it. One that does not end is killed.
 func (p *Process) Stop() error {
 	_ = p.client.Close() // A child that is gone has closed it already; Wait tells.
-	late := time.AfterFunc(patience, func() { _ = p.command.Process.Kill() })
+	late := time.AfterFunc(grace, func() { _ = p.command.Process.Kill() })
 	defer late.Stop()
 	return p.command.Wait()
 }
 
 // Serve is the child's side: it answers with the exported methods of object, as net/rpc finds them, until there is
-// nobody to ask any more. Nothing else may write to standard output.
+// no parent to ask any more. Nothing else may write to standard output.
 func Serve(object any) error {
 	server := rpc.NewServer()
 	if err := server.RegisterName(name, object); err != nil {

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// headerAlone is grpc-go with nothing but a traceparent on each call, and somebody who takes it: the least that it costs
-// to pass a trace on, sampled or not, whoever does it.
+// headerAlone is grpc-go with nothing but a traceparent on each call, and a server that takes it: the least that it costs
+// to pass a trace on, sampled or not, by any means.
 func headerAlone() (*instruments, error) {
 	return &instruments{
 		server:   []grpc.ServerOption{grpc.ChainUnaryInterceptor(takeHeader)},

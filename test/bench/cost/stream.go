@@ -48,7 +48,7 @@ func echo(ctx context.Context, w *worker) error {
 	return untilEOF(stream)
 }
 
-// cause is why a message could not be sent; a stream tells that only whoever receives.
+// cause is why a message could not be sent; a stream tells that only when it receives.
 func cause[Res any](stream grpc.ServerStreamingClient[Res], err error) error {
 	if _, reason := stream.Recv(); reason != nil {
 		return reason

@@ -3,7 +3,7 @@ package measure
 
 import "math/rand/v2"
 
-// Rounds measures each contestant once per round, in an order that is new in every round, so that nobody always comes
+// Rounds measures each contestant once per round, in an order that is new in every round, so that none always comes
 // after the same neighbour or in the same minute. One more round comes before and is thrown away: it warms up. The
 // answer has the samples of each contestant in the order of the rounds.
 func Rounds[S any](rounds, contestants int, measure func(contestant int) (S, error)) ([][]S, error) {

@@ -11,13 +11,18 @@ import (
 	"slices"
 )
 
-// Help is what a program of the repository says with --help.
+// Help is what a program of the repository says of its variables: the server with --help, and the
+// client on a page of its own.
 func Help(ctx context.Context, repository, program string) (string, error) {
-	command := exec.CommandContext(ctx, "go", "run", "./"+program, "--help")
+	arguments := []string{"run", "./" + program, "--help"}
+	if program == "client" {
+		arguments = []string{"run", "./client", "help", "environment"}
+	}
+	command := exec.CommandContext(ctx, "go", arguments...)
 	command.Dir, command.Stderr = repository, os.Stderr
 	help, err := command.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s --help: %w", program, err)
+		return "", fmt.Errorf("help of %s: %w", program, err)
 	}
 	return string(help), nil
 }

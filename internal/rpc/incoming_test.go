@@ -55,7 +55,8 @@ func TestWhatAClientSendsWrongIsItsFault(t *testing.T) {
 				var log lines
 				spans := tracetest.NewSpanRecorder()
 				s := defaults()
-				s.server.MaxReceiveBytes, s.log = 1000, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				s.server.MaxReceiveBytes, s.server.AcceptCompressed = 1000, true
+				s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 				s.tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test")
 				r := s.start(t, succeed)
 				client := dialFrames(t, r.address)
@@ -169,8 +170,8 @@ func TestRequestsHaveToArrive(t *testing.T) {
 	}
 }
 
-// TestStreamsMayBeginLate has them outlive a request that does not come.
-func TestStreamsMayBeginLate(t *testing.T) {
+// TestStreamsMayBeginLater has them outlive a request that does not come.
+func TestStreamsMayBeginLater(t *testing.T) {
 	for _, test := range paths[2:] {
 		t.Run(test.mode, func(t *testing.T) {
 			s := defaults()
@@ -264,9 +265,9 @@ func TestTheDrainLetsStreamsEndThatHaveBegun(t *testing.T) {
 func (r *running) awaitUnbegun(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, "the call waits for its first message", func() bool {
-		r.server.unbegun.mu.Lock()
-		defer r.server.unbegun.mu.Unlock()
-		return len(r.server.unbegun.calls) == n
+		r.server.incoming.mu.Lock()
+		defer r.server.incoming.mu.Unlock()
+		return len(r.server.incoming.calls) == n
 	})
 }
 

@@ -12,6 +12,12 @@ import (
 // as they come and go, by the node's network and nothing else.
 func (n *namespace) nodePort(t *testing.T, service, port string) string {
 	t.Helper()
+	return n.nodePorts(t, service, port)[0]
+}
+
+// nodePorts are its addresses by way of each node. To a pod, what comes by another node has another address.
+func (n *namespace) nodePorts(t *testing.T, service, port string) (addresses []string) {
+	t.Helper()
 	found, err := n.kube.CoreV1().Services(n.name).Get(t.Context(), service, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -21,12 +27,19 @@ func (n *namespace) nodePort(t *testing.T, service, port string) string {
 		t.Fatal(err)
 	}
 	for _, p := range found.Spec.Ports {
-		for _, a := range nodes.Items[0].Status.Addresses {
-			if p.Name == port && p.NodePort != 0 && a.Type == corev1.NodeInternalIP {
-				return fmt.Sprintf("%s:%d", a.Address, p.NodePort)
+		if p.Name != port || p.NodePort == 0 {
+			continue
+		}
+		for _, node := range nodes.Items {
+			for _, a := range node.Status.Addresses {
+				if a.Type == corev1.NodeInternalIP {
+					addresses = append(addresses, fmt.Sprintf("%s:%d", a.Address, p.NodePort))
+				}
 			}
 		}
 	}
-	t.Fatalf("%s has no port %s on the nodes", service, port)
-	return ""
+	if len(addresses) == 0 {
+		t.Fatalf("%s has no port %s on the nodes", service, port)
+	}
+	return addresses
 }

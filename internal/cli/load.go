@@ -1,0 +1,361 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/traffic"
+)
+
+// loadOptions are the flags of load.
+type loadOptions struct {
+	duration    time.Duration
+	concurrency int
+	rate        float64
+	size        string
+	modes       []string
+	json        bool
+
+	bytes int64 // size, parsed
+}
+
+// modes are those of gRPC as metrics spell them.
+var modes = []string{"unary", "server_stream", "client_stream", "bidi_stream"}
+
+func (c *command) loadCommand() *cobra.Command {
+	var o loadOptions
+	cmd := &cobra.Command{
+		Use:   "load",
+		Short: "Measure the servers under load, and verify every answer",
+		Long: `Makes the operations of "serve", each by several workers at once, for a time, and shows how many went well and
+how long they took, retries and resumes included. The exit code is 5 if an answer was wrong, which is content that
+was lost, doubled, reordered or damaged, and 1 if an operation failed or was late.`,
+		Example: fmt.Sprintf("  %s load\n  %[1]s load --mode unary --concurrency 64 --duration 1m\n"+
+			"  %[1]s load --mode client_stream,server_stream --size 64MiB --rate 2 --json", c.typed),
+		Args: Positional(0, 0),
+		RunE: c.do(func(ctx context.Context, _ []string) error {
+			if err := o.validate(); err != nil {
+				return usageError{err}
+			}
+			return c.call(ctx, c.Services, func(sessions []Session) error { return c.load(ctx, o, sessions) })
+		}),
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&o.duration, "duration", 10*time.Second, "how `long` operations are started")
+	flags.IntVar(&o.concurrency, "concurrency", 4, "workers of each operation, which make one at a `time`")
+	flags.Float64Var(&o.rate, "rate", 0, "operations of each kind started per second, by all workers; 0 for as many as they can")
+	flags.StringVar(&o.size, "size", "", "`size` of what is stored, 64MiB for example (default by the environment)")
+	flags.StringSliceVar(&o.modes, "mode", modes, "modes of gRPC to use")
+	flags.BoolVar(&o.json, "json", false, "write each operation as one line of JSON")
+	return cmd
+}
+
+// maxConcurrency keeps what load sets up within reason.
+const maxConcurrency = 10_000
+
+func (o *loadOptions) validate() error {
+	var problems []error
+	if o.duration <= 0 {
+		problems = append(problems, fmt.Errorf("--duration=%v: has to be more than zero", o.duration))
+	}
+	if o.concurrency < 1 || o.concurrency > maxConcurrency {
+		problems = append(problems, fmt.Errorf("--concurrency=%d: is not between 1 and %d", o.concurrency, maxConcurrency))
+	}
+	if o.rate < 0 || math.IsNaN(o.rate) {
+		problems = append(problems, fmt.Errorf("--rate=%v: is negative", o.rate))
+	}
+	if o.size != "" {
+		var size config.Bytes
+		if err := size.UnmarshalText([]byte(o.size)); err != nil || size < 1 || size > math.MaxInt64/2 {
+			problems = append(problems, errors.Join(fmt.Errorf("--size=%q: is no size of at least 1 byte", o.size), err))
+		}
+		o.bytes = int64(size)
+	}
+	for _, mode := range o.modes {
+		if !slices.Contains(modes, mode) {
+			problems = append(problems, fmt.Errorf("--mode=%s: is none of %s", mode, strings.Join(modes, ", ")))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// load has workers make operations until the time is over, and shows what came of them.
+func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) error {
+	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
+	var measured []*measurement
+	var setUps, cleanUps []func(context.Context) error
+	var workers []func(started, whole context.Context)
+	for i, service := range c.Services {
+		if service.Traffic == nil {
+			continue
+		}
+		var its []*measurement // by operation
+		for n := range o.concurrency {
+			session := sessions[i]
+			session.Instance = fmt.Sprintf("load-%s-%d", run, n)
+			session.Bytes = o.bytes
+			session.Telemetry = telemetry.Discard() // Its metrics are for one client, and here are many.
+			source := service.Traffic(session)
+			if err := service.validateTraffic(source); err != nil {
+				return usageError{err}
+			}
+			if n == 0 {
+				its = newMeasurements(o, source)
+				measured = append(measured, slices.DeleteFunc(slices.Clone(its), func(m *measurement) bool { return m == nil })...)
+			}
+			wrong := func(err error) bool { return err != nil && (source.Wrong(err) || c.isDamage(err)) }
+			for at, operation := range source.Operations {
+				if m := its[at]; m != nil {
+					workers = append(workers, func(started, whole context.Context) {
+						m.repeat(started, whole, c.config.Timeout, operation, wrong)
+					})
+				}
+			}
+			if source.SetUp != nil {
+				setUps = append(setUps, source.SetUp)
+			}
+			if source.CleanUp != nil {
+				cleanUps = append(cleanUps, func(ctx context.Context) error { source.CleanUp(ctx); return nil })
+			}
+		}
+	}
+	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
+	if err := c.all(ctx, setUps); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	began := time.Now()
+	started, stop := context.WithTimeout(ctx, o.duration)
+	defer stop()
+	var running sync.WaitGroup
+	for _, worker := range workers {
+		running.Go(func() { worker(started, ctx) })
+	}
+	go c.showLoad(started, o, began, measured)
+	running.Wait()
+	if err := c.report(o, measured, time.Since(began)); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return verdict(measured)
+}
+
+// showLoad tells a person at a terminal that something is going on.
+func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, measured []*measurement) {
+	for c.stderr.width != nil && !c.quiet && rpc.Sleep(ctx, time.Second/2) == nil {
+		var good, bad int
+		for _, m := range measured {
+			m.mu.Lock()
+			good, bad = good+m.good, bad+m.failed+m.wrong
+			m.mu.Unlock()
+		}
+		c.stderr.show(fmt.Sprintf("%s of %s: %d operations went well, %d did not", time.Since(began).Round(time.Second), o.duration, good, bad))
+	}
+}
+
+// setUpConcurrency is how many set-ups and clean-ups are made at once.
+const setUpConcurrency = 16
+
+// all does everything in do, at most for the time that an operation may take, and returns the first
+// error.
+func (c *command) all(ctx context.Context, do []func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var doing sync.WaitGroup
+	places := make(chan struct{}, setUpConcurrency)
+	for _, one := range do {
+		places <- struct{}{}
+		doing.Go(func() {
+			defer func() { <-places }()
+			limited, end := context.WithTimeout(ctx, c.config.Timeout)
+			defer end()
+			if err := one(limited); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	doing.Wait()
+	return context.Cause(ctx)
+}
+
+// verdict is an error if not all went well, with the first that did not.
+func verdict(measured []*measurement) error {
+	var good, failed, wrong int
+	var first, firstWrong error
+	for _, m := range measured {
+		good, failed, wrong = good+m.good, failed+m.failed, wrong+m.wrong
+		first, firstWrong = errors.Join(first, m.firstFailed), errors.Join(firstWrong, m.firstWrong)
+	}
+	switch {
+	case wrong > 0:
+		return fmt.Errorf("%w: %d of %d: %w", errWrongAnswers, wrong, good+failed+wrong, firstWrong)
+	case failed > 0:
+		return loadError{fmt.Sprintf("%d of %d operations failed: %v", failed, good+failed, first)}
+	case good == 0:
+		return loadError{"no operation was made"}
+	default:
+		return nil
+	}
+}
+
+// loadError is the failure of a run. It has no status: it is not that of one call.
+type loadError struct{ text string }
+
+func (e loadError) Error() string { return e.text }
+
+// measurement is what is known of one kind of operation.
+type measurement struct {
+	service, method, mode string
+	limit                 *rate.Limiter
+
+	mu                      sync.Mutex
+	good, failed, wrong     int
+	firstFailed, firstWrong error
+	times                   [maxBucket + 1]int
+	slowest                 time.Duration
+}
+
+// newMeasurements are those of a source's operations, nil for one that is not made.
+func newMeasurements(o loadOptions, source traffic.Source) []*measurement {
+	all := make([]*measurement, len(source.Operations))
+	for i, operation := range source.Operations {
+		method := source.Service.Methods().ByName(protoreflect.Name(operation.Method))
+		mode := modeLabel(method)
+		if operation.Rate == 0 || !slices.Contains(o.modes, mode) {
+			continue
+		}
+		limit := rate.Inf
+		if o.rate > 0 {
+			limit = rate.Limit(o.rate)
+		}
+		all[i] = &measurement{service: string(source.Service.FullName()), method: operation.Method, mode: mode, limit: rate.NewLimiter(limit, 1)}
+	}
+	return all
+}
+
+// modeLabel is a mode as metrics spell it.
+func modeLabel(method protoreflect.MethodDescriptor) string {
+	labels := telemetry.MethodLabelValues(method)
+	return labels[slices.Index(telemetry.MethodLabels(), "grpc_type")]
+}
+
+// repeat makes operations until started is done, and lets the last one end. What whole cuts is not
+// counted.
+func (m *measurement) repeat(started, whole context.Context, timeout time.Duration, operation traffic.Operation, wrong func(error) bool) {
+	for m.limit.Wait(started) == nil && started.Err() == nil {
+		ctx, cancel := context.WithTimeout(whole, timeout)
+		began := time.Now()
+		err := operation.Do(ctx)
+		cancel()
+		if err != nil && whole.Err() != nil {
+			return
+		}
+		m.count(time.Since(began), err, wrong(err))
+		if err != nil {
+			_ = rpc.Sleep(started, 100*time.Millisecond) // Servers that fail at once are not called in a tight loop.
+		}
+	}
+}
+
+// Times are counted in buckets that are 1 % wide, the last of which is at about a minute and a
+// half.
+const (
+	bucketsPerE = 100
+	maxBucket   = 2520
+)
+
+func (m *measurement) count(took time.Duration, err error, wrong bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case wrong:
+		m.wrong++
+		if m.firstWrong == nil {
+			m.firstWrong = fmt.Errorf("%s: %w", m.method, err)
+		}
+		return
+	case err != nil:
+		m.failed++
+		if m.firstFailed == nil {
+			m.firstFailed = fmt.Errorf("%s: %s", m.method, message(err))
+		}
+		return
+	}
+	m.good++
+	m.slowest = max(m.slowest, took)
+	m.times[min(int(math.Log(float64(max(took, 1)))*bucketsPerE), maxBucket)]++
+}
+
+// quantile is the time that a part of the operations took at most.
+func (m *measurement) quantile(part float64) time.Duration {
+	rank := int(math.Ceil(part * float64(m.good)))
+	for bucket, n := range m.times {
+		if rank -= n; rank <= 0 && n > 0 {
+			return min(time.Duration(math.Exp(float64(bucket+1)/bucketsPerE)), m.slowest)
+		}
+	}
+	return m.slowest
+}
+
+// loadResult is a measurement for programs.
+type loadResult struct {
+	Service   string  `json:"service"`
+	Method    string  `json:"method"`
+	Mode      string  `json:"mode"`
+	Good      int     `json:"good"`
+	Failed    int     `json:"failed"`
+	Wrong     int     `json:"wrong"`
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_seconds"`
+	P90       float64 `json:"p90_seconds"`
+	P99       float64 `json:"p99_seconds"`
+	Max       float64 `json:"max_seconds"`
+}
+
+// report writes what was measured in so much time.
+func (c *command) report(o loadOptions, measured []*measurement, took time.Duration) error {
+	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if !o.json {
+		fmt.Fprintln(table, "GOOD\tFAILED\tWRONG\tPER SECOND\tP50\tP90\tP99\tMAX\t  OPERATION")
+	}
+	for _, m := range measured {
+		perSecond := float64(m.good) / took.Seconds()
+		p50, p90, p99 := m.quantile(.5), m.quantile(.9), m.quantile(.99)
+		if !o.json {
+			fmt.Fprintf(table, "%d\t%d\t%d\t%.1f\t%v\t%v\t%v\t%v\t  %s (%s)\n",
+				m.good, m.failed, m.wrong, perSecond, short(p50), short(p90), short(p99), short(m.slowest), m.method, m.mode)
+			continue
+		}
+		err := WriteJSON(c.stdout, loadResult{m.service, m.method, m.mode, m.good, m.failed, m.wrong, perSecond,
+			p50.Seconds(), p90.Seconds(), p99.Seconds(), m.slowest.Seconds()})
+		if err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// short leaves three digits of a time.
+func short(d time.Duration) time.Duration {
+	unit := time.Nanosecond
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit)
+}

@@ -1,0 +1,110 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/cli/clitest"
+	"example.com/quartet/internal/traffic"
+)
+
+// loaded is a service whose operations do what they are told, each call with its number.
+func loaded(do func(n int64) error) []cli.Service {
+	var calls atomic.Int64
+	all := services()
+	all[0].Traffic = func(s cli.Session) traffic.Source {
+		source := (&names{}).traffic(s)
+		operation := func(context.Context) error {
+			time.Sleep(time.Millisecond)
+			return do(calls.Add(1))
+		}
+		source.Operations = []traffic.Operation{
+			{Method: "UnaryCall", Rate: 1, Do: operation},
+			{Method: "FullDuplexCall", Rate: 1, Do: operation},
+			{Method: "StreamingInputCall", Do: func(context.Context) error { panic("it is turned off") }},
+		}
+		return source
+	}
+	return all
+}
+
+func TestLoadMeasuresAndLeavesNothingBehind(t *testing.T) {
+	f, server := startFake(t, "")
+	good := loaded(func(int64) error { return nil })
+	out, _ := clitest.Expect(t, 0, good, server, "load", "--duration", "200ms", "--concurrency", "3")
+	for _, part := range []string{"GOOD  FAILED  WRONG  PER SECOND", "UnaryCall (unary)\n", "FullDuplexCall (bidi_stream)\n"} {
+		clitest.Want(t, out, part)
+	}
+	out, _ = clitest.Expect(t, 0, good, server, "load", "--duration", "1s", "--rate", "20", "--mode", "unary", "--json")
+	var result struct {
+		Service, Method, Mode string
+		Good, Failed, Wrong   int
+		P50                   float64 `json:"p50_seconds"`
+		Max                   float64 `json:"max_seconds"`
+	}
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if result.Method != "UnaryCall" || result.Mode != "unary" || result.Good < 10 || result.Good > 21 || result.P50 < 1e-3 || result.P50 > result.Max {
+		t.Errorf("at most 20 a second: %s", out)
+	}
+	if f.kept != 0 {
+		t.Errorf("left %d behind", f.kept)
+	}
+}
+
+func TestLoadFailsIfAnythingDid(t *testing.T) {
+	_, server := startFake(t, "")
+	once := func(err error) []cli.Service {
+		return loaded(func(n int64) error {
+			if n == 5 {
+				return err
+			}
+			return nil
+		})
+	}
+	_, said := clitest.Expect(t, 5, once(fmt.Errorf("%w: message 7 came twice", traffic.ErrWrong)), server, "load", "--duration", "200ms")
+	clitest.Want(t, said, "message 7 came twice")
+	clitest.Expect(t, 5, once(errDamaged), server, "load", "--duration", "200ms")
+	out, said := clitest.Expect(t, 1, once(status.Error(codes.Unavailable, "gone away")), server, "load", "--duration", "200ms")
+	clitest.Want(t, said, "gone away")
+	clitest.Want(t, out, "UnaryCall (unary)")
+	_, said = clitest.Expect(t, 1, services(), server, "load", "--duration", "100ms") // All its operations are turned off.
+	clitest.Want(t, said, "no operation was made")
+}
+
+func TestAnInterruptedLoadShowsWhatWasMeasured(t *testing.T) {
+	f, server := startFake(t, "")
+	ctx, interrupt := context.WithCancel(t.Context())
+	c := clitest.Console{Services: loaded(func(n int64) error {
+		if n == 20 {
+			interrupt()
+		}
+		return nil
+	})}
+	if code := c.Run(ctx, server, "load", "--duration", "1m"); code != cli.ExitInterrupted {
+		t.Errorf("exit code %d: %s", code, &c.Err)
+	}
+	clitest.Want(t, c.Out.String(), "UnaryCall (unary)")
+	if f.kept != 0 {
+		t.Errorf("left %d behind", f.kept)
+	}
+}
+
+func TestMisuseOfLoad(t *testing.T) {
+	_, said := expect(t, 2, "localhost:1", "load", "--duration", "0s", "--concurrency", "0", "--rate", "-1", "--size", "x", "--mode", "duplex")
+	for _, flag := range []string{"--duration=", "--concurrency=", "--rate=", "--size=", "--mode=duplex"} {
+		if !strings.Contains(said, flag) {
+			t.Errorf("%s is not in:\n%s", flag, said)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// outage tells a person that a stream broke and is tried again, in place of the line in a log: on a
+// terminal with a line that is alive, and elsewhere with a sentence when it breaks and another when
+// it goes on.
+type outage struct {
+	command *command
+
+	mu    sync.Mutex
+	began time.Time // the zero time while there is none
+	end   func()    // of the line that is alive
+	tell  func(state string)
+}
+
+// Outages has do told, in place of the terminal, that a stream broke, and of "" once it goes on.
+func (c *Console) Outages(do func(state string)) { c.command.outage.tell = do }
+
+// lost begins an outage, or goes on with it: the next attempt is made after wait.
+func (o *outage) lost(cause error, wait time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	first := o.began.IsZero()
+	if first {
+		o.began = time.Now()
+	}
+	if o.end != nil {
+		o.end()
+		o.end = nil
+	}
+	state := outageState(cause) + o.command.progress.sofar()
+	switch {
+	case o.command.quiet:
+	case o.tell != nil:
+		o.tell(state)
+	case o.command.stderr.width != nil:
+		ctx, cancel := context.WithCancel(context.Background())
+		o.end = cancel
+		go o.countDown(ctx, state, o.began, time.Now().Add(wait))
+	case first:
+		o.command.note("%s, trying again", state)
+	}
+}
+
+// countDown keeps the line alive until ctx is done.
+func (o *outage) countDown(ctx context.Context, state string, began, until time.Time) {
+	for ctx.Err() == nil {
+		line := state + ", trying again"
+		if left := time.Until(until); left > 0 {
+			line += fmt.Sprintf(" in %.0f s", math.Ceil(left.Seconds()))
+		} else {
+			line += fmt.Sprintf(" (%.0f s so far)", time.Since(began).Seconds())
+		}
+		o.mu.Lock()
+		if ctx.Err() == nil {
+			o.command.stderr.show(line)
+		}
+		o.mu.Unlock()
+		_ = rpc.Sleep(ctx, time.Second/2) // The loop finds that ctx is done.
+	}
+}
+
+// back ends an outage, if there is one.
+func (o *outage) back() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.began.IsZero() {
+		return
+	}
+	if o.end != nil {
+		o.end()
+		o.end = nil
+	}
+	switch {
+	case o.command.quiet:
+	case o.tell != nil:
+		o.tell("")
+	case o.command.stderr.width != nil:
+		o.command.stderr.hide()
+	default:
+		o.command.note("going on after %s", round(time.Since(o.began)))
+	}
+	o.began = time.Time{}
+}
+
+// stop ends the line that is alive, when the command ends.
+func (o *outage) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end != nil {
+		o.end()
+	}
+}
+
+// outageState is why a stream is tried again, in a person's words.
+func outageState(cause error) string {
+	switch {
+	case rpc.IsBusy(cause):
+		return "server is busy"
+	case errors.Is(cause, rpc.ErrStalled):
+		return "server is silent"
+	case status.Code(cause) == codes.Unavailable && rpc.Reason(cause) == "" || errors.Is(cause, rpc.ErrEnded):
+		return "connection lost"
+	default:
+		return Printable(telemetry.Redacted(status.Convert(cause).Message()))
+	}
+}
+
+// outageHandler takes the log lines of streams that are tried again, and leaves all others to the
+// log.
+type outageHandler struct {
+	slog.Handler
+	outage *outage
+}
+
+func (h outageHandler) Handle(ctx context.Context, r slog.Record) error {
+	var cause error
+	wait := time.Duration(-1)
+	r.Attrs(func(a slog.Attr) bool {
+		switch value := a.Value.Any().(type) {
+		case error:
+			cause = value
+		case time.Duration:
+			if a.Key == "wait" {
+				wait = value
+			}
+		}
+		return true
+	})
+	if cause == nil || wait < 0 {
+		return h.Handler.Handle(ctx, r)
+	}
+	h.outage.lost(cause, wait)
+	return nil
+}
+
+// forPerson is the telemetry of the sessions of a command that a person has called: unless a level
+// is chosen, an outage is told and not logged.
+func (c *command) forPerson(t *telemetry.Telemetry) *telemetry.Telemetry {
+	if c.levelChosen() {
+		return t
+	}
+	person := *t
+	person.Log = slog.New(outageHandler{t.Log.Handler(), &c.outage})
+	return &person
+}

@@ -1,0 +1,122 @@
+package clienttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal is a program at a terminal of its own, with a person who reads and types.
+type Terminal struct {
+	*exec.Cmd
+	tb      testing.TB
+	master  *os.File
+	changed chan struct{}
+
+	mu     sync.Mutex
+	output string
+	read   int // how much of the output was waited for
+}
+
+// StartTerminal starts a program at a terminal of 80 columns.
+func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
+	tb.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	number, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	program.Stdin, program.Stdout, program.Stderr = slave, slave, slave
+	program.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	program.Env = append(program.Environ(), "TERM=xterm")
+	if err := program.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	t := &Terminal{Cmd: program, tb: tb, master: master, changed: make(chan struct{}, 1)}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		buffer := make([]byte, 4096)
+		for {
+			n, err := master.Read(buffer)
+			t.mu.Lock()
+			t.output += string(buffer[:n])
+			t.mu.Unlock()
+			select {
+			case t.changed <- struct{}{}:
+			default:
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	tb.Cleanup(func() {
+		_ = program.Process.Kill() // It may have ended.
+		_ = slave.Close()
+		_ = program.Wait()
+		_ = master.Close()
+		<-read
+	})
+	return t
+}
+
+// Type types keys.
+func (t *Terminal) Type(keys string) {
+	t.tb.Helper()
+	if _, err := t.master.WriteString(keys); err != nil {
+		t.tb.Fatal(err)
+	}
+}
+
+// Await waits for a part of what is shown, behind the one that was waited for last, and returns
+// what came up to its end.
+func (t *Terminal) Await(part string) string {
+	t.tb.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		t.mu.Lock()
+		rest := t.output[t.read:]
+		if i := strings.Index(rest, part); i >= 0 {
+			t.read += i + len(part)
+			t.mu.Unlock()
+			return rest[:i+len(part)]
+		}
+		t.mu.Unlock()
+		select {
+		case <-t.changed:
+		case <-timeout:
+			t.tb.Fatalf("%q is not shown: %q", part, rest)
+		}
+	}
+}
+
+// Raw tells whether the program takes every key as it is typed.
+func (t *Terminal) Raw() bool {
+	t.tb.Helper()
+	state, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS)
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	return state.Lflag&unix.ICANON == 0
+}

@@ -1,0 +1,240 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// verifyMessages and verifyBytes are how much of the stream is verified with one request.
+	verifyMessages = 1024
+	verifyBytes    = 1 << 20
+	// mostListed is how many missing messages the broker is asked to list; it does so in one message. More are looked for.
+	mostListed = 50_000
+)
+
+// span is a run of sequences of which no message can be read.
+type span struct{ first, last uint64 }
+
+// damage is what is known to be missing inside the stream. Nobody may delete messages there, so a hole is damage to what is
+// stored. The broker tells of those that it finds when it starts. Those that it would only skip in reading are found
+// by verifying: the embedded one is read once after its start, others where a reader finds fewer messages than were counted.
+type damage struct {
+	mu    sync.Mutex
+	holes []span // in order, apart
+	told  int    // how many deleted messages the broker had told of when it was last asked for them
+
+	// verifying is what has to be read once, from verified on; empty if verified has come to until.
+	verified, until uint64
+	progress        chan struct{} // closed and replaced when verified has moved
+}
+
+// add notes a hole, and says whether it was not known.
+func (d *damage) add(hole span) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(d.holes, hole.first, func(h span, first uint64) int { return cmp.Compare(h.last+1, first) })
+	j := i
+	for ; j < len(d.holes) && d.holes[j].first <= hole.last+1; j++ {
+		if d.holes[j].first <= hole.first && hole.last <= d.holes[j].last {
+			return false
+		}
+		hole = span{min(hole.first, d.holes[j].first), max(hole.last, d.holes[j].last)}
+	}
+	d.holes = slices.Replace(d.holes, i, j, hole)
+	return true
+}
+
+// forget drops holes that are no longer inside the stream, and all if it begins anew.
+func (d *damage) forget(before uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holes = slices.DeleteFunc(d.holes, func(h span) bool { return h.last < before })
+}
+
+// between returns the first hole after one sequence and up to another.
+func (d *damage) between(after, through uint64) (span, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, hole := range d.holes {
+		if hole.last > after && hole.first <= through {
+			return hole, true
+		}
+	}
+	return span{}, false
+}
+
+func (d *damage) count() (messages int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, hole := range d.holes {
+		messages += int64(hole.last - hole.first + 1)
+	}
+	return messages
+}
+
+// isNews says whether the broker tells of more or fewer deleted messages than before.
+func (d *damage) isNews(told int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	news := told != d.told
+	d.told = told
+	return news
+}
+
+// found notes a hole, and tells the operator if it is new.
+func (b *Broker) foundHole(hole span) {
+	if b.damage.add(hole) {
+		b.log.Error("messages are missing inside the stream: what is stored is damaged, and participants that read there are told",
+			"stream", b.names.stream, "first", hole.first, "last", hole.last)
+	}
+}
+
+// inspect notes what the broker tells of holes in the stream.
+func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error {
+	b.damage.forget(state.FirstSeq)
+	if !b.damage.isNews(state.NumDeleted) || state.NumDeleted == 0 {
+		return nil
+	}
+	if state.NumDeleted > mostListed {
+		b.damage.verifyAgain(state.FirstSeq, state.LastSeq)
+		b.startVerifying()
+		return nil
+	}
+	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	info, err := b.stream.Info(attempt, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		b.damage.isNews(-1) // Ask again.
+		return b.explain(ctx, err)
+	}
+	deleted := info.State.Deleted
+	for len(deleted) > 0 {
+		n := 1
+		for n < len(deleted) && deleted[n] == deleted[0]+uint64(n) {
+			n++
+		}
+		b.foundHole(span{deleted[0], deleted[n-1]})
+		deleted = deleted[n:]
+	}
+	return nil
+}
+
+// verifyAgain makes a range be read once.
+func (d *damage) verifyAgain(first, last uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.progress == nil {
+		d.progress = make(chan struct{})
+	}
+	d.verified, d.until = first-1, last
+}
+
+// unverified returns what is to be read next, and a channel that is closed when some of it has been.
+func (d *damage) unverified() (next, until uint64, progress <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.verified + 1, d.until, d.progress
+}
+
+func (d *damage) verifiedThrough(sequence uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.verified = max(d.verified, sequence)
+	close(d.progress)
+	d.progress = make(chan struct{})
+}
+
+// startVerifying reads what is to be verified in the background.
+func (b *Broker) startVerifying() {
+	if b.enter() != nil {
+		return
+	}
+	go func() {
+		defer b.tasks.Done()
+		b.verifyAll(context.Background())
+	}()
+}
+
+// verifyAll reads what is to be verified, until ctx is done or the Broker is closed.
+func (b *Broker) verifyAll(ctx context.Context) {
+	for {
+		next, until, _ := b.damage.unverified()
+		if next > until {
+			return
+		}
+		through, err := b.verify(ctx, next, until)
+		if err != nil {
+			b.log.Debug("verifying the stream", "error", err)
+			if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+				return
+			}
+			select {
+			case <-time.After(openRetry):
+			case <-b.closed:
+			}
+			continue
+		}
+		b.damage.verifiedThrough(through)
+	}
+}
+
+// verify reads the next messages of the stream, whatever their channel, and notes which are missing. It returns how far it
+// has come.
+func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64, err error) {
+	batch, _, err := b.fetch(ctx, query{Sequence: next, NextIn: b.names.subject + "*", Messages: verifyMessages, Bytes: verifyBytes})
+	if err != nil {
+		return 0, err
+	}
+	now, err := b.state(ctx)
+	if err != nil {
+		return 0, err
+	}
+	through = max(next, now.first) - 1 // Before that, messages are discarded and not missing.
+	for _, m := range batch {
+		if m.Sequence > until {
+			break
+		}
+		if m.Sequence > through+1 {
+			b.foundHole(span{through + 1, m.Sequence - 1})
+		}
+		through = max(through, m.Sequence)
+	}
+	if len(batch) == 0 || batch[len(batch)-1].Sequence > until {
+		if through < until {
+			b.foundHole(span{through + 1, until})
+		}
+		through = until
+	}
+	return through, nil
+}
+
+// awaitVerified waits until the stream has been verified up to a sequence, if it is to be at all.
+func (b *Broker) awaitVerified(ctx context.Context, through uint64) error {
+	for {
+		next, until, progress := b.damage.unverified()
+		if next > until || next > through {
+			return nil
+		}
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.closed:
+			return ErrClosed
+		}
+	}
+}
+
+// damaged is what a reader gets that would cross a hole.
+func damaged(hole span) error {
+	cause := fmt.Errorf("%w: of the sequences %d to %d", ErrDamaged, hole.first, hole.last)
+	return &BreakError{First: hole.last + 1, cause: cause}
+}

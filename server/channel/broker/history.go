@@ -1,0 +1,250 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// proofs and proofPause bound how long a leader of a cluster may be behind what this process has seen: it has been elected
+	// a moment ago, and has still to apply what is committed.
+	proofs     = 8
+	proofPause = time.Second
+)
+
+// Position is a place in a channel that a reader has come to, and the proof of it: Sequence alone would also fit into a
+// history that has replaced the reader's.
+type Position struct {
+	// History names the incarnation of the stream, see Subscription.After. If empty, it is not checked.
+	History string
+	// Sequence is that of the last message seen; 0 if there was none.
+	Sequence uint64
+	// Time is that message's. If zero, it is not checked.
+	Time time.Time
+}
+
+// BreakError says that a reader cannot go on where it was, and from where it can. It wraps ErrSequenceGone,
+// ErrHistoryChanged or ErrDamaged.
+type BreakError struct {
+	// First is the sequence to read from, for all that the channel has: that of its first message, or of its next one. Of
+	// ErrDamaged it is the one behind the damage.
+	First uint64
+	cause error
+}
+
+// Error implements error.
+func (e *BreakError) Error() string {
+	return fmt.Sprintf("%v; read from sequence %d", e.cause, e.First)
+}
+
+// Unwrap returns what happened.
+func (e *BreakError) Unwrap() error { return e.cause }
+
+// lineage is what a Broker knows of the history that the stream has. It is in doubt after every connection, since the store
+// behind the new one may be another, and whenever something contradicts it. While it is in doubt no reader moves.
+type lineage struct {
+	doubts, settled atomic.Int64  // equal if there is no doubt
+	settling        chan struct{} // held by the one that settles it
+	changes         atomic.Int64
+
+	mu      sync.Mutex
+	created time.Time
+	// witness is the latest message that this process has seen. A store that does not have it has another history.
+	witness found
+}
+
+func newLineage() *lineage { return &lineage{settling: make(chan struct{}, 1)} }
+
+func (l *lineage) doubt()          { l.doubts.Add(1) }
+func (l *lineage) isSettled() bool { return l.doubts.Load() == l.settled.Load() }
+
+func (l *lineage) known() (created time.Time, witness found) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.created, l.witness
+}
+
+func (l *lineage) set(created time.Time, witness found) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.created, l.witness = created, witness
+}
+
+// saw notes a message, unless it may be of another history.
+func (l *lineage) saw(sequence uint64, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sequence > l.witness.Sequence && l.isSettled() {
+		l.witness = found{Sequence: sequence, Time: at}
+	}
+}
+
+// contradict puts the history in doubt because a message does not follow what was seen: that is the witness then.
+func (b *Broker) contradict(seen position) {
+	b.lineage.mu.Lock()
+	if seen.last != 0 && !seen.stored.IsZero() {
+		b.lineage.witness = found{Sequence: seen.last, Time: seen.stored}
+	}
+	b.lineage.mu.Unlock()
+	b.doubt()
+	b.settleSoon()
+}
+
+// doubt is called before the first message of a new connection can arrive.
+func (b *Broker) doubt() {
+	b.lineage.doubt()
+}
+
+// settleSoon settles doubts that no reader may be waiting for.
+func (b *Broker) settleSoon() {
+	if b.enter() != nil {
+		return
+	}
+	go func() {
+		defer b.tasks.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), proofs*(proofPause+2*requestTimeout))
+		defer cancel()
+		if err := b.settle(ctx); err != nil {
+			b.log.Debug("checking the history of the stream", "error", err)
+		}
+		b.pollHubs()
+	}()
+}
+
+// settle finds out whether the stream still has the history that this process has read. If not, all subscriptions end with
+// ErrHistoryChanged. If there is no stream any more, it creates one.
+func (b *Broker) settle(ctx context.Context) error {
+	select {
+	case b.lineage.settling <- struct{}{}:
+		defer func() { <-b.lineage.settling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.closed:
+		return ErrClosed
+	}
+	doubts := b.lineage.doubts.Load()
+	if doubts == b.lineage.settled.Load() {
+		return nil
+	}
+	stream, err := b.streamInfo(ctx)
+	if err != nil {
+		return err
+	}
+	why, err := b.compare(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		b.damage.forget(math.MaxUint64)
+		if err := b.begin(ctx, stream); err != nil {
+			return err
+		}
+		b.lineage.changes.Add(1)
+		b.log.Error("the stream has another history than before: messages may be lost, and every participant is told",
+			"stream", b.names.stream, "reason", why, "created", stream.Created, "last_sequence", stream.State.LastSeq)
+		b.endHubs(ErrHistoryChanged)
+	}
+	b.lineage.settled.Store(doubts)
+	return nil
+}
+
+// compare says in which way the stream contradicts what was seen, if it does.
+func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (string, error) {
+	created, witness := b.lineage.known()
+	if !stream.Created.Equal(created) {
+		return "it was created anew", nil
+	}
+	for tries := 1; ; tries++ {
+		switch {
+		case witness.Sequence == 0 || witness.Sequence < stream.State.FirstSeq:
+			return "", nil // What was seen has been discarded.
+		case witness.Sequence <= stream.State.LastSeq:
+			have, err := b.find(ctx, query{Sequence: witness.Sequence})
+			if err != nil || have.Time.Equal(witness.Time) {
+				return "", err
+			}
+			return fmt.Sprintf("message %d is another one", witness.Sequence), nil
+		case stream.Config.Replicas <= 1 || tries == proofs:
+			return fmt.Sprintf("message %d is gone", witness.Sequence), nil
+		}
+		select {
+		case <-time.After(proofPause):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+		var err error
+		if stream, err = b.streamInfo(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+// begin takes the history that the stream has for the one to compare with.
+func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error {
+	var last found
+	if stream.State.Msgs > 0 {
+		var err error
+		if last, err = b.find(ctx, query{Sequence: stream.State.LastSeq}); err != nil {
+			return err
+		}
+	}
+	b.confirmed.Store(0)
+	b.lineage.set(stream.Created, last)
+	return nil
+}
+
+// streamInfo asks the leader for the stream, and creates it if somebody has taken it away.
+func (b *Broker) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	info, err := b.stream.Info(attempt)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		b.log.Error("the stream is gone, creating it anew", "stream", b.names.stream)
+		b.doubt()
+		var stream jetstream.Stream
+		if stream, err = b.tryStream(attempt); err == nil {
+			info = stream.CachedInfo()
+		}
+	}
+	return info, b.explain(ctx, err)
+}
+
+// history is the name of the one that the stream has.
+func (b *Broker) history() string {
+	created, _ := b.lineage.known()
+	return strconv.FormatInt(created.UnixNano(), 36)
+}
+
+// endHubs ends all subscriptions. The next subscriber of a channel starts with a new hub.
+func (b *Broker) endHubs(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for channel, h := range b.hubs {
+		h.fail(err)
+		delete(b.hubs, channel)
+	}
+}
+
+// broken adds to an error that ends a reader from where another one can go on.
+func (b *Broker) broken(ctx context.Context, subject string, err error) error {
+	if !errors.Is(err, ErrSequenceGone) && !errors.Is(err, ErrHistoryChanged) {
+		return err
+	}
+	now, stateErr := b.state(ctx)
+	first, findErr := b.find(ctx, query{Sequence: 1, NextIn: subject})
+	if stateErr != nil || findErr != nil {
+		return errors.Join(err, stateErr, findErr)
+	}
+	if first.Sequence == 0 {
+		first.Sequence = now.last + 1
+	}
+	return &BreakError{First: first.Sequence, cause: err}
+}

@@ -1,0 +1,213 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// positionAfter is what a reader knows that has received m.
+func positionAfter(s *Subscription, m Message) Position {
+	return Position{History: s.After().History, Sequence: m.Sequence, Time: m.Time}
+}
+
+// wantBreak fails unless err has a cause and says to read everything.
+func wantBreak(t *testing.T, err, cause error) {
+	t.Helper()
+	var broken *BreakError
+	if !errors.As(err, &broken) || !errors.Is(err, cause) || broken.First != 1 {
+		t.Errorf("got %v, want %q and to read from 1", err, cause)
+	}
+}
+
+// copyFolder makes a snapshot of the folder of a broker that has been closed.
+func copyFolder(t *testing.T, from string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "snapshot")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestPositionInAHistoryThatWasReplacedIsRefused(t *testing.T) {
+	t.Parallel()
+	before := openEmbedded(t)
+	publishMany(t, before, "room", 3, 10)
+	read := subscribe(t, before, "room", pointer(0))
+	third := positionAfter(read, receive(t, read, 3)[2])
+	start := read.After() // of a reader that has received nothing
+	closeBroker(t, before)
+
+	b := openEmbedded(t)
+	publishMany(t, b, "room", 5, 10)
+	for _, after := range []Position{third, start, {Sequence: third.Sequence, Time: third.Time}} {
+		_, err := b.Subscribe(testContext(t), "room", Start{After: &after})
+		wantBreak(t, err, ErrHistoryChanged)
+	}
+	s, err := b.Subscribe(testContext(t), "room", Start{From: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	receive(t, s, 5)
+}
+
+func TestPositionInAHistoryThatWasRolledBackIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := openBroker(t, embeddedURL, Options{Dir: dir})
+	publishMany(t, first, "room", 20, 10)
+	closeBroker(t, first)
+	snapshot := copyFolder(t, dir)
+
+	second := openBroker(t, embeddedURL, Options{Dir: dir})
+	for i := range 5 {
+		publish(t, second, "room", "lost", fmt.Sprint(i), "")
+	}
+	read := subscribe(t, second, "room", pointer(0))
+	seen := receive(t, read, 25)
+	closeBroker(t, second)
+
+	b := openBroker(t, embeddedURL, Options{Dir: snapshot})
+	kept, lost := positionAfter(read, seen[19]), positionAfter(read, seen[24])
+	_, err := b.Subscribe(testContext(t), "room", Start{After: &lost})
+	wantBreak(t, err, ErrHistoryChanged)
+	for i := range 7 {
+		publish(t, b, "room", "new", fmt.Sprint(i), "")
+	}
+	_, err = b.Subscribe(testContext(t), "room", Start{After: &lost})
+	wantBreak(t, err, ErrHistoryChanged)
+
+	s, err := b.Subscribe(testContext(t), "room", Start{After: &kept})
+	if err != nil {
+		t.Fatal("a position that was kept:", err)
+	}
+	defer s.Close()
+	receive(t, s, 7)
+}
+
+func TestReadersAreToldThatTheStoreBehindTheConnectionIsAnother(t *testing.T) {
+	t.Parallel()
+	for name, snapshot := range map[string]bool{"replaced by nothing": false, "rolled back": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, other := t.TempDir(), t.TempDir()
+			srv := startServer(t, dir, -1)
+			url, port := serverURL(srv), portOf(srv)
+			b := openBroker(t, url, Options{})
+			publishMany(t, b, "room", 20, 10)
+			if snapshot {
+				stopServer(srv)
+				other = copyFolder(t, dir)
+				srv = startServer(t, dir, port)
+				eventually(t, "the broker is connected again", func() bool { return b.Check(testContext(t)) == nil })
+			}
+			reader, idle := subscribe(t, b, "room", pointer(0)), subscribe(t, b, "quiet", nil)
+			for i := range 5 {
+				publish(t, b, "room", "lost", fmt.Sprint(i), "")
+			}
+			receive(t, reader, 25)
+			stopServer(srv)
+			startServer(t, other, port)
+			// By another replica, which connects sooner.
+			there := openBroker(t, url, Options{})
+			for i := range 7 {
+				publish(t, there, "room", "new", fmt.Sprint(i), "")
+			}
+			_, err := reader.Next(testContext(t))
+			wantBreak(t, err, ErrHistoryChanged)
+			if _, err := idle.Next(testContext(t)); !errors.Is(err, ErrHistoryChanged) {
+				t.Errorf("a reader of a quiet channel: %v", err)
+			}
+			if err := b.Check(testContext(t)); err != nil {
+				t.Errorf("Check: %v", err)
+			}
+			again := subscribe(t, b, "room", pointer(0))
+			for m := range 7 {
+				if got := receive(t, again, 1)[0]; m == 0 && snapshot && got.Participant != "many" {
+					t.Errorf("got %+v", got)
+				}
+			}
+		})
+	}
+}
+
+func TestReadersAreToldThatTheStreamWasCreatedAnew(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	b := openBroker(t, serverURL(srv), Options{})
+	sent := publishMany(t, b, "room", 3, 10)
+	reader := subscribe(t, b, "room", &sent[2])
+	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
+		t.Fatal(err)
+	}
+	there := openBroker(t, serverURL(srv), Options{})
+	publishMany(t, there, "room", 5, 10)
+	b.pollHubs()
+	_, err := reader.Next(testContext(t))
+	wantBreak(t, err, ErrHistoryChanged)
+}
+
+func TestAStreamThatWasTakenAwayIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	b := openBroker(t, serverURL(srv), Options{})
+	publishMany(t, b, "room", 3, 10)
+	reader := subscribe(t, b, "room", nil)
+	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(testContext(t)); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	publish(t, b, "room", "ann", "1", "")
+	_, err := reader.Next(testContext(t))
+	wantBreak(t, err, ErrHistoryChanged)
+}
+
+func TestReadingFromASequence(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	sent := publishMany(t, b, "room", 3, 10)
+	publishMany(t, b, "another", 3, 10)
+	for from, want := range map[uint64]int{1: 3, 2: 2, 3: 1, 4: 0, 7: 0} {
+		s, err := b.Subscribe(testContext(t), "room", Start{From: from})
+		if err != nil {
+			t.Fatal(from, err)
+		}
+		defer s.Close()
+		if got := receive(t, s, want); want > 0 && got[0].Sequence != sent[3-want] {
+			t.Errorf("from %d: got %+v", from, got[0])
+		}
+		expectNone(t, s)
+	}
+	_, err := b.Subscribe(testContext(t), "room", Start{From: 8})
+	wantBreak(t, err, ErrSequenceGone)
+}
+
+func TestARestartIsNoOtherHistory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	before := openBroker(t, embeddedURL, Options{Dir: dir})
+	publishMany(t, before, "room", 3, 10)
+	read := subscribe(t, before, "room", pointer(0))
+	third := positionAfter(read, receive(t, read, 3)[2])
+	empty := subscribe(t, before, "empty", nil).After()
+	closeBroker(t, before)
+
+	time.Sleep(time.Millisecond) // Clocks go on.
+	b := openBroker(t, embeddedURL, Options{Dir: dir})
+	for channel, after := range map[string]Position{"room": third, "empty": empty} {
+		s, err := b.Subscribe(testContext(t), channel, Start{After: &after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		publish(t, b, channel, "ann", "1", "")
+		receive(t, s, 1)
+	}
+}

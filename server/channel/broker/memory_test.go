@@ -1,0 +1,86 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestRingsOfAllChannelsTogetherAreBoundedAndEmptiedInTime(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	const channels, each = 40, 15 // 36 MiB, were all of it kept in rings
+	subscriptions := make([]*Subscription, channels)
+	for i := range subscriptions {
+		name := fmt.Sprint(i)
+		subscriptions[i] = subscribe(t, b, name, nil)
+		publishMany(t, b, name, each, 60<<10)
+		if held := b.rings.Load(); held > ringsBytes+MaxBody+messageOverhead {
+			t.Fatalf("rings hold %d bytes", held)
+		}
+	}
+	for _, s := range subscriptions {
+		receive(t, s, each)
+	}
+	eventually(t, "silent channels have no rings", func() bool { return b.rings.Load() == 0 })
+	publish(t, b, "0", "ann", "1", "")
+	receive(t, subscriptions[0], 1)
+	for _, s := range subscriptions {
+		s.Close()
+	}
+	if held := b.rings.Load(); held != 0 {
+		t.Errorf("rings of channels that are closed hold %d bytes", held)
+	}
+}
+
+func TestReadersOfOneCallerLeaveMemoryForOthers(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	sent := publishMany(t, b, "fat", 40, 60<<10)
+	open := func(caller string) *Subscription {
+		s, err := b.Subscribe(testContext(t), "fat", Start{After: &Position{}, Reader: caller})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	// As many as there is memory for, and each stops in the middle of a batch.
+	var stalled []*Subscription
+	for range batchesBytes / 2 / batchRoom {
+		s := open("greedy")
+		receive(t, s, 1)
+		stalled = append(stalled, s)
+	}
+	expectNone(t, open("greedy"))
+	receive(t, open("neighbour"), len(sent))
+	stalled[0].Close()
+	receive(t, open("greedy"), len(sent))
+	for _, s := range stalled {
+		s.Close()
+	}
+	eventually(t, "all is given back", func() bool { b.batches.mu.Lock(); defer b.batches.mu.Unlock(); return len(b.batches.by) == 0 })
+}
+
+func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), DedupWindow: 100 * time.Second})
+	rate, burst := b.Pace()
+	if rate != rememberedIDs/100 || burst != rememberedIDs {
+		t.Errorf("%v a second, %d at once", rate, burst)
+	}
+	b.pace.AllowN(time.Now(), rememberedIDs)
+	begun := time.Now()
+	publishMany(t, b, "room", 100, 10)
+	if took := time.Since(begun); took < 40*time.Millisecond {
+		t.Errorf("100 messages took %v", took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.pace.AllowN(time.Now(), 2000)
+	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "x"}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

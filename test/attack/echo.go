@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+)
+
+var _ = register(service{
+	name:    "echo",
+	unary:   quartetv1.EchoService_Echo_FullMethodName,
+	streams: []string{quartetv1.EchoService_Chat_FullMethodName, quartetv1.EchoService_Collect_FullMethodName},
+	neighbour: neighbourly{
+		lookup: func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := quartetv1.NewEchoServiceClient(conn).Echo(ctx, quartetv1.EchoRequest_builder{Text: "neighbour"}.Build())
+			return err
+		},
+	},
+	rows: []row{
+		{name: "chat-unread", holds: true, does: "sends texts of 60 KiB on Chat, and reads no reply", load: load{1, 250}, run: chatUnread, worst: true},
+		{name: "collect-held", holds: true, does: "sends words up to the limit of Collect, and then nothing", load: load{1, 250}, run: collectHeld},
+	},
+})
+
+func chatUnread(ctx context.Context, by *attacker) {
+	text := strings.Repeat("x", 60<<10)
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+		stream, err := quartetv1.NewEchoServiceClient(conn).Chat(ctx)
+		for sequence := uint64(1); err == nil; sequence++ {
+			err = stream.Send(quartetv1.ChatRequest_builder{Sequence: sequence, Text: text}.Build())
+		}
+		return ended(stream, err)
+	})
+}
+
+func collectHeld(ctx context.Context, by *attacker) {
+	word := strings.Repeat("x", 1<<10)
+	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
+		stream, err := quartetv1.NewEchoServiceClient(conn).Collect(ctx)
+		for range 63 {
+			if err == nil {
+				err = stream.Send(quartetv1.CollectRequest_builder{Word: word}.Build())
+			}
+		}
+		return ended(stream, err)
+	})
+}
