@@ -334,6 +334,11 @@ func (u *upload) finish(e engine.Expect) error {
 	}
 	object, err := u.verify(e)
 	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
+		if !u.asked { // The upload may have begun, and then these bytes are not its.
+			if _, asked := u.Pause(); asked != nil {
+				return asked
+			}
+		}
 		return errors.Join(err, u.giveUp())
 	}
 	if err != nil {

@@ -108,6 +108,14 @@ func (m *model) seen(h *history, u *upload, from, to time.Duration) {
 // small tells whether the contract allows an upload to make its object again, once that was deleted.
 func (m *model) small(u *upload) bool { return m.again && len(u.content.data) < partBytes }
 
+// mayBeGone tells whether the object of an upload may have been replaced or deleted.
+func (m *model) mayBeGone(u *upload) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, now := m.history(u.name), m.now()
+	return h.deletable(u.invoked, now) || h.replaceable(u, u.invoked, now)
+}
+
 // mayReturn tells whether that may have happened.
 func (m *model) mayReturn(u *upload) bool {
 	m.mu.Lock()

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,6 +15,10 @@ import (
 func (w *worker) send(ctx context.Context, client *object.Client, j *job, options object.UploadOptions) bool {
 	o, err := client.Upload(ctx, j.name, j.source(), options)
 	what := fmt.Sprintf("upload %s to %q (%d bytes, continue %v)", j.id, j.name, len(j.content.data), options.Continue)
+	if errors.Is(err, object.ErrUploadMismatch) && w.model.mayBeGone(j.upload) {
+		w.tell("%s: %v", what, err) // An earlier call has finished it, and its object has gone since.
+		return true
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			what += ", abandoned"
