@@ -55,6 +55,10 @@ new: ## Make a project of your own (DIR=../orders MODULE=github.com/acme/orders-
 	  -services '$(or $(SERVICES),echo)' -service '$(SERVICE)'
 # template:end
 
+.PHONY: update
+update: ## Take later changes of the template into a project that was made from it, on a branch (FROM=…, TO=…)
+	@$(GO) -C tools run ./update -project '$(CURDIR)' -from '$(FROM)' -to '$(TO)'
+
 .PHONY: build
 build: ## Build bin/server and bin/client
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./server ./client
