@@ -55,6 +55,14 @@ new: ## Make a project of your own (DIR=../orders MODULE=github.com/acme/orders-
 	  -services '$(or $(SERVICES),echo)' -service '$(SERVICE)'
 # template:end
 
+.PHONY: rpc
+rpc: ## Add an RPC to a service, to be filled in (SERVICE=Order NAME=Cancel MODE=unary|server|client|bidi)
+	@$(GO) -C tools run ./rpc -project '$(CURDIR)' -service '$(SERVICE)' -name '$(NAME)' $(MODE:%=-mode '%')
+
+.PHONY: service
+service: ## Add a service with one RPC, to be filled in (NAME=Customer RPC=GetCustomer MODE=unary)
+	@$(GO) -C tools run ./service -project '$(CURDIR)' -name '$(NAME)' $(RPC:%=-rpc '%') $(MODE:%=-mode '%')
+
 .PHONY: update
 update: ## Take later changes of the template into a project that was made from it, on a branch (FROM=…, TO=…)
 	@$(GO) -C tools run ./update -project '$(CURDIR)' -from '$(FROM)' -to '$(TO)'
