@@ -13,7 +13,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL := $(GO) -C tools tool
 BUF := $(TOOL) buf
 FUZZTIME ?= 30s
+# template:only object
 DURATION ?= 10m
+# template:end
+# The folders of all modules; the first one is that of the programs.
+MODULES := $(patsubst %/,%,$(dir $(wildcard ./go.mod */go.mod */*/go.mod)))
 
 .PHONY: help
 help: ## Say what can be done
@@ -32,18 +36,36 @@ test: ## Prove it: all tests that need nothing but Go and git
 	$(GO) test -run '^TestAllocations' ./internal/telemetry
 
 .PHONY: test-tools
-test-tools: ## Test what is in modules of their own: the benchmarks and the checkers of charts and dashboards
-	$(GO) -C test/bench test ./...
-	$(GO) -C tools test ./...
+test-tools: ## Test what is in modules of their own, as the checkers of charts and dashboards are
+	@for module in $(filter-out . test/e2e,$(MODULES)); do $(GO) -C $$module test ./... || exit; done
 
+# template:only quartet
 .PHONY: bench
 bench: ## Measure calls and big files as ratios to what else there is, in the same run (RUN=unary,download, ROUNDS=11)
 	@$(GO) -C test/bench run . $(RUN:%=-run %) $(ROUNDS:%=-rounds %)
 
 # What is left after a removal has to build, pass, lint and run; an addition may touch its own files and a line in each main.
 .PHONY: template
-template: ## Remove each service and add one, by the steps in README.md, in a copy (CASES="echo add")
+template: ## Remove each service and add one, by the steps in README.md, and make projects, in a copy (CASES="echo new")
 	@GO='$(GO)' test/template/run $(CASES)
+
+.PHONY: new
+new: ## Make a project of your own (DIR=../orders MODULE=github.com/acme/orders-api NAME=orders SERVICES=echo SERVICE=Order)
+	@$(GO) -C tools run ./new -template '$(CURDIR)' -dir '$(DIR)' -module '$(MODULE)' -name '$(NAME)' \
+	  -services '$(or $(SERVICES),echo)' -service '$(SERVICE)'
+# template:end
+
+.PHONY: rpc
+rpc: ## Add an RPC to a service, to be filled in (SERVICE=Order NAME=Cancel MODE=unary|server|client|bidi)
+	@$(GO) -C tools run ./rpc -project '$(CURDIR)' -service '$(SERVICE)' -name '$(NAME)' $(MODE:%=-mode '%')
+
+.PHONY: service
+service: ## Add a service with one RPC, to be filled in (NAME=Customer RPC=GetCustomer MODE=unary)
+	@$(GO) -C tools run ./service -project '$(CURDIR)' -name '$(NAME)' $(RPC:%=-rpc '%') $(MODE:%=-mode '%')
+
+.PHONY: update
+update: ## Take later changes of the template into a project that was made from it, on a branch (FROM=…, TO=…)
+	@$(GO) -C tools run ./update -project '$(CURDIR)' -from '$(FROM)' -to '$(TO)'
 
 .PHONY: build
 build: ## Build bin/server and bin/client
@@ -56,7 +78,7 @@ generate: ## Make gen/ anew from proto/, and the schema of the chart's values fr
 
 .PHONY: tidy
 tidy: ## Have every go.mod name what its module imports, and nothing else
-	@for module in . test/bench test/e2e tools; do $(GO) -C $$module mod tidy || exit; done
+	@for module in $(MODULES); do $(GO) -C $$module mod tidy || exit; done
 
 .PHONY: fmt
 fmt: ## Format Go and proto/
@@ -69,7 +91,7 @@ fmt: ## Format Go and proto/
 check: ## Check what has changed, in less than a minute: style and short tests
 	@trap 'echo "make check took $$SECONDS s"' EXIT; status=0; \
 	$$($(TOOL) -n golangci-lint) run ./... || status=1; \
-	for module in test/bench test/e2e tools; do $(GO) -C $$module vet ./... || status=1; done; \
+	for module in $(filter-out .,$(MODULES)); do $(GO) -C $$module vet ./... || status=1; done; \
 	$(GO) test -short ./... | { grep -v -e '(cached)$$' -e '\[no test files\]$$' || :; } || status=1; \
 	exit $$status
 
@@ -81,10 +103,12 @@ lint: ## Check format, style, layout, the contract, that gen/ is fresh, charts, 
 breaking: ## Check that the contract only grew since AGAINST (a git revision, by default main)
 	$(BUF) breaking ../proto --against '../.git#ref=$(or $(AGAINST),main),subdir=proto'
 
+# template:only quartet
 .PHONY: attack
 attack: ## Attack a server beside a quiet neighbour, and show what it notices, in 15 minutes (RUN=gzip,…, MEMORY=512, ARGS=-help)
 	@$(GO) build -o bin/ ./server ./test/attack
 	@bin/attack $(RUN:%=-run %) $(MEMORY:%=-memory %) $(ARGS)
+# template:end
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
@@ -92,11 +116,13 @@ fuzz: ## Run each fuzz target for FUZZTIME
 	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null || exit; \
 	done
 
+# template:only object
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model checks every answer (SEED=…)
 	@packages=$$($(GO) list ./test/... | grep /test/soak/ || :); \
 	[ -n "$$packages" ] || { echo 'soak: no service has such tests'; exit; }; \
 	$(GO) test -count 1 -timeout 0 $$packages -v -duration $(DURATION) $(SEED:%=-seed %)
+# template:end
 
 # The development cluster. Its context is named in every command, so that no other cluster is ever touched.
 CLUSTER ?= quartet
@@ -105,7 +131,7 @@ NAMESPACE ?= quartet
 KIND_IMAGE ?=
 # false leaves Grafana out.
 GRAFANA ?= true
-# How quartet is installed: three replicas on the platform's NATS and S3.
+# How quartet is installed: three replicas on what the platform has.
 VALUES ?= charts/quartet/values-development.yaml
 KUBECTL := kubectl --context kind-$(CLUSTER) --namespace $(NAMESPACE)
 HELM := helm --kube-context kind-$(CLUSTER) --namespace $(NAMESPACE)
@@ -212,9 +238,11 @@ doctor: ## Say which tools are missing or too old
 e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…, E2E_HELM=helm3)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run
 
+# template:only object
 .PHONY: e2e-disruption
 e2e-disruption: ## The same for what takes long: traffic while pods and the store are killed, and in little memory (RUN=Memory, KEEP=1, …)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' TESTS='^Test$(or $(RUN),(Disruption|Memory))$$' test/e2e/run
+# template:end
 
 .PHONY: clean
 clean: ## Remove what was built

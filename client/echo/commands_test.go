@@ -104,7 +104,7 @@ func TestCheckAndDemoGoThroughTheFourModes(t *testing.T) {
 	for _, step := range []string{"unary             Echo ", "server streaming  Expand ", "client streaming  Collect ", "bidirectional     Chat "} {
 		clitest.Want(t, out, "ok  "+step)
 	}
-	if out, _ = expect(t, 0, server, "demo"); strings.Count(out, "came back as it was sent\n") != 4 {
+	if out, _ = expect(t, 0, server, "demo"); strings.Count(out, "came back as it was sent\n") < 4 {
 		t.Errorf("showed:\n%s", out)
 	}
 	f.mistake = func(string) string { return "something else" }

@@ -100,7 +100,7 @@ func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
 		if err := step.Do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.Method, err)
 		}
-		show(strings.ToLower(step.Method), "%q came back as it was sent", sample)
+		show(strings.ToLower(step.Method), "the text came back as it was sent")
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func usage[T any]() []Variable { return Usage(prefix, Group{Into: new(T)}) }
 func TestLoad(t *testing.T) {
 	cfg, err := load[example]([]string{
 		"PATH=/bin", "SHOP_GRPC_PORT=9000", "SHOP_TIMEOUT=1m30s", "SHOP_STRICT=true", "SHOP_LOG_LEVEL=warn",
-		"SHOP_BUCKET_URL=s3://objects?region=eu", "SHOP_CHUNK_SIZE=", "SHOP_TLS_MODE=on", "SHOP_TLS_CERT_FILE=a=b.crt",
+		"SHOP_BUCKET_URL=blob://things?region=eu", "SHOP_CHUNK_SIZE=", "SHOP_TLS_MODE=on", "SHOP_TLS_CERT_FILE=a=b.crt",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestLoad(t *testing.T) {
 	if cfg.Port != 9000 || cfg.Timeout != 90*time.Second || !cfg.Strict || cfg.Level != slog.LevelWarn {
 		t.Errorf("got %+v", cfg)
 	}
-	if cfg.Bucket.Scheme != "s3" || cfg.Bucket.Query().Get("region") != "eu" {
+	if cfg.Bucket.Scheme != "blob" || cfg.Bucket.Query().Get("region") != "eu" {
 		t.Errorf("got the URL %s", &cfg.Bucket)
 	}
 	if cfg.Chunk != 1<<20 || cfg.TLS.Cert != "a=b.crt" || cfg.Peer.Mode != "off" {

@@ -35,21 +35,21 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 func TestLoadFillsSecrets(t *testing.T) {
 	cfg, err := load[struct {
 		URL Secret `env:"URL" envDefault:"embedded:"`
-	}]([]string{"SHOP_URL=nats://user:hunter2@host:1"})
-	if err != nil || string(cfg.URL) != "nats://user:hunter2@host:1" {
+	}]([]string{"SHOP_URL=queue://user:hunter2@host:1"})
+	if err != nil || string(cfg.URL) != "queue://user:hunter2@host:1" {
 		t.Errorf("got %q and %v", string(cfg.URL), err)
 	}
 }
 
 func TestValuesThatDoNotParseAreShownWithoutUserAndParameters(t *testing.T) {
 	for value, want := range map[string]string{
-		"many":                                "many",
-		"localhost:50051":                     "localhost:50051",
-		"user:hunter2@host:1":                 "***@host:1",
-		"http://user:hunter2@host:1":          "http://***@host:1",
-		"dns:///user:hun/ter#2@3@host:1":      "dns:///***@host:1",
-		"dns:///host:1?token=hunter2":         "dns:///host:1?***",
-		"s3://key:hunter2@bucket?key=hunter2": "s3://***@bucket?***",
+		"many":                                  "many",
+		"localhost:50051":                       "localhost:50051",
+		"user:hunter2@host:1":                   "***@host:1",
+		"http://user:hunter2@host:1":            "http://***@host:1",
+		"dns:///user:hun/ter#2@3@host:1":        "dns:///***@host:1",
+		"dns:///host:1?token=hunter2":           "dns:///host:1?***",
+		"blob://key:hunter2@bucket?key=hunter2": "blob://***@bucket?***",
 	} {
 		if got := Masked(value); got != want {
 			t.Errorf("%s is shown as %s, want %s", value, got, want)

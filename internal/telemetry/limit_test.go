@@ -196,7 +196,7 @@ func TestAddressesInLinesHaveNoPasswords(t *testing.T) {
 		var out bytes.Buffer
 		long := strings.Repeat("x", 2*maxText)
 		newLogger(Config{LogFormat: format}, &out).With("with", "http://me:hunter2@proxy:1").Error("to https://me:hunter2@host/path",
-			"error", errors.New(`invalid proxy address "http://me:hun ter2/hunter2@proxy": parse`), "several", "nats://me:hunter2@a:1,nats://me:hunter2@b:1",
+			"error", errors.New(`invalid proxy address "http://me:hun ter2/hunter2@proxy": parse`), "several", "queue://me:hunter2@a:1,queue://me:hunter2@b:1",
 			"long", "http://me:hunter2"+long+"@host")
 		for _, secret := range []string{"hunter2", "ter2", "me:"} {
 			if strings.Contains(out.String(), secret) {

@@ -38,7 +38,7 @@ func testClustered(t *testing.T, c *cluster, program string) {
 	s := &clustered{release: n.release("q", "quartet"), program: program}
 	inOrder(t, slices.Concat([]promise{
 		{"the platform's broker and store start in a restricted namespace", s.platform},
-		{"three replicas on S3 and NATS roll out within 60 s", s.rollout},
+		{"three replicas on the platform's backends roll out within 60 s", s.rollout},
 		{"helm test passes", s.passesTest},
 		{"each of three replicas serves at least a fifth of the unary calls", s.balance},
 		{"the client finds every answer right", func(t *testing.T) { s.findsAllRight(t, s.began) }},

@@ -23,7 +23,9 @@ func TestQuartet(t *testing.T) {
 	c := openCluster(t)
 	program := buildCLI(t)
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c, program) })
+	// template:only quartet
 	t.Run("attack", func(t *testing.T) { testAttack(t, c) })
+	// template:end
 	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
 	t.Run("telemetry", func(t *testing.T) { testTelemetry(t, c) })
 	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })

@@ -41,7 +41,9 @@ var rules = []rule{
 // exceptions are modules through which the rules are not followed, each with the reason. Whatever
 // such a module brings counts as its own affair.
 var exceptions = map[string]string{
+	// template:only object
 	"gocloud.dev": "gives its errors the codes of gRPC, for which it imports grpc/codes and grpc/status; it makes no calls",
+	// template:end
 }
 
 // below tells whether a package is in a folder or below it.

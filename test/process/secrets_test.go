@@ -155,7 +155,7 @@ func TestNoSecretIsPrintedOfAServerThatIsConfiguredWrongly(t *testing.T) {
 		},
 		"arguments":                {program: "server", arguments: []string{"--password", secret}, says: "unexpected argument"},
 		"an argument with a value": {program: "server", arguments: []string{"--password=" + secret}, says: "unexpected argument"},
-		"an argument with a user":  {program: "server", arguments: []string{"nats://user:" + secret + "@host"}, says: "unexpected argument"},
+		"an argument with a user":  {program: "server", arguments: []string{"queue://user:" + secret + "@host"}, says: "unexpected argument"},
 	})
 }
 

@@ -1,4 +1,4 @@
-{{/* Each takes (list $ "nats"), with the name of a part. */}}
+{{/* Each takes (list $ "jaeger"), with the name of a part. */}}
 
 {{- define "platform.partname" -}}
 {{- regexReplaceAll "^([^a-z])" (printf "%s-%s" (first .).Release.Name (last .) | replace "." "-") "r${1}" | trunc 63 | trimSuffix "-" -}}
@@ -56,7 +56,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* (list $ "nats" (dict "client" 4222)) */}}
+{{/* (list $ "jaeger" (dict "ui" 16686)) */}}
 {{- define "platform.service" -}}
 {{- $part := list (first .) (index . 1) -}}
 apiVersion: v1
@@ -86,8 +86,8 @@ spec:
 {{- end }}
 
 {{/*
-A Secret with a name and a password made up at the first install and kept from then on: (list $ "nats" "NATS_USER"
-"quartet" "NATS_PASSWORD"). The password begins with a letter, because NATS takes one that looks like a number for one.
+A Secret with a name and a password made up at the first install and kept from then on: (list $ "part" "USER"
+"quartet" "PASSWORD"). The password begins with a letter: some programs take one that looks like a number for one.
 */}}
 {{- define "platform.secret" -}}
 {{- $root := first . -}}

@@ -63,7 +63,7 @@ All of them may be left out.
 {{- end }}
 {{- end }}
 
-{{/* The services that keep their data in the server's own process: "channel and object", one of them, or nothing. */}}
+{{/* The services that keep their data in the server's own process: names with "and" between them, or nothing. */}}
 {{- define "quartet.embedded" -}}
 {{- include "quartet.facts" (list . "embedded") | fromYaml | keys | sortAlpha | join " and " -}}
 {{- end }}

@@ -1,0 +1,254 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/mod/module"
+
+	"example.com/quartet/tools/internal/lock"
+)
+
+// What the template calls itself, its module and the service that a project may rename.
+const (
+	oldName    = "quartet"
+	oldModule  = "example.com/quartet"
+	oldService = "echo"
+)
+
+// maxName is the length of the longest name. Names of pods, Services and nodes of kind are made from it, with up to 30
+// letters around it, and DNS allows 63.
+const maxName = 30
+
+var (
+	nameForm    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9])*$`)
+	serviceForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
+)
+
+// Names of folders that mean something to the go command, and words that YAML takes for something else than a text.
+var reserved = []string{"main", "internal", "vendor", "testdata", "null", "yes", "no", "on", "off", "y", "n"}
+
+// Validate says all that is wrong with the answers for a new project from the template in a folder, before anything is
+// written.
+func Validate(template string, l lock.Lock) error {
+	return errors.Join(validModule(l.Module), validName(template, l.Name), validServices(template, l.Services), validService(template, l))
+}
+
+func validModule(path string) error {
+	if err := module.CheckPath(path); err != nil {
+		return fmt.Errorf("MODULE: %w", err)
+	}
+	if _, major, _ := module.SplitPathVersion(path); major != "" {
+		return fmt.Errorf("MODULE: %s names the major version %s, which a new project does not have yet", path, major)
+	}
+	return ours("MODULE", path)
+}
+
+// ours refuses what has the template's own name in it, because then nothing could tell what was left unrenamed.
+func ours(what, text string) error {
+	if strings.Contains(strings.ToLower(text), oldName) {
+		return fmt.Errorf("%s: %s contains %q, the name that is replaced", what, text, oldName)
+	}
+	return nil
+}
+
+func validName(template, name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("NAME: %q has to be lower-case letters and digits, with single dashes between them, and begin with a letter", name)
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("NAME: %s has %d letters, and at most %d leave room for the names of pods and Services, which are longer", name, len(name), maxName)
+	}
+	if err := ours("NAME", name); err != nil {
+		return err
+	}
+	goName := goName(name)
+	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil || slices.Contains(reserved, goName) {
+		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
+	}
+	if _, err := os.Lstat(filepath.Join(template, "charts", name)); err == nil {
+		return fmt.Errorf("NAME: charts/%s is there already", name)
+	}
+	taken, err := identifiers(template, func(file *ast.File) bool {
+		return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+oldModule+`"` })
+	}, ".")
+	if err != nil {
+		return err
+	}
+	if where := taken[goName]; where != "" {
+		return fmt.Errorf("NAME: %s is the name of something else in %s", goName, where)
+	}
+	return nil
+}
+
+func validServices(template string, services []string) error {
+	all, err := Services(template)
+	if err != nil {
+		return err
+	}
+	if len(services) == 0 {
+		return fmt.Errorf("SERVICES: name some of %s", strings.Join(all, ", "))
+	}
+	if !slices.Contains(services, oldService) {
+		return fmt.Errorf("SERVICES: %s has to be among them, because the documents lead through it; it can be removed later", oldService)
+	}
+	for i, service := range services {
+		if !slices.Contains(all, service) {
+			return fmt.Errorf("SERVICES: there is no %q, only %s", service, strings.Join(all, ", "))
+		}
+		if slices.Contains(services[:i], service) {
+			return fmt.Errorf("SERVICES: %s is there twice", service)
+		}
+	}
+	return nil
+}
+
+func validService(template string, l lock.Lock) error {
+	name := l.Service
+	if name == "" {
+		return nil
+	}
+	if !serviceForm.MatchString(name) || strings.HasSuffix(name, "Service") {
+		return fmt.Errorf("SERVICE: %q has to be letters and digits, begin with an upper-case letter, and not end with Service: Order", name)
+	}
+	if !slices.Contains(l.Services, oldService) {
+		return fmt.Errorf("SERVICE: it renames %s, which is not among SERVICES", oldService)
+	}
+	if strings.Contains(strings.ToLower(name), oldService) {
+		return fmt.Errorf("SERVICE: %s contains %q, the name that is replaced", name, oldService)
+	}
+	if err := ours("SERVICE", name); err != nil {
+		return err
+	}
+	folder := strings.ToLower(name)
+	if token.IsKeyword(folder) || types.Universe.Lookup(folder) != nil || slices.Contains(reserved, folder) {
+		return fmt.Errorf("SERVICE: a Go package cannot be called %s", folder)
+	}
+	if folder == goName(l.Name) {
+		return fmt.Errorf("SERVICE: %s is the product's name", folder)
+	}
+	if services, err := Services(template); err != nil || slices.Contains(services, folder) {
+		return errors.Join(err, fmt.Errorf("SERVICE: there is a service %s", folder))
+	}
+	schema, err := os.ReadFile(filepath.Join(template, "charts", oldName, "values.schema.json"))
+	if err != nil {
+		return err
+	}
+	if prefix := strings.ToUpper(folder) + "_"; strings.Contains(string(schema), `"`+prefix) {
+		return fmt.Errorf("SERVICE: there are variables already that begin with %s", prefix)
+	}
+	// Both mains import the service, and its own code gets methods, messages and files of its name.
+	taken, err := identifiers(template, func(*ast.File) bool { return true },
+		"server/"+oldService, "client/"+oldService, "server/main.go", "client/main.go")
+	if err != nil {
+		return err
+	}
+	for _, word := range []string{folder, name, lowerFirst(name), plural(name), lowerFirst(plural(name))} {
+		if where := taken[word]; where != "" {
+			return fmt.Errorf("SERVICE: %s is the name of something else in %s", word, where)
+		}
+	}
+	for _, side := range []string{"server", "client"} {
+		if _, err := os.Lstat(filepath.Join(template, side, oldService, folder+".go")); err == nil {
+			return fmt.Errorf("SERVICE: %s/%s has a file %s.go already", side, oldService, folder)
+		}
+	}
+	return nil
+}
+
+// Services are the services of the template, by the names of their folders.
+func Services(template string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(template, "server"))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+// identifiers are the names in Go files below some paths that match, with a file in which each is.
+func identifiers(root string, match func(*ast.File) bool, paths ...string) (map[string]string, error) {
+	found := map[string]string{}
+	for _, below := range paths {
+		err := filepath.WalkDir(filepath.Join(root, below), func(file string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || path.Ext(file) != ".go" {
+				return err
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			if err != nil || !match(parsed) {
+				return err
+			}
+			relative, _ := filepath.Rel(root, file)
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				if name, ok := n.(*ast.Ident); ok && name.Name != oldName && name.Name != oldService {
+					found[name.Name] = relative
+				}
+				return true
+			})
+			for _, i := range parsed.Imports {
+				if name := assumedName(strings.Trim(i.Path.Value, `"`)); i.Name == nil && name != oldName && name != oldService {
+					found[name] = relative
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// The forms that a name has: in Go and Protobuf, where there are no dashes; in metrics and, in upper case, in variables; in
+// identifiers; in titles.
+func goName(name string) string { return strings.ReplaceAll(name, "-", "") }
+func snake(name string) string  { return strings.ReplaceAll(name, "-", "_") }
+func camel(name string) string  { return strings.ReplaceAll(title(name), " ", "") }
+
+func title(name string) string {
+	words := strings.Split(name, "-")
+	for i, word := range words {
+		words[i] = strings.ToUpper(word[:1]) + word[1:]
+	}
+	return strings.Join(words, " ")
+}
+
+func lowerFirst(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+
+// plural is what several of them are called.
+func plural(name string) string {
+	switch {
+	case strings.HasSuffix(name, "y") && !strings.ContainsAny(name[max(0, len(name)-2):len(name)-1], "aeiou"):
+		return name[:len(name)-1] + "ies"
+	case slices.ContainsFunc([]string{"s", "x", "z", "ch", "sh"}, func(end string) bool { return strings.HasSuffix(name, end) }):
+		return name + "es"
+	}
+	return name + "s"
+}
+
+// assumedName is what goimports takes for the name of a package, until it has read it. Where the package is called otherwise,
+// it writes the name beside the path.
+func assumedName(importPath string) string {
+	base := strings.TrimPrefix(path.Base(importPath), "go-")
+	if i := strings.IndexFunc(base, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }); i >= 0 {
+		base = base[:i]
+	}
+	return base
+}

@@ -1,0 +1,348 @@
+package scaffold
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+)
+
+// facts are what the files of an RPC are made from.
+type facts struct {
+	RPC
+	Module, Import, V1 string // V1 is the alias of the generated package
+	Package            string // of Go: "order"
+	Kind               string // the mode in words
+	Receiver           string // the type that answers the service: "service"
+	Draining           string // its field that is closed when the drain begins
+	Field              string // of Client, what calls the service
+}
+
+// Lower is the name as one that is not exported.
+func (f facts) Lower() string { return strings.ToLower(f.Name[:1]) + f.Name[1:] }
+
+// Upper begins the variables of the service.
+func (f facts) Upper() string { return strings.ToUpper(f.Package) }
+
+// Variable is the name of the rate's variable, without prefixes.
+func (f facts) Variable() string { return "TRAFFIC_" + strings.ToUpper(snake(f.Name)) }
+
+var kinds = map[string]string{"unary": "unary", "server": "server streaming", "client": "client streaming", "bidi": "bidirectional"}
+
+func (p *project) addRPC(r RPC) error {
+	if !slices.Contains(Modes, r.Mode) {
+		return fmt.Errorf("MODE: %q is none of %s", r.Mode, strings.Join(Modes, ", "))
+	}
+	if err := validName("NAME", r.Name); err != nil {
+		return err
+	}
+	if err := p.addToContract(r); err != nil {
+		return err
+	}
+	folder := strings.ToLower(r.Service)
+	f := facts{RPC: r, Module: p.module, Import: p.importPath(), V1: p.alias(), Package: folder, Kind: kinds[r.Mode]}
+	if err := p.learnServer(&f, "server/"+folder); err != nil {
+		return err
+	}
+	if err := p.learnClient(&f, "client/"+folder); err != nil {
+		return err
+	}
+	for file, text := range map[string]string{
+		path.Join("server", folder, fileOf(r.Name)+".go"):      serverFiles,
+		path.Join("server", folder, fileOf(r.Name)+"_test.go"): serverTests,
+		path.Join("client", folder, fileOf(r.Name)+".go"):      clientFiles,
+	} {
+		made, err := execute(text, f.Mode, f)
+		if err != nil {
+			return err
+		}
+		if err := p.create(file, made); err != nil {
+			return err
+		}
+	}
+	if err := p.addToFake(f, "client/"+folder); err != nil {
+		return err
+	}
+	return p.addToClient(f, "client/"+folder)
+}
+
+// addToFake has the server answer that the tests of the client have in place of a real one, if they have one.
+func (p *project) addToFake(f facts, folder string) error {
+	tests, err := filepath.Glob(filepath.Join(p.root, folder, "*_test.go"))
+	if err != nil {
+		return err
+	}
+	embedding := regexp.MustCompile(`type (\w+) struct \{\n(?:\t.*\n|\n)*?\t` + f.V1 + `\.Unimplemented` + f.Service + `ServiceServer\n`)
+	for _, test := range tests {
+		text, err := os.ReadFile(test)
+		if err != nil {
+			return err
+		}
+		if found := embedding.FindSubmatch(text); found != nil {
+			f.Receiver = string(found[1])
+			made, err := execute(clientTests, f.Mode, f)
+			if err != nil {
+				return err
+			}
+			return p.create(path.Join(folder, fileOf(f.Name)+"_test.go"), made)
+		}
+	}
+	return nil
+}
+
+// addToContract adds the RPC to its service, at the end, and its messages to the file.
+func (p *project) addToContract(r RPC) error {
+	file := path.Join(p.proto, strings.ToLower(r.Service)+".proto")
+	text, err := p.read(file)
+	if err != nil {
+		return fmt.Errorf("SERVICE: there is no %sService: %w", r.Service, err)
+	}
+	begin := regexp.MustCompile(`(?m)^service ` + r.Service + `Service \{`).FindStringIndex(text)
+	if begin == nil {
+		return fmt.Errorf("SERVICE: %s has no service %sService", file, r.Service)
+	}
+	for _, name := range []string{"rpc " + r.Name, "message " + r.Name + "Request", "message " + r.Name + "Response"} {
+		if regexp.MustCompile(`(?m)^\s*` + name + `\b`).MatchString(text) {
+			return fmt.Errorf("NAME: %s has %s already", file, name)
+		}
+	}
+	end := closing(text, begin[1])
+	if end < 0 {
+		return fmt.Errorf("%s: the service does not end", file)
+	}
+	lines, err := execute(protoMethods, r.Mode, r)
+	if err != nil {
+		return err
+	}
+	messages, err := execute(protoMessages, "", r)
+	if err != nil {
+		return err
+	}
+	head := strings.TrimRight(text[:end], " \n")
+	if !strings.HasSuffix(head, "{") {
+		head += "\n"
+	}
+	p.changed[file] = head + "\n" + lines + strings.TrimRight(text[end:], "\n") + "\n" + messages
+	return nil
+}
+
+// closing is where the block ends that is open at an offset of a .proto, or -1.
+func closing(text string, from int) int {
+	depth := 1
+	for i := from; i < len(text); i++ {
+		switch {
+		case strings.HasPrefix(text[i:], "//"):
+			if end := strings.IndexByte(text[i:], '\n'); end >= 0 {
+				i += end
+			}
+		case text[i] == '"':
+			if end := strings.IndexByte(text[i+1:], '"'); end >= 0 {
+				i += end + 1
+			}
+		case text[i] == '{':
+			depth++
+		case text[i] == '}':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// learnServer finds the type that answers the service, and how it learns of the drain.
+func (p *project) learnServer(f *facts, folder string) error {
+	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
+		embeds, draining := false, ""
+		for _, field := range fields.List {
+			if s, ok := field.Type.(*ast.SelectorExpr); ok && len(field.Names) == 0 && strings.HasSuffix(s.Sel.Name, f.Service+"ServiceServer") {
+				embeds = true
+			}
+			if c, ok := field.Type.(*ast.ChanType); ok && c.Dir == ast.RECV && len(field.Names) == 1 {
+				draining = field.Names[0].Name
+			}
+		}
+		if embeds {
+			f.Receiver, f.Draining = name, draining
+		}
+	})
+	if err == nil && (f.Receiver == "" || f.Draining == "") {
+		err = fmt.Errorf("%s has no struct that embeds Unsafe%sServiceServer and has a field draining <-chan struct{}", folder, f.Service)
+	}
+	return err
+}
+
+// learnClient finds what a Client calls.
+func (p *project) learnClient(f *facts, folder string) error {
+	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
+		for _, field := range fields.List {
+			if s, ok := field.Type.(*ast.SelectorExpr); ok && name == "Client" && len(field.Names) == 1 && s.Sel.Name == f.Service+"ServiceClient" {
+				f.Field = field.Names[0].Name
+			}
+		}
+	})
+	if err == nil && f.Field == "" {
+		err = fmt.Errorf("%s has no struct Client with a field of the type %sServiceClient", folder, f.Service)
+	}
+	return err
+}
+
+func (p *project) eachStruct(folder string, each func(name string, fields *ast.FieldList)) error {
+	files, err := p.goFiles(folder)
+	if err != nil {
+		return err
+	}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, files[file], parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					each(spec.Name.Name, s.Fields)
+				}
+			}
+			return true
+		})
+	}
+	return nil
+}
+
+// addToClient adds the RPC to the service's check, its steady traffic, and the setting of its rate.
+func (p *project) addToClient(f facts, folder string) error {
+	files, err := p.goFiles(folder)
+	if err != nil {
+		return err
+	}
+	done := map[string]bool{}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		text := files[file]
+		set := token.NewFileSet()
+		parsed, err := parser.ParseFile(set, file, text, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		offset := func(pos token.Pos) int { return set.Position(pos).Offset }
+		insert := map[int]string{}
+		// add puts something at the end of a list that ends with a bracket.
+		add := func(what string, open, end token.Pos, added string) {
+			if done[what] {
+				return
+			}
+			done[what] = true
+			inside := strings.TrimRight(text[offset(open)+1:offset(end)], " \t\n")
+			if inside != "" && !strings.HasSuffix(inside, ",") {
+				added = "," + added
+			}
+			insert[offset(open)+1+len(inside)] = added + ",\n"
+		}
+		for _, declaration := range parsed.Decls {
+			switch d := declaration.(type) {
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if s, ok := spec.(*ast.TypeSpec); ok && s.Name.Name == "Config" {
+						if fields, ok := s.Type.(*ast.StructType); ok && !done["Config"] {
+							done["Config"] = true
+							insert[offset(fields.Fields.Closing)] = fmt.Sprintf("\t%s float64 `env:%q envDefault:\"1\" desc:\"serve: calls of %[1]s per second; 0 for none\"`\n",
+								f.Name, f.Variable())
+						}
+					}
+				}
+			case *ast.FuncDecl:
+				session, config := parameter(d, "Session"), receiver(d, "Config")
+				ast.Inspect(d, func(n ast.Node) bool {
+					switch n := n.(type) {
+					case *ast.CompositeLit:
+						switch element(n) {
+						case "Step":
+							if session != "" {
+								add("[]cli.Step", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, session))
+							}
+						case "Operation":
+							if session != "" && config != "" {
+								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, session))
+							}
+						}
+					case *ast.CallExpr:
+						if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Join" && d.Name.Name == "Validate" && config != "" {
+							add("Validate", n.Lparen, n.Rparen, fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name))
+						}
+					}
+					return true
+				})
+			}
+		}
+		for _, at := range slices.Backward(slices.Sorted(maps.Keys(insert))) {
+			text = text[:at] + insert[at] + text[at:]
+		}
+		if len(insert) > 0 {
+			p.changed[file] = text
+		}
+	}
+	for what, where := range map[string]string{
+		"Config":              "a struct Config",
+		"Validate":            "a method Validate of Config that returns errors.Join(…)",
+		"[]cli.Step":          "a function of a cli.Session that returns a []cli.Step{…}",
+		"[]traffic.Operation": "a method of Config, of a cli.Session, with a []traffic.Operation{…}",
+	} {
+		if !done[what] {
+			return fmt.Errorf("%s has not %s, to which the RPC is added; README.md has the steps by hand", folder, where)
+		}
+	}
+	return nil
+}
+
+// parameter is the name of the parameter of a function whose type has that name in its package.
+func parameter(d *ast.FuncDecl, typeName string) string {
+	for _, field := range d.Type.Params.List {
+		if s, ok := field.Type.(*ast.SelectorExpr); ok && s.Sel.Name == typeName && len(field.Names) == 1 {
+			return field.Names[0].Name
+		}
+	}
+	return ""
+}
+
+// receiver is the name of a method's receiver, if it is of that type.
+func receiver(d *ast.FuncDecl, typeName string) string {
+	if d.Recv == nil || len(d.Recv.List) != 1 || len(d.Recv.List[0].Names) != 1 {
+		return ""
+	}
+	of := d.Recv.List[0].Type
+	if star, ok := of.(*ast.StarExpr); ok {
+		of = star.X
+	}
+	if name, ok := of.(*ast.Ident); !ok || name.Name != typeName {
+		return ""
+	}
+	return d.Recv.List[0].Names[0].Name
+}
+
+// element is the type of what a slice has that is written out, without its package.
+func element(n *ast.CompositeLit) string {
+	if array, ok := n.Type.(*ast.ArrayType); ok {
+		if s, ok := array.Elt.(*ast.SelectorExpr); ok {
+			return s.Sel.Name
+		}
+	}
+	return ""
+}
+
+// execute fills in one of the templates in a text, or all of it if the name is empty.
+func execute(text, name string, of any) (string, error) {
+	t, err := template.New("").Parse(strings.TrimLeft(text, "\n"))
+	if err != nil {
+		return "", err
+	}
+	var made strings.Builder
+	err = t.ExecuteTemplate(&made, name, of)
+	return made.String(), err
+}

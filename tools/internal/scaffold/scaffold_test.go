@@ -1,0 +1,136 @@
+package scaffold
+
+import (
+	"go/format"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// repository is this repository, which is a project too.
+const repository = "../../.."
+
+func added(t *testing.T, add func(p *project) error) *project {
+	t.Helper()
+	p, err := open(repository)
+	if err == nil {
+		err = add(p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range p.changed {
+		if path.Ext(file) == ".go" {
+			if _, err := format.Source([]byte(text)); err != nil {
+				t.Errorf("%s: %v\n%s", file, err, text)
+			}
+		}
+	}
+	return p
+}
+
+func TestAnRPCOfEachModeIsAddedWhereItsServiceIsUsed(t *testing.T) {
+	for _, mode := range Modes {
+		t.Run(mode, func(t *testing.T) {
+			p := added(t, func(p *project) error { return p.addRPC(RPC{"Echo", "TryIt", mode}) })
+			for file, want := range map[string]string{
+				"proto/quartet/v1/echo.proto": "rpc TryIt(",
+				"server/echo/try_it.go":       "func (s *service) TryIt(",
+				"server/echo/try_it_test.go":  "func TestTryIt(",
+				"client/echo/try_it.go":       "func (c *Client) TryIt(",
+				"client/echo/try_it_test.go":  "func (f *fake) TryIt(",
+				"client/echo/config.go":       `traffic.ValidRate("TRAFFIC_TRY_IT", c.TryIt)`,
+				"client/echo/traffic.go":      `{Method: "TryIt", Rate: c.TryIt, Do: verifyTryIt(s)}`,
+				"client/echo/service.go":      `{Method: "TryIt", Do: verifyTryIt(s)}`,
+			} {
+				if !strings.Contains(p.changed[file], want) {
+					t.Errorf("%s has no %s:\n%s", file, want, p.changed[file])
+				}
+			}
+			if len(p.changed) != 8 {
+				t.Errorf("%d files have changed", len(p.changed))
+			}
+		})
+	}
+}
+
+func TestAServiceIsAddedWithItsFirstRPC(t *testing.T) {
+	p := added(t, func(p *project) error {
+		if err := p.addService("Customer"); err != nil {
+			return err
+		}
+		return p.addRPC(RPC{"Customer", "GetCustomer", "unary"})
+	})
+	for file, want := range map[string]string{
+		"proto/quartet/v1/customer.proto":      "service CustomerService {\n  // GetCustomer (unary)",
+		"server/main.go":                       "\tcustomer.Service(),\n",
+		"client/main.go":                       "\tcustomer.Service(),\n",
+		"server/customer/get_customer_test.go": "func TestGetCustomer(",
+		"client/customer/traffic.go":           `{Method: "GetCustomer", Rate: c.GetCustomer`,
+		"client/customer/config.go":            "TRAFFIC_GET_CUSTOMER",
+		"docs/services/customer.md":            "CUSTOMER_TRAFFIC_",
+	} {
+		if !strings.Contains(p.changed[file], want) {
+			t.Errorf("%s has no %q:\n%s", file, want, p.changed[file])
+		}
+	}
+}
+
+func TestWhatCannotBeAddedIsRefused(t *testing.T) {
+	for why, r := range map[string]RPC{
+		"an RPC that is there":       {"Echo", "Expand", "unary"},
+		"a service that there isn't": {"Mail", "Send", "unary"},
+		"another mode":               {"Echo", "Send", "duplex"},
+		"lower case":                 {"Echo", "send", "unary"},
+		"a blank":                    {"Echo", "Send It", "unary"},
+		"a path":                     {"../x", "Send", "unary"},
+		"a file that is there":       {"Echo", "Errors", "unary"},
+		"a keyword":                  {"Echo", "Type", "unary"},
+	} {
+		p, err := open(repository)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.addRPC(r); err == nil {
+			t.Errorf("%s: %+v is not refused", why, r)
+		}
+	}
+	for _, name := range []string{"Echo", "customer", "Type", "Rpc", ""} {
+		p, err := open(repository)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.addService(name); err == nil {
+			t.Errorf("a service %q is not refused", name)
+		}
+	}
+}
+
+// TestWhatDoesNotCompileIsTakenBack has a project in which nothing can be generated.
+func TestWhatDoesNotCompileIsTakenBack(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "old.go"), []byte("package old\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := &project{root: root, changed: map[string]string{"old.go": "package older\n", "sub/new.go": "package new\n"}}
+	if _, err := p.apply(t.Context(), t.Output(), "X"); err == nil {
+		t.Error("make generate has passed without a Makefile")
+	}
+	old, err := os.ReadFile(filepath.Join(root, "old.go"))
+	entries, _ := os.ReadDir(root)
+	if err != nil || string(old) != "package old\n" || len(entries) != 1 {
+		t.Errorf("left is %q, %v, among %v", old, err, entries)
+	}
+}
+
+func TestFilesHaveNoEndingsThatGoTakesForItself(t *testing.T) {
+	for name, want := range map[string]string{
+		"GetOrder": "get_order", "Cancel": "cancel", "RunTest": "runtest", "GetLinux": "getlinux", "Linux": "linux", "GetURL2": "get_url2",
+	} {
+		if got := fileOf(name); got != want {
+			t.Errorf("%s is in %s, expected %s", name, got, want)
+		}
+	}
+}

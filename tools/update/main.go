@@ -1,0 +1,203 @@
+// Command update takes what the template has mended into a project that make new has made. `make update` runs it.
+//
+//	go -C tools run ./update [-from url-or-path] [-to revision]
+//
+// It makes the project twice more by the answers in project.lock, from the revision of the template that is recorded there and
+// from a newer one, each with the generator of that revision. What differs between the two is merged into a branch, three
+// ways: the project's own changes stay, and where both have changed the same lines there is a conflict to be resolved as in
+// any merge. The branch that is checked out when it begins is left alone.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"example.com/quartet/tools/internal/lock"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("update: ")
+	project := flag.String("project", "..", "the `folder` of the project")
+	from := flag.String("from", "", "where the template is, as a `url-or-path` to clone; by default where project.lock says")
+	to := flag.String("to", "", "the `revision` of the template to update to, by default the newest on its main branch")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, *project, *from, *to)
+	stop()
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, project, from, to string) error {
+	l, err := lock.Read(project)
+	if err != nil {
+		return err
+	}
+	if from == "" {
+		from = l.Template
+	}
+	if from == "" {
+		return errors.New("project.lock does not say where the template is: say it with FROM=url-or-path")
+	}
+	if changed, err := git(ctx, project, nil, "status", "--porcelain"); err != nil {
+		return err
+	} else if changed != "" {
+		return errors.New("commit or stash what has changed here first: it would be mixed with the update")
+	}
+	scratch, err := os.MkdirTemp("", "update-")
+	if err != nil {
+		return err
+	}
+	defer remove(scratch)
+	u := updater{project: project, scratch: scratch, template: filepath.Join(scratch, "template")}
+	// A path is one as seen from the project.
+	if near := filepath.Join(project, from); !filepath.IsAbs(from) {
+		if _, err := os.Stat(near); err == nil {
+			if from, err = filepath.Abs(near); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--", from, u.template); err != nil {
+		return err
+	}
+	if to == "" {
+		to = "origin/HEAD"
+	}
+	newer, err := u.revision(ctx, to)
+	if err != nil {
+		return err
+	}
+	if newer == l.Revision {
+		fmt.Println("update: the project is at the newest revision of the template already")
+		return nil
+	}
+	if _, err := u.revision(ctx, l.Revision); err != nil {
+		return fmt.Errorf("%s does not have the revision in project.lock: %w", from, err)
+	}
+	base, err := u.render(ctx, "base", l, l.Revision, "")
+	if err != nil {
+		return err
+	}
+	theirs, err := u.render(ctx, "theirs", l, newer, base)
+	if err != nil {
+		return err
+	}
+	return u.merge(ctx, newer, theirs)
+}
+
+type updater struct{ project, scratch, template string }
+
+// revision is the commit of a revision of the template, which may be the name of one of its branches.
+func (u updater) revision(ctx context.Context, name string) (string, error) {
+	commit, err := git(ctx, u.template, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	if err != nil {
+		commit, err = git(ctx, u.template, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", "origin/"+name+"^{commit}")
+	}
+	if err != nil {
+		return "", fmt.Errorf("the template has no revision %s", name)
+	}
+	return commit, nil
+}
+
+// render makes the project from a revision of the template, and returns it as a commit of the project's repository that is on
+// no branch.
+func (u updater) render(ctx context.Context, name string, l lock.Lock, revision, parent string) (string, error) {
+	fmt.Printf("update: making the project from revision %s\n", revision[:12])
+	checkout, made := filepath.Join(u.scratch, name+"-template"), filepath.Join(u.scratch, name)
+	if _, err := git(ctx, u.template, nil, "worktree", "add", "--quiet", "--detach", checkout, revision); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(checkout, "tools", "new")); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("revision %s of the template is from before make new", revision[:12])
+	}
+	answers := filepath.Join(u.scratch, name+"-answers")
+	if err := os.Mkdir(answers, 0o755); err != nil {
+		return "", err
+	}
+	if err := l.Write(answers); err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(ctx, "go", "-C", filepath.Join(checkout, "tools"), "run", "./new",
+		"-template", checkout, "-dir", made, "-lock", filepath.Join(answers, lock.Name))
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output)
+	}
+	l.Revision = revision
+	if err := l.Write(made); err != nil {
+		return "", err
+	}
+	// A work tree and an index of its own, so that nothing of the project is touched.
+	repository, err := git(ctx, u.project, nil, "rev-parse", "--absolute-git-dir")
+	if err != nil {
+		return "", err
+	}
+	env := []string{"GIT_DIR=" + repository, "GIT_WORK_TREE=" + made, "GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index")}
+	if _, err := git(ctx, made, env, "add", "--all"); err != nil {
+		return "", err
+	}
+	tree, err := git(ctx, made, env, "write-tree")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"commit-tree", tree, "-m", "Update from the template\n\nIt is at revision " + revision + " now."}
+	if parent != "" {
+		args = append(args, "-p", parent)
+	}
+	return git(ctx, made, env, args...)
+}
+
+// merge applies what theirs differs from its parent to a new branch.
+func (u updater) merge(ctx context.Context, revision, theirs string) error {
+	branch := "update-" + revision[:12]
+	if _, err := git(ctx, u.project, nil, "switch", "--quiet", "--create", branch); err != nil {
+		return err
+	}
+	_, err := git(ctx, u.project, nil, "-c", "commit.gpgsign=false", "cherry-pick", "--allow-empty", "--keep-redundant-commits", theirs)
+	if err == nil {
+		changed, err := git(ctx, u.project, nil, "diff", "--shortstat", "HEAD^")
+		fmt.Printf("update: merged without a conflict into the branch %s: %s\n\n  make generate tidy test lint     then merge the branch\n", branch, strings.TrimSpace(changed))
+		return err
+	}
+	conflicts, listed := git(ctx, u.project, nil, "diff", "--name-only", "--diff-filter=U")
+	if listed != nil || conflicts == "" {
+		return errors.Join(err, listed)
+	}
+	fmt.Printf("update: both have changed the same lines of %d files, on the branch %s:\n\n  %s\n\n", strings.Count(conflicts, "\n")+1, branch, strings.ReplaceAll(conflicts, "\n", "\n  "))
+	fmt.Print("  edit them, and git add them\n  git cherry-pick --continue       or --abort\n  make generate tidy test lint     then merge the branch\n")
+	return errors.New("there are conflicts to resolve")
+}
+
+// git runs git in a folder, with variables besides those of the environment, and returns what it prints.
+func git(ctx context.Context, folder string, env []string, args ...string) (string, error) {
+	var stdout, stderr strings.Builder
+	command := exec.CommandContext(ctx, "git", append([]string{"-C", folder}, args...)...)
+	command.Env = append(os.Environ(), append(env, "GIT_EDITOR=true")...)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
+
+// remove removes a folder, of which what the go command keeps may be read-only.
+func remove(folder string) {
+	_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	_ = os.RemoveAll(folder)
+}

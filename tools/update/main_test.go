@@ -1,0 +1,209 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"example.com/quartet/tools/internal/lock"
+)
+
+// generator stands for the template's tools/new: it copies the files of a folder files/ and project.lock.
+const generator = `package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	template, dir, from := flag.String("template", "", ""), flag.String("dir", "", ""), flag.String("lock", "", "")
+	flag.Parse()
+	if err := os.CopyFS(*dir, os.DirFS(filepath.Join(*template, "files"))); err != nil {
+		panic(err)
+	}
+	answers, err := os.ReadFile(*from)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(*dir, "project.lock"), answers, 0o644)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+`
+
+func write(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// commit commits all there is, and returns the revision.
+func commit(t *testing.T, folder string) string {
+	t.Helper()
+	run := func(args ...string) string {
+		said, err := git(t.Context(), folder, nil, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	if _, err := os.Stat(filepath.Join(folder, ".git")); err != nil {
+		run("init", "--quiet", "--initial-branch=main")
+		run("config", "user.name", "test")
+		run("config", "user.email", "test@localhost")
+		run("config", "commit.gpgsign", "false")
+	}
+	run("add", "--all")
+	run("commit", "--quiet", "--message", "a commit")
+	return run("rev-parse", "HEAD")
+}
+
+func lines(words ...string) string { return strings.Join(words, "\n") + "\n" }
+
+// start makes a template with two revisions, and a project from the first one.
+func start(t *testing.T) (template, project, newer string) {
+	t.Helper()
+	template, project = t.TempDir(), t.TempDir()
+	write(t, template, map[string]string{
+		"tools/go.mod":       "module example.org/tools\n\ngo 1.26\n",
+		"tools/new/main.go":  generator,
+		"files/README.md":    lines("title", "", "a", "b", "c", "", "end"),
+		"files/Makefile":     lines("one", "two", "three", "four", "five", "six"),
+		"files/mended.go":    lines("package mended", "// wrong"),
+		"files/forgotten.go": lines("package forgotten"),
+	})
+	first := commit(t, template)
+	files := map[string]string{}
+	for _, name := range []string{"README.md", "Makefile", "mended.go", "forgotten.go"} {
+		text, err := os.ReadFile(filepath.Join(template, "files", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(text)
+	}
+	write(t, project, files)
+	if err := (lock.Lock{Revision: first, Module: "example.org/x", Name: "x", Services: []string{"echo"}}).Write(project); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, project)
+
+	write(t, template, map[string]string{
+		"files/README.md": lines("title", "", "a", "b, better", "c", "", "end"),
+		"files/mended.go": lines("package mended", "// right"),
+		"files/added.go":  lines("package added"),
+	})
+	if err := os.Remove(filepath.Join(template, "files", "forgotten.go")); err != nil {
+		t.Fatal(err)
+	}
+	return template, project, commit(t, template)
+}
+
+func read(t *testing.T, folder, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestAProjectThatWasNotEditedBecomesTheNewOne(t *testing.T) {
+	template, project, newer := start(t)
+	if err := run(t.Context(), project, template, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "Makefile", "mended.go", "added.go"} {
+		if got, want := read(t, project, name), read(t, filepath.Join(template, "files"), name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(project, "forgotten.go")); err == nil {
+		t.Error("what the template has no more is still there")
+	}
+	if branch, _ := git(t.Context(), project, nil, "branch", "--show-current"); branch != "update-"+newer[:12] {
+		t.Errorf("it is on the branch %s", branch)
+	}
+	if l, err := lock.Read(project); err != nil || l.Revision != newer {
+		t.Errorf("project.lock has the revision %s, %v; expected %s", l.Revision, err, newer)
+	}
+	// From there on there is nothing to do.
+	if err := run(t.Context(), project, template, newer); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatAProjectHasChangedStays(t *testing.T) {
+	template, project, newer := start(t)
+	write(t, project, map[string]string{
+		"README.md": lines("ours", "", "a", "b", "c", "", "end"),
+		"Makefile":  lines("one", "two", "three", "four", "five", "six", "seven"),
+		"own.go":    lines("package own"),
+	})
+	commit(t, project)
+	if err := run(t.Context(), project, template, newer); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"README.md": lines("ours", "", "a", "b, better", "c", "", "end"),
+		"Makefile":  lines("one", "two", "three", "four", "five", "six", "seven"),
+		"own.go":    lines("package own"),
+		"mended.go": lines("package mended", "// right"),
+	} {
+		if got := read(t, project, name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+}
+
+func TestTheSameLinesAreAConflictAndMainIsLeftAlone(t *testing.T) {
+	template, project, newer := start(t)
+	write(t, project, map[string]string{"README.md": lines("title", "", "a", "b, ours", "c", "", "end")})
+	before := commit(t, project)
+	if err := run(t.Context(), project, template, newer); err == nil || !strings.Contains(err.Error(), "conflicts") {
+		t.Errorf("got %v", err)
+	}
+	if got := read(t, project, "README.md"); !strings.Contains(got, "<<<<<<<") || !strings.Contains(got, "b, ours") || !strings.Contains(got, "b, better") {
+		t.Errorf("README.md is %q", got)
+	}
+	if main, err := git(t.Context(), project, nil, "rev-parse", "main"); err != nil || main != before {
+		t.Errorf("main is at %s, %v; expected %s", main, err, before)
+	}
+	if conflicts, _ := git(t.Context(), project, nil, "diff", "--name-only", "--diff-filter=U"); conflicts != "README.md" {
+		t.Errorf("there are conflicts in %q", conflicts)
+	}
+}
+
+func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
+	template, project, newer := start(t)
+	for why, args := range map[string][2]string{
+		"no template":                  {"", ""},
+		"a template that there is not": {filepath.Join(template, "nowhere"), ""},
+		"a revision that there is not": {template, "v9"},
+		"an option as a revision":      {template, "--all"},
+		"another repository":           {project, ""},
+	} {
+		if err := run(t.Context(), project, args[0], args[1]); err == nil {
+			t.Errorf("%s is not refused", why)
+		}
+	}
+	write(t, project, map[string]string{"README.md": "edited"})
+	if err := run(t.Context(), project, template, newer); err == nil || !strings.Contains(err.Error(), "commit") {
+		t.Errorf("changes that are not committed: %v", err)
+	}
+	if branches, _ := git(t.Context(), project, nil, "branch"); strings.Contains(branches, "update-") {
+		t.Errorf("there are branches %s", branches)
+	}
+	if err := run(t.Context(), t.TempDir(), template, ""); err == nil || !strings.Contains(err.Error(), lock.Name) {
+		t.Errorf("a folder that is no project: %v", err)
+	}
+}
