@@ -45,18 +45,27 @@ func interruptedDownload(t *testing.T, address, name, folder string, by syscall.
 	t.Helper()
 	proxy := clienttest.NewProxy(t, address)
 	download := command(t, proxy.Address, "download", name, folder)
+	var said bytes.Buffer
+	download.Stdout, download.Stderr = &said, &said
+	started, ended := make(chan struct{}), make(chan struct{})
 	proxy.HoldAfter(8<<20, func() {
+		<-started
 		if err := download.Process.Signal(by); err != nil {
 			t.Error(err)
 		}
-		_, _ = download.Process.Wait()
+		<-ended
 	})
-	said, _ := download.CombinedOutput() // The caller judges what came of it.
+	if err := download.Start(); err != nil {
+		t.Fatal(err)
+	}
+	close(started)
+	_ = download.Wait() // The caller looks at what came of it.
+	close(ended)
 	parts, err := filepath.Glob(filepath.Join(folder, "."+name+".*.part"))
 	if err != nil || len(parts) != 1 {
-		t.Fatalf("after %v there are the parts %q, %v\n%s", by, parts, err, said)
+		t.Fatalf("after %v there are the parts %q, %v\n%s", by, parts, err, &said)
 	}
-	return parts[0], string(said)
+	return parts[0], said.String()
 }
 
 func TestAnInterruptedDownloadIsContinued(t *testing.T) {

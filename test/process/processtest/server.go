@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,10 +24,19 @@ var folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "q
 // building lets one test build while the others wait for what it built.
 var building sync.Mutex
 
+// heedSIGHUP has the programs that tests start heed SIGHUP, also where the tests run under nohup: a
+// signal that is ignored is ignored by children too, and one that is handled is not.
+var heedSIGHUP = sync.OnceFunc(func() {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+})
+
 // Binary is the path of one of the programs, "server" or "client", which is built when it is first
 // asked for.
 func Binary(tb testing.TB, name string) string {
 	tb.Helper()
+	heedSIGHUP()
 	building.Lock()
 	defer building.Unlock()
 	dir, err := folder()
