@@ -275,3 +275,23 @@ func TestACallerBeginsSoManyCallsInASecond(t *testing.T) {
 		})
 	}
 }
+
+func TestMessagesAreCountedInFourModes(t *testing.T) {
+	for i, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			const size = 1000
+			r := defaults().start(t, succeed)
+			if err := mode.call(testContext(t), r.stub, size); err != nil {
+				t.Fatal(err)
+			}
+			stop(t, r)
+			labels := map[string]string{"grpc_method": paths[i].method}
+			if n := r.sumOf(t, "grpc_server_msg_received_total", labels); n != 1 {
+				t.Errorf("%v messages were received", n)
+			}
+			if n := r.sumOf(t, "grpc_server_msg_received_bytes_total", labels); n < size {
+				t.Errorf("%v bytes were received", n)
+			}
+		})
+	}
+}

@@ -212,12 +212,18 @@ func (r *running) faults(t testing.TB, method string) float64 {
 // sum adds up the calls that have ended, of all series with the labels.
 func (r *running) sum(t testing.TB, want map[string]string) (sum float64) {
 	t.Helper()
+	return r.sumOf(t, "grpc_server_handled_total", want)
+}
+
+// sumOf adds up a counter, of all series with the labels.
+func (r *running) sumOf(t testing.TB, name string, want map[string]string) (sum float64) {
+	t.Helper()
 	families, err := r.telemetry.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() != "grpc_server_handled_total" {
+		if family.GetName() != name {
 			continue
 		}
 		for _, metric := range family.GetMetric() {

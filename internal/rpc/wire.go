@@ -48,8 +48,14 @@ func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	return w.ended(handler(srv, w))
 }
 
-// RecvMsg implements grpc.ServerStream.
-func (w *wire) RecvMsg(msg any) error { return w.incoming.receive(w.Context(), w.call, msg) }
+// RecvMsg implements grpc.ServerStream. The streams below, which it does not ask for the message, count it.
+func (w *wire) RecvMsg(msg any) error {
+	err := w.incoming.receive(w.Context(), w.call, msg)
+	if counter, ok := w.ServerStream.(interface{ Received(msg any) }); ok && err == nil {
+		counter.Received(msg)
+	}
+	return err
+}
 
 // SendMsg implements grpc.ServerStream.
 func (w *wire) SendMsg(msg any) error {

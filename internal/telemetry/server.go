@@ -79,6 +79,9 @@ func (s *serverStreamCall) SendMsg(msg any) error {
 	return err
 }
 
+// Received counts a message that came in another way than by RecvMsg.
+func (s *serverStreamCall) Received(msg any) { s.call.didReceive(msg) }
+
 func (s *serverStreamCall) RecvMsg(msg any) error {
 	err := s.ServerStream.RecvMsg(msg)
 	if err == nil {
