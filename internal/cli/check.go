@@ -73,7 +73,7 @@ func writeStep(w io.Writer, s step) error {
 	if s.Service != "" {
 		took = time.Duration(s.Seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
 	}
-	_, err := fmt.Fprintf(w, "ok  %-18s%-20s%s\n", s.Mode, s.Method, took)
+	_, err := fmt.Fprintf(w, "ok  %-17s %-19s %s\n", s.Mode, s.Method, took)
 	return err
 }
 

@@ -84,11 +84,15 @@ All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}}
 func (c *command) overview(root *cobra.Command) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s\nUsage: %s COMMAND [ARGUMENT...] [FLAG...]\n\n", c.About, c.typed)
+	width := 0
+	for _, cmd := range root.Commands() {
+		width = max(width, len(cmd.Name()))
+	}
 	for _, group := range root.Groups() {
 		fmt.Fprintf(&text, "%s:\n", group.Title)
 		for _, cmd := range root.Commands() {
 			if cmd.GroupID == group.ID && !cmd.Hidden {
-				fmt.Fprintf(&text, "  %-12s%s\n", cmd.Name(), cmd.Short)
+				fmt.Fprintf(&text, "  %-*s  %s\n", width, cmd.Name(), cmd.Short)
 			}
 		}
 	}
