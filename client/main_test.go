@@ -80,7 +80,7 @@ func TestHelpNamesEveryService(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, service := range services {
-		if part := string(service.Descriptors[0].FullName()); !strings.Contains(help, part) {
+		if part := string(service.Descriptors[0].FullName()); service.Commands != nil && !strings.Contains(help, part) {
 			t.Errorf("%q is not in:\n%s", part, help)
 		}
 		if part := quartet.Identity.EnvironmentPrefix() + strings.ToUpper(service.Name) + "_SERVER "; !strings.Contains(environment, part) {
