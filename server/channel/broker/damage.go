@@ -23,7 +23,7 @@ const (
 // span is a run of sequences of which no message can be read.
 type span struct{ first, last uint64 }
 
-// damage is what is known to be missing inside the stream. Nobody may delete messages there, so a hole is damage to what is
+// damage is what is known to be missing inside the stream. No client may delete messages there, so a hole is damage to what is
 // stored. The broker tells of those that it finds when it starts. Those that it would only skip in reading are found
 // by verifying: the embedded one is read once after its start, others where a reader finds fewer messages than were counted.
 type damage struct {

@@ -201,7 +201,7 @@ func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error 
 	return nil
 }
 
-// streamInfo asks the leader for the stream, and creates it if somebody has taken it away.
+// streamInfo asks the leader for the stream, and creates it if an operator has deleted it.
 func (b *Broker) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

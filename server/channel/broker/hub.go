@@ -187,7 +187,7 @@ func (h *hub) grow(by int) {
 	h.broker.rings.Add(int64(by))
 }
 
-// empty drops the ring, and if nobody will need one, for good.
+// empty drops the ring, and for good if no subscription will need one.
 func (h *hub) empty(closed bool) {
 	h.closed = h.closed || closed
 	h.grow(-h.bytes)

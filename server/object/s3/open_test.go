@@ -33,7 +33,7 @@ func address(t *testing.T) string {
 	return service.Listener.Addr().String()
 }
 
-// setCredentials hides those of whoever runs the tests.
+// setCredentials hides those of the user that runs the tests.
 func setCredentials(t testing.TB, access, secret string) {
 	t.Helper()
 	for name, value := range map[string]string{

@@ -43,7 +43,7 @@ func startGateway(t testing.TB) *gateway {
 	return g
 }
 
-// freeAddress is where nobody listens.
+// freeAddress is where no server listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

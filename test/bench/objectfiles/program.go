@@ -96,7 +96,7 @@ func stopGateway(gateway *exec.Cmd) error {
 	return nil
 }
 
-// freeAddress is where nobody listens.
+// freeAddress is where no server listens.
 func freeAddress(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
