@@ -77,6 +77,10 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
+	for _, args := range [][]string{{"chat", "\xff"}, {"chat", "x", "--as", "\xff"}} {
+		_, err := expect(t, 2, "localhost:1", args...)
+		clitest.Want(t, err, `"\xff": is not UTF-8`)
+	}
 	for _, value := range []string{"TEST_CHANNEL_TRAFFIC_MESSAGES=many", "TEST_CHANNEL_TRAFFIC_MESSAGES=-1", "TEST_CHANNEL_TRAFFIC_MESSAGES=1e9"} {
 		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{value}}
 		if code := c.Run(t.Context(), "x", "chat", "y"); code != 2 {

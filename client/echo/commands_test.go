@@ -86,6 +86,10 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%v: %q", args, err)
 		}
 	}
+	for _, args := range [][]string{{"echo", "\xff"}, {"expand", "\xff"}, {"collect", "a", "b", "\xff"}} {
+		_, err := expect(t, 2, "localhost:1", args...)
+		clitest.Want(t, err, `"\xff": is not UTF-8`)
+	}
 	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	for _, name := range []string{"ECHOES", "EXPANSIONS", "COLLECTIONS", "CHATS"} {
 		clitest.Want(t, out, "TEST_ECHO_TRAFFIC_"+name+" ")

@@ -150,7 +150,6 @@ func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
 	for _, arguments := range [][]string{
 		{"get", "\xff"}, {"list", "\xff"}, {"delete", "\xff"}, {"download", "\xff"}, {"upload", path, "\xff"}, {"upload", path},
 		{"upload", "--from-command", "\xff", "--", "true"}, {"upload", path, "x", "--content-type", "\xff"},
-		{"echo", "\xff"}, {"expand", "\xff"}, {"collect", "a", "b", "\xff"}, {"chat", "\xff"}, {"chat", "x", "--as", "\xff"},
 	} {
 		want(t, run(t, 2, address, arguments...), `"\xff": is not UTF-8`)
 	}
@@ -159,7 +158,7 @@ func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
 	run(t, 0, server.Address, "download", "x", path+"\xff")
 	for _, arguments := range [][]string{
 		{"get", "a\nb"}, {"get", strings.Repeat("x", 129)}, {"upload", path, "a\nb"}, {"delete", ""}, {"upload", path, ""}, {"download", "a\nb", "-"},
-		{"upload", path, "x", "--upload-id", "short"}, {"chat", strings.Repeat("x", 129)}, {"upload", path, "x", "--content-type", "a\nb"},
+		{"upload", path, "x", "--upload-id", "short"}, {"upload", path, "x", "--content-type", "a\nb"},
 	} {
 		run(t, 2, server.Address, arguments...)
 	}

@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"strings"
 	"testing"
 
 	"example.com/quartet/test/process/processtest"
@@ -17,4 +18,13 @@ func TestAChatObeysWhileItIsBlocked(t *testing.T) {
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
 		return converse(t, processtest.StartClient(t, server.Address, append([]string{"chat", "room"}, more...)...))
 	})
+}
+
+func TestANameThatIsTooLongIsAMistakeInTheArgument(t *testing.T) {
+	server := processtest.Start(t)
+	chat := processtest.Command(t, server.Address, "chat", strings.Repeat("x", 129))
+	output, err := chat.CombinedOutput()
+	if got := chat.ProcessState.ExitCode(); got != 2 {
+		t.Errorf("exit code %d, expected 2: %v\n%s", got, err, output)
+	}
 }

@@ -30,9 +30,16 @@ func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 	server.Kill()
 	ann.Await("* connection lost, trying again")
 	ann.Type("are you there?\r")
-	ann.Await("* 1 line waits to be sent")
+	// The receipt of "hello" may have been lost with the server, and then that line waits too.
+	told := ann.Await(" to be sent")
+	next := "* 2 lines wait to be sent"
+	if !strings.Contains(told, "* 1 line waits to be sent") {
+		if next = "* 3 lines wait to be sent"; !strings.Contains(told, "* 2 lines wait to be sent") {
+			t.Errorf("neither one line waits nor two: %q", told)
+		}
+	}
 	ann.Type("I am\r")
-	ann.Await("* 2 lines wait to be sent")
+	ann.Await(next)
 	server.Restart()
 	ann.Await("* connected again")
 	bob.Await("ann: are you there?\r\n")
