@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"regexp"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // serviceLink matches the variables that Kubernetes derives from the Services
@@ -22,7 +24,7 @@ func isServiceLink(entry string) bool { return serviceLink.MatchString(entry) }
 func suggestion(prefix, name string, known []string) string {
 	best, distance := "", (len(name)-len(prefix))/3+1
 	for _, candidate := range known {
-		if d := levenshtein(name, candidate); d < distance {
+		if d := levenshtein.ComputeDistance(name, candidate); d < distance {
 			best, distance = candidate, d
 		}
 	}
@@ -30,25 +32,4 @@ func suggestion(prefix, name string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf(", did you mean %s?", best)
-}
-
-// levenshtein counts the bytes to insert, delete or replace between a and b.
-func levenshtein(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
