@@ -1,10 +1,10 @@
 package object
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // rateFloor is the size in bytes from which the rate of a transfer says something about the path and not about latency.
@@ -29,15 +29,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	resumes := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "client_transfer_resumes_total", Help: "Attempts of transfers after the first.",
 	}, []string{"direction"})
-	rate := register.NewHistogramVec(prometheus.HistogramOpts{
+	rate := register.NewHistogramVec(telemetry.WithNative(prometheus.HistogramOpts{
 		Name: "client_transfer_bytes_per_second",
 		Help: "Rate of whole transfers of at least 1 MiB that ended well.",
 		// 64 KiB/s to 4 GiB/s in powers of four, of which 1 MiB/s is one.
-		Buckets:                         prometheus.ExponentialBuckets(64<<10, 4, 9),
-		NativeHistogramBucketFactor:     1.1,
-		NativeHistogramMaxBucketNumber:  160,
-		NativeHistogramMinResetDuration: time.Hour,
-	}, []string{"direction"})
+		Buckets: prometheus.ExponentialBuckets(64<<10, 4, 9),
+	}), []string{"direction"})
 	direction := func(name string) *directionMetrics {
 		return &directionMetrics{
 			name:     name,

@@ -91,10 +91,10 @@ func TraceContextOf(ctx context.Context) TraceContext {
 	return carried
 }
 
-// Limits of the W3C trace context: a traceparent of version 00 has 55 bytes, and later versions may have more; a tracestate
-// of 512 bytes is what every participant must pass on.
+// Limits of the W3C trace context in bytes: a traceparent of version 00 has 55, and those of later
+// versions may have a field more; a tracestate of 512 is what every participant must pass on.
 const (
-	maxTraceparent = 128
+	maxTraceparent = 64
 	maxTracestate  = 512
 )
 

@@ -87,19 +87,23 @@ func (f *families) counter(name, help string, more ...string) *prometheus.Counte
 	return add(f, prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.name + name, Help: help}, append(methodLabels[:3:3], more...)))
 }
 
-// histogram has classic buckets and a native histogram. The latter is bounded,
-// since callers choose how long calls last: at the factor 1.1 its 160 buckets
-// span a factor of a million.
 func (f *families) histogram(name, help string, buckets []float64, labels []string, fixed prometheus.Labels) *prometheus.HistogramVec {
-	return add(f, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:                            f.name + name,
-		Help:                            help,
-		ConstLabels:                     fixed,
-		Buckets:                         buckets,
-		NativeHistogramBucketFactor:     1.1,
-		NativeHistogramMaxBucketNumber:  160,
-		NativeHistogramMinResetDuration: time.Hour,
-	}, labels))
+	return add(f, prometheus.NewHistogramVec(WithNative(prometheus.HistogramOpts{
+		Name:        f.name + name,
+		Help:        help,
+		ConstLabels: fixed,
+		Buckets:     buckets,
+	}), labels))
+}
+
+// WithNative adds a native histogram to the classic buckets of one. It is bounded, since callers
+// choose how long calls last: with the factor 1.1, its 160 buckets span a factor of a million. When
+// they do not suffice it starts anew, once an hour at most.
+func WithNative(opts prometheus.HistogramOpts) prometheus.HistogramOpts {
+	opts.NativeHistogramBucketFactor = 1.1
+	opts.NativeHistogramMaxBucketNumber = 160
+	opts.NativeHistogramMinResetDuration = time.Hour
+	return opts
 }
 
 // gapHistogram has no native histogram: that would cost each message as much

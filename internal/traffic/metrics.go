@@ -1,8 +1,6 @@
 package traffic
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -30,14 +28,11 @@ func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
 			Name: "traffic_operations_total",
 			Help: "Operations of the steady traffic whose answer was verified: good if it was right, bad if it was wrong, late or an error.",
 		}, append(telemetry.MethodLabels(), "verdict")),
-		seconds: register.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                            "traffic_operation_seconds",
-			Help:                            "Time of an operation of the steady traffic, with all its retries and resumes.",
-			Buckets:                         []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-			NativeHistogramBucketFactor:     1.1,
-			NativeHistogramMaxBucketNumber:  160,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, telemetry.MethodLabels()),
+		seconds: register.NewHistogramVec(telemetry.WithNative(prometheus.HistogramOpts{
+			Name:    "traffic_operation_seconds",
+			Help:    "Time of an operation of the steady traffic, with all its retries and resumes.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}), telemetry.MethodLabels()),
 	}
 	for _, source := range sources {
 		for _, operation := range source.Operations {
