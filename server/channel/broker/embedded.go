@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -37,7 +38,7 @@ const (
 // there is another one as soon as the folder can be written to again. Messages with a receipt are on the disk.
 type embedded struct {
 	opts    Options
-	lock    *os.File
+	lock    *flock.Flock
 	failed  chan struct{} // has something when a write has failed
 	full    atomic.Bool   // a write has failed, and there is still no room
 	stopped context.CancelFunc
@@ -250,20 +251,19 @@ func stopServer(srv *server.Server) {
 
 // lockFolder keeps a second process out of the folder. NATS does not: two servers on one folder both acknowledge messages
 // under the same sequences. The lock ends with the process, however it ends.
-func lockFolder(dir string) (*os.File, error) {
+func lockFolder(dir string) (*flock.Flock, error) {
 	if dir == "" {
 		return nil, errors.New("the embedded message broker needs a folder")
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("folder %s of the embedded message broker: %w", dir, err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("folder %s of the embedded message broker: %w", dir, err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		err = fmt.Errorf("folder %s of the embedded message broker is in use by another process: %w", dir, err)
-		return nil, errors.Join(err, lock.Close())
+	lock := flock.New(filepath.Join(dir, ".lock"), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o640))
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock folder %s of the embedded message broker: %w", dir, err)
+	case !locked:
+		return nil, fmt.Errorf("folder %s of the embedded message broker is in use by another process", dir)
 	}
 	return lock, nil
 }

@@ -19,8 +19,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"example.com/quartet/server/object/engine"
 )
@@ -53,7 +54,7 @@ type Options struct {
 type Folder struct {
 	Options
 	root        string
-	lock        *os.File
+	lock        *flock.Flock
 	generations engine.Generations
 	objects     syncer // of the folder
 	uploads     syncer
@@ -90,20 +91,15 @@ func Open(root string, opts Options) (*Folder, error) {
 
 // lockFolder takes the folder for this process. The kernel releases the lock when the process ends
 // in any way.
-func lockFolder(root string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(root, lockFile), os.O_RDWR|os.O_CREATE, privateMode)
-	if err != nil {
-		return nil, fmt.Errorf("folder %s is not writable: %w", root, err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
-		return f, nil
-	}
-	_ = f.Close()
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+func lockFolder(root string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(root, lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(privateMode))
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock folder %s: %w", root, err)
+	case !locked:
 		return nil, fmt.Errorf("folder %s is in use by another process, and only one at a time may own it", root)
 	}
-	return nil, fmt.Errorf("lock folder %s: %w", root, err)
+	return lock, nil
 }
 
 // recover makes the folders, removes what a process that died has not committed, and counts what
