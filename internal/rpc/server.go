@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -119,10 +120,10 @@ func transport(cfg ServerConfig) []grpc.ServerOption {
 // that the client gets, and the error table sees what a panic became. Before all of them arrivals are
 // counted, and those refused that no interceptor sees.
 func (s *Server) interceptors(t *telemetry.Telemetry, calls *telemetry.ServerCalls) []grpc.ServerOption {
-	panics := recovery{t.Log}
+	recovered := panics(t.Log)
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary, panics.unary),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing, panics.stream),
+		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary, recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing, recovery.StreamServerInterceptor(recovered)),
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			s.silent.spoke(ctx)
