@@ -16,30 +16,6 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// Numbers are received over a stream that breaks after each three. Each attempt asks for what is missing.
-func ExampleResumption_Resume() {
-	next := 0
-	stream := func(from int, send func(int)) error {
-		for n := from; n < 8; n++ {
-			if n == from+3 {
-				return status.Error(codes.Unavailable, "the server is stopping")
-			}
-			send(n)
-		}
-		return nil
-	}
-	err := rpc.Resumption{RetryDelay: time.Millisecond}.Resume(context.Background(), "numbers", func(_ context.Context, a *rpc.Attempt) error {
-		return stream(next, func(n int) {
-			a.Wait() // The next number has to come within StallTimeout.
-			fmt.Print(n, " ")
-			next = n + 1
-			a.Progress()
-		})
-	})
-	fmt.Println(err)
-	// Output: 0 1 2 3 4 5 6 7 <nil>
-}
-
 var errUnavailable = status.Error(codes.Unavailable, "away")
 
 func TestAttemptsEnd(t *testing.T) {
