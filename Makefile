@@ -96,7 +96,7 @@ check: ## Check what has changed, in less than a minute: style and short tests
 	exit $$status
 
 .PHONY: lint
-lint: ## Check format, style, layout, the contract, that gen/ is fresh, charts, dashboards and alerts
+lint: ## Check format, style, layout, the contract, that gen/ is fresh, charts, dashboards, alerts and diagrams
 	@GO='$(GO)' tools/lint
 
 .PHONY: breaking
@@ -230,6 +230,7 @@ doctor: ## Say which tools are missing or too old
 	need helm 3.18 'helm version --short' 'make up, make dev, make charts'; \
 	need skaffold 2.24 'skaffold version' 'skaffold dev'; \
 	command -v promtool >/dev/null || echo '  note: without promtool, which comes with Prometheus, the alerts are not tested'; \
+	command -v node >/dev/null || echo '  note: without Node.js, the diagrams in documents are not checked'; \
 	watches=$$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 512); \
 	[ $$watches -ge 512 ] || echo "  note: pods of kind may fail to start with too few inotify instances ($$watches); as root: sysctl -w fs.inotify.max_user_instances=512"; \
 	exit $$bad
