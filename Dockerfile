@@ -7,7 +7,7 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
 ARG VERSION=dev
-# What a debugger needs is left out unless somebody debugs; skaffold sets the second one.
+# What a debugger needs is left out except for debugging; skaffold sets the second one.
 ARG STRIP="-s -w"
 ARG SKAFFOLD_GO_GCFLAGS=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \

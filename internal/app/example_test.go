@@ -43,6 +43,7 @@ func ExampleService() {
 	server := app.Server{Identity: app.Identity{Name: "shop"}, Version: "dev", Services: []app.Service{service}}
 
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	running, err := server.Open(ctx, []string{
 		"SHOP_GREET_GREETING=Good morning",
 		"SHOP_GRPC_ADDRESS=127.0.0.1:0", "SHOP_PROBE_ADDRESS=127.0.0.1:0", "SHOP_HTTP_ADDRESS=127.0.0.1:0",

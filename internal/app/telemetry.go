@@ -115,7 +115,7 @@ func init() { //nolint:gochecknoinits // See above.
 }
 
 // grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections that fail, which are tried
-// again: like what it calls information they are for those who look for a mistake.
+// again: like what it calls information they are for an operator that looks for a mistake.
 type grpcLog struct{}
 
 func (grpcLog) write(level slog.Level, print func(...any) string, args ...any) {

@@ -114,8 +114,8 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 	return c.ended(ctx, do(sessions))
 }
 
-// patience is how long servers are waited for without --timeout.
-const patience = 30 * time.Second
+// waitTimeout is how long a command waits for servers without --timeout.
+const waitTimeout = 30 * time.Second
 
 // await returns when all connections are ready.
 func (c *command) await(ctx context.Context, conns connections) error {
@@ -134,7 +134,7 @@ func (c *command) await(ctx context.Context, conns connections) error {
 
 // patiently waits for servers, and tells an error that comes of too little time from others.
 func (c *command) patiently(ctx context.Context, wait func(context.Context) error) error {
-	limit := cmp.Or(c.timeout, patience)
+	limit := cmp.Or(c.timeout, waitTimeout)
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()
 	err := wait(waiting)

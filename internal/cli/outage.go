@@ -17,14 +17,14 @@ import (
 )
 
 // outage tells a person that a stream broke and is tried again, in place of the line in a log: on a
-// terminal with a line that is alive, and elsewhere with a sentence when it breaks and another when
+// terminal with a line that counts down, and elsewhere with a sentence when it breaks and another when
 // it goes on.
 type outage struct {
 	command *command
 
 	mu    sync.Mutex
 	began time.Time // the zero time while there is none
-	end   func()    // of the line that is alive
+	end   func()    // of the line that counts down
 	tell  func(state string)
 }
 
@@ -57,7 +57,7 @@ func (o *outage) lost(cause error, wait time.Duration) {
 	}
 }
 
-// countDown keeps the line alive until ctx is done.
+// countDown counts down until ctx is done.
 func (o *outage) countDown(ctx context.Context, state string, began, until time.Time) {
 	for ctx.Err() == nil {
 		line := state + ", trying again"
@@ -98,7 +98,7 @@ func (o *outage) back() {
 	o.began = time.Time{}
 }
 
-// stop ends the line that is alive, when the command ends.
+// stop ends the line that counts down, when the command ends.
 func (o *outage) stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -58,7 +58,7 @@ func (p *Progress) Update(done, safe, total int64, resumes int) {
 	}
 }
 
-// End says what it came to.
+// End reports the result.
 func (p *Progress) End(what string) {
 	if p.continued || p.base > 0 && p.base == p.done {
 		p.command.note("%s: it was complete already, nothing had to be transferred", what)

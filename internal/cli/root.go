@@ -180,7 +180,7 @@ A server that is absent at the start is waited for %v. Streams that break later,
 busy or says nothing, go on where they were, on any replica, and are tried again for as long as it takes. With
 --timeout the whole command, waiting included, takes at most so long, on whatever it waits. That holds for all
 commands. A call of one answer that has begun is given up after %sRPC_UNARY_TIMEOUT.`,
-			patience, c.Identity.EnvironmentPrefix()),
+			waitTimeout, c.Identity.EnvironmentPrefix()),
 	}
 }
 

@@ -35,7 +35,7 @@ func parseTarget(text string) (target, error) {
 	endpoint := strings.TrimPrefix(u.Path, "/") + u.Opaque
 	switch {
 	case u.User != nil:
-		return "", errors.New("has a user in it, whom gRPC tells nobody")
+		return "", errors.New("has a user in it, and gRPC does not send it")
 	case u.Scheme == "ipv4", u.Scheme == "ipv6":
 		// In gRPC's list of schemes, but not in Go's implementation of it.
 		address, err := netip.ParseAddrPort(decoded(endpoint))

@@ -60,20 +60,20 @@ func Reserve(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// impatient connects again at once, where a program would wait a second first.
-var impatient = grpc.WithConnectParams(grpc.ConnectParams{
+// quickly connects again at once, where a program would wait a second first.
+var quickly = grpc.WithConnectParams(grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
 	MinConnectTimeout: 5 * time.Second,
 })
 
-// Dial connects to services as the programs do, with less patience between tries.
+// Dial connects to services as the programs do, with shorter pauses between tries.
 func Dial(t *testing.T, tele *telemetry.Telemetry, address string, services ...protoreflect.ServiceDescriptor) *grpc.ClientConn {
 	t.Helper()
 	var cfg rpc.ClientConfig
 	if err := config.Load("TEST_", nil, config.Group{Into: &cfg}); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := rpc.NewClient(cfg, tele, address, services, impatient)
+	conn, err := rpc.NewClient(cfg, tele, address, services, quickly)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func Dial(t *testing.T, tele *telemetry.Telemetry, address string, services ...p
 	return conn
 }
 
-// Impatient is a resumption with less patience than the default.
+// Impatient is a resumption with shorter pauses than the default.
 func Impatient() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
 
 // GiveUpSoon is a resumption for servers that never get better.

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is a program at a terminal of its own, with a person who reads and types.
+// Terminal is a program at a terminal of its own, with a person that reads and types.
 type Terminal struct {
 	*exec.Cmd
 	tb      testing.TB

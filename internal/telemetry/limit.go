@@ -23,7 +23,7 @@ import (
 const (
 	lineBurst     = 10
 	lineInterval  = 10 * time.Second
-	debugInterval = time.Second // An operator who asks for debug lines wants to see single calls.
+	debugInterval = time.Second // An operator that asks for debug lines has to see single calls.
 	rareInterval  = time.Minute // of what may fail every few seconds, for hours
 
 	logBurst = 256 << 10

@@ -108,7 +108,7 @@ func (s *sampler) Description() string {
 }
 
 // admit settles whether the trace that came with a call or a message is recorded here. The decision of a peer that is not
-// trusted is replaced by our own, in which the trace's identifier has no part, since the peer has chosen it: strangers
+// trusted is replaced by our own, in which the trace's identifier has no part, since the peer has chosen it: other peers
 // could have all of their calls recorded, or none. The identifier stays, and with it the way from the peer's log to ours.
 func (s *sampler) admit(ctx context.Context) context.Context {
 	if s == nil || !trace.SpanContextFromContext(ctx).IsValid() {

@@ -100,7 +100,7 @@ type pair struct {
 }
 
 // start serves s with telemetry on both sides. The two Telemetry are prepared
-// by the caller, who may have put a recorder into them.
+// by the caller, which may have put a recorder into them.
 func start(tb testing.TB, s *service, server, client *Telemetry, more ...grpc.DialOption) *pair {
 	tb.Helper()
 	in, out := server.NewServerCalls(testService()), client.NewClientCalls(testService())

@@ -154,7 +154,7 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 	}
 }
 
-// Cut ends the operations under way at once. They are not counted, since no server is to blame for their end.
+// Cut ends the operations under way at once. They are not counted, since no server has ended them.
 func (t *Traffic) Cut() { t.cut() }
 
 // repeat starts an operation at each tick. A tick that comes while one is under way waits, and further ones are skipped: a

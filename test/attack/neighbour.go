@@ -23,8 +23,8 @@ const (
 const (
 	// lookupInterval is between the lookups with one service. They do not wait for each other.
 	lookupInterval = 20 * time.Millisecond
-	// patience is how long the neighbour waits for an answer, as the kubelet does in the chart.
-	patience = 5 * time.Second
+	// timeout is how long the neighbour waits for an answer, as the kubelet does in the chart.
+	timeout = 5 * time.Second
 	// probeInterval is for liveness. The kubelet asks less often.
 	probeInterval = 500 * time.Millisecond
 )
@@ -50,11 +50,11 @@ const (
 
 // neighbour calls a server as a quiet caller does, and notes what becomes of its calls.
 type neighbour struct {
-	conn     *grpc.ClientConn
-	patience time.Duration
-	phase    atomic.Int32
-	stop     context.CancelFunc
-	calling  sync.WaitGroup
+	conn    *grpc.ClientConn
+	timeout time.Duration
+	phase   atomic.Int32
+	stop    context.CancelFunc
+	calling sync.WaitGroup
 
 	mu    sync.Mutex
 	notes map[phase]*notes
@@ -70,12 +70,12 @@ type notes struct {
 }
 
 // startNeighbour returns when the neighbour has what it needs.
-func startNeighbour(ctx context.Context, grpcAddress, probe string, patience time.Duration) (*neighbour, error) {
+func startNeighbour(ctx context.Context, grpcAddress, probe string, timeout time.Duration) (*neighbour, error) {
 	conn, err := dial(grpcAddress, target{GRPC: grpcAddress}.local(neighbourAddress))
 	if err != nil {
 		return nil, err
 	}
-	n := &neighbour{conn: conn, patience: patience, notes: map[phase]*notes{}}
+	n := &neighbour{conn: conn, timeout: timeout, notes: map[phase]*notes{}}
 	for _, s := range services {
 		if s.neighbour.prepare == nil {
 			continue
@@ -139,7 +139,7 @@ func (n *neighbour) call(ctx context.Context, what string, do func(ctx context.C
 	in := n.of(phase(n.phase.Load()))
 	in.pending++
 	n.mu.Unlock()
-	within, cancel := context.WithTimeout(ctx, n.patience)
+	within, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
 	err := do(within)
 	n.mu.Lock()
@@ -231,7 +231,7 @@ func (n *neighbour) keep(ctx context.Context, what steady) {
 // begin starts what lasts as long as the neighbour, but has to begin within the time that it has for an answer.
 func (n *neighbour) begin(ctx context.Context, what steady) (func(context.Context) error, error) {
 	lasting, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(n.patience, cancel)
+	late := time.AfterFunc(n.timeout, cancel)
 	do, err := what.start(lasting, n.conn)
 	if !late.Stop() && err == nil {
 		err = context.DeadlineExceeded

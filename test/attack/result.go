@@ -67,8 +67,8 @@ func (r *result) perMinute() int64 {
 // missedTime is a goal that a busy machine can make a row miss.
 const missedTime = "p99"
 
-// judge finds out which goals the row has missed.
-func (r *result) judge() {
+// compare finds out which goals the row has missed.
+func (r *result) compare() {
 	miss := func(is bool, format string, values ...any) {
 		if is {
 			r.missed = append(r.missed, fmt.Sprintf(format, values...))

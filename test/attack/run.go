@@ -81,7 +81,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	if o.remote != "" {
 		address = o.remote
 	}
-	n, err := startNeighbour(ctx, address, t.Probe, patience)
+	n, err := startNeighbour(ctx, address, t.Probe, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	n.enter(recovered)
 	pause(ctx, recovery)
 	result.recovered = n.in(ctx, recovered)
-	if result.judge(); result.died {
+	if result.compare(); result.died {
 		fmt.Fprintln(os.Stderr, s.log.tail())
 	}
 	return result, ctx.Err()

@@ -35,9 +35,9 @@ var _ = register(service{
 func keepConversation(t *testing.T, e *embedded) {
 	client := e.cli(t)
 	listener := start(t, nil, client.program, client.args("chat", "lobby", "--as", "ann", "--after", "0", "--listen")...)
-	client.run(t, "hello\nis anybody there?\n", "chat", "lobby", "--as", "bob")
+	client.run(t, "hello\nare you there?\n", "chat", "lobby", "--as", "bob")
 	eventually(t, "what bob said, at ann's", 20*time.Second, func(context.Context) error {
-		if heard := listener.stdout.String(); !strings.Contains(heard, "bob: hello\n") || !strings.Contains(heard, "bob: is anybody there?\n") {
+		if heard := listener.stdout.String(); !strings.Contains(heard, "bob: hello\n") || !strings.Contains(heard, "bob: are you there?\n") {
 			return fmt.Errorf("heard %q %s", heard, &listener.stderr)
 		}
 		return nil

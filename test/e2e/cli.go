@@ -8,7 +8,7 @@ import (
 // cli is the command line client, talking to the servers at an address.
 type cli struct{ program, server string }
 
-// buildCLI compiles the client, as people who want to call the server do.
+// buildCLI compiles the client, as an operator that calls the server does.
 func buildCLI(t *testing.T) string {
 	t.Helper()
 	program, err := filepath.Abs(filepath.Join(t.TempDir(), "client"))

@@ -110,7 +110,7 @@ func (n *namespace) explain(ctx context.Context, t *testing.T) {
 			show("logs", pod.Name, "--all-containers", "--tail=40", "--prefix", "--previous")
 		}
 	}
-	show("logs", "--namespace=local-path-storage", "--selector=app", "--tail=8") // who makes kind's volumes
+	show("logs", "--namespace=local-path-storage", "--selector=app", "--tail=8") // the provisioner of kind's volumes
 	show("get", "pods,persistentvolumeclaims", "--all-namespaces")
 	show("get", "events", "--all-namespaces", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp",
 		"--output=custom-columns=AT:.lastTimestamp,OF:.involvedObject.name,REASON:.reason,MESSAGE:.message")

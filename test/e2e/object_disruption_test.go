@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	// uploadTTL is how long the servers keep what nobody continues or uses: short, so that the end of it can be seen.
+	// uploadTTL is how long the servers keep what no client continues or uses: short, so that the end of it can be seen.
 	uploadTTL = time.Minute
 	// busyTime is how long it may take until a server has a transfer: connections move every 30 s, to any server.
 	busyTime = 5 * time.Minute
@@ -31,7 +31,7 @@ const (
 	sweepTime = 3 * uploadTTL
 )
 
-// disrupted is three servers on the platform's broker and store that are given no peace.
+// disrupted is three servers on the platform's broker and store, while pods are killed all the time.
 type disrupted struct {
 	release
 	address string
@@ -45,7 +45,7 @@ type disrupted struct {
 }
 
 // TestDisruption has big uploads and downloads go on without a pause while everything that they need goes away and
-// comes back. Their client has the patience that it has by default, and each has to end with the right bytes.
+// comes back. Their client waits as long as it does by default, and each has to end with the right bytes.
 func TestDisruption(t *testing.T) {
 	n := openCluster(t).newNamespace(t, "e2e-disruption")
 	d := &disrupted{release: n.release("q", "quartet"), pattern: newPattern(t), acknowledged: map[string]bulk{}}

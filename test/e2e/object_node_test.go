@@ -11,7 +11,7 @@ import (
 )
 
 // partBytes is how much the files of parts have in the volume of the platform's store. Beside each object's parts is a
-// small record of who owns them, which does not count.
+// small record of their owner, which does not count.
 func (n *namespace) partBytes(ctx context.Context) (total int64, err error) {
 	claim, err := n.kube.CoreV1().PersistentVolumeClaims(n.name).Get(ctx, "platform-s3", metav1.GetOptions{})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The pace of a paced upload: slow enough to outlast the end of a pod, and little work for anybody.
+// The pace of a paced upload: slow enough to outlast the end of a pod, and little work for client and server.
 const (
 	paceBytes    = 128 << 10
 	paceInterval = 50 * time.Millisecond

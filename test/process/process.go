@@ -66,7 +66,7 @@ func StartIn(folder, path string, env []string, logs io.Writer, arguments ...str
 		listening: make(chan struct{}),
 		exited:    make(chan struct{}),
 	}
-	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides who stops first.
+	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides which program stops first.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.command.Dir = folder
 	p.command.Env = append(Environ(Setting("LOG_FORMAT", "json")), env...)

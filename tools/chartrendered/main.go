@@ -1,5 +1,5 @@
 // Command chartrendered checks files that helm template has rendered for what Helm and the schema of the values do not see
-// and some of those who take the files refuse: keys and entries that are there twice, names and labels that Kubernetes
+// and other programs that read the files refuse: keys and entries that are there twice, names and labels that Kubernetes
 // does not take, strings and integers that YAML reads as something else, and selectors that do not find their pods.
 //
 //	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml

@@ -136,7 +136,7 @@ func (b *board) ask(q query) {
 	b.queries = append(b.queries, b.expand(q, b.defined))
 }
 
-// source must be the variable: the data sources of those who use the dashboard are not known here.
+// source must be the variable: the data sources of an operator's Grafana are not known here.
 func (b *board) source(title string, ref *common.DataSourceRef) {
 	if ref == nil || value(ref.Type) != "prometheus" || value(ref.Uid) != "${datasource}" {
 		b.wrong(b.file, title, `its data source is not {"type": "prometheus", "uid": "${datasource}"}`)

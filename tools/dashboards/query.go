@@ -82,7 +82,7 @@ func (c *checker) readRules(file string, text []byte) error {
 	return nil
 }
 
-// query finds what is selected. Rules may also select what rules record; dashboards may not, because a person who opens one
+// query finds what is selected. Rules may also select what rules record; dashboards may not, because a person that opens one
 // need not have the rules.
 func (c *checker) query(q query, recorded map[string]bool) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)

@@ -1,4 +1,4 @@
-// Command update takes what the template has mended into a project that make new has made. `make update` runs it.
+// Command update takes later changes of the template into a project that make new has made. `make update` runs it.
 //
 //	go -C tools run ./update [-from url-or-path] [-to revision]
 //

@@ -41,7 +41,7 @@ func TestChildAnswersFromAnotherProcess(t *testing.T) {
 		t.Errorf("the child's error came as %v", err)
 	}
 	if err := p.Stop(); err != nil {
-		t.Errorf("the child did not end in peace: %v", err)
+		t.Errorf("the child did not end cleanly: %v", err)
 	}
 }
 
@@ -55,6 +55,6 @@ func TestChildThatDiedIsAnError(t *testing.T) {
 		t.Error("a dead child answered")
 	}
 	if err := p.Stop(); err == nil {
-		t.Error("a child that was killed ended in peace")
+		t.Error("a child that was killed ended cleanly")
 	}
 }

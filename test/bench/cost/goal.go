@@ -9,7 +9,7 @@ import (
 // atMostMore bounds what a variant has more than another.
 func atMostMore(of, to string, m metric, limit float64) goal {
 	text := fmt.Sprintf("%s: at most %.4g more %s than %s", of, limit, m.Name, to)
-	return goal{Text: text, Judge: func(r results) (string, bool) {
+	return goal{Text: text, Measure: func(r results) (string, bool) {
 		more := r.Median(of, m) - r.Median(to, m)
 		return fmt.Sprintf("%+.2f", more), more <= limit
 	}}
@@ -19,7 +19,7 @@ func atMostMore(of, to string, m metric, limit float64) goal {
 // neither that to bare nor that to bare again.
 func unresolved(of string, m metric) goal {
 	text := fmt.Sprintf("%s: %s not resolvably less than %s", of, m.Name, bareName)
-	return goal{Text: text, Judge: func(r results) (string, bool) {
+	return goal{Text: text, Measure: func(r results) (string, bool) {
 		ratios := r.Ratios(of, bareName, m)
 		resolved := measure.Less(ratios) && measure.Less(r.Ratios(of, controlName, m))
 		return measure.SpreadOf(ratios).String(), !resolved

@@ -18,7 +18,7 @@ func took(mallocs uint64, durations ...time.Duration) (samples []Sample) {
 	return samples
 }
 
-func TestGoalsJudgeTheMiddleOfTheRounds(t *testing.T) {
+func TestGoalsCompareTheMiddleOfTheRounds(t *testing.T) {
 	// The machine slows down from round to round; b takes a quarter more in two of three.
 	r := results{
 		"a": took(10, 1*time.Second, 2*time.Second, 4*time.Second),

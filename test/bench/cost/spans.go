@@ -30,7 +30,7 @@ func (s *spans) variable(name string) string {
 	return map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": fmt.Sprint(s.share)}[name]
 }
 
-// propagator is the one that ours has, for those who do not bring one.
+// propagator is the one that ours has, for variants without one.
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
 // ExportSpans makes spans an exporter.

@@ -16,7 +16,7 @@ func pairOf(t *testing.T, v variant) *pair {
 	}
 	t.Cleanup(func() {
 		if err := p.stop(); err != nil {
-			t.Errorf("a child did not end in peace: %v", err)
+			t.Errorf("a child did not end cleanly: %v", err)
 		}
 	})
 	return p

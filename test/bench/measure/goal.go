@@ -31,8 +31,8 @@ func (r Results[S]) Ratios(of, to string, m Metric[S]) []float64 {
 
 // Goal is something that results have to show.
 type Goal[S any] struct {
-	Text  string
-	Judge func(Results[S]) (measured string, met bool)
+	Text    string
+	Measure func(Results[S]) (measured string, met bool)
 }
 
 // AtLeast wants so much of another contestant's metric, in the middle of the rounds.
@@ -59,7 +59,7 @@ func (g Goal[S]) Stretched() Goal[S] {
 
 // Verdict is the goal, what was measured, and whether that is enough.
 func (g Goal[S]) Verdict(r Results[S]) string {
-	measured, met := g.Judge(r)
+	measured, met := g.Measure(r)
 	if met {
 		return g.Text + ": " + measured + ": met"
 	}

@@ -73,7 +73,7 @@ func (bareServer) UploadObject(stream grpc.ClientStreamingServer[quartetv1.Uploa
 	return stream.SendAndClose(&quartetv1.UploadObjectResponse{})
 }
 
-// sendContent sends a content by the block, which nobody changes, so that it need not be waited for.
+// sendContent sends a content by the block, which is never changed, so that it need not be waited for.
 func sendContent(size int64, send func(offset int64, data []byte) error) error {
 	c := newContent(size)
 	for c.at < size {

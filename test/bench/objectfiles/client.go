@@ -36,7 +36,7 @@ func (v variant) job(load Load) Job {
 
 // Connect makes new connections for a load in place of those there are, and whatever else is no part of a transfer.
 func (c *Client) Connect(load Load, _ *Nothing) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	c.disconnect()
 	var err error
@@ -62,7 +62,7 @@ func (c *Client) disconnect() {
 
 // Run makes the transfers, and says how long they took from the first one's begin to the last one's end.
 func (c *Client) Run(load Load, answer *time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	sums, start := make([]Sum, load.Transfers), time.Now()

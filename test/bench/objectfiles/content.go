@@ -39,7 +39,7 @@ func (c *content) Read(p []byte) (int, error) {
 	return copy(p, c.next(int64(len(p)))), nil
 }
 
-// WriteTo hands out the block itself: nobody who has a file in memory copies it first.
+// WriteTo hands out the block itself: a program that has a file in memory does not copy it first.
 func (c *content) WriteTo(w io.Writer) (written int64, err error) {
 	for c.at < c.size && err == nil {
 		var n int
@@ -69,7 +69,7 @@ type Sum struct {
 	CRC   uint32
 }
 
-// sumOf is what somebody to whom a content came whole has to count.
+// sumOf is the number of bytes of a content that came whole.
 func sumOf(size int64) Sum {
 	sink := sink{check: true}
 	_, _ = newContent(size).WriteTo(&sink) // A sink takes everything.

@@ -29,7 +29,7 @@ var newTelemetry = sync.OnceValues(func() (*telemetry.Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.LogLevel = slog.LevelWarn // As for people who run a command.
+	cfg.LogLevel = slog.LevelWarn // As for a command.
 	t := telemetry.New(telemetry.Identity{Namespace: quartet.Identity.Namespace(), Service: quartet.Identity.Component("client"), Version: "bench"}, cfg, os.Stderr)
 	otel.SetErrorHandler(t.ErrorHandler())    //nolint:forbidigo // This process is a program of its own.
 	t.Export(context.Background(), os.Getenv) //nolint:forbidigo // As above.

@@ -85,7 +85,7 @@ func (p *pair) measure(load Load) (s Sample, err error) {
 			err = fmt.Errorf("%s: %w", p.name, err)
 		}
 	}()
-	if err := p.client.Ask("Connect", patience, load, new(Nothing)); err != nil {
+	if err := p.client.Ask("Connect", timeout, load, new(Nothing)); err != nil {
 		return s, err
 	}
 	s.Bytes = load.Bytes * int64(load.Transfers)
@@ -95,7 +95,7 @@ func (p *pair) measure(load Load) (s Sample, err error) {
 			return s, err
 		}
 	}
-	if err := p.client.Ask("Run", patience, load, &s.Took); err != nil {
+	if err := p.client.Ask("Run", timeout, load, &s.Took); err != nil {
 		return s, err
 	}
 	for i, side := range []*Side{&s.Client, &s.Server} {
@@ -107,9 +107,9 @@ func (p *pair) measure(load Load) (s Sample, err error) {
 }
 
 func (p *pair) clean() error {
-	err := p.client.Ask("Clean", patience, Nothing(0), new(Nothing))
+	err := p.client.Ask("Clean", timeout, Nothing(0), new(Nothing))
 	if p.anchor != nil {
-		err = errors.Join(err, p.anchor.Ask("Clean", patience, Nothing(0), new(Nothing)))
+		err = errors.Join(err, p.anchor.Ask("Clean", timeout, Nothing(0), new(Nothing)))
 	}
 	return err
 }

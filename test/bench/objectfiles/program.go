@@ -16,8 +16,8 @@ import (
 // collectorVariable names the collector of spans to OpenTelemetry's SDK.
 const collectorVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
-// patience is how long anything but a measurement may take, and a measurement too.
-const patience = 2 * time.Minute
+// timeout is how long anything but a measurement may take, and a measurement too.
+const timeout = 2 * time.Minute
 
 // buildServer builds the server's program, as it is in this checkout, into a folder.
 func buildServer(ctx context.Context, folder string) (string, error) {
@@ -52,7 +52,7 @@ func startProgram(ctx context.Context, program, folder, objects, collector strin
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	addresses, err := p.Addresses(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func startGateway(ctx context.Context, program, folder string) (*exec.Cmd, strin
 	if err := gateway.Start(); err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for tick := time.Tick(10 * time.Millisecond); ; {
 		if c, err := new(net.Dialer).DialContext(ctx, "tcp", address); err == nil {

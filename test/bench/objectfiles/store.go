@@ -68,7 +68,7 @@ func (s *store) take(job Job, r io.Reader) (Sum, error) {
 	return counted.Sum, errors.Join(err, file.Close())
 }
 
-// clean removes what came. It is no part of a transfer, so it is done when nobody looks at the clock.
+// clean removes what came. It is no part of a transfer, so it is done outside of the measured time.
 func (s *store) clean() error {
 	paths, err := filepath.Glob(filepath.Join(s.folder, "upload-*"))
 	for _, path := range paths {

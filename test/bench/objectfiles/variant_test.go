@@ -46,7 +46,7 @@ func TestEveryVariantMovesExactlyTheBytes(t *testing.T) {
 				}
 			}
 			if err := p.stop(); err != nil {
-				t.Errorf("the two did not end in peace: %v", err)
+				t.Errorf("the two did not end cleanly: %v", err)
 			}
 		})
 	}
@@ -94,7 +94,7 @@ func TestAChildOfNoVariantIsAnError(t *testing.T) {
 	}
 }
 
-// TestTablesNameTheirContestants judges every goal by samples of contestants that are there, which are all alike.
+// TestTablesNameTheirContestants measures every goal by samples of contestants that are there, which are all alike.
 func TestTablesNameTheirContestants(t *testing.T) {
 	for _, p := range parts(256 * mebi) {
 		for _, table := range p.tables {

@@ -119,7 +119,7 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	return gofmt(to, l)
 }
 
-// Finish generates in a new project what tools generate, and wants it to compile and no name of the template to be left.
+// Finish generates in a new project what tools generate, and reports an error if it does not compile or a name of the template is left.
 func Finish(ctx context.Context, folder string, l lock.Lock, output io.Writer) error {
 	for _, args := range [][]string{{"make", "generate", "tidy"}, {"go", "build", "./..."}} {
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
