@@ -344,7 +344,7 @@ type Join_builder struct {
 
 	// The channel's name: 1 to 128 bytes of UTF-8 without control characters.
 	Channel string
-	// Who joins, by the same rules. The server does not check that it is unique.
+	// The name of the participant, by the same rules. The server does not check that it is unique.
 	Participant string
 	// Where to begin: one of the next three at most. If none is set, with what is said from now on.
 	//
@@ -566,7 +566,7 @@ type SendMessage_builder struct {
 	MessageId string
 	// What is said: at most 64 KiB, of any kind.
 	Body []byte
-	// The trace that the message belongs to, handed on to everybody who receives it.
+	// The trace that the message belongs to, handed on to every participant that receives it.
 	TraceContext *TraceContext
 }
 
@@ -855,7 +855,7 @@ type ExchangeResponse_builder struct {
 	// Fields of oneof xxx_hidden_Reply:
 	// The channel is entered. First, and once.
 	Joined *Joined
-	// Somebody said something.
+	// A message of a participant.
 	Message *ChannelMessage
 	// A message of this participant is kept.
 	Receipt *Receipt
@@ -903,7 +903,7 @@ type exchangeResponse_Joined struct {
 }
 
 type exchangeResponse_Message struct {
-	// Somebody said something.
+	// A message of a participant.
 	Message *ChannelMessage `protobuf:"bytes,2,opt,name=message,proto3,oneof"`
 }
 
@@ -1027,7 +1027,7 @@ func (b0 Joined_builder) Build() *Joined {
 	return m0
 }
 
-// ChannelMessage is a message as everybody in the channel gets it.
+// ChannelMessage is a message as every participant of the channel gets it.
 type ChannelMessage struct {
 	state                       protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Sequence         uint64                 `protobuf:"varint,1,opt,name=sequence,proto3"`
@@ -1175,7 +1175,7 @@ type ChannelMessage_builder struct {
 	Sequence uint64
 	// The sequence of the message before it in the channel; 0 for the first that is kept.
 	PreviousSequence uint64
-	// Who said it.
+	// The participant that sent it.
 	Participant string
 	// The sender's message_id.
 	MessageId string
@@ -1201,7 +1201,7 @@ func (b0 ChannelMessage_builder) Build() *ChannelMessage {
 	return m0
 }
 
-// Receipt confirms that a message is kept and will reach everybody.
+// Receipt confirms that a message is kept and will reach every participant.
 type Receipt struct {
 	state                protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3"`

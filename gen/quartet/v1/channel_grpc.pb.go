@@ -40,7 +40,7 @@ type ChannelServiceClient interface {
 	//
 	// Order of requests: one join, then messages. Order of replies: one joined, then messages of the channel in the order
 	// of their sequences and receipts for the participant's own, interleaved; a goodbye, if the server ends it, is last.
-	// Everybody in the channel gets every message, the sender too.
+	// Every participant of the channel gets every message, the sender too.
 	//
 	// Every message of a channel has a sequence, which increases but is not contiguous, and the sequence of the message
 	// before it in the channel. A participant that compares previous_sequence with the last sequence it saw (or with
@@ -56,7 +56,7 @@ type ChannelServiceClient interface {
 	// are open when it happens end with the same reasons as a join.
 	//
 	// A participant that half-closes leaves: it gets its outstanding receipts and the messages that are in the channel at
-	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows nobody else.
+	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows no other one.
 	// Before the server stops it sends goodbye and ends the stream with OK: messages without a receipt may not have been
 	// taken.
 	//
@@ -111,7 +111,7 @@ type ChannelServiceServer interface {
 	//
 	// Order of requests: one join, then messages. Order of replies: one joined, then messages of the channel in the order
 	// of their sequences and receipts for the participant's own, interleaved; a goodbye, if the server ends it, is last.
-	// Everybody in the channel gets every message, the sender too.
+	// Every participant of the channel gets every message, the sender too.
 	//
 	// Every message of a channel has a sequence, which increases but is not contiguous, and the sequence of the message
 	// before it in the channel. A participant that compares previous_sequence with the last sequence it saw (or with
@@ -127,7 +127,7 @@ type ChannelServiceServer interface {
 	// are open when it happens end with the same reasons as a join.
 	//
 	// A participant that half-closes leaves: it gets its outstanding receipts and the messages that are in the channel at
-	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows nobody else.
+	// that moment, and the stream ends with OK. A reader that is slow is held back, not dropped; it slows no other one.
 	// Before the server stops it sends goodbye and ends the stream with OK: messages without a receipt may not have been
 	// taken.
 	//
