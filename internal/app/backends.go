@@ -19,7 +19,7 @@ const (
 	checkTimeout = 3 * time.Second
 )
 
-// backend is something that a service cannot do its work without.
+// backend is what a service depends on, such as a disk, a bucket or a broker.
 type backend struct {
 	name  string
 	check func(context.Context) error
@@ -28,7 +28,8 @@ type backend struct {
 	up    bool
 }
 
-// newBackends takes those of the services that have one. They have just answered, or the process would not start.
+// newBackends lists the backends of the services. They have just answered, or the process would
+// not have started.
 func (o *Running) newBackends() (backends []*backend) {
 	gauges := promauto.With(o.telemetry.Metrics).NewGaugeVec(prometheus.GaugeOpts{
 		Name: "backend_up", Help: "Whether the backend answered when it was last asked.",
@@ -59,8 +60,8 @@ func (b *backend) watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// look asks once. A disk that hangs listens to no context: it counts as down in time, and is not asked again before it
-// has answered.
+// look checks the backend once. A disk that hangs ignores the context: the backend counts as down
+// after checkTimeout, and is not checked again before it has answered.
 func (b *backend) look(ctx context.Context) {
 	answered, err := ask(ctx, b.check)
 	b.tell(ctx, err)
@@ -70,7 +71,7 @@ func (b *backend) look(ctx context.Context) {
 	}
 }
 
-// ask waits little more than checkTimeout for the answer at most, also of a check that does not end with its context. answered is closed when
+// ask returns soon after checkTimeout, even if the check ignores its context. answered is closed when
 // the check has returned.
 func ask(ctx context.Context, check func(context.Context) error) (answered <-chan struct{}, err error) {
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -93,7 +94,8 @@ func ask(ctx context.Context, check func(context.Context) error) (answered <-cha
 	}
 }
 
-// tell notes an answer, and logs that it is another one than before. The end of the watch is no answer.
+// tell records an answer, and logs it if it differs from the one before. The end of the watch is no
+// answer.
 func (b *backend) tell(ctx context.Context, err error) {
 	up := err == nil
 	if ctx.Err() != nil || up == b.up {

@@ -9,18 +9,19 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// Config is what can be set of every process that runs until it is told to stop.
+// Config has the settings of every process that runs until SIGTERM.
 type Config struct {
 	ProbeAddress config.Address `env:"PROBE_ADDRESS" desc:"where the kubelet asks grpc.health.v1 for liveness and readiness, always in plaintext"`
 	HTTPAddress  config.Address `env:"HTTP_ADDRESS" desc:"where /metrics is"`
-	// ProfileAddress is no port that the chart makes known: kubectl port-forward reaches the pod's loopback interface.
+	// ProfileAddress is in no Service of the chart: kubectl port-forward reaches the pod's loopback
+	// interface.
 	ProfileAddress config.Address `env:"PROFILE_ADDRESS" desc:"where /debug/pprof/ is, such as 127.0.0.1:6060; empty for nowhere"`
 	MemoryLimit    config.Bytes   `env:"MEMORY_LIMIT" envDefault:"0B" desc:"memory of the process: Go's limit follows from it unless GOMEMLIMIT is set; if 0, there is none"`
 	Drain          DrainConfig    `envPrefix:"DRAIN_"`
 	Telemetry      telemetry.Config
 }
 
-// Validate refuses a limit of memory below which there is no room for the program itself.
+// Validate refuses a memory limit that is too small for the program itself.
 func (c Config) Validate() error {
 	if c.MemoryLimit > 0 && c.MemoryLimit < programMemory {
 		return fmt.Errorf("MEMORY_LIMIT=%v: is less than the %v that the program itself takes; 0 is no limit", c.MemoryLimit, config.Bytes(programMemory))
@@ -40,8 +41,8 @@ type DrainConfig struct {
 // what answers probes and scrapes; it is at most a third.
 const longestClosing = 15 * time.Second
 
-// closing is the time for what comes after the calls, without the last scrape. Backends have three fifths of it, the others
-// one each.
+// closing is the time for what comes after the calls, without the last scrape: three fifths for
+// backends, one for the export, one for stopping.
 func (c DrainConfig) closing() time.Duration  { return min(c.Budget/3, longestClosing) }
 func (c DrainConfig) backends() time.Duration { return c.closing() * 3 / 5 }
 func (c DrainConfig) export() time.Duration   { return c.closing() / 5 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// step is one step of a drain. do must return when its context is done; one that does not is left behind, so that the steps
-// after it are still taken.
+// step is one step of a drain. do must return when its context is done; a step that does not is
+// abandoned, so that the following steps are still taken.
 type step struct {
 	name    string
 	timeout time.Duration
@@ -37,8 +37,8 @@ func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
 // lateness is how long a step may take to return after its deadline before it counts as one that ignores it.
 const lateness = 500 * time.Millisecond
 
-// take gives the step a fresh context, since the one that ended the process is already done, and its own deadline, so that
-// no step takes the time of another.
+// take gives the step a new context, since that of the process is already done, and a deadline of
+// its own, so that no step takes the time of another.
 func (s step) take(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

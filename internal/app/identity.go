@@ -9,13 +9,14 @@ import (
 	"example.com/quartet/internal/config"
 )
 
-// Identity is the name of the product, in the one place where it stands in Go. Everything that bears it is derived from it.
+// Identity is the name of the product. It stands in one place in Go, and everything that contains
+// the name is derived from it.
 type Identity struct {
 	// Name has lower case letters, digits and dashes, and begins with a letter: "shop".
 	Name string
-	// Variables are those that any of its programs has, without their prefix. A shell or a file may
-	// have them for all, and a program knows by them which of those that it does not have are
-	// another's, and no mistake.
+	// Variables are the environment variables of all programs of the product, without the prefix.
+	// A program ignores those of the other programs, and reports any other name with the prefix as a
+	// mistake.
 	Variables []string
 }
 

@@ -33,15 +33,17 @@ func PrintVariables(w io.Writer, id Identity, groups ...config.Group) {
 	_ = table.Flush() // It fails only if w does.
 }
 
-// Process is a process that runs until it is told to stop: its probes and metrics, its work, and its drain.
+// Process runs until its context is done: its probes and metrics, its work, and its drain.
 type Process struct {
 	Config    Config
 	Telemetry *telemetry.Telemetry
-	// SetReady is told whether the process wants work; the drain begins with false.
+	// SetReady is called with true when the process is ready for work, and with false when the
+	// drain begins.
 	SetReady func(bool)
 	// ServeProbes answers the kubelet.
 	ServeProbes func(context.Context, net.Listener) error
-	// Draining, if not nil, is closed once the process is unready and those that send it work have had time to notice.
+	// Draining, if not nil, is closed when the process is unready and its clients have had time to
+	// notice.
 	Draining chan struct{}
 	// Run does the work, each under its name in the log, until its context is done, which is when the drain is over.
 	Run map[string]func(context.Context) error
@@ -110,8 +112,8 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.Config.Drain.stopping(), p.drain())
 }
 
-// drain is how a process stops: it gets no new work, what is under way ends, and each thing is closed after what uses it.
-// The metrics stay readable until the end.
+// drain lists the steps in which the process stops: it gets no new work, the work under way ends,
+// and each resource is closed after its users. The metrics stay readable until the end.
 func (p *Process) drain() []step {
 	cfg := p.Config.Drain
 	return []step{
@@ -139,7 +141,8 @@ func (p *Process) drain() []step {
 	}
 }
 
-// closeAll closes everything at the same time, so that one that hangs takes no time from the others.
+// closeAll closes everything at the same time, so that one Closer that hangs takes no time from the
+// others.
 func (p *Process) closeAll(ctx context.Context) error {
 	failures := make([]error, len(p.Close))
 	var closing sync.WaitGroup

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// part is something that runs as long as the process and ends with its context. The first one to return ends the whole
-// process, with or without an error: a process that lost a part must not look alive.
+// part runs as long as the process and ends with its context. The first part to return ends the
+// whole process, with or without an error: a process without one of its parts is not healthy.
 type part struct {
 	name string
 	run  func(ctx context.Context) error
@@ -41,7 +41,7 @@ func run(ctx context.Context, log *slog.Logger, parts []part, budget, stopping t
 	return errors.Join(failure, drained, group.wait(stopping))
 }
 
-// end is how a part came to its end.
+// end is the result of a part.
 type end struct {
 	name string
 	err  error
@@ -74,8 +74,8 @@ func (g *group) ended(e end) error {
 	return fmt.Errorf("%s: %w", e.name, e.err)
 }
 
-// wait collects the parts that were told to stop. One that does not stop is reported and left behind: a process that hangs is
-// killed by Kubernetes, and then the log does not say which part it was.
+// wait waits for the parts, whose context is done. A part that does not return is reported and
+// abandoned: if the process hung, Kubernetes would kill it, and no log would name the part.
 func (g *group) wait(stopping time.Duration) error {
 	timeout := time.NewTimer(stopping)
 	defer timeout.Stop()

@@ -23,7 +23,7 @@ import (
 
 // NewTelemetry makes the telemetry of one of the product's programs, which exports what environ asks for. Its log becomes
 // that of everything in the process that knows only a process-wide one: OpenTelemetry, grpc-go, and what uses Go's log or
-// slog. They get it before they have something to say.
+// slog. They get it before they log anything.
 func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg telemetry.Config, environ []string, logTo io.Writer) *telemetry.Telemetry {
 	t := telemetry.New(telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version}, cfg, logTo)
 	slog.SetDefault(t.Log)
@@ -75,8 +75,8 @@ func (h otelLog) Handle(ctx context.Context, line slog.Record) error {
 	return h.Handler.Handle(ctx, shown)
 }
 
-// withoutSecrets leaves out what OpenTelemetry read from its variables, headers and addresses among it, and everything else
-// whose name does not say that it is none of that.
+// withoutSecrets drops what OpenTelemetry has read from its variables, such as headers and
+// addresses, and every attribute that is not known to be harmless.
 func withoutSecrets(attr slog.Attr) (shown slog.Attr, ok bool) {
 	switch attr.Value.Kind() {
 	case slog.KindBool, slog.KindDuration, slog.KindFloat64, slog.KindInt64, slog.KindUint64:
@@ -150,5 +150,5 @@ func formatted(format string) func(...any) string {
 	return func(args ...any) string { return fmt.Sprintf(format, args...) }
 }
 
-// V leaves out what grpc-go tells only when it is asked for more.
+// V drops the more verbose levels of grpc-go.
 func (grpcLog) V(verbosity int) bool { return verbosity <= 0 }

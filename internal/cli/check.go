@@ -60,7 +60,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 	return cmd
 }
 
-// step is one that went well.
+// step is a step that succeeded.
 type step struct {
 	Mode    string  `json:"mode"`
 	Service string  `json:"service,omitempty"`
@@ -80,7 +80,8 @@ func writeStep(w io.Writer, s step) error {
 // healthPause is the time between two questions whether a service is serving.
 const healthPause = 500 * time.Millisecond
 
-// awaitServices returns when all services are serving. That connections are ready does not say it, see call.
+// awaitServices returns when all services are serving. A ready connection does not prove that, see
+// call.
 func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 	return c.patiently(ctx, func(ctx context.Context) error {
 		for i, service := range c.Services {
@@ -94,7 +95,8 @@ func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 	})
 }
 
-// awaitService asks until the service is serving, tells once what it waits for, and returns it when ctx is done.
+// awaitService asks until the service is serving. It says once what it waits for, and returns that
+// as an error when ctx is done.
 func (c *command) awaitService(ctx context.Context, target string, session Session, service string) error {
 	said := ""
 	for {

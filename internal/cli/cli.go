@@ -43,10 +43,10 @@ type Service struct {
 	Check func(Session) []Step
 	// Traffic is its part of the steady traffic of serve.
 	Traffic func(Session) traffic.Source
-	// Demo shows it at work: it does its real job, with file if it is not "" and the service takes one, and tells by show what
-	// it does.
+	// Demo uses the service for its real purpose, with file if it is not "" and the service takes
+	// files, and reports each step by show.
 	Demo func(ctx context.Context, session Session, file string, show Show) error
-	// IsDamage tells errors which say that content was damaged on its way, or changed meanwhile.
+	// IsDamage reports whether an error means that content was damaged or has changed meanwhile.
 	IsDamage func(error) bool
 }
 
@@ -80,7 +80,7 @@ type Step struct {
 	Do     func(ctx context.Context) error
 }
 
-// Show tells the person in front of a demo what was done, and with what result.
+// Show prints a step of a demo and its result.
 type Show func(what, format string, args ...any)
 
 // Program is a command line.
@@ -153,10 +153,10 @@ type command struct {
 	again chan struct{}
 	// hint is how to go on with what was interrupted.
 	hint atomic.Pointer[string]
-	// restore makes the terminal what it was.
+	// restore puts the terminal back into its former mode.
 	restore atomic.Pointer[func()]
 
-	// started says that the command line was understood; config is there from then on.
+	// started is set when the command line has been parsed; config is there from then on.
 	started bool
 	config  *clientConfig
 }

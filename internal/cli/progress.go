@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// How often progress is shown: a bar has to move, and lines in a log have not to fill it.
+// How often progress is shown: a bar has to move, and a log must not fill up.
 const (
 	barInterval  = 100 * time.Millisecond
 	lineInterval = 2 * time.Second
 	barWidth     = 16
 )
 
-// Progress tells a person how far a transfer is: with a bar on a terminal, and with a line now and then elsewhere.
+// Progress shows the progress of a transfer: as a bar on a terminal, and as a line every two seconds
+// elsewhere.
 type Progress struct {
 	command *command
 	doing   string // "downloading", say
@@ -125,7 +126,7 @@ func (p *Progress) resumed() string {
 	}
 }
 
-// round leaves the digits that a person reads.
+// round drops digits that no reader needs.
 func round(d time.Duration) time.Duration {
 	if d < 10*time.Second {
 		return d.Round(10 * time.Millisecond)

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// drain is what the metrics tell about the end of the process.
+// drain holds the metrics of the end of the process.
 type drain struct {
 	limit prometheus.Gauge
 	began atomic.Pointer[time.Time]

@@ -25,7 +25,7 @@ import (
 // of one, or "". Without it no span is recorded, but trace contexts still pass through. It does not wait for the collector,
 // and a dead one costs memory for at most 2048 spans, or OTEL_BSP_MAX_QUEUE_SIZE.
 //
-// It has no error: what it cannot do it logs, and the process works without. It has to be called before calls are made, and
+// It returns no error: a failure is logged, and the process goes on without the export. It has to be called before calls are made, and
 // after the variables are as Mend wants them and the process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
 	env := newEnvironment(lookup, t.Log)
