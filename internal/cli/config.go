@@ -34,7 +34,7 @@ type serviceConfig struct {
 // maxInstance leaves room for what the traffic writes around it in names of at most 128 bytes.
 const maxInstance = 64
 
-// Validate checks what the types cannot say.
+// Validate checks what the types cannot express.
 func (c clientConfig) Validate() error {
 	var problems []error
 	if len(c.Instance) > maxInstance {
@@ -67,7 +67,8 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 // environmentPrefix begins the names of a service's variables, behind the product's.
 func (s Service) environmentPrefix() string { return strings.ToUpper(s.Name) + "_" }
 
-// loadConfig reads the environment. A person wants to read warnings, and a service says more, unless a level is chosen.
+// loadConfig reads the environment. Unless a level is chosen, a command logs warnings, and serve logs
+// more.
 func (c *command) loadConfig(person bool) error {
 	cfg, groups := c.groups()
 	c.config = cfg

@@ -40,8 +40,8 @@ type connection struct {
 	services []protoreflect.ServiceDescriptor
 }
 
-// connect opens connections to services. Nothing is dialled before it is needed. Without a service there is one connection
-// to the server all the same, whose health can be asked.
+// connect opens connections to services, which are dialled with the first call. Without a service
+// there is still one connection to the server, for its health.
 func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns connections, err error) {
 	if len(services) == 0 {
 		conns = connections{{target: string(c.config.Server)}}
@@ -91,8 +91,9 @@ func (c *command) sessions(services []Service, conns connections, t *telemetry.T
 	return sessions, nil
 }
 
-// call does something with services once their connections are ready. One that has a single gRPC service is when the server
-// says SERVING of that; one that has several is when it says so of itself, whether or not it has them all.
+// call calls do once the connections are ready: that of a single gRPC service when the server says
+// SERVING for it, that of several when the server says SERVING for itself, whether or not it has them
+// all.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
 	t := c.newTelemetry(ctx)
 	defer flush(ctx, t)
@@ -132,7 +133,7 @@ func (c *command) await(ctx context.Context, conns connections) error {
 	})
 }
 
-// patiently waits for servers, and tells an error that comes of too little time from others.
+// patiently waits for servers, and gives a timeout an error of its own.
 func (c *command) patiently(ctx context.Context, wait func(context.Context) error) error {
 	limit := cmp.Or(c.timeout, waitTimeout)
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)

@@ -40,7 +40,7 @@ func (e usageError) Unwrap() error { return e.error }
 // UsageError makes an error a mistake in the arguments of a command, with exit code 2.
 func UsageError(err error) error { return usageError{err} }
 
-// exitCode tells a script what a person reads in the message.
+// exitCode is the exit code for an error, by which scripts tell errors apart.
 func (p Program) exitCode(err error) int {
 	var usage usageError
 	switch {
@@ -70,7 +70,7 @@ func (p Program) isDamage(err error) bool {
 	})
 }
 
-// IsUnavailable tells errors after which the same command may succeed later.
+// IsUnavailable reports whether the same command may succeed later.
 func IsUnavailable(err error) bool {
 	if errors.Is(err, errTimeout) || errors.Is(err, rpc.ErrGaveUp) {
 		return true
@@ -89,8 +89,8 @@ func IsUnavailable(err error) bool {
 	}
 }
 
-// message is an error as a person wants to read it: the server's words and its reason in place of what gRPC makes of
-// them, in printable characters, on one line unless it is a list of our own.
+// message is the text of an error for people: the server's message and reason without what gRPC adds,
+// in printable characters, on one line unless it is a list of our own.
 func message(err error) string {
 	var usage usageError
 	if errors.As(err, &usage) {

@@ -65,7 +65,7 @@ was lost, doubled, reordered or damaged, and 1 if an operation failed or was lat
 	return cmd
 }
 
-// maxConcurrency keeps what load sets up within reason.
+// maxConcurrency bounds the workers of load, each of which is set up for itself.
 const maxConcurrency = 10_000
 
 func (o *loadOptions) validate() error {
@@ -94,7 +94,7 @@ func (o *loadOptions) validate() error {
 	return errors.Join(problems...)
 }
 
-// load has workers make operations until the time is over, and shows what came of them.
+// load runs workers that make operations until the time is over, and shows the results.
 func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) error {
 	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
 	var measured []*measurement
@@ -156,7 +156,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 	return verdict(measured)
 }
 
-// showLoad tells a person at a terminal that something is going on.
+// showLoad shows progress on a terminal.
 func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, measured []*measurement) {
 	for c.stderr.width != nil && !c.quiet && rpc.Sleep(ctx, time.Second/2) == nil {
 		var good, bad int
@@ -194,7 +194,7 @@ func (c *command) all(ctx context.Context, do []func(context.Context) error) err
 	return context.Cause(ctx)
 }
 
-// verdict is an error if not all went well, with the first that did not.
+// verdict is an error with the first failure, if there is one.
 func verdict(measured []*measurement) error {
 	var good, failed, wrong int
 	var first, firstWrong error
@@ -219,7 +219,7 @@ type loadError struct{ text string }
 
 func (e loadError) Error() string { return e.text }
 
-// measurement is what is known of one kind of operation.
+// measurement has the counts and times of one kind of operation.
 type measurement struct {
 	service, method, mode string
 	limit                 *rate.Limiter

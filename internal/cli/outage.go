@@ -16,9 +16,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// outage tells a person that a stream broke and is tried again, in place of the line in a log: on a
-// terminal with a line that counts down, and elsewhere with a sentence when it breaks and another when
-// it goes on.
+// outage reports a stream that broke and is tried again, in place of the line in a log: on a terminal
+// with a line that counts down, elsewhere with a sentence when it breaks and another when it
+// continues.
 type outage struct {
 	command *command
 
@@ -28,7 +28,8 @@ type outage struct {
 	tell  func(state string)
 }
 
-// Outages has do told, in place of the terminal, that a stream broke, and of "" once it goes on.
+// Outages calls do in place of writing to the terminal: with the reason when a stream broke, and with
+// "" when it continues.
 func (c *Console) Outages(do func(state string)) { c.command.outage.tell = do }
 
 // lost begins an outage, or goes on with it: the next attempt is made after wait.
@@ -107,7 +108,7 @@ func (o *outage) stop() {
 	}
 }
 
-// outageState is why a stream is tried again, in a person's words.
+// outageState is why a stream is tried again, for people.
 func outageState(cause error) string {
 	switch {
 	case rpc.IsBusy(cause):
@@ -150,7 +151,7 @@ func (h outageHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // forPerson is the telemetry of the sessions of a command that a person has called: unless a level
-// is chosen, an outage is told and not logged.
+// is chosen, an outage is shown and not logged.
 func (c *command) forPerson(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t

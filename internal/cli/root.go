@@ -184,7 +184,7 @@ commands. A call of one answer that has begun is given up after %sRPC_UNARY_TIME
 	}
 }
 
-// demoCommand is what the demo of the whole runs; a person has the commands.
+// demoCommand is for `make demo`; people have the commands of the services.
 func (c *command) demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "demo [FILE]",
@@ -211,7 +211,7 @@ func (c *command) show(what, format string, args ...any) {
 	fmt.Fprintf(c.stdout, "%-10s "+format+"\n", append([]any{what}, args...)...)
 }
 
-// Positional wants between least and most arguments, which the usage line names.
+// Positional requires between least and most arguments, which the usage line names.
 func Positional(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {

@@ -81,7 +81,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 // them, since a server that no traffic goes to has to be there too.
 func (c *command) sources(s *service, sessions []Session) (all []traffic.Source, err error) {
 	for _, conn := range s.connections {
-		// What shares a connection waits with it, and is told once.
+		// Services that share a connection wait together, and are logged once.
 		await := sync.OnceFunc(func() { s.await(conn) })
 		all = append(all, traffic.Source{Await: func(context.Context) { await() }})
 		for i, service := range c.Services {
@@ -126,16 +126,16 @@ func (s *service) await(conn connection) {
 	}
 }
 
-// ready is when all servers are there and have what the traffic needs. Servers that go away later make the client no less
-// ready: what it serves itself it serves still.
+// ready is closed when all servers are there and have what the traffic needs. The client stays ready
+// when servers go away later, since its own ports still answer.
 func (s *service) ready() {
 	s.probes.SetReady(true)
 	s.telemetry.Log.Info("ready")
 }
 
 // endWork stops the traffic, and cuts the operations that do not end in time, or whose servers are not there to end them.
-// That is no failure of ours: a download may take as long as its timeout, and servers that are uninstalled with us may be
-// gone first.
+// That is no failure of the client: a download may take as long as its timeout, and servers that are
+// uninstalled together with the client may end first.
 func (s *service) endWork(ctx context.Context) error {
 	s.stopWork()
 	ctx, cancel := context.WithCancel(ctx)
@@ -153,13 +153,14 @@ func (s *service) endWork(ctx context.Context) error {
 	return nil
 }
 
-// absence is how long servers may be away before operations are given up: longer than a client needs to reach the next
-// replica when one of several ends. A server that drains as we do counts as away too, and what of ours it is busy with it
-// has nearly always ended by then.
+// absence is how long servers may be away before operations are given up: longer than a client needs
+// to reach the next replica when one of several ends. A server that drains at the same time counts as
+// away too; by then it has nearly always ended the operations of this client.
 const absence = 2 * time.Second
 
-// hopeless returns, with the reason, when operations under way cannot end any more: no target has a server that takes calls,
-// or ctx is done. While one target has, operations on it may succeed, and those of the others wait with them.
+// hopeless returns the reason when operations under way cannot succeed any more: no target has a
+// server that takes calls, or ctx is done. While one target has one, operations on it may succeed, and
+// those of the other targets wait too.
 func (s *service) hopeless(ctx context.Context) string {
 	var targets sync.WaitGroup
 	for _, conn := range s.connections {

@@ -51,7 +51,7 @@ func (r *result) Fd() uintptr {
 	return ^uintptr(0)
 }
 
-// IsTerminal tells whether a person is at the other end.
+// IsTerminal reports whether it is a terminal.
 func IsTerminal(stream any) bool {
 	f, ok := stream.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))

@@ -22,7 +22,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// CheckHostPort returns an error, which says what was meant where that can be told, unless text is host:port or :port. The
+// CheckHostPort returns an error, with a suggestion if there is one, unless text is host:port or :port. The
 // host is a name, an IPv4 address or an IPv6 address in brackets, the port a number of at least leastPort. The net package
 // takes more than that: it looks malformed hosts up in DNS, and has a list of its own of names for ports.
 func CheckHostPort(text string, leastPort int) error {

@@ -14,7 +14,7 @@ import (
 
 // Group is a struct of variables. A process has several: its own and one for each service, which do not know each other.
 type Group struct {
-	// Prefix stands before the names of the group, behind the prefix of the product: "OBJECT_", or "".
+	// Prefix stands between the prefix of the product and the names of the group: "OBJECT_", or "".
 	Prefix string
 	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, behind the `envPrefix` tags of the
 	// structs around them, their default from the tag `envDefault` or else from the value that they have before Load, and

@@ -15,7 +15,7 @@ func (p problem) Unwrap() error { return p.error }
 // a Validate method do.
 func Problem(err error) error { return problem{err} }
 
-// IsProblem tells whether err has a Problem in it.
+// IsProblem reports whether err wraps a Problem.
 func IsProblem(err error) bool {
 	_, ok := errors.AsType[problem](err)
 	return ok

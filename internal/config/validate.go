@@ -12,7 +12,7 @@ import (
 // the struct cannot know where it is used.
 type Validator interface{ Validate() error }
 
-// invalid asks the struct behind cfg and every struct inside it.
+// invalid calls Validate of the struct that cfg points to, and of every struct inside it.
 func invalid(prefix string, cfg any) []string {
 	var problems []string
 	var ask func(v reflect.Value, prefix string)

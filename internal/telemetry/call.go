@@ -42,7 +42,7 @@ func newSide(t *Telemetry, isServer bool, table methods) *side {
 	}
 }
 
-// call is the life of one RPC: begun once, ended once, messages between.
+// call is one RPC: it begins once, ends once, and has messages in between.
 type call struct {
 	side   *side
 	method *method

@@ -13,9 +13,9 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// environment is the variables of OpenTelemetry that say what is exported, and those with which its SDK cannot be left
-// alone. A value that is not supported, or makes no sense, is logged and counts as not set: telemetry never keeps a process
-// from its work.
+// environment is the variables of OpenTelemetry that say what is exported, and those that its SDK
+// handles badly. A value that is not supported, or makes no sense, is logged and counts as not set:
+// telemetry never stops a process.
 type environment struct {
 	lookup func(name string) string
 	log    *slog.Logger

@@ -8,9 +8,10 @@ import (
 )
 
 // ClientFault is the status of a call that ended because of what its client sent, or did not send, where the code alone would
-// say that the server failed: grpc-go answers a frame that it cannot read with INTERNAL. The code is told as it was sent, and beside it
-// whose fault it is, in the label grpc_fault and in the line of the log, so that no such call is taken for a failure of the
-// server: its line is no warning, its span no error, and no objective counts it.
+// say that the server failed: grpc-go answers a frame that it cannot read with INTERNAL. The code
+// stays as it was sent. The label grpc_fault and the log line say that the client was at fault, so that
+// the call does not count as a failure of the server: its line is no warning, its span no error, and
+// no objective counts it.
 type ClientFault struct{ Status *status.Status }
 
 func (e *ClientFault) Error() string { return e.Status.Err().Error() }

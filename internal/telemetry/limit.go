@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Callers can make the same thing go wrong any number of times a second, and must not fill a disk with it. So each kind of line
-// has a limit: lineBurst at once, then one for each interval, and the next one that is written has the number that was left out
+// Callers can cause the same error any number of times a second, and must not fill a disk with log
+// lines. So each kind of line has a limit: lineBurst at once, then one for each interval, and the next one that is written has the number that was left out
 // before it. Lines of calls are of a kind if method and code are the same, all others if level and text are.
 //
 // If every code of 20 methods is flooded, those are 340 kinds and, of 400 bytes a line, 0.8 MB a minute: 340 × 6 × 400. What

@@ -62,7 +62,7 @@ func (h named) Handle(ctx context.Context, line slog.Record) error {
 // severity ranks the end of a call. What a server could not do is a warning or an error. What a caller did wrong is a debug line
 // of the server, whose counters by code show it too: a caller should not choose what the log of a server is about. On a client
 // the same codes are answers that its program asked for, but for those which say that the program or its configuration has to
-// be mended: they are warnings there.
+// be corrected: they are warnings there.
 func severity(code codes.Code, isServer bool) slog.Level {
 	switch code {
 	case codes.Unknown, codes.Internal, codes.DataLoss:
@@ -125,7 +125,7 @@ func (s *side) callLine() string {
 }
 
 // remote is the other end: for a server the peer's address, for a client the
-// target it was told.
+// target it was given.
 func (c *call) remote() []slog.Attr {
 	if !c.side.isServer {
 		return []slog.Attr{slog.String("target", c.target)}
@@ -136,7 +136,7 @@ func (c *call) remote() []slog.Attr {
 	return nil
 }
 
-// errorBurst is how many errors of OpenTelemetry are logged at once: what is wrong with its variables is told once each.
+// errorBurst is how many errors of OpenTelemetry are logged at once: each problem with its variables is logged once.
 const errorBurst = 10
 
 // ErrorHandler writes what goes wrong inside OpenTelemetry to the log, not all

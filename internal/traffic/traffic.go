@@ -25,10 +25,10 @@ const cleanUpTimeout = 5 * time.Second
 // setUpPause is the time between two tries to set a source up.
 const setUpPause = 2 * time.Second
 
-// ErrWrong says that an answer is not the one that is known to be right. Operations wrap it.
+// ErrWrong means that an answer differs from the expected one. Operations wrap it.
 var ErrWrong = errors.New("wrong answer")
 
-// Operation is something that is done again and again by one RPC.
+// Operation is repeated at a rate, and uses one RPC.
 type Operation struct {
 	// Method is the RPC's name in its service: "GetObject".
 	Method string
@@ -49,12 +49,12 @@ type Source struct {
 	SetUp func(ctx context.Context) error
 	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be nil.
 	CleanUp func(ctx context.Context)
-	// IsWrong tells an answer that must never be given from one that is missing or late, besides ErrWrong, broken contracts
-	// and DATA_LOSS. It may be nil.
+	// IsWrong reports whether an error means a wrong answer and not a missing or late one. ErrWrong,
+	// broken contracts and DATA_LOSS always do. It may be nil.
 	IsWrong func(error) bool
 }
 
-// Wrong tells an answer that must never be given from one that is missing or late.
+// Wrong reports whether an error means a wrong answer, and not a missing or late one.
 func (s Source) Wrong(err error) bool {
 	return errors.Is(err, ErrWrong) || errors.Is(err, rpc.ErrProtocol) || status.Code(err) == codes.DataLoss ||
 		err != nil && s.IsWrong != nil && s.IsWrong(err)
@@ -89,7 +89,7 @@ func New(options Options, sources ...Source) *Traffic {
 }
 
 // Run makes traffic until ctx is done, lets the operations under way end, and removes what they have left behind. Each source
-// begins when it is set up itself: a service that cannot be must not hide how the others do.
+// starts when its own set-up is done, so that one service that fails does not hide the others.
 func (t *Traffic) Run(ctx context.Context) error {
 	defer t.cut()
 	var left atomic.Int64
@@ -114,8 +114,8 @@ func (t *Traffic) Run(ctx context.Context) error {
 	return nil
 }
 
-// setUp prepares a source, trying until it succeeds: a server that cannot take an object now may be able to when its operator
-// has seen why. It is false when ctx is done before.
+// setUp prepares a source, and tries until it succeeds, since an operator may remove the cause of a
+// failure. It is false when ctx is done before.
 func (t *Traffic) setUp(ctx context.Context, source Source) bool {
 	if source.Await != nil {
 		source.Await(ctx)
@@ -158,7 +158,7 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 func (t *Traffic) Cut() { t.cut() }
 
 // repeat starts an operation at each tick. A tick that comes while one is under way waits, and further ones are skipped: a
-// server that is slow must not be met by a backlog when it recovers.
+// slow server must not get a backlog when it recovers.
 func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *observer) {
 	if operation.Rate == 0 {
 		return
