@@ -23,7 +23,8 @@ func Pieces(pieces [][]byte) (size int64, crc32c uint32) {
 }
 
 // Combine returns the CRC-32C of A followed by B, given the checksums of both and the length of B in bytes. A length
-// of 0 or less stands for an empty B. It takes O(log lenB) steps, a few microseconds for any length.
+// of 0 or less stands for an empty B. It takes as many steps as lenB has ones in binary, each about a tenth of a
+// microsecond: a power of two is one step.
 //
 // A checksum is the remainder of the message, read as a polynomial over GF(2), after division by the CRC's polynomial.
 // Appending B multiplies the polynomial of A by x^(8·lenB) and adds that of B, and remainders obey the same
@@ -39,14 +40,23 @@ const (
 	x8  = uint32(1) << (31 - 8)
 )
 
-// powerOfX8 returns x^(8·n), by squaring.
+// squares[i] is x^(8·2^i).
+var squares = func() (squares [63]uint32) {
+	square := x8
+	for i := range squares {
+		squares[i] = square
+		square = multiply(square, square)
+	}
+	return squares
+}()
+
+// powerOfX8 returns x^(8·n).
 func powerOfX8(n int64) uint32 {
 	power := one
-	for square := x8; n > 0; n >>= 1 {
+	for i := 0; n > 0; i, n = i+1, n>>1 {
 		if n&1 != 0 {
-			power = multiply(power, square)
+			power = multiply(power, squares[i])
 		}
-		square = multiply(square, square)
 	}
 	return power
 }

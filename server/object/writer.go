@@ -2,9 +2,9 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/object/engine"
 )
@@ -72,10 +72,9 @@ func (w *writer) chunk(r *uploadRequest) error {
 		}
 		return &engine.OffsetError{Committed: committed}
 	}
-	size, sum := crc32c.Pieces(pieces)
-	if sum != chunk.GetCrc32C() {
-		w.metrics.badChunks.Inc()
-		return fmt.Errorf("%w: CRC-32C of the chunk at %d is %08x, want %08x", engine.ErrChecksumMismatch, offset, sum, chunk.GetCrc32C())
+	size := int64(0)
+	for _, piece := range pieces {
+		size += int64(len(piece))
 	}
 	if expected := w.header.Expect.Size; expected != nil && offset+size > *expected {
 		return fmt.Errorf("%w: at least %d bytes, want %d", engine.ErrSizeMismatch, offset+size, *expected)
@@ -83,8 +82,12 @@ func (w *writer) chunk(r *uploadRequest) error {
 	if offset+size > int64(w.config.MaxBytes) {
 		return w.tooLarge()
 	}
+	err := w.upload.Append(pieces, chunk.GetCrc32C())
+	if errors.Is(err, engine.ErrChecksumMismatch) {
+		w.metrics.badChunks.Inc()
+		return fmt.Errorf("%w: CRC-32C of the chunk at %d is not %08x", err, offset, chunk.GetCrc32C())
+	}
 	w.received += size
-	err := w.upload.Append(pieces)
 	w.count()
 	return err
 }

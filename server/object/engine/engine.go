@@ -156,13 +156,14 @@ type Engine interface {
 }
 
 // Upload receives the bytes of an upload. It belongs to one goroutine. After an error that is no
-// OffsetError it can only be closed; what was committed stays.
+// OffsetError, or ErrChecksumMismatch of Append, it can only be closed; what was committed stays.
 type Upload interface {
 	// State returns how far the upload is.
 	State() State
 	// Append takes bytes, in pieces that follow on what was appended, and is done with the pieces
-	// when it returns.
-	Append(pieces [][]byte) error
+	// when it returns. If their CRC-32C together is not the one given, it takes none of them and
+	// returns an ErrChecksumMismatch, after which the upload is as it was.
+	Append(pieces [][]byte, crc32c uint32) error
 	// Pause commits what can be: all in a folder, whole parts on S3. It returns how many bytes are
 	// committed.
 	Pause() (committed int64, err error)

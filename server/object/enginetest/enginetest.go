@@ -39,7 +39,7 @@ func Send(ctx context.Context, e engine.Engine, h engine.Header, content []byte,
 	}
 	for chunk := range slices.Chunk(content[from:], 9999) {
 		half := len(chunk) / 2
-		if err := u.Append([][]byte{chunk[:half], chunk[half:]}); err != nil {
+		if err := u.Append([][]byte{chunk[:half], chunk[half:]}, crc32c.Checksum(chunk)); err != nil {
 			return nil, errors.Join(err, u.Close())
 		}
 	}
@@ -91,6 +91,7 @@ func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() e
 		"an upload continues in another process":              resumes,
 		"finishing again returns the same object":             again,
 		"a whole that is wrong is refused and leaves nothing": wrongWhole,
+		"a damaged chunk is not taken, and the next one is":   damagedChunk,
 		"another header is refused":                           otherHeader,
 		"a reader is told when its object goes":               gone,
 		"lists go through all names in order":                 lists,
@@ -240,6 +241,23 @@ func wrongWhole(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 			_, err = e.Stat(t.Context(), "o")
 			want(t, "stat", err, engine.ErrNotFound)
 		}
+	}
+}
+
+func damagedChunk(t *testing.T, e engine.Engine, _ func() engine.Engine) {
+	content, h := Content(3*PartBytes+1000), header("o")
+	u := must[engine.Upload](t, "begin")(e.Begin(t.Context(), h, true))
+	defer u.Close()
+	for chunk := range slices.Chunk(content, 2*PartBytes-77) {
+		want(t, "append", u.Append([][]byte{chunk[:5], chunk[5:]}, crc32c.Checksum(chunk)+1), engine.ErrChecksumMismatch)
+		if err := u.Append([][]byte{chunk[:9], chunk[9:]}, crc32c.Checksum(chunk)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must[engine.Object](t, "finish")(u.Finish(engine.Expect{CRC32C: new(crc32c.Checksum(content))}))
+	got, err := Read(t.Context(), e, "o", 0, 0, 0, 10_000, true)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("got %d bytes of %d, %v", len(got), len(content), err)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -19,11 +18,8 @@ type upload struct {
 	progress
 	data, log *os.File // nil before the first byte, and before the first commit
 
-	received int64
-	whole    uint32   // of all full blocks
-	block    uint32   // of what there is of the block after them
-	sums     []uint32 // of full blocks from first on, which are in no line yet
-	first    int64
+	arrived engine.Sums // Full are those that are in no line yet.
+	first   int64       // the block that they begin with
 
 	behind     chan error // nil if no commit is under way
 	committing line
@@ -47,7 +43,7 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 	if !p.header.Same(h) {
 		return nil, engine.ErrUploadMismatch
 	}
-	u := &upload{folder: f, progress: *p}
+	u := &upload{folder: f, progress: *p, arrived: engine.Sums{BlockBytes: blockBytes}}
 	if u.object != nil {
 		return u, nil
 	}
@@ -85,14 +81,14 @@ func (u *upload) reopen() (err error) {
 	if _, err := u.log.Seek(u.valid, io.SeekStart); err != nil {
 		return err
 	}
-	u.received, u.first = u.size, u.size/blockBytes
-	for _, sum := range u.progress.sums[:u.first] {
-		u.whole = crc32c.Combine(u.whole, sum, blockBytes)
+	full := u.size / blockBytes
+	for _, sum := range u.sums[:full] {
+		u.arrived.AddBlock(sum)
 	}
-	if u.size%blockBytes > 0 {
-		u.block = u.progress.sums[u.first]
+	if u.first, u.arrived.Full, u.arrived.Size = full, nil, u.size; u.size%blockBytes > 0 {
+		u.arrived.Rest = u.sums[full]
 	}
-	u.progress.sums = nil
+	u.sums = nil
 	return nil
 }
 
@@ -105,18 +101,31 @@ func (u *upload) State() engine.State {
 }
 
 // Append implements engine.Upload.
-func (u *upload) Append(pieces [][]byte) error {
+func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	if u.err != nil {
 		return u.err
 	}
 	if u.object != nil {
 		return &engine.OffsetError{Committed: u.object.Size}
 	}
-	u.err = engine.During("write an upload", u.append(pieces))
+	after, size, err := u.arrived.After(pieces, stated)
+	if err != nil {
+		return err
+	}
+	u.err = engine.During("write an upload", u.append(pieces, size))
+	if u.err != nil {
+		return u.err
+	}
+	full := after.Size/u.folder.PartBytes > u.arrived.Size/u.folder.PartBytes
+	if u.arrived = after; full {
+		if u.err = engine.During("commit an upload", u.settle()); u.err == nil {
+			u.commitBehind()
+		}
+	}
 	return u.err
 }
 
-func (u *upload) append(pieces [][]byte) (err error) {
+func (u *upload) append(pieces [][]byte, size int64) (err error) {
 	f := u.folder
 	if u.data == nil {
 		if err := f.Quota.Take(2 * engine.FileOverhead); err != nil { // One is for the log.
@@ -128,57 +137,31 @@ func (u *upload) append(pieces [][]byte) (err error) {
 			return err
 		}
 	}
+	if err := f.Quota.Take(size); err != nil {
+		return err
+	}
 	for _, piece := range pieces {
-		if err := f.Quota.Take(int64(len(piece))); err != nil {
-			return err
-		}
 		n, err := u.data.Write(piece)
-		f.Quota.Give(int64(len(piece) - n))
-		before := u.received / f.PartBytes
-		u.sum(piece[:n])
-		if err != nil {
+		if size -= int64(n); err != nil {
+			f.Quota.Give(size)
 			return err
-		}
-		if u.received/f.PartBytes > before {
-			if err := u.settle(); err != nil {
-				return err
-			}
-			u.commitBehind()
 		}
 	}
 	return nil
 }
 
-// sum takes bytes that were written into the checksums.
-func (u *upload) sum(data []byte) {
-	for len(data) > 0 {
-		n := min(int64(len(data)), blockBytes-u.received%blockBytes)
-		u.block = crc32c.Update(u.block, data[:n])
-		if u.received += n; u.received%blockBytes == 0 {
-			u.sums = append(u.sums, u.block)
-			u.whole, u.block = crc32c.Combine(u.whole, u.block, blockBytes), 0
-		}
-		data = data[n:]
-	}
-}
-
-// crcReceived covers all that was received.
-func (u *upload) crcReceived() uint32 {
-	return crc32c.Combine(u.whole, u.block, u.received%blockBytes)
-}
-
 // pending are the checksums that are in no line yet, with that of a block that is not full.
 func (u *upload) pending() []uint32 {
-	if u.received%blockBytes > 0 {
-		return append(u.sums, u.block)
+	if u.arrived.Size%blockBytes > 0 {
+		return append(u.arrived.Full, u.arrived.Rest)
 	}
-	return u.sums
+	return u.arrived.Full
 }
 
 // commitBehind commits what was received while more is.
 func (u *upload) commitBehind() {
-	l := line{Size: u.received, First: u.first, Sums: encodeSums(u.pending())}
-	u.first, u.sums = u.received/blockBytes, u.sums[:0]
+	l := line{Size: u.arrived.Size, First: u.first, Sums: encodeSums(u.pending())}
+	u.first, u.arrived.Full = u.arrived.Size/blockBytes, u.arrived.Full[:0]
 	u.behind, u.committing = make(chan error, 1), l
 	go func(done chan<- error) { done <- u.commit(l) }(u.behind)
 }
@@ -261,7 +244,7 @@ func (u *upload) Pause() (int64, error) {
 }
 
 func (u *upload) commitAll() error {
-	if err := u.settle(); err != nil || u.object != nil || u.received == u.size {
+	if err := u.settle(); err != nil || u.object != nil || u.arrived.Size == u.size {
 		return err
 	}
 	u.commitBehind()
@@ -294,7 +277,7 @@ func (u *upload) finish(e engine.Expect) error {
 		return err
 	}
 	if u.data == nil { // An empty object.
-		if err := u.append([][]byte{{}}); err != nil {
+		if err := u.append(nil, 0); err != nil {
 			return err
 		}
 	}
@@ -314,12 +297,12 @@ func (u *upload) finish(e engine.Expect) error {
 	if err := f.Quota.Take(int64(len(trailer))); err != nil {
 		return err
 	}
-	if _, err = u.data.WriteAt(trailer, u.received); err == nil {
+	if _, err = u.data.WriteAt(trailer, u.arrived.Size); err == nil {
 		err = f.syncFile(u.data)
 	}
 	if err != nil {
 		f.Quota.Give(int64(len(trailer)))
-		return errors.Join(err, u.data.Truncate(u.received))
+		return errors.Join(err, u.data.Truncate(u.arrived.Size))
 	}
 	if err := u.write(line{Object: &object}); err != nil {
 		return err
@@ -336,12 +319,12 @@ func (u *upload) finish(e engine.Expect) error {
 func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	o := engine.Object{
 		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType, CreateTime: u.createTime,
-		Size: u.received, CRC32C: u.crcReceived(),
+		Size: u.arrived.Size, CRC32C: u.arrived.CRC32C(),
 	}
 	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
 		hash := sha256.New()
 		if u.data != nil {
-			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.received), make([]byte, 256<<10)); err != nil {
+			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.arrived.Size), make([]byte, 256<<10)); err != nil {
 				return o, fmt.Errorf("read an upload for its SHA-256: %w", err)
 			}
 		}
@@ -355,7 +338,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 
 // giveUp removes an upload whose whole is wrong.
 func (u *upload) giveUp() error {
-	if u.data != nil && u.received > u.folder.size(u.data.Name()) {
+	if u.data != nil && u.arrived.Size > u.folder.size(u.data.Name()) {
 		return nil
 	}
 	return u.folder.drop(u.header.UploadID)
@@ -370,7 +353,7 @@ func (u *upload) Close() error {
 	u.closed = true
 	err := u.settle()
 	if u.object == nil && u.data != nil && err == nil {
-		if u.err == nil && u.received-u.size >= u.folder.PartBytes/8 {
+		if u.err == nil && u.arrived.Size-u.size >= u.folder.PartBytes/8 {
 			err = u.commitAll()
 		}
 		err = errors.Join(err, u.dropUncommitted())

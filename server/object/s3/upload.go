@@ -44,10 +44,10 @@ type upload struct {
 	asked bool   // whether there is a record
 	done  *engine.Object
 
-	buffer *[]byte // what was received behind the last full part
-	parts  []part  // that S3 has
-	crc    uint32  // of these
-	hash   hash.Hash
+	arrived engine.Sums
+	buffer  *[]byte // what was received behind the last full part
+	parts   []part  // that S3 has
+	hash    hash.Hash
 
 	behind []*sending // parts on their way, oldest first
 	spares int        // how many buffers there are besides one
@@ -58,7 +58,7 @@ type upload struct {
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
 func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
 	generation := s.generations.Next()
-	u := &upload{s: s, buffer: s.buffer(), record: record{
+	u := &upload{s: s, buffer: s.buffer(), arrived: engine.Sums{BlockBytes: s.PartBytes}, record: record{
 		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(), PartBytes: s.PartBytes,
 	}}
 	u.HashSHA256 = h.HashSHA256 || len(h.Expect.SHA256) > 0
@@ -95,9 +95,12 @@ func (u *upload) ask() error {
 	case !r.Same(u.Header):
 		return engine.ErrUploadMismatch
 	}
-	u.record, u.tag, u.done, u.parts, u.crc = r, tag, state.Object, parts, 0
-	for _, p := range parts {
-		u.crc = crc32c.Combine(u.crc, p.sum, p.size)
+	u.record, u.tag, u.done, u.parts = r, tag, state.Object, parts
+	if len(parts) > 0 || u.arrived.Size == 0 {
+		u.arrived = engine.Sums{BlockBytes: r.PartBytes}
+		for _, p := range parts {
+			u.arrived.AddBlock(p.sum)
+		}
 	}
 	if u.hash = nil; r.HashSHA256 {
 		u.hash = sha256.New()
@@ -122,10 +125,15 @@ func (u *upload) State() engine.State {
 func (u *upload) committed() int64 { return int64(len(u.parts)) * u.PartBytes }
 
 // Append implements engine.Upload.
-func (u *upload) Append(pieces [][]byte) error {
+func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	if u.err == nil && u.done != nil {
 		return &engine.OffsetError{Committed: u.done.Size}
 	}
+	after, _, err := u.arrived.After(pieces, stated)
+	if err != nil {
+		return err
+	}
+	u.arrived = after
 	for _, piece := range pieces {
 		for len(piece) > 0 && u.err == nil {
 			data := *u.buffer
@@ -171,12 +179,13 @@ func (u *upload) flush() error {
 	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
 		return err
 	}
-	p := &sending{part{sum: crc32c.Checksum(*u.buffer), size: int64(len(*u.buffer))}, u.buffer, make(chan error, 1)}
-	go func(number int) {
+	before := len(u.parts) + len(u.behind)
+	p := &sending{part{sum: u.arrived.Full[before], size: u.PartBytes}, u.buffer, make(chan error, 1)}
+	go func() {
 		var err error
-		p.tag, err = u.sendPart(number, *p.buffer)
+		p.tag, err = u.sendPart(before+1, *p.buffer, p.sum)
 		p.done <- err
-	}(len(u.parts) + len(u.behind) + 1)
+	}()
 	u.behind, u.buffer = append(u.behind, p), nil
 	if len(u.behind) <= mostBehind && u.s.spares.TryAcquire(1) {
 		u.spares, u.buffer = u.spares+1, u.s.buffer()
@@ -223,7 +232,7 @@ func (u *upload) conflict() error {
 		return err
 	}
 	switch state := u.State(); {
-	case state.Committed > 0 || state.Object != nil:
+	case state.Committed > 0 || state.Object != nil || u.PartBytes != u.arrived.BlockBytes:
 		return &engine.OffsetError{Committed: state.Committed}
 	case u.S3Upload == "": // Another object of less than a part was about to be put there.
 		return engine.ErrUploadMismatch
@@ -231,12 +240,12 @@ func (u *upload) conflict() error {
 	return nil
 }
 
-func (u *upload) sendPart(number int, data []byte) (tag string, err error) {
+func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err error) {
 	ctx, cancel := patience(u.ctx, len(data))
 	defer cancel()
 	out, err := u.s.client.UploadPart(ctx, &awss3.UploadPartInput{
 		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, PartNumber: aws.Int32(int32(number)),
-		Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
+		Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(sum),
 	}, unsigned)
 	if err = explain(ctx, err); errors.Is(err, errNoUpload) { // It was cancelled, or finished, elsewhere.
 		return "", fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
@@ -264,7 +273,6 @@ func (u *upload) settleOne() error {
 	u.behind = u.behind[1:]
 	if err == nil {
 		u.parts = append(u.parts, p.part)
-		u.crc = crc32c.Combine(u.crc, p.sum, p.size)
 		err = u.noteHash(*p.buffer)
 	} else {
 		u.s.Quota.Give(p.size)
@@ -355,7 +363,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	rest := *u.buffer
 	o := engine.Object{
 		Name: u.Name, Generation: u.Generation, ContentType: u.ContentType, CreateTime: u.CreateTime,
-		Size: u.committed() + int64(len(rest)), CRC32C: crc32c.Combine(u.crc, crc32c.Checksum(rest), int64(len(rest))),
+		Size: u.arrived.Size, CRC32C: u.arrived.CRC32C(),
 	}
 	if len(u.Expect.SHA256)+len(e.SHA256) > 0 {
 		if u.hash == nil && len(u.parts) > 0 {
@@ -383,12 +391,8 @@ func (u *upload) giveUp() error {
 }
 
 func (u *upload) trailer(o engine.Object) ([]byte, error) {
-	sums := make([]uint32, 0, len(u.parts)+1)
-	for _, p := range u.parts {
-		sums = append(sums, p.sum)
-	}
-	sums = append(sums, crc32c.Checksum(*u.buffer))
-	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.PartBytes}, sums)
+	sums := append(u.arrived.Full, u.arrived.Rest)
+	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.arrived.BlockBytes}, sums)
 }
 
 // finishSmall puts an object in the place of what the name has. First the record says what that is,
@@ -459,11 +463,12 @@ func (u *upload) finishLarge(object engine.Object) error {
 	if err := u.s.Quota.Take(int64(len(rest)) + engine.FileOverhead); err != nil {
 		return err
 	}
-	tag, err := u.sendPart(len(u.parts)+1, rest)
+	sum := crc32c.Combine(u.arrived.Rest, crc32c.Checksum(trailer), int64(len(trailer)))
+	tag, err := u.sendPart(len(u.parts)+1, rest, sum)
 	if err != nil {
 		return err
 	}
-	parts := slices.Concat(u.parts, []part{{tag, crc32c.Checksum(rest), int64(len(rest))}})
+	parts := slices.Concat(u.parts, []part{{tag, sum, int64(len(rest))}})
 	if u.Object == nil {
 		r := u.record
 		r.Object = &object

@@ -1,0 +1,48 @@
+package engine
+
+import "example.com/quartet/internal/crc32c"
+
+// Sums are the checksums of what has arrived of an upload, in blocks of BlockBytes.
+type Sums struct {
+	BlockBytes int64
+	// Size is how many bytes they cover.
+	Size int64
+	// Full are those of full blocks; an engine may take away what it has stored elsewhere.
+	Full []uint32
+	// Rest is that of the bytes behind the last full block.
+	Rest  uint32
+	whole uint32 // of all full blocks
+}
+
+// AddBlock takes a full block, whose checksum is known.
+func (s *Sums) AddBlock(sum uint32) {
+	s.Size += s.BlockBytes
+	s.Full = append(s.Full, sum)
+	s.whole, s.Rest = crc32c.Combine(s.whole, sum, s.BlockBytes), 0
+}
+
+// After returns the checksums with pieces that follow, of size bytes, or an ErrChecksumMismatch if
+// the CRC-32C of the pieces together is not the one that was stated. It goes through the bytes once
+// for both. No more than one of what it has returned and s may be used after that.
+func (s Sums) After(pieces [][]byte, stated uint32) (after Sums, size int64, err error) {
+	after = s
+	for _, piece := range pieces {
+		for len(piece) > 0 {
+			part := piece[:min(int64(len(piece)), s.BlockBytes-after.Size%s.BlockBytes)]
+			after.Rest = crc32c.Update(after.Rest, part)
+			if after.Size += int64(len(part)); after.Size%s.BlockBytes == 0 {
+				after.Size -= s.BlockBytes
+				after.AddBlock(after.Rest)
+			}
+			piece = piece[len(part):]
+		}
+	}
+	size = after.Size - s.Size
+	if after.CRC32C() != crc32c.Combine(s.CRC32C(), stated, size) {
+		return s, size, ErrChecksumMismatch
+	}
+	return after, size, nil
+}
+
+// CRC32C covers all that has arrived.
+func (s Sums) CRC32C() uint32 { return crc32c.Combine(s.whole, s.Rest, s.Size%s.BlockBytes) }
