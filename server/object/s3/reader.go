@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 )
 
 const (
-	// pieceBytes is how much is verified at a time where there is no memory for a block.
+	// pieceBytes is how much is read at a time, so that it is still in the processor's cache when
+	// its checksum is made, and how much is verified at a time where there is no memory for a block.
 	pieceBytes = 64 << 10
 	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether
 	// the object is still there.
@@ -27,11 +30,12 @@ type reader struct {
 	cancel      context.CancelFunc
 	key, tag    string
 	footer      engine.Footer
-	sums        []uint32
+	blockSums   []uint32
 	tail        found // the last bytes of the object
 	offset, end int64
 
-	data   []byte // verified, from at on
+	data   []byte   // verified, from at on
+	sums   []uint32 // of the pieces of data, if it is a block
 	at     int64
 	buffer *[]byte       // that data is in, if it is a block
 	ahead  chan fetched  // nil if no block is being fetched
@@ -42,6 +46,7 @@ type reader struct {
 
 type fetched struct {
 	buffer *[]byte
+	sums   []uint32 // of its pieces
 	err    error
 }
 
@@ -70,7 +75,7 @@ func (s *S3) Open(ctx context.Context, name string, generation, offset, limit in
 	if f.size > tailBytes {
 		f.data = nil // It has no block as a whole.
 	}
-	r := &reader{s: s, key: objectKey(name), tag: f.tag, footer: footer, sums: sums, tail: f, offset: offset, end: end}
+	r := &reader{s: s, key: objectKey(name), tag: f.tag, footer: footer, blockSums: sums, tail: f, offset: offset, end: end}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
 }
@@ -83,7 +88,7 @@ func (r *reader) Remaining() int64 { return r.end - r.offset }
 
 // Memory implements engine.Reader: at best two blocks.
 func (r *reader) Memory() (least, most int64) {
-	least = int64(len(r.sums)*engine.SumBytes+len(r.tail.data)) + min(r.Remaining(), pieceBytes)
+	least = int64(len(r.blockSums)*engine.SumBytes+len(r.tail.data)) + min(r.Remaining(), pieceBytes)
 	if r.tail.data != nil {
 		return least, least
 	}
@@ -100,8 +105,15 @@ func (r *reader) Next(p []byte, fast bool) (n int, sum uint32, err error) {
 			return 0, 0, err
 		}
 	}
-	n = copy(p, r.data[r.offset-r.at:min(int64(len(r.data)), r.end-r.at)])
+	from := r.offset - r.at
+	n = copy(p, r.data[from:min(int64(len(r.data)), r.end-r.at)])
 	r.offset += int64(n)
+	if to := from + int64(n); from%pieceBytes == 0 && (to%pieceBytes == 0 || to == int64(len(r.data))) && r.sums != nil {
+		for at := from; at < to; at += pieceBytes {
+			sum = crc32c.Combine(sum, r.sums[at/pieceBytes], min(pieceBytes, to-at))
+		}
+		return n, sum, nil
+	}
 	return n, crc32c.Checksum(p[:n]), nil
 }
 
@@ -126,7 +138,7 @@ func (r *reader) load(fast bool) error {
 	if f.err != nil {
 		return f.err
 	}
-	r.buffer, r.data, r.at = f.buffer, *f.buffer, start
+	r.buffer, r.data, r.sums, r.at = f.buffer, *f.buffer, f.sums, start
 	if (block+1)*r.footer.BlockBytes < r.end {
 		r.fetch(block + 1)
 	}
@@ -138,7 +150,7 @@ func (r *reader) recycle() {
 		r.s.buffers.Put(r.buffer)
 		r.buffer = nil
 	}
-	r.data = nil
+	r.data, r.sums = nil, nil
 }
 
 // fetch begins to fetch a block, the next one or any if none was fetched before.
@@ -152,33 +164,33 @@ func (r *reader) fetch(block int64) {
 		}
 		*buffer = (*buffer)[:size]
 		again := r.blocks != nil // A service may end what is read slowly.
-		err := r.fill(block, *buffer)
+		sums, whole, err := r.fill(block, *buffer)
 		if err != nil && again && !errors.Is(err, engine.ErrGenerationGone) && r.ctx.Err() == nil {
-			err = r.fill(block, *buffer)
+			sums, whole, err = r.fill(block, *buffer)
 		}
 		if err == nil {
-			err = r.compare(block, crc32c.Checksum(*buffer))
+			err = r.compare(block, whole)
 		}
-		done <- fetched{buffer, err}
+		done <- fetched{buffer, sums, err}
 	}(r.ahead)
 }
 
 // fill reads a block from the request that is under way, or from a new one.
-func (r *reader) fill(block int64, buffer []byte) (err error) {
+func (r *reader) fill(block int64, buffer []byte) (sums []uint32, whole uint32, err error) {
 	start := block * r.footer.BlockBytes
 	if r.blocks == nil {
 		last := min((r.end-1)/r.footer.BlockBytes, block-block%blocksAtOnce+blocksAtOnce-1)
 		end := min((last+1)*r.footer.BlockBytes, r.footer.Size)
 		if r.blocks, err = r.open(start, end-start); err != nil {
-			return err
+			return nil, 0, err
 		}
 	}
-	_, err = io.ReadFull(r.blocks, buffer)
+	sums, whole, err = readPieces(r.blocks, slices.Chunk(buffer, pieceBytes))
 	if err != nil || block%blocksAtOnce == blocksAtOnce-1 || start+int64(len(buffer)) >= r.end {
 		err = r.explain(err, r.blocks.Close())
 		r.blocks = nil
 	}
-	return err
+	return sums, whole, err
 }
 
 func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
@@ -229,6 +241,18 @@ func (r *reader) loadPiece(block, start, size int64) (err error) {
 	return err
 }
 
+// readPieces fills pieces, and returns their checksums and that of all of them together.
+func readPieces(body io.Reader, pieces iter.Seq[[]byte]) (sums []uint32, whole uint32, err error) {
+	for piece := range pieces {
+		if _, err = io.ReadFull(body, piece); err != nil {
+			return nil, 0, err
+		}
+		sum := crc32c.Checksum(piece)
+		sums, whole = append(sums, sum), crc32c.Combine(whole, sum, int64(len(piece)))
+	}
+	return sums, whole, nil
+}
+
 // readThrough reads a block and returns the checksums of its pieces, if together they are that of
 // the block.
 func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []uint32, err error) {
@@ -236,13 +260,11 @@ func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []
 	if err != nil {
 		return nil, err
 	}
-	var whole uint32
-	for left := size; left > 0 && err == nil; left -= int64(len(buffer)) {
-		buffer = buffer[:min(int64(len(buffer)), left)]
-		_, err = io.ReadFull(body, buffer)
-		sum := crc32c.Checksum(buffer)
-		pieces, whole = append(pieces, sum), crc32c.Combine(whole, sum, int64(len(buffer)))
-	}
+	pieces, whole, err := readPieces(body, func(yield func([]byte) bool) {
+		for left := size; left > 0 && yield(buffer[:min(int64(len(buffer)), left)]); {
+			left -= pieceBytes
+		}
+	})
 	if err = r.explain(err, body.Close()); err == nil {
 		err = r.compare(block, whole)
 	}
@@ -250,7 +272,7 @@ func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []
 }
 
 func (r *reader) compare(block int64, sum uint32) error {
-	if r.sums[block] != sum {
+	if r.blockSums[block] != sum {
 		return r.corrupt(block)
 	}
 	return nil
