@@ -70,7 +70,7 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	u.ctx, u.cancel = longer, func() { stop(); cancel() }
 	var err error
 	if !fresh {
-		err = u.ask()
+		_, err = u.ask()
 	}
 	if err == nil && u.done == nil && h.Expect.Size != nil {
 		err = s.Quota.Fits(*h.Expect.Size - u.committed())
@@ -82,18 +82,19 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	return u, nil
 }
 
-// ask finds out how far the upload is, if it has a record.
-func (u *upload) ask() error {
+// ask finds out how far the upload is. Where it is not found there may be a record, which is to be
+// written anew.
+func (u *upload) ask() (found bool, err error) {
 	u.asked = true
 	r, tag, state, parts, err := u.s.lookup(u.ctx, u.UploadID)
 	switch {
-	case errors.Is(err, engine.ErrUploadNotFound): // If there is a record, it is written anew.
+	case errors.Is(err, engine.ErrUploadNotFound):
 		u.tag = tag
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case !r.Same(u.Header):
-		return engine.ErrUploadMismatch
+		return true, fmt.Errorf("%w: the record of upload %s has another one", engine.ErrUploadMismatch, u.UploadID)
 	}
 	u.record, u.tag, u.done, u.parts = r, tag, state.Object, parts
 	if len(parts) > 0 || u.arrived.Size == 0 {
@@ -105,10 +106,10 @@ func (u *upload) ask() error {
 	if u.hash = nil; r.HashSHA256 {
 		u.hash = sha256.New()
 		if state, ok := u.hash.(encoding.BinaryUnmarshaler); ok && len(r.Hash) > 0 {
-			return state.UnmarshalBinary(r.Hash)
+			return true, state.UnmarshalBinary(r.Hash)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // State implements engine.Upload.
@@ -211,33 +212,39 @@ func (u *upload) begin() error {
 	}
 	r := u.record
 	r.S3Upload, r.Object, r.Before = aws.ToString(out.UploadId), nil, ""
-	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
-	if err == nil {
-		u.record, u.tag, u.asked = r, tag, true
-		return nil
-	}
-	if !errors.Is(err, errChanged) { // It may have been written, so the multipart upload has to stay.
+	if err = u.decide(r); u.S3Upload == r.S3Upload {
 		return err
 	}
-	if err := u.conflict(); err != nil || u.S3Upload != r.S3Upload {
-		return errors.Join(err, u.s.abort(u.ctx, objectKey(u.Name), r.S3Upload))
+	if err == nil || errors.Is(err, engine.ErrUploadMismatch) { // The record leads elsewhere.
+		err = errors.Join(err, u.s.abort(u.ctx, objectKey(u.Name), r.S3Upload))
+	}
+	switch state := u.State(); {
+	case err != nil: // The record may lead to the multipart upload, which therefore stays.
+		return err
+	case state.Committed > 0 || state.Object != nil || u.PartBytes != u.arrived.BlockBytes:
+		return &engine.OffsetError{Committed: state.Committed}
+	case u.S3Upload == "":
+		return fmt.Errorf("%w: another stream of it finished after %d bytes", engine.ErrUploadMismatch, u.Object.Size)
 	}
 	return nil
 }
 
-// conflict adopts a record that is there already. Unless that is of an upload of which nothing is
-// committed, the sender has to go on somewhere else.
-func (u *upload) conflict() error {
-	if err := u.ask(); err != nil {
-		return err
+// decide writes the record, unless there is one by now that leads to something: then it adopts that.
+func (u *upload) decide(r record) error {
+	for range maxChanges {
+		tag, err := u.s.writeRecord(u.ctx, r, u.tag)
+		if err == nil {
+			u.record, u.tag, u.asked = r, tag, true
+			return nil
+		}
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		if found, err := u.ask(); found || err != nil {
+			return err
+		}
 	}
-	switch state := u.State(); {
-	case state.Committed > 0 || state.Object != nil || u.PartBytes != u.arrived.BlockBytes:
-		return &engine.OffsetError{Committed: state.Committed}
-	case u.S3Upload == "": // Another object of less than a part was about to be put there.
-		return engine.ErrUploadMismatch
-	}
-	return nil
+	return engine.ErrWriterReplaced
 }
 
 func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err error) {
@@ -315,7 +322,7 @@ func (u *upload) Pause() (int64, error) {
 		u.err = u.settle()
 	}
 	if u.err == nil && !u.asked {
-		if u.err = u.ask(); u.err == nil && u.State().Committed > 0 {
+		if _, u.err = u.ask(); u.err == nil && u.State().Committed > 0 {
 			u.err = &engine.OffsetError{Committed: u.State().Committed}
 		}
 	}
@@ -405,20 +412,15 @@ func (u *upload) finishSmall(object engine.Object) error {
 	if u.Object == nil {
 		r := u.record
 		r.Object, r.Before = &object, before.tag
-		tag, err := u.s.writeRecord(u.ctx, r, u.tag)
-		if err == nil {
-			u.record, u.tag = r, tag
-		} else if !errors.Is(err, errChanged) {
-			return err
-		} else if err := u.ask(); err != nil || u.done != nil {
+		if err := u.decide(r); err != nil || u.done != nil {
 			return err
 		}
 	}
-	switch {
-	case u.S3Upload != "":
+	if u.S3Upload != "" {
 		return &engine.OffsetError{Committed: u.committed()}
-	case u.Object == nil || u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C:
-		return engine.ErrUploadMismatch
+	}
+	if err := u.sameObject(object); err != nil {
+		return err
 	}
 	trailer, err := u.trailer(*u.Object)
 	if err != nil {
@@ -449,11 +451,21 @@ func (u *upload) finishSmall(object engine.Object) error {
 	return nil
 }
 
+// sameObject returns an ErrUploadMismatch unless the object is the one that the record says.
+func (u *upload) sameObject(o engine.Object) error {
+	if u.Object.Size != o.Size || u.Object.CRC32C != o.CRC32C {
+		return fmt.Errorf("%w: another stream of it finished with other content", engine.ErrUploadMismatch)
+	}
+	return nil
+}
+
 // finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it
 // does once.
 func (u *upload) finishLarge(object engine.Object) error {
-	if u.Object != nil && (u.Object.Size != object.Size || u.Object.CRC32C != object.CRC32C) {
-		return engine.ErrUploadMismatch
+	if u.Object != nil {
+		if err := u.sameObject(object); err != nil {
+			return err
+		}
 	}
 	trailer, err := u.trailer(object)
 	if err != nil {
