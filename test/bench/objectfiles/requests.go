@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 
+	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 	"example.com/quartet/server/object/s3"
 	"example.com/quartet/server/object/s3/s3test"
@@ -58,7 +59,8 @@ func putObject(ctx context.Context, e engine.Engine, name string, size int) erro
 	if err != nil {
 		return err
 	}
-	err = u.Append([][]byte{bytes.Repeat([]byte("a"), size)})
+	content := bytes.Repeat([]byte("a"), size)
+	err = u.Append([][]byte{content}, crc32c.Checksum(content))
 	if err == nil {
 		_, err = u.Finish(engine.Expect{})
 	}

@@ -26,6 +26,7 @@ type variant struct {
 	check bool // Ours always checks.
 	sync  bool // Ours always syncs.
 	own   bool // Each of several transfers has a connection of its own, where they would share one.
+	parts bool // An upload is S3's multipart upload, as ours is.
 }
 
 // The names of those that goals or others name.
@@ -43,6 +44,7 @@ const (
 	oursOwnFast   = "ours, folder, own connections"
 	oursThroughS3 = "ours, s3://"
 	plainS3Name   = "plain S3 client"
+	partsS3Name   = "plain S3 client, multipart"
 	rawName       = "raw TCP, memory"
 	rawFastName   = "raw TCP, file"
 	naiveSumsName = "naive gRPC, memory, CRC32C"
@@ -68,6 +70,7 @@ var variants = []variant{
 	{name: oursOwnFast, kind: kindOurs, place: onFast, own: true},
 	{name: oursDiskName, kind: kindOurs, place: onDisk},
 	{name: plainS3Name, kind: kindS3, place: onS3},
+	{name: partsS3Name, kind: kindS3, place: onS3, parts: true},
 	{name: oursThroughS3, kind: kindOurs, place: onS3},
 }
 
@@ -105,7 +108,7 @@ func (v variant) connect(ctx context.Context, address string, connections int) (
 	case kindBare:
 		return newBareClient(address)
 	case kindS3:
-		return newS3Client(address), nil
+		return newS3Client(address, v.parts), nil
 	default:
 		return newOursClient(ctx, address, connections)
 	}
