@@ -110,21 +110,34 @@ func TestAServerThatComesLateIsWaitedForAndThatIsSaidOnce(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
-	server := processtest.Start(t, process.Setting("OBJECT_PART_BYTES", "1MiB"))
-	content := make([]byte, 8<<20)
-	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // It never fails.
-	upload := command(t, server.Address, "upload", "-", "o")
+// interruptUpload interrupts an upload in the middle of its content, and returns what it wrote.
+func interruptUpload(t *testing.T, address string, content []byte) string {
+	t.Helper()
+	upload := command(t, address, "upload", "-", "o")
 	upload.Stdin = &interrupted{bytes.NewReader(content), len(content) / 2, func() { _ = upload.Process.Signal(os.Interrupt) }}
 	output, err := upload.CombinedOutput()
 	if upload.ProcessState.ExitCode() != 130 {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	_, flag, found := strings.Cut(string(output), "to continue, add: ")
+	return string(output)
+}
+
+// said returns the rest of the line that follows what a command wrote.
+func said(t *testing.T, output, before string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(output, before)
 	if !found {
-		t.Fatalf("it does not say how to continue:\n%s", output)
+		t.Fatalf("it does not say %q:\n%s", before, output)
 	}
-	flag, _, _ = strings.Cut(flag, "\n")
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
+}
+
+func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
+	server := processtest.Start(t, process.Setting("OBJECT_PART_BYTES", "1MiB"))
+	content := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // It never fails.
+	flag := said(t, interruptUpload(t, server.Address, content), "to continue, add: ")
 	again := command(t, server.Address, append([]string{"upload", "-", "o", "--sha256"}, strings.Fields(flag)...)...)
 	again.Stdin = bytes.NewReader(content)
 	if output, err := again.CombinedOutput(); err != nil {
@@ -134,4 +147,23 @@ func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
+	id := strings.TrimPrefix(flag, "--upload-id ")
+	want(t, run(t, 1, server.Address, "cancel-upload", id), "UPLOAD_FINISHED")
+}
+
+func TestAnUploadThatIsInterruptedSaysHowToCancelItAndThatLeavesNothing(t *testing.T) {
+	server := processtest.Start(t, process.Setting("OBJECT_PART_BYTES", "1MiB"))
+	line := said(t, interruptUpload(t, server.Address, random(8<<20)), "to cancel it: ")
+	_, id, found := strings.Cut(line, " cancel-upload ")
+	if !found {
+		t.Fatalf("it says %q", line)
+	}
+	if output := run(t, 0, server.Address, "cancel-upload", id); output != "" {
+		t.Errorf("it says %q", output)
+	}
+	want(t, run(t, 3, server.Address, "cancel-upload", id), "UPLOAD_NOT_FOUND")
+	run(t, 0, server.Address, "cancel-upload", id, "--allow-missing")
+	run(t, 2, server.Address, "cancel-upload", "short")
+	run(t, 2, server.Address, "cancel-upload")
+	run(t, 3, server.Address, "get", "o")
 }

@@ -24,7 +24,9 @@ func Service() cli.Service {
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
 		Commands: func(c *cli.Console) []*cobra.Command {
-			return []*cobra.Command{getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c)}
+			return []*cobra.Command{
+				getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c), cancelUploadCommand(c),
+			}
 		},
 		Check:    check,
 		Traffic:  func(s cli.Session) traffic.Source { return cfg.traffic(s) },

@@ -31,7 +31,8 @@ func uploadCommand(c *cli.Console) *cobra.Command {
 the stream breaks. The object appears under NAME, by default the file's, once the server has verified all of it
 and has it on disk. Nothing is stored of a file that changes meanwhile.
 
-An interrupted upload says how to continue it: with --upload-id, within the time for which the server keeps it.
+An interrupted upload says how to continue it, with --upload-id, within the time for which the server keeps it, and
+how to cancel it.
 Standard input has to bring the same bytes from the start again. A pipe does not tell whether its writer failed:
 --from-command starts it instead, and stores nothing unless it succeeds.`,
 		Example: c.Examples(`  PROGRAM upload holiday.mp4
@@ -86,11 +87,12 @@ func uploadFrom(ctx context.Context, c *cli.Console, from *input, options Upload
 		options.ContentType = from.contentType()
 	}
 	return c.Call(ctx, func(s cli.Session) error {
-		c.Hint("to continue, add: --upload-id %s", options.ID)
+		hint := c.Examples(fmt.Sprintf("to continue, add: --upload-id %[1]s\nto cancel it: PROGRAM cancel-upload %[1]s", options.ID))
+		c.Hint("%s", hint)
 		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
 		if err != nil {
 			if isFull(rpc.Reason(err)) {
-				fmt.Fprintf(c.Stderr(), "to continue, add: --upload-id %s\n", options.ID)
+				fmt.Fprintln(c.Stderr(), hint)
 			}
 			return err
 		}
