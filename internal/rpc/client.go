@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	_ "google.golang.org/grpc/health" // Without it healthCheckConfig is ignored.
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/quartet/internal/telemetry"
@@ -50,7 +53,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor), untilRoom(services, cfg.UnaryTimeout)),
+		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor), untilRoom(services, cfg.UnaryTimeout), unsent),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
 	if !cfg.Proxy {
@@ -72,6 +75,16 @@ func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInt
 		}
 		return interceptor(ctx, method, request, reply, conn, invoker, opts...)
 	}
+}
+
+// unsent gives a status to a call whose request could not be written to its connection, in the last of its attempts: grpc-go
+// returns io.EOF then, which says nothing to a caller and is not taken for an outage.
+func unsent(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoker(ctx, method, request, reply, conn, opts...)
+	if err == io.EOF { //nolint:errorlint // A status may wrap one.
+		return status.Error(codes.Unavailable, "the connection was lost before the request was sent")
+	}
+	return err
 }
 
 // sentOnce keeps grpc-go from repeating a stream by itself once its client has sent a message. It may do so after a Send that
