@@ -24,28 +24,34 @@ import (
 
 // UploadOptions say more about an upload.
 type UploadOptions struct {
-	// ID names the upload, so that a later call, in another process even, can continue it. Random if empty.
+	// ID names the upload, so that a later call, in another process even, can continue it. Random
+	// if empty.
 	ID string
-	// Continue says that an earlier call may have begun the upload: the server is asked how far it is.
+	// Continue says that an earlier call may have begun the upload: the server is asked how far it
+	// is.
 	Continue bool
 	// ContentType is the media type of the content.
 	ContentType string
-	// Size is the size of the content in bytes where it is known, or 0: then the server learns it at the end.
+	// Size is the size of the content in bytes where it is known, or 0: then the server learns it
+	// at the end.
 	Size int64
-	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass over all bytes.
+	// SHA256 has the server verify the SHA-256 of the whole object too. It costs both sides a pass
+	// over all bytes.
 	SHA256 bool
 	// Progress, if not nil, is called after every chunk, and when the server has said where to
 	// continue.
 	Progress func(Progress)
 }
 
-// maxReplaced bounds how often an upload is taken back from another writer. One that is left over from a broken
-// connection gives way at once; one that does not belongs to another client, which began later.
+// maxReplaced bounds how often an upload is taken back from another writer. One that is left over
+// from a broken connection ends at once; one that does not belongs to another client, which began
+// later.
 const maxReplaced = 3
 
-// Upload sends all of r as an object, and returns it as the server has it once it is durable and visible. Breaks are
-// resumed at the last byte that the server committed: r is read again from there if it can seek, and otherwise
-// Options.WindowBytes of it are kept. Without an error the server has verified that it holds the very bytes that were read.
+// Upload sends all of r as an object, and returns it as the server has it once it is durable and
+// visible. Breaks are resumed at the last byte that the server committed: r is read again from
+// there if it can seek, and otherwise Options.WindowBytes of it are kept. Without an error the
+// server has verified that it holds the very bytes that were read.
 func (c *Client) Upload(ctx context.Context, name string, r io.Reader, options UploadOptions) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.uploads, name)
 	u := newUpload(c, o, r, options)
@@ -73,7 +79,8 @@ type upload struct {
 	committed, offset int64
 	// before is what the server had before this call, and reached the most that it has had.
 	before, reached int64
-	// crc and sha are over the first hashed bytes of the source. Bytes that are sent again are not hashed again.
+	// crc and sha are over the first hashed bytes of the source. Bytes that are sent again are not
+	// hashed again.
 	hashed int64
 	crc    uint32
 	sha    hash.Hash
@@ -115,8 +122,8 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 	// Every attempt has buffers of its own: those that a broken stream has may never come back.
 	u.buffers = u.client.chunks.Buffers(u.total())
-	// The answer is waited for from the start, because it may come before all is sent, and because nothing else tells
-	// that the connection is gone to somebody who waits for a buffer.
+	// The answer is waited for from the start, because it may come before all is sent, and because
+	// nothing else tells a sender that waits for a buffer that the connection is gone.
 	response := new(quartetv1.UploadObjectResponse)
 	answered, answer := context.WithCancelCause(ctx)
 	go func() { answer(cmp.Or(stream.RecvMsg(response), errAnswered)) }()
@@ -127,7 +134,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 		// What was sent is kept for a later call, if the server says so or not.
 		_ = u.answer(ctx, answered, stream, response, a)
 	case err == nil, errors.Is(err, io.EOF), answered.Err() != nil:
-		// The server's word counts, also when Send could say no more than that the stream is over.
+		// The server's answer counts, also where Send says no more than that the stream is over.
 		err = u.answer(ctx, answered, stream, response, a)
 	}
 	return u.failure(err)
@@ -145,10 +152,10 @@ func (u *upload) locate(ctx context.Context) error {
 	}
 	u.object, u.committed = state.GetObject(), int64(state.GetCommittedSizeBytes())
 	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
-	u.source.release(min(u.committed, u.hashed))
-	if u.object != nil {
+	if u.object != nil { // Its bytes are kept: it may be deleted before it is compared, and is then sent again.
 		return u.compare(ctx)
 	}
+	u.source.release(min(u.committed, u.hashed))
 	if err := u.seek(u.committed); err != nil {
 		return err
 	}
@@ -202,8 +209,8 @@ func (u *upload) compare(ctx context.Context) error {
 	return nil
 }
 
-// seek goes to an offset in the source. Bytes that were sent before this call began, by another process, are read once
-// for the checksum of the whole.
+// seek goes to an offset in the source. Bytes that were sent before this call began, by another
+// process, are read once for the checksum of the whole.
 func (u *upload) seek(offset int64) error {
 	if err := u.source.seek(min(offset, u.hashed)); err != nil {
 		return err
@@ -240,8 +247,8 @@ func (u *upload) hash(offset int64, data []byte, sum uint32) {
 
 type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
-// send sends the header, chunks to the end of the source, and finish; or no finish when the window is full, so that
-// the server commits what it has and the window can move on.
+// send sends the header, chunks to the end of the source, and finish; or no finish when the window
+// is full, so that the server commits what it has and the window can move on.
 func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Attempt) error {
 	u.finished = false
 	a.Wait()
@@ -337,8 +344,8 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 	return quartetv1.UploadObjectRequest_builder{Finish: finish}.Build()
 }
 
-// answer waits for the server's word. It has to write what is under way and, for a SHA-256, to read the object once
-// more, which is given a second for each 64 MiB.
+// answer waits for the server's answer. The server has to write what is under way and, for a
+// SHA-256, to read the object once more, which is given a second for each 64 MiB.
 func (u *upload) answer(ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
 	a.WaitLonger(time.Duration(u.offset/(64<<20)) * time.Second)
 	if err := stream.CloseSend(); err != nil {
@@ -347,7 +354,8 @@ func (u *upload) answer(ctx, answered context.Context, stream uploadStream, resp
 	<-answered.Done()
 	err := context.Cause(answered)
 	if errors.Is(err, io.EOF) {
-		// grpc-go says so when its own, transparent retry of a stream that never reached the server fails in turn.
+		// grpc-go says so when its own, transparent retry of a stream that never reached the server
+		// fails too.
 		return rpc.ErrEnded
 	}
 	if !errors.Is(err, errAnswered) {
