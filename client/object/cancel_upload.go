@@ -8,8 +8,8 @@ import (
 
 // CancelOptions say more about the cancelling of an upload.
 type CancelOptions struct {
-	// AllowMissing makes it no error that there is no such upload, which is also how a repeated call
-	// finds it.
+	// AllowMissing makes it no error that there is no such upload, which is also how a repeated
+	// call finds it.
 	AllowMissing bool
 }
 

@@ -1,6 +1,6 @@
-// Package object calls ObjectService well: with deadlines, retries and checks, and with transfers that go on after a break as
-// if nothing had happened. There is one file per RPC, named as the server's, and beside them what the command line makes of
-// it: a file per command, and this service's part of the steady traffic.
+// Package object calls ObjectService with deadlines, retries and checks, and resumes transfers
+// after a break. There is one file per RPC, named as the server's, and beside them what the command
+// line makes of it: a file per command, and this service's part of the steady traffic.
 package object
 
 import (
@@ -14,16 +14,17 @@ import (
 
 // Options change how calls are made. The zero value is what most programs want.
 type Options struct {
-	// ChunkBytes is how much one message of an upload carries, 1 MiB if 0. A message has to stay below the 4 MiB
-	// that servers accept by default.
+	// ChunkBytes is how much one message of an upload carries, 1 MiB if 0. A message has to stay
+	// below the 4 MiB that servers accept by default.
 	ChunkBytes int
-	// WindowBytes is how much of a source that cannot be read twice is kept for a resume, 32 MiB if 0. A multiple of the
-	// server's parts (8 MiB) makes no small ones.
+	// WindowBytes is how much of a source that cannot be read twice is kept for a resume, 32 MiB if
+	// 0. A multiple of the server's parts (8 MiB) makes no small ones.
 	WindowBytes int
-	// Resumption is how transfers that break are continued. Its Retriable, OnResume and Log are set by the client.
+	// Resumption is how transfers that break are continued. Its Retriable, OnResume and Log are set
+	// by the client.
 	Resumption rpc.Resumption
-	// Telemetry takes the metrics of transfers, for one Client, the spans that stand above their attempts, and log lines of
-	// resumes and of the ends of transfers. They go nowhere if it is nil.
+	// Telemetry takes the metrics of transfers, for one Client, the spans that stand above their
+	// attempts, and log lines of resumes and of the ends of transfers. There are none if it is nil.
 	Telemetry *telemetry.Telemetry
 }
 

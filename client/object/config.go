@@ -9,7 +9,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// Config is what can be set of the steady traffic, each by an environment variable. A rate is in operations per second.
+// Config is what can be set of the steady traffic, each by an environment variable. A rate is in
+// operations per second.
 type Config struct {
 	Lookups   float64      `env:"TRAFFIC_LOOKUPS" envDefault:"5" desc:"serve: objects looked up per second; 0 for none"`
 	Downloads float64      `env:"TRAFFIC_DOWNLOADS" envDefault:"0.5" desc:"serve: objects downloaded per second; 0 for none"`

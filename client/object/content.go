@@ -85,7 +85,8 @@ func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	return offset, err
 }
 
-// comparer is where a download goes whose content is known. It fails at the first byte that is wrong.
+// comparer is where a download goes whose content is known. It fails at the first byte that is
+// wrong.
 type comparer struct {
 	want   *reader
 	buffer [32 << 10]byte

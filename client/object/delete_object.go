@@ -10,7 +10,8 @@ import (
 type DeleteOptions struct {
 	// Generation is the only one to delete; 0 for whichever is there.
 	Generation int64
-	// AllowMissing makes it no error that there is no such object, which is also how a repeated deletion finds it.
+	// AllowMissing makes it no error that there is no such object, which is also how a repeated
+	// deletion finds it.
 	AllowMissing bool
 }
 

@@ -91,7 +91,7 @@ func followed(file string) (string, error) {
 	for range 40 { // As many as Linux follows.
 		to, err := os.Readlink(file)
 		if err != nil {
-			return file, nil // It is no link. What else is wrong, the next call tells.
+			return file, nil // It is no link. The next call reports what else is wrong.
 		}
 		if !filepath.IsAbs(to) {
 			folder, err := filepath.EvalSymlinks(filepath.Dir(file))
@@ -242,7 +242,7 @@ func (d *destination) removeDebris() {
 			continue
 		}
 		if f, err := openPart(name); err == nil {
-			_ = os.Remove(name) // It does no more harm than before.
+			_ = os.Remove(name) // It is in the way no more than before.
 			_ = f.Close()
 		}
 	}
@@ -255,7 +255,7 @@ func (d *destination) discard() {
 	d.file, d.Writer, d.generation, d.size, d.crc = nil, nil, 0, 0, 0
 }
 
-// finish makes what was written visible. If err says that it is no good, it leaves no trace, or
+// finish makes what was written visible. If err says that it is wrong, it leaves nothing, or
 // what a later download can continue.
 func (d *destination) finish(err error, keep bool) error {
 	if d.file == nil {
@@ -268,7 +268,7 @@ func (d *destination) finish(err error, keep bool) error {
 	if d.place == "" || d.direct {
 		return errors.Join(err, d.file.Close())
 	}
-	defer d.folder.Close() // It may be nil, and says so.
+	defer d.folder.Close() // It may be nil, which is an error that is ignored.
 	if err == nil {
 		err = os.Rename(d.file.Name(), d.place)
 	}

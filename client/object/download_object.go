@@ -43,9 +43,10 @@ type DownloadOptions struct {
 	Progress func(Progress)
 }
 
-// Download writes an object, or a range of it, to w, and returns what the server knows of it. Every chunk is verified
-// before it is written, and a download of the whole object is verified as a whole at the end: with ErrChecksum, what was
-// written must not be used. Breaks are resumed; an object that changes meanwhile gives ErrChanged.
+// Download writes an object, or a range of it, to w, and returns what the server knows of it. Every
+// chunk is verified before it is written, and a download of the whole object is verified as a whole
+// at the end: with ErrChecksum, what was written must not be used. Breaks are resumed; an object
+// that changes meanwhile gives ErrChanged.
 func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
 	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
@@ -178,7 +179,8 @@ func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error 
 	return nil
 }
 
-// checkEnd tells a stream that ended because all was sent from one that was ended by something in between.
+// checkEnd tells a stream that ended because all was sent from one that was ended by something in
+// between.
 func (d *download) checkEnd() error {
 	if d.object == nil {
 		return fmt.Errorf("%w: before its first message", rpc.ErrEnded)

@@ -6,7 +6,8 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// What a caller may have to tell apart besides the server's status codes and what package rpc names.
+// What a caller may have to tell apart besides the server's status codes and what package rpc
+// names.
 var (
 	// ErrChecksum says that what arrived is not what the server has.
 	ErrChecksum = errors.New("checksum mismatch")

@@ -22,14 +22,15 @@ import (
 	"example.com/quartet/internal/crc32c"
 )
 
-// fake is a server that keeps everything in memory, and is right unless it was told to twist something.
+// fake is a server that keeps everything in memory, and answers rightly unless a field says
+// otherwise.
 type fake struct {
 	quartetv1.UnimplementedObjectServiceServer
 
 	twistObject func(*quartetv1.Object) // in GetObject and UploadObject
 	twistBytes  func([]byte) []byte     // in DownloadObject
-	// badSum spoils the checksum of whole objects; hold lets uploads wait, after a signal on it, for a second one to be
-	// taken.
+	// badSum spoils the checksum of whole objects; hold lets uploads wait, after a signal on it,
+	// for a second one to be taken.
 	badSum bool
 	hold   chan struct{}
 

@@ -63,7 +63,7 @@ func piece(offset int, data []byte, crc uint32) *quartetv1.DownloadObjectRespons
 	}.Build()}.Build()
 }
 
-func TestABusyServerIsComeBackToUntilItHasRoom(t *testing.T) {
+func TestABusyServerIsAskedAgainUntilItHasRoom(t *testing.T) {
 	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestABusyServerIsComeBackToUntilItHasRoom(t *testing.T) {
 	}
 }
 
-func TestADownloadTrustsNothingThatIsNotVerified(t *testing.T) {
+func TestADownloadWritesNothingThatIsNotVerified(t *testing.T) {
 	content := []byte("the content")
 	good := crc32c.Checksum(content)
 	other := crc32c.Checksum([]byte("THE content"))
@@ -128,7 +128,7 @@ func TestADownloadThatEndsEarlyIsResumedAndThenGivenUp(t *testing.T) {
 	}
 }
 
-func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
+func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	hang := &faulty{
 		download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
 			<-s.Context().Done()
@@ -158,7 +158,7 @@ func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatIsTakenOverAgainAndAgainIsLeftToTheOther(t *testing.T) {
+func TestAnUploadThatIsTakenOverRepeatedlyIsLeftToTheOtherWriter(t *testing.T) {
 	calls := 0
 	client := (&faulty{upload: func(grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
 		calls++

@@ -51,8 +51,8 @@ func list(ctx context.Context, c *cli.Console, client *Client, prefix string, as
 	return out.Flush()
 }
 
-// writeRow writes a row of a table that is aligned without having been seen as a whole: the name, which may have any
-// length, is last.
+// writeRow writes a row of a table that is aligned without having been seen as a whole: the name,
+// which may have any length, is last.
 func writeRow(out *bufio.Writer, asJSON, first bool, o *quartetv1.Object) error {
 	if asJSON {
 		return cli.WriteJSON(out, listed{o.GetName(), o.GetSizeBytes(), o.GetCreateTime().AsTime()})

@@ -7,11 +7,12 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// rateFloor is the size in bytes from which the rate of a transfer says something about the path and not about latency.
+// rateFloor is the size in bytes from which the rate of a transfer says something about the path
+// and not about latency.
 const rateFloor = 1 << 20
 
-// metrics are what a Client counts. All are there from the start: a counter that appears with its first event hides that
-// one from rate().
+// metrics are what a Client counts. All are there from the start: a counter that appears with its
+// first event hides that one from rate().
 type metrics struct{ downloads, uploads *directionMetrics }
 
 // directionMetrics are those of the transfers in one direction.

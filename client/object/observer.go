@@ -13,11 +13,12 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// maxResumeEvents bounds the events of a span: a transfer that takes days may be resumed very often.
+// maxResumeEvents bounds the events of a span: a transfer that takes days may be resumed very
+// often.
 const maxResumeEvents = 32
 
-// observer is what a download or an upload tells of itself, over all its attempts: a span above theirs, numbers, and a
-// line in the log.
+// observer records a download or an upload over all its attempts: a span above theirs, metrics, and
+// a line in the log.
 type observer struct {
 	telemetry *telemetry.Telemetry
 	metrics   *directionMetrics
@@ -30,12 +31,12 @@ type observer struct {
 	damaged int
 }
 
-// maxDamaged bounds them: a path that damages everything does not get better, as a server that is
-// away does.
+// maxDamaged bounds them: a path that damages everything, unlike a server that is away, is not
+// expected to recover.
 const maxDamaged = 10
 
-// retriable tells of errors that another attempt may mend: it asks the server where to continue, or
-// takes a writer's place.
+// retriable tells of errors after which another attempt may succeed: it asks the server where to
+// continue, or takes a writer's place.
 func (o *observer) retriable(err error) bool {
 	switch reason := rpc.Reason(err); {
 	case reason == "OFFSET_MISMATCH", errors.Is(err, ErrChecksum):
@@ -64,7 +65,8 @@ func (o *observer) resuming(cause error) {
 	}
 }
 
-// end settles the transfer: the bytes that it moved, the checksum of the whole, and how it ended.
+// end records the end of the transfer: the bytes that it moved, the checksum of the whole, and how
+// it ended.
 func (o *observer) end(ctx context.Context, bytes int64, crc32c uint32, err error) {
 	took := time.Since(o.began)
 	o.count(ctx, bytes, took, err)
@@ -92,7 +94,8 @@ func (o *observer) count(ctx context.Context, bytes int64, took time.Duration, e
 	}
 }
 
-// logEnd writes the line that leads from a transfer to its trace, by the trace_id that the logger takes from ctx.
+// logEnd writes the line that leads from a transfer to its trace, by the trace_id that the logger
+// takes from ctx.
 func (o *observer) logEnd(ctx context.Context, bytes int64, crc32c uint32, took time.Duration, err error) {
 	attributes := []slog.Attr{
 		slog.String("object", o.name), slog.Int64("bytes", bytes), slog.Int("resumes", o.resumes), slog.Duration("took", took),

@@ -24,8 +24,8 @@ import (
 
 const uploadMethod = "quartet.v1.ObjectService/UploadObject"
 
-// A proxy cuts the connection in the middle of the upload, which takes two attempts then, and a third one if what the
-// first has brought is still being kept when the second begins.
+// A proxy cuts the connection in the middle of the upload, which takes two attempts then, and a
+// third one if what the first has brought is still being kept when the second begins.
 func TestAResumedUploadIsOneSpanAboveItsAttempts(t *testing.T) {
 	collector := clienttest.NewCollector(t)
 	server := processtest.Start(t, collector.Environment(small...)...)

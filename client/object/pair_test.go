@@ -84,7 +84,7 @@ func TestPipesSurviveARestartOfTheServerInTheMiddle(t *testing.T) {
 	}
 }
 
-func TestAServerThatComesLateIsWaitedForAndThatIsSaidOnce(t *testing.T) {
+func TestAServerThatStartsLateIsWaitedForAndTheWaitIsReportedOnce(t *testing.T) {
 	server := processtest.Start(t)
 	server.Kill()
 	list := command(t, server.Address, "list")

@@ -9,8 +9,8 @@ import (
 
 // source is what an upload reads from, more than once if it has to be.
 type source interface {
-	// seek makes offset, counted from where the source stood at first, the next byte to read. It may go back as far as
-	// to the last release.
+	// seek makes offset, counted from where the source stood at first, the next byte to read. It
+	// may go back as far as to the last release.
 	seek(offset int64) error
 	// release says that nothing before offset will be asked for again.
 	release(offset int64)
@@ -23,7 +23,8 @@ type source interface {
 	io.Reader
 }
 
-// newSource makes the most of r: a file is read again where needed, anything else is kept in a window.
+// newSource makes the most of r: a file is read again where needed, anything else is kept in a
+// window.
 func newSource(r io.Reader, windowBytes int) source {
 	if seeker, ok := r.(io.ReadSeeker); ok {
 		// A pipe is an *os.File too, and says only here that it cannot seek.
@@ -78,7 +79,8 @@ func (s *seekable) room() int64   { return math.MaxInt64 }
 type window struct {
 	reader io.Reader
 	size   int
-	// kept has the bytes from start on; next is the offset to read next, and lies within them or just behind.
+	// kept has the bytes from start on; next is the offset to read next, and lies within them or
+	// just behind.
 	kept        []byte
 	start, next int64
 }

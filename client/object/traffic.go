@@ -47,8 +47,9 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 	}
 }
 
-// uploadNames is how many names the uploads go round, each replacing the object of an earlier one, so that traffic
-// that runs for months takes no more room than one that runs for a minute.
+// uploadNames is how many names the uploads use, one after the other, each replacing the object of
+// an earlier one, so that traffic that runs for months takes no more room than one that runs for a
+// minute.
 const uploadNames = 4
 
 const contentType = "application/octet-stream"
@@ -78,15 +79,17 @@ func (t *steady) download(ctx context.Context) error {
 	return errors.Join(to.complete(), t.known.verify(t.knownName(), object))
 }
 
-// restoreMissing puts the known object back where a server has lost it. The loss is what the operation reports, and
-// counts as bad; without the object all after it would, also when the server is long well again.
+// restoreMissing puts the known object back where a server has lost it. The loss is what the
+// operation reports, and counts as bad. Without the object all later operations would be bad too,
+// also when the server works again.
 func (t *steady) restoreMissing(ctx context.Context, loss error) error {
 	if status.Code(loss) != codes.NotFound {
 		return loss
 	}
 	t.restore.Lock()
 	defer t.restore.Unlock()
-	// The other mode may have done it meanwhile, and a second upload would disturb its next download.
+	// The other mode may have done it meanwhile, and a second upload would disturb its next
+	// download.
 	if _, err := t.client.Get(ctx, t.knownName()); status.Code(err) != codes.NotFound {
 		return loss
 	}
@@ -96,8 +99,8 @@ func (t *steady) restoreMissing(ctx context.Context, loss error) error {
 	return loss
 }
 
-// uploadNext is the operation of the client streaming mode. No content is uploaded twice, so that an old object is
-// never taken for a new one.
+// uploadNext is the operation of the client streaming mode. No content is uploaded twice, so that
+// an old object is never taken for a new one.
 func (t *steady) uploadNext(ctx context.Context) error {
 	name := t.objectName(fmt.Sprint(t.uploads % uploadNames))
 	t.uploads++

@@ -71,8 +71,8 @@ func TestTheThreeModes(t *testing.T) {
 	})
 }
 
-// cuts returns byte counts at which to cut a connection that carries about size: the first frames one by one, where
-// the handshake and the headers are, and a sample of the rest.
+// cuts returns byte counts at which to cut a connection that carries about size: the first frames
+// one by one, where the handshake and the headers are, and a sample of the rest.
 func cuts(t *testing.T, size int) []int {
 	t.Helper()
 	seed := rand.Uint64()
@@ -159,8 +159,9 @@ func TestAnUploadSurvivesACrashOfTheServerAndSendsLessThanOnePartTwice(t *testin
 		t.Fatal(err)
 	}
 	verify(t, client, "o", content)
-	// What was on its way when the server died had left the file as well: what both kernels buffer for a connection, and
-	// the window that the server gives a stream. It is less than half of what would be sent again from the beginning.
+	// What was on its way when the server died had left the file as well: what both kernels buffer
+	// for a connection, and the window that the server gives a stream. It is less than half of what
+	// would be sent again from the beginning.
 	const underway = 8 << 20
 	if again := file.read.Load() - int64(len(content)); again < 0 || again > part+underway {
 		t.Errorf("%d bytes were sent twice", again)
@@ -192,7 +193,7 @@ func TestADownloadSurvivesACrashOfTheServer(t *testing.T) {
 func TestAnUploadContinuesInAnotherProcess(t *testing.T) {
 	server := processtest.Start(t, small...)
 	content, id := clienttest.Random(5, 1<<20), "an-upload-id-of-the-users-choice"
-	// The first process dies: its reader breaks in the middle.
+	// The first process ends: its reader fails in the middle.
 	broken := io.MultiReader(bytes.NewReader(content[:700_000]), failingReader{})
 	_, err := newClient(t, server.Address, object.Options{}).Upload(clienttest.Deadline(t), "o", broken, object.UploadOptions{ID: id})
 	if !errors.Is(err, errBroken) {
@@ -290,7 +291,7 @@ func (w *awayWriter) Write([]byte) (int, error) {
 	return 0, errAway
 }
 
-func TestAnErrorOfTheCallersOwnIsNeverTakenForOneOfTheServer(t *testing.T) {
+func TestAnErrorOfTheCallerIsNeverTakenForOneOfTheServer(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{})
 	source := io.MultiReader(bytes.NewReader(clienttest.Random(9, 100_000)), iotest.ErrReader(errAway))

@@ -183,8 +183,8 @@ func openInput(c *cli.Console, file, name string) (*input, error) {
 	return o, nil
 }
 
-// use reads from f, and learns its size and reads it again where needed if it is a regular file: some devices say that
-// they can seek, and do not.
+// use reads from f, and learns its size and reads it again where needed if it is a regular file:
+// some devices say that they can seek, and do not.
 func (o *input) use(f *os.File) error {
 	o.reader = struct{ io.Reader }{f}
 	info, err := f.Stat()
@@ -205,7 +205,8 @@ func (o *input) use(f *os.File) error {
 	return nil
 }
 
-// contentType goes by the extension, then by the first bytes if they can be read twice, and is "" if neither tells.
+// contentType goes by the extension, then by the first bytes if they can be read twice, and is ""
+// if neither tells.
 func (o *input) contentType() string {
 	name := o.name
 	if o.file != nil {

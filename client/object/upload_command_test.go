@@ -164,7 +164,7 @@ func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
 	}
 }
 
-func TestAnOutageIsToldAPersonInOneLine(t *testing.T) {
+func TestAnOutageIsReportedInOneLine(t *testing.T) {
 	server := processtest.Start(t)
 	proxy := clienttest.NewProxy(t, server.Address)
 	proxy.CutAfter(8<<20, 8<<20)

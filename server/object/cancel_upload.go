@@ -13,11 +13,11 @@ func (s *service) CancelUpload(ctx context.Context, r *quartetv1.CancelUploadReq
 	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
 	}
-	turn, err := s.turns.take(ctx, r.GetUploadId())
+	lease, err := s.leases.acquire(ctx, r.GetUploadId())
 	if err != nil {
 		return nil, err
 	}
-	defer turn.end()
+	defer lease.release()
 	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil || errors.Is(err, engine.ErrUploadNotFound) {
 		s.limits.ended(r.GetUploadId())
 	}

@@ -10,9 +10,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// TestAnAddressThatLeadsNowhereIsAProblemOfTheConfiguration expects the name of the variable, and
+// TestAnAddressThatCannotBeUsedIsAProblemOfTheConfiguration expects the name of the variable, and
 // nothing secret.
-func TestAnAddressThatLeadsNowhereIsAProblemOfTheConfiguration(t *testing.T) {
+func TestAnAddressThatCannotBeUsedIsAProblemOfTheConfiguration(t *testing.T) {
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("AWS_DEFAULT_REGION", "")
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)

@@ -16,7 +16,7 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-func TestADrainTellsAnUploadAndLosesNothing(t *testing.T) {
+func TestADrainEndsAnUploadAndLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ts := startServer(t, dir)
 	id := uuid.NewString()
@@ -75,7 +75,7 @@ func TestADownloadThatDoesNotEndIsCutAtTheDeadlineOfTheDrain(t *testing.T) {
 	}
 }
 
-func TestReadersThatDoNotReadCostLittleAndHoldUpNobody(t *testing.T) {
+func TestClientsThatDoNotReadTakeLittleMemoryAndDelayNoOthers(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	ts.upload(t, "o", make([]byte, 8<<20))
 	// The readers run in this process too: small windows keep what they buffer out of the figure.
@@ -111,7 +111,7 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
+func TestAnUploadThatSendsNothingIsEndedAndKept(t *testing.T) {
 	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=1s")
 	id := uuid.NewString()
 	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
@@ -127,9 +127,10 @@ func TestAnUploadThatSaysNothingIsEndedAndKept(t *testing.T) {
 	ts.awaitCommitted(t, id)
 }
 
-// TestAByteNowAndThenDoesNotHoldAnUpload has one sender that brings 20 bytes in a second, and one that brings a thousand times as
-// many. The second lasts longer than the first, although both began at once.
-func TestAByteNowAndThenDoesNotHoldAnUpload(t *testing.T) {
+// TestAnUploadThatIsTooSlowIsEnded has one sender that brings 20 bytes in a second, and one that
+// brings a thousand times as many. The second lasts longer than the first, although both began at
+// once.
+func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
 	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=500ms")
 	send := func(name string, size int) <-chan error {
 		upload, err := ts.objects.UploadObject(apptest.Deadline(t))

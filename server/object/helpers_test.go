@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// testServer is the host with this service alone, and a client of it without any comfort.
+// testServer is the host with this service alone, and a generated client of it.
 type testServer struct {
 	*apptest.Server
 	objects quartetv1.ObjectServiceClient

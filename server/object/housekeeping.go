@@ -12,16 +12,16 @@ import (
 // time to live.
 const longestPause = time.Hour
 
-// keepHouse counts what is stored and removes uploads that were abandoned, at the start and then
-// from time to time, until ctx is done. Every replica does; they do not get in each other's way.
+// housekeeping counts what is stored and removes uploads that were abandoned, at the start and then
+// from time to time, until ctx is done. All replicas do so, independently of each other.
 // What fails is tried again in the next round.
-func (s *service) keepHouse(ctx context.Context) {
+func (s *service) housekeeping(ctx context.Context) {
 	log := s.host.Telemetry.Log
 	for ctx.Err() == nil {
 		if err := s.engine.Count(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("counting what is stored failed", "error", err)
 		}
-		abandoned, err := s.engine.Expire(ctx, time.Now().Add(-s.config.UploadTTL), s.turns.busy)
+		abandoned, err := s.engine.Expire(ctx, time.Now().Add(-s.config.UploadTTL), s.leases.busy)
 		if abandoned > 0 {
 			s.metrics.expired.Add(float64(abandoned))
 			log.Info("removed abandoned uploads", "count", abandoned)

@@ -39,7 +39,7 @@ func TestHousekeepingFollowsTheTimeToLive(t *testing.T) {
 	}
 }
 
-func TestHousekeepingSurvivesAStoreThatIsAway(t *testing.T) {
+func TestHousekeepingGoesOnAfterAnOutageOfTheStore(t *testing.T) {
 	var log strings.Builder
 	tele := telemetry.Discard()
 	tele.Log = slog.New(slog.NewTextHandler(&log, nil))
@@ -58,13 +58,13 @@ func TestHousekeepingSurvivesAStoreThatIsAway(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	s.keepHouse(ctx)
+	s.housekeeping(ctx)
 	if strings.Count(log.String(), "removing abandoned uploads failed") != 1 {
 		t.Errorf("logged:\n%s", &log)
 	}
 }
 
-func TestReplicasDoNotKeepHouseInStep(t *testing.T) {
+func TestReplicasDoTheirHousekeepingAtDifferentTimes(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 100 {
 		d := jitter(time.Hour)

@@ -8,35 +8,36 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// turns lets one stream of an upload work at a time in this process, always the newest: an older
+// leases let one stream of an upload work at a time in this process, always the newest: an older
 // one is told that it is replaced and finishes what it is doing, and the newest waits for that. The
 // zero value is ready for use.
 //
-// It spares the newest stream a race that it might lose against one left behind by a broken
-// connection. Across processes the engine decides.
-type turns struct {
+// The newest stream is thus spared a race against one that a broken connection has left behind,
+// which it might lose. Across processes the engine decides.
+type leases struct {
 	mu      sync.Mutex
-	uploads map[string]*uploadTurns
+	uploads map[string]*leased
 }
 
-type uploadTurns struct {
-	busy   chan struct{} // holds one value while a turn is taken
-	newest *turn
+// leased is an upload that streams work on, or wait for.
+type leased struct {
+	busy   chan struct{} // holds one value while a stream has the lease
+	newest *lease
 	users  int
 }
 
-// turn is one stream's claim on an upload, from take to end.
-type turn struct {
-	turns    *turns
+// lease is one stream's claim on an upload, from acquire to release.
+type lease struct {
+	leases   *leases
 	id       string
-	upload   *uploadTurns
+	upload   *leased
 	replaced chan struct{} // closed when a newer claim appears
 }
 
-// take waits for the stream that works on the upload to end its turn. It gives up with the error of
-// ctx, or with ErrWriterReplaced when an even newer one appears.
-func (t *turns) take(ctx context.Context, id string) (*turn, error) {
-	claim := t.enter(id)
+// acquire waits until the stream that has the lease releases it. It gives up with the error of ctx,
+// or with ErrWriterReplaced when an even newer stream appears.
+func (l *leases) acquire(ctx context.Context, id string) (*lease, error) {
+	claim := l.enter(id)
 	select {
 	case claim.upload.busy <- struct{}{}:
 	case <-claim.replaced:
@@ -49,18 +50,18 @@ func (t *turns) take(ctx context.Context, id string) (*turn, error) {
 	return claim, nil
 }
 
-func (t *turns) enter(id string) *turn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.uploads == nil {
-		t.uploads = make(map[string]*uploadTurns)
+func (l *leases) enter(id string) *lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uploads == nil {
+		l.uploads = make(map[string]*leased)
 	}
-	upload := t.uploads[id]
+	upload := l.uploads[id]
 	if upload == nil {
-		upload = &uploadTurns{busy: make(chan struct{}, 1)}
-		t.uploads[id] = upload
+		upload = &leased{busy: make(chan struct{}, 1)}
+		l.uploads[id] = upload
 	}
-	claim := &turn{turns: t, id: id, upload: upload, replaced: make(chan struct{})}
+	claim := &lease{leases: l, id: id, upload: upload, replaced: make(chan struct{})}
 	if upload.newest != nil {
 		close(upload.newest.replaced)
 	}
@@ -69,23 +70,23 @@ func (t *turns) enter(id string) *turn {
 	return claim
 }
 
-// end gives the turn to the stream that waits for it. It must be called once.
-func (c *turn) end() {
+// release gives the lease to the stream that waits for it. It must be called once.
+func (c *lease) release() {
 	<-c.upload.busy
 	c.leave()
 }
 
-func (c *turn) leave() {
-	c.turns.mu.Lock()
-	defer c.turns.mu.Unlock()
+func (c *lease) leave() {
+	c.leases.mu.Lock()
+	defer c.leases.mu.Unlock()
 	if c.upload.users--; c.upload.users == 0 {
-		delete(c.turns.uploads, c.id)
+		delete(c.leases.uploads, c.id)
 	}
 }
 
-// busy tells whether an upload is worked on.
-func (t *turns) busy(id string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.uploads[id] != nil
+// busy tells whether a stream works on an upload.
+func (l *leases) busy(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.uploads[id] != nil
 }

@@ -246,7 +246,7 @@ func (ts *testServer) downloadWhile(t *testing.T, remove func(t *testing.T), nam
 		}
 		received += len(data)
 	}
-	// A client that resumes with the generation is told the same.
+	// A client that resumes with the generation gets the same error.
 	request.SetGeneration(object.GetGeneration())
 	request.SetReadOffset(uint64(received))
 	_, _, err = ts.download(t, request)
@@ -307,7 +307,7 @@ func (rawCodec) Marshal(v any) ([]byte, error) { return v.([]byte), nil }
 func (rawCodec) Unmarshal([]byte, any) error   { return nil }
 func (rawCodec) Name() string                  { return "proto" }
 
-func TestANameThatIsNotUTF8IsRefusedBeforeAnythingSeesIt(t *testing.T) {
+func TestANameThatIsNotUTF8IsRefusedAtOnce(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	request := []byte{0x0a, 2, 0xff, 0xfe} // field 1, two bytes
 	err := ts.Conn.Invoke(apptest.Deadline(t), quartetv1.ObjectService_GetObject_FullMethodName, request, new([]byte), grpc.ForceCodec(rawCodec{}))
@@ -416,7 +416,7 @@ func TestAnUploadThatIsFinishedTwiceIsTheSameObject(t *testing.T) {
 func TestTheNewestWriterOfAnUploadWins(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	id, content := uuid.NewString(), pattern(100_000)
-	// The older stream stays open without a word, as one behind a half-open connection does.
+	// The older stream stays open and sends nothing, as one behind a half-open connection does.
 	older, err := ts.objects.UploadObject(apptest.Deadline(t))
 	if err != nil {
 		t.Fatal(err)

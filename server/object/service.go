@@ -36,7 +36,7 @@ func Service() app.Service {
 					Codec:    bulk.Codec{},
 				},
 				Check: s.engine.Ping,
-				Work:  s.keepHouse,
+				Work:  s.housekeeping,
 				Close: func(context.Context) error { return s.engine.Close() },
 			}, nil
 		},
@@ -53,7 +53,7 @@ type service struct {
 	host    app.Host
 	engine  engine.Engine
 	quota   *engine.Quota
-	turns   turns
+	leases  leases
 	limits  *limits
 	memory  *memory
 	metrics *metrics

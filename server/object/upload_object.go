@@ -38,15 +38,15 @@ func (s *service) UploadObject(stream uploadStream) error {
 		return err
 	}
 	defer release()
-	turn, err := s.turns.take(ctx, header.UploadID)
+	lease, err := s.leases.acquire(ctx, header.UploadID)
 	if err != nil {
 		return err
 	}
-	defer turn.end()
+	defer lease.release()
 	w := &writer{service: s, ctx: ctx, header: header}
 	defer w.close()
 	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
-	return s.receiveUpload(w, turn, requests, stream)
+	return s.receiveUpload(w, lease, requests, stream)
 }
 
 // checkHeader refuses what no engine has to see.
@@ -68,8 +68,8 @@ func (s *service) tooLarge() error {
 	return fmt.Errorf("%w: at most %d bytes are allowed", engine.ErrTooLarge, int64(s.config.MaxBytes))
 }
 
-// receiveHeader takes the first message. It holds no memory before that, and the host of all services
-// ends streams that do not begin.
+// receiveHeader takes the first message. It holds no memory before that, and the host of all
+// services ends streams that do not begin.
 func receiveHeader(stream uploadStream) (h engine.Header, err error) {
 	r, err := recvUpload(stream)
 	if err != nil {
@@ -94,7 +94,7 @@ const leastRate = 64
 
 // receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
 // over, or the server drains.
-func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
+func (s *service) receiveUpload(w *writer, lease *lease, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
 	least, mark := int64(s.config.IdleTimeout.Seconds()*leastRate), int64(0)
@@ -124,7 +124,7 @@ func (s *service) receiveUpload(w *writer, turn *turn, requests <-chan rpc.Recei
 				idle.Reset(s.config.IdleTimeout)
 				mark = w.received
 			}
-		case <-turn.replaced:
+		case <-lease.replaced:
 			return engine.ErrWriterReplaced
 		case <-idle.C:
 			if w.upload != nil {

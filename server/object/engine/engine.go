@@ -146,8 +146,8 @@ type Engine interface {
 
 	// Count finds out anew how much is stored, for the quota, where other processes change that.
 	Count(ctx context.Context) error
-	// Ping tells whether the engine can be read and written. One that is full is well: it serves
-	// downloads, and deletions, which are what cures it.
+	// Ping tells whether the engine can be read and written. A full one can: it still serves
+	// downloads, and the deletions that make room.
 	Ping(ctx context.Context) error
 	// UploadBytes is how much memory an upload takes besides the messages of its sender.
 	UploadBytes() int64
@@ -170,7 +170,7 @@ type Upload interface {
 	// Finish verifies the upload against what the header and e state, and makes the object visible.
 	// When it returns the object is durable. Finishing again returns the same object.
 	//
-	// A whole that does not match (ErrSizeMismatch, ErrChecksumMismatch) cannot be mended by
+	// A whole that does not match (ErrSizeMismatch, ErrChecksumMismatch) cannot become right by
 	// sending more: the upload is removed.
 	Finish(e Expect) (Object, error)
 	// Close ends it, and drops what cannot be committed. Closing again does nothing.

@@ -51,7 +51,7 @@ var (
 	// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does
 	// not have either.
 	ErrURL = errors.New("wrong URL")
-	// ErrUnavailable means that the store cannot be reached, or asks to come back later. What was
+	// ErrUnavailable means that the store cannot be reached, or answers that it is busy. What was
 	// committed is safe.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrCorrupt means that stored bytes are not those that were written.
@@ -83,8 +83,8 @@ func (e *RangeError) Error() string {
 
 func (e *RangeError) Unwrap() error { return ErrOutOfRange }
 
-// During wraps an error with what was being done, and recognises a full disk, which its owner can
-// cure and which therefore is not just any failure.
+// During wraps an error with what was being done. A full disk becomes an ErrStoreFull, because an
+// operator or a caller can make room.
 func During(action string, err error) error {
 	switch {
 	case err == nil:

@@ -84,7 +84,7 @@ func header(name string) engine.Header {
 }
 
 // Run runs the tests on engines that open returns, each of them empty; a second call of reopen
-// returns what another process, or the next one, sees of the same place.
+// returns what another process, or the next one, finds in the same place.
 func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() engine.Engine)) {
 	for name, test := range map[string]func(*testing.T, engine.Engine, func() engine.Engine){
 		"objects of all sizes come back, whole and in ranges": sizes,
@@ -334,7 +334,7 @@ func lists(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 }
 
 func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
-	nobody := func(string) bool { return false }
+	never := func(string) bool { return false }
 	finished, abandoned := header("finished"), header("abandoned")
 	content := Content(2 * PartBytes)
 	must[engine.Object](t, "put")(Put(t.Context(), e, finished, content))
@@ -342,7 +342,7 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	must[int64](t, "pause")(u.Pause())
 	_ = u.Close()
 	e = reopen()
-	if n, err := e.Expire(t.Context(), time.Now().Add(-time.Hour), nobody); n != 0 || err != nil {
+	if n, err := e.Expire(t.Context(), time.Now().Add(-time.Hour), never); n != 0 || err != nil {
 		t.Fatalf("%d expired, %v", n, err)
 	}
 	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), func(id string) bool { return id == abandoned.UploadID }); n != 0 || err != nil {
@@ -351,7 +351,7 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	if state := must[engine.State](t, "state")(e.Upload(t.Context(), abandoned.UploadID)); state.Committed == 0 {
 		t.Fatal("what is busy has gone")
 	}
-	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), nobody); n != 1 || err != nil {
+	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), never); n != 1 || err != nil {
 		t.Fatalf("%d expired, %v", n, err)
 	}
 	for _, h := range []engine.Header{finished, abandoned} {

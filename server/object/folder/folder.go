@@ -46,7 +46,7 @@ type Options struct {
 	PartBytes int64
 	// Quota counts what is stored, exactly. It is set when the folder is opened.
 	Quota *engine.Quota
-	// Log hears of what no caller can be told.
+	// Log takes what no caller can be told.
 	Log *slog.Logger
 }
 

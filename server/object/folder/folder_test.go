@@ -45,7 +45,7 @@ func header(name string) engine.Header {
 	return engine.Header{UploadID: enginetest.ID(), Name: name, ContentType: "text/plain"}
 }
 
-func nobody(string) bool { return false }
+func never(string) bool { return false }
 
 // stored is what the quota has to count: every file below objects and uploads.
 func stored(t *testing.T, root string) (total int64) {
@@ -125,7 +125,7 @@ func TestTheQuotaIsExactWhateverHappens(t *testing.T) {
 	if err := f.Delete(t.Context(), "o", 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), nobody); err != nil {
+	if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 		t.Fatal(err)
 	}
 	check("removed")
@@ -195,7 +195,7 @@ func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
 		if listed, _, err := f.List(t.Context(), "", "", 10); err != nil || len(listed) != 2 {
 			t.Errorf("%s: listed %+v, %v", what, listed, err)
 		}
-		if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), nobody); err != nil {
+		if _, err := f.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := f.Delete(t.Context(), "broken", 0); err != nil {
@@ -307,7 +307,7 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 	}
 }
 
-// Each sync fails in turn, as on a full or broken disk: nothing that is not durable is
+// Each sync fails, one after the other, as on a full or broken disk: nothing that is not durable is
 // acknowledged, and the upload goes on.
 func TestASyncThatFailsLosesNothing(t *testing.T) {
 	for at := 0; ; at++ {

@@ -97,7 +97,7 @@ func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 		block := p[n:min(int64(n)+blockBytes, want)]
 		got := crc32c.Checksum(block)
 		if err := r.compare(r.offset+int64(n), got); err != nil {
-			if n > 0 { // The blocks before the damaged one are well.
+			if n > 0 { // The blocks before the damaged one are intact.
 				return n, sum, nil
 			}
 			return 0, 0, err

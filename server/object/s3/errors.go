@@ -26,7 +26,7 @@ var (
 )
 
 // explain says what an error of an S3 request means here. The end of ctx comes first, because the
-// SDK cannot know whether it was the caller that went or the service that was silent.
+// SDK cannot tell a caller that has gone from a service that does not answer.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -54,8 +54,8 @@ func explain(ctx context.Context, err error) error {
 	return err
 }
 
-// isTransient tells whether the service could not be reached, broke off, or asked to come back
-// later. The SDK has tried several times by then. What it refuses for any other reason will be
+// isTransient tells whether the service could not be reached, broke off, or said that it is
+// busy. The SDK has tried several times by then. What it refuses for any other reason will be
 // refused again.
 func isTransient(err error) bool {
 	switch statusCode(err) {

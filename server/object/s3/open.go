@@ -82,7 +82,7 @@ func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, err
 	}), nil
 }
 
-// sdkLog is where the SDK writes, instead of standard error, what it finds odd in answers.
+// sdkLog is where the SDK writes, instead of standard error, its warnings about answers.
 func sdkLog(log *slog.Logger) logging.Logger {
 	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
 		level := slog.LevelDebug

@@ -46,7 +46,7 @@ func setCredentials(t testing.TB, access, secret string) {
 }
 
 func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
-	service, nobody := address(t), freeAddress(t)
+	service, unused := address(t), freeAddress(t)
 	for what, test := range map[string]struct{ url, want string }{
 		"no bucket":           {"s3://?region=us-east-1", "want s3://bucket"},
 		"credentials":         {"s3://key:hush@quartet?region=us-east-1", "neither credentials"},
@@ -70,7 +70,7 @@ func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
 		"unreadable":          {"s3://key:hush@quartet:port", "cannot be read"},
 		"no region":           {"s3://quartet?endpoint=http://" + service, "no region"},
 		"unknown bucket":      {s3test.URL(service, "other"), "NoSuchBucket"},
-		"nobody there":        {s3test.URL(nobody, "quartet"), "s3://quartet at http://" + nobody + ": store is unavailable"},
+		"nothing listens":     {s3test.URL(unused, "quartet"), "s3://quartet at http://" + unused + ": store is unavailable"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			setCredentials(t, testAccessKey, testSecretKey)
@@ -79,7 +79,7 @@ func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hush") {
 				t.Errorf("error = %v, want one with %q", err, test.want)
 			}
-			if strings.Contains(test.url, nobody) != errors.Is(err, engine.ErrUnavailable) {
+			if strings.Contains(test.url, unused) != errors.Is(err, engine.ErrUnavailable) {
 				t.Errorf("error = %v is taken for the wrong kind", err)
 			}
 			if took := time.Since(began); took > openTimeout {
@@ -99,7 +99,7 @@ func TestMissingCredentialsAreNoticedAtOnce(t *testing.T) {
 
 func TestWrongCredentialsAreNoticedAtOnce(t *testing.T) {
 	g := startGateway(t)
-	for _, wrong := range [][2]string{{testAccessKey, "hush"}, {"somebody", "hush"}} {
+	for _, wrong := range [][2]string{{testAccessKey, "hush"}, {"another", "hush"}} {
 		setCredentials(t, wrong[0], wrong[1])
 		_, err := Open(t.Context(), g.url(), options())
 		if err == nil || errors.Is(err, engine.ErrUnavailable) || strings.Contains(err.Error(), "hush") {
@@ -108,7 +108,7 @@ func TestWrongCredentialsAreNoticedAtOnce(t *testing.T) {
 	}
 }
 
-func TestASilentStoreIsUnavailable(t *testing.T) {
+func TestAStoreThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	f, url := newFake(t)
 	s := open(t, url, smallPart)
 	f.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
@@ -129,7 +129,7 @@ func TestASilentStoreIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestAStoreThatAsksToComeBackLaterIsUnavailable(t *testing.T) {
+func TestABusyStoreIsUnavailable(t *testing.T) {
 	f, url := newFake(t)
 	s := open(t, url, smallPart)
 	var refusals, requests atomic.Int64
@@ -169,9 +169,9 @@ func TestAStoreThatAsksToComeBackLaterIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestWhatTheSDKFindsOddIsLogged expects the lines of the SDK in the log, of which there may be one
+// TestWarningsOfTheSDKAreLogged expects the lines of the SDK in the log, of which there may be one
 // for each answer.
-func TestWhatTheSDKFindsOddIsLogged(t *testing.T) {
+func TestWarningsOfTheSDKAreLogged(t *testing.T) {
 	setCredentials(t, testAccessKey, testSecretKey)
 	service, url := newFake(t)
 	service.Before = func(w http.ResponseWriter, _ *http.Request, _ string) bool {
@@ -242,7 +242,7 @@ func TestAProxyIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestWhatTheSDKSaysOfCredentialsIsLogged has a machine that knows no tokens for its metadata.
+// TestWhatTheSDKSaysOfCredentialsIsLogged has a metadata service without tokens.
 func TestWhatTheSDKSaysOfCredentialsIsLogged(t *testing.T) {
 	machine := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(machine.Close)

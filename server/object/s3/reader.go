@@ -14,7 +14,8 @@ import (
 
 const (
 	// pieceBytes is how much is read at a time, so that it is still in the processor's cache when
-	// its checksum is made, and how much is verified at a time where there is no memory for a block.
+	// its checksum is made, and how much is verified at a time where there is no memory for a
+	// block.
 	pieceBytes = 64 << 10
 	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether
 	// the object is still there.

@@ -65,7 +65,7 @@ type Options struct {
 	// Proxy has the service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless
 	// NO_PROXY excepts it.
 	Proxy bool
-	// Log hears of what no caller can be told.
+	// Log takes what no caller can be told.
 	Log *slog.Logger
 }
 
@@ -115,9 +115,9 @@ func (s *S3) buffer() *[]byte {
 func objectKey(name string) string { return objectsPrefix + engine.EncodeName(name) }
 func uploadKey(id string) string   { return uploadsPrefix + id }
 
-// patience bounds one request with its repetitions, so that a service that has fallen silent is
+// requestContext bounds one request with its repetitions, so that a service that does not answer is
 // noticed.
-func patience(ctx context.Context, size int) (context.Context, context.CancelFunc) {
+func requestContext(ctx context.Context, size int) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate, errSlow)
 }
 
@@ -143,7 +143,7 @@ const absent = ""
 
 // put writes a key if it has the tag, and returns its new one, or errChanged.
 func (s *S3) put(ctx context.Context, key string, data []byte, contentType, tag string) (string, error) {
-	ctx, cancel := patience(ctx, len(data))
+	ctx, cancel := requestContext(ctx, len(data))
 	defer cancel()
 	in := &awss3.PutObjectInput{
 		Bucket: s.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &contentType, ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
@@ -173,7 +173,7 @@ type found struct {
 
 // get reads a key, or the range of it, if it has the tag or none is given.
 func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error) {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	out, err := s.open(ctx, key, byteRange, tag)
 	if err != nil {
@@ -203,7 +203,7 @@ func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetOb
 // remove deletes a key if it has the tag. One that has gone is no error, one that has another tag
 // errChanged.
 func (s *S3) remove(ctx context.Context, key, tag string) error {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: s.bucket, Key: &key, IfMatch: &tag})
 	if err = explain(ctx, err); errors.Is(err, errNoKey) {
@@ -214,7 +214,7 @@ func (s *S3) remove(ctx context.Context, key, tag string) error {
 
 // list needs no continuation tokens: each page begins after a key.
 func (s *S3) list(ctx context.Context, prefix, after string, limit int) ([]types.Object, bool, error) {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	in := &awss3.ListObjectsV2Input{Bucket: s.bucket, Prefix: &prefix, MaxKeys: aws.Int32(int32(min(limit, pageKeys)))}
 	if after != "" {
@@ -359,7 +359,7 @@ func (s *S3) Count(ctx context.Context) error {
 
 // Ping implements engine.Engine by writing a small key.
 func (s *S3) Ping(ctx context.Context) error {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	in := &awss3.PutObjectInput{Bucket: s.bucket, Key: aws.String(checkKey), Body: strings.NewReader("ok")}
 	_, err := s.client.PutObject(ctx, in, unsigned)
@@ -475,7 +475,7 @@ func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part,
 // parts returns the parts of a multipart upload from the first on without a gap, and when the last
 // one arrived.
 func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last time.Time, err error) {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	in := &awss3.ListPartsInput{Bucket: s.bucket, Key: &key, UploadId: &upload}
 	for {
@@ -501,7 +501,7 @@ func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last 
 
 // abort removes a multipart upload; one that is gone is no error.
 func (s *S3) abort(ctx context.Context, key, upload string) error {
-	ctx, cancel := patience(ctx, 0)
+	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	_, err := s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{Bucket: s.bucket, Key: &key, UploadId: &upload})
 	if err = explain(ctx, err); errors.Is(err, errNoUpload) {

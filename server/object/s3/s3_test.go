@@ -37,7 +37,7 @@ func put(t *testing.T, s *S3, h engine.Header, content []byte) engine.Object {
 	return o
 }
 
-// What S3 is asked is what its operators pay for.
+// Each request to S3 costs its operators money.
 func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
 	fake, url := newFake(t)
 	s := open(t, url, smallPart)
@@ -116,9 +116,9 @@ func transfer(t *testing.T, url string, partBytes int64, h engine.Header, conten
 	return engine.Object{}
 }
 
-// Each request of an upload takes effect, in turn, and its answer gets lost: so that the SDK asks
-// again, so that it never gets an answer and another process goes on, or so that it asks again and
-// what is asked then is not answered.
+// Each request of an upload, one after the other, takes effect and its answer is lost: so that the
+// SDK asks again, so that it never gets an answer and another process goes on, or so that it asks
+// again and what is asked then is not answered.
 func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	for _, size := range []int{1000, 3*smallPart + 5} {
 		for _, silent := range [][2]int{{}, {1, 2}, {2, 6}} { // The SDK makes three attempts, and net/http may add one.
@@ -172,7 +172,7 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 
 // While a replica is about to make a request, another one does all that a caller can do. Whatever
 // request that is, what the first one does afterwards brings nothing back and mixes nothing.
-func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
+func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 	for _, size := range []int{1000, 2*smallPart + 5} {
 		for _, act := range []string{"replace", "delete", "finish", "cancel", "expire"} {
 			for at := 0; ; at++ {
@@ -234,7 +234,7 @@ func TestWhateverOvertakesAnUploadNothingComesBack(t *testing.T) {
 	}
 }
 
-func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
+func TestADamagedBlockIsNeverSent(t *testing.T) {
 	fake, url := newFake(t)
 	s := open(t, url, smallPart)
 	content := enginetest.Content(5*smallPart + 100)
@@ -255,8 +255,8 @@ func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
 	}
 }
 
-// Neither an empty nor a damaged object stands in the way of anything, and both can be deleted.
-func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
+// An empty and a damaged object can be deleted, and nothing else fails because of them.
+func TestADamagedObjectCanBeDeletedAndDelaysNothing(t *testing.T) {
 	for what, change := range map[string]func([]byte) []byte{
 		"empty":             func([]byte) []byte { return nil },
 		"short":             func(data []byte) []byte { return data[:100] },
@@ -299,7 +299,7 @@ func TestExpireLeavesNothingOfWhatWasAbandoned(t *testing.T) {
 	}
 }
 
-func TestOneRecordThatIsBrokenDoesNotKeepOthersFromExpiring(t *testing.T) {
+func TestADamagedRecordDoesNotKeepOthersFromExpiring(t *testing.T) {
 	fake, url := newFake(t)
 	s := open(t, url, smallPart)
 	for range 3 {

@@ -201,7 +201,7 @@ func (u *upload) flush() error {
 
 // begin begins a multipart upload and writes the record that leads to it. Only one process can.
 func (u *upload) begin() error {
-	ctx, cancel := patience(u.ctx, 0)
+	ctx, cancel := requestContext(u.ctx, 0)
 	defer cancel()
 	out, err := u.s.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
 		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), ContentType: &u.ContentType,
@@ -229,7 +229,8 @@ func (u *upload) begin() error {
 	return nil
 }
 
-// decide writes the record, unless there is one by now that leads to something: then it adopts that.
+// decide writes the record, unless there is one by now that leads to something: then it adopts
+// that.
 func (u *upload) decide(r record) error {
 	for range maxChanges {
 		tag, err := u.s.writeRecord(u.ctx, r, u.tag)
@@ -248,7 +249,7 @@ func (u *upload) decide(r record) error {
 }
 
 func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err error) {
-	ctx, cancel := patience(u.ctx, len(data))
+	ctx, cancel := requestContext(u.ctx, len(data))
 	defer cancel()
 	out, err := u.s.client.UploadPart(ctx, &awss3.UploadPartInput{
 		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, PartNumber: aws.Int32(int32(number)),
@@ -500,7 +501,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 }
 
 func (u *upload) complete(parts []part) error {
-	ctx, cancel := patience(u.ctx, len(parts)<<10)
+	ctx, cancel := requestContext(u.ctx, len(parts)<<10)
 	defer cancel()
 	in := &awss3.CompleteMultipartUploadInput{
 		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, MultipartUpload: &types.CompletedMultipartUpload{},

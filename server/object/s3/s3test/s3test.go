@@ -27,7 +27,7 @@ const Bucket = "quartet"
 // it should answer was observed on versitygw.
 type Fake struct {
 	// Before and After, if not nil, see each request to a key; the answer of one that panics with
-	// http.ErrAbortHandler gets lost. They may be changed only while no request is under way.
+	// http.ErrAbortHandler is lost. They may be changed only while no request is under way.
 	Before, After func(w http.ResponseWriter, r *http.Request, key string) (answered bool)
 
 	mu       sync.Mutex
@@ -73,7 +73,7 @@ func (f *Fake) Uploads() (keys []string) {
 	return keys
 }
 
-// Change changes what is stored under a key, without its ETag: a disk that rots.
+// Change changes what is stored under a key, without its ETag, as a failing disk does.
 func (f *Fake) Change(key string, change func(data []byte) []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
