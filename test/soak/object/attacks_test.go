@@ -15,7 +15,8 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// sendRaw sends messages as they are, whatever the server thinks of them, and returns what it says in the end.
+// sendRaw sends messages as they are, whatever the server thinks of them, and returns what it says
+// in the end.
 func (w *worker) sendRaw(
 	ctx context.Context, messages ...*quartetv1.UploadObjectRequest,
 ) (*quartetv1.UploadObjectResponse, error) {
@@ -31,8 +32,8 @@ func (w *worker) sendRaw(
 	}
 	response, err := stream.CloseAndRecv()
 	if errors.Is(err, io.EOF) || (err == nil && cut != nil) {
-		// The stream never reached the server, and what grpc-go sent again by itself was cut as well, or was only as
-		// much as had been sent until then.
+		// The stream never reached the server, and what grpc-go sent again by itself was cut as
+		// well, or was only as much as had been sent until then.
 		return nil, context.Canceled
 	}
 	return response, err
@@ -48,8 +49,8 @@ func request(c *quartetv1.UploadChunk) *quartetv1.UploadObjectRequest {
 	return quartetv1.UploadObjectRequest_builder{Chunk: c}.Build()
 }
 
-// attack does what no sender should, to an upload that others may continue. What it is told has to be right, and the
-// upload must not suffer.
+// attack does what no sender should, to an upload that others may continue. The answer has to be
+// right, and the upload must not suffer.
 func (w *worker) attack() {
 	j := w.take()
 	if j == nil {
@@ -61,14 +62,14 @@ func (w *worker) attack() {
 	}
 	ctx, cancel := bounded()
 	defer cancel()
-	w.counts.hostile.Add(1)
+	w.counts.invalid.Add(1)
 	pick(w.random, []choice[func(context.Context, *job)]{
 		{2, w.sendElsewhere}, {2, w.sendTwice}, {2, w.sendDamaged},
 		{1, w.sendOtherHeader}, {1, w.sendWrongWhole}, {1, w.sendPiece},
 	})(ctx, j)
 }
 
-// expect judges the answer to an attack.
+// expect checks the answer to an attack.
 func (w *worker) expect(what string, err error, reasons ...string) {
 	switch {
 	case err == nil:
@@ -76,7 +77,7 @@ func (w *worker) expect(what string, err error, reasons ...string) {
 	case is(err, reasons...):
 		w.tell("%s: %s", what, rpc.Reason(err))
 	default:
-		w.excuse(what, err)
+		w.tolerate(what, err)
 	}
 }
 
@@ -93,7 +94,7 @@ func (w *worker) sendElsewhere(ctx context.Context, j *job) {
 	w.offset(j.upload, before, err)
 }
 
-// offset judges the offset that an error tells a sender to continue at.
+// offset checks the offset that an error tells a sender to continue at.
 func (w *worker) offset(u *upload, before standing, err error) {
 	for _, detail := range status.Convert(err).Details() {
 		info, ok := detail.(*errdetails.ErrorInfo)
@@ -138,7 +139,8 @@ func (w *worker) sendOtherHeader(ctx context.Context, j *job) {
 	w.expect("send another header for "+j.id, err, "UPLOAD_MISMATCH")
 }
 
-// sendWrongWhole finishes an upload of its own with the checksum of another one; nobody may ever see it.
+// sendWrongWhole finishes an upload of its own with the checksum of another one. Its object must
+// never be visible.
 func (w *worker) sendWrongWhole(ctx context.Context, j *job) {
 	w.begun++
 	wrong := j.header()
@@ -156,7 +158,7 @@ func (w *worker) sendPiece(ctx context.Context, j *job) {
 	response, err := w.sendRaw(ctx, j.header(), request(chunk(j.content, int(before.committed)%len(j.content.data))))
 	if err != nil {
 		if !is(err, "OFFSET_MISMATCH") {
-			w.excuse("send a piece of "+j.id, err)
+			w.tolerate("send a piece of "+j.id, err)
 		}
 		return
 	}

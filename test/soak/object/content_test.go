@@ -13,8 +13,8 @@ const (
 	maxContent = 1 << 20
 )
 
-// content is what an upload sends. Everything about it follows from its number, and its number is in its media type,
-// so whoever reads it knows what it has to be.
+// content is what an upload sends. Everything about it follows from its number, and its number is
+// in its media type, so that a reader knows what it has to be.
 type content struct {
 	number int
 	data   []byte
@@ -23,8 +23,8 @@ type content struct {
 
 func (c *content) mediaType() string { return fmt.Sprintf("application/x-soak-%d", c.number) }
 
-// library makes contents. They are windows on one random block, each of which begins elsewhere, so that two of them
-// differ at every offset and none takes memory of its own.
+// library makes contents. They are windows on one random block, each of which begins elsewhere, so
+// that two of them differ at every offset and none takes memory of its own.
 type library struct{ block []byte }
 
 func newLibrary(seed uint64) *library {
@@ -60,9 +60,9 @@ func size(random *rand.Rand) int {
 	}
 }
 
-// random returns the numbers by which one of those who decide does so.
-func random(seed uint64, who ...any) *rand.Rand {
-	h := crc32.ChecksumIEEE([]byte(fmt.Sprint(who...)))
+// random returns the numbers by which one actor, a worker or a source of faults, decides.
+func random(seed uint64, actor ...any) *rand.Rand {
+	h := crc32.ChecksumIEEE([]byte(fmt.Sprint(actor...)))
 	return rand.New(rand.NewPCG(seed, uint64(h)))
 }
 

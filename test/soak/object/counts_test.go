@@ -16,9 +16,9 @@ import (
 type counts struct {
 	steps                              atomic.Int64
 	uploads, continued, pairs, replays atomic.Int64
-	downloads, ranges, hostile         atomic.Int64
+	downloads, ranges, invalid         atomic.Int64
 	deletions, lists, absences         atomic.Int64
-	kills, drains, cuts, excuses       atomic.Int64
+	kills, drains, cuts, tolerated     atomic.Int64
 	wires                              [refuse + 1]atomic.Int64
 	faults                             [allFaults]atomic.Int64
 	// transfers has the metrics of the clients.
@@ -33,9 +33,9 @@ func (c *counts) table(store bool) map[string]int64 {
 	for name, count := range map[string]*atomic.Int64{
 		"uploads": &c.uploads, "continued uploads": &c.continued, "pairs of writers": &c.pairs,
 		"finishes replayed": &c.replays,
-		"downloads":         &c.downloads, "ranges": &c.ranges, "hostile attempts": &c.hostile,
+		"downloads":         &c.downloads, "ranges": &c.ranges, "invalid uploads": &c.invalid,
 		"deletions": &c.deletions, "lists": &c.lists, "names without an object": &c.absences,
-		"kills": &c.kills, "drains": &c.drains, "connections cut within": &c.cuts, "excused errors": &c.excuses,
+		"kills": &c.kills, "drains": &c.drains, "connections cut within": &c.cuts, "tolerated errors": &c.tolerated,
 		"all connections cut": &c.wires[pass], "stalls": &c.wires[stall],
 	} {
 		table[name] = count.Load()

@@ -13,9 +13,10 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// excused tells whether an error is one that any call may end with while things break, and that tells its caller what
-// to do. Everything that would mean damage, or that somebody forgot to say what is wrong, is not.
-func excused(err error) bool {
+// tolerable tells whether an error is one that any call may end with during faults, and that says
+// to its caller what to do. Everything that would mean damage, or that has no status chosen by the
+// server, is not.
+func tolerable(err error) bool {
 	if errors.Is(err, object.ErrChecksum) || errors.Is(err, rpc.ErrProtocol) {
 		return false
 	}
@@ -26,7 +27,7 @@ func excused(err error) bool {
 		return rpc.Reason(err) == "STORE_FULL"
 	case codes.Aborted:
 		return rpc.Reason(err) == "WRITER_REPLACED"
-	case codes.OK, codes.Unknown: // It is no status, or one that nobody chose.
+	case codes.OK, codes.Unknown: // It is no status, or not one that the server chose.
 		_, isStatus := errors.AsType[interface {
 			error
 			GRPCStatus() *status.Status

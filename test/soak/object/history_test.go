@@ -15,7 +15,8 @@ type history struct {
 	deletions []*deletion
 }
 
-// upload is an upload with all the calls that were made for it. The moments are since the model began.
+// upload is an upload with all the calls that were made for it. The moments are since the model
+// began.
 type upload struct {
 	id      string
 	name    string
@@ -23,7 +24,8 @@ type upload struct {
 	sha256  []byte // nil if it is not to be verified
 
 	invoked time.Duration
-	// visible is a moment at which the object certainly was visible already, forever if there is none.
+	// visible is a moment at which the object certainly was visible already, forever if there is
+	// none.
 	visible time.Duration
 	// gone is a moment at which it certainly was no longer, forever if there is none.
 	gone time.Duration

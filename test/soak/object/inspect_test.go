@@ -11,15 +11,15 @@ import (
 	"example.com/quartet/client/object"
 )
 
-// inspect looks at everything once nothing breaks any more: each name shows what the model allows, whole; each upload
-// that was acknowledged still is, unless it may be forgotten; lists agree; and no half-written file is left. The servers are killed before, so that
-// nothing is under way that nobody waits for.
-func (w *world) inspect(by *worker) {
-	by.who = "inspector"
+// inspect looks at everything once nothing breaks any more: each name shows what the model allows,
+// whole; each upload that was acknowledged still is, unless it may be forgotten; lists agree; and
+// no half-written file is left. The servers are killed before, so that no call is still under way.
+func (w *topology) inspect(by *worker) {
+	by.actor = "inspector"
 	for _, s := range w.servers {
 		s.Kill()
 	}
-	for w.storm != nil && w.storm.pending.Load() > 0 {
+	for w.store != nil && w.store.pending.Load() > 0 {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for i := range w.servers {
@@ -46,21 +46,21 @@ func (w *world) inspect(by *worker) {
 	}
 }
 
-func (w *world) inspectUploads(by *worker) {
+func (w *topology) inspectUploads(by *worker) {
 	limit := make(chan struct{}, workers)
 	var asking sync.WaitGroup
 	for _, u := range w.model.ids {
 		limit <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-limit }()
-			asker := &worker{world: w, who: by.who, random: random(w.seed, u.id)}
+			asker := &worker{topology: w, actor: by.actor, random: random(w.seed, u.id)}
 			asker.askFor(u)
 		})
 	}
 	asking.Wait()
 }
 
-func (w *world) inspectFolder() {
+func (w *topology) inspectFolder() {
 	if w.folder == "" {
 		return
 	}

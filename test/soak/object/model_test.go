@@ -12,18 +12,20 @@ import (
 // forever is later than any moment of a run.
 const forever = time.Duration(math.MaxInt64)
 
-// model knows what was asked of the store and what it answered, and judges every answer by that.
+// model has what was asked of the store and what it answered, and checks every answer by that.
 //
-// Whatever a call tells of a name holds at some moment between its invocation and its return: that an object was there,
-// or that it was not. Each upload makes its object visible at most once. From these two alone it follows
-// what is impossible: to see an object before its upload began, to see it again after something else was certainly
-// seen in its place, and to see nothing where an object certainly was and no deletion can have removed it.
+// Whatever a call says of a name holds at some moment between its invocation and its return: that
+// an object was there, or that it was not. Each upload makes its object visible at most once. From
+// these two alone it follows what is impossible: to see an object before its upload began, to see
+// it again after something else was certainly seen in its place, and to see nothing where an object
+// certainly was and no deletion can have removed it.
 type model struct {
 	began time.Time
 	mu    sync.Mutex
 	names map[string]*history
 	ids   map[string]*upload
-	// again says that a small object which was deleted may come back when it is sent again, as on S3.
+	// again says that a small object which was deleted may come back when it is sent again, as on
+	// S3.
 	again bool
 	// broken is told of every wrong answer.
 	broken func(problem string)
@@ -64,7 +66,7 @@ func (m *model) begin(u *upload) {
 	h.uploads = append(h.uploads, u)
 }
 
-// acknowledge judges the object that a call of an upload, begun at a moment, returned.
+// acknowledge checks the object that a call of an upload, begun at a moment, returned.
 func (m *model) acknowledge(u *upload, o *quartetv1.Object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,21 +81,22 @@ func (m *model) acknowledge(u *upload, o *quartetv1.Object) {
 	}
 }
 
-// saw judges an object that was looked up, listed or downloaded by a call which was invoked at a moment.
+// saw checks an object that was looked up, listed or downloaded by a call which was invoked at a
+// moment.
 func (m *model) saw(name string, o *quartetv1.Object, invoked time.Duration) *upload {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := m.history(name)
 	u := h.identify(o)
 	if u == nil {
-		m.fail(h, "there is object %v, which nobody uploaded", o)
+		m.fail(h, "there is object %v, which was never uploaded", o)
 		return nil
 	}
 	m.seen(h, u, invoked, m.now())
 	return u
 }
 
-// seen judges that u was visible at some moment between two.
+// seen checks that u was visible at some moment between two.
 func (m *model) seen(h *history, u *upload, from, to time.Duration) {
 	if from > u.gone && m.small(u) && h.deletable(u.invoked, to) {
 		u.gone = forever
@@ -105,7 +108,8 @@ func (m *model) seen(h *history, u *upload, from, to time.Duration) {
 	h.leave(u, from, to)
 }
 
-// small tells whether the contract allows an upload to make its object again, once that was deleted.
+// small tells whether the contract allows an upload to make its object again, once that was
+// deleted.
 func (m *model) small(u *upload) bool { return m.again && len(u.content.data) < partBytes }
 
 // mayBeGone tells whether the object of an upload may have been replaced or deleted.
@@ -123,7 +127,7 @@ func (m *model) mayReturn(u *upload) bool {
 	return m.small(u) && m.history(u.name).deletable(u.invoked, m.now())
 }
 
-// sawListed judges that a list which was asked for at a moment had an object of so many bytes.
+// sawListed checks that a list which was asked for at a moment had an object of so many bytes.
 func (m *model) sawListed(name string, size uint64, invoked time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -136,13 +140,13 @@ func (m *model) sawListed(name string, size uint64, invoked time.Duration) {
 	}
 	switch len(may) {
 	case 0:
-		m.fail(h, "an object of %d bytes is listed, which nobody uploaded", size)
+		m.fail(h, "an object of %d bytes is listed, which was never uploaded", size)
 	case 1:
 		m.seen(h, may[0], invoked, m.now())
 	}
 }
 
-// sawNothing judges that a call which was invoked at a moment found no object.
+// sawNothing checks that a call which was invoked at a moment found no object.
 func (m *model) sawNothing(name string, invoked time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -153,7 +157,8 @@ func (m *model) sawNothing(name string, invoked time.Duration) {
 	h.leave(nil, invoked, now)
 }
 
-// sawAnother judges that a call which was invoked at a moment found that the generation of u is gone.
+// sawAnother checks that a call which was invoked at a moment found that the generation of u is
+// gone.
 func (m *model) sawAnother(u *upload, invoked time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,7 +172,8 @@ func (m *model) sawAnother(u *upload, invoked time.Duration) {
 	u.gone = min(u.gone, now)
 }
 
-// sawChange judges that a download which was invoked at a moment found the object of a name changed under it.
+// sawChange checks that a download which was invoked at a moment found the object of a name changed
+// under it.
 func (m *model) sawChange(name string, invoked time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,26 +16,26 @@ import (
 type wire int
 
 const (
-	pass    wire = iota
-	stall        // hold them back
-	swallow      // take them for ever, as a peer does that has gone without a word
-	refuse       // and end every new connection at once
+	pass   wire = iota
+	stall       // hold them back
+	drop        // drop them, as a peer does that has gone without closing
+	refuse      // and end every new connection at once
 )
 
-func (w wire) String() string { return [...]string{"pass", "stall", "swallow", "refuse"}[w] }
+func (w wire) String() string { return [...]string{"pass", "stall", "drop", "refuse"}[w] }
 
-// proxy stands between the clients and one server, and does to their connections what networks do.
+// proxy stands between the clients and one server, and has their connections fail as networks do.
 type proxy struct {
 	address string
 	backend string
 	counts  *counts
 	ring    *ring
 
-	weather *rand.Rand // upset decides by it
+	network *rand.Rand // for injectFaults
 
 	mu      sync.Mutex
-	random  *rand.Rand // everyone else does
-	calm    bool
+	random  *rand.Rand // for all else
+	stopped bool
 	wire    wire
 	changed chan struct{} // closed when wire is another one
 	conns   map[net.Conn]bool
@@ -49,7 +49,7 @@ func newProxy(t *testing.T, seed uint64, number int, backend string, counts *cou
 	}
 	p := &proxy{
 		address: listener.Addr().String(), backend: backend, counts: counts, ring: ring,
-		random: random(seed, "proxy", number), weather: random(seed, "network", number),
+		random: random(seed, "proxy", number), network: random(seed, "network", number),
 		changed: make(chan struct{}), conns: map[net.Conn]bool{},
 	}
 	var running sync.WaitGroup
@@ -71,11 +71,11 @@ func newProxy(t *testing.T, seed uint64, number int, backend string, counts *cou
 	return p
 }
 
-// upset breaks things until ctx is done, and leaves everything whole.
-func (p *proxy) upset(ctx context.Context) {
-	chooser := p.weather
+// injectFaults makes faults until ctx is done, and ends them.
+func (p *proxy) injectFaults(ctx context.Context) {
+	chooser := p.network
 	for wait(ctx, between(chooser, 50*time.Millisecond, 700*time.Millisecond)) {
-		kind := pick(chooser, []choice[wire]{{6, pass}, {3, stall}, {1, swallow}, {1, refuse}})
+		kind := pick(chooser, []choice[wire]{{6, pass}, {3, stall}, {1, drop}, {1, refuse}})
 		p.ring.add("network", "%s: %s", p.backend, kind)
 		p.counts.wires[kind].Add(1)
 		if kind == pass {
@@ -89,12 +89,12 @@ func (p *proxy) upset(ctx context.Context) {
 		}
 		wait(ctx, between(chooser, 10*time.Millisecond, long))
 		p.set(pass)
-		if kind == swallow {
-			p.cutAll() // What was swallowed is missing from them.
+		if kind == drop {
+			p.cutAll() // What was dropped is missing from them.
 		}
 	}
 	p.mu.Lock()
-	p.calm = true
+	p.stopped = true
 	p.mu.Unlock()
 	p.cutAll()
 }
@@ -130,11 +130,12 @@ func (b *budget) take(n int) int {
 	return n
 }
 
-// newBudget has a third of the connections cut soon: in their handshake as likely as anywhere in a transfer.
+// newBudget has a third of the connections cut soon: in their handshake as likely as anywhere in a
+// transfer.
 func (p *proxy) newBudget() *budget {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.calm || p.random.IntN(3) > 0 {
+	if p.stopped || p.random.IntN(3) > 0 {
 		return &budget{left: 1 << 62}
 	}
 	return &budget{left: p.random.IntN(64 << p.random.IntN(16))}
@@ -184,11 +185,11 @@ func (p *proxy) now() wire {
 
 func (p *proxy) forward(to io.Writer, from io.Reader, b *budget) {
 	buffer := make([]byte, 32<<10)
-	swallowed := false
+	dropping := false
 	for {
 		n, err := from.Read(buffer)
-		swallowed = p.hold() || swallowed
-		if swallowed {
+		dropping = p.hold() || dropping
+		if dropping {
 			n = 0
 		}
 		allowed := b.take(n)
@@ -202,14 +203,14 @@ func (p *proxy) forward(to io.Writer, from io.Reader, b *budget) {
 	}
 }
 
-// hold returns when bytes may pass, or at once and true when they are to be swallowed.
+// hold returns when bytes may pass, or at once and true when they are to be dropped.
 func (p *proxy) hold() bool {
 	for {
 		p.mu.Lock()
 		now, changed := p.wire, p.changed
 		p.mu.Unlock()
 		if now != stall {
-			return now == swallow
+			return now == drop
 		}
 		<-changed
 	}

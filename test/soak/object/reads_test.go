@@ -16,7 +16,8 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// download reads an object, or a range of it, of whatever generation there is or of one that there was.
+// download reads an object, or a range of it, of whatever generation there is or of one that there
+// was.
 func (w *worker) download() {
 	name := w.anyName()
 	var options object.DownloadOptions
@@ -60,7 +61,8 @@ func (w *worker) fetch(name string, options object.DownloadOptions, wanted *uplo
 	}
 }
 
-// within is the range of data that a download asks for; the server has said that its offset is inside.
+// within is the range of data that a download asks for; the server has said that its offset is
+// inside.
 func within(data []byte, options object.DownloadOptions) []byte {
 	data = data[min(options.Offset, int64(len(data))):]
 	if options.Limit > 0 {
@@ -69,7 +71,7 @@ func within(data []byte, options object.DownloadOptions) []byte {
 	return data
 }
 
-// missed judges a download that failed.
+// missed checks a download that failed.
 func (w *worker) missed(what, name string, wanted *upload, invoked time.Duration, err error) {
 	switch {
 	case errors.Is(err, object.ErrChanged) && wanted != nil:
@@ -80,7 +82,7 @@ func (w *worker) missed(what, name string, wanted *upload, invoked time.Duration
 		w.nothing(name, invoked)
 	case is(err, "OUT_OF_RANGE"):
 	default:
-		w.excuse(what, err)
+		w.tolerate(what, err)
 		return
 	}
 	w.tell("%s: %v", what, err)
@@ -106,12 +108,13 @@ func (w *worker) lookAt(name string) *quartetv1.Object {
 		w.tell("get %q: nothing", name)
 		w.nothing(name, invoked)
 	default:
-		w.excuse("get "+name, err)
+		w.tolerate("get "+name, err)
 	}
 	return o
 }
 
-// list looks at all names of one age, each of which is listed once and in its place, unless it is not there.
+// list looks at all names of one age, each of which is listed once and in its place, unless it is
+// not there.
 func (w *worker) list() {
 	age := w.random.IntN(w.age() + 1)
 	if w.random.IntN(2) == 0 {
@@ -127,7 +130,7 @@ func (w *worker) listAge(age int) map[string]uint64 {
 	listed, last, invoked := map[string]uint64{}, "", w.model.invoke()
 	for o, err := range w.client().List(ctx, fmt.Sprintf("age %04d/", age)) {
 		if err != nil {
-			w.excuse("list", err)
+			w.tolerate("list", err)
 			return nil
 		}
 		if o.GetName() <= last {
@@ -182,7 +185,7 @@ func (w *worker) remove(ctx context.Context, name string, options object.DeleteO
 		w.nothing(name, d.invoked)
 		w.counts.deletions.Add(1)
 	default:
-		w.excuse("delete "+name, err)
+		w.tolerate("delete "+name, err)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ring remembers the last things that happened, for whoever has to find out why a test failed.
+// ring keeps the last events, from which a developer can find out why a test failed.
 type ring struct {
 	began time.Time
 	mu    sync.Mutex
@@ -17,8 +17,8 @@ type ring struct {
 
 func newRing() *ring { return &ring{began: time.Now()} }
 
-func (r *ring) add(who, format string, args ...any) {
-	line := fmt.Sprintf("%10.4fs %-12s %s", time.Since(r.began).Seconds(), who, fmt.Sprintf(format, args...))
+func (r *ring) add(actor, format string, args ...any) {
+	line := fmt.Sprintf("%10.4fs %-12s %s", time.Since(r.began).Seconds(), actor, fmt.Sprintf(format, args...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines[r.next%len(r.lines)] = line

@@ -13,14 +13,14 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 4*time.Second, "how long everything breaks, in each topology")
+	duration = flag.Duration("duration", 4*time.Second, "how long there are faults, in each topology")
 	seed     = flag.Uint64("seed", 0, "what all decisions follow from; random if 0")
 )
 
 // workers is how many operations are under way at once, in each topology.
 const workers = 24
 
-func TestTransfersAreUnbreakable(t *testing.T) {
+func TestTransfersSurviveFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes longer than everything else that a change concerns")
 	}
@@ -38,73 +38,74 @@ func TestTransfersAreUnbreakable(t *testing.T) {
 	}
 }
 
-// soak breaks everything for a while, mends it, and looks at what is left.
+// soak makes faults for a while, ends them, and checks what is left.
 func soak(t *testing.T, seed uint64, replicas int) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	w := newWorld(t, seed, replicas, stop)
+	w := newTopology(t, seed, replicas, stop)
 	go w.finish(ctx)
 	defer func() {
 		if t.Failed() {
 			t.Logf("to repeat it: -seed %d. What happened last:\n%s", seed, w.ring)
 		}
 	}()
-	var working, upsetting sync.WaitGroup
+	var working, injecting sync.WaitGroup
 	var all []*worker
 	for i := range workers {
-		worker := &worker{world: w, number: i, who: fmt.Sprint("worker ", i), random: random(seed, "worker", i)}
+		worker := &worker{topology: w, number: i, actor: fmt.Sprint("worker ", i), random: random(seed, "worker", i)}
 		all = append(all, worker)
 		working.Go(func() { worker.work(ctx) })
 	}
 	for _, p := range w.proxies {
-		upsetting.Go(func() { p.upset(ctx) })
+		injecting.Go(func() { p.injectFaults(ctx) })
 	}
-	if w.storm != nil {
-		w.storm.hold(false)
-		upsetting.Go(func() { w.storm.upset(ctx) })
+	if w.store != nil {
+		w.store.hold(false)
+		injecting.Go(func() { w.store.injectFaults(ctx) })
 	}
-	w.upset(ctx)
-	upsetting.Wait()
+	w.injectFaults(ctx)
+	injecting.Wait()
 	working.Wait()
 	if !t.Failed() {
-		w.counts.prove(t, w.storm != nil)
+		w.counts.prove(t, w.store != nil)
 		w.inspect(all[0])
 	}
 }
 
-// patience is how much longer than asked for a run may take, on a busy machine, until it has had some of everything.
+// patience is how much longer than asked for a run may take, on a busy machine, until it has had
+// some of everything.
 const patience = 20 * time.Second
 
 // finish stops the run when its time is over and everything has happened at least once.
-func (w *world) finish(ctx context.Context) {
+func (w *topology) finish(ctx context.Context) {
 	wait(ctx, *duration)
-	for latest := time.Now().Add(patience); len(w.counts.missing(w.storm != nil)) > 0 && time.Now().Before(latest); {
+	for latest := time.Now().Add(patience); len(w.counts.missing(w.store != nil)) > 0 && time.Now().Before(latest); {
 		wait(ctx, 50*time.Millisecond)
 	}
 	w.stop()
 }
 
-// upset kills servers, or has them drain, and starts them again, until ctx is done. It runs in the test's own
-// goroutine, since a server that does not start ends the test.
-func (w *world) upset(ctx context.Context) {
+// injectFaults kills servers, or has them drain, and starts them again, until ctx is done. It runs
+// in the test's own goroutine, since a server that does not start ends the test.
+func (w *topology) injectFaults(ctx context.Context) {
 	chooser := random(w.seed, "processes")
 	for turn := 0; wait(ctx, between(chooser, 100*time.Millisecond, 1500*time.Millisecond)); turn++ {
-		victims := []int{chooser.IntN(len(w.servers))}
+		chosen := []int{chooser.IntN(len(w.servers))}
 		if chooser.IntN(4) == 0 {
-			victims = chooser.Perm(len(w.servers))
+			chosen = chooser.Perm(len(w.servers))
 		}
-		for _, i := range victims {
+		for _, i := range chosen {
 			w.end(i, turn%2 == 0)
 		}
 		wait(ctx, between(chooser, time.Millisecond, 200*time.Millisecond))
-		for _, i := range victims {
+		for _, i := range chosen {
 			w.start(i)
 		}
 	}
 }
 
 // end ends a server: as a crash does, or as Kubernetes does.
-func (w *world) end(i int, crash bool) {
+func (w *topology) end(i int, crash bool) {
 	if crash {
 		w.servers[i].Kill()
 		w.counts.kills.Add(1)
@@ -118,10 +119,10 @@ func (w *world) end(i int, crash bool) {
 }
 
 // start starts a server again, while the store lets it.
-func (w *world) start(i int) {
-	if w.storm != nil {
-		w.storm.hold(true)
-		defer w.storm.hold(false)
+func (w *topology) start(i int) {
+	if w.store != nil {
+		w.store.hold(true)
+		defer w.store.hold(false)
 	}
 	w.servers[i].Restart()
 	w.ring.add("process", "%d is back", i)

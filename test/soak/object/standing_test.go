@@ -20,8 +20,8 @@ func (m *model) ask(u *upload) standing {
 	return standing{m.now(), u.committed, u.acknowledged != forever}
 }
 
-// stands judges the answer: the committed size never decreases, and an upload that was acknowledged has its object, both
-// until the upload is old enough to be forgotten.
+// stands checks the answer: the committed size never decreases, and an upload that was acknowledged
+// has its object, both until the upload is old enough to be forgotten.
 func (m *model) stands(u *upload, before standing, committed int64, o *quartetv1.Object) {
 	if o != nil {
 		m.acknowledge(u, o)
@@ -41,7 +41,8 @@ func (m *model) stands(u *upload, before standing, committed int64, o *quartetv1
 	u.committed = max(u.committed, committed)
 }
 
-// unlisted judges that a list which was asked for at a moment left a name out. It may leave out what changes meanwhile.
+// unlisted checks that a list which was asked for at a moment left a name out. It may leave out
+// what changes meanwhile.
 func (m *model) unlisted(name string, invoked time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,7 +23,7 @@ func (w *worker) send(ctx context.Context, client *object.Client, j *job, option
 		if ctx.Err() != nil {
 			what += ", abandoned"
 		}
-		w.excuse(what, err)
+		w.tolerate(what, err)
 		return false
 	}
 	w.tell("%s: generation %d", what, o.GetGeneration())
@@ -53,7 +53,7 @@ func (w *worker) abandon() {
 	w.settle(j, w.send(ctx, w.client(), j, options))
 }
 
-// goOn continues what somebody has abandoned, or what has failed.
+// goOn continues what a worker has abandoned, or what has failed.
 func (w *worker) goOn() {
 	j := w.take()
 	if j == nil {
@@ -108,7 +108,7 @@ func (w *worker) replay() {
 		return // Its object was deleted, and this has no content to make it again.
 	}
 	if err != nil {
-		w.excuse("replay the finish of "+j.id, err)
+		w.tolerate("replay the finish of "+j.id, err)
 		return
 	}
 	w.tell("replay the finish of %s: generation %d", j.id, response.GetObject().GetGeneration())
@@ -136,7 +136,7 @@ func (w *worker) askFor(u *upload) {
 	before := w.model.ask(u)
 	state, err := w.client().GetUpload(ctx, u.id)
 	if err != nil {
-		w.excuse("ask for "+u.id, err)
+		w.tolerate("ask for "+u.id, err)
 		return
 	}
 	w.tell("ask for %s: %d, object %v", u.id, state.GetCommittedSizeBytes(), state.HasObject())

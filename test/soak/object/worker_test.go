@@ -15,9 +15,9 @@ import (
 
 // worker calls the servers, one operation after another that it chooses by numbers of its own.
 type worker struct {
-	*world
+	*topology
 	number int
-	who    string
+	actor  string
 	random *rand.Rand
 	begun  int
 	done   []*job // the last uploads that were acknowledged
@@ -26,8 +26,8 @@ type worker struct {
 const (
 	// namesAtOnce is how many names are in use at a time; the first half of them is never deleted.
 	namesAtOnce = 6
-	// stepsPerAge is after how many operations, of all workers, other names come into use. Those of before are only
-	// looked at.
+	// stepsPerAge is after how many operations, of all workers, other names come into use. Those of
+	// before are only looked at.
 	stepsPerAge = 600
 	opTimeout   = 10 * time.Second
 )
@@ -55,11 +55,11 @@ func (w *worker) anyName() string {
 
 func name(age, number int) string { return fmt.Sprintf("age %04d/%d", age, number) }
 
-func (w *world) age() int { return int(w.counts.steps.Load() / stepsPerAge) }
+func (w *topology) age() int { return int(w.counts.steps.Load() / stepsPerAge) }
 
 func (w *worker) client() *object.Client { return w.clients[w.random.IntN(len(w.clients))] }
 
-func (w *worker) tell(format string, args ...any) { w.ring.add(w.who, format, args...) }
+func (w *worker) tell(format string, args ...any) { w.ring.add(w.actor, format, args...) }
 
 // bounded is the context of one operation, which none of them should need.
 func bounded() (context.Context, context.CancelFunc) {
@@ -96,7 +96,7 @@ func (j *job) source() io.Reader {
 	return struct{ io.Reader }{bytes.NewReader(j.content.data)}
 }
 
-// pool has the uploads that nobody works on and that may yet be continued.
+// pool has the uploads that no worker has taken and that may be continued.
 const poolSize = 40
 
 func (w *worker) leave(j *job) {
@@ -141,11 +141,12 @@ func (w *worker) acknowledged() *job {
 	return w.done[w.random.IntN(len(w.done))]
 }
 
-// excuse fails the test unless the error is one that is clear. It is not called for what a caller asked for.
-func (w *worker) excuse(what string, err error) {
+// tolerate fails the test unless the error is one that is clear. It is not called for what a caller
+// asked for.
+func (w *worker) tolerate(what string, err error) {
 	w.tell("%s: %v", what, err)
-	w.counts.excuses.Add(1)
-	if !excused(err) {
-		w.broken(fmt.Sprintf("%s: %s: %v", w.who, what, err))
+	w.counts.tolerated.Add(1)
+	if !tolerable(err) {
+		w.broken(fmt.Sprintf("%s: %s: %v", w.actor, what, err))
 	}
 }

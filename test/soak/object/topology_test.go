@@ -27,13 +27,13 @@ import (
 const (
 	stallTimeout = time.Second
 	unaryTimeout = 2 * time.Second
-	// lingering is how long a call may still have an effect after its caller has gone: the server knows its deadline,
-	// and the store takes a moment more.
+	// lingering is how long a call may still have an effect after its caller has gone: the server
+	// knows its deadline, and the store takes a moment more.
 	lingering = unaryTimeout + 5*time.Second
 )
 
-// world is one topology with all that breaks it.
-type world struct {
+// topology is one topology with all that breaks it.
+type topology struct {
 	testing.TB
 	seed    uint64
 	counts  *counts
@@ -41,8 +41,8 @@ type world struct {
 	model   *model
 	library *library
 
-	folder  string // where the objects are, if they are in a folder
-	storm   *storm // nil without a store of its own
+	folder  string       // where the objects are, if they are in a folder
+	store   *faultyStore // nil without a store of its own
 	servers []*processtest.Server
 	proxies []*proxy
 	clients []*object.Client
@@ -57,10 +57,10 @@ type world struct {
 	problems int
 }
 
-// newWorld starts servers: one on a folder, or any number on one store.
-func newWorld(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) *world {
+// newTopology starts servers: one on a folder, or any number on one store.
+func newTopology(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) *topology {
 	t.Helper()
-	w := &world{TB: t, seed: seed, counts: newCounts(), ring: newRing(), library: newLibrary(seed), stop: stop}
+	w := &topology{TB: t, seed: seed, counts: newCounts(), ring: newRing(), library: newLibrary(seed), stop: stop}
 	w.model = newModel(w.broken)
 	w.folder = t.TempDir()
 	place := process.Setting("OBJECT_DIR", w.folder)
@@ -86,18 +86,19 @@ func environment() []string {
 	}
 }
 
-func (w *world) newStore(t *testing.T) (url string) {
-	w.storm = &storm{
+func (w *topology) newStore(t *testing.T) (url string) {
+	w.store = &faultyStore{
 		next: s3test.New(), counts: w.counts, ring: w.ring,
-		moods: random(w.seed, "moods"), random: random(w.seed, "store"), held: 1,
+		conditions: random(w.seed, "conditions"), random: random(w.seed, "store"), held: 1,
 	}
-	server := httptest.NewServer(w.storm)
+	server := httptest.NewServer(w.store)
 	t.Cleanup(server.Close)
 	return s3test.URL(server.Listener.Addr().String(), s3test.Bucket)
 }
 
-// connect makes clients that differ in how they cut what they send, on one connection balanced over all proxies.
-func (w *world) connect(t *testing.T) {
+// connect makes clients that differ in how they cut what they send, on one connection balanced over
+// all proxies.
+func (w *topology) connect(t *testing.T) {
 	t.Helper()
 	cfg, err := config.Defaults[struct {
 		RPC rpc.ClientConfig `envPrefix:"RPC_"`
@@ -129,8 +130,9 @@ func (w *world) connect(t *testing.T) {
 	}
 }
 
-// broken fails the test and ends the run. The first few problems tell more than all those that follow from them.
-func (w *world) broken(problem string) {
+// broken fails the test and ends the run. The first few problems tell more than all those that
+// follow from them.
+func (w *topology) broken(problem string) {
 	w.breaking.Lock()
 	defer w.breaking.Unlock()
 	w.ring.add("MODEL", "%s", problem)
@@ -140,10 +142,11 @@ func (w *world) broken(problem string) {
 	w.stop()
 }
 
-// logged keeps of what a server logs only what is worth a look, among all else that happened. What a server calls an
-// error of its own is one, also where nobody was left to be told; but for a call that its drain has cut off and that is
-// still busy when the store closes, which can find no better words.
-type logged struct{ *world }
+// logged keeps of what a server logs only what is worth a look, among all else that happened. What
+// a server calls an error of its own is one, also where its caller has gone; but for a call that
+// its drain has cut off and that is still busy when the store closes, which can find no better
+// words.
+type logged struct{ *topology }
 
 func (l logged) Logf(_ string, args ...any) {
 	for _, a := range args {

@@ -7,7 +7,7 @@ import (
 )
 
 // A model that finds nothing wrong would prove nothing, and one that finds too much is of no use.
-func TestTheModelKnowsRightFromWrong(t *testing.T) {
+func TestTheModelTellsRightAnswersFromWrongOnes(t *testing.T) {
 	for what, test := range map[string]struct {
 		tell  func(m *model, a, b *upload)
 		wrong bool
@@ -19,7 +19,7 @@ func TestTheModelKnowsRightFromWrong(t *testing.T) {
 		"what was never acknowledged is seen": {func(m *model, a, _ *upload) {
 			m.saw("n", named(a), m.invoke())
 		}, false},
-		"what nobody uploaded is seen": {func(m *model, a, _ *upload) {
+		"what was never uploaded is seen": {func(m *model, a, _ *upload) {
 			o := named(a)
 			o.SetCrc32C(o.GetCrc32C() + 1)
 			m.saw("n", o, m.invoke())

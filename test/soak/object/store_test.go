@@ -12,17 +12,17 @@ import (
 	"example.com/quartet/server/object/s3/s3test"
 )
 
-// weather is the mood of the store for a while.
-type weather int
+// condition is how the store behaves for a while.
+type condition int
 
 const (
-	fair weather = iota
-	down         // every other request fails
-	full         // nothing can be written
-	slow         // every answer takes its time
+	normal condition = iota
+	down             // every other request fails
+	full             // nothing can be written
+	slow             // every answer is late
 )
 
-func (w weather) String() string { return [...]string{"fair", "down", "full", "slow"}[w] }
+func (c condition) String() string { return [...]string{"normal", "down", "full", "slow"}[c] }
 
 // fault is what is done to one request.
 type fault int
@@ -38,43 +38,43 @@ const (
 	allFaults = iota
 )
 
-// storm stands in front of an S3 service and has its requests fail.
-type storm struct {
+// faultyStore stands in front of an S3 service and has its requests fail.
+type faultyStore struct {
 	next   *s3test.Fake
 	counts *counts
 	ring   *ring
 
-	moods   *rand.Rand // upset decides by it
-	pending atomic.Int64
+	conditions *rand.Rand // for injectFaults
+	pending    atomic.Int64
 
-	mu      sync.Mutex
-	random  *rand.Rand // everyone else does
-	held    int
-	weather weather
+	mu        sync.Mutex
+	random    *rand.Rand // for all else
+	held      int
+	condition condition
 }
 
-// upset changes the weather until ctx is done, and ends in calm.
-func (s *storm) upset(ctx context.Context) {
-	chooser := s.moods
+// injectFaults changes the condition until ctx is done, and ends with no faults.
+func (s *faultyStore) injectFaults(ctx context.Context) {
+	chooser := s.conditions
 	for wait(ctx, between(chooser, 100*time.Millisecond, 1200*time.Millisecond)) {
-		kind := pick(chooser, []choice[weather]{{1, down}, {1, full}, {1, slow}})
+		kind := pick(chooser, []choice[condition]{{1, down}, {1, full}, {1, slow}})
 		s.ring.add("store", "%s", kind)
 		s.set(kind)
 		wait(ctx, between(chooser, 30*time.Millisecond, 500*time.Millisecond))
-		s.set(fair)
+		s.set(normal)
 	}
 	s.hold(true)
 }
 
-func (s *storm) set(w weather) {
+func (s *faultyStore) set(c condition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.weather = w
+	s.condition = c
 }
 
-// hold lets all requests pass until every hold was ended, because a server that starts and finds no store gives up at
-// once, and leaves it to Kubernetes to start it again.
-func (s *storm) hold(begin bool) {
+// hold lets all requests pass until every hold was ended, because a server that starts and finds no
+// store gives up at once, and leaves it to Kubernetes to start it again.
+func (s *faultyStore) hold(begin bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if begin {
@@ -85,14 +85,14 @@ func (s *storm) hold(begin bool) {
 }
 
 // choose decides what happens to a request, and how long it takes.
-func (s *storm) choose(r *http.Request) (fault, time.Duration) {
+func (s *faultyStore) choose(r *http.Request) (fault, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delay := between(s.random, 0, 250*time.Millisecond)
 	usual := []choice[fault]{{1000, none}, {1, refused}, {1, lost}, {2, unknown}, {8, late}, {2, cutShort}}
-	now := s.weather
+	now := s.condition
 	if s.held > 0 {
-		now, usual = fair, usual[:1]
+		now, usual = normal, usual[:1]
 	}
 	switch {
 	case now == down:
@@ -100,7 +100,8 @@ func (s *storm) choose(r *http.Request) (fault, time.Duration) {
 	case now == full && (r.Method == http.MethodPut || r.Method == http.MethodPost && r.URL.Query().Has("uploads")):
 		return noSpace, delay
 	case s.held == 0 && strings.Contains(r.URL.Path, "/objects/") && (r.Method == http.MethodPut && !r.URL.Query().Has("partNumber") || r.Method == http.MethodPost && r.URL.Query().Has("uploadId")):
-		// What is written here makes an object visible: the moment at which calls that race do harm, if ever.
+		// What is written here makes an object visible: the moment at which calls that race do
+		// harm, if ever.
 		return pick(s.random, []choice[fault]{{8, none}, {1, late}, {1, unknown}}), delay
 	case now == slow:
 		return pick(s.random, []choice[fault]{{3, none}, {1, late}}), delay
@@ -108,7 +109,7 @@ func (s *storm) choose(r *http.Request) (fault, time.Duration) {
 	return pick(s.random, usual), delay
 }
 
-func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *faultyStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.pending.Add(1)
 	defer s.pending.Add(-1)
 	kind, delay := s.choose(r)
@@ -125,7 +126,7 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case lost:
 		panic(http.ErrAbortHandler)
 	case unknown:
-		s.next.ServeHTTP(mute{w}, r)
+		s.next.ServeHTTP(unanswered{w}, r)
 		panic(http.ErrAbortHandler)
 	case late:
 		if early := delay%2 == 0; early {
@@ -141,11 +142,11 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// mute says nothing.
-type mute struct{ http.ResponseWriter }
+// unanswered drops the answer.
+type unanswered struct{ http.ResponseWriter }
 
-func (m mute) Write(p []byte) (int, error) { return len(p), nil }
-func (m mute) WriteHeader(int)             {}
+func (m unanswered) Write(p []byte) (int, error) { return len(p), nil }
+func (m unanswered) WriteHeader(int)             {}
 
 // short breaks the connection when so many bytes of the answer have been written.
 type short struct {
