@@ -170,6 +170,60 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	}
 }
 
+// The answer to writing the record is lost, and before it is written again, another replica commits
+// a part to the multipart upload that the record leads to.
+func TestAWriterThatWasOvertakenIsToldWhereToContinue(t *testing.T) {
+	fake, url := newFake(t)
+	first, second := open(t, url, smallPart), open(t, url, smallPart)
+	h, content := header("o"), enginetest.Content(3*smallPart+5)
+	var overtaken atomic.Bool
+	fake.After = func(_ http.ResponseWriter, r *http.Request, key string) bool {
+		if r.Method != http.MethodPut || !strings.HasPrefix(key, uploadsPrefix) || !overtaken.CompareAndSwap(false, true) {
+			return false
+		}
+		u, err := enginetest.Send(t.Context(), second, h, content[:smallPart+5], 0)
+		if err == nil {
+			_, err = u.Pause()
+			err = errors.Join(err, u.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		panic(http.ErrAbortHandler)
+	}
+	_, err := enginetest.Put(t.Context(), first, h, content)
+	if at, ok := errors.AsType[*engine.OffsetError](err); !ok || at.Committed != smallPart {
+		t.Errorf("got %v, want the offset %d", err, smallPart)
+	}
+	o := transfer(t, url, smallPart, h, content)
+	got, err := enginetest.Read(t.Context(), second, "o", o.Generation, 0, 0, 1<<20, true)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// A replica with another size of parts has begun the upload, and nothing of it is committed.
+func TestPartsOfAnotherSizeThatNeverCameAreNoObstacle(t *testing.T) {
+	fake, url := newFake(t)
+	h, content := header("o"), enginetest.Content(5*smallPart+5)
+	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+		if r.URL.Query().Has("partNumber") {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	}
+	if _, err := enginetest.Put(t.Context(), open(t, url, 2*smallPart), h, content); !errors.Is(err, engine.ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	fake.Before = nil
+	s := open(t, url, smallPart)
+	put(t, s, h, content)
+	got, err := enginetest.Read(t.Context(), s, "o", 0, 0, 0, 1<<20, true)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
 // While a replica is about to make a request, another one does all that a caller can do. Whatever
 // request that is, what the first one does afterwards brings nothing back and mixes nothing.
 func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {

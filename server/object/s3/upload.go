@@ -212,16 +212,14 @@ func (u *upload) begin() error {
 	}
 	r := u.record
 	r.S3Upload, r.Object, r.Before = aws.ToString(out.UploadId), nil, ""
-	if err = u.decide(r); u.S3Upload == r.S3Upload {
-		return err
-	}
-	if err == nil || errors.Is(err, engine.ErrUploadMismatch) { // The record leads elsewhere.
+	err = u.decide(r)
+	if u.S3Upload != r.S3Upload && (err == nil || errors.Is(err, engine.ErrUploadMismatch)) { // The record leads elsewhere.
 		err = errors.Join(err, u.s.abort(u.ctx, objectKey(u.Name), r.S3Upload))
 	}
 	switch state := u.State(); {
 	case err != nil: // The record may lead to the multipart upload, which therefore stays.
 		return err
-	case state.Committed > 0 || state.Object != nil || u.PartBytes != u.arrived.BlockBytes:
+	case state.Committed > 0 || state.Object != nil:
 		return &engine.OffsetError{Committed: state.Committed}
 	case u.S3Upload == "":
 		return fmt.Errorf("%w: another stream of it finished after %d bytes", engine.ErrUploadMismatch, u.Object.Size)
@@ -241,7 +239,8 @@ func (u *upload) decide(r record) error {
 		if !errors.Is(err, errChanged) {
 			return err
 		}
-		if found, err := u.ask(); found || err != nil {
+		found, err := u.ask()
+		if err != nil || found && (u.S3Upload == "" || u.done != nil || len(u.parts) > 0 || u.PartBytes == r.PartBytes) {
 			return err
 		}
 	}
