@@ -48,9 +48,6 @@ var (
 	ErrStoreFull = errors.New("store is full")
 	// ErrQuotaExceeded means that an upload does not fit into the quota beside what is stored.
 	ErrQuotaExceeded = errors.New("quota exceeded")
-	// ErrURL means that the URL of the bucket makes no sense, or lacks what the environment does
-	// not have either.
-	ErrURL = errors.New("wrong URL")
 	// ErrUnavailable means that the store cannot be reached, or answers that it is busy. What was
 	// committed is safe.
 	ErrUnavailable = errors.New("store is unavailable")
