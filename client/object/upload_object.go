@@ -152,7 +152,8 @@ func (u *upload) locate(ctx context.Context) error {
 	}
 	u.object, u.committed = state.GetObject(), int64(state.GetCommittedSizeBytes())
 	u.before += max(0, u.committed-u.hashed) // Of what this call sent, every byte was hashed.
-	if u.object != nil { // Its bytes are kept: it may be deleted before it is compared, and is then sent again.
+	if u.object != nil {
+		// Its bytes are kept: it may be deleted before it is compared, and is then sent again.
 		return u.compare(ctx)
 	}
 	u.source.release(min(u.committed, u.hashed))

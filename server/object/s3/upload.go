@@ -398,7 +398,7 @@ func (u *upload) giveUp() error {
 }
 
 func (u *upload) trailer(o engine.Object) ([]byte, error) {
-	sums := append(u.arrived.Full, u.arrived.Rest)
+	sums := append(slices.Clone(u.arrived.Full), u.arrived.Rest)
 	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.arrived.BlockBytes}, sums)
 }
 
