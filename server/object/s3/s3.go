@@ -573,7 +573,11 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 	var failed []error
 	fail := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "an upload could not be removed", "key", what, "error", err)
+			level := slog.LevelError
+			if errors.Is(err, engine.ErrUnavailable) { // The next round removes it.
+				level = slog.LevelWarn
+			}
+			s.Log.Log(ctx, level, "an upload could not be removed", "key", what, "error", err)
 			failed = append(failed[:min(len(failed), 1)], err)
 		}
 	}

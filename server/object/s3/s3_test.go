@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -370,6 +371,32 @@ func TestADamagedRecordDoesNotKeepOthersFromExpiring(t *testing.T) {
 	}
 	if left := len(fake.Keys()); left != 1 {
 		t.Errorf("%d keys are left, want the object", left)
+	}
+}
+
+// What an outage of S3 keeps from being removed is no error of the server: the next round removes it.
+func TestAnOutageDuringExpiryIsAWarning(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	put(t, s, header("o"), enginetest.Content(10))
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	expire := func() error {
+		_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+		return err
+	}
+	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+		if r.Method == http.MethodDelete {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	}
+	if err := expire(); !errors.Is(err, engine.ErrUnavailable) || !strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("%v, logged:\n%s", err, &log)
+	}
+	fake.Before = nil
+	if err := expire(); err != nil || len(fake.Keys()) != 1 {
+		t.Errorf("%v, and %d keys are left, want the object", err, len(fake.Keys()))
 	}
 }
 
