@@ -16,9 +16,10 @@ func TestGoMayUseMostOfTheMemory(t *testing.T) {
 	for _, test := range []struct{ limit, want int64 }{
 		{10, 5},
 		{32 << 20, 16 << 20},
-		{256 << 20, 224 << 20},
-		{1000 << 20, 900 << 20},
-		{math.MaxInt64, math.MaxInt64 / 10 * 9},
+		{128 << 20, 80 << 20},
+		{256 << 20, 208 << 20},
+		{1000 << 20, 875 << 20},
+		{math.MaxInt64, math.MaxInt64 / 8 * 7},
 	} {
 		if got := goMemory(test.limit); got != test.want {
 			t.Errorf("of %d: got %d, want %d", test.limit, got, test.want)
@@ -30,7 +31,7 @@ func TestMemoryLimitGivesWayToGOMEMLIMIT(t *testing.T) {
 	t.Cleanup(func() { debug.SetMemoryLimit(math.MaxInt64) })
 	for _, test := range []struct{ set, limit, want int64 }{
 		{math.MaxInt64, 0, math.MaxInt64},
-		{math.MaxInt64, 1 << 30, 1 << 30 / 10 * 9},
+		{math.MaxInt64, 1 << 30, 1 << 30 / 8 * 7},
 		{100 << 20, 1 << 30, 100 << 20},
 	} {
 		debug.SetMemoryLimit(test.set)
@@ -42,7 +43,7 @@ func TestMemoryLimitGivesWayToGOMEMLIMIT(t *testing.T) {
 }
 
 func TestMemoryForLessThanTheProgramIsRefused(t *testing.T) {
-	for value, refused := range map[string]bool{"0": false, "1": true, "1000": true, "31MiB": true, "32MiB": false, "1GiB": false} {
+	for value, refused := range map[string]bool{"0": false, "1": true, "1000": true, "47MiB": true, "48MiB": false, "1GiB": false} {
 		_, groups := Server{}.groups()
 		err := config.Load("TEST_", []string{"TEST_MEMORY_LIMIT=" + value}, groups...)
 		if (err != nil) != refused || refused && !strings.HasPrefix(err.Error(), "TEST_MEMORY_LIMIT=") {

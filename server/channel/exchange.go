@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -120,7 +119,7 @@ func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quarte
 type conversation struct {
 	broker       *broker.Broker
 	stream       exchangeStream
-	pace         *rate.Limiter
+	pace         *broker.Pace
 	channel      string
 	participant  string
 	subscription *broker.Subscription
@@ -262,7 +261,7 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 
 // keep keeps a message once it is the caller's turn, which shares one pace among all its participants.
 func (c *conversation) keep(ctx context.Context, m broker.Message) (broker.Receipt, error) {
-	if err := c.pace.Wait(ctx); err != nil {
+	if err := c.pace.Wait(ctx, m); err != nil {
 		return broker.Receipt{}, err
 	}
 	return c.broker.Publish(ctx, c.channel, m)

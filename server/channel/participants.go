@@ -4,18 +4,17 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/server/channel/broker"
 )
 
 // participants bounds how many there are and how fast they speak, over all and of one caller, so that none can take the
 // place of all others.
 type participants struct {
 	all, perCaller int
-	pace           rate.Limit // of a caller's messages
-	burst          int
+	pace           *broker.Pace // of all messages
 
 	mu    sync.Mutex
 	count int
@@ -24,24 +23,24 @@ type participants struct {
 
 type share struct {
 	count int
-	pace  *rate.Limiter
+	pace  *broker.Pace
 }
 
 // newParticipants gives a caller half of the places and of the pace, if perCaller does not say otherwise.
-func newParticipants(all, perCaller int, pace rate.Limit, burst int) *participants {
+func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	if perCaller == 0 {
 		perCaller = max(1, all/2)
 	}
-	return &participants{all: all, perCaller: perCaller, pace: pace / 2, burst: max(1, burst/2), by: map[rpc.Caller]*share{}}
+	return &participants{all: all, perCaller: perCaller, pace: pace, by: map[rpc.Caller]*share{}}
 }
 
 // enter takes a place, to be left, and returns the pace at which the caller may speak; or it says when to come back.
-func (p *participants) enter(caller rpc.Caller) (*rate.Limiter, error) {
+func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.by[caller]
 	if s == nil {
-		s = &share{pace: rate.NewLimiter(p.pace, p.burst)}
+		s = &share{pace: p.pace.Half()}
 	}
 	var problem string
 	switch {

@@ -24,10 +24,9 @@ func Service() app.Service {
 			if err != nil {
 				return app.Opened{}, err
 			}
-			pace, burst := b.Pace()
 			s := &service{
 				host: host, config: *cfg, broker: b,
-				participants: newParticipants(cfg.MaxParticipants, cfg.MaxParticipantsPerCaller, pace, burst),
+				participants: newParticipants(cfg.MaxParticipants, cfg.MaxParticipantsPerCaller, b.Pace()),
 			}
 			return app.Opened{
 				Service: rpc.Service{

@@ -96,8 +96,8 @@ func (e *embedded) resize(t *testing.T) {
 		restarts  int
 		limit     float64
 	}{
-		{`{"requests":{"cpu":"60m"}}`, 0, 512 << 20 / 10 * 9},
-		{`{"limits":{"memory":"640Mi"}}`, 1, 640 << 20 / 10 * 9},
+		{`{"requests":{"cpu":"60m"}}`, 0, 512 << 20 / 8 * 7},
+		{`{"limits":{"memory":"640Mi"}}`, 1, 640 << 20 / 8 * 7},
 	} {
 		patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"server","resources":%s}]}}`, change.resources)
 		run(t, "kubectl", e.kubectl("patch", "pod", pod.Name, "--subresource=resize", "--patch", patch)...)

@@ -1,9 +1,13 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"math"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -20,6 +24,11 @@ const (
 	readsAtOnce = 4
 	// publishingBytes bounds the messages on their way to the broker, of which it makes several copies.
 	publishingBytes = 2 << 20
+	// blocksPart is which part of Go's memory limit the embedded server's blocks may take that it has written lately. It keeps
+	// a block that is read while it is written for blockAge.
+	blocksPart = 4
+	// blockAge is how long the server keeps a block in memory after its last use: 10 s, by a clock that it looks at now and then.
+	blockAge = 11 * time.Second
 	// rememberedIDs is how many message ids the embedded server may have to remember. Each costs it about 200 bytes of memory
 	// for the whole DedupWindow.
 	rememberedIDs = 200_000
@@ -31,24 +40,57 @@ type memory struct {
 	batches *shares
 	reads   *semaphore.Weighted
 	sending *semaphore.Weighted // bytes that are being published
-	pace    *rate.Limiter       // of messages, which the embedded server remembers
-	begun   atomic.Int64        // channels that got their first message since the stream was last asked how many there are
+	pace    *Pace
+	begun   atomic.Int64 // channels that got their first message since the stream was last asked how many there are
 }
 
 func newMemory(isEmbedded bool, opts Options) *memory {
 	m := &memory{
 		batches: newShares(batchesBytes), reads: semaphore.NewWeighted(readsAtOnce),
-		sending: semaphore.NewWeighted(publishingBytes), pace: rate.NewLimiter(rate.Inf, 1),
-	}
-	if isEmbedded {
-		m.pace = rate.NewLimiter(rate.Limit(rememberedIDs/opts.DedupWindow.Seconds()), rememberedIDs)
+		sending: semaphore.NewWeighted(publishingBytes), pace: newPace(isEmbedded, opts.DedupWindow, debug.SetMemoryLimit(-1)),
 	}
 	return m
 }
 
-// Pace is how many messages a second are kept in the long run, and how many at once. What comes faster waits: the embedded
-// server has to remember their ids. Servers of a cluster have memory of their own.
-func (b *Broker) Pace() (rate.Limit, int) { return b.pace.Limit(), b.pace.Burst() }
+// Pace is how fast messages are kept. What comes faster waits: the embedded server remembers the ids of messages for the
+// DedupWindow, and keeps in memory what it has written a moment ago. Servers of a cluster have memory of their own.
+type Pace struct{ messages, bytes *rate.Limiter }
+
+// newPace takes Go's memory limit in bytes.
+func newPace(isEmbedded bool, window time.Duration, limit int64) *Pace {
+	p := &Pace{rate.NewLimiter(rate.Inf, 1), rate.NewLimiter(rate.Inf, 1)}
+	if !isEmbedded {
+		return p
+	}
+	p.messages = rate.NewLimiter(rate.Limit(rememberedIDs/window.Seconds()), rememberedIDs)
+	if limit < math.MaxInt64 {
+		// Half at once, and as much again before the first of it is gone.
+		blocks := max(limit/blocksPart, 16*MaxBody)
+		p.bytes = rate.NewLimiter(rate.Limit(float64(blocks/2)/blockAge.Seconds()), int(blocks/2))
+	}
+	return p
+}
+
+// Pace is that of all messages of this process.
+func (b *Broker) Pace() *Pace { return b.pace }
+
+// Half returns another Pace, half as fast.
+func (p *Pace) Half() *Pace {
+	half := func(l *rate.Limiter) *rate.Limiter { return rate.NewLimiter(l.Limit()/2, max(1, l.Burst()/2)) }
+	return &Pace{half(p.messages), half(p.bytes)}
+}
+
+// Wait waits until a message may be kept. It fails with the error of ctx.
+func (p *Pace) Wait(ctx context.Context, m Message) error {
+	err := p.messages.Wait(ctx)
+	if err == nil {
+		err = p.bytes.WaitN(ctx, min(len(m.Body)+messageOverhead, p.bytes.Burst()))
+	}
+	if err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
+	return nil
+}
 
 // shares is an amount of memory of which one caller can have half.
 type shares struct {

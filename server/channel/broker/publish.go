@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,8 +45,8 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		return Receipt{}, err
 	}
 	defer b.tasks.Done()
-	if err := b.pace.Wait(ctx); err != nil {
-		return Receipt{}, cmp.Or(ctx.Err(), err)
+	if err := b.pace.Wait(ctx, m); err != nil {
+		return Receipt{}, err
 	}
 	if err := b.mayBegin(ctx, channel); err != nil {
 		return Receipt{}, err
