@@ -51,7 +51,7 @@ func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave
 	}
 	caller := CallerOf(ctx)
 	if !l.rates.allow(caller) {
-		return nil, overloaded("too many calls of one caller in a second")
+		return nil, Overloaded("too many calls of one caller in a second")
 	}
 	if err := places.enter(caller); err != nil {
 		return nil, err
@@ -59,9 +59,9 @@ func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave
 	return func() { places.leave(caller) }, nil
 }
 
-// overloaded tells the client when to come back: in 0.25 to 0.75 s, spread out because clients add no jitter of their own to
-// it.
-func overloaded(problem string) error {
+// Overloaded refuses a call that there is no room for, with RESOURCE_EXHAUSTED, and tells its client when to come back: in 0.25
+// to 0.75 s, spread out because clients add no jitter of their own to it. problem is what the client is told.
+func Overloaded(problem string) error {
 	after := 250*time.Millisecond + rand.N(500*time.Millisecond)
 	return RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", after)
 }
@@ -85,9 +85,9 @@ func (p *places) enter(caller Caller) error {
 	defer p.mu.Unlock()
 	switch {
 	case p.taken >= p.limit:
-		return overloaded("too many " + p.what + " at once")
+		return Overloaded("too many " + p.what + " at once")
 	case p.callers[caller] >= p.share:
-		return overloaded("too many " + p.what + " of one caller at once")
+		return Overloaded("too many " + p.what + " of one caller at once")
 	}
 	p.taken++
 	p.callers[caller]++

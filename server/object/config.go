@@ -28,7 +28,7 @@ type Config struct {
 	MaxUploads      int           `env:"MAX_UPLOADS" envDefault:"10000" desc:"how many uploads may be under way or unfinished"`
 	CallerUploads   int           `env:"CALLER_UPLOADS" envDefault:"1000" desc:"how many of them may be of one caller"`
 	CallerTransfers int           `env:"CALLER_TRANSFERS" envDefault:"256" desc:"how many uploads and downloads one caller may have at once"`
-	Lists           int           `env:"LISTS" envDefault:"4" desc:"how many lists are made at once"`
+	Lists           int           `env:"LISTS" envDefault:"4" desc:"how many lists are made at once, one of each caller"`
 	IdleTimeout     time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long an upload may send nothing, or less than 64 bytes in a second, before its stream is ended (it can be resumed)"`
 }
 

@@ -3,15 +3,15 @@ package object
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"google.golang.org/grpc/codes"
+	"golang.org/x/sync/semaphore"
 
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/shares"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -20,7 +20,8 @@ import (
 // one before, leave with their time to live.
 type limits struct {
 	config Config
-	lists  chan struct{}
+	lists  *shares.Shares      // one of each caller
+	making *semaphore.Weighted // those of all that are being made
 
 	mu        sync.Mutex
 	transfers map[rpc.Caller]int
@@ -30,7 +31,7 @@ type limits struct {
 
 func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
-		config: c, lists: make(chan struct{}, c.Lists),
+		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
 		transfers: map[rpc.Caller]int{}, callers: map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]bool{},
 	}
 	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
@@ -43,18 +44,31 @@ func newLimits(c Config, registry prometheus.Registerer) *limits {
 	return l
 }
 
-// busy tells a client to come back in a quarter to three quarters of a second.
-func busy(problem string) error {
-	return rpc.RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", 250*time.Millisecond+rand.N(500*time.Millisecond))
-}
+const (
+	// listsWaiting is how many lists of one caller may wait for the one that is being made.
+	listsWaiting = 4
+	// namePause is what follows a list before its caller's next one, for each name in it: making and encoding 1,000 takes some
+	// milliseconds of a processor, which lookups of others want too.
+	namePause = 50 * time.Microsecond
+)
 
-func (l *limits) list() (release func(), err error) {
-	select {
-	case l.lists <- struct{}{}:
-		return func() { <-l.lists }, nil
-	default:
-		return nil, busy("too many lists at once")
+// list waits for the caller's turn to have a list made. release is told how many names there were.
+func (l *limits) list(ctx context.Context) (release func(names int), err error) {
+	giveBack, err := l.lists.Take(ctx, rpc.CallerOf(ctx), 1)
+	if errors.Is(err, shares.ErrTooManyWait) {
+		return nil, rpc.Overloaded("too many lists of one caller at once")
 	}
+	if err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := l.making.Acquire(ctx, 1); err != nil {
+		giveBack()
+		return nil, context.Cause(ctx)
+	}
+	return func(names int) {
+		l.making.Release(1)
+		time.AfterFunc(time.Duration(names)*namePause, giveBack)
+	}, nil
 }
 
 func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
@@ -62,7 +76,7 @@ func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.transfers[caller] >= l.config.CallerTransfers {
-		return nil, busy("too many transfers of one caller at once")
+		return nil, rpc.Overloaded("too many transfers of one caller at once")
 	}
 	l.transfers[caller]++
 	return func() {

@@ -1,9 +1,13 @@
 package object
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -126,20 +130,54 @@ func TestACallerHasSoManyTransfersAtOnce(t *testing.T) {
 	apptest.Eventually(t, func() bool { _, _, err := ts.download(t, whole("o")); return err == nil }, func() string { return "no transfer has become free" })
 }
 
-func TestListsBeyondAFewAreRefused(t *testing.T) {
+func TestListsOfOneCallerWaitForEachOtherAndAreRefusedBeyondAFew(t *testing.T) {
 	ts := startServer(t, t.TempDir(), "TEST_OBJECT_LISTS=1")
-	release, err := ts.service.limits.list()
-	if err != nil {
-		t.Fatal(err)
+	ts.upload(t, "o", pattern(10))
+	l := ts.service.limits
+	if !l.making.TryAcquire(1) {
+		t.Fatal("a list is being made")
 	}
-	_, err = ts.objects.ListObjects(apptest.Deadline(t), &quartetv1.ListObjectsRequest{})
-	if status.Code(err) != codes.ResourceExhausted || rpc.RetryDelay(err) <= 0 {
-		t.Errorf("got %v", err)
+	const more = 3
+	ended := make(chan error, 1+listsWaiting+more)
+	for range cap(ended) {
+		go func() {
+			_, err := ts.objects.ListObjects(apptest.Deadline(t), &quartetv1.ListObjectsRequest{})
+			ended <- err
+		}()
 	}
-	release()
-	if _, err := ts.objects.ListObjects(apptest.Deadline(t), &quartetv1.ListObjectsRequest{}); err != nil {
-		t.Error(err)
+	for range more {
+		if err := <-ended; status.Code(err) != codes.ResourceExhausted || rpc.RetryDelay(err) <= 0 {
+			t.Errorf("got %v", err)
+		}
 	}
+	// One waits until it can be made, the others for that one.
+	apptest.Eventually(t, func() bool { return l.lists.Waiting() == listsWaiting }, func() string { return fmt.Sprint(l.lists.Waiting(), " wait") })
+	l.making.Release(1)
+	for range 1 + listsWaiting {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	apptest.Eventually(t, func() bool { return l.lists.Callers() == 0 }, func() string { return "a list holds its caller's place" })
+}
+
+func TestALongListIsFollowedByAPauseBeforeTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimits(Config{Lists: 1}, prometheus.NewRegistry())
+		release, err := l.list(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release(1000)
+		begun := time.Now()
+		if release, err = l.list(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		release(0)
+		if waited := time.Since(begun); waited != 1000*namePause {
+			t.Errorf("the next one waited for %v", waited)
+		}
+	})
 }
 
 // Parts of any size do not make an object that is dear to look up.

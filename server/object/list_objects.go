@@ -31,12 +31,14 @@ func (s *service) ListObjects(ctx context.Context, r *quartetv1.ListObjectsReque
 	if size == 0 {
 		size = defaultPageSize
 	}
-	release, err := s.limits.list()
+	release, err := s.limits.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	names := 0
+	defer func() { release(names) }()
 	found, more, err := s.engine.List(ctx, r.GetPrefix(), string(after), min(size, maxPageSize))
+	names = len(found)
 	if err != nil {
 		return nil, err
 	}

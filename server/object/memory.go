@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/bulk"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/shares"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -43,19 +41,13 @@ const (
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
 	budget        *bulk.Budget
-	newShare      func() *bulk.Budget // for the uploads of one caller
 	chunks, small *bulk.Pool
 	// download and upload are what one of them takes, without its chunks or parts.
 	download, upload int64
 	largeBytes       int64
 
-	mu     sync.Mutex
-	shares map[rpc.Caller]*memoryShare // of callers with uploads that run or wait
-}
-
-type memoryShare struct {
-	*bulk.Budget
-	users int
+	uploads *shares.Shares // of the budget, that uploads of one caller have
+	wait    time.Duration  // of an upload for its caller's share
 }
 
 // transferMemory is how many bytes all transfers may take together: half of what the process may.
@@ -95,16 +87,13 @@ func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry pr
 	}
 	m := &memory{
 		budget:     bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
-		shares:     map[rpc.Caller]*memoryShare{},
 		chunks:     bulk.NewPool(int(c.ChunkBytes)),
 		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
 		download:   callMemory + int64(server.BufferBytes),
 		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + engineBytes,
 		largeBytes: int64(c.ChunkBytes),
 	}
-	m.newShare = func() *bulk.Budget {
-		return bulk.NewBudget(max(limit/2, m.upload), 0, c.MemoryWait, int(max(waiting/2, 1)))
-	}
+	m.uploads, m.wait = shares.New(0, max(limit/2, m.upload), int(max(waiting/2, 1))), c.MemoryWait
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
 		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
 			config.Bytes(total), config.Bytes(least), config.Bytes(total-limit)))
@@ -146,59 +135,30 @@ func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bul
 // out of the share of the caller, which is half, and then out of all there is: uploads that send
 // little hold much for long. Downloads hold little where there are many.
 func (m *memory) forUpload(ctx context.Context) (release func(), err error) {
-	caller := rpc.CallerOf(ctx)
-	share := m.enter(caller)
-	_, giveShare, err := share.Reserve(ctx, m.upload, m.upload)
-	if err != nil {
-		m.leave(caller, share)
-		return nil, overloaded(err)
+	waiting, cancel := context.WithTimeout(ctx, m.wait)
+	defer cancel()
+	giveShare, err := m.uploads.Take(waiting, rpc.CallerOf(ctx), m.upload)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, rpc.Overloaded("too many uploads of one caller at once")
 	}
 	_, give, err := m.budget.Reserve(ctx, m.upload, m.upload)
 	if err != nil {
 		giveShare()
-		m.leave(caller, share)
 		return nil, overloaded(err)
 	}
-	return func() { give(); giveShare(); m.leave(caller, share) }, nil
-}
-
-func (m *memory) enter(caller rpc.Caller) *memoryShare {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	share, known := m.shares[caller]
-	if !known {
-		share = &memoryShare{Budget: m.newShare()}
-		m.shares[caller] = share
-	}
-	share.users++
-	return share
-}
-
-func (m *memory) leave(caller rpc.Caller, share *memoryShare) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if share.users--; share.users == 0 {
-		delete(m.shares, caller)
-	}
+	return func() { give(); giveShare() }, nil
 }
 
 // waiting is how many transfers wait, for room in their caller's share or in all there is.
-func (m *memory) waiting() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	waiting := m.budget.Waiting()
-	for _, share := range m.shares {
-		waiting += share.Waiting()
-	}
-	return waiting
-}
+func (m *memory) waiting() int64 { return m.budget.Waiting() + m.uploads.Waiting() }
 
-// overloaded tells a client when to come back: in half a second to one and a half, spread out as
-// all came at once.
+// overloaded tells a client when to come back if there was no memory for its transfer.
 func overloaded(err error) error {
-	if !errors.Is(err, bulk.ErrBudget) {
-		return err
+	if errors.Is(err, bulk.ErrBudget) {
+		return rpc.Overloaded(err.Error())
 	}
-	after := 500*time.Millisecond + rand.N(time.Second)
-	return rpc.RetryAfter(codes.ResourceExhausted, err.Error(), "OVERLOADED", after)
+	return err
 }

@@ -5,12 +5,13 @@ import (
 	"context"
 	"math"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
+
+	"example.com/quartet/internal/shares"
 )
 
 const (
@@ -36,8 +37,8 @@ const (
 
 // memory is what bounds the memory that channels take.
 type memory struct {
-	rings   atomic.Int64 // bytes in all rings
-	batches *shares
+	rings   atomic.Int64   // bytes in all rings
+	batches *shares.Shares // bytes in batches of readers
 	reads   *semaphore.Weighted
 	sending *semaphore.Weighted // bytes that are being published
 	pace    *Pace
@@ -46,7 +47,7 @@ type memory struct {
 
 func newMemory(isEmbedded bool, opts Options) *memory {
 	m := &memory{
-		batches: newShares(batchesBytes), reads: semaphore.NewWeighted(readsAtOnce),
+		batches: shares.New(batchesBytes, batchesBytes/2, 0), reads: semaphore.NewWeighted(readsAtOnce),
 		sending: semaphore.NewWeighted(publishingBytes), pace: newPace(isEmbedded, opts.DedupWindow, debug.SetMemoryLimit(-1)),
 	}
 	return m
@@ -90,56 +91,4 @@ func (p *Pace) Wait(ctx context.Context, m Message) error {
 		return cmp.Or(ctx.Err(), err)
 	}
 	return nil
-}
-
-// shares is an amount of memory of which one caller can have half.
-type shares struct {
-	all     *semaphore.Weighted
-	perEach int64
-
-	mu sync.Mutex
-	by map[any]*callerShare // of those that have or want some
-}
-
-type callerShare struct {
-	sem  *semaphore.Weighted
-	uses int
-}
-
-func newShares(amount int64) *shares {
-	return &shares{all: semaphore.NewWeighted(amount), perEach: amount / 2, by: map[any]*callerShare{}}
-}
-
-// take waits for an amount, and returns the function that gives it back.
-func (s *shares) take(ctx context.Context, caller any, amount int64) (giveBack func(), err error) {
-	s.mu.Lock()
-	own := s.by[caller]
-	if own == nil {
-		own = &callerShare{sem: semaphore.NewWeighted(s.perEach)}
-		s.by[caller] = own
-	}
-	own.uses++
-	s.mu.Unlock()
-	if err := own.sem.Acquire(ctx, amount); err != nil {
-		s.forget(caller, own)
-		return nil, err
-	}
-	if err := s.all.Acquire(ctx, amount); err != nil {
-		own.sem.Release(amount)
-		s.forget(caller, own)
-		return nil, err
-	}
-	return func() {
-		s.all.Release(amount)
-		own.sem.Release(amount)
-		s.forget(caller, own)
-	}, nil
-}
-
-func (s *shares) forget(caller any, own *callerShare) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if own.uses--; own.uses == 0 {
-		delete(s.by, caller)
-	}
 }

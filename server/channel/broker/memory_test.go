@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,17 +63,17 @@ func TestReadersOfOneCallerLeaveMemoryForOthers(t *testing.T) {
 	for _, s := range stalled {
 		s.Close()
 	}
-	eventually(t, "all is given back", func() bool { b.batches.mu.Lock(); defer b.batches.mu.Unlock(); return len(b.batches.by) == 0 })
+	eventually(t, "all is given back", func() bool { return b.batches.Callers() == 0 })
 }
 
 func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T) {
 	t.Parallel()
 	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), DedupWindow: 100 * time.Second})
-	rate, burst := b.Pace()
-	if rate != rememberedIDs/100 || burst != rememberedIDs {
+	messages := b.Pace().messages
+	if rate, burst := messages.Limit(), messages.Burst(); rate != rememberedIDs/100 || burst != rememberedIDs {
 		t.Errorf("%v a second, %d at once", rate, burst)
 	}
-	b.pace.AllowN(time.Now(), rememberedIDs)
+	messages.AllowN(time.Now(), rememberedIDs)
 	begun := time.Now()
 	publishMany(t, b, "room", 100, 10)
 	if took := time.Since(begun); took < 40*time.Millisecond {
@@ -79,8 +81,42 @@ func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	b.pace.AllowN(time.Now(), 2000)
+	messages.AllowN(time.Now(), 2000)
 	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "x"}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+func TestBytesHaveAPaceWhereMemoryIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 64 << 20
+		pace := newPace(true, time.Minute, limit)
+		largest := Message{Body: make([]byte, MaxBody)}
+		// A little more than can be in memory at once takes longer than that stays there, and of one caller twice as long.
+		for _, test := range []struct {
+			pace  *Pace
+			bytes int
+		}{{pace, limit / blocksPart}, {pace.Half(), limit / blocksPart / 2}} {
+			begun := time.Now()
+			for sent := 0; sent <= test.bytes; sent += MaxBody + messageOverhead {
+				if err := test.pace.Wait(t.Context(), largest); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(begun); took < blockAge || took > 2*blockAge {
+				t.Errorf("%d bytes took %v", test.bytes, took)
+			}
+		}
+		begun := time.Now()
+		for _, pace := range []*Pace{newPace(true, time.Minute, math.MaxInt64), newPace(false, time.Minute, limit)} {
+			for range 2 * limit / MaxBody {
+				if err := pace.Wait(t.Context(), largest); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("without a limit, or in a cluster, it took %v", took)
+		}
+	})
 }

@@ -295,7 +295,7 @@ func (s *Subscription) reserve(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	giveBack, err := s.hub.broker.batches.take(ctx, s.reader, batchRoom)
+	giveBack, err := s.hub.broker.batches.Take(ctx, s.reader, batchRoom)
 	if err != nil {
 		return err
 	}
