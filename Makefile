@@ -74,6 +74,7 @@ build: ## Build bin/server and bin/client
 .PHONY: generate
 generate: ## Make gen/ anew from proto/, and the schema of the chart's values from services and programs
 	$(BUF) generate ../proto --template ../proto/buf.gen.yaml --output ..
+	$(BUF) build ../proto --as-file-descriptor-set --exclude-imports --output ../gen/contract.binpb
 	$(GO) -C tools run ./chartschema
 
 .PHONY: tidy

@@ -26,6 +26,7 @@ func main() {
 		Identity: quartet.Identity,
 		Version:  version,
 		About:    "Calls services in the four modes of gRPC.",
+		Contract: quartet.Contract,
 		Services: services,
 	}
 	os.Exit(program.Main(os.Args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))

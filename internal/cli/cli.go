@@ -90,6 +90,8 @@ type Program struct {
 	// About is what the help says first: a line about what the services are for.
 	About    string
 	Services []Service
+	// Contract is an encoded FileDescriptorSet with source information, whose comments the console shows. It may be left out.
+	Contract []byte
 }
 
 // component is what the program is called beside the product.

@@ -11,6 +11,7 @@ import (
 
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/rpc"
 )
 
@@ -19,6 +20,7 @@ type clientConfig struct {
 	Server   target           `env:"SERVER" envDefault:"localhost:50051" desc:"where the services are: host:port, or a gRPC target such as dns:///host:port"`
 	RPC      rpc.ClientConfig `envPrefix:"RPC_"`
 	Process  app.Config
+	Console  console.Config `envPrefix:"CONSOLE_"`
 	Instance string        `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
 	Timeout  time.Duration `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
 

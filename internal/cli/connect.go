@@ -42,7 +42,7 @@ type connection struct {
 
 // connect opens connections to services, which are dialled with the first call. Without a service
 // there is still one connection to the server, for its health.
-func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns connections, err error) {
+func (c *command) connect(services []Service, t *telemetry.Telemetry, opts ...grpc.DialOption) (conns connections, err error) {
 	if len(services) == 0 {
 		conns = connections{{target: string(c.config.Server)}}
 	}
@@ -54,7 +54,7 @@ func (c *command) connect(services []Service, t *telemetry.Telemetry) (conns con
 		conns[at].services = append(conns[at].services, service.Descriptors...)
 	}
 	for i := range conns {
-		if conns[i].ClientConn, err = rpc.NewClient(c.config.RPC, t, conns[i].target, conns[i].services); err != nil {
+		if conns[i].ClientConn, err = rpc.NewClient(c.config.RPC, t, conns[i].target, conns[i].services, opts...); err != nil {
 			return nil, usageError{errors.Join(err, conns[:i].close())}
 		}
 	}

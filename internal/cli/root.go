@@ -54,7 +54,7 @@ func (c *command) root() *cobra.Command {
 	}
 	root.AddGroup(&cobra.Group{ID: "all", Title: "All services, and the program itself"})
 	root.SetCompletionCommandGroupID("all")
-	for _, cmd := range []*cobra.Command{c.checkCommand(), c.loadCommand(), c.serveCommand(), c.demoCommand()} {
+	for _, cmd := range []*cobra.Command{c.checkCommand(), c.loadCommand(), c.serveCommand(), c.consoleCommand(), c.demoCommand()} {
 		cmd.GroupID = "all"
 		root.AddCommand(cmd)
 	}
@@ -123,6 +123,7 @@ var sections = []section{
 	{"Connections", []string{"RPC_"}},
 	{"Logs and traces", []string{"LOG_", "TRACE_", "OTLP_"}},
 	{"Steady traffic of serve", []string{"INSTANCE", "TRAFFIC_"}},
+	{"The console for browsers", []string{"CONSOLE_"}},
 	{"The process of serve", []string{"PROBE_", "HTTP_", "PROFILE_", "MEMORY_", "DRAIN_"}},
 }
 

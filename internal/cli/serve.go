@@ -34,14 +34,19 @@ each. It is all configured by the environment, see %s help environment.`, c.Iden
 func (c *command) serve(ctx context.Context) (err error) {
 	t := c.newTelemetry(ctx)
 	var conns connections
+	var page *webConsole
 	started := false
 	defer func() {
 		if !started { // Otherwise the drain does it.
+			if page != nil {
+				_ = page.listener.Close()
+			}
 			_ = conns.close() // They served nothing.
 			flush(ctx, t)
 		}
 	}()
-	if conns, err = c.connect(c.Services, t); err != nil {
+	peers, opts := c.consolePeers()
+	if conns, err = c.connect(c.Services, t, opts...); err != nil {
 		return err
 	}
 	sessions, err := c.sessions(c.Services, conns, t)
@@ -50,6 +55,10 @@ func (c *command) serve(ctx context.Context) (err error) {
 	}
 	listeners, err := c.config.Process.Listen(ctx, c.Identity.EnvironmentPrefix())
 	if err != nil {
+		listeners.Close()
+		return err
+	}
+	if page, err = c.openConsole(ctx, conns, peers, t); err != nil {
 		listeners.Close()
 		return err
 	}
@@ -72,6 +81,16 @@ func (c *command) serve(ctx context.Context) (err error) {
 		EndWork:     s.endWork,
 		Close:       []app.Closer{{Name: "connections", Close: func(context.Context) error { return conns.close() }}},
 		Listening:   []any{"version", c.Version},
+	}
+	if page != nil {
+		p.Run["console"] = func(ctx context.Context) error { return page.Serve(ctx, page.listener) }
+		p.Listening = append(p.Listening, "console", page.listener.Addr().String())
+		p.EndWork = func(ctx context.Context) error {
+			var ending sync.WaitGroup
+			defer ending.Wait()
+			ending.Go(func() { page.end(ctx) })
+			return s.endWork(ctx)
+		}
 	}
 	started = true
 	return p.Serve(ctx, listeners)

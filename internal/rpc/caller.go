@@ -58,3 +58,12 @@ func network(addr net.Addr) netip.Prefix {
 	prefix, _ := ip.Prefix(bits) // It fails only for bits that the address does not have.
 	return prefix
 }
+
+// CallerAt is the caller at an address, host:port, of a port that is no gRPC server's.
+func CallerAt(address string) Caller {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return Caller{}
+	}
+	return Caller{address: network(net.TCPAddrFromAddrPort(at))}
+}

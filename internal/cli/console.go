@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"example.com/quartet/internal/app"
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/console"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// webConsole is the console of a process, with where it listens.
+type webConsole struct {
+	*console.Console
+	listener net.Listener
+}
+
+// consolePeers are nil without a console, which leaves the connections without what it costs.
+func (c *command) consolePeers() (*console.Peers, []grpc.DialOption) {
+	if c.config.Console.Address == "" {
+		return nil, nil
+	}
+	peers := console.NewPeers()
+	return peers, []grpc.DialOption{grpc.WithStatsHandler(peers)}
+}
+
+// openConsole listens and shows all services over connections that peers count. It returns nil if there is to be no console.
+func (c *command) openConsole(ctx context.Context, conns connections, peers *console.Peers, t *telemetry.Telemetry) (*webConsole, error) {
+	if c.config.Console.Address == "" {
+		return nil, nil
+	}
+	options := console.Options{
+		Config: c.config.Console, Product: c.Identity.Name, Version: c.Version, Contract: c.Contract, Peers: peers, Telemetry: t,
+		Resumption: rpc.Resumption{Log: t.Log},
+	}
+	for _, service := range c.Services {
+		conn := conns[conns.index(c.config.target(service))]
+		for _, descriptor := range service.Descriptors {
+			options.Services = append(options.Services, console.Service{Descriptor: descriptor, Conn: conn.ClientConn})
+		}
+	}
+	page, err := console.New(options)
+	if err != nil {
+		return nil, err
+	}
+	lis, err := app.Listen(ctx, c.Identity.EnvironmentPrefix()+"CONSOLE_ADDRESS", c.config.Console.Address)
+	if err != nil {
+		return nil, err
+	}
+	return &webConsole{page, lis}, nil
+}
+
+// consoleGrace is how long calls from the console have to end by themselves when a process drains.
+const consoleGrace = 2 * time.Second
+
+// end lets open calls end for a moment, and cuts them.
+func (w *webConsole) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, consoleGrace)
+	defer cancel()
+	w.Stop(ctx)
+}
+
+// consoleCommand is the console by itself.
+func (c *command) consoleCommand() *cobra.Command {
+	address := config.Address("127.0.0.1:0")
+	cmd := &cobra.Command{
+		Use:   "console",
+		Short: "Call any method from a browser",
+		Long: fmt.Sprintf(`Opens a page for browsers, and says where, until it is interrupted. The page shows every method, has a form for its
+messages, and draws what happens to a call. The calls are made from here, with balancing, retries and traces. In serve
+the same page is at $%[1]sCONSOLE_ADDRESS; the other variables %[1]sCONSOLE_… hold for both.`, c.Identity.EnvironmentPrefix()),
+		Example: fmt.Sprintf("  %s console\n  %[1]s console --address localhost:8080", c.typed),
+		Args:    Positional(0, 0),
+	}
+	var listen string
+	cmd.Flags().StringVar(&listen, "address", string(address), "where the page is, `host:port`; port 0 is a free one")
+	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
+		if err := address.UnmarshalText([]byte(listen)); err != nil {
+			return usageError{fmt.Errorf("--address=%q: %w", listen, err)}
+		}
+		c.config.Console.Address = address
+		return c.runConsole(ctx)
+	})
+	return cmd
+}
+
+// runConsole serves the console until ctx is done.
+func (c *command) runConsole(ctx context.Context) error {
+	t := c.newTelemetry(ctx)
+	defer flush(ctx, t)
+	peers, opts := c.consolePeers()
+	conns, err := c.connect(c.Services, t, opts...)
+	if err != nil {
+		return err
+	}
+	defer conns.close()
+	page, err := c.openConsole(ctx, conns, peers, t)
+	if err != nil {
+		return err
+	}
+	for _, conn := range conns {
+		conn.Connect() // The page shows whether the servers are there.
+	}
+	fmt.Fprintf(c.stdout, "http://%s/\n", page.listener.Addr())
+	return page.Serve(ctx, page.listener)
+}

@@ -1,0 +1,138 @@
+package console
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// access decides who may use a console.
+type access struct {
+	token, readToken string
+	origins          []string // scheme://host[:port], in lower case
+}
+
+// rights are what a request may do.
+type rights int
+
+const (
+	nothing rights = iota
+	reading        // look, and call methods without side effects
+	everything
+)
+
+func newAccess(cfg Config) (access, error) {
+	a := access{token: string(cfg.Token), readToken: string(cfg.ReadToken)}
+	for origin := range strings.SplitSeq(cfg.Origins, ",") {
+		origin = strings.ToLower(strings.TrimSpace(origin))
+		if origin == "" {
+			continue
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			return a, fmt.Errorf("ORIGINS: %q is no origin, expected https://host or https://host:port", origin)
+		}
+		a.origins = append(a.origins, origin)
+	}
+	return a, nil
+}
+
+// knowsHost tells whether a request may be for this console. Without a token, a page elsewhere could have its own name point
+// here (DNS rebinding) and would then have the same origin; so names have to be known. Addresses and localhost cannot be
+// pointed elsewhere.
+func (a access) knowsHost(r *http.Request) bool {
+	if a.token != "" {
+		return true
+	}
+	host := hostOf(r.Host)
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	return slices.ContainsFunc(a.origins, func(origin string) bool {
+		_, at, _ := strings.Cut(origin, "://")
+		return hostOf(at) == host
+	})
+}
+
+// hostOf is the host of host:port or host.
+func hostOf(hostPort string) string {
+	if host, _, err := net.SplitHostPort(hostPort); err == nil {
+		hostPort = host
+	}
+	return strings.ToLower(hostPort)
+}
+
+// sameOrigin tells whether a request does not come from a page that is not the console's own or among the origins. Programs
+// that are no browsers send no Origin.
+func (a access) sameOrigin(r *http.Request) bool {
+	origin := strings.ToLower(r.Header.Get("Origin"))
+	if origin == "" {
+		return r.Header.Get("Sec-Fetch-Site") != "cross-site"
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && u.Host == strings.ToLower(r.Host) || slices.Contains(a.origins, origin)
+}
+
+// bearerProtocol begins the WebSocket subprotocol that has the token, because a browser's WebSocket has no other header that a
+// page can set: "bearer." and the token in base64url without padding.
+const bearerProtocol = "bearer."
+
+// of returns what a request may do.
+func (a access) of(r *http.Request) rights {
+	if a.token == "" {
+		return everything
+	}
+	token := bearer(r)
+	switch {
+	case same(token, a.token):
+		return everything
+	case a.readToken != "" && same(token, a.readToken):
+		return reading
+	default:
+		return nothing
+	}
+}
+
+func bearer(r *http.Request) string {
+	if scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " "); found && strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(token)
+	}
+	for protocol := range strings.SplitSeq(r.Header.Get("Sec-WebSocket-Protocol"), ",") {
+		if encoded, found := strings.CutPrefix(strings.TrimSpace(protocol), bearerProtocol); found {
+			token, _ := base64.RawURLEncoding.DecodeString(encoded) // What is damaged is no token.
+			return string(token)
+		}
+	}
+	return ""
+}
+
+// same compares in a time that tells nothing of the token, not even its length.
+func same(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// protected answers requests of pages that may ask, with the token if there is one.
+func (c *Console) protected(handle func(http.ResponseWriter, *http.Request, rights)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !c.access.sameOrigin(r) {
+			http.Error(w, "pages of this origin may not use the console", http.StatusForbidden)
+			return
+		}
+		its := c.access.of(r)
+		if its == nothing {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="console"`)
+			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		handle(w, r, its)
+	}
+}

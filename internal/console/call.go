@@ -1,0 +1,188 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"example.com/quartet/internal/rpc"
+)
+
+// call is a call that a page makes, with all its attempts.
+type call struct {
+	method  method
+	outbox  *outbox
+	resume  bool
+	policy  rpc.Resumption
+	emit    func(event) error // waits until the page has taken the event
+	trailer metadata.MD
+
+	begun int // attempts of the whole call, by Resume
+}
+
+// run makes the call and returns how it ended. Messages of the page are its requests, and each reply is an event.
+//
+// A call that is to be continued after a break is made again from its first message on, with all that was sent, by the same
+// rules by which the services' own clients resume. What that means to the service is for the person to know who asked for it:
+// the bridge knows of no service where it was cut.
+func (c *call) run(ctx context.Context) error {
+	if !c.resume {
+		return c.attempt(ctx)
+	}
+	c.policy.Retriable = nil
+	return c.policy.Resume(ctx, "call from the console", func(ctx context.Context, a *rpc.Attempt) error {
+		a.Ready() // Nothing says when a server has to answer.
+		c.begun++
+		if c.begun > 1 {
+			if err := c.emit(event{Type: "resume", Attempt: c.begun}); err != nil {
+				return rpc.Final(err)
+			}
+		}
+		err := c.attempt(ctx)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case !c.outbox.canRepeat():
+			return rpc.Final(err)
+		case mayResume(err):
+			if failed := c.emit(event{Type: "break", Attempt: c.begun, Status: describe(err)}); failed != nil {
+				return rpc.Final(failed)
+			}
+		}
+		return err
+	})
+}
+
+// mayResume tells whether a Resumption without rules of its own makes another attempt.
+func mayResume(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	default:
+		return rpc.IsBusy(err)
+	}
+}
+
+// attempt makes the call once.
+func (c *call) attempt(ctx context.Context) error {
+	if !c.method.IsStreamingClient() && !c.method.IsStreamingServer() {
+		return c.unary(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := c.method.conn.NewStream(ctx, &grpc.StreamDesc{
+		StreamName: string(c.method.Name()), ClientStreams: c.method.IsStreamingClient(), ServerStreams: c.method.IsStreamingServer(),
+	}, "/"+methodName(c.method))
+	if err != nil {
+		cancel()
+		return err
+	}
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer cancel()
+	failed := make(chan error, 1)
+	sending.Go(func() {
+		if err := c.send(ctx, stream); err != nil {
+			failed <- err
+			cancel()
+		}
+	})
+	err = c.receive(stream)
+	c.trailer = stream.Trailer()
+	select {
+	case reason := <-failed: // The cancellation was ours.
+		return reason
+	default:
+		return err
+	}
+}
+
+// receive takes replies one by one: the next is not asked for before the page has taken the last, so that a page that does not
+// read holds back the server.
+func (c *call) receive(stream grpc.ClientStream) error {
+	for {
+		reply := dynamicpb.NewMessage(c.method.Output())
+		err := stream.RecvMsg(reply)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.emit(replyEvent(reply)); err != nil {
+			return err
+		}
+		if !c.method.IsStreamingServer() {
+			return nil
+		}
+	}
+}
+
+// send sends what the page wants to have sent. A stream that has ended says why to receive.
+func (c *call) send(ctx context.Context, stream grpc.ClientStream) error {
+	for number := 0; ; number++ {
+		message, err := c.outbox.get(ctx, number)
+		if err != nil {
+			return nil // The call is over.
+		}
+		if message == nil && number == 0 && !c.method.IsStreamingClient() {
+			return errNoMessage
+		}
+		if message == nil {
+			_ = stream.CloseSend() // It never fails.
+			return nil
+		}
+		if stream.SendMsg(message) != nil {
+			return nil // RecvMsg says why.
+		}
+		if err := c.tellSent(number, message); err != nil {
+			return err
+		}
+		if !c.method.IsStreamingClient() {
+			_ = stream.CloseSend()
+			return nil
+		}
+	}
+}
+
+var errNoMessage = status.Error(codes.InvalidArgument, "the call has to have one message before it is half-closed")
+
+func (c *call) unary(ctx context.Context) error {
+	message, err := c.outbox.get(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if message == nil {
+		return errNoMessage
+	}
+	if err := c.tellSent(0, message); err != nil {
+		return err
+	}
+	reply := dynamicpb.NewMessage(c.method.Output())
+	if err := c.method.conn.Invoke(ctx, "/"+methodName(c.method), message, reply, grpc.Trailer(&c.trailer)); err != nil {
+		return err
+	}
+	return c.emit(replyEvent(reply))
+}
+
+func (c *call) tellSent(number int, message proto.Message) error {
+	size := proto.Size(message)
+	return c.emit(event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)})
+}
+
+// parse reads a message of the method's input from JSON.
+func (c *call) parse(text []byte) (proto.Message, error) {
+	message := dynamicpb.NewMessage(c.method.Input())
+	if err := unmarshal.Unmarshal(text, message); err != nil {
+		return nil, fmt.Errorf("message: %w", err)
+	}
+	return message, nil
+}

@@ -1,0 +1,201 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+type idempotency = descriptorpb.MethodOptions_IdempotencyLevel
+
+const noSideEffects = descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+
+// The catalogue, as the page reads it.
+type (
+	catalogueJSON struct {
+		Product      string                 `json:"product"`
+		Version      string                 `json:"version"`
+		Services     []serviceJSON          `json:"services"`
+		Messages     map[string]messageJSON `json:"messages"`
+		Enums        map[string]enumJSON    `json:"enums"`
+		MaxFrame     int64                  `json:"max_frame_bytes"`
+		Metadata     string                 `json:"metadata"`
+		DashboardURL string                 `json:"dashboard_url,omitempty"`
+	}
+	serviceJSON struct {
+		Name    string       `json:"name"`
+		Comment string       `json:"comment,omitempty"`
+		Target  string       `json:"target"`
+		Package string       `json:"go_package,omitempty"`
+		Methods []methodJSON `json:"methods"`
+	}
+	methodJSON struct {
+		Name    string `json:"name"`
+		Comment string `json:"comment,omitempty"`
+		Mode    string `json:"mode"` // as metrics spell it
+		Input   string `json:"input"`
+		Output  string `json:"output"`
+		// Safe methods have no side effects.
+		Safe       bool `json:"safe,omitempty"`
+		Deprecated bool `json:"deprecated,omitempty"`
+	}
+	messageJSON struct {
+		Comment string      `json:"comment,omitempty"`
+		Fields  []fieldJSON `json:"fields"`
+		Oneofs  []oneofJSON `json:"oneofs,omitempty"`
+	}
+	fieldJSON struct {
+		Name     string     `json:"name"` // as in the contract
+		JSON     string     `json:"json"`
+		Comment  string     `json:"comment,omitempty"`
+		Kind     string     `json:"kind"`           // "string", "uint64", "message" and so on
+		Type     string     `json:"type,omitempty"` // of a message or an enum
+		Repeated bool       `json:"repeated,omitempty"`
+		Optional bool       `json:"optional,omitempty"` // whether unset differs from zero
+		Oneof    string     `json:"oneof,omitempty"`
+		Key      string     `json:"key,omitempty"`   // kind of the keys of a map
+		Value    *fieldJSON `json:"value,omitempty"` // of a map
+	}
+	oneofJSON struct {
+		Name    string `json:"name"`
+		Comment string `json:"comment,omitempty"`
+	}
+	enumJSON struct {
+		Comment string      `json:"comment,omitempty"`
+		Values  []valueJSON `json:"values"`
+	}
+	valueJSON struct {
+		Name    string `json:"name"`
+		Number  int32  `json:"number"`
+		Comment string `json:"comment,omitempty"`
+	}
+)
+
+// describer collects what messages and methods are made of.
+type describer struct {
+	contract *protoregistry.Files
+	catalogueJSON
+}
+
+// catalogue describes all services as JSON.
+func catalogue(o Options) ([]byte, error) {
+	d := describer{catalogueJSON: catalogueJSON{
+		Product: o.Product, Version: o.Version, Messages: map[string]messageJSON{}, Enums: map[string]enumJSON{},
+		MaxFrame: int64(o.Config.MaxFrameBytes), Metadata: o.Config.Metadata, DashboardURL: o.Config.DashboardURL,
+	}}
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(o.Contract, &set); err != nil {
+		return nil, fmt.Errorf("contract: %w", err)
+	}
+	var err error
+	if d.contract, err = (protodesc.FileOptions{AllowUnresolvable: true}).NewFiles(&set); err != nil {
+		return nil, fmt.Errorf("contract: %w", err)
+	}
+	for _, service := range o.Services {
+		d.service(service)
+	}
+	return json.Marshal(d.catalogueJSON)
+}
+
+// comment is what stands above a declaration in the contract. The descriptors that a program is compiled with have no
+// comments, so they are looked up by name.
+func (d *describer) comment(of protoreflect.Descriptor) string {
+	found, err := d.contract.FindDescriptorByName(of.FullName())
+	if err != nil {
+		return ""
+	}
+	location := found.ParentFile().SourceLocations().ByDescriptor(found)
+	text := location.LeadingComments
+	if text == "" {
+		text = location.TrailingComments
+	}
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimPrefix(strings.TrimRight(line, " \r\n"), " "))
+	}
+	return strings.TrimSpace(strings.Join(lines, "\n"))
+}
+
+func (d *describer) service(s Service) {
+	described := serviceJSON{Name: string(s.Descriptor.FullName()), Comment: d.comment(s.Descriptor), Target: s.Conn.Target()}
+	if options, ok := s.Descriptor.ParentFile().Options().(*descriptorpb.FileOptions); ok {
+		described.Package = options.GetGoPackage()
+	}
+	for i := range s.Descriptor.Methods().Len() {
+		m := s.Descriptor.Methods().Get(i)
+		options, _ := m.Options().(*descriptorpb.MethodOptions)
+		described.Methods = append(described.Methods, methodJSON{
+			Name: string(m.Name()), Comment: d.comment(m), Mode: telemetry.MethodLabelValues(m)[0], Safe: isSafe(m), Deprecated: options.GetDeprecated(),
+			Input: d.message(m.Input()), Output: d.message(m.Output()),
+		})
+	}
+	d.Services = append(d.Services, described)
+}
+
+func (d *describer) message(m protoreflect.MessageDescriptor) string {
+	name := string(m.FullName())
+	if _, known := d.Messages[name]; known {
+		return name
+	}
+	d.Messages[name] = messageJSON{} // It may have itself in it.
+	described := messageJSON{Comment: d.comment(m), Fields: []fieldJSON{}}
+	for i := range m.Oneofs().Len() {
+		if oneof := m.Oneofs().Get(i); !oneof.IsSynthetic() {
+			described.Oneofs = append(described.Oneofs, oneofJSON{string(oneof.Name()), d.comment(oneof)})
+		}
+	}
+	for i := range m.Fields().Len() {
+		described.Fields = append(described.Fields, d.field(m.Fields().Get(i)))
+	}
+	d.Messages[name] = described
+	return name
+}
+
+func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
+	described := fieldJSON{
+		Name: string(f.Name()), JSON: f.JSONName(), Comment: d.comment(f), Kind: f.Kind().String(), Repeated: f.IsList(),
+		Optional: f.HasPresence() && f.Message() == nil,
+	}
+	if oneof := f.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
+		described.Oneof, described.Optional = string(oneof.Name()), false
+	}
+	switch {
+	case f.IsMap():
+		value := d.field(f.MapValue())
+		described.Kind, described.Key, described.Value = "map", f.MapKey().Kind().String(), &value
+	case f.Message() != nil:
+		described.Kind, described.Type = "message", d.message(f.Message())
+	case f.Enum() != nil:
+		described.Type = d.enum(f.Enum())
+	}
+	return described
+}
+
+func (d *describer) enum(e protoreflect.EnumDescriptor) string {
+	name := string(e.FullName())
+	if _, known := d.Enums[name]; known {
+		return name
+	}
+	described := enumJSON{Comment: d.comment(e)}
+	for i := range e.Values().Len() {
+		v := e.Values().Get(i)
+		described.Values = append(described.Values, valueJSON{string(v.Name()), int32(v.Number()), d.comment(v)})
+	}
+	d.Enums[name] = described
+	return name
+}
+
+func (c *Console) serveCatalogue(w http.ResponseWriter, _ *http.Request, its rights) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Rights", map[rights]string{reading: "read", everything: "write"}[its])
+	_, _ = w.Write(c.catalogue) // It fails if the peer is gone.
+}

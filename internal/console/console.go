@@ -1,0 +1,242 @@
+// Package console lets a person or a program call services from a browser: a page that shows what any service has by its
+// descriptors, and the bridge behind it, which carries calls of all four modes over WebSockets. Each call goes over the
+// client's own connections, with their balancing, retries, metrics and traces. It knows no service by name.
+package console
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Service is a gRPC service that can be called.
+type Service struct {
+	Descriptor protoreflect.ServiceDescriptor
+	Conn       *grpc.ClientConn
+}
+
+// Options are what a console shows and how it calls.
+type Options struct {
+	Config Config
+	// Product and Version are what the page calls itself.
+	Product, Version string
+	Services         []Service
+	// Contract is an encoded FileDescriptorSet with source information, from which comments are taken. Without it there are
+	// none.
+	Contract []byte
+	// Peers counts the attempts of all calls on the connections, each of which has to have it as its stats handler.
+	Peers *Peers
+	// Telemetry has the log, the tracer and the registry with the numbers that the page shows.
+	Telemetry *telemetry.Telemetry
+	// Resumption is how calls that ask for it are continued after a break.
+	Resumption rpc.Resumption
+}
+
+// Console is a page and its bridge.
+type Console struct {
+	Options
+	access    access
+	methods   map[string]method // by service/method
+	catalogue []byte
+	numbers   numbers
+	calls     calls
+	mux       *http.ServeMux
+}
+
+type method struct {
+	protoreflect.MethodDescriptor
+	conn *grpc.ClientConn
+}
+
+//go:embed page
+var files embed.FS
+
+// New prepares a console. It fails if the contract cannot be read.
+func New(o Options) (*Console, error) {
+	access, err := newAccess(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	c := &Console{Options: o, access: access, methods: map[string]method{}, mux: http.NewServeMux()}
+	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
+	c.numbers.gather = o.Telemetry.Registry
+	for _, service := range o.Services {
+		for i := range service.Descriptor.Methods().Len() {
+			m := method{service.Descriptor.Methods().Get(i), service.Conn}
+			c.methods[methodName(m)] = m
+		}
+	}
+	if c.catalogue, err = catalogue(o); err != nil {
+		return nil, err
+	}
+	page, err := fs.Sub(files, "page")
+	if err != nil {
+		return nil, err
+	}
+	c.mux.Handle("GET /", http.FileServerFS(page))
+	c.mux.HandleFunc("GET /api/catalogue", c.protected(c.serveCatalogue))
+	c.mux.HandleFunc("GET /api/metrics", c.protected(c.serveMetrics))
+	c.mux.HandleFunc("GET /api/pods", c.protected(c.servePods))
+	c.mux.HandleFunc("GET /api/call", c.protected(c.serveCall))
+	return c, nil
+}
+
+// methodName is what the page and metrics call a method: "package.Service/Method".
+func methodName(m protoreflect.MethodDescriptor) string {
+	return string(m.Parent().FullName()) + "/" + string(m.Name())
+}
+
+// isSafe tells whether the contract says that a method changes nothing.
+func isSafe(m protoreflect.MethodDescriptor) bool {
+	options, ok := m.Options().(interface{ GetIdempotencyLevel() idempotency })
+	return ok && options.GetIdempotencyLevel() == noSideEffects
+}
+
+// pageHeaders let the page use its own files and nothing else, and no other page have it in a frame.
+var pageHeaders = map[string]string{
+	"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+	"X-Content-Type-Options":       "nosniff",
+	"Cache-Control":                "no-cache",
+}
+
+// ServeHTTP implements http.Handler.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for name, value := range pageHeaders {
+		w.Header().Set(name, value)
+	}
+	if !c.access.knowsHost(r) {
+		http.Error(w, "this name is not among the console's origins", http.StatusMisdirectedRequest)
+		return
+	}
+	c.mux.ServeHTTP(w, r)
+}
+
+// How long a peer may take for a request, for its answer, and between two of them. A WebSocket has its own limits.
+const (
+	requestTimeout = 10 * time.Second
+	answerTimeout  = 30 * time.Second
+	idleTimeout    = time.Minute
+	headerBytes    = 16 << 10
+	// otherConnections is how many connections there may be besides those of calls, and half of it for one address.
+	otherConnections = 100
+)
+
+// Serve answers on lis until ctx is done, and then closes what is left.
+func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
+	server := &http.Server{
+		Handler:        c,
+		ReadTimeout:    requestTimeout,
+		WriteTimeout:   answerTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: headerBytes,
+		ErrorLog:       telemetry.StandardLog(c.Telemetry.Log, "console", slog.LevelWarn),
+	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		c.Stop(ctx)
+		_ = server.Close() // Answers are short; what is not read by now is lost.
+	})
+	defer stop()
+	bounds := rpc.Bounds{All: c.Config.MaxCalls + otherConnections, PerCaller: c.Config.MaxCallsPerCaller + otherConnections/2}
+	if err := server.Serve(bounds.Bound(lis, nil)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-closed
+	return nil
+}
+
+// errStopping ends the calls of a console that stops.
+var errStopping = status.Error(codes.Unavailable, "the client is stopping")
+
+// Stop refuses calls from now on, lets open ones end until ctx is done, and then ends them with UNAVAILABLE.
+func (c *Console) Stop(ctx context.Context) { c.calls.stop(ctx) }
+
+// calls are those that are open, with a bound over all and one for each caller.
+type calls struct {
+	all, perCaller int
+
+	mu       sync.Mutex
+	open     map[*bridge]rpc.Caller
+	callers  map[rpc.Caller]int
+	stopping bool
+	changed  chan struct{} // closed, and another one, when a call has ended
+}
+
+func newCalls(all, perCaller int) calls {
+	return calls{
+		all: all, perCaller: perCaller,
+		open: map[*bridge]rpc.Caller{}, callers: map[rpc.Caller]int{}, changed: make(chan struct{}),
+	}
+}
+
+// begin takes a place for a call, until end. It returns the status with which a call is refused that gets none.
+func (c *calls) begin(b *bridge, caller rpc.Caller) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.stopping:
+		return errStopping
+	case len(c.open) >= c.all:
+		return status.Errorf(codes.ResourceExhausted, "%d calls are open at this console already, which is the most", c.all)
+	case c.callers[caller] >= c.perCaller:
+		return status.Errorf(codes.ResourceExhausted, "%d calls are open from this address already, which is the most", c.perCaller)
+	}
+	c.open[b] = caller
+	c.callers[caller]++
+	return nil
+}
+
+func (c *calls) end(b *bridge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	caller, ok := c.open[b]
+	if !ok {
+		return
+	}
+	delete(c.open, b)
+	if c.callers[caller]--; c.callers[caller] == 0 {
+		delete(c.callers, caller)
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *calls) stop(ctx context.Context) {
+	for {
+		c.mu.Lock()
+		c.stopping = true
+		open, changed := len(c.open), c.changed
+		if ctx.Err() != nil {
+			for b := range c.open {
+				b.cancel(errStopping)
+			}
+		}
+		c.mu.Unlock()
+		if open == 0 || ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}

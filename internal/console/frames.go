@@ -1,0 +1,132 @@
+package console
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// frame is what a page sends; docs/console.md has the protocol.
+type frame struct {
+	// Type is "start", then any number of "message" and "more", one "half_close", and "cancel" at any time.
+	Type string `json:"type"`
+
+	// Of start: the method as package.Service/Method, metadata as pairs of name and value, the deadline as Go writes a
+	// duration ("5s"; empty for none), and whether the call is made again after a break.
+	Method   string      `json:"method"`
+	Metadata [][2]string `json:"metadata"`
+	Deadline string      `json:"deadline"`
+	Resume   bool        `json:"resume"`
+	// Messages is how many replies the page takes: of start those at first, 0 for any number, and of more those besides.
+	Messages int `json:"messages"`
+
+	// Message is a request, in the JSON of protobuf.
+	Message json.RawMessage `json:"message"`
+}
+
+// event is what a page is sent.
+type event struct {
+	// Type is "started", "attempt", "header", "sent", "message", "error", "break", "resume", or "status", which is the last.
+	Type string `json:"type"`
+	// Time is in milliseconds since the call started.
+	Time float64 `json:"time"`
+
+	// Of started.
+	TraceID  string `json:"trace_id,omitempty"`
+	TraceURL string `json:"trace_url,omitempty"`
+
+	// Attempt counts them from 1; Peer is the server's address.
+	Attempt int    `json:"attempt,omitempty"`
+	Peer    string `json:"peer,omitempty"`
+
+	// Metadata are those of a header, Trailers those of a status. Values of names that end with -bin are in base64.
+	Metadata [][2]string `json:"metadata,omitempty"`
+	Trailers [][2]string `json:"trailers,omitempty"`
+
+	// Of messages: the number of the request that was sent, from 0, whether it was sent before, the size in bytes as protobuf,
+	// and the reply.
+	Number  *int            `json:"number,omitempty"`
+	Again   bool            `json:"again,omitempty"`
+	Bytes   *int            `json:"bytes,omitempty"`
+	Message json.RawMessage `json:"message,omitempty"`
+
+	// Error says what is wrong with a frame that was left out.
+	Error string `json:"error,omitempty"`
+	// Status is that of a status or a break.
+	Status *statusJSON `json:"status,omitempty"`
+}
+
+type statusJSON struct {
+	Code    uint32            `json:"code"`
+	Name    string            `json:"name"`
+	Message string            `json:"message,omitempty"`
+	Details []json.RawMessage `json:"details,omitempty"`
+}
+
+var (
+	marshal   = protojson.MarshalOptions{}
+	unmarshal = protojson.UnmarshalOptions{}
+)
+
+// replyEvent is a reply as JSON. What cannot be written so, because it has an Any of an unknown type, has an error in its place.
+func replyEvent(reply proto.Message) event {
+	size := proto.Size(reply)
+	text, err := marshal.Marshal(reply)
+	if err != nil {
+		return event{Type: "message", Bytes: &size, Error: err.Error()}
+	}
+	return event{Type: "message", Bytes: &size, Message: text}
+}
+
+// codeNames are the names that gRPC documents, in place of those of Go.
+var codeNames = map[codes.Code]string{
+	codes.OK: "OK", codes.Canceled: "CANCELLED", codes.Unknown: "UNKNOWN", codes.InvalidArgument: "INVALID_ARGUMENT",
+	codes.DeadlineExceeded: "DEADLINE_EXCEEDED", codes.NotFound: "NOT_FOUND", codes.AlreadyExists: "ALREADY_EXISTS",
+	codes.PermissionDenied: "PERMISSION_DENIED", codes.ResourceExhausted: "RESOURCE_EXHAUSTED", codes.FailedPrecondition: "FAILED_PRECONDITION",
+	codes.Aborted: "ABORTED", codes.OutOfRange: "OUT_OF_RANGE", codes.Unimplemented: "UNIMPLEMENTED", codes.Internal: "INTERNAL",
+	codes.Unavailable: "UNAVAILABLE", codes.DataLoss: "DATA_LOSS", codes.Unauthenticated: "UNAUTHENTICATED",
+}
+
+// describe is a status with its details.
+func describe(err error) *statusJSON {
+	s := status.Convert(err)
+	name, known := codeNames[s.Code()]
+	if !known {
+		name = s.Code().String()
+	}
+	described := &statusJSON{Code: uint32(s.Code()), Name: name, Message: s.Message()}
+	for _, detail := range s.Proto().GetDetails() {
+		described.Details = append(described.Details, describeDetail(detail))
+	}
+	return described
+}
+
+func describeDetail(detail *anypb.Any) json.RawMessage {
+	if text, err := marshal.Marshal(detail); err == nil {
+		return text
+	}
+	text, _ := json.Marshal(map[string]string{ // Maps of strings can always be written.
+		"@type": detail.GetTypeUrl(), "value": base64.StdEncoding.EncodeToString(detail.GetValue()),
+	})
+	return text
+}
+
+// pairs are metadata as JSON has them.
+func pairs(md metadata.MD) (all [][2]string) {
+	for name, values := range md {
+		for _, value := range values {
+			if strings.HasSuffix(name, "-bin") {
+				value = base64.StdEncoding.EncodeToString([]byte(value))
+			}
+			all = append(all, [2]string{name, value})
+		}
+	}
+	return all
+}
