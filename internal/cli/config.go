@@ -21,8 +21,8 @@ type clientConfig struct {
 	RPC      rpc.ClientConfig `envPrefix:"RPC_"`
 	Process  app.Config
 	Console  console.Config `envPrefix:"CONSOLE_"`
-	Instance string        `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
-	Timeout  time.Duration `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
+	Instance string         `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
+	Timeout  time.Duration  `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
 
 	// servers are where single services are, by their names.
 	servers map[string]*serviceConfig

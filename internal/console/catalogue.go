@@ -118,11 +118,24 @@ func (d *describer) comment(of protoreflect.Descriptor) string {
 	if text == "" {
 		text = location.TrailingComments
 	}
-	var lines []string
+	var comment strings.Builder
+	begun := false // a paragraph
 	for line := range strings.Lines(text) {
-		lines = append(lines, strings.TrimPrefix(strings.TrimRight(line, " \r\n"), " "))
+		line = strings.TrimPrefix(strings.TrimRight(line, " \r\n"), " ")
+		switch {
+		case line == "":
+			begun = false
+			comment.WriteString("\n\n")
+		case begun && !strings.ContainsAny(line[:1], " -*"): // Lists keep their lines, sentences do not.
+			comment.WriteString(" " + line)
+		case begun:
+			comment.WriteString("\n" + line)
+		default:
+			begun = true
+			comment.WriteString(line)
+		}
 	}
-	return strings.TrimSpace(strings.Join(lines, "\n"))
+	return strings.TrimSpace(comment.String())
 }
 
 func (d *describer) service(s Service) {
