@@ -195,7 +195,7 @@ up: cluster image load platform release ## Have server, client and platform runn
 	@$(HELM) get notes quartet
 
 # What `make dev` forwards: a service, and a port, or one of this machine and one of the service.
-FORWARD ?= service/quartet-server:50051 service/quartet-server:9464 service/quartet-client:9465 \
+FORWARD ?= service/quartet-server:50051 service/quartet-server:9464 service/quartet-client:9465 deployment/quartet-client:9466 \
   service/platform-prometheus:9090 service/platform-jaeger:16686 $(if $(filter-out false,$(GRAFANA)),service/platform-grafana:3000)
 
 # Programs that are the same but for their version would start all pods anew.

@@ -20,8 +20,39 @@
 {{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50053"
 {{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9465"
 {{ include "quartet.prefix" . }}PROFILE_ADDRESS: "127.0.0.1:6060"
+{{- with .Values.client.console }}
+{{- if .enabled }}
+{{ include "quartet.prefix" $ }}CONSOLE_ADDRESS: ":9466"
+{{- with .traces }}
+{{ include "quartet.prefix" $ }}CONSOLE_TRACE_URL: {{ . | quote }}
+{{- end }}
+{{- with .grafana }}
+{{ include "quartet.prefix" $ }}CONSOLE_DASHBOARD_URL: {{ printf "%s/d/%s" (trimSuffix "/" .) (include "quartet.dashboarduid" (list $ "dashboards/calls.json")) | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- include "quartet.tlsconfig" (list . "client") }}
 {{- include "quartet.commonconfig" (list . "client") }}
+{{- end }}
+
+{{/* What Grafana knows a dashboard of this release by: (list $ "dashboards/calls.json"). */}}
+{{- define "quartet.dashboarduid" -}}
+{{- $root := first . -}}
+{{- $release := printf "%s/%s" $root.Release.Namespace (include "quartet.fullname" $root) -}}
+{{- $dashboard := $root.Files.Get (last .) | fromJson -}}
+{{- printf "%s-%s" (trunc 31 $dashboard.uid) (sha256sum $release | trunc 8) -}}
+{{- end }}
+
+{{/* Tokens of the console, if it has any. */}}
+{{- define "quartet.consoleenv" -}}
+{{- with .Values.client.console -}}
+{{- if and .enabled .secret -}}
+- name: {{ include "quartet.prefix" $ }}CONSOLE_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: token}}
+- name: {{ include "quartet.prefix" $ }}CONSOLE_READ_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: read-token, optional: true}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "quartet.commonconfig" -}}
