@@ -10,11 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -160,7 +163,7 @@ func (p *pair) start(ctx context.Context) (err error) {
 		return p.withLog(err)
 	}
 	step("server", "process %d answers gRPC on %s", p.server.PID(), p.serverAddresses["grpc"])
-	p.client, err = process.StartIn(p.dir, filepath.Join(p.dir, "client"), append(p.clientEnvironment(), loopback...), logs, "serve")
+	p.client, err = process.StartIn(p.dir, filepath.Join(p.dir, "client"), append(append(p.clientEnvironment(), loopback...), process.Setting("CONSOLE_ADDRESS", "127.0.0.1:0")), logs, "serve")
 	if err != nil {
 		return err
 	}
@@ -168,6 +171,36 @@ func (p *pair) start(ctx context.Context) (err error) {
 		return p.withLog(err)
 	}
 	step("client", "process %d makes steady traffic in the four modes", p.client.PID())
+	if err := p.openPage(ctx); err != nil {
+		return p.withLog(err)
+	}
+	step("console", "any method can be called from a browser at %s", p.page())
+	return nil
+}
+
+// page is where the console is.
+func (p *pair) page() string { return "http://" + p.clientAddresses["console"] + "/" }
+
+// openPage looks whether the console answers, with a page and with all services.
+func (p *pair) openPage(ctx context.Context) error {
+	for path, part := range map[string]string{"": "<html", "api/catalogue": quartet.Identity.Name} {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.page()+path, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return fmt.Errorf("console: %w", err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			return fmt.Errorf("console: %w", err)
+		}
+		if response.StatusCode != http.StatusOK || !strings.Contains(string(text), part) {
+			return fmt.Errorf("console: %s%s answers %s without %q", p.page(), path, response.Status, part)
+		}
+	}
 	return nil
 }
 

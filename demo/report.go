@@ -266,10 +266,11 @@ func (t tree) printSpan(table *tabwriter.Writer, s span, before, below string) {
 	}
 }
 
-// hints are commands that work while the pair runs.
+// hints are what works while the pair runs.
 func (p *pair) hints() []string {
 	grpc := p.serverAddresses["grpc"]
 	return []string{
+		"open " + p.page() + " in a browser",
 		"curl http://" + p.serverAddresses["http"] + "/metrics",
 		"curl http://" + p.clientAddresses["http"] + "/metrics",
 		"grpcurl -plaintext " + grpc + " list",
