@@ -236,6 +236,10 @@ doctor: ## Say which tools are missing or too old
 	[ $$watches -ge 512 ] || echo "  note: pods of kind may fail to start with too few inotify instances ($$watches); as root: sysctl -w fs.inotify.max_user_instances=512"; \
 	exit $$bad
 
+.PHONY: browser
+browser: build ## Try the client's console in Chromium (CHROMIUM=…, SCREENSHOTS=folder); it is part of e2e
+	@test/browser/run
+
 .PHONY: e2e
 e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…, E2E_HELM=helm3)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run

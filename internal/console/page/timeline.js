@@ -90,10 +90,10 @@ export class Timeline {
       }
       case 'error':
         return h('li', { class: 'event bad' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '!'),
-          h('span', { class: 'what' }, 'not sent: ', event.error), h('span', { class: 'size' }), this.pod(event))
+          h('span', { class: 'what' }, 'not sent: ', event.error), this.pod(event))
       case 'break':
         return h('li', { class: 'event break' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '⚡'),
-          h('span', { class: 'what' }, h('strong', {}, 'the stream broke'), ` ${event.status.name}: ${event.status.message || ''}`), h('span', { class: 'size' }), this.pod(event))
+          h('span', { class: 'what' }, h('strong', {}, 'the stream broke'), ` ${event.status.name}: ${event.status.message || ''}`), this.pod(event))
       case 'resume':
         return h('li', { class: 'event resume' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '↻'),
           h('span', { class: 'what' }, h('strong', {}, 'called again'), ' from its first message'), h('span', { class: 'size' }), this.pod(event))
@@ -106,7 +106,7 @@ export class Timeline {
       case 'lost':
         return h('li', { class: 'event break' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '⚡'),
           h('span', { class: 'what' }, h('strong', {}, event.tooLarge ? 'the message is too large for the console' : 'the connection to the console is lost')),
-          h('span', { class: 'size' }), this.pod(event))
+          this.pod(event))
       case 'status':
         return this.status(event)
     }

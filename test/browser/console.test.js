@@ -1,0 +1,328 @@
+// The console in Chromium: every mode through the page, a break and what comes after it, the keyboard, a phone, and what
+// accessibility checkers find. It starts a server and a client of its own, from bin/.
+//
+//   make browser
+//
+// CHROMIUM names the browser; `make browser` looks for the usual ones. SCREENSHOTS is a folder for pictures.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { chromium } from 'playwright-core'
+
+const root = new URL('../..', import.meta.url).pathname
+// The variables of the programs begin with the product's name, as identity.go has it.
+const prefix = /Name: "([^"]+)"/.exec(readFileSync(join(root, 'identity.go'), 'utf8'))[1].toUpperCase().replaceAll('-', '_') + '_'
+const executablePath = process.env.CHROMIUM
+
+if (!executablePath) throw new Error('CHROMIUM does not name a browser; `make browser` looks for one')
+for (const program of ['server', 'client']) {
+  if (!existsSync(join(root, 'bin', program))) throw new Error(`bin/${program} is missing: make build`)
+}
+
+const freePort = () => new Promise((resolve) => {
+  const server = createServer().listen(0, '127.0.0.1', () => {
+    const { port } = server.address()
+    server.close(() => resolve(port))
+  })
+})
+
+const data = mkdtempSync(join(tmpdir(), 'browser-'))
+let grpcPort, consolePort, server, client, browser, address, catalogue
+
+// start runs a program until it says where it listens.
+function start(program, variables, ...args) {
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith(prefix)))
+  for (const [name, value] of Object.entries({ LOG_FORMAT: 'json', PROBE_ADDRESS: '127.0.0.1:0', HTTP_ADDRESS: '127.0.0.1:0', DRAIN_DELAY: '0s', ...variables })) env[prefix + name] = value
+  const child = spawn(join(root, 'bin', program), args, { env, cwd: data, stdio: ['ignore', 'ignore', 'pipe'] })
+  child.log = ''
+  return new Promise((resolve, reject) => {
+    child.on('exit', (code) => reject(new Error(`${program} ended with ${code}\n${child.log}`)))
+    child.stderr.on('data', (text) => {
+      child.log += text
+      if (child.log.includes('"msg":"listening"')) resolve(child)
+    })
+  })
+}
+
+const startServer = async () => { server = await start('server', { GRPC_ADDRESS: `127.0.0.1:${grpcPort}` }) }
+const startClient = async () => {
+  client = await start('client', { SERVER: `127.0.0.1:${grpcPort}`, CONSOLE_ADDRESS: `127.0.0.1:${consolePort}`, RPC_RESOLVE_INTERVAL: '1s' }, 'serve')
+}
+
+const kill = (child, signal = 'SIGKILL') => new Promise((resolve) => {
+  if (!child || child.exitCode !== null || child.signalCode !== null) return resolve()
+  child.removeAllListeners('exit')
+  child.on('exit', resolve)
+  child.kill(signal)
+})
+
+before(async () => {
+  grpcPort = await freePort()
+  consolePort = await freePort()
+  address = `http://127.0.0.1:${consolePort}/`
+  await startServer()
+  await startClient()
+  browser = await chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  })
+  catalogue = await (await fetch(`${address}api/catalogue`)).json()
+}, { timeout: 60000 })
+
+after(async () => {
+  await browser?.close()
+  await kill(client)
+  await kill(server)
+  rmSync(data, { recursive: true, force: true })
+})
+
+// The first service has all modes; these are its methods, whatever it is called.
+const method = (mode) => {
+  for (const service of catalogue.services) {
+    const all = ['unary', 'server_stream', 'client_stream', 'bidi_stream'].map((m) => service.methods.find((x) => x.mode === m))
+    const found = service.methods.find((m) => m.mode === mode)
+    if (all.every(Boolean)) return { ...found, name: `${service.name}/${found.name}` }
+  }
+  throw new Error('no service has all four modes')
+}
+
+// open shows a method in a page whose errors fail the test.
+async function open(hash = '', options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ...options })
+  const page = await context.newPage()
+  page.errors = []
+  page.on('console', (message) => { if (message.type() === 'error' || message.type() === 'warning') page.errors.push(message.text()) })
+  page.on('pageerror', (error) => page.errors.push(error.message))
+  await page.goto(address + hash)
+  await page.waitForSelector('article.method')
+  return page
+}
+
+async function close(page, allowed = () => false) {
+  const errors = page.errors.filter((text) => !allowed(text))
+  await page.context().close()
+  assert.deepEqual(errors, [])
+}
+
+const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
+const rows = (page, kind) => page.locator(`.event.${kind}`)
+const ends = (page, code) => page.locator('.status strong', { hasText: code }).waitFor()
+
+// write puts a message into the JSON tab; texts of its fields are numbered.
+async function write(page, type, n = 1) {
+  const value = {}
+  for (const field of catalogue.messages[type].fields) {
+    if (field.kind === 'string' && !field.repeated) value[field.json] = `one two ${n}`
+    if (/sequence/.test(field.name)) value[field.json] = String(n)
+  }
+  await page.getByRole('tab', { name: 'JSON' }).click()
+  await page.getByLabel('The message as JSON').fill(JSON.stringify(value))
+}
+
+const shot = (page, name) => process.env.SCREENSHOTS && page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) })
+
+describe('every mode through the page', { timeout: 60000 }, () => {
+  it('unary', async () => {
+    const m = method('unary')
+    const page = await open(`#/${m.name}`)
+    await write(page, m.input)
+    await press(page, 'Send')
+    await ends(page, 'OK')
+    assert.equal(await rows(page, 'in').count(), 1)
+    await close(page)
+  })
+  it('server streaming', async () => {
+    const m = method('server_stream')
+    const page = await open(`#/${m.name}`)
+    await write(page, m.input)
+    await press(page, 'Send')
+    await ends(page, 'OK')
+    assert.ok(await rows(page, 'in').count() > 1)
+    await close(page)
+  })
+  it('client streaming', async () => {
+    const m = method('client_stream')
+    const page = await open(`#/${m.name}`)
+    for (const n of [1, 2, 3]) {
+      await write(page, m.input, n)
+      await press(page, 'Send')
+    }
+    await rows(page, 'out').nth(2).waitFor()
+    await press(page, 'Half-close')
+    await ends(page, 'OK')
+    assert.equal(await rows(page, 'in').count(), 1)
+    await close(page)
+  })
+  it('bidirectional', async () => {
+    const m = method('bidi_stream')
+    const page = await open(`#/${m.name}`)
+    for (const n of [1, 2, 3]) {
+      await write(page, m.input, n)
+      await press(page, 'Send')
+      await rows(page, 'in').nth(n - 1).waitFor()
+    }
+    await press(page, 'Half-close')
+    await ends(page, 'OK')
+    await shot(page, 'bidirectional')
+    await close(page)
+  })
+  it('cancel', async () => {
+    const page = await open(`#/${method('bidi_stream').name}`)
+    await press(page, 'Open')
+    await press(page, 'Cancel')
+    await ends(page, 'CANCELLED')
+    await close(page)
+  })
+  it('deadline', async () => {
+    const page = await open(`#/${method('bidi_stream').name}`)
+    await page.getByLabel('Deadline').fill('200ms')
+    await press(page, 'Open')
+    await ends(page, 'DEADLINE_EXCEEDED')
+    await close(page)
+  })
+})
+
+describe('what goes wrong', { timeout: 90000 }, () => {
+  it('a stream breaks and goes on, and the timeline shows both', async () => {
+    const m = method('bidi_stream')
+    const page = await open(`#/${m.name}`)
+    await page.getByLabel('Again after a break').check()
+    await write(page, m.input)
+    await press(page, 'Send')
+    await rows(page, 'in').first().waitFor()
+    await kill(server)
+    await rows(page, 'break').first().waitFor()
+    await startServer()
+    await rows(page, 'in').nth(1).waitFor({ timeout: 30000 })
+    assert.ok(await rows(page, 'resume').count() >= 1)
+    await write(page, m.input, 2)
+    await press(page, 'Send')
+    await rows(page, 'in').nth(2).waitFor()
+    await shot(page, 'break')
+    await press(page, 'Half-close')
+    await ends(page, 'OK')
+    await close(page)
+  })
+  it('the page says that the servers are away, and that they are back', async () => {
+    const page = await open()
+    await kill(server)
+    await page.getByText('No server answers at').waitFor({ timeout: 15000 })
+    await startServer()
+    await page.getByText('servers ready').waitFor({ timeout: 30000 })
+    await page.locator('#banner').waitFor({ state: 'hidden' })
+    await close(page)
+  })
+  it('the page says that the client is away, and goes on when it is back', async () => {
+    const m = method('unary')
+    const page = await open(`#/${m.name}`)
+    await kill(client)
+    await page.getByText('The client that serves this page is away').waitFor({ timeout: 15000 })
+    await startClient()
+    await page.locator('#banner').waitFor({ state: 'hidden', timeout: 30000 })
+    await write(page, m.input)
+    await press(page, 'Send')
+    await ends(page, 'OK')
+    await close(page, (text) => /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(text)) // The browser's own, of requests to who is away.
+  })
+  it('a message that is none is told of and not sent', async () => {
+    const page = await open(`#/${method('unary').name}`)
+    await page.getByRole('tab', { name: 'JSON' }).click()
+    await page.getByLabel('The message as JSON').fill('{nonsense')
+    await press(page, 'Send')
+    await page.locator('.problem:visible').waitFor()
+    await page.getByLabel('The message as JSON').fill('{"no_such_field": 1}')
+    await press(page, 'Send')
+    await page.locator('.event.bad', { hasText: 'no_such_field' }).waitFor()
+    await press(page, 'Cancel')
+    await close(page)
+  })
+})
+
+describe('the page itself', { timeout: 60000 }, () => {
+  it('is small, and everything comes from it', async () => {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    const [bodies, others] = [[], []]
+    page.on('response', (response) => {
+      if (!response.url().startsWith(address)) others.push(response.url())
+      else if (!response.url().includes('/api/')) bodies.push(response.body())
+    })
+    await page.goto(address)
+    await page.waitForSelector('article.method')
+    const size = (await Promise.all(bodies)).reduce((all, body) => all + body.length, 0)
+    assert.deepEqual(others, [])
+    assert.ok(size > 10000 && size < 150000, `${size} bytes`)
+    const policy = (await fetch(address)).headers.get('content-security-policy')
+    assert.ok(policy.includes("default-src 'none'") && !policy.includes('unsafe'), policy)
+    await context.close()
+  })
+  it('form and JSON show the same', async () => {
+    const m = method('unary')
+    const page = await open(`#/${m.name}`)
+    const field = catalogue.messages[m.input].fields.find((f) => f.kind === 'string')
+    await page.locator('.fields textarea').first().fill('from the form')
+    await page.getByRole('tab', { name: 'JSON' }).click()
+    assert.equal(JSON.parse(await page.getByLabel('The message as JSON').inputValue())[field.json], 'from the form')
+    await page.getByLabel('The message as JSON').fill(JSON.stringify({ [field.json]: 'from JSON' }))
+    await page.getByRole('tab', { name: 'Form' }).click()
+    assert.equal(await page.locator('.fields textarea').first().inputValue(), 'from JSON')
+    await close(page)
+  })
+  it('finds methods by typing, and works by keyboard alone', async () => {
+    const m = method('server_stream')
+    const page = await open()
+    await page.keyboard.press('/')
+    await page.keyboard.type(m.name.split('/')[1])
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { level: 2, name: m.name.split('/')[1], exact: true }).waitFor()
+    await write(page, m.input)
+    await page.keyboard.press('Control+Enter')
+    await ends(page, 'OK')
+    await close(page)
+  })
+  it('copies a call for other tools', async () => {
+    const m = method('bidi_stream')
+    const page = await open(`#/${m.name}`)
+    for (const [name, part] of [['grpcurl', 'grpcurl -plaintext'], ['curl', 'Connect-Protocol-Version'], ['Go', 'stream.Recv()']]) {
+      await press(page, name)
+      assert.ok((await page.locator('#snippet-text').textContent()).includes(part), name)
+      await press(page, 'Close')
+    }
+    await close(page)
+  })
+  it('shows every method with a form', async () => {
+    const page = await open()
+    for (const service of catalogue.services) {
+      for (const m of service.methods) {
+        await page.goto(`${address}#/${service.name}/${m.name}`)
+        await page.getByRole('heading', { level: 2, name: m.name, exact: true }).waitFor()
+      }
+    }
+    await close(page)
+  })
+  for (const [name, options] of Object.entries({
+    light: {}, dark: { colorScheme: 'dark' }, phone: { viewport: { width: 390, height: 844 } },
+  })) {
+    it(`has no serious fault of accessibility: ${name}`, async () => {
+      const m = method('unary')
+      // The checker is put into the page by the browser, which the policy of the page would not let it load.
+      const page = await open(`#/${m.name}`, { bypassCSP: true, ...options })
+      await write(page, m.input)
+      await press(page, 'Send')
+      await ends(page, 'OK')
+      await page.addScriptTag({ path: new URL('node_modules/axe-core/axe.min.js', import.meta.url).pathname })
+      const { violations } = await page.evaluate(() => globalThis.axe.run())
+      const serious = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
+      assert.deepEqual(serious.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html).join(' ')}`), [])
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth)
+      assert.ok(!wide, 'the page is wider than the window')
+      await shot(page, name)
+      await close(page)
+    })
+  }
+})
