@@ -112,11 +112,13 @@ class View {
   }
 
   head() {
+    const address = catalogue.dashboard_url?.replaceAll('{service}', encodeURIComponent(this.service.name)).replaceAll('{method}', encodeURIComponent(this.method.name))
     const [lead, ...rest] = (this.method.comment || '').split('\n\n')
     return h('header', {},
       h('p', { class: 'path' }, h('span', { class: `badge ${this.method.mode}` }, modeName[this.method.mode]), h('code', {}, this.service.name),
         this.method.safe && h('span', { class: 'tag', title: 'The contract says so: idempotency_level = NO_SIDE_EFFECTS' }, 'no side effects'),
-        this.method.deprecated && h('span', { class: 'tag' }, 'deprecated')),
+        this.method.deprecated && h('span', { class: 'tag' }, 'deprecated'),
+        address && h('a', { class: 'dashboard', href: address, target: '_blank', rel: 'noreferrer' }, 'Dashboard ↗')),
       h('h2', {}, this.method.name),
       lead && h('p', { class: 'lead' }, lead),
       rest.length > 0 && h('details', { class: 'contract' }, h('summary', {}, 'Order, limits and codes'), rest.map((text) => h('p', {}, text))))
@@ -124,7 +126,6 @@ class View {
 
   numbers() {
     const figure = (id, label, title) => h('div', { class: 'figure', title }, h('dt', {}, label), h('dd', {}, this[id] = h('span', {}, '–')))
-    const address = catalogue.dashboard_url?.replaceAll('{service}', encodeURIComponent(this.service.name)).replaceAll('{method}', encodeURIComponent(this.method.name))
     this.spark = document.createElementNS('http://www.w3.org/2000/svg', 'polyline')
     const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
     svg.setAttribute('viewBox', '0 0 120 28')
@@ -138,8 +139,7 @@ class View {
         h('div', { class: 'figure', title: 'Calls begun in the last minute' }, h('dt', {}, 'Calls'), h('dd', {}, this.rate = h('span', {}, '–'), svg)),
         figure('failed', 'Errors', 'Calls of the last minute that ended with another code than OK'),
         figure('p99', 'p99', '99 of 100 calls of the last minute took less'), figure('out', 'Sent', 'Bytes of requests'), figure('in', 'Received', 'Bytes of replies')),
-      h('div', { class: 'answering' }, h('h3', {}, 'Answered by'), this.pods),
-      address && h('a', { class: 'dashboard', href: address, target: '_blank', rel: 'noreferrer' }, 'Dashboard ↗'))
+      h('div', { class: 'answering' }, h('h3', {}, 'Answered by'), this.pods))
   }
 
   request() {

@@ -69,7 +69,7 @@ export class Timeline {
 
   row(event) {
     const quiet = (text, ...more) => h('li', { class: 'event quiet' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '·'),
-      h('span', { class: 'what' }, text, ...more), h('span', { class: 'size' }), this.pod(event))
+      h('span', { class: 'what' }, text, ...more), this.pod(event))
     switch (event.type) {
       case 'started':
         return quiet('call started', event.trace_id && h('span', { class: 'trace' }, ' trace ', event.trace_url
@@ -96,7 +96,7 @@ export class Timeline {
           h('span', { class: 'what' }, h('strong', {}, 'the stream broke'), ` ${event.status.name}: ${event.status.message || ''}`), this.pod(event))
       case 'resume':
         return h('li', { class: 'event resume' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '↻'),
-          h('span', { class: 'what' }, h('strong', {}, 'called again'), ' from its first message'), h('span', { class: 'size' }), this.pod(event))
+          h('span', { class: 'what' }, h('strong', {}, 'called again'), ' from its first message'), this.pod(event))
       case 'half_close':
         return quiet('half-closed: nothing more will be sent')
       case 'paused':
@@ -158,8 +158,7 @@ export class Timeline {
     const good = s.code === 0
     return h('li', { class: `event status ${good ? 'good' : 'bad'}` },
       h('div', { class: 'line' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, good ? '✓' : '✕'),
-        h('span', { class: 'what' }, h('strong', {}, s.name), s.message ? ` ${s.message}` : '', good ? ` after ${duration(event.time || 0)}` : ''),
-        h('span', { class: 'size' }), this.pod(event)),
+        h('span', { class: 'what' }, h('strong', {}, s.name), s.message ? ` ${s.message}` : '', good ? ` after ${duration(event.time || 0)}` : ''), this.pod(event)),
       s.details?.length ? h('div', { class: 'details' }, s.details.map(detail)) : null,
       event.trailers?.length ? h('details', { class: 'trailers' }, h('summary', {}, `${event.trailers.length} ${event.trailers.length === 1 ? 'trailer' : 'trailers'}`), h('pre', {}, pairs(event.trailers))) : null)
   }

@@ -26,7 +26,8 @@ import (
 
 // about is what is about the template itself, and in no project.
 var about = []string{
-	".ci", "docs/adr", "docs/benchmarks.md", "docs/benchmarks-raw.md", "docs/new-project.md", "test/attack", "test/bench", "test/e2e/attack_test.go",
+	".ci", "docs/adr", "docs/benchmarks.md", "docs/benchmarks-raw.md", "docs/console.png", "docs/console-dark.png",
+	"docs/new-project.md", "test/attack", "test/bench", "test/e2e/attack_test.go",
 	"test/layout/name_test.go", "test/template", "tools/new", "tools/internal/project", "tools/internal/scaffold/scaffold_test.go", "tools/update/main_test.go",
 }
 
