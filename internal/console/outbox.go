@@ -60,16 +60,12 @@ func (o *outbox) put(ctx context.Context, message proto.Message) error {
 	}
 }
 
-// halfClose says that no more messages will come. It returns false if that was said before.
-func (o *outbox) halfClose() bool {
+// halfClose says that no more messages will come.
+func (o *outbox) halfClose() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		return false
-	}
 	o.closed = true
 	o.signal()
-	return true
 }
 
 func (o *outbox) isClosed() bool {
