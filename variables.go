@@ -97,4 +97,6 @@ var variables = []string{
 	"SERVER",
 	"TRACE_TRUST",
 	"TRAFFIC_TIMEOUT",
+	"WEB_ADDRESS",
+	"WEB_ALLOWED_ORIGINS",
 }

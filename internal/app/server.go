@@ -16,6 +16,7 @@ import (
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/web"
 )
 
 // Service is what a server asks of each service that it answers.
@@ -68,6 +69,7 @@ type serverConfig struct {
 	GRPCAddress config.Address `env:"GRPC_ADDRESS" envDefault:":50051" desc:"where clients call"`
 	Process     Config
 	RPC         rpc.ServerConfig `envPrefix:"RPC_"`
+	Web         web.Config       `envPrefix:"WEB_"`
 }
 
 // groups are the variables of the server and of its services.
@@ -145,7 +147,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 }
 
 // hostNames are the parts of a server that services stand beside under their names.
-var hostNames = []string{"backends", "grpc", "http", "probe", "profile"}
+var hostNames = []string{"backends", "grpc", "http", "probe", "profile", "web"}
 
 // validate finds mistakes in the list of services.
 func (s Server) validate() error {
@@ -206,6 +208,8 @@ type Running struct {
 	listeners Listeners
 	grpc      net.Listener
 	rpc       *rpc.Server
+	webPort   net.Listener // nil if there is none
+	web       *web.Server  // likewise
 	opened    []opened
 	draining  chan struct{}
 	working   sync.WaitGroup // the work of services, and the watch of their backends
@@ -226,10 +230,13 @@ func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Teleme
 		}
 	}()
 	prefix := s.Identity.EnvironmentPrefix()
-	var grpcErr, otherErr error
+	var grpcErr, webErr, otherErr error
 	o.grpc, grpcErr = Listen(ctx, prefix+"GRPC_ADDRESS", cfg.GRPCAddress)
+	if cfg.Web.Address != "" {
+		o.webPort, webErr = Listen(ctx, prefix+"WEB_ADDRESS", cfg.Web.Address)
+	}
 	o.listeners, otherErr = cfg.Process.Listen(ctx, prefix)
-	if err := errors.Join(grpcErr, otherErr); err != nil {
+	if err := errors.Join(grpcErr, webErr, otherErr); err != nil {
 		return o, err
 	}
 	var services []rpc.Service
@@ -246,6 +253,11 @@ func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Teleme
 	}
 	if o.rpc, err = rpc.NewServer(cfg.RPC, t, s.Identity.ErrorDomain(), services); err != nil {
 		return o, err
+	}
+	if o.webPort != nil {
+		if o.web, err = web.New(cfg.Web, cfg.RPC, o.rpc, t); err != nil {
+			return o, err
+		}
 	}
 	return o, o.check(ctx)
 }
@@ -265,8 +277,10 @@ func (o *Running) check(ctx context.Context) error {
 
 // close undoes an open that came only halfway.
 func (o *Running) close(ctx context.Context) {
-	if o.grpc != nil {
-		_ = o.grpc.Close() // It served nothing.
+	for _, lis := range []net.Listener{o.grpc, o.webPort} {
+		if lis != nil {
+			_ = lis.Close() // It served nothing.
+		}
 	}
 	o.listeners.Close()
 	for _, one := range o.opened {
@@ -279,6 +293,14 @@ func (o *Running) close(ctx context.Context) {
 // Addresses are where the server answers gRPC, the kubelet and HTTP.
 func (o *Running) Addresses() (grpc, probe, http string) {
 	return o.grpc.Addr().String(), o.listeners.Probe.Addr().String(), o.listeners.HTTP.Addr().String()
+}
+
+// WebAddress is where the server answers browsers, "" if it does not.
+func (o *Running) WebAddress() string {
+	if o.webPort == nil {
+		return ""
+	}
+	return o.webPort.Addr().String()
 }
 
 // Serve answers until ctx is done, and drains.
@@ -295,6 +317,10 @@ func (o *Running) Serve(ctx context.Context) error {
 		},
 		EndWork:   o.endWork,
 		Listening: []any{"grpc", o.grpc.Addr().String(), "version", o.Version},
+	}
+	if o.web != nil {
+		p.Run["web"] = func(context.Context) error { return o.web.Serve(o.webPort) }
+		p.Listening = append(p.Listening, "web", o.WebAddress())
 	}
 	for _, one := range o.opened {
 		if one.Work != nil {
@@ -332,9 +358,19 @@ func (o *Running) untilDrain(work func(context.Context)) func(context.Context) e
 // endWork lets calls under way and the work beside them end. What is cut at the deadline is no failure of the server: its
 // clients resume it.
 func (o *Running) endWork(ctx context.Context) error {
-	if err := o.rpc.GracefulStop(ctx); err != nil {
-		o.telemetry.Log.Warn("calls under way at the deadline of the drain", "error", err)
+	var ending sync.WaitGroup
+	end := func(port string, stop func(context.Context) error) {
+		ending.Go(func() {
+			if err := stop(ctx); err != nil {
+				o.telemetry.Log.Warn("calls under way at the deadline of the drain", "port", port, "error", err)
+			}
+		})
 	}
+	end("grpc", o.rpc.GracefulStop)
+	if o.web != nil {
+		end("web", o.web.Shutdown)
+	}
+	ending.Wait()
 	o.working.Wait()
 	return nil
 }

@@ -46,11 +46,16 @@ const networkBits = 64
 
 // network is the address of a peer: of IPv6 the network, because a host has as many addresses in it as it likes.
 func network(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
+	var from netip.AddrPort
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		from = tcp.AddrPort()
+	} else if addr != nil {
+		from, _ = netip.ParseAddrPort(addr.String()) // as http.Server has it
+	}
+	if !from.IsValid() {
 		return netip.Prefix{} // Of a listener within the process.
 	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	ip := from.Addr().Unmap().WithZone("")
 	bits := ip.BitLen()
 	if ip.Is6() {
 		bits = networkBits

@@ -41,11 +41,14 @@ type incoming struct {
 
 // incomingCall is a call of which the client still has to send something, or to take something.
 type incomingCall struct {
-	stream  transportStream
-	method  string
-	limit   int
-	request bool    // the client sends one message, and no more
-	prefix  [5]byte // of the message that is arriving: a flag for compression, and the length
+	stream transportStream
+	// exchange is nil for a call of the main port.
+	exchange *exchange
+	method   string
+	limit    int
+	codec    encoding.CodecV2
+	request  bool    // the client sends one message, and no more
+	prefix   [5]byte // of the message that is arriving: a flag for compression, and the length
 	// begun is set when the first message is there.
 	begun atomic.Bool
 	// receive and send are when a wait for the client ends the call, in nanoseconds since 1970: never if zero, and it has
@@ -94,7 +97,10 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 	if name := stream.RecvCompress(); name != "" && name != encoding.Identity && !in.compress {
 		return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted", telemetry.Text(name))
 	}
-	c := &incomingCall{stream: stream, method: method, limit: in.largest, request: request}
+	c := &incomingCall{stream: stream, exchange: exchangeOf(ctx), method: method, limit: in.largest, codec: in.codec, request: request}
+	if c.exchange != nil && c.exchange.json {
+		c.codec = jsonCodec{}
+	}
 	if limit, ok := in.limits[method]; ok {
 		c.limit = min(limit, in.largest)
 	}
@@ -206,6 +212,10 @@ func (in *incoming) expire(c *incomingCall, problem string) {
 		c.ended = &telemetry.ClientFault{Status: status.Convert(c.ended)}
 	}
 	delete(in.calls, c)
+	if c.exchange != nil {
+		c.exchange.writeStatus(c.stream, status.Convert(c.ended))
+		return
+	}
 	_ = c.stream.WriteStatus(status.Convert(c.ended)) // It fails if the client is gone.
 }
 

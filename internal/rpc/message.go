@@ -27,6 +27,9 @@ func (in *incoming) receive(ctx context.Context, c *incomingCall, msg any) error
 	if err == nil && c.request {
 		err = c.noMore()
 	}
+	if err != nil {
+		err = c.exchange.failure(err)
+	}
 	if !c.limitReceive(0) {
 		return in.wasEnded(c)
 	}
@@ -51,6 +54,7 @@ func (c *incomingCall) attribute(err error) error {
 }
 
 func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) error {
+	c.exchange.want(len(c.prefix))
 	if err := c.stream.ReadMessageHeader(c.prefix[:]); err != nil {
 		return err
 	}
@@ -78,6 +82,7 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 	if !c.limitReceive(time.Now().Add(in.first + time.Duration(size)*time.Second/leastRate).UnixNano()) {
 		return in.wasEnded(c)
 	}
+	c.exchange.want(int(size))
 	data, err := c.stream.Read(int(size))
 	if err != nil {
 		return err
@@ -91,7 +96,7 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 			return err
 		}
 	}
-	if err := in.codec.Unmarshal(data, msg); err != nil {
+	if err := c.codec.Unmarshal(data, msg); err != nil {
 		return fmt.Errorf("%w: %w", errUndecodable, err)
 	}
 	return nil
@@ -111,6 +116,7 @@ func (c *incomingCall) tooLarge(what string) error {
 
 // noMore expects the end of a call whose client sends one message.
 func (c *incomingCall) noMore() error {
+	c.exchange.want(len(c.prefix))
 	switch err := c.stream.ReadMessageHeader(c.prefix[:]); {
 	case err == nil:
 		return clientFault(codes.Internal, "the call has more than one request")

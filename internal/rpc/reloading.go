@@ -25,6 +25,7 @@ type reloading struct {
 	mu      sync.Mutex
 	problem string   // why the files could not be read the last time, which is logged when it is another one
 	content [][]byte // of each file, when it was read
+	config  *tls.Config
 	current credentials.TransportCredentials
 }
 
@@ -41,7 +42,7 @@ func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...s
 	if err != nil {
 		return nil, err
 	}
-	r.current = credentials.NewTLS(config)
+	r.config, r.current = config, credentials.NewTLS(config)
 	return r, nil
 }
 
@@ -51,6 +52,20 @@ func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...s
 func (r *reloading) newest() credentials.TransportCredentials {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.look()
+	return r.current
+}
+
+// newestConfig is the same for what has no use for gRPC's credentials. It must not be changed.
+func (r *reloading) newestConfig() *tls.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.look()
+	return r.config
+}
+
+// look reads the files if they have changed. The caller holds the lock.
+func (r *reloading) look() {
 	problem := ""
 	if err := r.reload(); err != nil {
 		problem = err.Error()
@@ -59,7 +74,6 @@ func (r *reloading) newest() credentials.TransportCredentials {
 		r.log.Error("TLS files not reloaded", "error", problem)
 	}
 	r.problem = problem
-	return r.current
 }
 
 func (r *reloading) reload() error {
@@ -71,7 +85,7 @@ func (r *reloading) reload() error {
 	if err != nil {
 		return err
 	}
-	r.current, r.content = credentials.NewTLS(config), content
+	r.config, r.current, r.content = config, credentials.NewTLS(config), content
 	r.log.Info("TLS files reloaded", "files", r.files)
 	return nil
 }

@@ -41,6 +41,9 @@ type Service struct {
 // Server is a gRPC server with its health.
 type Server struct {
 	grpc     *grpc.Server
+	http     *grpc.Server // for HTTPHandler
+	calls    *telemetry.ServerCalls
+	tls      *reloading // nil if there is none
 	health   *Health
 	silent   *silent
 	load     *load
@@ -73,6 +76,8 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), refused: t.RefusedConnection,
 		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
+	s.calls = calls
+	s.tls, _ = creds.(*reloading)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	codec := encoding.CodecV2(newCodec())
 	for _, service := range services {
@@ -83,14 +88,18 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		return nil, err
 	}
 	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec)
-	options := append(transport(cfg), s.interceptors(t, calls)...)
+	interceptors := s.interceptors(t, calls)
+	options := append(transport(cfg), interceptors...)
 	options = append(options, grpc.Creds(t.CountServerConnections(creds)), grpc.ForceServerCodecV2(codec))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
+	s.http = grpc.NewServer(append(interceptors, grpc.ForceServerCodecV2(withEncoded{codec}))...)
 	healthpb.RegisterHealthServer(&all, s.health.main)
-	for _, service := range all {
-		s.grpc.RegisterService(s.receiveRequests(service.desc), service.impl)
+	for _, server := range []*grpc.Server{s.grpc, s.http} {
+		for _, service := range all {
+			server.RegisterService(s.receiveRequests(service.desc), service.impl)
+		}
+		reflection.Register(server)
 	}
-	reflection.Register(s.grpc)
 	return s, nil
 }
 

@@ -61,11 +61,15 @@ func (w *wire) RecvMsg(msg any) error {
 func (w *wire) SendMsg(msg any) error {
 	w.sending.Lock()
 	defer w.sending.Unlock()
+	msg, err := w.call.exchange.asSent(msg)
+	if err != nil {
+		return err
+	}
 	w.call.begun.Store(true)
 	if !w.call.limitSend(time.Now().Add(w.incoming.send).UnixNano()) {
 		return w.incoming.wasEnded(w.call)
 	}
-	err := w.ServerStream.SendMsg(msg)
+	err = w.ServerStream.SendMsg(msg)
 	if !w.call.limitSend(0) {
 		return w.incoming.wasEnded(w.call)
 	}
@@ -112,6 +116,9 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 					failure = s.receiveRequest(ctx, fullMethod, msg)
 					return failure
 				}, interceptor)
+				if failure == nil && err == nil {
+					return exchangeOf(ctx).asSent(reply)
+				}
 				if failure == nil {
 					return reply, err
 				}

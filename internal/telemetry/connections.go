@@ -93,6 +93,14 @@ func (t *Telemetry) CountServerConnections(creds credentials.TransportCredential
 	return counted{creds, t.server.connections, t}
 }
 
+// AcceptedConnection counts a connection that a server has accepted without such credentials.
+func (t *Telemetry) AcceptedConnection(conn net.Conn) {
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secured.NetConn()
+	}
+	t.server.connections.add(conn)
+}
+
 // CountClientConnections returns credentials that count the connections which a
 // client opens with them.
 func (t *Telemetry) CountClientConnections(creds credentials.TransportCredentials) credentials.TransportCredentials {

@@ -29,7 +29,9 @@ type Server struct {
 	Conn *grpc.ClientConn
 	// Address, Probe and HTTP are where it answers.
 	Address, Probe, HTTP string
-	Telemetry            *telemetry.Telemetry
+	// Web is where it answers browsers, "" without TEST_WEB_ADDRESS.
+	Web       string
+	Telemetry *telemetry.Telemetry
 	// Stop drains the server as SIGTERM does, and returns the error of the drain. Only the first call does something.
 	Stop func() error
 }
@@ -54,6 +56,7 @@ func Start(tb testing.TB, t *telemetry.Telemetry, services []app.Service, enviro
 	}
 	s := &Server{Telemetry: t}
 	s.Address, s.Probe, s.HTTP = running.Addresses()
+	s.Web = running.WebAddress()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Serve(ctx) }()

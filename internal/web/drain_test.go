@@ -1,0 +1,128 @@
+package web_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/internal/app/apptest"
+)
+
+// TestADrainLetsStreamsEndWhole has a stream in the middle when the drain begins. It ends with all of its messages, while one
+// that would not end by itself is told to go on elsewhere.
+func TestADrainLetsStreamsEndWhole(t *testing.T) {
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
+			s := start(t, held)
+			stream, err := downloadClient(t, s, p).CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1000, 400_000, 400_000)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			<-held.entered
+			var both *connect.BidiStreamForClient[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]
+			if p.h2c {
+				both = clientOf[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](t, s, p, talk).CallBidiStream(apptest.Deadline(t))
+				if err := both.Send(&grpc_testing.StreamingOutputCallRequest{}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := both.Receive(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.Stop() }()
+			<-held.draining
+			if both != nil {
+				_, err := both.Receive()
+				wantError(t, err, connect.CodeUnavailable, "STOPPING")
+				_, _ = both.CloseRequest(), both.CloseResponse()
+			}
+			select {
+			case err := <-stopped:
+				t.Fatalf("the drain did not wait for the stream: %v", err)
+			case <-time.After(200 * time.Millisecond):
+			}
+			close(held.release)
+			received := 0
+			for stream.Receive() {
+				received += len(stream.Msg().GetPayload().GetBody())
+			}
+			if stream.Err() != nil || received != 801_000 {
+				t.Errorf("received %d bytes: %v", received, stream.Err())
+			}
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestADrainCutsWhatDoesNotEnd keeps to the budget when a client does not read and when a stream goes on.
+func TestADrainCutsWhatDoesNotEnd(t *testing.T) {
+	held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	s := start(t, held, "TEST_DRAIN_BUDGET=3s")
+	stream, err := downloadClient(t, s, protocols[0]).CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1000, 1000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	<-held.entered
+	began := time.Now()
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 4*time.Second || took < time.Second {
+		t.Errorf("it took %s", took)
+	}
+	for stream.Receive() {
+	}
+	if stream.Err() == nil {
+		t.Error("the stream that was cut looks whole")
+	}
+}
+
+// TestSilentConnectionsDoNotHoldUpTheDrain has connections that brought nothing, half a request, and a whole one before.
+func TestSilentConnectionsDoNotHoldUpTheDrain(t *testing.T) {
+	for name, says := range map[string]string{
+		"nothing":          "",
+		"half the headers": "POST /",
+		"half a handshake": "PRI * HTTP/2.0",
+		"a handshake":      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+		"half a request":   request(unary, "application/json", 10) + "{",
+		"an answered one":  request(unary, "application/json", 2) + "{}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, &service{})
+			conn := raw(t, s, says)
+			if says != "" && says[len(says)-1] == '}' {
+				if _, err := conn.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				waitAccepted(t, s, conn)
+			}
+			began := time.Now()
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// waitAccepted waits until the server has accepted a connection: one that comes after it is answered.
+func waitAccepted(t *testing.T, s *apptest.Server, _ net.Conn) {
+	t.Helper()
+	later := raw(t, s, request(unary, "application/json", 2)+"{}")
+	if _, err := later.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = later.Close()
+}

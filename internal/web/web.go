@@ -1,0 +1,231 @@
+// Package web answers the calls of browsers: the services of a server by the protocols Connect and gRPC-Web, with messages in
+// protobuf or JSON, over HTTP/1.1 and HTTP/2. To all else a call is one like any other: it has the same limits, metrics,
+// traces and errors.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"mime"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/vanguard"
+
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+)
+
+// Server is the web port of a server.
+type Server struct {
+	http     *http.Server
+	calls    *rpc.Server
+	silent   sync.Map       // connections that have brought no request
+	running  sync.WaitGroup // requests
+	stopping context.Context
+	stop     context.CancelFunc
+	age      time.Duration // at which connections end
+}
+
+// connectionBegan is the key for when the connection of a request was accepted.
+type connectionBegan struct{}
+
+const (
+	// headerBytes bounds the headers of a request, as of a call of the main port.
+	headerBytes = 16 << 10
+	// idle is how long a connection may be without a request.
+	idle = time.Minute
+	// largestWindow is the receive window of an HTTP/2 connection: the calls of one share it.
+	largestWindow = 16 << 20
+	// preflightAge is how long a browser may remember that an origin may call; none remembers it for longer.
+	preflightAge = "7200"
+)
+
+// New makes the web port for the services of a server, with the limits that it has.
+func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry) (*Server, error) {
+	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
+		transcoder, err := transcoder(calls.ServiceNames(), handler, unknown)
+		return cfg.AllowedOrigins.guard(normalized(transcoder, int64(limits.StreamWindowBytes))), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	s := &Server{calls: calls, age: limits.MaxConnectionAge}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s.http = &http.Server{
+		Handler:   s.renewConnections(handler),
+		Protocols: &protocols,
+		TLSConfig: calls.HTTPTLS(),
+		// Requests and answers take as long as their call does, whose messages have limits of their own.
+		ReadHeaderTimeout: limits.ConnectionTimeout,
+		IdleTimeout:       idle,
+		MaxHeaderBytes:    headerBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          int(min(limits.MaxConcurrentStreams, math.MaxInt32)),
+			MaxReceiveBufferPerStream:     int(limits.StreamWindowBytes),
+			MaxReceiveBufferPerConnection: int(max(largestWindow, limits.StreamWindowBytes)),
+			SendPingTimeout:               limits.KeepaliveTime,
+			PingTimeout:                   limits.KeepaliveTimeout,
+			WriteByteTimeout:              limits.SendTimeout,
+		},
+		// What goes wrong there is the doing of callers.
+		ErrorLog:  telemetry.StandardLog(t.Log, "web", slog.LevelDebug),
+		ConnState: s.watch,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			t.AcceptedConnection(conn)
+			return context.WithValue(ctx, connectionBegan{}, time.Now())
+		},
+	}
+	return s, nil
+}
+
+// transcoder has messages pass as they are. The codecs of the server know both of their formats, and its limits apply to
+// them as they have come.
+func transcoder(names []string, handler, unknown http.Handler) (http.Handler, error) {
+	services := make([]*vanguard.Service, len(names))
+	for i, name := range names {
+		services[i] = vanguard.NewService(name, handler,
+			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC), vanguard.WithTargetCodecs(vanguard.CodecProto, vanguard.CodecJSON))
+	}
+	return vanguard.NewTranscoder(services, vanguard.WithUnknownHandler(unknown))
+}
+
+// normalized takes requests as curl and fetch send them for those of the Connect protocol that they are.
+func normalized(next http.Handler, window int64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST, OPTIONS")
+			http.Error(w, "calls are POST requests for /package.Service/Method", http.StatusMethodNotAllowed)
+			return
+		}
+		contentType := r.Header.Get("Content-Type")
+		if kind, _, err := mime.ParseMediaType(contentType); err == nil && kind == "application/json" {
+			contentType = kind // without the character set: JSON has only one
+			r.Header.Set("Content-Type", kind)
+		}
+		if contentType == "application/json" || contentType == "application/proto" {
+			r.Header.Set("Connect-Protocol-Version", "1")
+		}
+		next.ServeHTTP(w, checked(r, window))
+	})
+}
+
+// guard lets pages of other origins call only if they are in the list. Requests without an Origin are those of programs.
+func (o Origins) guard(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range o {
+		if origin == anyOrigin {
+			protection.AddInsecureBypassPattern("/")
+			continue
+		}
+		_ = protection.AddTrustedOrigin(origin) // It fails for what is no origin, which the configuration refuses.
+	}
+	protected := protection.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		allowed := origin != "" && o.allow(origin)
+		headers := w.Header()
+		headers.Set("X-Content-Type-Options", "nosniff")
+		headers.Add("Vary", "Origin")
+		if allowed {
+			headers.Set("Access-Control-Allow-Origin", origin)
+			headers.Set("Access-Control-Expose-Headers", "*")
+		}
+		switch {
+		case r.Method != http.MethodOptions:
+			protected.ServeHTTP(w, r)
+		case !allowed:
+			http.Error(w, "pages of this origin may not call", http.StatusForbidden)
+		default:
+			// Metadata is headers, of which a service may have any.
+			headers.Add("Vary", "Access-Control-Request-Headers")
+			headers.Set("Access-Control-Allow-Methods", http.MethodPost)
+			headers.Set("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
+			headers.Set("Access-Control-Max-Age", preflightAge)
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+}
+
+// renewConnections has a connection that is old end with the request, so that callers find new replicas, and counts requests.
+func (s *Server) renewConnections(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.running.Add(1)
+		defer s.running.Done()
+		if began, ok := r.Context().Value(connectionBegan{}).(time.Time); ok && time.Since(began) > s.age {
+			w.Header().Set("Connection", "close") // By HTTP/2 it is a GOAWAY.
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// watch knows the connections that have brought no request: to Shutdown they may be about to.
+func (s *Server) watch(conn net.Conn, state http.ConnState) {
+	s.silent.Delete(conn)
+	if state == http.StateNew {
+		s.silent.Store(conn, nil)
+	}
+	if s.stopping.Err() != nil {
+		s.closeSilent()
+	}
+}
+
+func (s *Server) closeSilent() {
+	for conn := range s.silent.Range {
+		_ = conn.(net.Conn).Close() // It has carried nothing.
+	}
+}
+
+// Serve accepts connections on lis until the server is shut down, and then returns nil.
+func (s *Server) Serve(lis net.Listener) error {
+	lis = s.calls.Bound(lis)
+	serve := s.http.Serve
+	if s.http.TLSConfig != nil {
+		serve = func(lis net.Listener) error { return s.http.ServeTLS(lis, "", "") }
+	}
+	if err := serve(lis); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// unwind is how long handlers have to return after their connections were closed.
+const unwind = time.Second
+
+// Shutdown lets calls under way end until shortly before the deadline of ctx and then cuts them off, which it reports as an
+// error. It is for the drain, beside GracefulStop of the rpc.Server, which has calls end that have not begun.
+func (s *Server) Shutdown(ctx context.Context) error {
+	limited := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithDeadline(ctx, deadline.Add(-min(unwind, time.Until(deadline)/4)))
+		defer cancel()
+	}
+	s.stop()
+	s.closeSilent()
+	cut := s.http.Shutdown(limited)
+	if cut != nil {
+		_ = s.http.Close() // What did not end by itself has no more time.
+		cut = fmt.Errorf("calls were cut off: %w", cut)
+	}
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return cut
+	case <-ctx.Done():
+		return errors.New("handlers ignore that they were cut off")
+	}
+}
