@@ -8,6 +8,10 @@
 {{ include "quartet.prefix" . }}PROBE_ADDRESS: ":50052"
 {{ include "quartet.prefix" . }}HTTP_ADDRESS: ":9464"
 {{ include "quartet.prefix" . }}PROFILE_ADDRESS: "127.0.0.1:6060"
+{{- if .Values.web.enabled }}
+{{ include "quartet.prefix" . }}WEB_ADDRESS: ":{{ int64 .Values.web.port }}"
+{{ include "quartet.prefix" . }}WEB_ALLOWED_ORIGINS: {{ join "," .Values.web.allowedOrigins | quote }}
+{{- end }}
 {{- range $_, $config := include "quartet.facts" (list . "config") | fromYaml }}
 {{ toYaml $config }}
 {{- end }}

@@ -36,6 +36,14 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
   {{- $problems = append $problems "gateway.enabled is true, but no gateway takes the route: set gateway.parentRefs to the names of some" -}}
 {{- end -}}
+{{- with .Values.web -}}
+  {{- if has (int .port) (list 50051 50052 9464 6060) -}}
+    {{- $problems = append $problems (printf "web.port is %d, which is another port of the server: choose one that is free" (int .port)) -}}
+  {{- end -}}
+  {{- if and (has "*" .allowedOrigins) (gt (len .allowedOrigins) 1) -}}
+    {{- $problems = append $problems "web.allowedOrigins has * and others beside it: leave it alone, or leave it out" -}}
+  {{- end -}}
+{{- end -}}
 {{- range $_, $sentences := include "quartet.facts" (list . "problems") | fromYaml -}}
   {{- $problems = concat $problems $sentences -}}
 {{- end -}}
