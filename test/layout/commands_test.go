@@ -16,6 +16,7 @@ var byHand = map[string]string{
 	"e2e-disruption": "takes longer than CI may",
 	"fuzz":           "has no end",
 	"breaking":       "compares with a branch, which CI does not have",
+	"browser":        "make e2e runs the same program",
 	"help":           "prints this file",
 	"up":             "the targets that it consists of are run by make e2e and make dev",
 	"attack":         "takes a quarter of an hour; tests and make e2e run the same program",
