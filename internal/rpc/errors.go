@@ -58,6 +58,7 @@ var StreamRules = []ErrorRule{
 var commonRules = []ErrorRule{
 	{Is: errUndecodable, Code: codes.InvalidArgument, Reason: "UNDECODABLE"},
 	{Is: ErrIdle, Code: codes.DeadlineExceeded, Reason: "IDLE"},
+	{Is: errNotPermitted, Code: codes.PermissionDenied, Reason: "NOT_PERMITTED"},
 }
 
 // FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err is what Recv returned.

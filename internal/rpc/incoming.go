@@ -41,6 +41,7 @@ type incoming struct {
 
 // incomingCall is a call of which the client still has to send something, or to take something.
 type incomingCall struct {
+	ctx    context.Context
 	stream transportStream
 	// exchange is nil for a call of the main port.
 	exchange *exchange
@@ -97,7 +98,7 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 	if name := stream.RecvCompress(); name != "" && name != encoding.Identity && !in.compress {
 		return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted", telemetry.Text(name))
 	}
-	c := &incomingCall{stream: stream, exchange: exchangeOf(ctx), method: method, limit: in.largest, codec: in.codec, request: request}
+	c := &incomingCall{ctx: ctx, stream: stream, exchange: exchangeOf(ctx), method: method, limit: in.largest, codec: in.codec, request: request}
 	if c.exchange != nil && c.exchange.json {
 		c.codec = jsonCodec{}
 	}
@@ -200,17 +201,40 @@ func (in *incoming) sweep(now time.Time) {
 	}
 }
 
-// expire sends the status of a call that has waited for its client for too long. The handler waits inside grpc-go, which only
-// the context of the stream interrupts; that one ends with the status.
+// endRefused ends the calls that are refused by now.
+func (in *incoming) endRefused(check func(ctx context.Context, method string) error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for c := range in.calls {
+		if err := check(c.ctx, c.method); err != nil {
+			c.receive.Store(expired)
+			c.send.Store(expired)
+			in.finish(c, in.translate(c, err))
+		}
+	}
+}
+
+// expire ends a call that has waited for its client for too long.
 func (in *incoming) expire(c *incomingCall, problem string) {
 	err := fmt.Errorf("%w: %s", ErrIdle, problem)
 	if in.stopping && !c.begun.Load() {
 		err = Stopping("the server is stopping; another one takes the call")
 	}
-	c.ended = in.errs.of(c.method).translate(err, func(md metadata.MD) { _ = c.stream.SetTrailer(md) })
-	if status.Code(c.ended) == codes.DeadlineExceeded || c.request {
-		c.ended = &telemetry.ClientFault{Status: status.Convert(c.ended)}
+	err = in.translate(c, err)
+	if status.Code(err) == codes.DeadlineExceeded || c.request {
+		err = &telemetry.ClientFault{Status: status.Convert(err)}
 	}
+	in.finish(c, err)
+}
+
+func (in *incoming) translate(c *incomingCall, err error) error {
+	return in.errs.of(c.method).translate(err, func(md metadata.MD) { _ = c.stream.SetTrailer(md) })
+}
+
+// finish sends the status of a call. The handler waits inside grpc-go, which only the context of the stream interrupts; that
+// one ends with the status.
+func (in *incoming) finish(c *incomingCall, ended error) {
+	c.ended = ended
 	delete(in.calls, c)
 	if c.exchange != nil {
 		c.exchange.writeStatus(c.stream, status.Convert(c.ended))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -27,6 +28,7 @@ type reloading struct {
 	content [][]byte // of each file, when it was read
 	config  *tls.Config
 	current credentials.TransportCredentials
+	version int // of the files, counted up when they have changed
 }
 
 // newReloading reads the files once, so that a wrong path ends the start of
@@ -86,8 +88,17 @@ func (r *reloading) reload() error {
 		return err
 	}
 	r.config, r.current, r.content = config, credentials.NewTLS(config), content
+	r.version++
 	r.log.Info("TLS files reloaded", "files", r.files)
 	return nil
+}
+
+// authorities are those that certificates of clients have to be from, and a number that is another one when they may have
+// changed.
+func (r *reloading) authorities() (*x509.CertPool, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config.ClientCAs, r.version
 }
 
 // contents reads the files. Their times do not tell: a file may be replaced by one of the same time, as by tar and rsync.
@@ -108,7 +119,10 @@ func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn 
 }
 
 func (r *reloading) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return r.newest().ServerHandshake(conn)
+	raw := &lingering{Conn: conn}
+	secured, info, err := r.newest().ServerHandshake(raw)
+	raw.established.Store(err == nil)
+	return secured, info, err
 }
 
 // Info is the same for all versions of the files.

@@ -47,6 +47,7 @@ type Server struct {
 	health   *Health
 	silent   *silent
 	load     *load
+	access   *access
 	incoming *incoming
 	bounds   Bounds
 	// refused is told of connections beyond the bounds.
@@ -71,13 +72,20 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err != nil {
 		return nil, err
 	}
+	access, err := newAccess(cfg, creds, t.Log)
+	if err != nil {
+		return nil, err
+	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	s := &Server{
-		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), refused: t.RefusedConnection,
+		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), access: access, refused: t.RefusedConnection,
 		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
 	s.calls = calls
 	s.tls, _ = creds.(*reloading)
+	if access != nil {
+		creds = watchedCredentials{creds, access}
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	codec := encoding.CodecV2(newCodec())
 	for _, service := range services {
@@ -176,6 +184,9 @@ func (s *Server) Health() *Health { return s.health }
 // Serve accepts connections on lis until the server is stopped, and then
 // returns nil.
 func (s *Server) Serve(lis net.Listener) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go s.access.watch(ctx, s.incoming)
 	return serve(s.grpc, s.silent.listen(s.bounds.Bound(lis, s.refused)))
 }
 

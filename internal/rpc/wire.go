@@ -33,8 +33,11 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	return err
 }
 
-// limited runs the handler of a stream if there is a place for it.
+// limited runs the handler of a stream if its caller may call it, and if there is a place for it.
 func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := s.access.check(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	leave, err := s.load.enter(stream.Context(), info.FullMethod, true)
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for _, method := range desc.Methods {
 		handler, fullMethod := method.Handler, "/"+desc.ServiceName+"/"+method.MethodName
 		method.Handler = func(srv any, ctx context.Context, _ func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			leave, failure := s.load.enter(ctx, fullMethod, false)
+			leave, failure := s.enter(ctx, fullMethod)
 			if failure == nil {
 				defer leave()
 				reply, err := handler(srv, ctx, func(msg any) error {
@@ -129,6 +132,14 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		own.Methods = append(own.Methods, method)
 	}
 	return &own
+}
+
+// enter takes a place for a unary call, if its caller may make it.
+func (s *Server) enter(ctx context.Context, fullMethod string) (leave func(), err error) {
+	if err := s.access.check(ctx, fullMethod); err != nil {
+		return nil, err
+	}
+	return s.load.enter(ctx, fullMethod, false)
 }
 
 // receiveRequest receives the request of a unary call.

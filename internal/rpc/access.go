@@ -1,0 +1,215 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"example.com/quartet/internal/telemetry"
+)
+
+// errNotPermitted ends the calls of callers that are known and may not make them.
+var errNotPermitted = errors.New("not permitted")
+
+const (
+	// accessInterval is how often the files of authorities and permissions are looked at, and open streams and connections
+	// with them.
+	accessInterval = time.Second
+	// lastStatus is how long the statuses of the streams of a connection have to reach its client, before it is closed.
+	lastStatus = 250 * time.Millisecond
+	// mostVerified is how many certificates are remembered as verified.
+	mostVerified = 4096
+)
+
+// access decides whether a call may be made: its certificate has to be valid and from an authority that is still trusted, and
+// the permissions, if there are any, have to allow the call. It is asked when a call begins, and again for each open stream
+// when time has passed or a file has changed, because a stream may last for days.
+type access struct {
+	log  *slog.Logger
+	tls  *reloading
+	file string // of the permissions; empty if every verified caller may call everything
+
+	mu          sync.Mutex
+	content     []byte // of the file, when it was read
+	permissions *permissions
+	problem     string // why the file could not be read the last time, which is logged when it is another one
+	verified    map[*x509.Certificate]error
+	version     int                                  // of the authorities by which they were
+	connections map[*net.TCPConn][]*x509.Certificate // with the certificates that their clients have shown
+}
+
+// newAccess reads the permissions once, so that a mistake in them ends the start of the process. It is nil if callers have no
+// certificates, and then every call is permitted.
+func newAccess(cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger) (*access, error) {
+	tls, ok := creds.(*reloading)
+	if !ok || cfg.TLS.Mode != "mtls" {
+		return nil, nil
+	}
+	a := &access{
+		log: log, tls: tls, file: cfg.PermissionsFile,
+		verified: map[*x509.Certificate]error{}, connections: map[*net.TCPConn][]*x509.Certificate{},
+	}
+	if a.file == "" {
+		return a, nil
+	}
+	if err := a.readPermissions(); err != nil {
+		return nil, fmt.Errorf("permissions: %w", err)
+	}
+	return a, nil
+}
+
+func (a *access) readPermissions() error {
+	content, err := os.ReadFile(a.file)
+	if err != nil {
+		return err
+	}
+	if a.permissions != nil && bytes.Equal(content, a.content) {
+		return nil
+	}
+	read, err := parsePermissions(content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.file, err)
+	}
+	if a.permissions != nil {
+		a.log.Info("permissions reloaded", "file", a.file, "rules", len(read.rules))
+	}
+	a.permissions, a.content = read, content
+	return nil
+}
+
+// check is the error with which a call ends that may not be made, or not go on. Checks and watches of health need no
+// permission beyond a certificate: they tell nothing but whether a service answers.
+func (a *access) check(ctx context.Context, fullMethod string) error {
+	if a == nil {
+		return nil
+	}
+	p, _ := peer.FromContext(ctx)
+	if p == nil {
+		return fmt.Errorf("%w: the call has no peer", errNotPermitted)
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return fmt.Errorf("%w: the caller has shown no certificate", errNotPermitted)
+	}
+	chain := info.State.PeerCertificates
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.valid(chain); err != nil {
+		return err
+	}
+	names := namesIn(chain[0])
+	if a.permissions == nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") || a.permissions.allow(names, fullMethod) {
+		return nil
+	}
+	caller, method := telemetry.Text(strings.Join(names, ", ")), telemetry.MethodName(fullMethod)
+	a.log.Warn("call not permitted", "caller", caller, "method", method)
+	return fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted, method, caller)
+}
+
+// valid tells whether a certificate would still be accepted if its connection began now. The error sends the client to a new
+// connection, for which it may have a new certificate by now. The caller holds the lock.
+func (a *access) valid(chain []*x509.Certificate) error {
+	leaf := chain[0]
+	if time.Now().After(leaf.NotAfter) {
+		return RetryAfter(codes.Unavailable, "the certificate of the client has expired", "CERTIFICATE_EXPIRED", stoppingDelay)
+	}
+	pool, version := a.tls.authorities()
+	if version != a.version || len(a.verified) >= mostVerified {
+		clear(a.verified)
+		a.version = version
+	}
+	err, known := a.verified[leaf]
+	if !known {
+		intermediates := x509.NewCertPool()
+		for _, cert := range chain[1:] {
+			intermediates.AddCert(cert)
+		}
+		_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		a.verified[leaf] = err
+	}
+	if err != nil {
+		return RetryAfter(codes.Unavailable, "the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED", stoppingDelay)
+	}
+	return nil
+}
+
+// watch reads the files again as they change, ends the open streams that may not go on, and closes the connections whose
+// certificate is not valid any more, until ctx is done.
+func (a *access) watch(ctx context.Context, calls *incoming) {
+	if a == nil {
+		return
+	}
+	ticker := time.NewTicker(accessInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		a.tls.newest()
+		a.reload()
+		calls.endRefused(a.check)
+		a.closeInvalid()
+	}
+}
+
+// reload reads the permissions if the file has changed. The old ones stay in use while the new ones have a mistake.
+func (a *access) reload() {
+	if a.file == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	problem := ""
+	if err := a.readPermissions(); err != nil {
+		problem = err.Error()
+	}
+	if problem != "" && problem != a.problem {
+		a.log.Error("permissions not reloaded, the old ones stay in use", "error", problem)
+	}
+	a.problem = problem
+}
+
+func (a *access) closeInvalid() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for conn, chain := range a.connections {
+		switch {
+		case isClosed(conn):
+			delete(a.connections, conn)
+		case a.valid(chain) != nil:
+			delete(a.connections, conn)
+			time.AfterFunc(lastStatus, func() { _ = conn.Close() }) // It may be closed already.
+		}
+	}
+}
+
+// watchedCredentials tell access which connections there are. Those that have been closed are forgotten with the next look.
+type watchedCredentials struct {
+	credentials.TransportCredentials
+	access *access
+}
+
+func (c watchedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, auth, err := c.TransportCredentials.ServerHandshake(raw)
+	tcp, isTCP := raw.(*net.TCPConn)
+	if info, isTLS := auth.(credentials.TLSInfo); err == nil && isTCP && isTLS {
+		c.access.mu.Lock()
+		defer c.access.mu.Unlock()
+		c.access.connections[tcp] = info.State.PeerCertificates
+	}
+	return conn, auth, err
+}

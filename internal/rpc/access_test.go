@@ -1,0 +1,381 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/interop/grpc_testing"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	spiffe  = "spiffe://example.com/ns/shop/sa/client"
+	dnsName = "client.example.com"
+)
+
+// issueNamed writes a certificate for a client with the names, valid until end.
+func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x509.ExtKeyUsage, uri, dns string) {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{SerialNumber: serial(t), NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
+	if uri != "" {
+		parsed, err := url.Parse(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.URIs = []*url.URL{parsed}
+	}
+	if dns != "" {
+		template.DNSNames = []string{dns}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, from.cert, key.Public(), from.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write(t, f.CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	f.write(t, f.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+}
+
+// secured is a server with mutual TLS and a client with names of its own.
+type secured struct {
+	setup
+	*running
+	authority      authority
+	server, client *files
+	permissions    string
+	logged         *syncBuffer
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+// startSecured starts them; without rules, every caller with a certificate may call everything.
+func startSecured(t *testing.T, handle func(context.Context) error, rules ...permissionRule) *secured {
+	t.Helper()
+	a := newAuthority(t)
+	s := &secured{
+		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a), client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
+		permissions: filepath.Join(t.TempDir(), "permissions.json"),
+	}
+	s.client.issueNamed(t, a, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	s.setup.server.TLS, s.setup.client.TLS = s.server.TLSConfig, s.client.TLSConfig
+	s.log = slog.New(slog.NewTextHandler(s.logged, nil))
+	if rules != nil {
+		s.allow(t, rules...)
+		s.setup.server.PermissionsFile = s.permissions
+	}
+	s.running = s.start(t, handle)
+	return s
+}
+
+func (s *secured) allow(t *testing.T, rules ...permissionRule) {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{"allow": rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, string(content))
+}
+
+// write replaces the file whole, as Kubernetes does.
+func (s *secured) write(t *testing.T, content string) {
+	t.Helper()
+	next := s.permissions + ".next"
+	if err := os.WriteFile(next, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, s.permissions); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const testService = "grpc.testing.TestService/"
+
+var methodsOfModes = []string{"UnaryCall", "StreamingOutputCall", "StreamingInputCall", "FullDuplexCall"}
+
+func TestOnlyPermittedCallersGetThrough(t *testing.T) {
+	for i, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			method := testService + methodsOfModes[i]
+			for _, test := range []struct {
+				name    string
+				rule    permissionRule
+				allowed bool
+			}{
+				{"by its URI", permissionRule{Callers: []string{"uri:" + spiffe}, Methods: []string{method}}, true},
+				{"by its DNS name", permissionRule{Callers: []string{"dns:other", "dns:" + dnsName}, Methods: []string{"x/Y", testService + "*"}}, true},
+				{"as everybody", permissionRule{Callers: []string{"*"}, Methods: []string{"*"}}, true},
+				{"another caller's", permissionRule{Callers: []string{"uri:" + spiffe + "/x", "uri:" + dnsName}, Methods: []string{"*"}}, false},
+				{"another method's", permissionRule{Callers: []string{"*"}, Methods: []string{method + "s", testService + "EmptyCall", "grpc.testing.*/*"}}, false},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					called := false
+					s := startSecured(t, func(context.Context) error { called = true; return nil }, test.rule)
+					err := mode.call(testContext(t), s.stub, 1)
+					if test.allowed {
+						if err != nil {
+							t.Error(err)
+						}
+						return
+					}
+					if status.Code(err) != codes.PermissionDenied || Reason(err) != "NOT_PERMITTED" || called {
+						t.Errorf("got %v, and the handler was called: %v", err, called)
+					}
+					if !strings.Contains(err.Error(), spiffe) {
+						t.Errorf("the client is not told by which names it is known: %v", err)
+					}
+					if got := s.handled(t, methodsOfModes[i], "PermissionDenied"); got != 1 {
+						t.Errorf("%v calls are counted", got)
+					}
+					if logged := s.logged.String(); !strings.Contains(logged, "call not permitted") || !strings.Contains(logged, spiffe) {
+						t.Errorf("logged: %s", logged)
+					}
+				})
+			}
+		})
+	}
+}
+
+func TestWithoutPermissionsACertificateIsEnough(t *testing.T) {
+	s := startSecured(t, succeed)
+	for _, mode := range modes {
+		if err := mode.call(testContext(t), s.stub, 1); err != nil {
+			t.Errorf("%s: %v", mode.name, err)
+		}
+	}
+}
+
+func TestHealthNeedsNoPermissionAndReflectionDoes(t *testing.T) {
+	s := startSecured(t, succeed, permissionRule{Callers: []string{"dns:nobody"}, Methods: []string{"*"}})
+	if _, err := healthpb.NewHealthClient(s.conn).Check(testContext(t), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Error(err)
+	}
+	watch, err := healthpb.NewHealthClient(s.conn).Watch(testContext(t), &healthpb.HealthCheckRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	stream, err := reflectionpb.NewServerReflectionClient(s.conn).ServerReflectionInfo(testContext(t))
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("reflection: %v", err)
+	}
+	err = s.conn.Invoke(testContext(t), "/grpc.health.v1.Unknown/Method", &grpc_testing.Empty{}, &grpc_testing.Empty{})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a caller learns which methods there are: %v", err)
+	}
+}
+
+// stay is a handler whose streams last until they are ended.
+func stay(entered chan<- struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+}
+
+// open opens a stream of each mode and waits until their handlers run. It returns their errors as they end.
+func (s *secured) open(t *testing.T, entered <-chan struct{}) <-chan error {
+	t.Helper()
+	ended := make(chan error, len(modes))
+	for _, mode := range modes[1:] {
+		go func() { ended <- mode.call(testContext(t), s.stub, 1) }()
+		<-entered
+	}
+	return ended
+}
+
+// wantEnded expects the streams to end within 5 s.
+func wantEnded(t *testing.T, ended <-chan error, code codes.Code, reason string) {
+	t.Helper()
+	timeout := time.After(5 * time.Second)
+	for _, mode := range modes[1:] {
+		select {
+		case err := <-ended:
+			if status.Code(err) != code || Reason(err) != reason {
+				t.Errorf("a stream ended with %v, expected %s and %s", err, code, reason)
+			}
+		case <-timeout:
+			t.Fatalf("streams go on after 5 s, such as a %s", mode.name)
+		}
+	}
+}
+
+func TestOpenStreamsEndWhenTheirPermissionIsWithdrawn(t *testing.T) {
+	entered := make(chan struct{}, 10)
+	all := permissionRule{Callers: []string{"dns:" + dnsName}, Methods: []string{testService + "*"}}
+	s := startSecured(t, stay(entered), all)
+	ended := s.open(t, entered)
+
+	s.write(t, `{"allow": [{"callers": "all"}]}`)
+	eventually(t, "the mistake is logged", func() bool { return strings.Contains(s.logged.String(), "permissions not reloaded") })
+	select {
+	case err := <-ended:
+		t.Fatalf("a mistake in the file ends streams: %v", err)
+	default:
+	}
+	s.allow(t, permissionRule{Callers: []string{"dns:" + dnsName}, Methods: []string{testService + "UnaryCall"}})
+	wantEnded(t, ended, codes.PermissionDenied, "NOT_PERMITTED")
+
+	s.allow(t, all)
+	eventually(t, "calls are permitted again", func() bool {
+		ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
+		defer cancel()
+		return status.Code(modes[0].call(ctx, s.stub, 1)) == codes.DeadlineExceeded // It holds.
+	})
+}
+
+func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
+	entered := make(chan struct{}, 10)
+	s := startSecured(t, stay(entered))
+	ended := s.open(t, entered)
+	next := newAuthority(t)
+	s.server.trust(t, next)
+	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_NOT_TRUSTED")
+
+	// The connection is closed, and a client that has a certificate of the new authority by now gets through at once.
+	s.client.issueNamed(t, next, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	eventually(t, "calls get through again", func() bool {
+		ctx, cancel := context.WithTimeout(testContext(t), time.Second)
+		defer cancel()
+		go func() { <-entered; cancel() }()
+		err := modes[0].call(ctx, s.stub, 1)
+		return errors.Is(ctx.Err(), context.Canceled) && status.Code(err) == codes.Canceled
+	})
+}
+
+func TestOpenStreamsEndWhenTheirCertificateExpires(t *testing.T) {
+	entered := make(chan struct{}, 10)
+	s := startSecured(t, stay(entered))
+	s.client.issueNamed(t, s.authority, time.Now().Add(4*time.Second), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	s.stub = grpc_testing.NewTestServiceClient(s.dial(t, s.address))
+	ended := s.open(t, entered)
+	select {
+	case err := <-ended:
+		t.Fatalf("a stream ends while its certificate is valid: %v", err)
+	case <-time.After(time.Second):
+	}
+	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_EXPIRED")
+}
+
+func TestAClientIsToldWhyItsCertificateIsRefused(t *testing.T) {
+	s := startSecured(t, succeed)
+	s.setup.client.UnaryTimeout = 2 * time.Second
+	hour := time.Now().Add(time.Hour)
+	for _, test := range []struct {
+		name, want string
+		client     func(f *files)
+	}{
+		{"none", "tls: certificate required", func(f *files) { f.Mode = "tls" }},
+		{"of another authority", "tls: unknown certificate authority", func(f *files) { f.issueNamed(t, newAuthority(t), hour, x509.ExtKeyUsageClientAuth, spiffe, dnsName) }},
+		{"of a server", "tls: bad certificate", func(f *files) { f.issueNamed(t, s.authority, hour, x509.ExtKeyUsageServerAuth, spiffe, dnsName) }},
+		{"expired", "tls: expired certificate", func(f *files) {
+			f.issueNamed(t, s.authority, time.Now().Add(-time.Minute), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			client := newFiles(t, "mtls", s.authority, s.authority)
+			test.client(client)
+			s.setup.client.TLS = client.TLSConfig
+			err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, s.address)), 1)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, expected %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
+	for content, want := range map[string]string{
+		``:                                    "EOF",
+		`[]`:                                  "cannot unmarshal",
+		`{"allow": []} true`:                  "after its end",
+		`{"deny": []}`:                        `unknown field "deny"`,
+		`{"allow": [{"callers": ["dns:x"]}]}`: "allow[0]: needs callers and methods",
+		`{"allow": [{"callers": ["*"], "methods": ["*"]}, {"callers": ["x"], "methods": ["a/B"]}]}`:      `allow[1]: caller "x" is none of`,
+		`{"allow": [{"callers": ["dns:"], "methods": ["a/B"]}]}`:                                         `caller "dns:" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["/a/B"]}]}`:                                           `method "/a/B" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["a"]}]}`:                                              `method "a" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["*"], "allow": true}]}`:                               `unknown field "allow"`,
+		strings.Repeat(" ", permissionBytes) + `{"allow": [{"callers": ["dns:x"], "methods": ["a/B"]}]}`: "larger than",
+	} {
+		if _, err := parsePermissions([]byte(content)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80q: got %v, expected %q", content, err, want)
+		}
+	}
+	cfg := defaults().server
+	cfg.PermissionsFile = "permissions.json"
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "PERMISSIONS_FILE: needs TLS_MODE=mtls") {
+		t.Errorf("permissions without identities: %v", err)
+	}
+}
+
+// FuzzPermissions has no input panic, and nothing allowed to a caller that no rule names.
+func FuzzPermissions(f *testing.F) {
+	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/B", "a/*"]}]}`), "dns:x", "/a/B")
+	f.Add([]byte(`{"allow": [{"callers": ["*"], "methods": ["*"]}]}`), "uri:y", "/")
+	f.Fuzz(func(t *testing.T, content []byte, name, method string) {
+		p, err := parsePermissions(content)
+		if err != nil || !p.allow([]string{name}, method) {
+			return
+		}
+		if !slices.ContainsFunc(p.rules, func(r permissionRule) bool {
+			return slices.Contains(r.Callers, name) || slices.Contains(r.Callers, anything)
+		}) {
+			t.Errorf("%q may call %q by %q", name, method, content)
+		}
+	})
+}
+
+// BenchmarkPermission measures what the decision costs beside a call, which takes tens of microseconds.
+func BenchmarkPermission(b *testing.B) {
+	p := &permissions{[]permissionRule{
+		{[]string{"uri:spiffe://example.com/a", "uri:spiffe://example.com/b"}, []string{"a.B/C", "a.B/D"}},
+		{[]string{"uri:" + spiffe}, []string{testService + "*"}},
+	}}
+	for b.Loop() {
+		if !p.allow([]string{"uri:" + spiffe}, "/"+testService+"UnaryCall") {
+			b.Fatal("denied")
+		}
+	}
+}
