@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -80,6 +81,33 @@ func TestTLSIsThatOfTheMainPort(t *testing.T) {
 				t.Errorf("in plaintext: %d", response.StatusCode)
 			}
 		})
+	}
+}
+
+// TestPermissionsAreThoseOfTheMainPort has the web port deny what the main port denies.
+func TestPermissionsAreThoseOfTheMainPort(t *testing.T) {
+	folder := t.TempDir()
+	certificate := selfSigned(t, folder)
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate.Leaf)
+	for rule, want := range map[string]int{"grpc.testing.TestService/UnaryCall": http.StatusOK, "grpc.testing.TestService/EmptyCall": http.StatusForbidden} {
+		permissions := filepath.Join(folder, "permissions.json")
+		if err := os.WriteFile(permissions, []byte(`{"allow": [{"callers": ["*"], "methods": ["`+rule+`"]}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, &service{}, "TEST_RPC_TLS_MODE=mtls", "TEST_RPC_TLS_CERT_FILE="+folder+"/cert.pem", "TEST_RPC_TLS_KEY_FILE="+folder+"/key.pem",
+			"TEST_RPC_TLS_CA_FILE="+folder+"/cert.pem", "TEST_RPC_PERMISSIONS_FILE="+permissions)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{certificate}}}
+		defer transport.CloseIdleConnections()
+		response, err := (&http.Client{Transport: transport}).Post("https://"+s.Web+unary, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body) // The status says enough if it cannot be read.
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("a rule for %s: got %d and %s", rule, response.StatusCode, body)
+		}
 	}
 }
 

@@ -94,6 +94,9 @@ OTEL_TRACES_SAMPLER_ARG: {{ . | quote }}
 {{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "client")) }}
 {{ include "quartet.prefix" . }}RPC_TLS_CA_FILE: /tls/ca.crt
 {{- end }}
+{{- if and (first .).Values.tls.permissions (eq (last .) "server") }}
+{{ include "quartet.prefix" . }}RPC_PERMISSIONS_FILE: /permissions/permissions.json
+{{- end }}
 {{- end }}
 
 {{/* The files for it. They are mounted as a folder, because Kubernetes renews nothing that is mounted by subPath. */}}

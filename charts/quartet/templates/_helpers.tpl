@@ -25,6 +25,10 @@ changed for that ends with a hash, so that two releases never get one name.
 {{- printf "%s-%s" (include "quartet.fullname" (first .)) (last .) -}}
 {{- end }}
 
+{{- define "quartet.permissionsname" -}}
+{{- printf "%s-permissions" (include "quartet.componentname" (list . "server")) -}}
+{{- end }}
+
 {{/* The full name of a Service, as it is known in the whole cluster: (list $ "quartet-server") */}}
 {{- define "quartet.hostname" -}}
 {{- printf "%s.%s.svc" (last .) (first .).Release.Namespace -}}

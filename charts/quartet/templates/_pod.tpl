@@ -175,6 +175,9 @@ certificate. Those of extraVolumeMounts and extraVolumes take the place of other
 {{- $extra := (index (first .).Values (index . 1)).extraVolumeMounts | default list -}}
 {{- $own := last . -}}
 {{- if ne (first .).Values.tls.mode "off" }}{{ $own = append $own (dict "name" "tls" "mountPath" "/tls" "readOnly" true) }}{{ end -}}
+{{- if and (first .).Values.tls.permissions (eq (index . 1) "server") -}}
+  {{- $own = append $own (dict "name" "permissions" "mountPath" "/permissions" "readOnly" true) -}}
+{{- end -}}
 {{- with concat (include "quartet.without" (list $own $extra "mountPath") | fromYamlArray) $extra -}}
 volumeMounts:
   {{- toYaml . | nindent 2 }}
@@ -185,6 +188,9 @@ volumeMounts:
 {{- $extra := (index (first .).Values (index . 1)).extraVolumes | default list -}}
 {{- $own := last . -}}
 {{- if ne (first .).Values.tls.mode "off" }}{{ $own = append $own (include "quartet.tlsvolume" . | fromYaml) }}{{ end -}}
+{{- if and (first .).Values.tls.permissions (eq (index . 1) "server") -}}
+  {{- $own = append $own (dict "name" "permissions" "configMap" (dict "name" (include "quartet.permissionsname" (first .)))) -}}
+{{- end -}}
 {{- with concat (include "quartet.without" (list $own $extra "name") | fromYamlArray) $extra -}}
 volumes:
   {{- toYaml . | nindent 2 }}

@@ -54,6 +54,9 @@ addresses. Every problem is one sentence that names what to set; all are reporte
   {{- if and (eq .mode "mtls") (not .clientSecret) -}}
     {{- $problems = append $problems "tls.mode is mtls, so the client needs a certificate too: set tls.clientSecret to the name of a Secret with tls.crt, tls.key and ca.crt" -}}
   {{- end -}}
+  {{- if and .permissions (ne .mode "mtls") -}}
+    {{- $problems = append $problems (printf "tls.permissions name callers by their certificates, and with tls.mode %s they have none: set tls.mode to mtls" .mode) -}}
+  {{- end -}}
 {{- end -}}
 {{- if $problems }}{{ fail (join "; and " $problems) }}{{ end -}}
 {{- end }}
@@ -109,6 +112,7 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 {{- range $component := list "server" "client" -}}
   {{- $volumes := list -}}
   {{- if ne $.Values.tls.mode "off" }}{{ $volumes = append $volumes "tls" }}{{ end -}}
+  {{- if and (eq $component "server") $.Values.tls.permissions }}{{ $volumes = append $volumes "permissions" }}{{ end -}}
   {{- if and (eq $component "server") (include "quartet.embedded" $) }}{{ $volumes = append $volumes "data" }}{{ end -}}
   {{- with index $.Values $component -}}
     {{- range .extraVolumes }}{{ $volumes = append $volumes .name }}{{ end -}}
