@@ -22,7 +22,7 @@ import (
 
 // Serve has services answer on an address, "" for any, and says that they are serving. It returns where that is. stop ends
 // the server as a crash does, and so does the end of the test.
-func Serve(t *testing.T, address string, register func(grpc.ServiceRegistrar)) (target string, stop func()) {
+func Serve(t testing.TB, address string, register func(grpc.ServiceRegistrar)) (target string, stop func()) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -67,7 +67,7 @@ var quickly = grpc.WithConnectParams(grpc.ConnectParams{
 })
 
 // Dial connects to services as the programs do, with shorter pauses between tries.
-func Dial(t *testing.T, tele *telemetry.Telemetry, address string, services ...protoreflect.ServiceDescriptor) *grpc.ClientConn {
+func Dial(t testing.TB, tele *telemetry.Telemetry, address string, services ...protoreflect.ServiceDescriptor) *grpc.ClientConn {
 	t.Helper()
 	var cfg rpc.ClientConfig
 	if err := config.Load("TEST_", nil, config.Group{Into: &cfg}); err != nil {

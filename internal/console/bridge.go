@@ -138,7 +138,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 	}
 	b.limited, b.left = f.Messages > 0, f.Messages
 	return &preparedCall{metadata: md, deadline: deadline, call: call{
-		method: m, outbox: newOutbox(f.Resume), resume: f.Resume, policy: b.console.Resumption, emit: func(e event) error { return b.emit(ctx, e) },
+		method: m, outbox: newOutbox(f.Resume), resume: f.Resume, policy: b.console.Resumption, convert: b.console.convert, emit: func(e event) error { return b.emit(ctx, e) },
 	}}, nil
 }
 
@@ -271,9 +271,12 @@ func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) err
 	if c.outbox.isClosed() {
 		return b.emit(ctx, event{Type: "error", Error: "the call is half-closed already, nothing more can be sent"})
 	}
-	message, err := c.parse(text)
+	message, wrong, err := c.convert.encode(ctx, c.method.Input(), text)
 	if err != nil {
-		return b.emit(ctx, event{Type: "error", Error: telemetry.Text(err.Error())})
+		return err
+	}
+	if wrong != nil {
+		return b.emit(ctx, event{Type: "error", Error: telemetry.Text(wrong.Error())})
 	}
 	if err := c.outbox.put(ctx, message); err != nil {
 		return err

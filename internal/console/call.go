@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
@@ -11,8 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/dynamicpb"
 
 	"example.com/quartet/internal/rpc"
 )
@@ -24,6 +21,7 @@ type call struct {
 	resume  bool
 	policy  rpc.Resumption
 	emit    func(event) error // waits until the page has taken the event
+	convert converter
 	trailer metadata.MD
 
 	begun int // attempts of the whole call, by Resume
@@ -80,7 +78,7 @@ func (c *call) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.method.conn.NewStream(ctx, &grpc.StreamDesc{
 		StreamName: string(c.method.Name()), ClientStreams: c.method.IsStreamingClient(), ServerStreams: c.method.IsStreamingServer(),
-	}, "/"+methodName(c.method))
+	}, "/"+methodName(c.method), grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		cancel()
 		return err
@@ -95,7 +93,7 @@ func (c *call) attempt(ctx context.Context) error {
 			cancel()
 		}
 	})
-	err = c.receive(stream)
+	err = c.receive(ctx, stream)
 	c.trailer = stream.Trailer()
 	select {
 	case reason := <-failed: // The cancellation was ours.
@@ -107,17 +105,17 @@ func (c *call) attempt(ctx context.Context) error {
 
 // receive takes replies one by one: the next is not asked for before the page has taken the last, so that a page that does not
 // read holds back the server.
-func (c *call) receive(stream grpc.ClientStream) error {
+func (c *call) receive(ctx context.Context, stream grpc.ClientStream) error {
 	for {
-		reply := dynamicpb.NewMessage(c.method.Output())
-		err := stream.RecvMsg(reply)
+		var reply encoded
+		err := stream.RecvMsg(&reply)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := c.emit(replyEvent(reply)); err != nil {
+		if err := c.show(ctx, reply); err != nil {
 			return err
 		}
 		if !c.method.IsStreamingServer() {
@@ -166,23 +164,29 @@ func (c *call) unary(ctx context.Context) error {
 	if err := c.tellSent(0, message); err != nil {
 		return err
 	}
-	reply := dynamicpb.NewMessage(c.method.Output())
-	if err := c.method.conn.Invoke(ctx, "/"+methodName(c.method), message, reply, grpc.Trailer(&c.trailer)); err != nil {
+	var reply encoded
+	err = c.method.conn.Invoke(ctx, "/"+methodName(c.method), message, &reply, grpc.Trailer(&c.trailer), grpc.ForceCodecV2(codec{}))
+	if err != nil {
 		return err
 	}
-	return c.emit(replyEvent(reply))
+	return c.show(ctx, reply)
 }
 
-func (c *call) tellSent(number int, message proto.Message) error {
-	size := proto.Size(message)
-	return c.emit(event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)})
-}
-
-// parse reads a message of the method's input from JSON.
-func (c *call) parse(text []byte) (proto.Message, error) {
-	message := dynamicpb.NewMessage(c.method.Input())
-	if err := unmarshal.Unmarshal(text, message); err != nil {
-		return nil, fmt.Errorf("message: %w", err)
+// show gives a reply to the page.
+func (c *call) show(ctx context.Context, reply encoded) error {
+	text, wrong, err := c.convert.decode(ctx, c.method.Output(), reply)
+	if err != nil {
+		return err
 	}
-	return message, nil
+	size := len(reply)
+	e := event{Type: "message", Bytes: &size, Message: text}
+	if wrong != nil {
+		e.Error = wrong.Error()
+	}
+	return c.emit(e)
+}
+
+func (c *call) tellSent(number int, message encoded) error {
+	size := len(message)
+	return c.emit(event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)})
 }

@@ -18,8 +18,8 @@ type Config struct {
 	ReadToken         config.Secret  `env:"READ_TOKEN" desc:"a second token for the console, which may call only methods that have no side effects"`
 	Origins           string         `env:"ORIGINS" desc:"origins of pages that may use the console besides its own, and names that it has without a token, divided by commas: https://console.example.com"`
 	Metadata          string         `env:"METADATA" envDefault:"authorization,x-*" desc:"names of metadata that calls from the console may have, divided by commas; * at the end stands for the rest of a name"`
-	MaxCalls          int            `env:"MAX_CALLS" envDefault:"64" desc:"most calls from the console at once"`
-	MaxCallsPerCaller int            `env:"MAX_CALLS_PER_CALLER" envDefault:"32" desc:"most of them from one address"`
+	MaxCalls          int            `env:"MAX_CALLS" envDefault:"32" desc:"most calls from the console at once"`
+	MaxCallsPerCaller int            `env:"MAX_CALLS_PER_CALLER" envDefault:"16" desc:"most of them from one address"`
 	MaxFrameBytes     config.Bytes   `env:"MAX_FRAME_BYTES" envDefault:"1MiB" desc:"size of the largest frame that the console accepts from a browser; a message is one, as JSON"`
 	IdleTimeout       time.Duration  `env:"IDLE_TIMEOUT" envDefault:"10m" desc:"time without a message either way after which a call from the console is ended"`
 	TraceURL          string         `env:"TRACE_URL" desc:"link to a trace, with {trace_id} in it: http://localhost:16686/trace/{trace_id}"`

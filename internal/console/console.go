@@ -54,6 +54,7 @@ type Console struct {
 	catalogue []byte
 	numbers   numbers
 	calls     calls
+	convert   converter
 	mux       *http.ServeMux
 }
 
@@ -71,7 +72,7 @@ func New(o Options) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{Options: o, access: access, methods: map[string]method{}, mux: http.NewServeMux()}
+	c := &Console{Options: o, access: access, methods: map[string]method{}, mux: http.NewServeMux(), convert: make(converter, mostConversions)}
 	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
 	c.numbers.gather = o.Telemetry.Registry
 	for _, service := range o.Services {

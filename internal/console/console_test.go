@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -130,10 +131,10 @@ type stage struct {
 	tele    *telemetry.Telemetry
 }
 
-func start(t *testing.T, environ ...string) *stage { return startAt(t, "", environ...) }
+func start(t testing.TB, environ ...string) *stage { return startAt(t, "", environ...) }
 
 // startAt has the console call a target, "" for a fake that it starts.
-func startAt(t *testing.T, target string, environ ...string) *stage {
+func startAt(t testing.TB, target string, environ ...string) *stage {
 	t.Helper()
 	s := &stage{fake: &fake{}, tele: telemetry.Discard()}
 	if target == "" {
@@ -184,11 +185,11 @@ func startAt(t *testing.T, target string, environ ...string) *stage {
 // page is a browser's side of one call.
 type page struct {
 	*websocket.Conn
-	t   *testing.T
+	t   testing.TB
 	ctx context.Context
 }
 
-func (s *stage) dial(t *testing.T, header http.Header) (*page, *http.Response, error) {
+func (s *stage) dial(t testing.TB, header http.Header) (*page, *http.Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -202,7 +203,7 @@ func (s *stage) dial(t *testing.T, header http.Header) (*page, *http.Response, e
 }
 
 // call opens a call with a start frame.
-func (s *stage) call(t *testing.T, method string, more map[string]any) *page {
+func (s *stage) call(t testing.TB, method string, more map[string]any) *page {
 	t.Helper()
 	p, _, err := s.dial(t, nil)
 	if err != nil {
@@ -758,4 +759,72 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
+}
+
+// TestAMessageThatIsLargeOnlyWhenItIsDecodedTakesLittleMemory has calls keep messages of many empty ones, each of which takes two
+// bytes when it is encoded, and a hundred when it is not.
+func TestAMessageThatIsLargeOnlyWhenItIsDecodedTakesLittleMemory(t *testing.T) {
+	s := start(t)
+	many := `{"responseParameters": [` + strings.TrimSuffix(strings.Repeat("{},", 50_000), ",") + `]}`
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	before := memory.HeapAlloc
+	for range 6 {
+		p := s.call(t, "FullDuplexCall", map[string]any{"resume": true}) // What was sent is kept.
+		p.message(many)
+		p.message(many)
+		p.next("sent")
+		p.next("sent")
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	if held := int64(memory.HeapAlloc) - int64(before); held > 16<<20 {
+		t.Errorf("%d MiB are held", held>>20)
+	}
+}
+
+// BenchmarkEcho compares a conversation over the bridge with one over gRPC alone.
+func BenchmarkEcho(b *testing.B) {
+	b.Run("bridge", func(b *testing.B) {
+		s := start(b)
+		p := s.call(b, "FullDuplexCall", nil)
+		text := []byte(`{"type":"message","message":{"payload":{"body":"` + body(100) + `"}}}`)
+		measure(b, func() {
+			if err := p.Write(p.ctx, websocket.MessageText, text); err != nil {
+				b.Fatal(err)
+			}
+			p.next("message")
+		})
+	})
+	b.Run("gRPC", func(b *testing.B) {
+		target, _ := clienttest.Serve(b, "", func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, &fake{}) })
+		conn := clienttest.Dial(b, telemetry.Discard(), target, descriptor)
+		stream, err := grpc_testing.NewTestServiceClient(conn).FullDuplexCall(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		request := &grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: make([]byte, 100)}}
+		measure(b, func() {
+			if err := stream.Send(request); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// measure reports the median and the 99th percentile beside the mean.
+func measure(b *testing.B, do func()) {
+	var all []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		do()
+		all = append(all, time.Since(began))
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
 }

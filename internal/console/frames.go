@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -57,7 +56,7 @@ type event struct {
 	Bytes   *int            `json:"bytes,omitempty"`
 	Message json.RawMessage `json:"message,omitempty"`
 
-	// Error says what is wrong with a frame that was left out.
+	// Error says what is wrong with a frame that was left out, or with a reply that cannot be written as JSON.
 	Error string `json:"error,omitempty"`
 	// Status is that of a status or a break.
 	Status *statusJSON `json:"status,omitempty"`
@@ -68,21 +67,6 @@ type statusJSON struct {
 	Name    string            `json:"name"`
 	Message string            `json:"message,omitempty"`
 	Details []json.RawMessage `json:"details,omitempty"`
-}
-
-var (
-	marshal   = protojson.MarshalOptions{}
-	unmarshal = protojson.UnmarshalOptions{}
-)
-
-// replyEvent is a reply as JSON. What cannot be written so, because it has an Any of an unknown type, has an error in its place.
-func replyEvent(reply proto.Message) event {
-	size := proto.Size(reply)
-	text, err := marshal.Marshal(reply)
-	if err != nil {
-		return event{Type: "message", Bytes: &size, Error: err.Error()}
-	}
-	return event{Type: "message", Bytes: &size, Message: text}
 }
 
 // codeNames are the names that gRPC documents, in place of those of Go.
@@ -109,7 +93,7 @@ func describe(err error) *statusJSON {
 }
 
 func describeDetail(detail *anypb.Any) json.RawMessage {
-	if text, err := marshal.Marshal(detail); err == nil {
+	if text, err := protojson.Marshal(detail); err == nil {
 		return text
 	}
 	text, _ := json.Marshal(map[string]string{ // Maps of strings can always be written.

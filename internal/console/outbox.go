@@ -4,17 +4,16 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-
-	"google.golang.org/protobuf/proto"
 )
 
 // outbox is what a page wants to have sent, in its order. It holds few messages that have not been sent, so that a server that
 // does not read holds back the page; and, for a call that is to be continued after a break, those that have been.
 type outbox struct {
 	mu      sync.Mutex
-	waiting []proto.Message
+	waiting []encoded
 	first   int // the number of the first of them
 	taken   int // the number of the next one to be sent for the first time
+	unsent  int // bytes of those that wait for it
 	bytes   int // of those that are kept though they have been sent
 	keep    bool
 	closed  bool
@@ -24,8 +23,9 @@ type outbox struct {
 }
 
 const (
-	// mostWaiting is how many messages may wait to be sent.
+	// No message is taken while so many, or so many bytes, wait to be sent.
 	mostWaiting = 8
+	mostUnsent  = 1 << 20
 	// keepBytes is how much of a call is kept so that it can be sent again.
 	keepBytes = 1 << 20
 )
@@ -39,12 +39,13 @@ func (o *outbox) signal() {
 }
 
 // put waits for room.
-func (o *outbox) put(ctx context.Context, message proto.Message) error {
+func (o *outbox) put(ctx context.Context, message encoded) error {
 	defer o.full.Store(false)
 	for {
 		o.mu.Lock()
-		if o.first+len(o.waiting)-o.taken < mostWaiting {
+		if o.first+len(o.waiting)-o.taken < mostWaiting && o.unsent < mostUnsent {
 			o.waiting = append(o.waiting, message)
+			o.unsent += len(message)
 			o.signal()
 			o.mu.Unlock()
 			return nil
@@ -75,7 +76,7 @@ func (o *outbox) isClosed() bool {
 }
 
 // get waits for the message of a number, and returns nil if there will be none.
-func (o *outbox) get(ctx context.Context, number int) (proto.Message, error) {
+func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 	for {
 		o.mu.Lock()
 		if at := number - o.first; at < len(o.waiting) {
@@ -104,11 +105,12 @@ func (o *outbox) sent(number, size int) bool {
 		return false
 	}
 	o.taken = number + 1
+	o.unsent -= size
 	if o.bytes += size; o.bytes > keepBytes {
 		o.keep = false
 	}
 	if !o.keep {
-		o.waiting = append([]proto.Message(nil), o.waiting[o.taken-o.first:]...)
+		o.waiting = append([]encoded(nil), o.waiting[o.taken-o.first:]...)
 		o.first = o.taken
 	}
 	o.signal()
