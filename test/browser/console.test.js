@@ -126,7 +126,7 @@ async function write(page, type, n = 1) {
 
 const shot = (page, name) => process.env.SCREENSHOTS && page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) })
 
-describe('every mode through the page', { timeout: 60000 }, () => {
+describe('every mode through the page', { timeout: 180000 }, () => {
   it('unary', async () => {
     const m = method('unary')
     const page = await open(`#/${m.name}`)
@@ -187,7 +187,7 @@ describe('every mode through the page', { timeout: 60000 }, () => {
   })
 })
 
-describe('what goes wrong', { timeout: 90000 }, () => {
+describe('what goes wrong', { timeout: 240000 }, () => {
   it('a stream breaks and goes on, and the timeline shows both', async () => {
     const m = method('bidi_stream')
     const page = await open(`#/${m.name}`)
@@ -243,7 +243,7 @@ describe('what goes wrong', { timeout: 90000 }, () => {
   })
 })
 
-describe('the page itself', { timeout: 60000 }, () => {
+describe('the page itself', { timeout: 240000 }, () => {
   it('is small, and everything comes from it', async () => {
     const context = await browser.newContext()
     const page = await context.newPage()
@@ -272,6 +272,79 @@ describe('the page itself', { timeout: 60000 }, () => {
     await page.getByRole('tab', { name: 'Form' }).click()
     assert.equal(await page.locator('.fields textarea').first().inputValue(), 'from JSON')
     await close(page)
+  })
+  it('has a field for everything that a contract can have', async () => {
+    const kinds = ['double', 'float', 'int32', 'int64', 'uint32', 'uint64', 'sint32', 'sint64', 'fixed32', 'fixed64', 'sfixed32', 'sfixed64', 'bool', 'string', 'bytes']
+    const field = (name, more) => ({ name, json: name, kind: 'string', ...more })
+    const all = [
+      ...kinds.map((kind) => field(`a_${kind}`, { kind, json: `a${kind}`, comment: `A ${kind}.` })),
+      field('hint', { optional: true }), field('color', { kind: 'enum', type: 'x.Color' }),
+      field('inner', { kind: 'message', type: 'x.Inner' }), field('tags', { repeated: true }), field('inners', { kind: 'message', type: 'x.Inner', repeated: true }),
+      field('labels', { kind: 'map', key: 'string', value: field('value') }),
+      field('numbered', { kind: 'map', key: 'int32', value: field('value', { kind: 'message', type: 'x.Inner' }) }),
+      field('left', { oneof: 'side' }), field('right', { oneof: 'side', kind: 'message', type: 'x.Inner' }),
+      ...['Timestamp', 'Duration', 'FieldMask', 'Struct', 'Value', 'ListValue', 'Any', 'StringValue', 'Int64Value', 'BoolValue', 'BytesValue', 'Empty'].map((type) =>
+        field(`wkt_${type}`, { kind: 'message', type: `google.protobuf.${type}` })),
+    ]
+    const messages = { 'x.All': { fields: all, oneofs: [{ name: 'side' }] }, 'x.Inner': { fields: [field('name'), field('again', { kind: 'message', type: 'x.Inner' })] } }
+    for (const f of all) if (f.type?.startsWith('google.')) messages[f.type] = { fields: [] }
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    const errors = []
+    page.on('pageerror', (error) => errors.push(error.message))
+    await page.route('**/api/catalogue', (route) => route.fulfill({ json: {
+      ...catalogue, services: [{ name: 'x.Service', target: 'localhost:1', methods: [{ name: 'Do', mode: 'unary', input: 'x.All', output: 'x.All' }] }],
+      messages, enums: { 'x.Color': { values: [{ name: 'RED', number: 0 }, { name: 'BLUE', number: 1 }] } },
+    } }))
+    await page.goto(address)
+    const set = (name, value) => page.getByLabel(name, { exact: false }).first().fill(value)
+    for (const kind of kinds) {
+      if (kind === 'bool') await page.getByLabel('a_bool').selectOption('true')
+      else await set(`a_${kind}`, { string: 'text', bytes: 'hi', double: '1.5', float: 'NaN', int64: '9223372036854775807' }[kind] || '7')
+    }
+    await page.getByLabel('How a_bytes is written').selectOption('hex')
+    await set('a_bytes', '00 ff')
+    await page.getByLabel('color').selectOption('BLUE')
+    await page.getByLabel('inner', { exact: false }).first().check()
+    await page.locator('.nested textarea').first().fill('nested')
+    const tags = page.locator('fieldset', { hasText: 'tags' }).locator('textarea')
+    for (const text of ['one', 'two']) {
+      await press(page, 'Add to tags')
+      await tags.last().fill(text)
+    }
+    await press(page, 'Add to labels')
+    await page.getByLabel('Key in labels').fill('k')
+    await page.getByLabel('Key in labels').press('Tab')
+    await page.locator('fieldset', { hasText: 'labels' }).locator('textarea').fill('v')
+    await press(page, 'Add to numbered')
+    await page.getByLabel('side').selectOption('left')
+    await page.locator('.oneof textarea').fill('chosen')
+    await set('wkt_Timestamp', '2026-01-02T03:04:05Z')
+    await set('wkt_Duration', '1.5')
+    await set('wkt_Struct', '{"a": [1]}')
+    await set('wkt_StringValue', 'wrapped')
+    await set('wkt_Int64Value', '5')
+    await page.getByRole('tab', { name: 'JSON' }).click()
+    const text = page.getByLabel('The message as JSON')
+    const value = JSON.parse(await text.inputValue())
+    assert.deepEqual(value, {
+      adouble: 1.5, afloat: 'NaN', aint32: 7, aint64: '9223372036854775807', auint32: 7, auint64: '7', asint32: 7, asint64: '7', afixed32: 7, afixed64: '7',
+      asfixed32: 7, asfixed64: '7', abool: true, astring: 'text', abytes: 'AP8=', color: 'BLUE', inner: { name: 'nested' }, tags: ['one', 'two'],
+      labels: { k: 'v' }, numbered: { 1: {} }, left: 'chosen', wkt_Timestamp: '2026-01-02T03:04:05Z', wkt_Duration: '1.5s', wkt_Struct: { a: [1] },
+      wkt_StringValue: 'wrapped', wkt_Int64Value: '5',
+    })
+    // And back, with a number that JavaScript cannot hold, the other field of the oneof, and nothing else.
+    await text.fill('{"aint64": 9223372036854775806, "right": {"name": "r"}, "tags": ["three"]}')
+    await page.getByRole('tab', { name: 'Form' }).click()
+    assert.equal(await page.getByLabel('a_int64').inputValue(), '9223372036854775806')
+    assert.equal(await page.getByLabel('side').inputValue(), 'right')
+    assert.equal(await tags.first().inputValue(), 'three')
+    await press(page, 'Remove tags 1')
+    await set('a_string', 'x')
+    await page.getByRole('tab', { name: 'JSON' }).click()
+    assert.deepEqual(JSON.parse(await text.inputValue()), { astring: 'x', aint64: '9223372036854775806', right: { name: 'r' } })
+    assert.deepEqual(errors, [])
+    await context.close()
   })
   it('finds methods by typing, and works by keyboard alone', async () => {
     const m = method('server_stream')
