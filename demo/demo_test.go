@@ -108,6 +108,10 @@ func TestHintsWork(t *testing.T) {
 	}
 	for _, hint := range p.hints() {
 		switch words := strings.Fields(hint); words[0] {
+		case "open":
+			if page := get(ctx, t, words[1]); !strings.Contains(page, "<html") {
+				t.Errorf("%s: there is no page", hint)
+			}
 		case "curl":
 			if metrics := get(ctx, t, words[1]); !strings.Contains(metrics, "grpc_") {
 				t.Errorf("%s: there are no metrics of gRPC", hint)
