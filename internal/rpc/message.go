@@ -59,7 +59,10 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 		return err
 	}
 	flag, size := c.prefix[0], int64(binary.BigEndian.Uint32(c.prefix[1:]))
-	compressor := encoding.GetCompressor(c.stream.RecvCompress()) // nil if there is none
+	var compressor encoding.Compressor
+	if flag == 1 {
+		compressor = encoding.GetCompressor(c.stream.RecvCompress())
+	}
 	switch {
 	case flag > 1:
 		return clientFault(codes.Internal, "a message begins with the unknown flag %d", flag)

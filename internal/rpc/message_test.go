@@ -78,6 +78,25 @@ func TestEachMethodHasALimitOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestRequestsAreSmallUnlessTheServiceSaysOtherwise(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			for name, limits := range map[string]map[string]int{
+				"by default": nil, "by the service": {"UnaryCall": 2 * requestBytes, "StreamingOutputCall": 2 * requestBytes},
+			} {
+				s := defaults()
+				s.messageBytes = limits
+				r := s.start(t, succeed)
+				err := mode.call(testContext(t), grpc_testing.NewTestServiceClient(plain(t, r.address)), requestBytes)
+				single := mode.name == "unary" || mode.name == "server stream"
+				if refused := status.Code(err) == codes.ResourceExhausted; refused != (single && limits == nil) || !refused && err != nil {
+					t.Errorf("%s: a message of somewhat more than %d bytes: %v", name, requestBytes, err)
+				}
+			}
+		})
+	}
+}
+
 func TestMessageLimitsAreOfMethodsThatExist(t *testing.T) {
 	for name, limit := range map[string]int{"Missing": 1, "UnaryCall": 0} {
 		s := defaults()
@@ -103,6 +122,7 @@ func TestLargeMessagesArriveWithinAShareOfMemory(t *testing.T) {
 			t.Parallel() // They wait.
 			s := defaults()
 			s.server.MaxReceiveBytes, s.server.StreamWindowBytes = size+100, window
+			s.messageBytes = map[string]int{"UnaryCall": size + 100, "StreamingOutputCall": size + 100}
 			s.server.ArrivingBytes, s.server.FirstMessageTimeout = 2*fit*(size+100), 4*time.Second
 			r := s.start(t, succeed)
 			client := dialFramesFrom(t, "127.0.0.2", r.address)

@@ -82,6 +82,10 @@ func (r registrations) errorTables(domain string) errorTables {
 	return tables
 }
 
+// requestBytes is the size of the largest request of a call whose client sends one message, unless MessageBytes has another for
+// its method.
+const requestBytes = 4 << 10
+
 // messageLimits are the sizes of the largest messages by full method, where they are less than that of the server.
 func (r registrations) messageLimits() (map[string]int, error) {
 	limits := map[string]int{}
@@ -91,6 +95,9 @@ func (r registrations) messageLimits() (map[string]int, error) {
 		}
 	}
 	for _, service := range r {
+		for _, name := range service.requests() {
+			limits["/"+service.desc.ServiceName+"/"+name] = requestBytes
+		}
 		for name, limit := range service.limits {
 			if limit <= 0 || !service.has(name) {
 				return nil, fmt.Errorf("service %s: MessageBytes has %d for %q, which has to be one of its methods, and more than zero", service.desc.ServiceName, limit, name)
@@ -99,6 +106,19 @@ func (r registrations) messageLimits() (map[string]int, error) {
 		}
 	}
 	return limits, nil
+}
+
+// requests are the methods whose client sends one message.
+func (r registration) requests() (names []string) {
+	for _, method := range r.desc.Methods {
+		names = append(names, method.MethodName)
+	}
+	for _, stream := range r.desc.Streams {
+		if !stream.ClientStreams {
+			names = append(names, stream.StreamName)
+		}
+	}
+	return names
 }
 
 func (r registration) has(method string) bool {

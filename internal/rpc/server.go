@@ -31,8 +31,9 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Errors are the status codes of its errors.
 	Errors ErrorTable
-	// MessageBytes is how large the largest message to a method may be, in bytes by its name, where MAX_RECEIVE_BYTES is more
-	// than the method has a use for.
+	// MessageBytes is how large the largest message to a method may be, in bytes by its name, but not more than
+	// MAX_RECEIVE_BYTES. Where a method has none, a request that is the only message of its client may have 4 KiB, and other
+	// messages MAX_RECEIVE_BYTES.
 	MessageBytes map[string]int
 	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a wish.
 	Codec encoding.CodecV2

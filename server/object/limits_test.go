@@ -1,15 +1,20 @@
 package object
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app/apptest"
@@ -195,5 +200,30 @@ func TestAnObjectOfManySmallPiecesIsLikeAnyOther(t *testing.T) {
 	object, got, err := ts.download(t, whole("o"))
 	if err != nil || string(got) != string(content) || object.GetSizeBytes() != uint64(len(content)) {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestRequestsAreSmall(t *testing.T) {
+	ts := startServer(t, t.TempDir())
+	methods := quartetv1.File_quartet_v1_object_proto.Services().Get(0).Methods()
+	for i := range methods.Len() {
+		method := methods.Get(i)
+		if method.IsStreamingClient() {
+			continue
+		}
+		t.Run(string(method.Name()), func(t *testing.T) {
+			// Each begins with a string.
+			request, desc := wrapperspb.String(strings.Repeat("n", 8<<10)), &grpc.StreamDesc{ServerStreams: true}
+			stream, err := ts.Conn.NewStream(apptest.Deadline(t), desc, fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(stream.SendMsg(request), stream.CloseSend()); err != nil {
+				t.Fatal(err)
+			}
+			if err := stream.RecvMsg(&emptypb.Empty{}); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "accepts") {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -23,7 +23,9 @@ var _ = register(service{
 	name:    "channel",
 	streams: []string{quartetv1.ChannelService_Exchange_FullMethodName},
 	neighbour: neighbourly{
-		steady: []steady{{"chat", 100 * time.Millisecond, converse}},
+		// The embedded broker keeps the block that it writes, of up to 8 MiB, in memory. That is no attack's doing.
+		prepare: func(ctx context.Context, conn *grpc.ClientConn) error { return fill(ctx, conn, "neighbour-before", 75) },
+		steady:  []steady{{"chat", 100 * time.Millisecond, converse}},
 	},
 	rows: []row{
 		{
@@ -157,9 +159,14 @@ func makeFatChannel(ctx context.Context, t target, amount int) error {
 		return err
 	}
 	defer conn.Close()
+	return fill(ctx, conn, fatChannel, amount)
+}
+
+// fill sends so many messages of 60 KiB to a channel.
+func fill(ctx context.Context, conn *grpc.ClientConn, channel string, amount int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := join(ctx, conn, fatChannel, "publisher", nil)
+	stream, err := join(ctx, conn, channel, "publisher", nil)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
-//   - A message larger than the server's limit (1 MiB and 64 KiB by default) is refused with RESOURCE_EXHAUSTED, and
-//     one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
+//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload larger than the
+//     server's limit (1 MiB and 64 KiB by default); one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls or too little memory; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a comment below

@@ -7,8 +7,8 @@
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
-//   - A message larger than the server's limit (1 MiB and 64 KiB by default) is refused with RESOURCE_EXHAUSTED, and
-//     one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
+//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload larger than the
+//     server's limit (1 MiB and 64 KiB by default); one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls or too little memory; both may be tried again.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a comment below
@@ -55,7 +55,7 @@ type ObjectServiceClient interface {
 	// create_time; GetObject has the rest.
 	//
 	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
-	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the server makes as many lists already as it makes at once.
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already: it has one made at a time.
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
@@ -230,7 +230,7 @@ type ObjectServiceServer interface {
 	// create_time; GetObject has the rest.
 	//
 	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
-	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the server makes as many lists already as it makes at once.
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already: it has one made at a time.
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
