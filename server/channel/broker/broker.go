@@ -188,6 +188,13 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if err = b.inspect(ctx, stream.State); err != nil {
 		return err
 	}
+	if b.embedded != nil {
+		releaser, err := b.newReleaser()
+		if err != nil {
+			return err
+		}
+		b.tasks.Go(releaser.run)
+	}
 	b.tasks.Go(b.watch)
 	b.tasks.Go(b.announce)
 	return nil

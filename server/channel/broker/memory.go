@@ -25,8 +25,8 @@ const (
 	readsAtOnce = 4
 	// publishingBytes bounds the messages on their way to the broker, of which it makes several copies.
 	publishingBytes = 2 << 20
-	// blocksPart is which part of Go's memory limit the embedded server's blocks may take that it has written lately. It keeps
-	// a block that is read while it is written for blockAge.
+	// blocksPart is which part of Go's memory limit the embedded server's blocks may take, about, that it has written lately: it
+	// keeps a block that is read while it is written, see releaser.
 	blocksPart = 4
 	// blockAge is how long the server keeps a block in memory after its last use: 10 s, by a clock that it looks at now and then.
 	blockAge = 11 * time.Second

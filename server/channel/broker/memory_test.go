@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,4 +120,35 @@ func TestBytesHaveAPaceWhereMemoryIsLimited(t *testing.T) {
 			t.Errorf("without a limit, or in a cluster, it took %v", took)
 		}
 	})
+}
+
+// TestBlocksThatAreReadAgainAndAgainDoNotStayInMemory writes some blocks of 8 MiB and keeps reading them, which the embedded
+// server would hold all.
+func TestBlocksThatAreReadAgainAndAgainDoNotStayInMemory(t *testing.T) {
+	b := openEmbedded(t)
+	before := heapInUse()
+	const blocks = 6
+	sent := publishMany(t, b, "fat", blocks*8<<20/(60<<10), 60<<10)
+	limit := time.Now().Add(3 * blockAge)
+	for held := int64(math.MaxInt64); held > before+3*8<<20; held = heapInUse() {
+		if time.Now().After(limit) {
+			t.Fatalf("%d MiB are held more than before", (held-before)>>20)
+		}
+		for i := 0; i < len(sent); i += 50 {
+			if _, err := b.find(testContext(t), query{Sequence: sent[i]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(blockAge / 4) // It is read more often than the server forgets.
+	}
+}
+
+// heapInUse is how many bytes live.
+func heapInUse() int64 {
+	var stats runtime.MemStats
+	for range 3 { // Pools and what is weakly held go with the second.
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }

@@ -31,7 +31,7 @@ type round struct {
 }
 
 func newSyncer(storeDir, stream string) *syncer {
-	return &syncer{dir: filepath.Join(storeDir, "jetstream", "$G", "streams", stream, "msgs"), flush: flush}
+	return &syncer{dir: blocksDir(storeDir, stream), flush: flush}
 }
 
 // commit returns when all that was acknowledged before it was called is on the disk.
@@ -80,13 +80,25 @@ func (s *syncer) flushBlocks() error {
 	}
 }
 
-func (s *syncer) path(block int) string {
-	return filepath.Join(s.dir, strconv.Itoa(block)+".blk")
-}
+func (s *syncer) path(block int) string { return blockPath(s.dir, block) }
+
+func blockPath(dir string, block int) string { return filepath.Join(dir, strconv.Itoa(block)+".blk") }
 
 // newestBlock fails if there is none: messages would be somewhere else than expected.
-func (s *syncer) newestBlock() (newest int, err error) {
-	entries, err := os.ReadDir(s.dir)
+func (s *syncer) newestBlock() (int, error) {
+	newest, err := newestBlock(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	if newest == 0 {
+		return 0, fmt.Errorf("no messages in %s", s.dir)
+	}
+	return newest, s.flush(s.dir)
+}
+
+// newestBlock is 0 if there is none.
+func newestBlock(dir string) (newest int, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -97,10 +109,7 @@ func (s *syncer) newestBlock() (newest int, err error) {
 			}
 		}
 	}
-	if newest == 0 {
-		return 0, fmt.Errorf("no messages in %s", s.dir)
-	}
-	return newest, s.flush(s.dir)
+	return newest, nil
 }
 
 // flushAll flushes a folder with all in it: what the server wrote when it created the stream.
