@@ -64,8 +64,12 @@ func (p *pair) startServer(ctx context.Context, b *bed) (address string, err err
 	case p.kind == kindS3:
 		p.serverPID = b.gateway.Process.Pid
 		return b.gatewayAddress, nil
-	case p.kind == kindOurs:
-		p.program, address, err = startProgram(ctx, b.program, folder, b.objects(p.variant, folder), b.collector.url)
+	case p.kind == kindOurs, p.kind == kindWeb, p.kind == kindWeb2:
+		var web string
+		p.program, address, web, err = startProgram(ctx, b.program, folder, b.objects(p.variant, folder), b.collector.url)
+		if p.kind != kindOurs {
+			address += bothPorts + web
+		}
 		if err == nil {
 			p.serverPID = p.program.PID()
 		}

@@ -36,12 +36,13 @@ func buildServer(ctx context.Context, folder string) (string, error) {
 
 // startProgram starts our server with its objects at an address, and says where it listens. All it is told is where
 // things are; the rest is as it comes.
-func startProgram(ctx context.Context, program, folder, objects, collector string) (*process.Process, string, error) {
+func startProgram(ctx context.Context, program, folder, objects, collector string) (p *process.Process, grpc, web string, err error) {
 	var log bytes.Buffer
-	p, err := process.StartIn(folder, program, []string{
+	p, err = process.StartIn(folder, program, []string{
 		process.Setting("GRPC_ADDRESS", "127.0.0.1:0"),
 		process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
 		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
+		process.Setting("WEB_ADDRESS", "127.0.0.1:0"),
 		process.Setting("DRAIN_DELAY", "0s"),
 		process.Setting("DRAIN_BUDGET", "3s"),
 		objects,
@@ -50,16 +51,16 @@ func startProgram(ctx context.Context, program, folder, objects, collector strin
 		collectorVariable + "=" + collector,
 	}, &log)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	addresses, err := p.Addresses(ctx)
 	if err != nil {
 		p.Kill()
-		return nil, "", fmt.Errorf("%w\n%s", err, log.Bytes())
+		return nil, "", "", fmt.Errorf("%w\n%s", err, log.Bytes())
 	}
-	return p, addresses["grpc"], nil
+	return p, addresses["grpc"], addresses["web"], nil
 }
 
 // startGateway starts versitygw, an S3 service, on a folder, and returns when it listens.

@@ -33,6 +33,7 @@ type contestant struct {
 // parts are all that can be measured, for slices of so many bytes.
 func parts(bytes int64) []part {
 	return []part{
+		{"web", "Downloads in browsers", []table{downloadByWeb(bytes)}},
 		{"download", "Downloads", []table{downloadOne(bytes), downloadMany(4, bytes), downloadMany(most, bytes)}},
 		{"upload", "Uploads", []table{uploadOne(bytes), uploadMany(4, bytes), uploadMany(most, bytes)}},
 		{"memory", "Memory", []table{memory(false, bytes), memory(true, bytes)}},
@@ -83,6 +84,16 @@ func many(upload bool, transfers int, bytes int64) []contestant {
 
 // aloneSuffix is behind the name of the one that has no others at its side.
 const aloneSuffix = ", 1 alone"
+
+// downloadByWeb is a download through the port for browsers, by a stock client of Connect.
+func downloadByWeb(bytes int64) table {
+	return table{
+		title:       fmt.Sprintf("1 download of %s through the port for browsers", size(bytes)),
+		base:        oursFastName,
+		contestants: under(Load{Transfers: 1, Bytes: bytes}, h1FastName, oursFastName, webName, web2Name),
+		goals:       []goal{measure.AtLeast(webName, oursFastName, rate, 0.6)},
+	}
+}
 
 func downloadMany(transfers int, bytes int64) table {
 	t := table{

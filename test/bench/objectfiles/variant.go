@@ -15,6 +15,8 @@ const (
 	kindNaive kind = "naive"
 	kindBare  kind = "bare"
 	kindOurs  kind = "ours"
+	kindWeb   kind = "web" // The first one by HTTP/1.1, the second by h2c.
+	kindWeb2  kind = "web2"
 	kindS3    kind = "s3"
 )
 
@@ -43,6 +45,8 @@ const (
 	oursDiskName  = "ours, folder on disk"
 	oursOwnFast   = "ours, folder, own connections"
 	oursThroughS3 = "ours, s3://"
+	webName       = "ours, Connect over HTTP/1.1"
+	web2Name      = "ours, Connect over h2c"
 	plainS3Name   = "plain S3 client"
 	partsS3Name   = "plain S3 client, multipart"
 	rawName       = "raw TCP, memory"
@@ -69,6 +73,8 @@ var variants = []variant{
 	{name: oursFastName, kind: kindOurs, place: onFast},
 	{name: oursOwnFast, kind: kindOurs, place: onFast, own: true},
 	{name: oursDiskName, kind: kindOurs, place: onDisk},
+	{name: webName, kind: kindWeb, place: onFast},
+	{name: web2Name, kind: kindWeb2, place: onFast},
 	{name: plainS3Name, kind: kindS3, place: onS3},
 	{name: partsS3Name, kind: kindS3, place: onS3, parts: true},
 	{name: oursThroughS3, kind: kindOurs, place: onS3},
@@ -107,6 +113,8 @@ func (v variant) connect(ctx context.Context, address string, connections int) (
 		return newNaiveClient(address)
 	case kindBare:
 		return newBareClient(address)
+	case kindWeb, kindWeb2:
+		return newWebClient(ctx, address, v.kind == kindWeb2)
 	case kindS3:
 		return newS3Client(address, v.parts), nil
 	default:
