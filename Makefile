@@ -232,6 +232,7 @@ doctor: ## Say which tools are missing or too old
 	need skaffold 2.24 'skaffold version' 'skaffold dev'; \
 	command -v promtool >/dev/null || echo '  note: without promtool, which comes with Prometheus, the alerts are not tested'; \
 	command -v node >/dev/null || echo '  note: without Node.js, the diagrams in documents are not checked'; \
+	command -v npm >/dev/null || echo '  note: without node 20 and npm, make e2e fails where it calls as browsers do'; \
 	watches=$$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null || echo 512); \
 	[ $$watches -ge 512 ] || echo "  note: pods of kind may fail to start with too few inotify instances ($$watches); as root: sysctl -w fs.inotify.max_user_instances=512"; \
 	exit $$bad

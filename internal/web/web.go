@@ -77,8 +77,7 @@ func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Te
 			PingTimeout:                   limits.KeepaliveTimeout,
 			WriteByteTimeout:              limits.SendTimeout,
 		},
-		// What goes wrong there is the doing of callers.
-		ErrorLog:  telemetry.StandardLog(t.Log, "web", slog.LevelDebug),
+		ErrorLog:  telemetry.StandardLog(t.Log, "web", slog.LevelWarn),
 		ConnState: s.watch,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			t.AcceptedConnection(conn)

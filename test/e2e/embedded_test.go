@@ -33,6 +33,7 @@ func testEmbedded(t *testing.T, c *cluster, program string) {
 		{"server and client are on different nodes", e.differentNodes},
 		{"the client finds every answer right", func(t *testing.T) { e.findsAllRight(t, e.began) }},
 		{"the command line's check passes through kubectl port-forward", e.check},
+		{"the port for browsers answers curl", e.answersBrowsers},
 	}, promises(e, func(of service) func(*embedded) []promise { return of.embedded }), []promise{
 		{"a pod whose memory is resized restarts with it in place, and for processors it keeps running", e.resize},
 		{"helm upgrade without a change replaces no pod", e.upgradeNothing},
