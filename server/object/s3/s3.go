@@ -1,6 +1,7 @@
 // Package s3 keeps objects in a bucket of an S3 service, which any number of processes share:
 //
-//	objects/<encoded name>  an object: its content, and the trailer that engine.Trailer makes, so that no two have one ETag
+//	objects/<encoded name>  an object: its content, and the trailer that engine.Trailer makes, so
+//	                        that no two have one ETag
 //	uploads/<id>            the record of an upload, which leads to the multipart upload of S3
 //
 // An upload is a multipart upload of S3, which is consumed once, however often and late its
