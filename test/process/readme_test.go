@@ -1,10 +1,16 @@
 package process_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +34,6 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 		t.Skip("README.md may still have commands of a service that was removed")
 	}
 	server := processtest.Start(t)
-	client := processtest.Binary(t, "client")
 	// Each command takes what the one before it has left.
 	folder := t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "report.pdf"), []byte("a report"), 0o600); err != nil {
@@ -38,14 +43,14 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 	for _, line := range documented(t, "README.md") {
 		words := strings.Fields(line)
 		switch {
-		case line == "bin/client serve":
-			serve(t, client, server.Address)
 		case words[0] == "bin/client":
 			line = strings.ReplaceAll(line, "30s", "1s")
 			command := processtest.Command(t, server.Address)
 			command.Args = append(command.Args, strings.Fields(line)[1:]...)
 			command.Dir = folder
-			if output, err := command.CombinedOutput(); err != nil {
+			command.Env = append(command.Env, process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
+				process.Setting("HTTP_ADDRESS", "127.0.0.1:0"), process.Setting("DRAIN_DELAY", "0s"))
+			if output, err := runToEnd(command); err != nil {
 				t.Errorf("%s: %v\n%s", line, err, output)
 			}
 		case words[0] == "grpcurl" && words[len(words)-1] != "list": // The demo's test lists the services.
@@ -115,25 +120,39 @@ func documented(t *testing.T, document string) (lines []string) {
 	return lines
 }
 
-// serve starts the steady traffic, waits until it listens, and stops it.
-func serve(t *testing.T, client, address string) {
-	t.Helper()
-	p, err := process.Start(client, []string{
-		process.Setting("SERVER", address), process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
-		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"), process.Setting("DRAIN_DELAY", "0s"),
-	}, t.Output(), "serve")
-	if err != nil {
-		t.Fatal(err)
+// runToEnd runs a command to its end. One that serves is told to stop when it says where it listens.
+func runToEnd(command *exec.Cmd) (output string, err error) {
+	r, w := io.Pipe()
+	command.Stdout, command.Stderr = w, w
+	if err := command.Start(); err != nil {
+		return "", err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := p.Addresses(ctx); err != nil {
-		t.Error(err)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- command.Wait()
+		_ = w.Close() // A pipe does not fail to close.
+	}()
+	var all strings.Builder
+	serves := false
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		fmt.Fprintln(&all, lines.Text())
+		if !serves && listens.MatchString(lines.Text()) {
+			serves = true
+			_ = command.Process.Signal(syscall.SIGTERM) // It may have failed already, which Wait says.
+		}
 	}
-	if err := p.Stop(time.Minute); err != nil {
-		t.Errorf("serve: %v", err)
+	err = <-ended
+	if serves && command.ProcessState.ExitCode() == interrupted {
+		err = nil
 	}
+	return all.String(), err
 }
+
+// listens matches what a program says when it listens: serve in its log, other commands by an address.
+var listens = regexp.MustCompile(`\blistening\b|^http://`)
+
+// interrupted is the exit code of a command that a signal has ended.
+const interrupted = 130
 
 // callByName makes the call of "grpcurl -plaintext -d 'JSON' ADDRESS SERVICE/METHOD", and wants an
 // answer.
