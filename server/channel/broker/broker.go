@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 )
 
 var (
@@ -121,6 +122,11 @@ type Broker struct {
 	damage        damage
 
 	*memory
+	consumers struct {
+		worthwhile  int64 // longReplay, but for tests
+		places      *semaphore.Weighted
+		pausedUntil atomic.Int64 // in nanoseconds since 1970
+	}
 
 	confirmed       atomic.Uint64 // the highest sequence of a receipt
 	remembered      atomic.Uint64
@@ -138,6 +144,7 @@ func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
+	b.consumers.worthwhile, b.consumers.places = longReplay, semaphore.NewWeighted(consumersAtOnce)
 	b.memory = newMemory(url == embeddedURL, opts)
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {

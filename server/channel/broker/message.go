@@ -90,18 +90,22 @@ func (n names) decode(msg *nats.Msg) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("message %d without predecessor: %w", sequence, err)
 	}
+	m := n.content(msg)
+	m.Sequence, m.Previous, m.Time = sequence, previous, stored
+	return m, nil
+}
+
+// content reads what is the sender's of a message.
+func (n names) content(msg *nats.Msg) Message {
 	participant, err := url.PathUnescape(msg.Header.Get(n.participant))
 	if err != nil {
 		participant = ""
 	}
 	return Message{
-		Sequence:    sequence,
-		Previous:    previous,
 		Participant: participant,
 		ID:          msg.Header.Get(n.messageID),
 		Body:        msg.Data,
-		Time:        stored,
 		Traceparent: msg.Header.Get(headerTraceparent),
 		Tracestate:  msg.Header.Get(headerTracestate),
-	}, nil
+	}
 }

@@ -45,8 +45,13 @@ func (p position) intact(now state) bool {
 
 // replay reads the stream after p: the next messages, each Previous leading back to p.last, and how many are left behind
 // them. There are none if the answering replica is behind. It fails with ErrSequenceGone if something after p may be missing.
-func (b *Broker) replay(ctx context.Context, subject string, p position) (batch []Message, left int64, err error) {
-	batch, left, err = b.fetch(ctx, query{Sequence: p.last + 1, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+// A long replay is read with a consumer.
+func (b *Broker) replay(ctx context.Context, c *consumer, subject string, p position) (batch []Message, left int64, err error) {
+	if c != nil {
+		batch, left, err = c.next(ctx)
+	} else {
+		batch, left, err = b.fetch(ctx, query{Sequence: p.last + 1, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+	}
 	if err != nil {
 		return nil, 0, err
 	}

@@ -15,7 +15,8 @@ const readRetry = 50 * time.Millisecond
 // Subscription receives the messages of one channel. Next is for one goroutine at a time.
 type Subscription struct {
 	reader    any
-	reserved  atomic.Pointer[func()] // gives back what pending has taken
+	reserved  atomic.Pointer[func()]   // gives back what pending has taken
+	consumer  atomic.Pointer[consumer] // of a long replay, or nil
 	hub       *hub
 	after     Position
 	last      uint64
@@ -182,6 +183,8 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	for {
 		select {
 		case <-s.closed:
+			s.giveBack() // It may have been taken after Close has looked.
+			s.stopConsumer()
 			return Message{}, ErrClosed
 		case <-ctx.Done():
 			return Message{}, ctx.Err()
@@ -197,6 +200,9 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 			continue
 		}
 		next, err := s.hub.look(&s.position)
+		if next.found || next.changed != nil {
+			s.stopConsumer() // The stream need not be read.
+		}
 		switch {
 		case err != nil:
 			return Message{}, s.hub.broker.broken(ctx, s.hub.subject, err)
@@ -271,12 +277,23 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 	}()
 	known, doubts := s.hub.known.Load(), b.lineage.doubts.Load()
 	var left int64
-	s.pending, left, err = b.replay(ctx, s.hub.subject, s.position)
+	c := s.consumer.Load()
+	if c != nil && c.last != s.position.last {
+		s.stopConsumer() // Something that it has read was left out.
+		c = nil
+	}
+	s.pending, left, err = b.replay(ctx, c, s.hub.subject, s.position)
+	if left == 0 {
+		s.stopConsumer() // There is no more, or it is of no use: the stream is read without it.
+	}
 	if b.lineage.doubts.Load() != doubts {
 		s.pending = nil // It may be of another history.
 		return nil
 	}
 	if len(s.pending) > 0 {
+		if c == nil && left > b.consumers.worthwhile {
+			s.consumer.Store(b.startConsumer(ctx, s.hub.subject, s.pending[len(s.pending)-1].Sequence, left))
+		}
 		s.had.Store(known - left - int64(len(s.pending)))
 		return nil
 	}
@@ -307,6 +324,13 @@ func (s *Subscription) reserve(ctx context.Context) (err error) {
 func (s *Subscription) giveBack() {
 	if giveBack := s.reserved.Swap(nil); giveBack != nil {
 		(*giveBack)()
+	}
+}
+
+// stopConsumer stops the consumer, once.
+func (s *Subscription) stopConsumer() {
+	if c := s.consumer.Swap(nil); c != nil {
+		c.stop()
 	}
 }
 
@@ -359,5 +383,6 @@ func (s *Subscription) Close() {
 		s.hub.broker.dismiss(s)
 		s.hub.broker.release(s.hub)
 		s.giveBack()
+		s.stopConsumer()
 	})
 }
