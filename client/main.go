@@ -1,5 +1,6 @@
-// Client calls the services that are listed here: by hand, with commands, and as a service of its own that keeps steady
-// traffic going and verifies every answer. How a service is called is in the folder of its name.
+// Client calls the services that are listed here: by hand, with commands, and as a service of its
+// own that keeps steady traffic going and verifies every answer. How a service is called is in the
+// folder of its name.
 package main
 
 import (

@@ -80,7 +80,8 @@ func TestHelpNamesEveryService(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, service := range services {
-		if part := string(service.Descriptors[0].FullName()); service.Commands != nil && !strings.Contains(help, part) {
+		part := string(service.Descriptors[0].FullName())
+		if service.Commands != nil && !strings.Contains(help, part) {
 			t.Errorf("%q is not in:\n%s", part, help)
 		}
 		if part := quartet.Identity.EnvironmentPrefix() + strings.ToUpper(service.Name) + "_SERVER "; !strings.Contains(environment, part) {
@@ -99,7 +100,8 @@ func TestLoadGoesThroughEveryServiceAndLeavesNothingBehind(t *testing.T) {
 		if service.Traffic == nil {
 			continue
 		}
-		for _, operation := range service.Traffic(cli.Session{Telemetry: telemetry.Discard()}).Operations {
+		source := service.Traffic(cli.Session{Telemetry: telemetry.Discard()})
+		for _, operation := range source.Operations {
 			if !strings.Contains(output, operation.Method+" (") {
 				t.Errorf("%s is not in:\n%s", operation.Method, output)
 			}

@@ -1,4 +1,5 @@
-// Server answers the services that are listed here. What a service does is in the folder of its name.
+// Server answers the services that are listed here. What a service does is in the folder of its
+// name.
 package main
 
 import (

@@ -9,9 +9,10 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// Chat (bidirectional) sends each text and calls each with every reply, in order, until texts is closed and all replies have
-// come. Sending does not wait for replies. After a break it goes on with the first text that has no reply, so that none is
-// missed or answered twice. An error of each ends it.
+// Chat (bidirectional) sends each text and calls each with every reply, in order, until texts is
+// closed and all replies have come. Sending does not wait for replies. After a break it goes on
+// with the first text that has no reply, so that none is missed or answered twice. An error of each
+// ends it.
 func (c *Client) Chat(ctx context.Context, texts <-chan string, each func(text string) error) error {
 	p := &pending{texts: texts}
 	return c.resumption.Resume(ctx, "chat", func(ctx context.Context, a *rpc.Attempt) error {

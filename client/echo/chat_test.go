@@ -146,7 +146,8 @@ func TestChatRefusesRepliesOutOfOrder(t *testing.T) {
 				}
 				return answer(n, s)
 			}}
-			// The channel is not closed: that there is nothing more to say must not be the reason why it ends.
+			// The channel is not closed: that there is nothing more to say must not be the reason why it
+			// ends.
 			said := make(chan string, 3)
 			for _, text := range []string{"a", "b", "c"} {
 				said <- text
@@ -235,7 +236,8 @@ func TestChatCutsAServerThatDoesNotEndIt(t *testing.T) {
 	}
 }
 
-// Neither a silence nor a slow callback is the server's fault, also while there are texts without a reply.
+// Neither a silence nor a slow callback is the server's fault, also while there are texts without a
+// reply.
 func TestChatDoesNotTakeItsOwnSideForADeadServer(t *testing.T) {
 	f := &fake{}
 	client := f.clientWith(t, rpc.Resumption{StallTimeout: time.Second})

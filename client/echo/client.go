@@ -1,5 +1,6 @@
-// Package echo calls EchoService, the smallest service that shows all four modes: one file per RPC, named as the server's, to
-// be read first and copied. Beside them stand its commands and its part of the steady traffic.
+// Package echo calls EchoService, the smallest service that shows all four modes: one file per RPC,
+// named as the server's, to be read first and copied. Beside them stand its commands and its part
+// of the steady traffic.
 package echo
 
 import (

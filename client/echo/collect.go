@@ -9,8 +9,9 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// Collect (client streaming) returns the text that the words make. The server keeps nothing of a stream that breaks, so that
-// all words are sent again. Where a server keeps something, a client would ask for it first, and continue from there.
+// Collect (client streaming) returns the text that the words make. The server keeps nothing of a
+// stream that breaks, so that all words are sent again. Where a server keeps something, a client
+// would ask for it first, and continue from there.
 func (c *Client) Collect(ctx context.Context, words []string) (collected string, err error) {
 	err = c.resumption.Resume(ctx, "collect", func(ctx context.Context, a *rpc.Attempt) error {
 		stream, err := c.echo.Collect(ctx)

@@ -41,7 +41,8 @@ func TestCollectIsRepeatedAsAWhole(t *testing.T) {
 func TestCollectStopsSendingToAServerThatHasAnswered(t *testing.T) {
 	refused := status.Error(codes.InvalidArgument, "too large")
 	f := &fake{collect: func(_ int, s collectStream) error { return refused }}
-	words := slices.Repeat([]string{strings.Repeat("x", 10_000)}, 10_000) // More than any window has room for.
+	// More than any window has room for.
+	words := slices.Repeat([]string{strings.Repeat("x", 10_000)}, 10_000)
 	if _, err := f.client(t).Collect(clienttest.Deadline(t), words); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("got %v", err)
 	}

@@ -6,7 +6,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// Config is what can be set of the steady traffic, each by an environment variable. A rate is in operations per second.
+// Config is what can be set of the steady traffic, each by an environment variable. A rate is in
+// operations per second.
 type Config struct {
 	Echoes      float64 `env:"TRAFFIC_ECHOES" envDefault:"2" desc:"serve: texts echoed per second; 0 for none"`
 	Expansions  float64 `env:"TRAFFIC_EXPANSIONS" envDefault:"1" desc:"serve: texts expanded per second; 0 for none"`

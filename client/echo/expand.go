@@ -11,8 +11,8 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// Expand (server streaming) calls each with every word of the text. A stream that breaks is resumed behind the last word
-// that came, so that none is missed or comes twice. An error of each ends it.
+// Expand (server streaming) calls each with every word of the text. A stream that breaks is resumed
+// behind the last word that came, so that none is missed or comes twice. An error of each ends it.
 func (c *Client) Expand(ctx context.Context, text string, each func(word string) error) error {
 	next := uint32(0)
 	return c.resumption.Resume(ctx, "expand", func(ctx context.Context, a *rpc.Attempt) error {

@@ -8,8 +8,9 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// pending are the texts of a chat that have no reply yet, over all its streams. The server is waited for while there are any,
-// or once there will be no more, but not while the caller works on a reply.
+// pending are the texts of a chat that have no reply yet, over all its streams. The server is
+// waited for while there are any, or once there will be no more, but not while the caller works on
+// a reply.
 type pending struct {
 	texts <-chan string
 
@@ -28,8 +29,8 @@ func (p *pending) begin() {
 	p.next, p.busy = p.first, false
 }
 
-// take returns the text to send next and its sequence, and waits until there is one. It returns false if there will be none,
-// or if ctx is done.
+// take returns the text to send next and its sequence, and waits until there is one. It returns
+// false if there will be none, or if ctx is done.
 func (p *pending) take(ctx context.Context, a *rpc.Attempt) (sequence uint64, text string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,8 +41,8 @@ func (p *pending) take(ctx context.Context, a *rpc.Attempt) (sequence uint64, te
 	return p.next - 1, p.said[p.next-1-p.first], true
 }
 
-// wait waits for another text, without the lock. The clock begins with the first text that has no reply; further ones must
-// not hold it up.
+// wait waits for another text, without the lock. The clock begins with the first text that has no
+// reply; further ones must not hold it up.
 func (p *pending) wait(ctx context.Context, a *rpc.Attempt) bool {
 	if len(p.said) == 0 {
 		p.clock(a)

@@ -36,8 +36,8 @@ func connect(s cli.Session) *Client {
 	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
 }
 
-// verified are calls of the four modes whose answers are compared with the text. The steady traffic makes them again and
-// again.
+// verified are calls of the four modes whose answers are compared with the text. The steady traffic
+// makes them again and again.
 type verified struct{ client *Client }
 
 const (

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// checkInterval is how often the backends are asked whether they are there. Each time costs one small request.
+	// checkInterval is how often the backends are asked whether they are there. Each time costs one
+	// small request.
 	checkInterval = 5 * time.Second
 	// checkTimeout is how long they may take to answer.
 	checkTimeout = 3 * time.Second
@@ -36,7 +37,13 @@ func (o *Running) newBackends() (backends []*backend) {
 	}, []string{"backend"})
 	for _, one := range o.opened {
 		if one.Check != nil {
-			b := &backend{name: one.name, check: one.Check, log: o.telemetry.Log, gauge: gauges.WithLabelValues(one.name), up: true}
+			b := &backend{
+				name:  one.name,
+				check: one.Check,
+				log:   o.telemetry.Log,
+				gauge: gauges.WithLabelValues(one.name),
+				up:    true,
+			}
 			b.gauge.Set(1)
 			backends = append(backends, b)
 		}
@@ -71,9 +78,12 @@ func (b *backend) look(ctx context.Context) {
 	}
 }
 
-// ask returns soon after checkTimeout, even if the check ignores its context. answered is closed when
-// the check has returned.
-func ask(ctx context.Context, check func(context.Context) error) (answered <-chan struct{}, err error) {
+// ask returns soon after checkTimeout, even if the check ignores its context. answered is closed
+// when the check has returned.
+func ask(
+	ctx context.Context,
+	check func(context.Context) error,
+) (answered <-chan struct{}, err error) {
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	returned, answer := make(chan struct{}), make(chan error, 1)

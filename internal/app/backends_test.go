@@ -18,14 +18,23 @@ func TestOnlyAChangeOfABackendIsLogged(t *testing.T) {
 	var log strings.Builder
 	var answer error
 	b := &backend{
-		name: "object", up: true, log: slog.New(slog.NewTextHandler(&log, nil)),
-		gauge: prometheus.NewGauge(prometheus.GaugeOpts{}), check: func(context.Context) error { return answer },
+		name: "object",
+		up:   true,
+		log:  slog.New(slog.NewTextHandler(&log, nil)),
+		gauge: prometheus.NewGauge(
+			prometheus.GaugeOpts{},
+		),
+		check: func(context.Context) error { return answer },
 	}
 	for _, next := range []error{nil, errors.New("no route"), errors.New("no route"), nil, nil} {
 		answer = next
 		b.look(t.Context())
 	}
-	if lines := strings.Count(log.String(), "\n"); lines != 2 || !strings.Contains(log.String(), "no route") {
+	if lines := strings.Count(
+		log.String(),
+		"\n",
+	); lines != 2 ||
+		!strings.Contains(log.String(), "no route") {
 		t.Errorf("logged:\n%s", &log)
 	}
 }
@@ -36,7 +45,10 @@ func TestABackendThatHangsIsDownAndNotAskedAgainBeforeItHasAnswered(t *testing.T
 		var asked atomic.Int32
 		release := make(chan struct{})
 		b := &backend{
-			name: "object", up: true, log: slog.New(slog.DiscardHandler), gauge: prometheus.NewGauge(prometheus.GaugeOpts{}),
+			name:  "object",
+			up:    true,
+			log:   slog.New(slog.DiscardHandler),
+			gauge: prometheus.NewGauge(prometheus.GaugeOpts{}),
 			check: func(context.Context) error { asked.Add(1); <-release; return nil },
 		}
 		ctx, cancel := context.WithCancel(t.Context())

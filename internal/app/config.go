@@ -24,21 +24,25 @@ type Config struct {
 // Validate refuses a memory limit that is too small for the program itself.
 func (c Config) Validate() error {
 	if c.MemoryLimit > 0 && c.MemoryLimit < programMemory {
-		return fmt.Errorf("MEMORY_LIMIT=%v: is less than the %v that the program itself takes; 0 is no limit", c.MemoryLimit, config.Bytes(programMemory))
+		return fmt.Errorf(
+			"MEMORY_LIMIT=%v: is less than the %v that the program itself takes; 0 is no limit",
+			c.MemoryLimit,
+			config.Bytes(programMemory),
+		)
 	}
 	return nil
 }
 
-// DrainConfig is how long the process takes from SIGTERM to its exit. The process divides its budget by itself; the chart
-// adds only its own pause before SIGTERM to it.
+// DrainConfig is how long the process takes from SIGTERM to its exit. The process divides its
+// budget by itself; the chart adds only its own pause before SIGTERM to it.
 type DrainConfig struct {
 	Budget     time.Duration `env:"BUDGET" envDefault:"45s" desc:"time from SIGTERM to the exit, at most; what the following and the closing of backends leave of it is for calls under way"`
 	Delay      time.Duration `env:"DELAY" envDefault:"1s" desc:"wait after turning unready, for endpoints and clients to notice"`
 	ScrapeWait time.Duration `env:"SCRAPE_WAIT" envDefault:"0s" desc:"wait at most so long for a last scrape of /metrics"`
 }
 
-// longestClosing is how much of the budget is kept for closing backends, exporting the last of the telemetry, and stopping
-// what answers probes and scrapes; it is at most a third.
+// longestClosing is how much of the budget is kept for closing backends, exporting the last of the
+// telemetry, and stopping what answers probes and scrapes; it is at most a third.
 const longestClosing = 15 * time.Second
 
 // closing is the time for what comes after the calls, without the last scrape: three fifths for
@@ -49,7 +53,9 @@ func (c DrainConfig) export() time.Duration   { return c.closing() / 5 }
 func (c DrainConfig) stopping() time.Duration { return c.closing() / 5 }
 
 // calls is the time for calls under way.
-func (c DrainConfig) calls() time.Duration { return c.Budget - c.closing() - c.Delay - c.ScrapeWait }
+func (c DrainConfig) calls() time.Duration {
+	return c.Budget - c.closing() - c.Delay - c.ScrapeWait
+}
 
 // Validate refuses a budget that leaves calls no time.
 func (c DrainConfig) Validate() error {
@@ -63,8 +69,16 @@ func (c DrainConfig) Validate() error {
 		}
 	}
 	if len(problems) == 0 && c.calls() <= 0 {
-		problems = append(problems, fmt.Errorf("BUDGET=%v: leaves no time for calls, after %v of DELAY, %v of SCRAPE_WAIT and %v for closing",
-			c.Budget, c.Delay, c.ScrapeWait, c.closing()))
+		problems = append(
+			problems,
+			fmt.Errorf(
+				"BUDGET=%v: leaves no time for calls, after %v of DELAY, %v of SCRAPE_WAIT and %v for closing",
+				c.Budget,
+				c.Delay,
+				c.ScrapeWait,
+				c.closing(),
+			),
+		)
 	}
 	return errors.Join(problems...)
 }

@@ -16,8 +16,8 @@ type step struct {
 	do      func(ctx context.Context) error
 }
 
-// takeSteps takes all steps in order, also after one that failed: traces are worth exporting even when a stream did not end
-// in time.
+// takeSteps takes all steps in order, also after one that failed: traces are worth exporting even
+// when a stream did not end in time.
 func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
 	var failures []error
 	for _, s := range steps {
@@ -34,7 +34,8 @@ func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
 	return errors.Join(failures...)
 }
 
-// lateness is how long a step may take to return after its deadline before it counts as one that ignores it.
+// lateness is how long a step may take to return after its deadline before it counts as one that
+// ignores it.
 const lateness = 500 * time.Millisecond
 
 // take gives the step a new context, since that of the process is already done, and a deadline of

@@ -19,13 +19,18 @@ type greeter struct {
 	greeting string
 }
 
-func (g *greeter) UnaryCall(_ context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-	return &grpc_testing.SimpleResponse{Username: g.greeting + ", " + string(r.GetPayload().GetBody())}, nil
+func (g *greeter) UnaryCall(
+	_ context.Context,
+	r *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
+	return &grpc_testing.SimpleResponse{
+		Username: g.greeting + ", " + string(r.GetPayload().GetBody()),
+	}, nil
 }
 
 // A service has a name, variables if it needs any, and a function that makes it ready. The server
-// opens its listeners, answers with health, metrics, traces and limits, and drains when it is told to
-// stop. A program calls Server.Main, a test calls Server.Open.
+// opens its listeners, answers with health, metrics, traces and limits, and drains when it is told
+// to stop. A program calls Server.Main, a test calls Server.Open.
 func ExampleService() {
 	var settings struct {
 		Greeting string `env:"GREETING" envDefault:"Hello" desc:"what a name is greeted with"`
@@ -36,18 +41,27 @@ func ExampleService() {
 		Open: func(context.Context, app.Host) (app.Opened, error) {
 			implementation := &greeter{greeting: settings.Greeting}
 			return app.Opened{Service: rpc.Service{
-				Register: func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, implementation) },
+				Register: func(r grpc.ServiceRegistrar) {
+					grpc_testing.RegisterTestServiceServer(r, implementation)
+				},
 			}}, nil
 		},
 	}
-	server := app.Server{Identity: app.Identity{Name: "shop"}, Version: "dev", Services: []app.Service{service}}
+	server := app.Server{
+		Identity: app.Identity{Name: "shop"},
+		Version:  "dev",
+		Services: []app.Service{service},
+	}
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	running, err := server.Open(ctx, []string{
 		"SHOP_GREET_GREETING=Good morning",
-		"SHOP_GRPC_ADDRESS=127.0.0.1:0", "SHOP_PROBE_ADDRESS=127.0.0.1:0", "SHOP_HTTP_ADDRESS=127.0.0.1:0",
-		"SHOP_DRAIN_DELAY=0s", "SHOP_DRAIN_SCRAPE_WAIT=0s",
+		"SHOP_GRPC_ADDRESS=127.0.0.1:0",
+		"SHOP_PROBE_ADDRESS=127.0.0.1:0",
+		"SHOP_HTTP_ADDRESS=127.0.0.1:0",
+		"SHOP_DRAIN_DELAY=0s",
+		"SHOP_DRAIN_SCRAPE_WAIT=0s",
 	}, telemetry.Discard())
 	if err != nil {
 		fmt.Println(err)

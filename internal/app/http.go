@@ -13,21 +13,29 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// httpTimes bound how long a peer can hold a connection by sending its request slowly, by not reading the answer, and by
-// asking for nothing more. 0 is no bound.
+// httpTimes bound how long a peer can hold a connection by sending its request slowly, by not
+// reading the answer, and by asking for nothing more. 0 is no bound.
 type httpTimes struct{ request, answer, idle time.Duration }
 
 var (
-	// A scrape has to be done before the next one. A connection that Prometheus scrapes less often is opened anew.
+	// A scrape has to be done before the next one. A connection that Prometheus scrapes less often is
+	// opened anew.
 	metricsTimes = httpTimes{request: 10 * time.Second, answer: 30 * time.Second, idle: time.Minute}
 	// A profile takes as long as it is asked to.
 	profileTimes = httpTimes{request: 10 * time.Second, idle: time.Minute}
 )
 
-// serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests under way end in half of
-// the time that parts have for stopping; what is left of them is cut. Connections that have brought no request are closed at
-// once: to Shutdown they may be about to.
-func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTimes, stopping time.Duration, log *slog.Logger) part {
+// serveHTTP is a part that answers on lis until it is told to stop, and then lets the requests
+// under way end in half of the time that parts have for stopping; what is left of them is cut.
+// Connections that have brought no request are closed at once: to Shutdown they may be about to.
+func serveHTTP(
+	name string,
+	lis net.Listener,
+	handler http.Handler,
+	times httpTimes,
+	stopping time.Duration,
+	log *slog.Logger,
+) part {
 	server := &http.Server{
 		Handler:        handler,
 		ReadTimeout:    times.request,
@@ -58,7 +66,12 @@ func serveHTTP(name string, lis net.Listener, handler http.Handler, times httpTi
 			}
 		})
 		defer unused()
-		if err := server.Serve(rpc.OperatorBounds.Bound(lis, nil)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(
+			rpc.OperatorBounds.Bound(lis, nil),
+		); !errors.Is(
+			err,
+			http.ErrServerClosed,
+		) {
 			return err
 		}
 		<-stopped

@@ -18,11 +18,18 @@ func TestHTTPLetsARequestEndAndThenStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered, release := make(chan struct{}), make(chan struct{})
-	service := serveHTTP("http", listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		close(entered)
-		<-release
-		_, _ = io.WriteString(w, "done")
-	}), metricsTimes, time.Second, slog.New(slog.DiscardHandler))
+	service := serveHTTP(
+		"http",
+		listener,
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			close(entered)
+			<-release
+			_, _ = io.WriteString(w, "done")
+		}),
+		metricsTimes,
+		time.Second,
+		slog.New(slog.DiscardHandler),
+	)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.run(ctx) }()
@@ -65,7 +72,14 @@ func TestHTTPDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
 				t.Fatal(err)
 			}
 			const stopping = 20 * time.Second
-			service := serveHTTP("http", listener, http.NotFoundHandler(), metricsTimes, stopping, slog.New(slog.DiscardHandler))
+			service := serveHTTP(
+				"http",
+				listener,
+				http.NotFoundHandler(),
+				metricsTimes,
+				stopping,
+				slog.New(slog.DiscardHandler),
+			)
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- service.run(ctx) }()
@@ -101,11 +115,22 @@ func TestHTTPDropsPeersThatHoldAConnectionForNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer := bytes.Repeat([]byte("x"), 64<<20) // more than the buffers of a connection have room for
-	service := serveHTTP("http", listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/large" {
-			_, _ = w.Write(answer)
-		}
-	}), httpTimes{request: 50 * time.Millisecond, answer: 100 * time.Millisecond, idle: 50 * time.Millisecond}, time.Second, slog.New(slog.DiscardHandler))
+	service := serveHTTP(
+		"http",
+		listener,
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/large" {
+				_, _ = w.Write(answer)
+			}
+		}),
+		httpTimes{
+			request: 50 * time.Millisecond,
+			answer:  100 * time.Millisecond,
+			idle:    50 * time.Millisecond,
+		},
+		time.Second,
+		slog.New(slog.DiscardHandler),
+	)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- service.run(ctx) }()

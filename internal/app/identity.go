@@ -1,5 +1,6 @@
-// Package app runs a process: it reads the configuration, opens listeners, health, metrics and traces, watches what its
-// services depend on, and drains in order when it is told to stop. It knows no service by name; a program gives it a list.
+// Package app runs a process: it reads the configuration, opens listeners, health, metrics and
+// traces, watches what its services depend on, and drains in order when it is told to stop. It
+// knows no service by name; a program gives it a list.
 package app
 
 import (
@@ -39,7 +40,8 @@ func (i Identity) Own(environ []string, groups ...config.Group) []string {
 // EnvironmentPrefix begins the names of environment variables: "SHOP_".
 func (i Identity) EnvironmentPrefix() string { return strings.ToUpper(i.Namespace()) + "_" }
 
-// Namespace begins the names of metrics, span attributes and settings, which take no dashes: "shop".
+// Namespace begins the names of metrics, span attributes and settings, which take no dashes:
+// "shop".
 func (i Identity) Namespace() string { return strings.ReplaceAll(i.Name, "-", "_") }
 
 // Component names one of the product's programs in traces, metrics and the chart: "shop-server".

@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// programMemory is what Go's memory limit leaves of the process's at least: for what its collector does not count, which is
-// the program itself (30 MiB of it are resident, and read from the disk again and again where there is no room), the
-// kernel's buffers, and files under way.
+// programMemory is what Go's memory limit leaves of the process's at least: for what its collector
+// does not count, which is the program itself (30 MiB of it are resident, and read from the disk
+// again and again where there is no room), the kernel's buffers, and files under way.
 const programMemory = 48 << 20
 
 // LimitMemory sets Go's memory limit by that of the process, unless GOMEMLIMIT has set one already.
@@ -20,9 +20,10 @@ func (c Config) LimitMemory() {
 	}
 }
 
-// FitBuffers has grpc-go take buffers for messages that are at most twice as large as what is in them. By default one of 33 KiB
-// takes one of 1 MiB, so that a client that reads no replies has the server hold some MiB for each stream. It is for a main
-// function, before the first server or client is made.
+// FitBuffers has grpc-go take buffers for messages that are at most twice as large as what is in
+// them. By default one of 33 KiB takes one of 1 MiB, so that a client that reads no replies has the
+// server hold some MiB for each stream. It is for a main function, before the first server or
+// client is made.
 func FitBuffers() {
 	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 	if err != nil { // It takes any exponents that a buffer can have.
@@ -31,8 +32,9 @@ func FitBuffers() {
 	experimental.SetDefaultBufferPool(pool)
 }
 
-// goMemory is seven eighths, but not the last 48 MiB; of very little memory it is half. Garbage fills what it is before the
-// collector works harder, so with more the process would come to 95 % of its limit under any load.
+// goMemory is seven eighths, but not the last 48 MiB; of very little memory it is half. Garbage
+// fills what it is before the collector works harder, so with more the process would come to 95 %
+// of its limit under any load.
 func goMemory(limit int64) int64 {
 	return max(min(limit/8*7, limit-programMemory), limit/2)
 }

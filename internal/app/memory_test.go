@@ -37,7 +37,13 @@ func TestMemoryLimitGivesWayToGOMEMLIMIT(t *testing.T) {
 		debug.SetMemoryLimit(test.set)
 		Config{MemoryLimit: config.Bytes(test.limit)}.LimitMemory()
 		if got := debug.SetMemoryLimit(-1); got != test.want {
-			t.Errorf("with %d before and a limit of %d: got %d, want %d", test.set, test.limit, got, test.want)
+			t.Errorf(
+				"with %d before and a limit of %d: got %d, want %d",
+				test.set,
+				test.limit,
+				got,
+				test.want,
+			)
 		}
 	}
 }

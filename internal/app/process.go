@@ -17,7 +17,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// Signalled returns a context that ends with the first SIGINT or SIGTERM. A second one kills the process.
+// Signalled returns a context that ends with the first SIGINT or SIGTERM. A second one kills the
+// process.
 func Signalled() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -45,7 +46,8 @@ type Process struct {
 	// Draining, if not nil, is closed when the process is unready and its clients have had time to
 	// notice.
 	Draining chan struct{}
-	// Run does the work, each under its name in the log, until its context is done, which is when the drain is over.
+	// Run does the work, each under its name in the log, until its context is done, which is when the
+	// drain is over.
 	Run map[string]func(context.Context) error
 	// EndWork lets the work under way end, until ctx is done, and then cuts it.
 	EndWork func(ctx context.Context) error
@@ -97,11 +99,28 @@ func (l Listeners) Close() {
 func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	parts := []part{
 		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
-		serveHTTP("http", l.HTTP, p.Telemetry.MetricsHandler(), metricsTimes, p.Config.Drain.stopping(), p.Telemetry.Log),
+		serveHTTP(
+			"http",
+			l.HTTP,
+			p.Telemetry.MetricsHandler(),
+			metricsTimes,
+			p.Config.Drain.stopping(),
+			p.Telemetry.Log,
+		),
 	}
 	listening := []any{"probe", l.Probe.Addr().String(), "http", l.HTTP.Addr().String()}
 	if l.Profile != nil {
-		parts = append(parts, serveHTTP("profile", l.Profile, telemetry.ProfileHandler(), profileTimes, p.Config.Drain.stopping(), p.Telemetry.Log))
+		parts = append(
+			parts,
+			serveHTTP(
+				"profile",
+				l.Profile,
+				telemetry.ProfileHandler(),
+				profileTimes,
+				p.Config.Drain.stopping(),
+				p.Telemetry.Log,
+			),
+		)
 		listening = append(listening, "profile", l.Profile.Addr().String())
 	}
 	for name, run := range p.Run {
@@ -109,7 +128,14 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	}
 	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
 	p.Telemetry.Log.Info("listening", append(listening, p.Listening...)...)
-	return run(ctx, p.Telemetry.Log, parts, p.Config.Drain.Budget, p.Config.Drain.stopping(), p.drain())
+	return run(
+		ctx,
+		p.Telemetry.Log,
+		parts,
+		p.Config.Drain.Budget,
+		p.Config.Drain.stopping(),
+		p.drain(),
+	)
 }
 
 // drain lists the steps in which the process stops: it gets no new work, the work under way ends,

@@ -15,13 +15,19 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
-// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of the drain while the parts
-// still run, and then stops the parts by cancelling their context. All of it takes the budget at most, and stopping is what is
-// kept of it for the parts.
+// run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of
+// the drain while the parts still run, and then stops the parts by cancelling their context. All of
+// it takes the budget at most, and stopping is what is kept of it for the parts.
 //
-// It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all failures otherwise. A part that
-// returns context.Canceled after it was stopped did not fail.
-func run(ctx context.Context, log *slog.Logger, parts []part, budget, stopping time.Duration, drain []step) error {
+// It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all
+// failures otherwise. A part that returns context.Canceled after it was stopped did not fail.
+func run(
+	ctx context.Context,
+	log *slog.Logger,
+	parts []part,
+	budget, stopping time.Duration,
+	drain []step,
+) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group := start(running, log, parts)
@@ -88,7 +94,10 @@ func (g *group) wait(stopping time.Duration) error {
 			}
 		case <-timeout.C:
 			for name := range g.running {
-				failures = append(failures, fmt.Errorf("%s: still running %s after it was told to stop", name, stopping))
+				failures = append(
+					failures,
+					fmt.Errorf("%s: still running %s after it was told to stop", name, stopping),
+				)
 			}
 			return errors.Join(failures...)
 		}

@@ -99,7 +99,8 @@ func TestStepsHaveTheirOwnDeadlines(t *testing.T) {
 			d.step("fails", 10*time.Second, time.Second, errBroken),
 			d.step("flush", 10*time.Second, 3*time.Second, nil),
 		})
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "hangs") {
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errBroken) ||
+			!strings.Contains(err.Error(), "hangs") {
 			t.Errorf("got %v", err)
 		}
 		d.expect(t, "1m0s hangs", "1m10s fails", "1m11s flush")
@@ -176,12 +177,19 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	cancel()
-	err := run(ctx, slog.New(slog.DiscardHandler), nil, budget, stopping, []step{{"look", time.Second, func(ctx context.Context) error {
-		if ctx.Value(key{}) != "value" || ctx.Err() != nil {
-			return errBroken
-		}
-		return nil
-	}}})
+	err := run(
+		ctx,
+		slog.New(slog.DiscardHandler),
+		nil,
+		budget,
+		stopping,
+		[]step{{"look", time.Second, func(ctx context.Context) error {
+			if ctx.Value(key{}) != "value" || ctx.Err() != nil {
+				return errBroken
+			}
+			return nil
+		}}},
+	)
 	if err != nil {
 		t.Error(err)
 	}

@@ -21,22 +21,25 @@ import (
 
 // Service is what a server asks of each service that it answers.
 type Service struct {
-	// Name is that of its folder: "object", lower-case letters and digits. Its variables have it as their prefix, in upper
-	// case, and metrics as a label.
+	// Name is that of its folder: "object", lower-case letters and digits. Its variables have it as
+	// their prefix, in upper case, and metrics as a label.
 	Name string
-	// Config points to the struct of its variables, which is filled before Open is called; nil if it has none. No variable may
-	// have the name of one of the process.
+	// Config points to the struct of its variables, which is filled before Open is called; nil if it
+	// has none. No variable may have the name of one of the process.
 	Config any
-	// Open makes the service ready to answer. An error ends the process with status 1, or with 2 if it is a config.Problem.
+	// Open makes the service ready to answer. An error ends the process with status 1, or with 2 if it
+	// is a config.Problem.
 	Open func(ctx context.Context, host Host) (Opened, error)
 }
 
 // Host is what a process gives to a service.
 type Host struct {
 	Telemetry *telemetry.Telemetry
-	// RPC is the configuration of the server, made after all services are open: a service may lower its limits.
+	// RPC is the configuration of the server, made after all services are open: a service may lower
+	// its limits.
 	RPC *rpc.ServerConfig
-	// Draining is closed when the process begins to stop: streams that would not end by themselves have to.
+	// Draining is closed when the process begins to stop: streams that would not end by themselves
+	// have to.
 	Draining <-chan struct{}
 }
 
@@ -44,11 +47,11 @@ type Host struct {
 type Opened struct {
 	// Service registers the implementation and has the rules for its errors.
 	rpc.Service
-	// Check asks whether the backend answers. It is asked once before the server is ready, and every few seconds from then on,
-	// for the metric backend_up.
+	// Check asks whether the backend answers. It is asked once before the server is ready, and every
+	// few seconds from then on, for the metric backend_up.
 	Check func(context.Context) error
-	// Work is done beside the calls until ctx is done, which is when the drain begins. It has to return then: Close is called
-	// after it.
+	// Work is done beside the calls until ctx is done, which is when the drain begins. It has to
+	// return then: Close is called after it.
 	Work func(ctx context.Context)
 	// Close closes the backend when all calls have ended.
 	Close func(context.Context) error
@@ -89,8 +92,8 @@ func (s Service) group() config.Group {
 	return config.Group{Prefix: strings.ToUpper(s.Name) + "_", Into: s.Config}
 }
 
-// Main is the main function with its surroundings as parameters. It returns the exit status: 0 after a clean stop, 1 when
-// something failed, 2 for a wrong command line or configuration.
+// Main is the main function with its surroundings as parameters. It returns the exit status: 0
+// after a clean stop, 1 when something failed, 2 for a wrong command line or configuration.
 func (s Server) Main(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := Signalled()
 	defer stop()
@@ -112,10 +115,17 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		return 0
 	case len(args) > 1:
 		argument, _, _ := strings.Cut(args[1], "=") // What follows may be a secret.
-		fmt.Fprintf(stderr, "unexpected argument %q: the server is configured by its environment, see --help\n", config.Masked(argument))
+		fmt.Fprintf(
+			stderr,
+			"unexpected argument %q: the server is configured by its environment, see --help\n",
+			config.Masked(argument),
+		)
 		return 2
 	}
-	if err := config.Load(s.Identity.EnvironmentPrefix(), s.Identity.Own(environ, groups...), groups...); err != nil {
+	if err := config.Load(
+		s.Identity.EnvironmentPrefix(),
+		s.Identity.Own(environ, groups...),
+		groups...); err != nil {
 		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
 		return 2
 	}
@@ -165,7 +175,9 @@ func (s Server) validate() error {
 		if service.Open == nil {
 			complain("Open is not set")
 		}
-		if config != nil && (config.Kind() != reflect.Pointer || config.Elem().Kind() != reflect.Struct || reflect.ValueOf(service.Config).IsNil()) {
+		if config != nil &&
+			(config.Kind() != reflect.Pointer || config.Elem().Kind() != reflect.Struct ||
+				reflect.ValueOf(service.Config).IsNil()) {
 			complain("Config has to be a pointer to a struct")
 		}
 		known[service.Name] = true
@@ -173,7 +185,8 @@ func (s Server) validate() error {
 	return errors.Join(problems...)
 }
 
-// ServiceName matches the names of services: what names of folders and the prefixes of variables have in common.
+// ServiceName matches the names of services: what names of folders and the prefixes of variables
+// have in common.
 var ServiceName = regexp.MustCompile("^[a-z][a-z0-9]*$")
 
 func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
@@ -188,13 +201,21 @@ func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 	fmt.Fprintf(w, "\n%s\n", ExportUsage)
 }
 
-// Open opens the server inside another program, such as a test. It is configured by environ and tells what it does by t.
-func (s Server) Open(ctx context.Context, environ []string, t *telemetry.Telemetry) (*Running, error) {
+// Open opens the server inside another program, such as a test. It is configured by environ and
+// tells what it does by t.
+func (s Server) Open(
+	ctx context.Context,
+	environ []string,
+	t *telemetry.Telemetry,
+) (*Running, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
 	cfg, groups := s.groups()
-	if err := config.Load(s.Identity.EnvironmentPrefix(), s.Identity.Own(environ, groups...), groups...); err != nil {
+	if err := config.Load(
+		s.Identity.EnvironmentPrefix(),
+		s.Identity.Own(environ, groups...),
+		groups...); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, cfg, t)
@@ -221,8 +242,13 @@ type opened struct {
 	name string
 }
 
-// open opens the listeners first, so that a port that is taken is known before a backend is touched.
-func (s Server) open(ctx context.Context, cfg *serverConfig, t *telemetry.Telemetry) (o *Running, err error) {
+// open opens the listeners first, so that a port that is taken is known before a backend is
+// touched.
+func (s Server) open(
+	ctx context.Context,
+	cfg *serverConfig,
+	t *telemetry.Telemetry,
+) (o *Running, err error) {
 	o = &Running{Server: s, config: cfg, telemetry: t, draining: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -312,8 +338,10 @@ func (o *Running) Serve(ctx context.Context) error {
 		ServeProbes: o.rpc.Health().ServeProbes,
 		Draining:    o.draining,
 		Run: map[string]func(context.Context) error{
-			"grpc":     func(context.Context) error { return o.rpc.Serve(o.grpc) },
-			"backends": o.untilDrain(func(ctx context.Context) { watchBackends(ctx, o.newBackends(), checkInterval) }),
+			"grpc": func(context.Context) error { return o.rpc.Serve(o.grpc) },
+			"backends": o.untilDrain(
+				func(ctx context.Context) { watchBackends(ctx, o.newBackends(), checkInterval) },
+			),
 		},
 		EndWork:   o.endWork,
 		Listening: []any{"grpc", o.grpc.Addr().String(), "version", o.Version},
@@ -334,8 +362,8 @@ func (o *Running) Serve(ctx context.Context) error {
 	return p.Serve(ctx, o.listeners)
 }
 
-// untilDrain is a part of the process whose work ends when the drain begins, because what it works on is closed then. The
-// part itself goes on: one that returned would end the process.
+// untilDrain is a part of the process whose work ends when the drain begins, because what it works
+// on is closed then. The part itself goes on: one that returned would end the process.
 func (o *Running) untilDrain(work func(context.Context)) func(context.Context) error {
 	o.working.Add(1)
 	return func(ctx context.Context) error {
@@ -355,8 +383,8 @@ func (o *Running) untilDrain(work func(context.Context)) func(context.Context) e
 	}
 }
 
-// endWork lets calls under way and the work beside them end. What is cut at the deadline is no failure of the server: its
-// clients resume it.
+// endWork lets calls under way and the work beside them end. What is cut at the deadline is no
+// failure of the server: its clients resume it.
 func (o *Running) endWork(ctx context.Context) error {
 	var ending sync.WaitGroup
 	end := func(port string, stop func(context.Context) error) {

@@ -26,7 +26,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// guest is a service with one of everything that the host asks for. What happens to it is in its events.
+// guest is a service with one of everything that the host asks for. What happens to it is in its
+// events.
 type guest struct {
 	grpc_testing.UnimplementedTestServiceServer
 	events   chan string
@@ -37,12 +38,18 @@ type guest struct {
 	}
 }
 
-func (g *guest) UnaryCall(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (g *guest) UnaryCall(
+	context.Context,
+	*grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	return nil, errors.ErrUnsupported
 }
 
 // StreamingOutputCall ends with the drain, as a stream that would not end by itself has to.
-func (g *guest) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (g *guest) StreamingOutputCall(
+	_ *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse],
+) error {
 	if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{}); err != nil {
 		return err
 	}
@@ -68,7 +75,9 @@ func (g *guest) service() app.Service {
 			return app.Opened{
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, g) },
-					Errors:   rpc.ErrorTable{Rules: []rpc.ErrorRule{{Is: errors.ErrUnsupported, Code: 12, Reason: "NOT_YET"}}},
+					Errors: rpc.ErrorTable{
+						Rules: []rpc.ErrorRule{{Is: errors.ErrUnsupported, Code: 12, Reason: "NOT_YET"}},
+					},
 				},
 				Check: func(ctx context.Context) error { return g.check(ctx) },
 				Work: func(ctx context.Context) {
@@ -89,12 +98,22 @@ func (g *guest) service() app.Service {
 func TestAServiceIsDrainedInOrder(t *testing.T) {
 	g := newGuest()
 	s := apptest.Start(t, telemetry.Discard(), []app.Service{g.service()})
-	health, err := healthpb.NewHealthClient(s.Conn).Watch(apptest.Deadline(t), &healthpb.HealthCheckRequest{Service: "grpc.testing.TestService"})
+	health, err := healthpb.NewHealthClient(
+		s.Conn,
+	).Watch(
+		apptest.Deadline(t),
+		&healthpb.HealthCheckRequest{Service: "grpc.testing.TestService"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantHealth(t, health, healthpb.HealthCheckResponse_SERVING)
-	stream, err := grpc_testing.NewTestServiceClient(s.Conn).StreamingOutputCall(apptest.Deadline(t), &grpc_testing.StreamingOutputCallRequest{})
+	stream, err := grpc_testing.NewTestServiceClient(
+		s.Conn,
+	).StreamingOutputCall(
+		apptest.Deadline(t),
+		&grpc_testing.StreamingOutputCallRequest{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,11 +137,18 @@ func TestAServiceIsDrainedInOrder(t *testing.T) {
 		events = append(events, event)
 	}
 	if len(events) != 3 || events[2] != "closed" {
-		t.Errorf("got %q, want the stream told, the work ended, and the service closed after both", events)
+		t.Errorf(
+			"got %q, want the stream told, the work ended, and the service closed after both",
+			events,
+		)
 	}
 }
 
-func wantHealth(t *testing.T, stream grpc.ServerStreamingClient[healthpb.HealthCheckResponse], want healthpb.HealthCheckResponse_ServingStatus) {
+func wantHealth(
+	t *testing.T,
+	stream grpc.ServerStreamingClient[healthpb.HealthCheckResponse],
+	want healthpb.HealthCheckResponse_ServingStatus,
+) {
 	t.Helper()
 	got, err := stream.Recv()
 	if err != nil || got.GetStatus() != want {
@@ -132,20 +158,30 @@ func wantHealth(t *testing.T, stream grpc.ServerStreamingClient[healthpb.HealthC
 
 func TestErrorsOfAServiceGoByItsTable(t *testing.T) {
 	s := apptest.Start(t, telemetry.Discard(), []app.Service{newGuest().service()})
-	_, err := grpc_testing.NewTestServiceClient(s.Conn).UnaryCall(apptest.Deadline(t), &grpc_testing.SimpleRequest{})
+	_, err := grpc_testing.NewTestServiceClient(
+		s.Conn,
+	).UnaryCall(
+		apptest.Deadline(t),
+		&grpc_testing.SimpleRequest{},
+	)
 	apptest.WantStatus(t, err, 12, "NOT_YET")
 }
 
 func TestAServerWithoutServicesRunsAndDrains(t *testing.T) {
 	s := apptest.Start(t, telemetry.Discard(), nil)
-	got, err := healthpb.NewHealthClient(s.Conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{})
+	got, err := healthpb.NewHealthClient(
+		s.Conn,
+	).Check(
+		apptest.Deadline(t),
+		&healthpb.HealthCheckRequest{},
+	)
 	if err != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("health is %v, %v", got, err)
 	}
 }
 
-// TestPeersThatSayNothingDoNotFailTheDrain has a connection without a byte on each port beside that for calls. A second one
-// that is answered proves that the first was accepted.
+// TestPeersThatSayNothingDoNotFailTheDrain has a connection without a byte on each port beside that
+// for calls. A second one that is answered proves that the first was accepted.
 func TestPeersThatSayNothingDoNotFailTheDrain(t *testing.T) {
 	s := apptest.Start(t, telemetry.Discard(), nil)
 	for _, address := range []string{s.Probe, s.HTTP} {
@@ -161,7 +197,12 @@ func TestPeersThatSayNothingDoNotFailTheDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := healthpb.NewHealthClient(conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{}); err != nil {
+	if _, err := healthpb.NewHealthClient(
+		conn,
+	).Check(
+		apptest.Deadline(t),
+		&healthpb.HealthCheckRequest{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Stop(); err != nil {
@@ -186,8 +227,15 @@ func TestMistakesInTheListOfServicesAreNamed(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			second := newGuest().service()
 			change(&second)
-			_, err := app.Server{Identity: apptest.Identity, Services: []app.Service{newGuest().service(), second}}.
-				Open(t.Context(), apptest.Environ(), telemetry.Discard())
+			_, err := app.Server{
+				Identity: apptest.Identity,
+				Services: []app.Service{newGuest().service(), second},
+			}.
+				Open(
+					t.Context(),
+					apptest.Environ(),
+					telemetry.Discard(),
+				)
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v", err)
 			}
@@ -204,7 +252,14 @@ func TestABackendThatGoesAwayShows(t *testing.T) {
 func TestABackendThatDoesNotAnswerEndsTheStart(t *testing.T) {
 	g := newGuest()
 	g.check = func(context.Context) error { return errors.New("no route") }
-	_, err := app.Server{Identity: apptest.Identity, Services: []app.Service{g.service()}}.Open(t.Context(), apptest.Environ(), telemetry.Discard())
+	_, err := app.Server{
+		Identity: apptest.Identity,
+		Services: []app.Service{g.service()},
+	}.Open(
+		t.Context(),
+		apptest.Environ(),
+		telemetry.Discard(),
+	)
 	if err == nil || !strings.Contains(err.Error(), "check guest: no route") {
 		t.Errorf("got %v", err)
 	}
@@ -215,23 +270,43 @@ func TestABackendThatDoesNotAnswerEndsTheStart(t *testing.T) {
 
 func TestTheProbePortAnswersTheKubelet(t *testing.T) {
 	s := apptest.Start(t, telemetry.Discard(), nil)
-	conn, err := grpc.NewClient(s.Probe, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient(
+		s.Probe,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	for _, name := range []string{"liveness", "readiness"} {
 		apptest.Eventually(t, func() bool {
-			response, err := healthpb.NewHealthClient(conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{Service: name})
+			response, err := healthpb.NewHealthClient(
+				conn,
+			).Check(
+				apptest.Deadline(t),
+				&healthpb.HealthCheckRequest{Service: name},
+			)
 			return err == nil && response.GetStatus() == healthpb.HealthCheckResponse_SERVING
 		}, func() string { return name + " is not SERVING" })
 	}
 }
 
-// TestADrainIsSeenInTheMetrics drains a server that waits for its last scrape, which is the one that looks.
+// TestADrainIsSeenInTheMetrics drains a server that waits for its last scrape, which is the one
+// that looks.
 func TestADrainIsSeenInTheMetrics(t *testing.T) {
-	s := apptest.Start(t, telemetry.Discard(), nil, "TEST_DRAIN_SCRAPE_WAIT=30s", "TEST_DRAIN_BUDGET=60s")
-	if text := scrape(t, s.HTTP); !strings.Contains(text, "test_draining 0\n") || !strings.Contains(text, "test_drain_seconds 0\n") {
+	s := apptest.Start(
+		t,
+		telemetry.Discard(),
+		nil,
+		"TEST_DRAIN_SCRAPE_WAIT=30s",
+		"TEST_DRAIN_BUDGET=60s",
+	)
+	if text := scrape(
+		t,
+		s.HTTP,
+	); !strings.Contains(text, "test_draining 0\n") ||
+		!strings.Contains(text, "test_drain_seconds 0\n") {
 		t.Errorf("before the drain:\n%s", text)
 	}
 	ended := make(chan error, 1)
@@ -241,7 +316,8 @@ func TestADrainIsSeenInTheMetrics(t *testing.T) {
 	for !strings.Contains(text, "test_draining 1\n") {
 		text = scrape(t, s.HTTP)
 	}
-	if strings.Contains(text, "test_drain_seconds 0\n") || !strings.Contains(text, "test_drain_limit_seconds 60\n") {
+	if strings.Contains(text, "test_drain_seconds 0\n") ||
+		!strings.Contains(text, "test_drain_limit_seconds 60\n") {
 		t.Errorf("the drain takes no time, or may take another than its budget:\n%s", text)
 	}
 	for {
@@ -280,7 +356,11 @@ func get(address string) (string, error) {
 // run runs the main function of a server with one service.
 func run(args []string, environ ...string) (status int, output string) {
 	var out bytes.Buffer
-	server := app.Server{Identity: apptest.Identity, Version: "v1.2.3", Services: []app.Service{newGuest().service()}}
+	server := app.Server{
+		Identity: apptest.Identity,
+		Version:  "v1.2.3",
+		Services: []app.Service{newGuest().service()},
+	}
 	status = server.Main(append([]string{"/usr/bin/shop"}, args...), environ, &out, &out)
 	return status, out.String()
 }
@@ -301,14 +381,20 @@ func TestABudgetWithoutTimeForCallsIsRefused(t *testing.T) {
 	for _, environ := range [][]string{
 		{"TEST_DRAIN_BUDGET=0s"}, {"TEST_DRAIN_BUDGET=30s", "TEST_DRAIN_SCRAPE_WAIT=30s"}, {"TEST_DRAIN_DELAY=-1s"},
 	} {
-		if status, output := run(nil, environ...); status != 2 || !strings.Contains(output, "TEST_DRAIN_") {
+		if status, output := run(
+			nil,
+			environ...); status != 2 ||
+			!strings.Contains(output, "TEST_DRAIN_") {
 			t.Errorf("%q: exit status %d\n%s", environ, status, output)
 		}
 	}
 }
 
 func TestArgumentsThatMeanNothingExitWith2(t *testing.T) {
-	if status, output := run([]string{"--port=1"}); status != 2 || !strings.Contains(output, "--port") {
+	if status, output := run(
+		[]string{"--port=1"},
+	); status != 2 ||
+		!strings.Contains(output, "--port") {
 		t.Errorf("exit status %d, want 2, and:\n%s", status, output)
 	}
 }
@@ -321,7 +407,8 @@ func TestAPortThatIsTakenIsNamedWithItsVariableAndExitsWith1(t *testing.T) {
 	defer taken.Close()
 	for _, variable := range []string{"TEST_GRPC_ADDRESS", "TEST_PROBE_ADDRESS", "TEST_HTTP_ADDRESS", "TEST_PROFILE_ADDRESS"} {
 		status, output := run(nil, apptest.Environ(variable+"="+taken.Addr().String())...)
-		if status != 1 || !strings.Contains(output, taken.Addr().String()) || !strings.Contains(output, variable) {
+		if status != 1 || !strings.Contains(output, taken.Addr().String()) ||
+			!strings.Contains(output, variable) {
 			t.Errorf("%s: exit status %d, want 1 and %s in:\n%s", variable, status, taken.Addr(), output)
 		}
 	}
@@ -329,7 +416,8 @@ func TestAPortThatIsTakenIsNamedWithItsVariableAndExitsWith1(t *testing.T) {
 
 func TestHelpNamesEveryVariableAndTheProgramAsItWasStarted(t *testing.T) {
 	status, output := run([]string{"--help"})
-	if status != 0 || !strings.HasPrefix(output, "shop answers the services of test until SIGTERM: guest.") {
+	if status != 0 ||
+		!strings.HasPrefix(output, "shop answers the services of test until SIGTERM: guest.") {
 		t.Errorf("exit status %d:\n%s", status, output)
 	}
 	for _, name := range []string{"TEST_GRPC_ADDRESS", "TEST_DRAIN_BUDGET", "TEST_RPC_TLS_MODE", "TEST_GUEST_SIZE", "size of something"} {
@@ -342,23 +430,30 @@ func TestHelpNamesEveryVariableAndTheProgramAsItWasStarted(t *testing.T) {
 			t.Errorf("%s is not explained", fields[0])
 		}
 	}
-	if status, output := run([]string{"--version"}); status != 0 || !strings.HasPrefix(output, "test-server v1.2.3 (") || !strings.Contains(output, runtime.Version()) {
+	if status, output := run(
+		[]string{"--version"},
+	); status != 0 || !strings.HasPrefix(output, "test-server v1.2.3 (") ||
+		!strings.Contains(output, runtime.Version()) {
 		t.Errorf("exit status %d: %q", status, output)
 	}
 }
 
 func TestNamesFollowFromTheIdentity(t *testing.T) {
 	id := app.Identity{Name: "web-shop"}
-	if id.EnvironmentPrefix() != "WEB_SHOP_" || id.Namespace() != "web_shop" || id.Component("server") != "web-shop-server" {
+	if id.EnvironmentPrefix() != "WEB_SHOP_" || id.Namespace() != "web_shop" ||
+		id.Component("server") != "web-shop-server" {
 		t.Errorf("got %q, %q and %q", id.EnvironmentPrefix(), id.Namespace(), id.Component("server"))
 	}
 }
 
-// TestAStopWhileABackendIsWaitedForIsNoFailure has a backend that is not there, in each place where one can be waited for.
+// TestAStopWhileABackendIsWaitedForIsNoFailure has a backend that is not there, in each place where
+// one can be waited for.
 func TestAStopWhileABackendIsWaitedForIsNoFailure(t *testing.T) {
 	for name, arrange := range map[string]func(*app.Service, func(context.Context) error){
 		"open": func(s *app.Service, wait func(context.Context) error) {
-			s.Open = func(ctx context.Context, _ app.Host) (app.Opened, error) { return app.Opened{}, wait(ctx) }
+			s.Open = func(ctx context.Context, _ app.Host) (app.Opened, error) {
+				return app.Opened{}, wait(ctx)
+			}
 		},
 		"check": func(s *app.Service, wait func(context.Context) error) {
 			open := s.Open
@@ -383,7 +478,8 @@ func TestAStopWhileABackendIsWaitedForIsNoFailure(t *testing.T) {
 			if status := server.Main([]string{"shop"}, apptest.Environ(), &out, &out); status != 0 {
 				t.Errorf("exit status %d", status)
 			}
-			if said := out.String(); strings.Contains(said, "ERROR") || !strings.Contains(said, "INFO") || !strings.Contains(said, "connection refused") {
+			if said := out.String(); strings.Contains(said, "ERROR") || !strings.Contains(said, "INFO") ||
+				!strings.Contains(said, "connection refused") {
 				t.Errorf("logged:\n%s", said)
 			}
 		})

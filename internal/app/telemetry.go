@@ -21,11 +21,22 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// NewTelemetry makes the telemetry of one of the product's programs, which exports what environ asks for. Its log becomes
-// that of everything in the process that knows only a process-wide one: OpenTelemetry, grpc-go, and what uses Go's log or
-// slog. They get it before they log anything.
-func NewTelemetry(ctx context.Context, id Identity, program, version string, cfg telemetry.Config, environ []string, logTo io.Writer) *telemetry.Telemetry {
-	t := telemetry.New(telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version}, cfg, logTo)
+// NewTelemetry makes the telemetry of one of the product's programs, which exports what environ
+// asks for. Its log becomes that of everything in the process that knows only a process-wide one:
+// OpenTelemetry, grpc-go, and what uses Go's log or slog. They get it before they log anything.
+func NewTelemetry(
+	ctx context.Context,
+	id Identity,
+	program, version string,
+	cfg telemetry.Config,
+	environ []string,
+	logTo io.Writer,
+) *telemetry.Telemetry {
+	t := telemetry.New(
+		telemetry.Identity{Namespace: id.Namespace(), Service: id.Component(program), Version: version},
+		cfg,
+		logTo,
+	)
 	slog.SetDefault(t.Log)
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	otel.SetErrorHandler(t.ErrorHandler())
@@ -57,7 +68,8 @@ func mendVariable(name, value string) {
 const ExportUsage = "Traces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set, and metrics if OTEL_METRICS_EXPORTER is otlp.\n" +
 	"docs/telemetry.md lists what other OTEL_ variables do."
 
-// otelLog takes the lines of OpenTelemetry, whose warnings have verbosity 1, which logr makes the level -1.
+// otelLog takes the lines of OpenTelemetry, whose warnings have verbosity 1, which logr makes the
+// level -1.
 type otelLog struct{ slog.Handler }
 
 func (h otelLog) Enabled(ctx context.Context, level slog.Level) bool {
@@ -108,14 +120,16 @@ func otelLevel(level slog.Level) slog.Level {
 	return level
 }
 
-// grpc-go looks at its logger without a lock, so that it has to be there before anything else of it is used.
+// grpc-go looks at its logger without a lock, so that it has to be there before anything else of it
+// is used.
 func init() { //nolint:gochecknoinits // See above.
 	grpclog.SetLoggerV2(grpcLog{})
 	hush.End() // All that is hushed is initialised by now.
 }
 
-// grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections that fail, which are tried
-// again: like what it calls information they are for an operator that looks for a mistake.
+// grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections
+// that fail, which are tried again: like what it calls information they are for an operator that
+// looks for a mistake.
 type grpcLog struct{}
 
 func (grpcLog) write(level slog.Level, print func(...any) string, args ...any) {
@@ -130,8 +144,13 @@ func (l grpcLog) Warning(args ...any)   { l.write(slog.LevelDebug, fmt.Sprint, a
 func (l grpcLog) Warningln(args ...any) { l.write(slog.LevelDebug, fmt.Sprintln, args...) }
 func (l grpcLog) Error(args ...any)     { l.write(slog.LevelError, fmt.Sprint, args...) }
 func (l grpcLog) Errorln(args ...any)   { l.write(slog.LevelError, fmt.Sprintln, args...) }
-func (l grpcLog) Fatal(args ...any)     { l.write(slog.LevelError, fmt.Sprint, args...) } // grpc-go exits by itself.
-func (l grpcLog) Fatalln(args ...any)   { l.write(slog.LevelError, fmt.Sprintln, args...) }
+
+func (l grpcLog) Fatal(
+	args ...any,
+) {
+	l.write(slog.LevelError, fmt.Sprint, args...)
+}                                     // grpc-go exits by itself.
+func (l grpcLog) Fatalln(args ...any) { l.write(slog.LevelError, fmt.Sprintln, args...) }
 
 func (l grpcLog) Infof(format string, args ...any) {
 	l.write(slog.LevelDebug, formatted(format), args...)

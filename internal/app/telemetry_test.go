@@ -51,8 +51,8 @@ func (o *output) lines(t *testing.T) (parsed []map[string]any) {
 	return parsed
 }
 
-// observed is a program's telemetry, with the variables "A=1" of OpenTelemetry, and what it prints. The process-wide
-// loggers are put back at the end.
+// observed is a program's telemetry, with the variables "A=1" of OpenTelemetry, and what it prints.
+// The process-wide loggers are put back at the end.
 func observed(t *testing.T, level slog.Level, variables ...string) *output {
 	t.Helper()
 	before, writer, flags := slog.Default(), log.Writer(), log.Flags()
@@ -66,29 +66,54 @@ func observed(t *testing.T, level slog.Level, variables ...string) *output {
 		t.Setenv(name, value)
 	}
 	out := &output{}
-	made := NewTelemetry(t.Context(), Identity{Name: "test"}, "program", "v1", telemetry.Config{LogLevel: level, LogFormat: "json"}, variables, out)
+	made := NewTelemetry(
+		t.Context(),
+		Identity{Name: "test"},
+		"program",
+		"v1",
+		telemetry.Config{LogLevel: level, LogFormat: "json"},
+		variables,
+		out,
+	)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		_ = made.Shutdown(ctx) // No collector is there. Later than the deadline, the SDK would end nothing.
+		_ = made.Shutdown(
+			ctx,
+		) // No collector is there. Later than the deadline, the SDK would end nothing.
 	})
 	return out
 }
 
-// TestWhatMakesNoSenseInAVariableIsLoggedOnce has traces and metrics exported, so that the SDK of OpenTelemetry reads all that it
-// would read.
+// TestWhatMakesNoSenseInAVariableIsLoggedOnce has traces and metrics exported, so that the SDK of
+// OpenTelemetry reads all that it would read.
 func TestWhatMakesNoSenseInAVariableIsLoggedOnce(t *testing.T) {
 	file := t.TempDir() + "/nothing.pem"
 	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	variables := []string{
-		"OTEL_TRACES_SAMPLER=parentbased_ratio", "OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=half", "OTEL_TRACES_SAMPLER=,",
-		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_RESOURCE_ATTRIBUTES=team=%zz", "OTEL_RESOURCE_ATTRIBUTES=team=a,", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
-		"OTEL_TRACES_EXPORTER=,", "OTEL_TRACES_EXPORTER=otlp,", "OTEL_TRACES_EXPORTER=jaeger", "OTEL_METRICS_EXPORTER=otlp,,none", "OTEL_PROPAGATORS=,",
-		"OTEL_SDK_DISABLED=,", "OTEL_METRIC_EXPORT_INTERVAL=-1", "OTEL_METRIC_EXPORT_INTERVAL=soon", "OTEL_METRIC_EXPORT_TIMEOUT=0",
-		"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=sideways", "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=none",
-		"OTEL_EXPORTER_OTLP_PROTOCOL=thrift", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "OTEL_TRACES_EXPORTER=zipkin,zipkin",
+		"OTEL_TRACES_SAMPLER=parentbased_ratio",
+		"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=half",
+		"OTEL_TRACES_SAMPLER=,",
+		"OTEL_RESOURCE_ATTRIBUTES=team",
+		"OTEL_RESOURCE_ATTRIBUTES=team=%zz",
+		"OTEL_RESOURCE_ATTRIBUTES=team=a,",
+		"OTEL_BSP_MAX_QUEUE_SIZE=-1",
+		"OTEL_TRACES_EXPORTER=,",
+		"OTEL_TRACES_EXPORTER=otlp,",
+		"OTEL_TRACES_EXPORTER=jaeger",
+		"OTEL_METRICS_EXPORTER=otlp,,none",
+		"OTEL_PROPAGATORS=,",
+		"OTEL_SDK_DISABLED=,",
+		"OTEL_METRIC_EXPORT_INTERVAL=-1",
+		"OTEL_METRIC_EXPORT_INTERVAL=soon",
+		"OTEL_METRIC_EXPORT_TIMEOUT=0",
+		"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=sideways",
+		"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=none",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=thrift",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=http/json",
+		"OTEL_TRACES_EXPORTER=zipkin,zipkin",
 	}
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_METRICS_"} {
 		for _, setting := range []string{
@@ -111,10 +136,19 @@ func TestWhatMakesNoSenseInAVariableIsLoggedOnce(t *testing.T) {
 	}
 	for _, variable := range variables {
 		t.Run(variable, func(t *testing.T) {
-			out := observed(t, slog.LevelInfo, append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp"}, strings.Fields(variable)...)...)
+			out := observed(
+				t,
+				slog.LevelInfo,
+				append(
+					[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp"},
+					strings.Fields(variable)...)...)
 			written := out.lines(t)
-			if name, _, _ := strings.Cut(variable, "="); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
-				!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) || strings.Contains(out.text.String(), "hush") {
+			if name, _, _ := strings.Cut(
+				variable,
+				"=",
+			); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
+				!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) ||
+				strings.Contains(out.text.String(), "hush") {
 				t.Errorf("the log has %s", &out.text)
 			}
 		})
@@ -150,7 +184,8 @@ func TestEveryLineOfALibraryIsOneOfTheLog(t *testing.T) {
 				if len(written) > 1 || (len(written) == 1) != want {
 					t.Errorf("at %v %d lines: %v", level, len(written), written)
 				}
-				if want && (written[0]["level"] != test.level || !strings.Contains(out.text.String(), test.text)) {
+				if want &&
+					(written[0]["level"] != test.level || !strings.Contains(out.text.String(), test.text)) {
 					t.Errorf("the line is %s", &out.text)
 				}
 			}
@@ -182,11 +217,23 @@ func (l *failing) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
 	out := &output{}
-	err := serveHTTP("http", &failing{}, http.NotFoundHandler(), metricsTimes, time.Second, slog.New(slog.NewJSONHandler(out, nil))).run(t.Context())
+	err := serveHTTP(
+		"http",
+		&failing{},
+		http.NotFoundHandler(),
+		metricsTimes,
+		time.Second,
+		slog.New(slog.NewJSONHandler(out, nil)),
+	).run(
+		t.Context(),
+	)
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}
-	if written := out.lines(t); len(written) != 1 || written[0]["msg"] != "http" || !strings.Contains(fmt.Sprint(written[0]["text"]), "http: Accept error") {
+	if written := out.lines(
+		t,
+	); len(written) != 1 || written[0]["msg"] != "http" ||
+		!strings.Contains(fmt.Sprint(written[0]["text"]), "http: Accept error") {
 		t.Errorf("the log has %v", written)
 	}
 }
@@ -195,15 +242,25 @@ func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
 func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
 	observed(t, slog.LevelInfo) // It puts the loggers back.
 	environ := []string{
-		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp", "OTEL_TRACES_SAMPLER=parentbased_ratio",
-		"OTEL_RESOURCE_ATTRIBUTES=team", "OTEL_BSP_MAX_QUEUE_SIZE=-1",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1",
+		"OTEL_METRICS_EXPORTER=otlp",
+		"OTEL_TRACES_SAMPLER=parentbased_ratio",
+		"OTEL_RESOURCE_ATTRIBUTES=team",
+		"OTEL_BSP_MAX_QUEUE_SIZE=-1",
 	}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		t.Setenv(name, value)
 	}
-	environ = append(environ, "TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0",
-		"TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=6s", "TEST_DRAIN_DELAY=0s")
+	environ = append(
+		environ,
+		"TEST_LOG_FORMAT=json",
+		"TEST_GRPC_ADDRESS=127.0.0.1:0",
+		"TEST_PROBE_ADDRESS=127.0.0.1:0",
+		"TEST_HTTP_ADDRESS=127.0.0.1:0",
+		"TEST_DRAIN_BUDGET=6s",
+		"TEST_DRAIN_DELAY=0s",
+	)
 	ctx, stop := context.WithCancel(t.Context())
 	out, ended := &output{}, make(chan int, 1)
 	go func() {
@@ -240,7 +297,8 @@ func says(out *output, text string) []byte {
 	return nil
 }
 
-// TestAProblemOfAServiceIsOneOfTheConfiguration has a service that finds a mistake only when it is opened.
+// TestAProblemOfAServiceIsOneOfTheConfiguration has a service that finds a mistake only when it is
+// opened.
 func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
 	observed(t, slog.LevelInfo) // It puts the loggers back.
 	for _, test := range []struct {
@@ -254,10 +312,27 @@ func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
 		service := Service{Name: "guest", Config: &struct {
 			Size string `env:"SIZE"`
 		}{}, Open: func(context.Context, Host) (Opened, error) { return Opened{}, test.err }}
-		environ := []string{"TEST_LOG_FORMAT=json", "TEST_GRPC_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_HTTP_ADDRESS=127.0.0.1:0"}
+		environ := []string{
+			"TEST_LOG_FORMAT=json",
+			"TEST_GRPC_ADDRESS=127.0.0.1:0",
+			"TEST_PROBE_ADDRESS=127.0.0.1:0",
+			"TEST_HTTP_ADDRESS=127.0.0.1:0",
+		}
 		out := &output{}
-		status := Server{Identity: Identity{Name: "test"}, Services: []Service{service}}.main(t.Context(), []string{"server"}, environ, out, out)
-		if written := out.lines(t); status != test.status || len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
+		status := Server{
+			Identity: Identity{Name: "test"},
+			Services: []Service{service},
+		}.main(
+			t.Context(),
+			[]string{"server"},
+			environ,
+			out,
+			out,
+		)
+		if written := out.lines(
+			t,
+		); status != test.status || len(written) != 1 ||
+			!strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
 			t.Errorf("status %d, and the log has %v", status, written)
 		}
 	}

@@ -12,8 +12,9 @@ import (
 // ErrBudget means that there is no memory for another transfer now.
 var ErrBudget = errors.New("too many transfers at once")
 
-// Budget bounds the memory of all transfers of a process. Each of them reserves, before it begins, all that it can come to
-// hold; what it reserved it never has to wait for again, so that transfers cannot block each other.
+// Budget bounds the memory of all transfers of a process. Each of them reserves, before it begins,
+// all that it can come to hold; what it reserved it never has to wait for again, so that transfers
+// cannot block each other.
 type Budget struct {
 	limit   int64
 	timeout time.Duration
@@ -26,8 +27,9 @@ type Budget struct {
 	reserved, waiting atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes, of which extra may be taken by those that need less; fewer than none are none. A
-// transfer that finds it used up waits for timeout, unless there are already as many others that wait.
+// NewBudget returns a budget of so many bytes, of which extra may be taken by those that need less;
+// fewer than none are none. A transfer that finds it used up waits for timeout, unless there are
+// already as many others that wait.
 func NewBudget(bytes, extra int64, timeout time.Duration, most int) *Budget {
 	bytes, extra = max(bytes, 0), max(extra, 0)
 	return &Budget{
@@ -36,9 +38,13 @@ func NewBudget(bytes, extra int64, timeout time.Duration, most int) *Budget {
 	}
 }
 
-// Reserve reserves most bytes if there is plenty, and least otherwise, as soon as there are so many. It returns how many
-// it reserved and the function that gives them back. It gives up with ErrBudget, or with the cause of ctx.
-func (b *Budget) Reserve(ctx context.Context, least, most int64) (bytes int64, release func(), err error) {
+// Reserve reserves most bytes if there is plenty, and least otherwise, as soon as there are so
+// many. It returns how many it reserved and the function that gives them back. It gives up with
+// ErrBudget, or with the cause of ctx.
+func (b *Budget) Reserve(
+	ctx context.Context,
+	least, most int64,
+) (bytes int64, release func(), err error) {
 	if more := most - least; more > 0 && b.extra.TryAcquire(more) {
 		if b.all.TryAcquire(most) {
 			return most, b.took(most, more), nil

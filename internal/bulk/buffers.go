@@ -10,18 +10,21 @@ import (
 // buffersPerTransfer lets one be filled while the transport writes the other.
 const buffersPerTransfer = 2
 
-// leastBuffer is more than what grpc-go takes for too small to count references to, and would never give back.
+// leastBuffer is more than what grpc-go takes for too small to count references to, and would never
+// give back.
 const leastBuffer = 4 << 10
 
-// Buffers are the buffers of one stream that sends. There are two, so that a transfer takes the same memory whatever the
-// peer does: a sender that wants a third waits until the transport has written one of them.
+// Buffers are the buffers of one stream that sends. There are two, so that a transfer takes the
+// same memory whatever the peer does: a sender that wants a third waits until the transport has
+// written one of them.
 type Buffers struct {
 	size int
 	free chan *[]byte // with nil for one that was not needed yet
 	kept *sync.Pool
 }
 
-// Pool makes Buffers of one size, and keeps the memory for the next transfer. It has to be made by NewPool.
+// Pool makes Buffers of one size, and keeps the memory for the next transfer. It has to be made by
+// NewPool.
 type Pool struct {
 	size int
 	kept sync.Pool
@@ -30,7 +33,8 @@ type Pool struct {
 // NewPool returns a pool for buffers of size bytes.
 func NewPool(size int) *Pool { return &Pool{size: size} }
 
-// Buffers returns what a transfer needs that has so many bytes to send, or an unknown number if negative.
+// Buffers returns what a transfer needs that has so many bytes to send, or an unknown number if
+// negative.
 func (p *Pool) Buffers(bytes int64) *Buffers {
 	b := &Buffers{size: p.size, free: make(chan *[]byte, buffersPerTransfer), kept: &p.kept}
 	if 0 <= bytes && bytes < int64(p.size) {
@@ -42,7 +46,8 @@ func (p *Pool) Buffers(bytes int64) *Buffers {
 	return b
 }
 
-// Take returns a buffer of the full size as soon as there is one. It has to be given to Message or Put back.
+// Take returns a buffer of the full size as soon as there is one. It has to be given to Message or
+// Put back.
 func (b *Buffers) Take(ctx context.Context) (*[]byte, error) {
 	select {
 	case buffer := <-b.free:
@@ -74,8 +79,8 @@ func (b *Buffers) Get(size int) *[]byte { return new(make([]byte, size)) }
 // Put takes a buffer back that is no longer needed.
 func (b *Buffers) Put(buffer *[]byte) { b.free <- buffer }
 
-// Drain waits until the transport has written everything, or until ctx says that it never will. A handler that returns
-// before would leave memory in use that is not counted.
+// Drain waits until the transport has written everything, or until ctx says that it never will. A
+// handler that returns before would leave memory in use that is not counted.
 func (b *Buffers) Drain(ctx context.Context) {
 	for range buffersPerTransfer {
 		select {

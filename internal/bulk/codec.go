@@ -9,15 +9,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Codec encodes protobuf as grpc-go does, except that it does not copy the bulk of a Message. Sent, the bulk goes to the
-// transport in the buffer that it is in; received, it stays in the buffers that the transport has read it into. What is
-// on the wire is protobuf like any other, so the peer may have any codec.
+// Codec encodes protobuf as grpc-go does, except that it does not copy the bulk of a Message. Sent,
+// the bulk goes to the transport in the buffer that it is in; received, it stays in the buffers
+// that the transport has read it into. What is on the wire is protobuf like any other, so the peer
+// may have any codec.
 //
-// grpc-go's own codec copies the bulk once to send it and twice to receive it, and the last copy is garbage as large as
-// what is transferred.
+// grpc-go's own codec copies the bulk once to send it and twice to receive it, and the last copy is
+// garbage as large as what is transferred.
 //
-// Everything here is in this file: without it, and without the line on each side that names it, everything works as
-// before.
+// Everything here is in this file: without it, and without the line on each side that names it,
+// everything works as before.
 type Codec struct{}
 
 var plain = encoding.GetCodecV2(encodingproto.Name)
@@ -43,8 +44,8 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	return append(mem.BufferSlice{mem.SliceBuffer(head)}, f.Bulk...), nil
 }
 
-// Unmarshal sets the bulk of a Message aside, and decodes what is around it. A message that is put together in another
-// way than those of known encoders is decoded as a whole.
+// Unmarshal sets the bulk of a Message aside, and decodes what is around it. A message that is put
+// together in another way than those of known encoders is decoded as a whole.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*Message)
 	if !ok {
@@ -101,8 +102,8 @@ func bulkOf(m proto.Message) (b bulk, ok bool) {
 	return b, true
 }
 
-// head encodes everything before the bulk, which is put last: the other fields of the chunk, tags and lengths. Beside a
-// chunk there is nothing in the message, since they are in a oneof.
+// head encodes everything before the bulk, which is put last: the other fields of the chunk, tags
+// and lengths. Beside a chunk there is nothing in the message, since they are in a oneof.
 func (b bulk) head(size int) ([]byte, error) {
 	data := b.message.Get(b.data)
 	b.message.Clear(b.data)
@@ -119,11 +120,12 @@ func (b bulk) head(size int) ([]byte, error) {
 	return protowire.AppendVarint(head, uint64(size)), nil
 }
 
-// maxAround is more than there is before or after the bulk: an offset, a checksum, tags and lengths.
+// maxAround is more than there is before or after the bulk: an offset, a checksum, tags and
+// lengths.
 const maxAround = 64
 
-// cut finds the bulk in an encoded message that is one chunk and nothing else. It returns the message without the bulk,
-// and where in data the bulk is.
+// cut finds the bulk in an encoded message that is one chunk and nothing else. It returns the
+// message without the bulk, and where in data the bulk is.
 func cut(data mem.BufferSlice, m proto.Message) (around []byte, from, to int, ok bool) {
 	b, ok := fields(m)
 	if !ok {
@@ -155,8 +157,8 @@ func cut(data mem.BufferSlice, m proto.Message) (around []byte, from, to int, ok
 	return append(append(around, before...), after...), from, to, true
 }
 
-// lengthPrefix reads the tag and the length of a field that is of this number and has a length. It returns where its
-// content begins.
+// lengthPrefix reads the tag and the length of a field that is of this number and has a length. It
+// returns where its content begins.
 func lengthPrefix(b []byte, number protowire.Number) (begin int, length uint64, ok bool) {
 	found, kind, n := protowire.ConsumeTag(b)
 	if n < 0 || found != number || kind != protowire.BytesType {
@@ -185,7 +187,8 @@ func find(b []byte, number protowire.Number) (at int, ok bool) {
 	return 0, false
 }
 
-// slice returns new references to the bytes from from to to, and holds no buffer that has none of them.
+// slice returns new references to the bytes from from to to, and holds no buffer that has none of
+// them.
 func slice(data mem.BufferSlice, from, to int) mem.BufferSlice {
 	part := make(mem.BufferSlice, 0, len(data))
 	for _, buffer := range data {

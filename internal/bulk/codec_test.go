@@ -15,11 +15,19 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// envelope describes a message like those of uploads and downloads: a oneof of something small and of a chunk.
+// envelope describes a message like those of uploads and downloads: a oneof of something small and
+// of a chunk.
 var envelope = func() protoreflect.MessageDescriptor {
-	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type, message string) *descriptorpb.FieldDescriptorProto {
+	field := func(
+		name string, number int32, kind descriptorpb.FieldDescriptorProto_Type, message string,
+	) *descriptorpb.FieldDescriptorProto {
 		f := &descriptorpb.FieldDescriptorProto{
-			Name: new(name), Number: new(number), Type: new(kind), Label: new(descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL),
+			Name: new(
+				name,
+			),
+			Number: new(number),
+			Type:   new(kind),
+			Label:  new(descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL),
 		}
 		if message != "" {
 			f.TypeName, f.OneofIndex = new(message), new(int32(0))
@@ -166,7 +174,9 @@ func encoded(t *testing.T, c codec, m *dynamicpb.Message) []byte {
 func TestTheBulkIsNotCopied(t *testing.T) {
 	content := bytes.Repeat([]byte("x"), 100<<10)
 	buffer := mem.SliceBuffer(content)
-	sent, err := Codec{}.Marshal(&Message{Message: newChunk(7, content, 1), Bulk: mem.BufferSlice{buffer}})
+	sent, err := Codec{}.Marshal(
+		&Message{Message: newChunk(7, content, 1), Bulk: mem.BufferSlice{buffer}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,20 +195,29 @@ func TestTheBulkIsNotCopied(t *testing.T) {
 	}
 }
 
-// FuzzCodec compares with grpc-go's codec: whatever comes, in whatever pieces, both understand the same or nothing.
+// FuzzCodec compares with grpc-go's codec: whatever comes, in whatever pieces, both understand the
+// same or nothing.
 func FuzzCodec(f *testing.F) {
 	content := bytes.Repeat([]byte("abcdefgh"), 64)
 	chunk, err := proto.Marshal(newChunk(300, content, 5))
 	if err != nil {
 		f.Fatal(err)
 	}
-	ours, err := Codec{}.Marshal(&Message{Message: newChunk(300, content, 5), Bulk: mem.BufferSlice{mem.SliceBuffer(content)}})
+	ours, err := Codec{}.Marshal(
+		&Message{Message: newChunk(300, content, 5), Bulk: mem.BufferSlice{mem.SliceBuffer(content)}},
+	)
 	if err != nil {
 		f.Fatal(err)
 	}
 	data := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), []byte("again"))
-	twice := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), slices.Concat(data, data))
-	for _, seed := range [][]byte{nil, chunk, ours.Materialize(), slices.Concat(chunk, chunk), twice, chunk[:len(chunk)-3], {0x12}, {0x12, 0x80}, {0x12, 3, 0x12, 9, 1}} {
+	twice := protowire.AppendBytes(
+		protowire.AppendTag(nil, 2, protowire.BytesType),
+		slices.Concat(data, data),
+	)
+	for _, seed := range [][]byte{
+		nil, chunk, ours.Materialize(), slices.Concat(chunk, chunk), twice, chunk[:len(chunk)-3],
+		{0x12}, {0x12, 0x80}, {0x12, 3, 0x12, 9, 1},
+	} {
 		for split := range uint64(4) {
 			f.Add(seed, split)
 		}

@@ -86,7 +86,12 @@ func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 	return c.patiently(ctx, func(ctx context.Context) error {
 		for i, service := range c.Services {
 			for _, descriptor := range service.Descriptors {
-				if err := c.awaitService(ctx, c.config.target(service), sessions[i], string(descriptor.FullName())); err != nil {
+				if err := c.awaitService(
+					ctx,
+					c.config.target(service),
+					sessions[i],
+					string(descriptor.FullName()),
+				); err != nil {
 					return err
 				}
 			}
@@ -97,7 +102,12 @@ func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 
 // awaitService asks until the service is serving. It says once what it waits for, and returns that
 // as an error when ctx is done.
-func (c *command) awaitService(ctx context.Context, target string, session Session, service string) error {
+func (c *command) awaitService(
+	ctx context.Context,
+	target string,
+	session Session,
+	service string,
+) error {
 	said := ""
 	for {
 		reason := unserving(ctx, session, service)
@@ -117,7 +127,12 @@ func (c *command) awaitService(ctx context.Context, target string, session Sessi
 
 // unserving is why a service is not serving, or "".
 func unserving(ctx context.Context, session Session, service string) string {
-	answer, err := healthpb.NewHealthClient(session.Conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	answer, err := healthpb.NewHealthClient(
+		session.Conn,
+	).Check(
+		ctx,
+		&healthpb.HealthCheckRequest{Service: service},
+	)
 	switch {
 	case status.Code(err) == codes.NotFound:
 		return rpc.LacksService + " " + service
@@ -131,10 +146,19 @@ func unserving(ctx context.Context, session Session, service string) string {
 }
 
 // check goes through the steps of a service in their order, and stops at the first that fails.
-func (c *command) check(ctx context.Context, service Service, steps []Step, write func(io.Writer, step) error) error {
+func (c *command) check(
+	ctx context.Context,
+	service Service,
+	steps []Step,
+	write func(io.Writer, step) error,
+) error {
 	for _, s := range steps {
 		method := service.method(s.Method)
-		done := step{Mode: ModeName(method), Service: string(method.Parent().FullName()), Method: s.Method}
+		done := step{
+			Mode:    ModeName(method),
+			Service: string(method.Parent().FullName()),
+			Method:  s.Method,
+		}
 		began := time.Now()
 		if err := s.Do(ctx); err != nil {
 			return fmt.Errorf("%s %s/%s: %w", done.Mode, done.Service, done.Method, err)

@@ -1,6 +1,6 @@
-// Package cli is the frame of a command line that calls services: configuration, connections, notes to people, output,
-// exit codes, and the commands that every such program has: check, and serve for steady traffic. It knows no service by
-// name; a program gives it a list.
+// Package cli is the frame of a command line that calls services: configuration, connections, notes
+// to people, output, exit codes, and the commands that every such program has: check, and serve for
+// steady traffic. It knows no service by name; a program gives it a list.
 package cli
 
 import (
@@ -29,7 +29,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// Service is what the command line asks of each service that it can call. All but the first two may be left out.
+// Service is what the command line asks of each service that it can call. All but the first two may
+// be left out.
 type Service struct {
 	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case.
 	Name string
@@ -64,7 +65,8 @@ func (s Service) method(name string) protoreflect.MethodDescriptor {
 type Session struct {
 	Conn      grpc.ClientConnInterface
 	Telemetry *telemetry.Telemetry
-	// Instance is the name of this process in what it stores, unique among those that call the same servers.
+	// Instance is the name of this process in what it stores, unique among those that call the same
+	// servers.
 	Instance string
 	// Bytes is the size of what the traffic stores, 0 for the one that its configuration says.
 	Bytes int64
@@ -90,7 +92,8 @@ type Program struct {
 	// About is what the help says first: a line about what the services are for.
 	About    string
 	Services []Service
-	// Contract is an encoded FileDescriptorSet with source information, whose comments the console shows. It may be left out.
+	// Contract is an encoded FileDescriptorSet with source information, whose comments the console
+	// shows. It may be left out.
 	Contract []byte
 }
 
@@ -120,7 +123,12 @@ func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io
 }
 
 // Run is Main with a context that ends with the signal.
-func (p Program) Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func (p Program) Run(
+	ctx context.Context,
+	args, environ []string,
+	stdin io.Reader,
+	stdout, stderr io.Writer,
+) int {
 	return p.command(environ, stdin, stdout, stderr).run(ctx, args)
 }
 
@@ -193,7 +201,8 @@ func (c *command) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 	}
 	code := c.exitCode(err)
-	if hint := c.hint.Load(); hint != nil && *hint != "" && (code == exitInterrupted || code == exitUnavailable) {
+	if hint := c.hint.Load(); hint != nil && *hint != "" &&
+		(code == exitInterrupted || code == exitUnavailable) {
 		fmt.Fprintln(c.stderr, *hint)
 	}
 	return code
@@ -227,7 +236,9 @@ func (c *command) interruptible(ctx context.Context, serves bool, do func() erro
 }
 
 // do is what a command does, once the configuration is read.
-func (c *command) do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+func (c *command) do(
+	do func(ctx context.Context, args []string) error,
+) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.started = true
 		if err := c.loadConfig(cmd.Name() != serve); err != nil {
@@ -247,7 +258,11 @@ func (c *command) do(do func(ctx context.Context, args []string) error) func(*co
 		ctx := cmd.Context()
 		if c.timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%w %v", errTimeout, c.timeout))
+			ctx, cancel = context.WithTimeoutCause(
+				ctx,
+				c.timeout,
+				fmt.Errorf("%w %v", errTimeout, c.timeout),
+			)
 			defer cancel()
 		}
 		return c.interruptible(ctx, cmd.Name() == serve, func() error { return do(ctx, args) })
@@ -278,7 +293,8 @@ func (c *command) validateArguments(cmd *cobra.Command, args []string) (err erro
 // ended says why a command ended, where it was not the command itself.
 func (c *command) ended(ctx context.Context, err error) error {
 	switch {
-	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout): // The last has its reason with it.
+	// The last has its reason with it.
+	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout):
 		return err
 	case errors.Is(context.Cause(ctx), errTimeout):
 		return context.Cause(ctx)
@@ -294,7 +310,8 @@ func (c *command) note(format string, args ...any) {
 	}
 }
 
-// Console is what the commands of a service have in common: the terminal or pipes, the options, the connection.
+// Console is what the commands of a service have in common: the terminal or pipes, the options, the
+// connection.
 type Console struct {
 	command *command
 	service Service
@@ -319,13 +336,18 @@ func (c *Console) Hint(format string, args ...any) {
 	c.command.hint.Store(&hint)
 }
 
-// Do makes the RunE of a command. do is called when the configuration is read; its context ends with --timeout or a signal.
-func (c *Console) Do(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+// Do makes the RunE of a command. do is called when the configuration is read; its context ends
+// with --timeout or a signal.
+func (c *Console) Do(
+	do func(ctx context.Context, args []string) error,
+) func(*cobra.Command, []string) error {
 	return c.command.do(do)
 }
 
 // Find is Do for a command whose result goes to standard output, without which it is not begun.
-func (c *Console) Find(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+func (c *Console) Find(
+	do func(ctx context.Context, args []string) error,
+) func(*cobra.Command, []string) error {
 	return c.Do(func(ctx context.Context, args []string) error {
 		if err := c.NeedStdout(); err != nil {
 			return err
@@ -334,10 +356,14 @@ func (c *Console) Find(do func(ctx context.Context, args []string) error) func(*
 	})
 }
 
-// Call does something with the service, once its server says that it is serving. Of a service with several
-// Descriptors it is the whole server that says so.
+// Call does something with the service, once its server says that it is serving. Of a service with
+// several Descriptors it is the whole server that says so.
 func (c *Console) Call(ctx context.Context, do func(Session) error) error {
-	return c.command.call(ctx, []Service{c.service}, func(sessions []Session) error { return do(sessions[0]) })
+	return c.command.call(
+		ctx,
+		[]Service{c.service},
+		func(sessions []Session) error { return do(sessions[0]) },
+	)
 }
 
 // Examples puts the program's name, as it was started, in place of each "PROGRAM".

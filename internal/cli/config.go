@@ -40,7 +40,10 @@ const maxInstance = 64
 func (c clientConfig) Validate() error {
 	var problems []error
 	if len(c.Instance) > maxInstance {
-		problems = append(problems, fmt.Errorf("INSTANCE=%q: is longer than %d bytes", c.Instance, maxInstance))
+		problems = append(
+			problems,
+			fmt.Errorf("INSTANCE=%q: is longer than %d bytes", c.Instance, maxInstance),
+		)
 	}
 	if c.Timeout <= 0 {
 		problems = append(problems, fmt.Errorf("TRAFFIC_TIMEOUT=%v: has to be more than zero", c.Timeout))
@@ -69,8 +72,8 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 // environmentPrefix begins the names of a service's variables, behind the product's.
 func (s Service) environmentPrefix() string { return strings.ToUpper(s.Name) + "_" }
 
-// loadConfig reads the environment. Unless a level is chosen, a command logs warnings, and serve logs
-// more.
+// loadConfig reads the environment. Unless a level is chosen, a command logs warnings, and serve
+// logs more.
 func (c *command) loadConfig(person bool) error {
 	cfg, groups := c.groups()
 	c.config = cfg

@@ -21,7 +21,15 @@ import (
 const flushTimeout = 2 * time.Second
 
 func (c *command) newTelemetry(ctx context.Context) *telemetry.Telemetry {
-	return app.NewTelemetry(ctx, c.Identity, component, c.Version, c.config.Process.Telemetry, c.environ, c.stderr)
+	return app.NewTelemetry(
+		ctx,
+		c.Identity,
+		component,
+		c.Version,
+		c.config.Process.Telemetry,
+		c.environ,
+		c.stderr,
+	)
 }
 
 // flush ends telemetry. What was asked for is done, whether or not its trace arrives.
@@ -42,7 +50,11 @@ type connection struct {
 
 // connect opens connections to services, which are dialled with the first call. Without a service
 // there is still one connection to the server, for its health.
-func (c *command) connect(services []Service, t *telemetry.Telemetry, opts ...grpc.DialOption) (conns connections, err error) {
+func (c *command) connect(
+	services []Service,
+	t *telemetry.Telemetry,
+	opts ...grpc.DialOption,
+) (conns connections, err error) {
 	if len(services) == 0 {
 		conns = connections{{target: string(c.config.Server)}}
 	}
@@ -54,7 +66,12 @@ func (c *command) connect(services []Service, t *telemetry.Telemetry, opts ...gr
 		conns[at].services = append(conns[at].services, service.Descriptors...)
 	}
 	for i := range conns {
-		if conns[i].ClientConn, err = rpc.NewClient(c.config.RPC, t, conns[i].target, conns[i].services, opts...); err != nil {
+		if conns[i].ClientConn, err = rpc.NewClient(
+			c.config.RPC,
+			t,
+			conns[i].target,
+			conns[i].services,
+			opts...); err != nil {
 			return nil, usageError{errors.Join(err, conns[:i].close())}
 		}
 	}
@@ -79,21 +96,29 @@ func (c connections) close() error {
 }
 
 // sessions are those of services that are connected.
-func (c *command) sessions(services []Service, conns connections, t *telemetry.Telemetry) ([]Session, error) {
+func (c *command) sessions(
+	services []Service,
+	conns connections,
+	t *telemetry.Telemetry,
+) ([]Session, error) {
 	instance, err := c.config.instance()
 	if err != nil {
 		return nil, err
 	}
 	sessions := make([]Session, len(services))
 	for i, service := range services {
-		sessions[i] = Session{Conn: conns[conns.index(c.config.target(service))].ClientConn, Telemetry: t, Instance: instance}
+		sessions[i] = Session{
+			Conn:      conns[conns.index(c.config.target(service))].ClientConn,
+			Telemetry: t,
+			Instance:  instance,
+		}
 	}
 	return sessions, nil
 }
 
 // call calls do once the connections are ready: that of a single gRPC service when the server says
-// SERVING for it, that of several when the server says SERVING for itself, whether or not it has them
-// all.
+// SERVING for it, that of several when the server says SERVING for itself, whether or not it has
+// them all.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
 	t := c.newTelemetry(ctx)
 	defer flush(ctx, t)
@@ -123,7 +148,11 @@ func (c *command) await(ctx context.Context, conns connections) error {
 	return c.patiently(ctx, func(ctx context.Context) error {
 		for _, conn := range conns {
 			err := rpc.WaitReady(ctx, conn.ClientConn, func(reason string) {
-				c.note("waiting for server at %s: %s", conn.Target(), Printable(telemetry.Redacted(conn.naming(reason))))
+				c.note(
+					"waiting for server at %s: %s",
+					conn.Target(),
+					Printable(telemetry.Redacted(conn.naming(reason))),
+				)
 			})
 			if err != nil {
 				return errors.New(conn.naming(err.Error()))
@@ -145,17 +174,23 @@ func (c *command) patiently(ctx context.Context, wait func(context.Context) erro
 	return c.ended(ctx, err)
 }
 
-// naming puts the name of the service into the reason that the server does not have it, which only a connection with a single
-// one can have.
+// naming puts the name of the service into the reason that the server does not have it, which only
+// a connection with a single one can have.
 func (c connection) naming(reason string) string {
 	if len(c.services) != 1 {
 		return reason
 	}
-	return strings.Replace(reason, rpc.LacksService, rpc.LacksService+" "+string(c.services[0].FullName()), 1)
+	return strings.Replace(
+		reason,
+		rpc.LacksService,
+		rpc.LacksService+" "+string(c.services[0].FullName()),
+		1,
+	)
 }
 
-// callTelemetry is telemetry without a log line for each call that failed, unless a level is chosen: the error of the
-// command says it already, and resumes are logged by what resumes. What else a connection logs is for its operator.
+// callTelemetry is telemetry without a log line for each call that failed, unless a level is
+// chosen: the error of the command says it already, and resumes are logged by what resumes. What
+// else a connection logs is for its operator.
 func (c *command) callTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t

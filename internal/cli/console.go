@@ -31,26 +31,44 @@ func (c *command) consolePeers() (*console.Peers, []grpc.DialOption) {
 	return peers, []grpc.DialOption{grpc.WithStatsHandler(peers)}
 }
 
-// openConsole listens and shows all services over connections that peers count. It returns nil if there is to be no console.
-func (c *command) openConsole(ctx context.Context, conns connections, peers *console.Peers, t *telemetry.Telemetry) (*webConsole, error) {
+// openConsole listens and shows all services over connections that peers count. It returns nil if
+// there is to be no console.
+func (c *command) openConsole(
+	ctx context.Context,
+	conns connections,
+	peers *console.Peers,
+	t *telemetry.Telemetry,
+) (*webConsole, error) {
 	if c.config.Console.Address == "" {
 		return nil, nil
 	}
 	options := console.Options{
-		Config: c.config.Console, Product: c.Identity.Name, Version: c.Version, Contract: c.Contract, Peers: peers, Telemetry: t,
+		Config:     c.config.Console,
+		Product:    c.Identity.Name,
+		Version:    c.Version,
+		Contract:   c.Contract,
+		Peers:      peers,
+		Telemetry:  t,
 		Resumption: rpc.Resumption{Log: t.Log},
 	}
 	for _, service := range c.Services {
 		conn := conns[conns.index(c.config.target(service))]
 		for _, descriptor := range service.Descriptors {
-			options.Services = append(options.Services, console.Service{Descriptor: descriptor, Conn: conn.ClientConn})
+			options.Services = append(
+				options.Services,
+				console.Service{Descriptor: descriptor, Conn: conn.ClientConn},
+			)
 		}
 	}
 	page, err := console.New(options)
 	if err != nil {
 		return nil, err
 	}
-	lis, err := app.Listen(ctx, c.Identity.EnvironmentPrefix()+"CONSOLE_ADDRESS", c.config.Console.Address)
+	lis, err := app.Listen(
+		ctx,
+		c.Identity.EnvironmentPrefix()+"CONSOLE_ADDRESS",
+		c.config.Console.Address,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -73,14 +91,22 @@ func (c *command) consoleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "console",
 		Short: "Call any method from a browser",
-		Long: fmt.Sprintf(`Opens a page for browsers, and says where, until it is interrupted. The page shows every method, has a form for its
+		Long: fmt.Sprintf(
+			`Opens a page for browsers, and says where, until it is interrupted. The page shows every method, has a form for its
 messages, and draws what happens to a call. The calls are made from here, with balancing, retries and traces. In serve
-the same page is at $%[1]sCONSOLE_ADDRESS; the other variables %[1]sCONSOLE_… hold for both.`, c.Identity.EnvironmentPrefix()),
+the same page is at $%[1]sCONSOLE_ADDRESS; the other variables %[1]sCONSOLE_… hold for both.`,
+			c.Identity.EnvironmentPrefix(),
+		),
 		Example: fmt.Sprintf("  %s console\n  %[1]s console --address localhost:8080", c.typed),
 		Args:    Positional(0, 0),
 	}
 	var listen string
-	cmd.Flags().StringVar(&listen, "address", string(address), "where the page is, `host:port`; port 0 is a free one")
+	cmd.Flags().StringVar(
+		&listen,
+		"address",
+		string(address),
+		"where the page is, `host:port`; port 0 is a free one",
+	)
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
 		if err := address.UnmarshalText([]byte(listen)); err != nil {
 			return usageError{fmt.Errorf("--address=%q: %w", listen, err)}

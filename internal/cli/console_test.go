@@ -59,13 +59,23 @@ func await(t *testing.T, conn *websocket.Conn, kind string) (event struct {
 
 func TestServeHasAConsoleWhereOneIsConfigured(t *testing.T) {
 	_, server := startFake(t, "")
-	c, exit, terminate := serve(t, server, "TEST_CONSOLE_ADDRESS=127.0.0.1:0", "TEST_NAMES_TRAFFIC_CALLS=10")
+	c, exit, terminate := serve(
+		t,
+		server,
+		"TEST_CONSOLE_ADDRESS=127.0.0.1:0",
+		"TEST_NAMES_TRAFFIC_CALLS=10",
+	)
 	address := consoleAddress(t, c)
 	clitest.Want(t, fetch(t, "http://"+address+"/"), "<html")
 	clitest.Want(t, fetch(t, "http://"+address+"/api/catalogue"), `"grpc.testing.TestService"`)
 	conn := converse(t, address)
 	terminate()
-	if e := await(t, conn, "status"); e.Status.Name != "UNAVAILABLE" || !strings.Contains(e.Status.Message, "stopping") {
+	if e := await(
+		t,
+		conn,
+		"status",
+	); e.Status.Name != "UNAVAILABLE" ||
+		!strings.Contains(e.Status.Message, "stopping") {
 		t.Errorf("%+v", e)
 	}
 	if code := <-exit; code != 0 {
@@ -89,7 +99,10 @@ func TestAConsoleWhoseAddressIsTakenEndsTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	c := clitest.Console{Services: services(), Environ: serving("TEST_CONSOLE_ADDRESS=" + listener.Addr().String())}
+	c := clitest.Console{
+		Services: services(),
+		Environ:  serving("TEST_CONSOLE_ADDRESS=" + listener.Addr().String()),
+	}
 	if code := c.Run(t.Context(), "localhost:1", "serve"); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
@@ -103,7 +116,10 @@ func TestConsoleCommand(t *testing.T) {
 	exit := make(chan int, 1)
 	go func() { exit <- c.Run(ctx, server, "console") }()
 	<-c.Out.Await("/\n")
-	converse(t, strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(c.Out.String()), "http://"), "/"))
+	converse(
+		t,
+		strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(c.Out.String()), "http://"), "/"),
+	)
 	interrupt()
 	if code := <-exit; code != 0 {
 		t.Errorf("exit code %d\n%s", code, &c.Err)

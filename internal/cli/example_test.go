@@ -15,8 +15,9 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// A service of the command line has its descriptors, commands for people, and the calls that prove that
-// it works. The program adds check, load, serve, flags for the server and for time, and exit codes.
+// A service of the command line has its descriptors, commands for people, and the calls that prove
+// that it works. The program adds check, load, serve, flags for the server and for time, and exit
+// codes.
 func ExampleService() {
 	call := func(ctx context.Context, s cli.Session) error {
 		_, err := grpc_testing.NewTestServiceClient(s.Conn).EmptyCall(ctx, &grpc_testing.Empty{})
@@ -43,10 +44,16 @@ func ExampleService() {
 			}}
 		},
 		Check: func(s cli.Session) []cli.Step {
-			return []cli.Step{{Method: "EmptyCall", Do: func(ctx context.Context) error { return call(ctx, s) }}}
+			return []cli.Step{
+				{Method: "EmptyCall", Do: func(ctx context.Context) error { return call(ctx, s) }},
+			}
 		},
 	}
-	program := cli.Program{Identity: app.Identity{Name: "shop"}, Version: "dev", Services: []cli.Service{service}}
+	program := cli.Program{
+		Identity: app.Identity{Name: "shop"},
+		Version:  "dev",
+		Services: []cli.Service{service},
+	}
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -65,9 +65,10 @@ func (p Program) exitCode(err error) int {
 
 // isDamage asks the services, and knows DATA_LOSS by itself.
 func (p Program) isDamage(err error) bool {
-	return errors.Is(err, errWrongAnswers) || status.Code(err) == codes.DataLoss || slices.ContainsFunc(p.Services, func(s Service) bool {
-		return s.IsDamage != nil && s.IsDamage(err)
-	})
+	return errors.Is(err, errWrongAnswers) || status.Code(err) == codes.DataLoss ||
+		slices.ContainsFunc(p.Services, func(s Service) bool {
+			return s.IsDamage != nil && s.IsDamage(err)
+		})
 }
 
 // IsUnavailable reports whether the same command may succeed later.
@@ -89,12 +90,15 @@ func IsUnavailable(err error) bool {
 	}
 }
 
-// message is the text of an error for people: the server's message and reason without what gRPC adds,
-// in printable characters, on one line unless it is a list of our own.
+// message is the text of an error for people: the server's message and reason without what gRPC
+// adds, in printable characters, on one line unless it is a list of our own.
 func message(err error) string {
 	var usage usageError
 	if errors.As(err, &usage) {
-		return strings.Join(strings.FieldsFunc(telemetry.Redacted(err.Error()), func(r rune) bool { return r == '\n' }), "\n  ")
+		return strings.Join(
+			strings.FieldsFunc(telemetry.Redacted(err.Error()), func(r rune) bool { return r == '\n' }),
+			"\n  ",
+		)
 	}
 	text := err.Error()
 	var answer interface {

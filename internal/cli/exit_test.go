@@ -27,12 +27,20 @@ func reason(code codes.Code, text, reason string) error {
 
 // program has a service that knows its own damage, and one that knows none.
 var program = Program{Services: []Service{
-	{Name: "a", IsDamage: func(err error) bool { return errors.Is(err, errDamaged) || rpc.Reason(err) == "GONE" }},
+	{
+		Name:     "a",
+		IsDamage: func(err error) bool { return errors.Is(err, errDamaged) || rpc.Reason(err) == "GONE" },
+	},
 	{Name: "b"},
 }}
 
 func TestExitCode(t *testing.T) {
-	full, err := status.New(codes.ResourceExhausted, "full").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
+	full, err := status.New(
+		codes.ResourceExhausted,
+		"full",
+	).WithDetails(
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

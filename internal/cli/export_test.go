@@ -12,4 +12,8 @@ const ExitInterrupted = exitInterrupted
 var ParseTarget = parseTarget
 
 // CallTelemetry is the telemetry of the connections of a command.
-func CallTelemetry(t *telemetry.Telemetry) *telemetry.Telemetry { return new(command).callTelemetry(t) }
+func CallTelemetry(
+	t *telemetry.Telemetry,
+) *telemetry.Telemetry {
+	return new(command).callTelemetry(t)
+}

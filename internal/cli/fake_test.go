@@ -38,11 +38,18 @@ type fake struct {
 func startFake(t *testing.T, address string) (*fake, string) {
 	t.Helper()
 	f := &fake{}
-	address, f.stop = clienttest.Serve(t, address, func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, f) })
+	address, f.stop = clienttest.Serve(
+		t,
+		address,
+		func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, f) },
+	)
 	return f, address
 }
 
-func (f *fake) UnaryCall(_ context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (f *fake) UnaryCall(
+	_ context.Context,
+	r *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	if name := string(r.GetPayload().GetBody()); name != "x" {
 		return nil, reason(codes.NotFound, "not found", "NAME_NOT_FOUND")
 	}
@@ -61,7 +68,9 @@ func (f *fake) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_test
 	return &grpc_testing.Empty{}, nil
 }
 
-func (f *fake) FullDuplexCall(s grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+func (f *fake) FullDuplexCall(
+	s grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse],
+) error {
 	for {
 		if _, err := s.Recv(); err != nil {
 			return nil
@@ -72,16 +81,24 @@ func (f *fake) FullDuplexCall(s grpc.BidiStreamingServer[grpc_testing.StreamingO
 	}
 }
 
-func (f *fake) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, s grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (f *fake) StreamingOutputCall(
+	_ *grpc_testing.StreamingOutputCallRequest,
+	s grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse],
+) error {
 	return s.Send(&grpc_testing.StreamingOutputCallResponse{})
 }
 
-func (f *fake) StreamingInputCall(s grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse]) error {
+func (f *fake) StreamingInputCall(
+	s grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse],
+) error {
 	return s.SendAndClose(&grpc_testing.StreamingInputCallResponse{})
 }
 
 // CacheableUnaryCall adds to what is kept.
-func (f *fake) CacheableUnaryCall(_ context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (f *fake) CacheableUnaryCall(
+	_ context.Context,
+	r *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.kept += int(r.GetResponseSize())
@@ -126,23 +143,41 @@ func services() []cli.Service {
 
 // lacking is a service that no fake has.
 func lacking() cli.Service {
-	unimplemented := grpc_testing.File_grpc_testing_test_proto.Services().ByName("UnimplementedService")
+	unimplemented := grpc_testing.File_grpc_testing_test_proto.Services().ByName(
+		"UnimplementedService",
+	)
 	call := func(ctx context.Context, s cli.Session) error {
-		_, err := grpc_testing.NewUnimplementedServiceClient(s.Conn).UnimplementedCall(ctx, &grpc_testing.Empty{})
+		_, err := grpc_testing.NewUnimplementedServiceClient(
+			s.Conn,
+		).UnimplementedCall(
+			ctx,
+			&grpc_testing.Empty{},
+		)
 		return err
 	}
 	return cli.Service{
 		Name: "lacking", Descriptors: []protoreflect.ServiceDescriptor{unimplemented},
 		Commands: func(c *cli.Console) []*cobra.Command {
-			return []*cobra.Command{{Use: "miss", Short: "Call what is not there", RunE: c.Do(func(ctx context.Context, _ []string) error {
-				return c.Call(ctx, func(s cli.Session) error { return call(ctx, s) })
-			})}}
+			return []*cobra.Command{
+				{
+					Use:   "miss",
+					Short: "Call what is not there",
+					RunE: c.Do(func(ctx context.Context, _ []string) error {
+						return c.Call(ctx, func(s cli.Session) error { return call(ctx, s) })
+					}),
+				},
+			}
 		},
 		Check: func(s cli.Session) []cli.Step {
-			return []cli.Step{{Method: "UnimplementedCall", Do: func(ctx context.Context) error { return call(ctx, s) }}}
+			return []cli.Step{
+				{Method: "UnimplementedCall", Do: func(ctx context.Context) error { return call(ctx, s) }},
+			}
 		},
 		Traffic: func(s cli.Session) traffic.Source {
-			return traffic.Source{Service: unimplemented, SetUp: func(ctx context.Context) error { return call(ctx, s) }}
+			return traffic.Source{
+				Service: unimplemented,
+				SetUp:   func(ctx context.Context) error { return call(ctx, s) },
+			}
 		},
 	}
 }
@@ -155,7 +190,10 @@ func find(ctx context.Context, s cli.Session, name string) error {
 
 func findCommand(c *cli.Console) *cobra.Command {
 	return &cobra.Command{
-		Use: "find NAME", Short: "Look a name up", Args: cli.Positional(1, 1), Example: c.Examples("  PROGRAM find x"),
+		Use:     "find NAME",
+		Short:   "Look a name up",
+		Args:    cli.Positional(1, 1),
+		Example: c.Examples("  PROGRAM find x"),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
 			return c.Call(ctx, func(s cli.Session) error {
 				if err := find(ctx, s, args[0]); err != nil {
@@ -205,7 +243,8 @@ func check(s cli.Session) []cli.Step {
 	}
 }
 
-// traffic keeps one thing while it runs. Its operation is repeated until its time is over, as a transfer is.
+// traffic keeps one thing while it runs. Its operation is repeated until its time is over, as a
+// transfer is.
 func (n *names) traffic(s cli.Session) traffic.Source {
 	stub := grpc_testing.NewTestServiceClient(s.Conn)
 	keep := func(ctx context.Context, count int32) error {

@@ -52,14 +52,33 @@ was lost, doubled, reordered or damaged, and 1 if an operation failed or was lat
 			if err := o.validate(); err != nil {
 				return usageError{err}
 			}
-			return c.call(ctx, c.Services, func(sessions []Session) error { return c.load(ctx, o, sessions) })
+			return c.call(
+				ctx,
+				c.Services,
+				func(sessions []Session) error { return c.load(ctx, o, sessions) },
+			)
 		}),
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&o.duration, "duration", 10*time.Second, "how `long` operations are started")
-	flags.IntVar(&o.concurrency, "concurrency", 4, "workers of each operation, which make one at a `time`")
-	flags.Float64Var(&o.rate, "rate", 0, "operations of each kind started per second, by all workers; 0 for as many as they can")
-	flags.StringVar(&o.size, "size", "", "`size` of what is stored, 64MiB for example (default by the environment)")
+	flags.IntVar(
+		&o.concurrency,
+		"concurrency",
+		4,
+		"workers of each operation, which make one at a `time`",
+	)
+	flags.Float64Var(
+		&o.rate,
+		"rate",
+		0,
+		"operations of each kind started per second, by all workers; 0 for as many as they can",
+	)
+	flags.StringVar(
+		&o.size,
+		"size",
+		"",
+		"`size` of what is stored, 64MiB for example (default by the environment)",
+	)
 	flags.StringSliceVar(&o.modes, "mode", modes, "modes of gRPC to use")
 	flags.BoolVar(&o.json, "json", false, "write each operation as one line of JSON")
 	return cmd
@@ -74,7 +93,10 @@ func (o *loadOptions) validate() error {
 		problems = append(problems, fmt.Errorf("--duration=%v: has to be more than zero", o.duration))
 	}
 	if o.concurrency < 1 || o.concurrency > maxConcurrency {
-		problems = append(problems, fmt.Errorf("--concurrency=%d: is not between 1 and %d", o.concurrency, maxConcurrency))
+		problems = append(
+			problems,
+			fmt.Errorf("--concurrency=%d: is not between 1 and %d", o.concurrency, maxConcurrency),
+		)
 	}
 	if o.rate < 0 || math.IsNaN(o.rate) {
 		problems = append(problems, fmt.Errorf("--rate=%v: is negative", o.rate))
@@ -82,13 +104,19 @@ func (o *loadOptions) validate() error {
 	if o.size != "" {
 		var size config.Bytes
 		if err := size.UnmarshalText([]byte(o.size)); err != nil || size < 1 || size > math.MaxInt64/2 {
-			problems = append(problems, errors.Join(fmt.Errorf("--size=%q: is no size of at least 1 byte", o.size), err))
+			problems = append(
+				problems,
+				errors.Join(fmt.Errorf("--size=%q: is no size of at least 1 byte", o.size), err),
+			)
 		}
 		o.bytes = int64(size)
 	}
 	for _, mode := range o.modes {
 		if !slices.Contains(modes, mode) {
-			problems = append(problems, fmt.Errorf("--mode=%s: is none of %s", mode, strings.Join(modes, ", ")))
+			problems = append(
+				problems,
+				fmt.Errorf("--mode=%s: is none of %s", mode, strings.Join(modes, ", ")),
+			)
 		}
 	}
 	return errors.Join(problems...)
@@ -116,7 +144,9 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			}
 			if n == 0 {
 				its = newMeasurements(o, source)
-				measured = append(measured, slices.DeleteFunc(slices.Clone(its), func(m *measurement) bool { return m == nil })...)
+				measured = append(
+					measured,
+					slices.DeleteFunc(slices.Clone(its), func(m *measurement) bool { return m == nil })...)
 			}
 			wrong := func(err error) bool { return err != nil && (source.Wrong(err) || c.isDamage(err)) }
 			for at, operation := range source.Operations {
@@ -157,7 +187,12 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 }
 
 // showLoad shows progress on a terminal.
-func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, measured []*measurement) {
+func (c *command) showLoad(
+	ctx context.Context,
+	o loadOptions,
+	began time.Time,
+	measured []*measurement,
+) {
 	for c.stderr.width != nil && !c.quiet && rpc.Sleep(ctx, time.Second/2) == nil {
 		var good, bad int
 		for _, m := range measured {
@@ -165,7 +200,15 @@ func (c *command) showLoad(ctx context.Context, o loadOptions, began time.Time, 
 			good, bad = good+m.good, bad+m.failed+m.wrong
 			m.mu.Unlock()
 		}
-		c.stderr.show(fmt.Sprintf("%s of %s: %d operations went well, %d did not", time.Since(began).Round(time.Second), o.duration, good, bad))
+		c.stderr.show(
+			fmt.Sprintf(
+				"%s of %s: %d operations went well, %d did not",
+				time.Since(began).Round(time.Second),
+				o.duration,
+				good,
+				bad,
+			),
+		)
 	}
 }
 
@@ -244,7 +287,12 @@ func newMeasurements(o loadOptions, source traffic.Source) []*measurement {
 		if o.rate > 0 {
 			limit = rate.Limit(o.rate)
 		}
-		all[i] = &measurement{service: string(source.Service.FullName()), method: operation.Method, mode: mode, limit: rate.NewLimiter(limit, 1)}
+		all[i] = &measurement{
+			service: string(source.Service.FullName()),
+			method:  operation.Method,
+			mode:    mode,
+			limit:   rate.NewLimiter(limit, 1),
+		}
 	}
 	return all
 }
@@ -257,7 +305,12 @@ func modeLabel(method protoreflect.MethodDescriptor) string {
 
 // repeat makes operations until started is done, and lets the last one end. What whole cuts is not
 // counted.
-func (m *measurement) repeat(started, whole context.Context, timeout time.Duration, operation traffic.Operation, wrong func(error) bool) {
+func (m *measurement) repeat(
+	started, whole context.Context,
+	timeout time.Duration,
+	operation traffic.Operation,
+	wrong func(error) bool,
+) {
 	for m.limit.Wait(started) == nil && started.Err() == nil {
 		ctx, cancel := context.WithTimeout(whole, timeout)
 		began := time.Now()
@@ -268,7 +321,10 @@ func (m *measurement) repeat(started, whole context.Context, timeout time.Durati
 		}
 		m.count(time.Since(began), err, wrong(err))
 		if err != nil {
-			_ = rpc.Sleep(started, 100*time.Millisecond) // Servers that fail at once are not called in a tight loop.
+			_ = rpc.Sleep(
+				started,
+				100*time.Millisecond,
+			) // Servers that fail at once are not called in a tight loop.
 		}
 	}
 }
@@ -338,12 +394,27 @@ func (c *command) report(o loadOptions, measured []*measurement, took time.Durat
 		perSecond := float64(m.good) / took.Seconds()
 		p50, p90, p99 := m.quantile(.5), m.quantile(.9), m.quantile(.99)
 		if !o.json {
-			fmt.Fprintf(table, "%d\t%d\t%d\t%.1f\t%v\t%v\t%v\t%v\t  %s (%s)\n",
-				m.good, m.failed, m.wrong, perSecond, short(p50), short(p90), short(p99), short(m.slowest), m.method, m.mode)
+			fmt.Fprintf(
+				table,
+				"%d\t%d\t%d\t%.1f\t%v\t%v\t%v\t%v\t  %s (%s)\n",
+				m.good,
+				m.failed,
+				m.wrong,
+				perSecond,
+				short(p50),
+				short(p90),
+				short(p99),
+				short(m.slowest),
+				m.method,
+				m.mode,
+			)
 			continue
 		}
-		err := WriteJSON(c.stdout, loadResult{m.service, m.method, m.mode, m.good, m.failed, m.wrong, perSecond,
-			p50.Seconds(), p90.Seconds(), p99.Seconds(), m.slowest.Seconds()})
+		err := WriteJSON(
+			c.stdout,
+			loadResult{m.service, m.method, m.mode, m.good, m.failed, m.wrong, perSecond,
+				p50.Seconds(), p90.Seconds(), p99.Seconds(), m.slowest.Seconds()},
+		)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,20 @@ func TestLoadMeasuresAndLeavesNothingBehind(t *testing.T) {
 	for _, part := range []string{"GOOD  FAILED  WRONG  PER SECOND", "UnaryCall (unary)\n", "FullDuplexCall (bidi_stream)\n"} {
 		clitest.Want(t, out, part)
 	}
-	out, _ = clitest.Expect(t, 0, good, server, "load", "--duration", "1s", "--rate", "20", "--mode", "unary", "--json")
+	out, _ = clitest.Expect(
+		t,
+		0,
+		good,
+		server,
+		"load",
+		"--duration",
+		"1s",
+		"--rate",
+		"20",
+		"--mode",
+		"unary",
+		"--json",
+	)
 	var result struct {
 		Service, Method, Mode string
 		Good, Failed, Wrong   int
@@ -54,7 +67,10 @@ func TestLoadMeasuresAndLeavesNothingBehind(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if result.Method != "UnaryCall" || result.Mode != "unary" || result.Good < 10 || result.Good > 21 || result.P50 < 1e-3 || result.P50 > result.Max {
+	if result.Method != "UnaryCall" || result.Mode != "unary" || result.Good < 10 ||
+		result.Good > 21 ||
+		result.P50 < 1e-3 ||
+		result.P50 > result.Max {
 		t.Errorf("at most 20 a second: %s", out)
 	}
 	if f.kept != 0 {
@@ -72,13 +88,37 @@ func TestLoadFailsIfAnythingDid(t *testing.T) {
 			return nil
 		})
 	}
-	_, said := clitest.Expect(t, 5, once(fmt.Errorf("%w: message 7 came twice", traffic.ErrWrong)), server, "load", "--duration", "200ms")
+	_, said := clitest.Expect(
+		t,
+		5,
+		once(fmt.Errorf("%w: message 7 came twice", traffic.ErrWrong)),
+		server,
+		"load",
+		"--duration",
+		"200ms",
+	)
 	clitest.Want(t, said, "message 7 came twice")
 	clitest.Expect(t, 5, once(errDamaged), server, "load", "--duration", "200ms")
-	out, said := clitest.Expect(t, 1, once(status.Error(codes.Unavailable, "gone away")), server, "load", "--duration", "200ms")
+	out, said := clitest.Expect(
+		t,
+		1,
+		once(status.Error(codes.Unavailable, "gone away")),
+		server,
+		"load",
+		"--duration",
+		"200ms",
+	)
 	clitest.Want(t, said, "gone away")
 	clitest.Want(t, out, "UnaryCall (unary)")
-	_, said = clitest.Expect(t, 1, services(), server, "load", "--duration", "100ms") // All its operations are turned off.
+	_, said = clitest.Expect(
+		t,
+		1,
+		services(),
+		server,
+		"load",
+		"--duration",
+		"100ms",
+	) // All its operations are turned off.
 	clitest.Want(t, said, "no operation was made")
 }
 
@@ -101,7 +141,22 @@ func TestAnInterruptedLoadShowsWhatWasMeasured(t *testing.T) {
 }
 
 func TestMisuseOfLoad(t *testing.T) {
-	_, said := expect(t, 2, "localhost:1", "load", "--duration", "0s", "--concurrency", "0", "--rate", "-1", "--size", "x", "--mode", "duplex")
+	_, said := expect(
+		t,
+		2,
+		"localhost:1",
+		"load",
+		"--duration",
+		"0s",
+		"--concurrency",
+		"0",
+		"--rate",
+		"-1",
+		"--size",
+		"x",
+		"--mode",
+		"duplex",
+	)
 	for _, flag := range []string{"--duration=", "--concurrency=", "--rate=", "--size=", "--mode=duplex"} {
 		if !strings.Contains(said, flag) {
 			t.Errorf("%s is not in:\n%s", flag, said)

@@ -36,11 +36,14 @@ func TestACommandCallsItsServiceAndSaysWhatCameOfIt(t *testing.T) {
 	}
 }
 
-// TestOnlyTheLinesOfCallsAreSilent: a connection that is used for a service which it was not told of says so in the log.
+// TestOnlyTheLinesOfCallsAreSilent: a connection that is used for a service which it was not told
+// of says so in the log.
 func TestOnlyTheLinesOfCallsAreSilent(t *testing.T) {
 	_, server := startFake(t, "")
 	var log clitest.Output
-	tele := cli.CallTelemetry(telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, &log))
+	tele := cli.CallTelemetry(
+		telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, &log),
+	)
 	conn := clienttest.Dial(t, tele, server, descriptor)
 	if err := find(clienttest.Deadline(t), cli.Session{Conn: conn}, "y"); err == nil {
 		t.Error("found")
@@ -62,13 +65,25 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 		}
 	}
 	out, _ = expect(t, 0, server, "check", "--json")
-	clitest.Want(t, out, `{"mode":"unary","service":"grpc.testing.TestService","method":"UnaryCall","seconds":0.`)
+	clitest.Want(
+		t,
+		out,
+		`{"mode":"unary","service":"grpc.testing.TestService","method":"UnaryCall","seconds":0.`,
+	)
 	broken := services()
 	broken[0].Check = func(s cli.Session) []cli.Step {
-		return append([]cli.Step{{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }}}, check(s)...)
+		return append(
+			[]cli.Step{
+				{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }},
+			},
+			check(s)...)
 	}
 	out, err := clitest.Expect(t, 3, broken, server, "check")
-	clitest.Want(t, err, "test: unary grpc.testing.TestService/UnaryCall: not found (NAME_NOT_FOUND)\n")
+	clitest.Want(
+		t,
+		err,
+		"test: unary grpc.testing.TestService/UnaryCall: not found (NAME_NOT_FOUND)\n",
+	)
 	if strings.Count(out, "ok ") != 1 {
 		t.Errorf("it goes on:\n%s", out)
 	}
@@ -81,19 +96,32 @@ func TestAServiceMayHaveSeveralInItsContract(t *testing.T) {
 	two[0].Check = func(s cli.Session) []cli.Step { return append(check(s), lacking().Check(s)...) }
 	two[0].Commands = lacking().Commands
 	_, err := clitest.Expect(t, 1, two, server, "miss")
-	clitest.Want(t, err, "UNIMPLEMENTED") // A connection that was not told of the second would say INTERNAL.
+	clitest.Want(
+		t,
+		err,
+		"UNIMPLEMENTED",
+	) // A connection that was not told of the second would say INTERNAL.
 	out, _ := clitest.Expect(t, 0, two, server, "--help")
 	clitest.Want(t, out, "grpc.testing.TestService, grpc.testing.UnimplementedService:")
 }
 
-// TestAServiceThatTheServerLacksIsNamed calls it alone, and among others, where the connection is ready without it.
+// TestAServiceThatTheServerLacksIsNamed calls it alone, and among others, where the connection is
+// ready without it.
 func TestAServiceThatTheServerLacksIsNamed(t *testing.T) {
 	_, server := startFake(t, "")
 	both := append(services(), lacking())
 	for _, command := range []string{"miss", "check"} {
 		out, err := clitest.Expect(t, 4, both, server, command, "--timeout", "2s")
-		clitest.Want(t, err, "waiting for server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService\n")
-		clitest.Want(t, err, "test: not done within 2s: server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService;")
+		clitest.Want(
+			t,
+			err,
+			"waiting for server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService\n",
+		)
+		clitest.Want(
+			t,
+			err,
+			"test: not done within 2s: server at "+server+": it is there, but does not have the service grpc.testing.UnimplementedService;",
+		)
 		if out != "" {
 			t.Errorf("%s: %s", command, out)
 		}
@@ -117,8 +145,20 @@ func TestAServiceMayBeSomewhereElse(t *testing.T) {
 		}
 	}
 	// The flag wins.
-	c := clitest.Console{Services: services(), Environ: []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)}}
-	if code := c.Run(t.Context(), "localhost:1", "find", "x", "--timeout", "20s", "--server", server); code != 0 {
+	c := clitest.Console{
+		Services: services(),
+		Environ:  []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)},
+	}
+	if code := c.Run(
+		t.Context(),
+		"localhost:1",
+		"find",
+		"x",
+		"--timeout",
+		"20s",
+		"--server",
+		server,
+	); code != 0 {
 		t.Errorf("exit code %d, %s", code, &c.Err)
 	}
 }
@@ -205,7 +245,11 @@ func TestHelpFitsAScreenAndLeadsToTheRest(t *testing.T) {
 	clitest.Want(t, out, "  130  interrupted")
 	out, _ = expect(t, 0, "localhost:1", "find", "--help")
 	clitest.Want(t, out, "  /usr/bin/test find x\n") // As it was started, so that it can be pasted.
-	clitest.Want(t, out, "All commands take --server, --timeout and --quiet too, see /usr/bin/test help.\n")
+	clitest.Want(
+		t,
+		out,
+		"All commands take --server, --timeout and --quiet too, see /usr/bin/test help.\n",
+	)
 	out, _ = expect(t, 0, "localhost:1", "completion", "--help")
 	clitest.Want(t, out, "  fish ")
 	out, _ = expect(t, 0, "localhost:1", "completion", "bash")

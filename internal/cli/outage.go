@@ -16,9 +16,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// outage reports a stream that broke and is tried again, in place of the line in a log: on a terminal
-// with a line that counts down, elsewhere with a sentence when it breaks and another when it
-// continues.
+// outage reports a stream that broke and is tried again, in place of the line in a log: on a
+// terminal with a line that counts down, elsewhere with a sentence when it breaks and another when
+// it continues.
 type outage struct {
 	command *command
 
@@ -28,8 +28,8 @@ type outage struct {
 	tell  func(state string)
 }
 
-// Outages calls do in place of writing to the terminal: with the reason when a stream broke, and with
-// "" when it continues.
+// Outages calls do in place of writing to the terminal: with the reason when a stream broke, and
+// with "" when it continues.
 func (c *Console) Outages(do func(state string)) { c.command.outage.tell = do }
 
 // lost begins an outage, or goes on with it: the next attempt is made after wait.

@@ -25,17 +25,27 @@ func broken(t *testing.T, c *command) string {
 	c.outage.command = c
 	c.config = &clientConfig{}
 	synctest.Test(t, func(t *testing.T) {
-		log := c.forPerson(telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, c.stderr)).Log
+		log := c.forPerson(
+			telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, c.stderr),
+		).Log
 		p := (&Console{command: c}).NewProgress("downloading", false)
 		p.Update(850<<20, 850<<20, 913<<20, 0)
 		attempts := 0
-		err := rpc.Resumption{Log: log, RetryDelay: time.Second, MaxTries: math.MaxInt}.Resume(t.Context(), "download", func(context.Context, *rpc.Attempt) error {
-			if attempts++; attempts < 4 {
-				return status.Error(codes.Unavailable, "connection refused")
-			}
-			p.Update(913<<20, 913<<20, 913<<20, 3)
-			return nil
-		})
+		err := rpc.Resumption{
+			Log:        log,
+			RetryDelay: time.Second,
+			MaxTries:   math.MaxInt,
+		}.Resume(
+			t.Context(),
+			"download",
+			func(context.Context, *rpc.Attempt) error {
+				if attempts++; attempts < 4 {
+					return status.Error(codes.Unavailable, "connection refused")
+				}
+				p.Update(913<<20, 913<<20, 913<<20, 3)
+				return nil
+			},
+		)
 		if err != nil {
 			t.Error(err)
 		}
@@ -46,8 +56,10 @@ func broken(t *testing.T, c *command) string {
 
 func TestAnOutageIsToldInPlaceOfTheLog(t *testing.T) {
 	lines := strings.Split(broken(t, &command{stderr: &screen{}}), "\n")
-	if len(lines) != 5 || lines[0] != "connection lost, 850.0 MiB of 913.0 MiB are safe, trying again" ||
-		!strings.HasPrefix(lines[1], "going on after ") || !strings.HasPrefix(lines[3], "downloaded: ") {
+	if len(lines) != 5 ||
+		lines[0] != "connection lost, 850.0 MiB of 913.0 MiB are safe, trying again" ||
+		!strings.HasPrefix(lines[1], "going on after ") ||
+		!strings.HasPrefix(lines[3], "downloaded: ") {
 		t.Errorf("said %q", lines)
 	}
 	if got := broken(t, &command{stderr: &screen{}, quiet: true}); got != "" {
@@ -56,10 +68,17 @@ func TestAnOutageIsToldInPlaceOfTheLog(t *testing.T) {
 }
 
 func TestAnOutageIsALineThatIsAlive(t *testing.T) {
-	frames := strings.Split(broken(t, &command{stderr: &screen{width: func() int { return 90 }}}), clearLine)
+	frames := strings.Split(
+		broken(t, &command{stderr: &screen{width: func() int { return 90 }}}),
+		clearLine,
+	)
 	alive := map[string]bool{}
 	for _, frame := range frames[1 : len(frames)-3] { // Behind them it is erased, and the end is told.
-		if !strings.HasPrefix(frame, "connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ") || strings.Contains(frame, "\n") {
+		if !strings.HasPrefix(
+			frame,
+			"connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ",
+		) ||
+			strings.Contains(frame, "\n") {
 			t.Errorf("shown: %q", frame)
 		}
 		alive[frame] = true

@@ -15,8 +15,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Printable is text that came from elsewhere, made safe for a terminal: whatever could move the cursor, change the
-// direction of writing or begin a line of its own is escaped as in Go. The joiners stay, which scripts and emoji need.
+// Printable is text that came from elsewhere, made safe for a terminal: whatever could move the
+// cursor, change the direction of writing or begin a line of its own is escaped as in Go. The
+// joiners stay, which scripts and emoji need.
 func Printable(text string) string {
 	return escape(text, func(r rune) string {
 		quoted := strconv.QuoteRune(r)

@@ -13,8 +13,8 @@ const (
 	barWidth     = 16
 )
 
-// Progress shows the progress of a transfer: as a bar on a terminal, and as a line every two seconds
-// elsewhere.
+// Progress shows the progress of a transfer: as a bar on a terminal, and as a line every two
+// seconds elsewhere.
 type Progress struct {
 	command *command
 	doing   string // "downloading", say
@@ -23,14 +23,23 @@ type Progress struct {
 	// done, safe and total are in bytes; total is -1 while it is not known.
 	done, safe, total int64
 	resumes           int
-	// continued says that another run has begun the transfer; base is what it did, which does not count for this one's rate.
+	// continued says that another run has begun the transfer; base is what it did, which does not
+	// count for this one's rate.
 	continued bool
 	base      int64
 }
 
-// NewProgress begins to show the progress of something: "downloading". continued says that an earlier run has begun it.
+// NewProgress begins to show the progress of something: "downloading". continued says that an
+// earlier run has begun it.
 func (c *Console) NewProgress(doing string, continued bool) *Progress {
-	p := &Progress{command: c.command, doing: doing, continued: continued, start: time.Now(), shown: time.Now(), total: -1}
+	p := &Progress{
+		command:   c.command,
+		doing:     doing,
+		continued: continued,
+		start:     time.Now(),
+		shown:     time.Now(),
+		total:     -1,
+	}
 	c.command.progress = p
 	return p
 }
@@ -69,7 +78,14 @@ func (p *Progress) End(what string) {
 		p.command.note("%s: it is empty", what)
 		return
 	}
-	p.command.note("%s: %s in %s, %s/s%s", what, Size(p.done), round(time.Since(p.start)), Size(p.rate()), p.resumed())
+	p.command.note(
+		"%s: %s in %s, %s/s%s",
+		what,
+		Size(p.done),
+		round(time.Since(p.start)),
+		Size(p.rate()),
+		p.resumed(),
+	)
 }
 
 // String is how far it is: "1.2 GiB of 3.0 GiB (40%), 98.1 MiB/s, 19s left".
@@ -79,7 +95,10 @@ func (p *Progress) String() string {
 	}
 	left := ""
 	if rate := p.rate(); rate > 0 {
-		left = fmt.Sprintf(", %s left", round(time.Duration(float64(p.total-p.done)/float64(rate)*float64(time.Second))))
+		left = fmt.Sprintf(
+			", %s left",
+			round(time.Duration(float64(p.total-p.done)/float64(rate)*float64(time.Second))),
+		)
 	}
 	return fmt.Sprintf("%s of %s (%d%%), %s/s%s%s",
 		Size(p.done), Size(p.total), p.done*100/p.total, Size(p.rate()), left, p.resumed())

@@ -35,8 +35,21 @@ func (c *command) root() *cobra.Command {
 		help(cmd, args)
 	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.server, "server", "", fmt.Sprintf("`host:port` of all services (default $%sSERVER, or localhost:50051)", c.Identity.EnvironmentPrefix()))
-	flags.DurationVar(&c.timeout, "timeout", 0, "most `time` for the whole command, 5m for example; see help exit-codes")
+	flags.StringVar(
+		&c.server,
+		"server",
+		"",
+		fmt.Sprintf(
+			"`host:port` of all services (default $%sSERVER, or localhost:50051)",
+			c.Identity.EnvironmentPrefix(),
+		),
+	)
+	flags.DurationVar(
+		&c.timeout,
+		"timeout",
+		0,
+		"most `time` for the whole command, 5m for example; see help exit-codes",
+	)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress and no notes")
 	for _, service := range c.Services {
 		if service.Commands == nil {
@@ -54,7 +67,9 @@ func (c *command) root() *cobra.Command {
 	}
 	root.AddGroup(&cobra.Group{ID: "all", Title: "All services, and the program itself"})
 	root.SetCompletionCommandGroupID("all")
-	for _, cmd := range []*cobra.Command{c.checkCommand(), c.loadCommand(), c.serveCommand(), c.consoleCommand(), c.demoCommand()} {
+	for _, cmd := range []*cobra.Command{
+		c.checkCommand(), c.loadCommand(), c.serveCommand(), c.consoleCommand(), c.demoCommand(),
+	} {
 		cmd.GroupID = "all"
 		root.AddCommand(cmd)
 	}
@@ -96,8 +111,12 @@ func (c *command) overview(root *cobra.Command) {
 			}
 		}
 	}
-	fmt.Fprintf(&text, "All take --server HOST:PORT, --timeout TIME and --quiet. More: %s help COMMAND\n"+
-		"and %[1]s help environment, %[1]s help exit-codes, %[1]s --version\n", c.typed)
+	fmt.Fprintf(
+		&text,
+		"All take --server HOST:PORT, --timeout TIME and --quiet. More: %s help COMMAND\n"+
+			"and %[1]s help environment, %[1]s help exit-codes, %[1]s --version\n",
+		c.typed,
+	)
 	fmt.Fprint(c.stdout, text.String())
 }
 
@@ -134,7 +153,10 @@ func (c *command) variables() string {
 	own := make([][]config.Variable, len(sections))
 	for _, v := range config.Usage(prefix, groups[0]) {
 		at := slices.IndexFunc(sections, func(s section) bool {
-			return slices.ContainsFunc(s.prefixes, func(p string) bool { return strings.HasPrefix(v.Name, prefix+p) })
+			return slices.ContainsFunc(
+				s.prefixes,
+				func(p string) bool { return strings.HasPrefix(v.Name, prefix+p) },
+			)
 		})
 		own[max(at, 0)] = append(own[max(at, 0)], v)
 	}
@@ -167,7 +189,8 @@ func (c *command) exitCodesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "exit-codes",
 		Short: "How commands end, and how long they wait",
-		Long: fmt.Sprintf(`What a command finds goes to standard output, everything else to standard error.
+		Long: fmt.Sprintf(
+			`What a command finds goes to standard output, everything else to standard error.
 
   0    done
   1    failed
@@ -181,7 +204,9 @@ A server that is absent at the start is waited for %v. Streams that break later,
 busy or says nothing, go on where they were, on any replica, and are tried again for as long as it takes. With
 --timeout the whole command, waiting included, takes at most so long, on whatever it waits. That holds for all
 commands. A call of one answer that has begun is given up after %sRPC_UNARY_TIMEOUT.`,
-			waitTimeout, c.Identity.EnvironmentPrefix()),
+			waitTimeout,
+			c.Identity.EnvironmentPrefix(),
+		),
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 // clearLine goes to the beginning of the line and erases it.
 const clearLine = "\r\x1b[K"
 
-// screen is standard error. On a terminal its last line may be a live one, which whatever else is written there
-// replaces, logs too.
+// screen is standard error. On a terminal its last line may be a live one, which whatever else is
+// written there replaces, logs too.
 type screen struct {
 	mu   sync.Mutex
 	to   io.Writer

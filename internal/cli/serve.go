@@ -21,9 +21,13 @@ func (c *command) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   serve,
 		Short: "Keep steady traffic going, and verify every answer",
-		Long: fmt.Sprintf(`Runs until SIGTERM. Keeps steady traffic going against the servers, verifies every answer, and counts the good and
+		Long: fmt.Sprintf(
+			`Runs until SIGTERM. Keeps steady traffic going against the servers, verifies every answer, and counts the good and
 the bad in /metrics as %s_traffic_operations_total. The kubelet's probes and /metrics have a port of their own
-each. It is all configured by the environment, see %s help environment.`, c.Identity.Namespace(), c.typed),
+each. It is all configured by the environment, see %s help environment.`,
+			c.Identity.Namespace(),
+			c.typed,
+		),
 		Example: fmt.Sprintf("  %s serve\n  curl localhost:9465/metrics", c.typed),
 		Args:    Positional(0, 0),
 		RunE:    c.do(func(ctx context.Context, _ []string) error { return c.serve(ctx) }),
@@ -62,7 +66,12 @@ func (c *command) serve(ctx context.Context) (err error) {
 		listeners.Close()
 		return err
 	}
-	s := &service{telemetry: t, connections: conns, probes: rpc.NewProbes(), worked: make(chan struct{})}
+	s := &service{
+		telemetry:   t,
+		connections: conns,
+		probes:      rpc.NewProbes(),
+		worked:      make(chan struct{}),
+	}
 	sources, err := c.sources(s, sessions)
 	if err != nil {
 		listeners.Close()
@@ -77,10 +86,14 @@ func (c *command) serve(ctx context.Context) (err error) {
 		Telemetry:   t,
 		SetReady:    s.probes.SetReady,
 		ServeProbes: s.probes.Serve,
-		Run:         map[string]func(context.Context) error{"traffic": func(context.Context) error { return s.work() }},
-		EndWork:     s.endWork,
-		Close:       []app.Closer{{Name: "connections", Close: func(context.Context) error { return conns.close() }}},
-		Listening:   []any{"version", c.Version},
+		Run: map[string]func(context.Context) error{
+			"traffic": func(context.Context) error { return s.work() },
+		},
+		EndWork: s.endWork,
+		Close: []app.Closer{
+			{Name: "connections", Close: func(context.Context) error { return conns.close() }},
+		},
+		Listening: []any{"version", c.Version},
 	}
 	if page != nil {
 		p.Run["console"] = func(ctx context.Context) error { return page.Serve(ctx, page.listener) }
@@ -96,8 +109,8 @@ func (c *command) serve(ctx context.Context) (err error) {
 	return p.Serve(ctx, listeners)
 }
 
-// sources are the traffic of all services, each of which waits for its own server. There is one of each connection beside
-// them, since a server that no traffic goes to has to be there too.
+// sources are the traffic of all services, each of which waits for its own server. There is one of
+// each connection beside them, since a server that no traffic goes to has to be there too.
 func (c *command) sources(s *service, sessions []Session) (all []traffic.Source, err error) {
 	for _, conn := range s.connections {
 		// Services that share a connection wait together, and are logged once.
@@ -124,7 +137,8 @@ type service struct {
 	traffic     *traffic.Traffic
 	probes      *rpc.Probes
 
-	// working is the traffic's context, which ends when a drain comes to it; worked is closed when it has ended.
+	// working is the traffic's context, which ends when a drain comes to it; worked is closed when it
+	// has ended.
 	working  context.Context
 	stopWork context.CancelFunc
 	worked   chan struct{}
@@ -145,16 +159,16 @@ func (s *service) await(conn connection) {
 	}
 }
 
-// ready is closed when all servers are there and have what the traffic needs. The client stays ready
-// when servers go away later, since its own ports still answer.
+// ready is closed when all servers are there and have what the traffic needs. The client stays
+// ready when servers go away later, since its own ports still answer.
 func (s *service) ready() {
 	s.probes.SetReady(true)
 	s.telemetry.Log.Info("ready")
 }
 
-// endWork stops the traffic, and cuts the operations that do not end in time, or whose servers are not there to end them.
-// That is no failure of the client: a download may take as long as its timeout, and servers that are
-// uninstalled together with the client may end first.
+// endWork stops the traffic, and cuts the operations that do not end in time, or whose servers are
+// not there to end them. That is no failure of the client: a download may take as long as its
+// timeout, and servers that are uninstalled together with the client may end first.
 func (s *service) endWork(ctx context.Context) error {
 	s.stopWork()
 	ctx, cancel := context.WithCancel(ctx)
@@ -172,18 +186,20 @@ func (s *service) endWork(ctx context.Context) error {
 	return nil
 }
 
-// absence is how long servers may be away before operations are given up: longer than a client needs
-// to reach the next replica when one of several ends. A server that drains at the same time counts as
-// away too; by then it has nearly always ended the operations of this client.
+// absence is how long servers may be away before operations are given up: longer than a client
+// needs to reach the next replica when one of several ends. A server that drains at the same time
+// counts as away too; by then it has nearly always ended the operations of this client.
 const absence = 2 * time.Second
 
 // hopeless returns the reason when operations under way cannot succeed any more: no target has a
-// server that takes calls, or ctx is done. While one target has one, operations on it may succeed, and
-// those of the other targets wait too.
+// server that takes calls, or ctx is done. While one target has one, operations on it may succeed,
+// and those of the other targets wait too.
 func (s *service) hopeless(ctx context.Context) string {
 	var targets sync.WaitGroup
 	for _, conn := range s.connections {
-		targets.Go(func() { _ = rpc.WaitGone(ctx, conn.ClientConn, absence) }) // Its error is that of ctx.
+		targets.Go(
+			func() { _ = rpc.WaitGone(ctx, conn.ClientConn, absence) },
+		) // Its error is that of ctx.
 	}
 	targets.Wait()
 	if ctx.Err() != nil {

@@ -23,12 +23,20 @@ import (
 // serving is the environment of a client that serves, with more.
 func serving(more ...string) []string {
 	return append([]string{
-		"TEST_LOG_FORMAT=json", "TEST_HTTP_ADDRESS=127.0.0.1:0", "TEST_PROBE_ADDRESS=127.0.0.1:0", "TEST_DRAIN_DELAY=0s", "TEST_INSTANCE=me",
+		"TEST_LOG_FORMAT=json",
+		"TEST_HTTP_ADDRESS=127.0.0.1:0",
+		"TEST_PROBE_ADDRESS=127.0.0.1:0",
+		"TEST_DRAIN_DELAY=0s",
+		"TEST_INSTANCE=me",
 	}, more...)
 }
 
 // serve runs a client until terminate is called.
-func serve(t *testing.T, server string, environ ...string) (c *clitest.Console, exit <-chan int, terminate func()) {
+func serve(
+	t *testing.T,
+	server string,
+	environ ...string,
+) (c *clitest.Console, exit <-chan int, terminate func()) {
 	t.Helper()
 	c = &clitest.Console{Services: services(), Environ: serving(environ...)}
 	ctx, terminate := context.WithCancel(t.Context())
@@ -91,18 +99,30 @@ func TestServe(t *testing.T) {
 	for name, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
 		"liveness": healthpb.HealthCheckResponse_SERVING, "readiness": healthpb.HealthCheckResponse_NOT_SERVING,
 	} {
-		if got, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); err != nil || got.Status != want {
+		if got, err := health.Check(
+			t.Context(),
+			&healthpb.HealthCheckRequest{Service: name},
+		); err != nil ||
+			got.Status != want {
 			t.Errorf("%s without a server: %v, %v", name, got, err)
 		}
 	}
 
 	f, _ := startFake(t, server)
 	<-c.Err.Await(`"msg":"ready"`)
-	if got, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "readiness"}); err != nil || got.Status != healthpb.HealthCheckResponse_SERVING {
+	if got, err := health.Check(
+		t.Context(),
+		&healthpb.HealthCheckRequest{Service: "readiness"},
+	); err != nil ||
+		got.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("readiness: %v, %v", got, err)
 	}
 	metrics := fetch(t, "http://"+at.HTTP+"/metrics")
-	clitest.Want(t, metrics, `test_traffic_operations_total{grpc_method="FullDuplexCall",grpc_service="grpc.testing.TestService",grpc_type="bidi_stream",verdict="bad"} 0`)
+	clitest.Want(
+		t,
+		metrics,
+		`test_traffic_operations_total{grpc_method="FullDuplexCall",grpc_service="grpc.testing.TestService",grpc_type="bidi_stream",verdict="bad"} 0`,
+	)
 
 	terminate()
 	if code := <-exit; code != 0 {
@@ -119,7 +139,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeThatCannotStartLeavesNothing: the leak check of the package looks for its connections and its exporter.
+// TestServeThatCannotStartLeavesNothing: the leak check of the package looks for its connections
+// and its exporter.
 func TestServeThatCannotStartLeavesNothing(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -127,7 +148,10 @@ func TestServeThatCannotStartLeavesNothing(t *testing.T) {
 	}
 	defer listener.Close()
 	before := goleak.IgnoreCurrent()
-	environ := serving("TEST_PROBE_ADDRESS="+listener.Addr().String(), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1")
+	environ := serving(
+		"TEST_PROBE_ADDRESS="+listener.Addr().String(),
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1",
+	)
 	c := clitest.Console{Services: services(), Environ: environ}
 	if code := c.Run(t.Context(), "localhost:1", "serve"); code != 1 {
 		t.Errorf("exit code %d", code)
@@ -145,7 +169,8 @@ func TestServeStopsWhileItWaits(t *testing.T) {
 	}
 }
 
-// TestAServiceWithoutItsServerHoldsUpNoOther has one service that its server lacks, and one whose server is away.
+// TestAServiceWithoutItsServerHoldsUpNoOther has one service that its server lacks, and one whose
+// server is away.
 func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 	for name, environ := range map[string][]string{
 		"not on the server": {"TEST_NAMES_TRAFFIC_CALLS=100"},
@@ -154,7 +179,10 @@ func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, server := startFake(t, "")
 			f.hold = make(chan struct{})
-			c := &clitest.Console{Services: append([]cli.Service{lacking()}, services()...), Environ: serving(environ...)}
+			c := &clitest.Console{
+				Services: append([]cli.Service{lacking()}, services()...),
+				Environ:  serving(environ...),
+			}
 			ctx, terminate := context.WithCancel(t.Context())
 			exit := make(chan int, 1)
 			go func() { exit <- c.Run(ctx, server, "serve") }()
@@ -179,7 +207,11 @@ func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 				}
 			}
 			if name == "not on the server" {
-				clitest.Want(t, c.Err.String(), `"msg":"traffic not set up, trying again","service":"grpc.testing.UnimplementedService"`)
+				clitest.Want(
+					t,
+					c.Err.String(),
+					`"msg":"traffic not set up, trying again","service":"grpc.testing.UnimplementedService"`,
+				)
 			}
 		})
 	}
@@ -228,7 +260,8 @@ func TestServersThatAreGoneAreNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestADrainIsSeenInTheMetrics drains a client that waits for its last scrape, which is the one that looks.
+// TestADrainIsSeenInTheMetrics drains a client that waits for its last scrape, which is the one
+// that looks.
 func TestADrainIsSeenInTheMetrics(t *testing.T) {
 	c, exit, terminate := serve(t, clienttest.Reserve(t), "TEST_DRAIN_SCRAPE_WAIT=10s")
 	metrics := "http://" + listening(t, c).HTTP + "/metrics"
@@ -238,7 +271,8 @@ func TestADrainIsSeenInTheMetrics(t *testing.T) {
 	<-c.Err.Await(`"step":"close"`) // The step before the last scrape.
 	text := fetch(t, metrics)
 	clitest.Want(t, text, "test_draining 1\n")
-	if strings.Contains(text, "test_drain_seconds 0\n") || strings.Contains(text, "test_drain_limit_seconds 0\n") {
+	if strings.Contains(text, "test_drain_seconds 0\n") ||
+		strings.Contains(text, "test_drain_limit_seconds 0\n") {
 		t.Error("the drain takes no time, or may take none")
 	}
 	for {

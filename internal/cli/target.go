@@ -22,7 +22,8 @@ func (t *target) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// zone matches the zone of an IPv6 address. In a URL, which a target is to gRPC, its percent sign is written %25.
+// zone matches the zone of an IPv6 address. In a URL, which a target is to gRPC, its percent sign
+// is written %25.
 var zone = regexp.MustCompile(`\[([0-9A-Fa-f:.]+)%(25)?([^]]+)\]`)
 
 // parseTarget reads a target as gRPC does. What has no scheme that gRPC knows is host:port.

@@ -61,7 +61,8 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestMistypedTargets tries what gRPC would look for in DNS until the end of time, by the environment and by the flag.
+// TestMistypedTargets tries what gRPC would look for in DNS until the end of time, by the
+// environment and by the flag.
 func TestMistypedTargets(t *testing.T) {
 	for text, want := range map[string]string{
 		`"localhost:50051"`:        "quotes",
@@ -128,7 +129,8 @@ func TestMistypedTargets(t *testing.T) {
 		} {
 			c := clitest.Console{Services: services()}
 			code := run(&c)
-			if said := c.Err.String(); code != 2 || !strings.Contains(said, name+"=") || !strings.Contains(said, want) {
+			if said := c.Err.String(); code != 2 || !strings.Contains(said, name+"=") ||
+				!strings.Contains(said, want) {
 				t.Errorf("%s=%q: exit code %d, %s", name, text, code, said)
 			}
 		}

@@ -17,14 +17,23 @@ func (p Program) validate() error {
 	names := map[string]bool{}
 	for _, service := range p.Services {
 		if !app.ServiceName.MatchString(service.Name) {
-			problems = append(problems, fmt.Errorf("service %q: its name does not match %v", service.Name, app.ServiceName))
+			problems = append(
+				problems,
+				fmt.Errorf("service %q: its name does not match %v", service.Name, app.ServiceName),
+			)
 		}
 		if names[service.Name] {
 			problems = append(problems, fmt.Errorf("service %q: its name is there twice", service.Name))
 		}
 		names[service.Name] = true
 		if len(service.Descriptors) == 0 || slices.Contains(service.Descriptors, nil) {
-			problems = append(problems, fmt.Errorf("service %q: a descriptor is missing, is the name of its gRPC service right?", service.Name))
+			problems = append(
+				problems,
+				fmt.Errorf(
+					"service %q: a descriptor is missing, is the name of its gRPC service right?",
+					service.Name,
+				),
+			)
 		}
 	}
 	return errors.Join(problems...)
@@ -35,7 +44,14 @@ func (s Service) validateSteps(steps []Step) error {
 	var problems []error
 	for _, step := range steps {
 		if s.method(step.Method) == nil {
-			problems = append(problems, fmt.Errorf("service %q: its check has the method %q, which is not in the contract", s.Name, step.Method))
+			problems = append(
+				problems,
+				fmt.Errorf(
+					"service %q: its check has the method %q, which is not in the contract",
+					s.Name,
+					step.Method,
+				),
+			)
 		}
 	}
 	return errors.Join(problems...)
@@ -49,7 +65,14 @@ func (s Service) validateTraffic(source traffic.Source) error {
 	var problems []error
 	for _, operation := range source.Operations {
 		if source.Service.Methods().ByName(protoreflect.Name(operation.Method)) == nil {
-			problems = append(problems, fmt.Errorf("service %q: its traffic has the method %q, which is not in the contract", s.Name, operation.Method))
+			problems = append(
+				problems,
+				fmt.Errorf(
+					"service %q: its traffic has the method %q, which is not in the contract",
+					s.Name,
+					operation.Method,
+				),
+			)
 		}
 	}
 	return errors.Join(problems...)

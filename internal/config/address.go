@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Address is where a process listens: host:port, or :port for every interface. Port 0 is a free one.
+// Address is where a process listens: host:port, or :port for every interface. Port 0 is a free
+// one.
 type Address string
 
 // UnmarshalText refuses what no process can listen at.
@@ -22,9 +23,10 @@ func (a *Address) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// CheckHostPort returns an error, with a suggestion if there is one, unless text is host:port or :port. The
-// host is a name, an IPv4 address or an IPv6 address in brackets, the port a number of at least leastPort. The net package
-// takes more than that: it looks malformed hosts up in DNS, and has a list of its own of names for ports.
+// CheckHostPort returns an error, with a suggestion if there is one, unless text is host:port or
+// :port. The host is a name, an IPv4 address or an IPv6 address in brackets, the port a number of
+// at least leastPort. The net package takes more than that: it looks malformed hosts up in DNS, and
+// has a list of its own of names for ports.
 func CheckHostPort(text string, leastPort int) error {
 	switch colons := strings.Count(text, ":"); {
 	case strings.ContainsAny(text, "\"'`"):

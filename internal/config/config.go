@@ -1,5 +1,5 @@
-// Package config turns environment variables into structs. It reports every problem at once, because a rollout per typing
-// mistake is a slow way to learn them.
+// Package config turns environment variables into structs. It reports every problem at once,
+// because a rollout per typing mistake is a slow way to learn them.
 package config
 
 import (
@@ -12,29 +12,34 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Group is a struct of variables. A process has several: its own and one for each service, which do not know each other.
+// Group is a struct of variables. A process has several: its own and one for each service, which do
+// not know each other.
 type Group struct {
 	// Prefix stands between the prefix of the product and the names of the group: "OBJECT_", or "".
 	Prefix string
-	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, behind the `envPrefix` tags of the
-	// structs around them, their default from the tag `envDefault` or else from the value that they have before Load, and
-	// their description from the tag `desc`.
+	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, behind the
+	// `envPrefix` tags of the structs around them, their default from the tag `envDefault` or else
+	// from the value that they have before Load, and their description from the tag `desc`.
 	Into any
 }
 
-// Load fills the groups from environ, whose entries look like os.Environ's. A variable that is set but blank has its
-// default. prefix begins the names of all variables: "SHOP_".
+// Load fills the groups from environ, whose entries look like os.Environ's. A variable that is set
+// but blank has its default. prefix begins the names of all variables: "SHOP_".
 //
-// The error holds one line per problem: values that do not parse, variables with the prefix that no group has, and what
-// the Validate methods of the structs say. Service links, which Kubernetes puts into every container of the namespace, are
-// no problem, even where one has the name of a variable of ours.
+// The error holds one line per problem: values that do not parse, variables with the prefix that no
+// group has, and what the Validate methods of the structs say. Service links, which Kubernetes puts
+// into every container of the namespace, are no problem, even where one has the name of a variable
+// of ours.
 func Load(prefix string, environ []string, groups ...Group) error {
 	ours := own(prefix, environ)
 	variables := Usage(prefix, groups...)
 	problems := unknown(prefix, ours, variables)
 	for i, variable := range variables {
 		if slices.ContainsFunc(variables[:i], func(v Variable) bool { return v.Name == variable.Name }) {
-			problems = append(problems, fmt.Errorf("%s: two structs have a variable of this name", variable.Name))
+			problems = append(
+				problems,
+				fmt.Errorf("%s: two structs have a variable of this name", variable.Name),
+			)
 		}
 	}
 	for _, group := range groups {
@@ -49,8 +54,9 @@ func Defaults[T any]() (cfg T, err error) {
 	return cfg, err
 }
 
-// own picks the variables with the prefix, without service links and without those that are empty. Blanks around a value
-// mean nothing: they come from the line in a file, or from a Secret that ends with a newline.
+// own picks the variables with the prefix, without service links and without those that are empty.
+// Blanks around a value mean nothing: they come from the line in a file, or from a Secret that ends
+// with a newline.
 func own(prefix string, environ []string) map[string]string {
 	ours := map[string]string{}
 	for _, entry := range environ {
@@ -66,8 +72,9 @@ func own(prefix string, environ []string) map[string]string {
 	return ours
 }
 
-// fill sets the fields of a group one variable at a time: env names the Go field in its errors, and an operator knows only
-// the variable. A variable that does not parse leaves its default, so that everything else can still be checked.
+// fill sets the fields of a group one variable at a time: env names the Go field in its errors, and
+// an operator knows only the variable. A variable that does not parse leaves its default, so that
+// everything else can still be checked.
 func fill(prefix string, ours map[string]string, group Group) (problems []error) {
 	options := env.Options{Prefix: prefix + group.Prefix}
 	usable := map[string]string{}
@@ -101,8 +108,8 @@ func parseError(err error) error {
 	return err
 }
 
-// unknown reports the names that no group has: a misspelled limit that is silently not in force is worse than a process
-// that does not start.
+// unknown reports the names that no group has: a misspelled limit that is silently not in force is
+// worse than a process that does not start.
 func unknown(prefix string, ours map[string]string, variables []Variable) (problems []error) {
 	known := make([]string, len(variables))
 	for i, v := range variables {
@@ -110,7 +117,10 @@ func unknown(prefix string, ours map[string]string, variables []Variable) (probl
 	}
 	for _, name := range slices.Sorted(maps.Keys(ours)) {
 		if !slices.Contains(known, name) {
-			problems = append(problems, fmt.Errorf("%s: no such variable%s", name, suggestion(prefix, name, known)))
+			problems = append(
+				problems,
+				fmt.Errorf("%s: no such variable%s", name, suggestion(prefix, name, known)),
+			)
 		}
 	}
 	return problems

@@ -47,7 +47,10 @@ type example struct {
 
 func (e example) Validate() error {
 	if e.Port == 1 {
-		return errors.Join(errors.New("GRPC_PORT=1: is reserved"), errors.New("something else is wrong too"))
+		return errors.Join(
+			errors.New("GRPC_PORT=1: is reserved"),
+			errors.New("something else is wrong too"),
+		)
 	}
 	return nil
 }
@@ -64,13 +67,21 @@ func usage[T any]() []Variable { return Usage(prefix, Group{Into: new(T)}) }
 
 func TestLoad(t *testing.T) {
 	cfg, err := load[example]([]string{
-		"PATH=/bin", "SHOP_GRPC_PORT=9000", "SHOP_TIMEOUT=1m30s", "SHOP_STRICT=true", "SHOP_LOG_LEVEL=warn",
-		"SHOP_BUCKET_URL=blob://things?region=eu", "SHOP_CHUNK_SIZE=", "SHOP_TLS_MODE=on", "SHOP_TLS_CERT_FILE=a=b.crt",
+		"PATH=/bin",
+		"SHOP_GRPC_PORT=9000",
+		"SHOP_TIMEOUT=1m30s",
+		"SHOP_STRICT=true",
+		"SHOP_LOG_LEVEL=warn",
+		"SHOP_BUCKET_URL=blob://things?region=eu",
+		"SHOP_CHUNK_SIZE=",
+		"SHOP_TLS_MODE=on",
+		"SHOP_TLS_CERT_FILE=a=b.crt",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Port != 9000 || cfg.Timeout != 90*time.Second || !cfg.Strict || cfg.Level != slog.LevelWarn {
+	if cfg.Port != 9000 || cfg.Timeout != 90*time.Second || !cfg.Strict ||
+		cfg.Level != slog.LevelWarn {
 		t.Errorf("got %+v", cfg)
 	}
 	if cfg.Bucket.Scheme != "blob" || cfg.Bucket.Query().Get("region") != "eu" {
@@ -88,7 +99,15 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		want    []string
 	}{
 		{
-			"values and names", []string{"SHOP_GRPC_PORT=many", "SHOP_TIMEOUT=10", "SHOP_CHUNK_SIZE=1MB", "SHOP_TIMEOT=1s", "SHOP_ZZZ=1", "SHOP_PEER_TLS_MOD=on"},
+			"values and names",
+			[]string{
+				"SHOP_GRPC_PORT=many",
+				"SHOP_TIMEOUT=10",
+				"SHOP_CHUNK_SIZE=1MB",
+				"SHOP_TIMEOT=1s",
+				"SHOP_ZZZ=1",
+				"SHOP_PEER_TLS_MOD=on",
+			},
 			[]string{
 				"SHOP_PEER_TLS_MOD: no such variable, did you mean SHOP_PEER_TLS_MODE?",
 				"SHOP_TIMEOT: no such variable, did you mean SHOP_TIMEOUT?",
@@ -134,11 +153,19 @@ func TestEmbeddedStructsAreAskedOnce(t *testing.T) {
 // a variable of ours.
 func TestServiceLinks(t *testing.T) {
 	cfg, err := load[example]([]string{
-		"SHOP_SERVICE_HOST=10.96.0.7", "SHOP_SERVICE_PORT=80", "SHOP_PORT=tcp://10.96.0.7:80",
-		"SHOP_SERVER_SERVICE_HOST=fd00::7", "SHOP_SERVER_SERVICE_PORT=50051", "SHOP_SERVER_SERVICE_PORT_GRPC=50051",
-		"SHOP_SERVER_PORT=tcp://[fd00::7]:50051", "SHOP_SERVER_PORT_50051_TCP=tcp://[fd00::7]:50051",
-		"SHOP_SERVER_PORT_50051_TCP_PROTO=tcp", "SHOP_SERVER_PORT_50051_TCP_PORT=50051", "SHOP_SERVER_PORT_50051_TCP_ADDR=fd00::7",
-		"SHOP_GRPC_PORT=tcp://10.96.0.8:50051", "SHOP_GRPC_SERVICE_HOST=10.96.0.8",
+		"SHOP_SERVICE_HOST=10.96.0.7",
+		"SHOP_SERVICE_PORT=80",
+		"SHOP_PORT=tcp://10.96.0.7:80",
+		"SHOP_SERVER_SERVICE_HOST=fd00::7",
+		"SHOP_SERVER_SERVICE_PORT=50051",
+		"SHOP_SERVER_SERVICE_PORT_GRPC=50051",
+		"SHOP_SERVER_PORT=tcp://[fd00::7]:50051",
+		"SHOP_SERVER_PORT_50051_TCP=tcp://[fd00::7]:50051",
+		"SHOP_SERVER_PORT_50051_TCP_PROTO=tcp",
+		"SHOP_SERVER_PORT_50051_TCP_PORT=50051",
+		"SHOP_SERVER_PORT_50051_TCP_ADDR=fd00::7",
+		"SHOP_GRPC_PORT=tcp://10.96.0.8:50051",
+		"SHOP_GRPC_SERVICE_HOST=10.96.0.8",
 	})
 	if err != nil || cfg.Port != 50051 {
 		t.Errorf("got port %d and %v", cfg.Port, err)
@@ -155,14 +182,21 @@ func TestGroupsAreFilledAndCheckedTogether(t *testing.T) {
 		Rate float64 `env:"RATE" desc:"calls per second"`
 	}{Rate: 5}
 	groups := []Group{{Into: &host}, {Prefix: "ECHO_", Into: &guest}}
-	if usage := Usage(prefix, groups...); usage[1] != (Variable{"SHOP_ECHO_RATE", "5", "calls per second"}) {
+	if usage := Usage(
+		prefix,
+		groups...); usage[1] != (Variable{"SHOP_ECHO_RATE", "5", "calls per second"}) {
 		t.Errorf("the value before Load is no default: %+v", usage[1])
 	}
-	if err := Load(prefix, []string{"SHOP_LOG_LEVEL=debug", "SHOP_ECHO_RATE="}, groups...); err != nil || guest.Rate != 5 || host.Level != slog.LevelDebug {
+	if err := Load(
+		prefix,
+		[]string{"SHOP_LOG_LEVEL=debug", "SHOP_ECHO_RATE="},
+		groups...); err != nil || guest.Rate != 5 ||
+		host.Level != slog.LevelDebug {
 		t.Errorf("got %v, %+v and %v", host, guest, err)
 	}
 	err := Load(prefix, []string{"SHOP_ECHO_RATE=many", "SHOP_RATE=1"}, groups...)
-	if err == nil || !strings.Contains(err.Error(), `SHOP_ECHO_RATE="many"`) || !strings.Contains(err.Error(), "SHOP_RATE: no such variable") {
+	if err == nil || !strings.Contains(err.Error(), `SHOP_ECHO_RATE="many"`) ||
+		!strings.Contains(err.Error(), "SHOP_RATE: no such variable") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -173,8 +207,16 @@ func TestUsage(t *testing.T) {
 		names = append(names, v.Name)
 	}
 	want := []string{
-		"SHOP_LOG_LEVEL", "SHOP_GRPC_PORT", "SHOP_TIMEOUT", "SHOP_STRICT", "SHOP_BUCKET_URL", "SHOP_CHUNK_SIZE",
-		"SHOP_TLS_MODE", "SHOP_TLS_CERT_FILE", "SHOP_PEER_TLS_MODE", "SHOP_PEER_TLS_CERT_FILE",
+		"SHOP_LOG_LEVEL",
+		"SHOP_GRPC_PORT",
+		"SHOP_TIMEOUT",
+		"SHOP_STRICT",
+		"SHOP_BUCKET_URL",
+		"SHOP_CHUNK_SIZE",
+		"SHOP_TLS_MODE",
+		"SHOP_TLS_CERT_FILE",
+		"SHOP_PEER_TLS_MODE",
+		"SHOP_PEER_TLS_CERT_FILE",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %v", names)

@@ -6,7 +6,8 @@ import (
 	"example.com/quartet/internal/config"
 )
 
-// Settings are a struct with tags. All mistakes are reported at once, each with the name of its variable.
+// Settings are a struct with tags. All mistakes are reported at once, each with the name of its
+// variable.
 func ExampleLoad() {
 	type settings struct {
 		Part  config.Bytes `env:"PART_BYTES" envDefault:"8MiB" desc:"size of a part"`
@@ -14,7 +15,11 @@ func ExampleLoad() {
 	}
 
 	var orders settings
-	err := config.Load("SHOP_", []string{"SHOP_ORDER_PART_BYTES=1MiB"}, config.Group{Prefix: "ORDER_", Into: &orders})
+	err := config.Load(
+		"SHOP_",
+		[]string{"SHOP_ORDER_PART_BYTES=1MiB"},
+		config.Group{Prefix: "ORDER_", Into: &orders},
+	)
 	fmt.Println(orders.Part, orders.Limit, err)
 
 	err = config.Load("SHOP_", []string{"SHOP_ORDER_LIMIT=many", "SHOP_ORDER_PART_BITES=1MiB"},

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Secret is a value that is, or may have in it, what only this process may know, such as an address with a password. It is
-// printed and logged as ***; string(s) is the value itself, which must not come into a line or an error.
+// Secret is a value that is, or may have in it, what only this process may know, such as an address
+// with a password. It is printed and logged as ***; string(s) is the value itself, which must not
+// come into a line or an error.
 type Secret string
 
 const hidden = "***"
@@ -28,13 +29,15 @@ var (
 	parameters = regexp.MustCompile(`(?s)\?.+`)
 )
 
-// Masked is a value that does not parse as it may be printed: where it looks like an address, without user and parameters.
+// Masked is a value that does not parse as it may be printed: where it looks like an address,
+// without user and parameters.
 func Masked(value string) string {
 	value = user.ReplaceAllString(value, "${1}"+hidden+"@")
 	return parameters.ReplaceAllString(value, "?"+hidden)
 }
 
-// unparsable is what is wrong with the value of a variable. The error may quote the value, as those of strconv and time do.
+// unparsable is what is wrong with the value of a variable. The error may quote the value, as those
+// of strconv and time do.
 func unparsable(name, value string, err error) error {
 	shown, text := Masked(value), err.Error()
 	if shown != value {

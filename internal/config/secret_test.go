@@ -24,7 +24,8 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(group); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(out.String(), "hunter2") || strings.Contains(out.String(), fmt.Sprintf("%x", "hunter2")) {
+	if strings.Contains(out.String(), "hunter2") ||
+		strings.Contains(out.String(), fmt.Sprintf("%x", "hunter2")) {
 		t.Errorf("printed:\n%s", &out)
 	}
 	if string(secret) != "hunter2" {
@@ -56,7 +57,8 @@ func TestValuesThatDoNotParseAreShownWithoutUserAndParameters(t *testing.T) {
 		}
 		for _, name := range []string{"GRPC_PORT", "TIMEOUT", "STRICT", "CHUNK_SIZE", "LOG_LEVEL"} {
 			_, err := load[example]([]string{"SHOP_" + name + "=" + value})
-			if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `="`+want) {
+			if err == nil || strings.Contains(err.Error(), "hunter2") ||
+				!strings.Contains(err.Error(), `="`+want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -9,8 +9,9 @@ import (
 	"unicode"
 )
 
-// ParseURL reads the URL of a server: scheme://host, perhaps with a port, with user information before it and a path behind it. Its
-// errors say what was meant, and have neither the user information nor the port in them, either of which may be a password.
+// ParseURL reads the URL of a server: scheme://host, perhaps with a port, with user information
+// before it and a path behind it. Its errors say what was meant, and have neither the user
+// information nor the port in them, either of which may be a password.
 func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	expected := "expected " + schemes[0] + "://host:port"
 	scheme, _, found := strings.Cut(text, "://")
@@ -26,7 +27,9 @@ func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil { // It may have a part of a password in it.
-		return nil, errors.New("is no URL, " + expected + "; in a user or password, / and @ and the like are percent-encoded")
+		return nil, errors.New(
+			"is no URL, " + expected + "; in a user or password, / and @ and the like are percent-encoded",
+		)
 	}
 	return u, checkHost(u, expected)
 }

@@ -18,26 +18,36 @@ type Variable struct {
 func Usage(prefix string, groups ...Group) []Variable {
 	var variables []Variable
 	for _, group := range groups {
-		walk(reflect.ValueOf(group.Into).Elem(), prefix+group.Prefix, func(field reflect.StructField, value reflect.Value, prefix string) {
-			name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
-			variable := Variable{Name: prefix + name, Default: field.Tag.Get("envDefault"), Description: field.Tag.Get("desc")}
-			if variable.Default == "" && !value.IsZero() {
-				variable.Default = fmt.Sprint(value.Interface())
-			}
-			variables = append(variables, variable)
-		})
+		walk(
+			reflect.ValueOf(group.Into).Elem(),
+			prefix+group.Prefix,
+			func(field reflect.StructField, value reflect.Value, prefix string) {
+				name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+				variable := Variable{
+					Name:        prefix + name,
+					Default:     field.Tag.Get("envDefault"),
+					Description: field.Tag.Get("desc"),
+				}
+				if variable.Default == "" && !value.IsZero() {
+					variable.Default = fmt.Sprint(value.Interface())
+				}
+				variables = append(variables, variable)
+			},
+		)
 	}
 	return variables
 }
 
-// fresh returns a pointer to a struct like the one that into points to, with its values from before Load.
+// fresh returns a pointer to a struct like the one that into points to, with its values from before
+// Load.
 func fresh(into any) any {
 	like := reflect.New(reflect.TypeOf(into).Elem())
 	like.Elem().Set(reflect.ValueOf(into).Elem())
 	return like.Interface()
 }
 
-// walk visits each field of a struct that has a variable, with the prefix that stands before its name.
+// walk visits each field of a struct that has a variable, with the prefix that stands before its
+// name.
 func walk(v reflect.Value, prefix string, visit func(reflect.StructField, reflect.Value, string)) {
 	if v.Kind() != reflect.Struct {
 		return
@@ -57,5 +67,6 @@ func walk(v reflect.Value, prefix string, visit func(reflect.StructField, reflec
 // isGroup tells a struct of variables from a struct that is one value, such as
 // a URL or a time.
 func isGroup(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+	return t.Kind() == reflect.Struct &&
+		!reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }

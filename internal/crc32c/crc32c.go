@@ -1,7 +1,7 @@
-// Package crc32c computes and combines CRC-32C (Castagnoli) checksums, the ones by which bytes are verified everywhere.
-// Processors compute it in hardware, at many times the speed of a
-// network, and the checksums of neighbouring pieces combine into the checksum of the whole without the bytes, which is
-// why a resumed transfer carries no hash state.
+// Package crc32c computes and combines CRC-32C (Castagnoli) checksums, the ones by which bytes are
+// verified everywhere. Processors compute it in hardware, at many times the speed of a network, and
+// the checksums of neighbouring pieces combine into the checksum of the whole without the bytes,
+// which is why a resumed transfer carries no hash state.
 package crc32c
 
 import "hash/crc32"
@@ -22,19 +22,20 @@ func Pieces(pieces [][]byte) (size int64, crc32c uint32) {
 	return size, crc32c
 }
 
-// Combine returns the CRC-32C of A followed by B, given the checksums of both and the length of B in bytes. A length
-// of 0 or less stands for an empty B. It takes as many steps as lenB has ones in binary, each about a tenth of a
-// microsecond: a power of two is one step.
+// Combine returns the CRC-32C of A followed by B, given the checksums of both and the length of B
+// in bytes. A length of 0 or less stands for an empty B. It takes as many steps as lenB has ones in
+// binary, each about a tenth of a microsecond: a power of two is one step.
 //
-// A checksum is the remainder of the message, read as a polynomial over GF(2), after division by the CRC's polynomial.
-// Appending B multiplies the polynomial of A by x^(8·lenB) and adds that of B, and remainders obey the same
-// arithmetic. The inversions at the start and the end of a CRC cancel out: the one that ends A is the one that B
-// begins with.
+// A checksum is the remainder of the message, read as a polynomial over GF(2), after division by
+// the CRC's polynomial. Appending B multiplies the polynomial of A by x^(8·lenB) and adds that of
+// B, and remainders obey the same arithmetic. The inversions at the start and the end of a CRC
+// cancel out: the one that ends A is the one that B begins with.
 func Combine(crcA, crcB uint32, lenB int64) uint32 {
 	return multiply(crcA, powerOfX8(lenB)) ^ crcB
 }
 
-// The polynomials below are remainders, in the bit order of the CRC: the highest bit is the coefficient of x^0.
+// The polynomials below are remainders, in the bit order of the CRC: the highest bit is the
+// coefficient of x^0.
 const (
 	one = uint32(1) << 31
 	x8  = uint32(1) << (31 - 8)

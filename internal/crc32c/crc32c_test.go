@@ -53,8 +53,8 @@ func TestCombineWithNothing(t *testing.T) {
 	}
 }
 
-// Beyond what fits into memory, combining in either order must agree: (A B) C equals A (B C). Runs of zeros of any
-// length are themselves made by doubling.
+// Beyond what fits into memory, combining in either order must agree: (A B) C equals A (B C). Runs
+// of zeros of any length are themselves made by doubling.
 func TestCombineIsAssociativeAtAnyLength(t *testing.T) {
 	zeros, length := Checksum([]byte{0}), int64(1)
 	a := Checksum([]byte("the beginning"))

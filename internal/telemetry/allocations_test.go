@@ -26,7 +26,12 @@ func TestAllocationsOfACall(t *testing.T) {
 			got := mallocs(t, unaryOf(t, start(t, &service{}, telemetry, telemetry))) - bare
 			t.Logf("%.2f more than %.2f", got, bare)
 			if got > most {
-				t.Errorf("a call allocates %.1f times more than the %.1f of grpc-go alone, want at most %d", got, bare, most)
+				t.Errorf(
+					"a call allocates %.1f times more than the %.1f of grpc-go alone, want at most %d",
+					got,
+					bare,
+					most,
+				)
 			}
 		})
 	}

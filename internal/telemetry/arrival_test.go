@@ -43,7 +43,16 @@ func TestRefusedRequestsArrive(t *testing.T) {
 				t.Fatalf("got %v, want %s", err, test.code)
 			}
 			p.settle()
-			arrived, started := p.arrived("unary", testServiceName, "UnaryCall"), read(t, p.server.server, unary, "UnaryCall").started
+			arrived, started := p.arrived(
+				"unary",
+				testServiceName,
+				"UnaryCall",
+			), read(
+				t,
+				p.server.server,
+				unary,
+				"UnaryCall",
+			).started
 			if refused := test.code != codes.OK; arrived != 1 || (started == 0) != refused {
 				t.Errorf("%v arrived and %v were started", arrived, started)
 			}
@@ -59,7 +68,14 @@ func (p *pair) arrived(labels ...string) float64 {
 // methods that are not registered comparable.
 func TestUnknownMethodsArriveAsWhatTheyAreHandled(t *testing.T) {
 	p := start(t, &service{}, Discard(), Discard())
-	if err := p.conn.Invoke(testContext(t), "/no.such.Service/Method", &grpc_testing.Empty{}, &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {
+	if err := p.conn.Invoke(
+		testContext(t),
+		"/no.such.Service/Method",
+		&grpc_testing.Empty{},
+		&grpc_testing.Empty{},
+	); status.Code(
+		err,
+	) != codes.Unimplemented {
 		t.Fatal(err)
 	}
 	p.settle()
@@ -76,14 +92,22 @@ func TestUnknownMethodsArriveAsWhatTheyAreHandled(t *testing.T) {
 // counts once, and the server with every attempt.
 func TestRetriesAreCounted(t *testing.T) {
 	var attempts atomic.Int32
-	s := &service{unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-		if attempts.Add(1) < 3 {
-			return nil, status.Error(codes.Unavailable, "not yet")
-		}
-		return &grpc_testing.SimpleResponse{}, nil
-	}}
-	p := start(t, s, Discard(), Discard(), grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
-		"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`))
+	s := &service{
+		unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+			if attempts.Add(1) < 3 {
+				return nil, status.Error(codes.Unavailable, "not yet")
+			}
+			return &grpc_testing.SimpleResponse{}, nil
+		},
+	}
+	p := start(
+		t,
+		s,
+		Discard(),
+		Discard(),
+		grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
+		"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`),
+	)
 	if err := p.callUnary(testContext(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,12 @@ func BenchmarkUnary(b *testing.B) {
 			handler := func(context.Context, any) (any, error) { return &grpc_testing.SimpleResponse{}, nil }
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _ = calls.UnaryInterceptor(context.Background(), &grpc_testing.SimpleRequest{}, info, handler)
+				_, _ = calls.UnaryInterceptor(
+					context.Background(),
+					&grpc_testing.SimpleRequest{},
+					info,
+					handler,
+				)
 			}
 		})
 	}
@@ -88,6 +93,9 @@ func benchmarkBoth(b *testing.B, of func(testing.TB, *pair) func(testing.TB)) {
 	}
 	run("bare", func(tb testing.TB) *pair { tb.Helper(); return startBare(tb, &service{}) })
 	for name, telemetry := range benchmarked() {
-		run(name, func(tb testing.TB) *pair { tb.Helper(); return start(tb, &service{}, telemetry, telemetry) })
+		run(
+			name,
+			func(tb testing.TB) *pair { tb.Helper(); return start(tb, &service{}, telemetry, telemetry) },
+		)
 	}
 }

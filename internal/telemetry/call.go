@@ -29,7 +29,11 @@ type side struct {
 type keys struct{ messagesSent, messagesReceived, bytesSent, bytesReceived attribute.Key }
 
 // Key names a span attribute of the product: "shop.bytes_sent".
-func (t *Telemetry) Key(name string) attribute.Key { return attribute.Key(t.Namespace + "." + name) }
+func (t *Telemetry) Key(
+	name string,
+) attribute.Key {
+	return attribute.Key(t.Namespace + "." + name)
+}
 
 func newSide(t *Telemetry, isServer bool, table methods) *side {
 	return &side{
@@ -37,8 +41,13 @@ func newSide(t *Telemetry, isServer bool, table methods) *side {
 		lines:     withinBudget(t.Log),
 		methods:   table,
 		isServer:  isServer,
-		keys:      keys{t.Key("messages_sent"), t.Key("messages_received"), t.Key("bytes_sent"), t.Key("bytes_received")},
-		calls:     sync.Pool{New: func() any { return new(call) }},
+		keys: keys{
+			t.Key("messages_sent"),
+			t.Key("messages_received"),
+			t.Key("bytes_sent"),
+			t.Key("bytes_received"),
+		},
+		calls: sync.Pool{New: func() any { return new(call) }},
 	}
 }
 

@@ -22,7 +22,14 @@ func (t *Telemetry) NewClientCalls(services ...protoreflect.ServiceDescriptor) *
 }
 
 // UnaryInterceptor observes unary calls.
-func (s *ClientCalls) UnaryInterceptor(ctx context.Context, fullMethod string, req, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (s *ClientCalls) UnaryInterceptor(
+	ctx context.Context,
+	fullMethod string,
+	req, reply any,
+	conn *grpc.ClientConn,
+	invoker grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
 	c := s.begin(ctx, fullMethod, unary, conn)
 	defer c.release()
 	c.didSend(req)
@@ -42,7 +49,14 @@ func (s *ClientCalls) UnaryInterceptor(ctx context.Context, fullMethod string, r
 // after SendMsg returned io.EOF, because to grpc-go the status is still to be
 // read: such a call counts as in flight until its context is cancelled, and
 // then as Canceled.
-func (s *ClientCalls) StreamInterceptor(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, fullMethod string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *ClientCalls) StreamInterceptor(
+	ctx context.Context,
+	desc *grpc.StreamDesc,
+	conn *grpc.ClientConn,
+	fullMethod string,
+	streamer grpc.Streamer,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	c := s.begin(ctx, fullMethod, kindOf(desc.ClientStreams, desc.ServerStreams), conn)
 	stream, err := streamer(c.injected(), desc, conn, fullMethod,
 		append(opts[:len(opts):len(opts)], grpc.OnFinish(c.endIfFailed))...)
@@ -53,7 +67,12 @@ func (s *ClientCalls) StreamInterceptor(ctx context.Context, desc *grpc.StreamDe
 	return &clientStreamCall{stream, c, desc.ServerStreams}, nil
 }
 
-func (s *ClientCalls) begin(ctx context.Context, fullMethod string, k kind, conn *grpc.ClientConn) *call {
+func (s *ClientCalls) begin(
+	ctx context.Context,
+	fullMethod string,
+	k kind,
+	conn *grpc.ClientConn,
+) *call {
 	c := s.side.arrive(ctx, s.side.methods.find(fullMethod, k), fullMethod)
 	c.target = conn.Target()
 	c.begin()

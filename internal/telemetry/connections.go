@@ -27,8 +27,13 @@ type connections struct {
 
 func newConnections(side string) *connections {
 	c := &connections{limit: 64}
-	c.Counter = prometheus.NewCounter(prometheus.CounterOpts{Name: side + "_connections_opened_total", Help: "Connections opened."})
-	c.number = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: side + "_connections", Help: "Connections that are open."}, c.look)
+	c.Counter = prometheus.NewCounter(
+		prometheus.CounterOpts{Name: side + "_connections_opened_total", Help: "Connections opened."},
+	)
+	c.number = prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: side + "_connections", Help: "Connections that are open."},
+		c.look,
+	)
 	return c
 }
 
@@ -89,7 +94,9 @@ type counted struct {
 
 // CountServerConnections returns credentials that count the connections which a
 // server accepts with them, and those of them that come to nothing.
-func (t *Telemetry) CountServerConnections(creds credentials.TransportCredentials) credentials.TransportCredentials {
+func (t *Telemetry) CountServerConnections(
+	creds credentials.TransportCredentials,
+) credentials.TransportCredentials {
 	return counted{creds, t.server.connections, t}
 }
 
@@ -103,7 +110,9 @@ func (t *Telemetry) AcceptedConnection(conn net.Conn) {
 
 // CountClientConnections returns credentials that count the connections which a
 // client opens with them.
-func (t *Telemetry) CountClientConnections(creds credentials.TransportCredentials) credentials.TransportCredentials {
+func (t *Telemetry) CountClientConnections(
+	creds credentials.TransportCredentials,
+) credentials.TransportCredentials {
 	return counted{creds, t.client.connections, t}
 }
 
@@ -122,7 +131,11 @@ func (c counted) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo,
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
-func (c counted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c counted) ClientHandshake(
+	ctx context.Context,
+	authority string,
+	conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	c.connections.add(conn)
 	return c.TransportCredentials.ClientHandshake(ctx, authority, conn)
 }

@@ -21,7 +21,12 @@ func TestConnectionsAreCountedWhileTheyAreOpen(t *testing.T) {
 	}
 	_ = p.conn.Close()
 	waitUntil(t, ctx, func() bool { return server.look() == 0 && client.look() == 0 })
-	if s, c := testutil.ToFloat64(server.Counter), testutil.ToFloat64(client.Counter); s != 1 || c != 1 {
+	if s, c := testutil.ToFloat64(
+		server.Counter,
+	), testutil.ToFloat64(
+		client.Counter,
+	); s != 1 ||
+		c != 1 {
 		t.Errorf("%v opened at the server and %v at the client", s, c)
 	}
 }
@@ -53,14 +58,27 @@ func TestConnectionsStayWhatTheyAre(t *testing.T) {
 		if _, err := there.Write([]byte("PRI * HTTP/2.0")); err != nil {
 			t.Fatal(err)
 		}
-		if got, _, err := telemetry.CountServerConnections(creds).Clone().ServerHandshake(here); got != here || err != nil {
+		if got, _, err := telemetry.CountServerConnections(
+			creds,
+		).Clone().ServerHandshake(
+			here,
+		); got != here ||
+			err != nil {
 			t.Errorf("the server's is a %T, %v", got, err)
 		}
-		if got, _, err := telemetry.CountClientConnections(creds).Clone().ClientHandshake(testContext(t), "", there); got != there || err != nil {
+		if got, _, err := telemetry.CountClientConnections(
+			creds,
+		).Clone().ClientHandshake(
+			testContext(t),
+			"",
+			there,
+		); got != there ||
+			err != nil {
 			t.Errorf("the client's is a %T, %v", got, err)
 		}
 	}
-	if n, m := telemetry.server.connections.look(), telemetry.client.connections.look(); n != 2 || m != 2 {
+	if n, m := telemetry.server.connections.look(), telemetry.client.connections.look(); n != 2 ||
+		m != 2 {
 		t.Errorf("counted %v and %v", n, m)
 	}
 }
@@ -107,7 +125,10 @@ func TestConnectionsWithinAProcessAreOnlyOpened(t *testing.T) {
 	conn, other := net.Pipe()
 	connections := Discard().client.connections
 	connections.add(conn)
-	if opened, open := testutil.ToFloat64(connections.Counter), connections.look(); opened != 1 || open != 0 {
+	if opened, open := testutil.ToFloat64(
+		connections.Counter,
+	), connections.look(); opened != 1 ||
+		open != 0 {
 		t.Errorf("%v opened, %v open", opened, open)
 	}
 	if err := errors.Join(conn.Close(), other.Close()); err != nil {

@@ -18,9 +18,17 @@ func newDrain(registry prometheus.Registerer) *drain {
 		Name: "drain_limit_seconds",
 		Help: "How long the steps of a drain may take together.",
 	})}
-	registry.MustRegister(d.limit,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "draining", Help: "1 while the process drains."}, d.active),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drain_seconds", Help: "How long the drain lasts already, 0 before."}, d.seconds))
+	registry.MustRegister(
+		d.limit,
+		prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: "draining", Help: "1 while the process drains."},
+			d.active,
+		),
+		prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: "drain_seconds", Help: "How long the drain lasts already, 0 before."},
+			d.seconds,
+		),
+	)
 	return d
 }
 

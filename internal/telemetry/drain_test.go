@@ -26,7 +26,10 @@ test_drain_seconds ` + seconds + `
 # TYPE test_draining gauge
 test_draining ` + draining + "\n"
 			names := []string{"test_draining", "test_drain_seconds", "test_drain_limit_seconds"}
-			if err := testutil.GatherAndCompare(telemetry.Registry, strings.NewReader(text), names...); err != nil {
+			if err := testutil.GatherAndCompare(
+				telemetry.Registry,
+				strings.NewReader(text),
+				names...); err != nil {
 				t.Error(err)
 			}
 		}

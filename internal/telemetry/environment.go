@@ -32,16 +32,26 @@ const (
 	overHTTP = "http/protobuf"
 )
 
-// protocols are those by which spans and metrics are exported, "" if they are not. Spans are if there is a collector;
-// metrics, which can be scraped, only if they are asked for.
+// protocols are those by which spans and metrics are exported, "" if they are not. Spans are if
+// there is a collector; metrics, which can be scraped, only if they are asked for.
 func (e environment) protocols() (spans, metrics string) {
 	e.list("OTEL_LOGS_EXPORTER", "none")
 	e.list("OTEL_CONFIG_FILE")
 	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
 		return "", ""
 	}
-	collector := cmp.Or(e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"))
-	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters, "otlp") ||
+	collector := cmp.Or(
+		e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+		e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"),
+	)
+	if exporters := e.list(
+		"OTEL_TRACES_EXPORTER",
+		"otlp",
+		"none",
+	); slices.Contains(
+		exporters,
+		"otlp",
+	) ||
 		e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
 		spans = e.protocol("TRACES")
 	}
@@ -64,7 +74,8 @@ func (e environment) propagator() propagation.TextMapPropagator {
 	return propagation.NewCompositeTextMapPropagator(chosen...)
 }
 
-// protocol is that of a signal, and "" if it is none that is supported: a collector that expects it understands no other.
+// protocol is that of a signal, and "" if it is none that is supported: a collector that expects it
+// understands no other.
 func (e environment) protocol(signal string) string {
 	variable := "OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL"
 	if e.value(variable) == "" {
@@ -77,7 +88,8 @@ func (e environment) protocol(signal string) string {
 	return protocol
 }
 
-// list is the values of a variable, which commas separate. Those that are not supported are left out.
+// list is the values of a variable, which commas separate. Those that are not supported are left
+// out.
 func (e environment) list(variable string, supported ...string) (values []string) {
 	for value := range strings.SplitSeq(e.value(variable), ",") {
 		if value = strings.TrimSpace(value); value != "" && e.supports(variable, value, supported...) {
@@ -92,12 +104,21 @@ func (e environment) supports(variable, value string, supported ...string) bool 
 	ok := slices.Contains(supported, value)
 	if setting := variable + "=" + value; !ok && !e.told[setting] {
 		e.told[setting] = true
-		e.log.Warn("a value of a variable is not supported", "variable", variable, "value", value, "supported", strings.Join(supported, ", "))
+		e.log.Warn(
+			"a value of a variable is not supported",
+			"variable",
+			variable,
+			"value",
+			value,
+			"supported",
+			strings.Join(supported, ", "),
+		)
 	}
 	return ok
 }
 
-// value is that of a variable whose values are names, which the specification compares without regard to case.
+// value is that of a variable whose values are names, which the specification compares without
+// regard to case.
 func (e environment) value(variable string) string {
 	return strings.ToLower(strings.TrimSpace(e.lookup(variable)))
 }
@@ -110,14 +131,24 @@ func (e environment) number(variable string, byDefault, most int) int {
 	}
 	number, err := strconv.Atoi(value)
 	if err != nil || number < 1 || number > most {
-		e.log.Warn("a variable is no number in its range, and counts as not set", "variable", variable, "value", value, "least", 1, "most", most)
+		e.log.Warn(
+			"a variable is no number in its range, and counts as not set",
+			"variable",
+			variable,
+			"value",
+			value,
+			"least",
+			1,
+			"most",
+			most,
+		)
 		return byDefault
 	}
 	return number
 }
 
-// resource names the process. The variables of OpenTelemetry win over what is given here, as its specification says. Of
-// OTEL_RESOURCE_ATTRIBUTES it has what is well-formed.
+// resource names the process. The variables of OpenTelemetry win over what is given here, as its
+// specification says. Of OTEL_RESOURCE_ATTRIBUTES it has what is well-formed.
 func (e environment) resource(ctx context.Context, id Identity) *resource.Resource {
 	res, err := resource.New(ctx,
 		resource.WithAttributes(semconv.ServiceName(id.Service), semconv.ServiceVersion(id.Version)),

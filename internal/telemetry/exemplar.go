@@ -35,7 +35,12 @@ func (e *examples) lacks(seconds float64, now time.Time) bool {
 }
 
 // lacksCode tells the same of a status code.
-func (e *examples) lacksCode(code codes.Code, now time.Time) bool { return due(&e.codes[code], now) }
+func (e *examples) lacksCode(
+	code codes.Code,
+	now time.Time,
+) bool {
+	return due(&e.codes[code], now)
+}
 
 func due(last *atomic.Int64, now time.Time) bool {
 	before, at := last.Load(), now.UnixNano()

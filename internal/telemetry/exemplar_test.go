@@ -31,7 +31,9 @@ func TestExemplarsLeadToTraces(t *testing.T) {
 					if name == "unsampled" && len(got) > 0 {
 						t.Errorf("%s: the exemplars %q", side, got)
 					}
-					if name == "sampled" && (len(got) != 1 || !strings.Contains(got[0], spans.Ended()[0].SpanContext().TraceID().String())) {
+					if name == "sampled" &&
+						(len(got) != 1 ||
+							!strings.Contains(got[0], spans.Ended()[0].SpanContext().TraceID().String())) {
 						t.Errorf("%s: grpc_%s%s has the exemplars %q", side, side, family, got)
 					}
 				}

@@ -21,12 +21,14 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Export sends spans and metrics to a collector, as far as the variables of OpenTelemetry ask for it; lookup is the value
-// of one, or "". Without it no span is recorded, but trace contexts still pass through. It does not wait for the collector,
-// and a dead one costs memory for at most 2048 spans, or OTEL_BSP_MAX_QUEUE_SIZE.
+// Export sends spans and metrics to a collector, as far as the variables of OpenTelemetry ask for
+// it; lookup is the value of one, or "". Without it no span is recorded, but trace contexts still
+// pass through. It does not wait for the collector, and a dead one costs memory for at most 2048
+// spans, or OTEL_BSP_MAX_QUEUE_SIZE.
 //
-// It returns no error: a failure is logged, and the process goes on without the export. It has to be called before calls are made, and
-// after the variables are as Mend wants them and the process-wide error handler of OpenTelemetry is set.
+// It returns no error: a failure is logged, and the process goes on without the export. It has to
+// be called before calls are made, and after the variables are as Mend wants them and the
+// process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
 	env := newEnvironment(lookup, t.Log)
 	t.Propagator = env.propagator()
@@ -48,7 +50,12 @@ func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string)
 }
 
 // exportSpans exports in batches from a bounded queue.
-func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resource.Resource, env environment) (err error) {
+func (t *Telemetry) exportSpans(
+	ctx context.Context,
+	protocol string,
+	res *resource.Resource,
+	env environment,
+) (err error) {
 	var exporter sdktrace.SpanExporter
 	if protocol == overHTTP {
 		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithProxy(t.proxy))
@@ -58,23 +65,36 @@ func (t *Telemetry) exportSpans(ctx context.Context, protocol string, res *resou
 	if err != nil {
 		return err
 	}
-	provider := t.TraceTo(env.lookup, sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)), sdktrace.WithResource(res))
+	provider := t.TraceTo(
+		env.lookup,
+		sdktrace.WithSpanProcessor(t.spans.processor(exporter, env.batches)),
+		sdktrace.WithResource(res),
+	)
 	t.ends = append(t.ends, end(provider.Shutdown, exporter.Shutdown))
 	return nil
 }
 
-// TraceTo has spans recorded as the options say, such as those of an exporter that Export does not know, and sampled as
-// OTEL_TRACES_SAMPLER and Config say; lookup is the value of a variable, as far as Mend leaves it. It has to be called before
-// calls are made. The caller shuts the provider down.
-func (t *Telemetry) TraceTo(lookup func(name string) string, options ...sdktrace.TracerProviderOption) *sdktrace.TracerProvider {
+// TraceTo has spans recorded as the options say, such as those of an exporter that Export does not
+// know, and sampled as OTEL_TRACES_SAMPLER and Config say; lookup is the value of a variable, as
+// far as Mend leaves it. It has to be called before calls are made. The caller shuts the provider
+// down.
+func (t *Telemetry) TraceTo(
+	lookup func(name string) string,
+	options ...sdktrace.TracerProviderOption,
+) *sdktrace.TracerProvider {
 	t.sampler = newEnvironment(lookup, t.Log).sampler(t.trust)
 	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithSampler(t.sampler))...)
 	t.Tracer = provider.Tracer(scope)
 	return provider
 }
 
-// exportMetrics pushes what is in the registry every minute, or OTEL_METRIC_EXPORT_INTERVAL, and at the end.
-func (t *Telemetry) exportMetrics(ctx context.Context, protocol string, res *resource.Resource) (err error) {
+// exportMetrics pushes what is in the registry every minute, or OTEL_METRIC_EXPORT_INTERVAL, and at
+// the end.
+func (t *Telemetry) exportMetrics(
+	ctx context.Context,
+	protocol string,
+	res *resource.Resource,
+) (err error) {
 	var exporter sdkmetric.Exporter
 	if protocol == overHTTP {
 		exporter, err = otlpmetrichttp.New(ctx, otlpmetrichttp.WithProxy(t.proxy))
@@ -84,14 +104,18 @@ func (t *Telemetry) exportMetrics(ctx context.Context, protocol string, res *res
 	if err != nil {
 		return err
 	}
-	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(classic{t.Registry}))))
+	reader := sdkmetric.NewPeriodicReader(
+		exporter,
+		sdkmetric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(classic{t.Registry}))),
+	)
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))
 	t.ends = append(t.ends, end(provider.Shutdown, exporter.Shutdown))
 	return nil
 }
 
-// proxy is that of a request to the collector. In a cluster the variables of proxies are about the way out of it, and NO_PROXY
-// seldom has the short names within: none is used unless it is asked for.
+// proxy is that of a request to the collector. In a cluster the variables of proxies are about the
+// way out of it, and NO_PROXY seldom has the short names within: none is used unless it is asked
+// for.
 func (t *Telemetry) proxy(r *http.Request) (*url.URL, error) {
 	if !t.proxied {
 		return nil, nil
@@ -132,9 +156,10 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// classic is a registry as it is pushed: without exemplars, whose trace_id the bridge takes for the bytes that it stands
-// for, so that collectors refuse them; and of histograms the classic buckets, which every collector knows and which are those
-// that dashboards and alerts use, where the bridge prefers native ones.
+// classic is a registry as it is pushed: without exemplars, whose trace_id the bridge takes for the
+// bytes that it stands for, so that collectors refuse them; and of histograms the classic buckets,
+// which every collector knows and which are those that dashboards and alerts use, where the bridge
+// prefers native ones.
 type classic struct{ prometheus.Gatherer }
 
 // Gather implements prometheus.Gatherer.
@@ -146,7 +171,12 @@ func (c classic) Gather() ([]*dto.MetricFamily, error) {
 				m.Counter.Exemplar = nil
 			}
 			if h := m.Histogram; h != nil {
-				m.Histogram = &dto.Histogram{SampleCount: h.SampleCount, SampleSum: h.SampleSum, Bucket: h.Bucket, CreatedTimestamp: h.CreatedTimestamp}
+				m.Histogram = &dto.Histogram{
+					SampleCount:      h.SampleCount,
+					SampleSum:        h.SampleSum,
+					Bucket:           h.Bucket,
+					CreatedTimestamp: h.CreatedTimestamp,
+				}
 			}
 			for _, bucket := range m.GetHistogram().GetBucket() {
 				bucket.Exemplar = nil
@@ -156,11 +186,14 @@ func (c classic) Gather() ([]*dto.MetricFamily, error) {
 	return families, err
 }
 
-// batches are the options of the queue, from the variables of OpenTelemetry. Its SDK panics for a negative size, and
-// without a delay exports as fast as it can.
+// batches are the options of the queue, from the variables of OpenTelemetry. Its SDK panics for a
+// negative size, and without a delay exports as fast as it can.
 func (e environment) batches(o *sdktrace.BatchSpanProcessorOptions) {
 	o.MaxQueueSize = e.number("OTEL_BSP_MAX_QUEUE_SIZE", sdktrace.DefaultMaxQueueSize, 1<<20)
-	o.MaxExportBatchSize = min(o.MaxQueueSize, e.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", sdktrace.DefaultMaxExportBatchSize, 1<<20))
+	o.MaxExportBatchSize = min(
+		o.MaxQueueSize,
+		e.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", sdktrace.DefaultMaxExportBatchSize, 1<<20),
+	)
 	o.BatchTimeout = e.milliseconds("OTEL_BSP_SCHEDULE_DELAY", sdktrace.DefaultScheduleDelay)
 	o.ExportTimeout = e.milliseconds("OTEL_BSP_EXPORT_TIMEOUT", sdktrace.DefaultExportTimeout)
 }

@@ -61,14 +61,20 @@ type (
 	}
 )
 
-func (s traceService) Export(_ context.Context, r *coltracepb.ExportTraceServiceRequest) (*coltracepb.ExportTraceServiceResponse, error) {
+func (s traceService) Export(
+	_ context.Context,
+	r *coltracepb.ExportTraceServiceRequest,
+) (*coltracepb.ExportTraceServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.traces = append(s.traces, r)
 	return &coltracepb.ExportTraceServiceResponse{}, nil
 }
 
-func (s metricsService) Export(_ context.Context, r *colmetricspb.ExportMetricsServiceRequest) (*colmetricspb.ExportMetricsServiceResponse, error) {
+func (s metricsService) Export(
+	_ context.Context,
+	r *colmetricspb.ExportMetricsServiceRequest,
+) (*colmetricspb.ExportMetricsServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.metrics = append(s.metrics, r)
@@ -211,10 +217,14 @@ func addScraped(numbers map[string]float64, family string, m *dto.Metric) {
 		numbers[name+" count"], numbers[name+" sum"] = float64(h.GetSampleCount()), h.GetSampleSum()
 		numbers[name+" le +Inf"] = float64(h.GetSampleCount())
 		for _, bucket := range h.GetBucket() {
-			numbers[fmt.Sprintf("%s le %v", name, bucket.GetUpperBound())] = float64(bucket.GetCumulativeCount())
+			numbers[fmt.Sprintf("%s le %v", name, bucket.GetUpperBound())] = float64(
+				bucket.GetCumulativeCount(),
+			)
 		}
 	case m.Summary != nil:
-		numbers[name+" count"], numbers[name+" sum"] = float64(m.GetSummary().GetSampleCount()), m.GetSummary().GetSampleSum()
+		numbers[name+" count"], numbers[name+" sum"] = float64(
+			m.GetSummary().GetSampleCount(),
+		), m.GetSummary().GetSampleSum()
 	default:
 		numbers[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 	}
@@ -291,32 +301,59 @@ func TestWhatIsExported(t *testing.T) {
 	} {
 		t.Run(test.variables, func(t *testing.T) {
 			collectors := map[string]*otlp{"GRPC": {}, "HTTP": {}}
-			setenv(t, strings.Fields(strings.NewReplacer("=GRPC", "="+collectors["GRPC"].serveGRPC(t), "=HTTP ", "="+collectors["HTTP"].serveHTTP(t)+" ", "=HTTP/v1", "="+collectors["HTTP"].serveHTTP(t)+"/v1").Replace(test.variables))...)
+			setenv(
+				t,
+				strings.Fields(
+					strings.NewReplacer(
+						"=GRPC",
+						"="+collectors["GRPC"].serveGRPC(t),
+						"=HTTP ",
+						"="+collectors["HTTP"].serveHTTP(t)+" ",
+						"=HTTP/v1",
+						"="+collectors["HTTP"].serveHTTP(t)+"/v1",
+					).Replace(
+						test.variables,
+					),
+				)...)
 			telemetry, log := configured(t)
 			exportCalls(t, telemetry)
 			for name, c := range collectors {
-				if spans, _ := c.spans(); (spans == len(modes)) != (name == test.traces) || spans > 0 && name != test.traces {
+				if spans, _ := c.spans(); (spans == len(modes)) != (name == test.traces) ||
+					spans > 0 && name != test.traces {
 					t.Errorf("%s has %d spans", name, spans)
 				}
 				if numbers, _ := c.pushed(); (len(numbers) > 0) != (name == test.push) {
 					t.Errorf("%s has %d numbers", name, len(numbers))
 				}
 			}
-			if got := strings.Count(log.String(), `"level":"WARN"`); got != test.warnings || !strings.Contains(log.String(), "supported") && got > 0 {
+			if got := strings.Count(
+				log.String(),
+				`"level":"WARN"`,
+			); got != test.warnings ||
+				!strings.Contains(log.String(), "supported") && got > 0 {
 				t.Errorf("%d warnings, want %d: %s", got, test.warnings, log)
 			}
 		})
 	}
 }
 
-// TestPushedAndScrapedNumbersAgree compares everything that a call leaves behind. What the runtime tells changes all the
-// time.
+// TestPushedAndScrapedNumbersAgree compares everything that a call leaves behind. What the runtime
+// tells changes all the time.
 func TestPushedAndScrapedNumbersAgree(t *testing.T) {
-	for name, serve := range map[string]func(*otlp, *testing.T) string{overGRPC: (*otlp).serveGRPC, overHTTP: (*otlp).serveHTTP} {
+	for name, serve := range map[string]func(*otlp, *testing.T) string{
+		overGRPC: (*otlp).serveGRPC, overHTTP: (*otlp).serveHTTP,
+	} {
 		t.Run(name, func(t *testing.T) {
 			var c otlp
-			setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+serve(&c, t), "OTEL_EXPORTER_OTLP_PROTOCOL="+name, "OTEL_METRICS_EXPORTER=otlp",
-				"OTEL_SERVICE_NAME=renamed", "OTEL_RESOURCE_ATTRIBUTES=team=a", "OTEL_METRIC_EXPORT_INTERVAL=50")
+			setenv(
+				t,
+				"OTEL_EXPORTER_OTLP_ENDPOINT="+serve(&c, t),
+				"OTEL_EXPORTER_OTLP_PROTOCOL="+name,
+				"OTEL_METRICS_EXPORTER=otlp",
+				"OTEL_SERVICE_NAME=renamed",
+				"OTEL_RESOURCE_ATTRIBUTES=team=a",
+				"OTEL_METRIC_EXPORT_INTERVAL=50",
+			)
 			telemetry, log := configured(t)
 			p := start(t, &service{}, telemetry, Discard())
 			for _, mode := range modes {
@@ -337,7 +374,8 @@ func TestPushedAndScrapedNumbersAgree(t *testing.T) {
 			}
 			for series, number := range want {
 				pushed, found := got[series]
-				changing := strings.HasPrefix(series, "go_") || strings.HasPrefix(series, "process_") || strings.HasPrefix(series, "test_spans_")
+				changing := strings.HasPrefix(series, "go_") || strings.HasPrefix(series, "process_") ||
+					strings.HasPrefix(series, "test_spans_")
 				if !found || pushed != number && !changing {
 					t.Errorf("%s is %v (%t) and %v", series, pushed, found, number)
 				}
@@ -370,7 +408,11 @@ func TestMalformedResourceAttributesCostOnlyThemselves(t *testing.T) {
 	} {
 		t.Run(test.attributes, func(t *testing.T) {
 			var c otlp
-			setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.serveGRPC(t), "OTEL_RESOURCE_ATTRIBUTES="+test.attributes)
+			setenv(
+				t,
+				"OTEL_EXPORTER_OTLP_ENDPOINT="+c.serveGRPC(t),
+				"OTEL_RESOURCE_ATTRIBUTES="+test.attributes,
+			)
 			telemetry, log := configured(t)
 			exportCalls(t, telemetry)
 			count, res := c.spans()
@@ -382,7 +424,11 @@ func TestMalformedResourceAttributesCostOnlyThemselves(t *testing.T) {
 					t.Errorf("%s is %q, want %q", key, res[key], value)
 				}
 			}
-			if got := strings.Count(log.String(), "OTEL_RESOURCE_ATTRIBUTES"); got > 1 || (got == 1) != test.warns {
+			if got := strings.Count(
+				log.String(),
+				"OTEL_RESOURCE_ATTRIBUTES",
+			); got > 1 ||
+				(got == 1) != test.warns {
 				t.Errorf("the log has %q", log)
 			}
 		})
@@ -403,7 +449,11 @@ func TestNonsenseForTheQueueOfSpansCountsAsNotSet(t *testing.T) {
 				if count, _ := c.spans(); count != len(modes) {
 					t.Errorf("%d spans", count)
 				}
-				if written := lines(t, log); len(written) != 1 || written[0]["variable"] != variable || written[0]["value"] != value {
+				if written := lines(
+					t,
+					log,
+				); len(written) != 1 || written[0]["variable"] != variable ||
+					written[0]["value"] != value {
 					t.Errorf("the log has %s", log)
 				}
 			})

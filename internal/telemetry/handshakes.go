@@ -24,16 +24,27 @@ const (
 	handshakeVersion       = "tls_version"    // a client with TLS 1.2 or older
 	handshakeRefused       = "refused"        // by the client, whom our certificate does not satisfy
 	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
-	handshakeCertificate   = "certificate"    // of the client, from an authority that is not trusted, or out of date
-	handshakeTooMany       = "too_many"       // connections that are open, over all or from the client's address
-	handshakeTimeout       = "timeout"
-	handshakeClosed        = "closed" // by the client, as probes of a port do
-	handshakeOther         = "other"
+	// Of the client, from an authority that is not trusted, or out of date.
+	handshakeCertificate = "certificate"
+	// Connections that are open, over all or from the client's address.
+	handshakeTooMany = "too_many"
+	handshakeTimeout = "timeout"
+	handshakeClosed  = "closed" // by the client, as probes of a port do
+	handshakeOther   = "other"
 )
 
 var handshakeReasons = []string{
-	handshakePlaintext, handshakeTLS, handshakeNotHTTP2, handshakeVersion, handshakeRefused, handshakeNoCertificate, handshakeCertificate,
-	handshakeTooMany, handshakeTimeout, handshakeClosed, handshakeOther,
+	handshakePlaintext,
+	handshakeTLS,
+	handshakeNotHTTP2,
+	handshakeVersion,
+	handshakeRefused,
+	handshakeNoCertificate,
+	handshakeCertificate,
+	handshakeTooMany,
+	handshakeTimeout,
+	handshakeClosed,
+	handshakeOther,
 }
 
 // handshakes counts those of a server that failed, by reason, and logs one of each reason a minute.
@@ -45,7 +56,8 @@ type handshakes struct {
 func newHandshakes() *handshakes {
 	h := &handshakes{
 		CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "grpc_server_handshakes_failed_total", Help: "Connections that ended before their first call could come, by reason.",
+			Name: "grpc_server_handshakes_failed_total",
+			Help: "Connections that ended before their first call could come, by reason.",
 		}, []string{"reason"}),
 		lines: map[string]*lineLimit{},
 	}
@@ -62,7 +74,21 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 		level = slog.LevelDebug
 	}
 	if suppressed, ok := h.lines[reason].pass(); ok {
-		withinBudget(log).Log(context.Background(), level, "handshake failed", "reason", reason, "peer", peer.String(), "error", err, "suppressed", suppressed)
+		withinBudget(
+			log,
+		).Log(
+			context.Background(),
+			level,
+			"handshake failed",
+			"reason",
+			reason,
+			"peer",
+			peer.String(),
+			"error",
+			err,
+			"suppressed",
+			suppressed,
+		)
 	}
 	h.WithLabelValues(reason).Inc()
 }
@@ -84,9 +110,11 @@ func handshakeReason(err error) string {
 		return handshakePlaintext
 	case errors.As(err, &certificate):
 		return handshakeCertificate
-	case strings.HasSuffix(err.Error(), "didn't provide a certificate"): // crypto/tls and grpc-go have no types for it and what follows.
+	// crypto/tls and grpc-go have no types for it and what follows.
+	case strings.HasSuffix(err.Error(), "didn't provide a certificate"):
 		return handshakeNoCertificate
-	case strings.Contains(err.Error(), "unsupported application protocols"), strings.Contains(err.Error(), "missing selected ALPN"):
+	case strings.Contains(err.Error(), "unsupported application protocols"),
+		strings.Contains(err.Error(), "missing selected ALPN"):
 		return handshakeNotHTTP2
 	case strings.Contains(err.Error(), "offered only unsupported versions"):
 		return handshakeVersion
@@ -94,7 +122,10 @@ func handshakeReason(err error) string {
 		return handshakeTimeout
 	case errors.As(err, &network) && network.Op == "remote error": // an alert of TLS
 		return handshakeRefused
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.EOF),
+		errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE),
+		errors.Is(err, net.ErrClosed):
 		return handshakeClosed
 	default:
 		return handshakeOther
@@ -106,8 +137,8 @@ const (
 	tlsRecord = 0x16             // begins each TLS connection
 )
 
-// greeting looks at the first bytes of a connection without TLS, and leaves them there. What is no HTTP/2 ends the connection
-// later, in grpc-go, which tells only its own log.
+// greeting looks at the first bytes of a connection without TLS, and leaves them there. What is no
+// HTTP/2 ends the connection later, in grpc-go, which tells only its own log.
 func greeting(conn net.Conn) (reason string, err error) {
 	descriptor, ok := conn.(syscall.Conn)
 	if !ok {

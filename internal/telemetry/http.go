@@ -24,8 +24,8 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 	return mux
 }
 
-// ProfileHandler serves /debug/pprof/, which shows memory and command line, and can keep the process busy: it is for an address
-// that only operators reach.
+// ProfileHandler serves /debug/pprof/, which shows memory and command line, and can keep the
+// process busy: it is for an address that only operators reach.
 func ProfileHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -36,8 +36,9 @@ func ProfileHandler() http.Handler {
 	return mux
 }
 
-// AwaitScrape waits until /metrics has been read once more, from its beginning, so that the last numbers of a
-// process that drains are not lost. It waits no longer than given, and it is no failure if no scrape came.
+// AwaitScrape waits until /metrics has been read once more, from its beginning, so that the last
+// numbers of a process that drains are not lost. It waits no longer than given, and it is no
+// failure if no scrape came.
 func (t *Telemetry) AwaitScrape(ctx context.Context, atMost time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()

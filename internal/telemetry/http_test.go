@@ -42,7 +42,10 @@ func TestAwaitScrapeEndsWithTheScrape(t *testing.T) {
 	}()
 	mux := telemetry.MetricsHandler()
 	for {
-		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
+		mux.ServeHTTP(
+			httptest.NewRecorder(),
+			httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil),
+		)
 		select {
 		case <-done:
 			cancel()

@@ -14,12 +14,14 @@ import (
 )
 
 // Callers can cause the same error any number of times a second, and must not fill a disk with log
-// lines. So each kind of line has a limit: lineBurst at once, then one for each interval, and the next one that is written has the number that was left out
-// before it. Lines of calls are of a kind if method and code are the same, all others if level and text are.
+// lines. So each kind of line has a limit: lineBurst at once, then one for each interval, and the
+// next one that is written has the number that was left out before it. Lines of calls are of a kind
+// if method and code are the same, all others if level and text are.
 //
-// If every code of 20 methods is flooded, those are 340 kinds and, of 400 bytes a line, 0.8 MB a minute: 340 × 6 × 400. What
-// lines have in them, how many methods there are, and what is logged at debug, could make it more, hence the budget: at
-// most logBurst + 60 × logRate, which is 982,144 bytes, in any minute.
+// If every code of 20 methods is flooded, those are 340 kinds and, of 400 bytes a line, 0.8 MB a
+// minute: 340 × 6 × 400. What lines have in them, how many methods there are, and what is logged at
+// debug, could make it more, hence the budget: at most logBurst + 60 × logRate, which is 982,144
+// bytes, in any minute.
 const (
 	lineBurst     = 10
 	lineInterval  = 10 * time.Second
@@ -116,8 +118,9 @@ func withinBudget(log *slog.Logger) *slog.Logger {
 	return log
 }
 
-// lineKinds are the limits of lines by what they say. The texts of lines are constants of the program; should a library put
-// something else into them, what does not fit into the table shares a limit.
+// lineKinds are the limits of lines by what they say. The texts of lines are constants of the
+// program; should a library put something else into them, what does not fit into the table shares a
+// limit.
 type lineKinds struct {
 	mu    sync.Mutex
 	known map[lineKind]*lineLimit
@@ -154,7 +157,8 @@ func (k *lineKinds) limit(line slog.Record) *lineLimit {
 	return limit
 }
 
-// budget is how many bytes a log may have in all, counted where they are written. A line is written whole or not at all.
+// budget is how many bytes a log may have in all, counted where they are written. A line is written
+// whole or not at all.
 type budget struct {
 	io.Writer
 	bytes   *rate.Limiter

@@ -23,12 +23,19 @@ const mostBytes = 1_000_000
 
 // logging is telemetry whose log is written to out, at every level.
 func logging(out *bytes.Buffer) *Telemetry {
-	return New(Identity{Namespace: "test", Service: "test"}, Config{LogFormat: "json", LogLevel: slog.LevelDebug}, out)
+	return New(
+		Identity{Namespace: "test", Service: "test"},
+		Config{LogFormat: "json", LogLevel: slog.LevelDebug},
+		out,
+	)
 }
 
 // ends is a side's way to end a call of a method, with nothing before it.
 func ends(s *side, m *method) func(called string, err error) {
-	ctx := peer.NewContext(context.Background(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv6loopback, Port: 50051}})
+	ctx := peer.NewContext(
+		context.Background(),
+		&peer.Peer{Addr: &net.TCPAddr{IP: net.IPv6loopback, Port: 50051}},
+	)
 	return func(called string, err error) {
 		c := s.arrive(ctx, m, called)
 		c.begin()
@@ -46,7 +53,10 @@ func TestAFloodOfCallsOfOneKindIsAFewLinesAndTheirNumber(t *testing.T) {
 			if !isServer {
 				families = telemetry.client
 			}
-			end := ends(newSide(telemetry, isServer, methods{}), families.method(unary, "test.Service", "Call", trace.SpanKindServer))
+			end := ends(
+				newSide(telemetry, isServer, methods{}),
+				families.method(unary, "test.Service", "Call", trace.SpanKindServer),
+			)
 			shed := status.Error(codes.ResourceExhausted, "too many calls at once")
 			for range 60 * 100 {
 				end("/test.Service/Call", shed)
@@ -57,7 +67,9 @@ func TestAFloodOfCallsOfOneKindIsAFewLinesAndTheirNumber(t *testing.T) {
 			if want := lineBurst + 5 + 1; len(written) < want || len(written) > want+1 {
 				t.Fatalf("%d lines", len(written))
 			}
-			if got, want := written[len(written)-2]["suppressed"], float64(lineInterval/(10*time.Millisecond)-1); got != want {
+			if got, want := written[len(written)-2]["suppressed"], float64(
+				lineInterval/(10*time.Millisecond)-1,
+			); got != want {
 				t.Errorf("%v were left out before a line, want %v", got, want)
 			}
 			if last := written[len(written)-1]; last["code"] != "Internal" || last["suppressed"] != nil {
@@ -67,8 +79,8 @@ func TestAFloodOfCallsOfOneKindIsAFewLinesAndTheirNumber(t *testing.T) {
 	}
 }
 
-// TestTheLogStaysBelowAMegabyteAMinute floods every code of 20 methods, with texts of any length that a handler escapes, and all
-// other kinds of lines.
+// TestTheLogStaysBelowAMegabyteAMinute floods every code of 20 methods, with texts of any length
+// that a handler escapes, and all other kinds of lines.
 func TestTheLogStaysBelowAMegabyteAMinute(t *testing.T) {
 	for name, text := range map[string]string{"short": "no such object", "long": strings.Repeat("\"\x01\xff", 3500)} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +90,13 @@ func TestTheLogStaysBelowAMegabyteAMinute(t *testing.T) {
 				server := newSide(telemetry, true, methods{})
 				var floods []func(string, error)
 				for i := range 20 {
-					floods = append(floods, ends(server, telemetry.server.method(unary, "test.Service", fmt.Sprint("Call", i), trace.SpanKindServer)))
+					floods = append(
+						floods,
+						ends(
+							server,
+							telemetry.server.method(unary, "test.Service", fmt.Sprint("Call", i), trace.SpanKindServer),
+						),
+					)
 				}
 				for minute := range 3 {
 					before := out.Len()
@@ -124,7 +142,8 @@ func TestAFloodOfOneLineHidesNoOther(t *testing.T) {
 		if len(written) != 2*lineBurst+2 {
 			t.Fatalf("%d lines", len(written))
 		}
-		if last := written[len(written)-1]; last["suppressed"] != 1000.0-lineBurst || last["part"] != "test" {
+		if last := written[len(written)-1]; last["suppressed"] != 1000.0-lineBurst ||
+			last["part"] != "test" {
 			t.Errorf("the last line is %v", last)
 		}
 	})
@@ -151,7 +170,11 @@ func TestWarningsFindRoomAfterAFloodOfOthers(t *testing.T) {
 		var out bytes.Buffer
 		log := withinBudget(logging(&out).Log)
 		for range logBurst / 100 {
-			log.Info("a flood of lines that are not limited by what they say", "text", strings.Repeat("x", 100))
+			log.Info(
+				"a flood of lines that are not limited by what they say",
+				"text",
+				strings.Repeat("x", 100),
+			)
 		}
 		log.Warn("a warning")
 		if !strings.Contains(out.String(), "a warning") {
@@ -165,10 +188,17 @@ func TestTheNameOfAnUnknownMethodIsShortWhereverItIsShown(t *testing.T) {
 		var out bytes.Buffer
 		telemetry, spans := recorded()
 		telemetry.Log = logging(&out).Log
-		ends(newSide(telemetry, true, methods{}), telemetry.server.method(bidiStream, other, other, trace.SpanKindServer))(
-			name, status.Error(codes.Unimplemented, "unknown method "+MethodName(name)))
+		ends(
+			newSide(telemetry, true, methods{}),
+			telemetry.server.method(bidiStream, other, other, trace.SpanKindServer),
+		)(
+			name,
+			status.Error(codes.Unimplemented, "unknown method "+MethodName(name)),
+		)
 		line := lines(t, &out)[0]
-		if method := line["method"].(string); len(method) > maxMethod || strings.ContainsAny(method, "\u202e\x1b") || out.Len() > 600 {
+		if method := line["method"].(string); len(method) > maxMethod ||
+			strings.ContainsAny(method, "\u202e\x1b") ||
+			out.Len() > 600 {
 			t.Errorf("a line of %d bytes has the method %q", out.Len(), method)
 		}
 		for _, attribute := range spans.Ended()[0].Attributes() {
@@ -183,7 +213,14 @@ func TestALineHasAtMostTwiceTheBytesOfItsTexts(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
 		for _, text := range []string{"\x01", "\xff", "\"", "\\", "\u200b", "\u202e", "\U000e0001", "é", "\x7f"} {
 			var out bytes.Buffer
-			newLogger(Config{LogFormat: format}, &out).Info("m", "error", errors.New(strings.Repeat(text, 4*maxText)))
+			newLogger(
+				Config{LogFormat: format},
+				&out,
+			).Info(
+				"m",
+				"error",
+				errors.New(strings.Repeat(text, 4*maxText)),
+			)
 			if out.Len() > 2*maxText+200 {
 				t.Errorf("%s: %q: %d bytes", format, text, out.Len())
 			}
@@ -195,9 +232,21 @@ func TestAddressesInLinesHaveNoPasswords(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
 		var out bytes.Buffer
 		long := strings.Repeat("x", 2*maxText)
-		newLogger(Config{LogFormat: format}, &out).With("with", "http://me:hunter2@proxy:1").Error("to https://me:hunter2@host/path",
-			"error", errors.New(`invalid proxy address "http://me:hun ter2/hunter2@proxy": parse`), "several", "queue://me:hunter2@a:1,queue://me:hunter2@b:1",
-			"long", "http://me:hunter2"+long+"@host")
+		newLogger(
+			Config{LogFormat: format},
+			&out,
+		).With(
+			"with",
+			"http://me:hunter2@proxy:1",
+		).Error(
+			"to https://me:hunter2@host/path",
+			"error",
+			errors.New(`invalid proxy address "http://me:hun ter2/hunter2@proxy": parse`),
+			"several",
+			"queue://me:hunter2@a:1,queue://me:hunter2@b:1",
+			"long",
+			"http://me:hunter2"+long+"@host",
+		)
 		for _, secret := range []string{"hunter2", "ter2", "me:"} {
 			if strings.Contains(out.String(), secret) {
 				t.Errorf("%s: %s", format, &out)

@@ -31,16 +31,28 @@ type traced struct{ slog.Handler }
 
 func (h traced) Handle(ctx context.Context, line slog.Record) error {
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
-		line.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+		line.AddAttrs(
+			slog.String("trace_id", span.TraceID().String()),
+			slog.String("span_id", span.SpanID().String()),
+		)
 	}
 	return h.Handler.Handle(ctx, line)
 }
 
-func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
-func (h traced) WithGroup(name string) slog.Handler       { return traced{h.Handler.WithGroup(name)} }
+func (h traced) WithAttrs(
+	attrs []slog.Attr,
+) slog.Handler {
+	return traced{h.Handler.WithAttrs(attrs)}
+}
 
-// StandardLog is a logger of Go's package log for a library that knows no other, such as an HTTP server. Its lines are of one
-// kind, named by what writes them.
+func (h traced) WithGroup(
+	name string,
+) slog.Handler {
+	return traced{h.Handler.WithGroup(name)}
+}
+
+// StandardLog is a logger of Go's package log for a library that knows no other, such as an HTTP
+// server. Its lines are of one kind, named by what writes them.
 func StandardLog(to *slog.Logger, name string, level slog.Level) *log.Logger {
 	return slog.NewLogLogger(named{to.Handler(), name}, level)
 }
@@ -59,10 +71,11 @@ func (h named) Handle(ctx context.Context, line slog.Record) error {
 	return h.Handler.Handle(ctx, line)
 }
 
-// severity ranks the end of a call. What a server could not do is a warning or an error. What a caller did wrong is a debug line
-// of the server, whose counters by code show it too: a caller should not choose what the log of a server is about. On a client
-// the same codes are answers that its program asked for, but for those which say that the program or its configuration has to
-// be corrected: they are warnings there.
+// severity ranks the end of a call. What a server could not do is a warning or an error. What a
+// caller did wrong is a debug line of the server, whose counters by code show it too: a caller
+// should not choose what the log of a server is about. On a client the same codes are answers that
+// its program asked for, but for those which say that the program or its configuration has to be
+// corrected: they are warnings there.
 func severity(code codes.Code, isServer bool) slog.Level {
 	switch code {
 	case codes.Unknown, codes.Internal, codes.DataLoss:
@@ -136,7 +149,8 @@ func (c *call) remote() []slog.Attr {
 	return nil
 }
 
-// errorBurst is how many errors of OpenTelemetry are logged at once: each problem with its variables is logged once.
+// errorBurst is how many errors of OpenTelemetry are logged at once: each problem with its
+// variables is logged once.
 const errorBurst = 10
 
 // ErrorHandler writes what goes wrong inside OpenTelemetry to the log, not all

@@ -59,9 +59,11 @@ func TestOneLinePerCall(t *testing.T) {
 			var out bytes.Buffer
 			server, spans := recorded()
 			server.Log = jsonLog(&out)
-			s := &service{unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-				return &grpc_testing.SimpleResponse{}, test.err
-			}}
+			s := &service{
+				unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+					return &grpc_testing.SimpleResponse{}, test.err
+				},
+			}
 			p := start(t, s, server, Discard())
 			_ = p.callUnary(testContext(t))
 			p.settle()
@@ -71,8 +73,13 @@ func TestOneLinePerCall(t *testing.T) {
 			}
 			line := written[0]
 			want := map[string]any{
-				"level": test.level, "method": testServiceName + "/UnaryCall", "code": status.Code(test.err).String(), "cause": test.cause, "bytes_received": 104.0,
-				"trace_id": spans.Ended()[0].SpanContext().TraceID().String(), "span_id": spans.Ended()[0].SpanContext().SpanID().String(),
+				"level":          test.level,
+				"method":         testServiceName + "/UnaryCall",
+				"code":           status.Code(test.err).String(),
+				"cause":          test.cause,
+				"bytes_received": 104.0,
+				"trace_id":       spans.Ended()[0].SpanContext().TraceID().String(),
+				"span_id":        spans.Ended()[0].SpanContext().SpanID().String(),
 			}
 			for key, value := range want {
 				if line[key] != value {

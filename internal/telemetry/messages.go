@@ -9,20 +9,22 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Messages makes the spans of messages that a long stream carries. The span of the RPC itself is exported when the stream
-// ends, which may be days from now. So there is a short span for the beginning of the stream, below that of the RPC, and a
-// short one for every message, which belongs to the trace of its sender and only links to that beginning.
+// Messages makes the spans of messages that a long stream carries. The span of the RPC itself is
+// exported when the stream ends, which may be days from now. So there is a short span for the
+// beginning of the stream, below that of the RPC, and a short one for every message, which belongs
+// to the trace of its sender and only links to that beginning.
 type Messages struct {
 	tracer  trace.Tracer
 	sampler *sampler
 	joined  trace.SpanContext
-	// apart is the context of the stream without its span, so that a message without a trace begins its own.
+	// apart is the context of the stream without its span, so that a message without a trace begins
+	// its own.
 	apart      context.Context
 	attributes []attribute.KeyValue
 }
 
-// MessageOperation is what is done with a message. There is one value of each, with the options of its spans, so that a span
-// that is not sampled allocates none.
+// MessageOperation is what is done with a message. There is one value of each, with the options of
+// its spans, so that a span that is not sampled allocates none.
 type MessageOperation struct {
 	name    string
 	kind    attribute.KeyValue
@@ -31,9 +33,21 @@ type MessageOperation struct {
 
 // The operations on messages: a client sends and receives, and a server keeps what it gets.
 var (
-	SendMessage    = &MessageOperation{"send", semconv.MessagingOperationTypeSend, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer)}}
-	ReceiveMessage = &MessageOperation{"receive", semconv.MessagingOperationTypeReceive, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}}
-	KeepMessage    = &MessageOperation{"keep", semconv.MessagingOperationTypeProcess, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}}
+	SendMessage = &MessageOperation{
+		"send",
+		semconv.MessagingOperationTypeSend,
+		[]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer)},
+	}
+	ReceiveMessage = &MessageOperation{
+		"receive",
+		semconv.MessagingOperationTypeReceive,
+		[]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)},
+	}
+	KeepMessage = &MessageOperation{
+		"keep",
+		semconv.MessagingOperationTypeProcess,
+		[]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)},
+	}
 )
 
 // NewMessages notes that a participant has joined a destination; ctx is that of the stream.
@@ -55,8 +69,14 @@ func (t *Telemetry) NewMessages(ctx context.Context, destination, participant st
 	return m
 }
 
-// Start begins the span of an operation on a message, which has an id and a body of so many bytes, below the one in ctx.
-func (m *Messages) Start(ctx context.Context, operation *MessageOperation, id string, bytes int) (context.Context, trace.Span) {
+// Start begins the span of an operation on a message, which has an id and a body of so many bytes,
+// below the one in ctx.
+func (m *Messages) Start(
+	ctx context.Context,
+	operation *MessageOperation,
+	id string,
+	bytes int,
+) (context.Context, trace.Span) {
 	ctx, span := m.tracer.Start(ctx, operation.name, operation.options...)
 	if span.IsRecording() {
 		span.SetAttributes(m.attributes...)
@@ -73,7 +93,8 @@ func (m *Messages) Start(ctx context.Context, operation *MessageOperation, id st
 	return ctx, span
 }
 
-// From returns a context with the trace that came with a message, recorded or not. One that is malformed or too long is none.
+// From returns a context with the trace that came with a message, recorded or not. One that is
+// malformed or too long is none.
 func (m *Messages) From(carried TraceContext) context.Context {
 	if len(carried.Traceparent) > maxTraceparent || len(carried.Tracestate) > maxTracestate {
 		return m.apart
@@ -81,7 +102,8 @@ func (m *Messages) From(carried TraceContext) context.Context {
 	return m.sampler.admit(propagation.TraceContext{}.Extract(m.apart, &carried))
 }
 
-// TraceContext is the W3C trace context of one message: metadata carries only that of the whole call.
+// TraceContext is the W3C trace context of one message: metadata carries only that of the whole
+// call.
 type TraceContext struct{ Traceparent, Tracestate string }
 
 // TraceContextOf is what of ctx travels with a message. It is empty without a trace.

@@ -14,7 +14,12 @@ import (
 // which three messages stream, and expects one of them to be the first and two
 // to follow at a distance.
 func TestMessagesAreTimedInTheDirectionThatStreams(t *testing.T) {
-	want := map[kind]struct{ first, gaps uint64 }{unary: {0, 0}, serverStream: {1, 2}, clientStream: {0, 2}, bidiStream: {1, 2}}
+	want := map[kind]struct{ first, gaps uint64 }{
+		unary:        {0, 0},
+		serverStream: {1, 2},
+		clientStream: {0, 2},
+		bidiStream:   {1, 2},
+	}
 	for _, mode := range modes {
 		t.Run(string(mode.kind), func(t *testing.T) {
 			p := start(t, &service{}, Discard(), Discard())

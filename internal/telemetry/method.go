@@ -69,8 +69,14 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 		inFlight: f.inFlight.WithLabelValues(labels...),
 		seconds:  f.seconds[k].WithLabelValues(labels[1:]...),
 		examples: newExamples(boundsOf(k)),
-		sent:     direction{messages: f.msgSent.WithLabelValues(labels...), bytes: f.bytesSent.WithLabelValues(labels...)},
-		received: direction{messages: f.msgReceived.WithLabelValues(labels...), bytes: f.bytesReceived.WithLabelValues(labels...)},
+		sent: direction{
+			messages: f.msgSent.WithLabelValues(labels...),
+			bytes:    f.bytesSent.WithLabelValues(labels...),
+		},
+		received: direction{
+			messages: f.msgReceived.WithLabelValues(labels...),
+			bytes:    f.bytesReceived.WithLabelValues(labels...),
+		},
 	}
 	for _, code := range expectedCodes {
 		m.handled[code] = m.countOf(code, "")
@@ -80,7 +86,8 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 	}
 	m.attributes = spanAttributes(m.name)
 	if f.isServer {
-		for _, code := range faultCodes { // The counter is there before its first event, which rate() would miss.
+		// The counter is there before its first event, which rate() would miss.
+		for _, code := range faultCodes {
 			m.countOf(code, clientFault)
 		}
 		m.arrived, m.retried = f.arrived.WithLabelValues(labels...), f.retried.WithLabelValues(labels...)
@@ -97,7 +104,9 @@ func (m *method) timeMessages(k kind) {
 	if m.families.isServer {
 		fromServer, fromClient = fromClient, fromServer
 	}
-	streaming := map[kind]*direction{serverStream: fromServer, clientStream: fromClient, bidiStream: &m.received}[k]
+	streaming := map[kind]*direction{
+		serverStream: fromServer, clientStream: fromClient, bidiStream: &m.received,
+	}[k]
 	if streaming != nil {
 		streaming.gap = m.families.gap.WithLabelValues(m.labels...)
 	}
@@ -156,12 +165,21 @@ type methods struct {
 	other map[kind]func() *method // by a client made when first needed, which is rarely
 }
 
-func newMethods(f *families, span trace.SpanKind, services []protoreflect.ServiceDescriptor) methods {
+func newMethods(
+	f *families,
+	span trace.SpanKind,
+	services []protoreflect.ServiceDescriptor,
+) methods {
 	table := methods{known: map[string]*method{}, other: map[kind]func() *method{}}
 	for _, service := range services {
 		for i := range service.Methods().Len() {
 			md := service.Methods().Get(i)
-			m := f.method(kindOf(md.IsStreamingClient(), md.IsStreamingServer()), string(service.FullName()), string(md.Name()), span)
+			m := f.method(
+				kindOf(md.IsStreamingClient(), md.IsStreamingServer()),
+				string(service.FullName()),
+				string(md.Name()),
+				span,
+			)
 			table.known["/"+m.name] = m
 		}
 	}

@@ -15,8 +15,18 @@ var methodLabels = []string{"grpc_type", "grpc_service", "grpc_method"}
 // error after a start would otherwise be invisible to rate(). They are success
 // and what alerts and dashboards ask for; the others appear when they happen.
 var expectedCodes = []codes.Code{
-	codes.OK, codes.Canceled, codes.Unknown, codes.InvalidArgument, codes.DeadlineExceeded, codes.NotFound,
-	codes.ResourceExhausted, codes.Aborted, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss,
+	codes.OK,
+	codes.Canceled,
+	codes.Unknown,
+	codes.InvalidArgument,
+	codes.DeadlineExceeded,
+	codes.NotFound,
+	codes.ResourceExhausted,
+	codes.Aborted,
+	codes.Unimplemented,
+	codes.Internal,
+	codes.Unavailable,
+	codes.DataLoss,
 }
 
 // Bounds in seconds. A unary call ends within the client's 10 s; a stream may
@@ -49,9 +59,15 @@ type families struct {
 func newServerFamilies() *families {
 	f := newFamilies("grpc_server", "grpc_code", "grpc_fault")
 	f.isServer = true
-	f.arrived = f.counter("_arrived_total", "RPCs that reached the server, also those that were refused before they were started.")
+	f.arrived = f.counter(
+		"_arrived_total",
+		"RPCs that reached the server, also those that were refused before they were started.",
+	)
 	f.handshakes = add(f, newHandshakes())
-	f.retried = f.counter("_retried_total", "RPCs that reached the server and were sent before, by grpc-previous-rpc-attempts.")
+	f.retried = f.counter(
+		"_retried_total",
+		"RPCs that reached the server and were sent before, by grpc-previous-rpc-attempts.",
+	)
 	return f
 }
 
@@ -64,10 +80,28 @@ func newFamilies(name string, ended ...string) *families {
 	f.handled = f.counter("_handled_total", "RPCs ended, by status code.", ended...)
 	f.msgReceived = f.counter("_msg_received_total", "Messages received, counted while the RPC runs.")
 	f.msgSent = f.counter("_msg_sent_total", "Messages sent, counted while the RPC runs.")
-	f.bytesReceived = f.counter("_msg_received_bytes_total", "Bytes of the messages received, uncompressed and without framing.")
-	f.bytesSent = f.counter("_msg_sent_bytes_total", "Bytes of the messages sent, uncompressed and without framing.")
-	f.inFlight = add(f, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name + "_in_flight", Help: "RPCs running now."}, methodLabels))
-	f.first = f.histogram("_first_message_seconds", "Time from the start of a streaming RPC to the server's first message.", unaryBuckets, methodLabels, nil)
+	f.bytesReceived = f.counter(
+		"_msg_received_bytes_total",
+		"Bytes of the messages received, uncompressed and without framing.",
+	)
+	f.bytesSent = f.counter(
+		"_msg_sent_bytes_total",
+		"Bytes of the messages sent, uncompressed and without framing.",
+	)
+	f.inFlight = add(
+		f,
+		prometheus.NewGaugeVec(
+			prometheus.GaugeOpts{Name: name + "_in_flight", Help: "RPCs running now."},
+			methodLabels,
+		),
+	)
+	f.first = f.histogram(
+		"_first_message_seconds",
+		"Time from the start of a streaming RPC to the server's first message.",
+		unaryBuckets,
+		methodLabels,
+		nil,
+	)
 	f.gap = f.gapHistogram()
 	f.connections = add(f, newConnections(name))
 	f.seconds = map[kind]*prometheus.HistogramVec{}
@@ -84,10 +118,21 @@ func add[C prometheus.Collector](f *families, c C) C {
 }
 
 func (f *families) counter(name, help string, more ...string) *prometheus.CounterVec {
-	return add(f, prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.name + name, Help: help}, append(methodLabels[:3:3], more...)))
+	return add(
+		f,
+		prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: f.name + name, Help: help},
+			append(methodLabels[:3:3], more...),
+		),
+	)
 }
 
-func (f *families) histogram(name, help string, buckets []float64, labels []string, fixed prometheus.Labels) *prometheus.HistogramVec {
+func (f *families) histogram(
+	name, help string,
+	buckets []float64,
+	labels []string,
+	fixed prometheus.Labels,
+) *prometheus.HistogramVec {
 	return add(f, prometheus.NewHistogramVec(WithNative(prometheus.HistogramOpts{
 		Name:        f.name + name,
 		Help:        help,
@@ -120,8 +165,13 @@ func (f *families) gapHistogram() *prometheus.HistogramVec {
 // and differ in a constant label, which is how one metric gets two sets of
 // bounds.
 func (f *families) handlingSeconds(k kind) *prometheus.HistogramVec {
-	return f.histogram("_handling_seconds", "Time from the start of the RPC to its end.", boundsOf(k), methodLabels[1:],
-		prometheus.Labels{"grpc_type": string(k)})
+	return f.histogram(
+		"_handling_seconds",
+		"Time from the start of the RPC to its end.",
+		boundsOf(k),
+		methodLabels[1:],
+		prometheus.Labels{"grpc_type": string(k)},
+	)
 }
 
 // boundsOf are the classic buckets for the duration of a kind of RPC.

@@ -72,10 +72,16 @@ func sameBytes(t *testing.T, p *pair, k kind, method string) {
 	labels := []string{string(k), testServiceName, method}
 	up := testutil.ToFloat64(p.client.client.bytesSent.WithLabelValues(labels...))
 	down := testutil.ToFloat64(p.server.server.bytesSent.WithLabelValues(labels...))
-	if got := testutil.ToFloat64(p.server.server.bytesReceived.WithLabelValues(labels...)); got != up || up < 100 {
+	if got := testutil.ToFloat64(
+		p.server.server.bytesReceived.WithLabelValues(labels...),
+	); got != up ||
+		up < 100 {
 		t.Errorf("client sent %v bytes, server received %v", up, got)
 	}
-	if got := testutil.ToFloat64(p.client.client.bytesReceived.WithLabelValues(labels...)); got != down || down == 0 {
+	if got := testutil.ToFloat64(
+		p.client.client.bytesReceived.WithLabelValues(labels...),
+	); got != down ||
+		down == 0 {
 		t.Errorf("server sent %v bytes, client received %v", down, got)
 	}
 }
@@ -94,7 +100,12 @@ func TestMessagesCountWhileTheStreamRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, want := read(t, p.client.client, bidiStream, "FullDuplexCall"), (numbers{started: 1, sent: 2, received: 2, inFlight: 1}); got != want {
+	if got, want := read(
+		t,
+		p.client.client,
+		bidiStream,
+		"FullDuplexCall",
+	), (numbers{started: 1, sent: 2, received: 2, inFlight: 1}); got != want {
 		t.Errorf("client: got %+v, want %+v", got, want)
 	}
 	// The handler counts a reply after it was sent, so of the second we only
@@ -130,62 +141,117 @@ func TestClientStreamsEnd(t *testing.T) {
 		code   codes.Code
 		call   func(t *testing.T, ctx context.Context, cancel func(), p *pair)
 	}{
-		{"the server answers with an error", clientStream, "StreamingInputCall", codes.Aborted, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-			t.Helper()
-			stream, err := p.stub.StreamingInputCall(ctx)
-			if err == nil {
-				_, err = stream.CloseAndRecv()
-			}
-			if status.Code(err) != codes.Aborted {
-				t.Error(err)
-			}
-		}},
-		{"the context is cancelled and the client does not receive", serverStream, "StreamingOutputCall", codes.Canceled, func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
-			t.Helper()
-			if _, err := p.stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{}); err != nil {
-				t.Error(err)
-			}
-			cancel()
-		}},
-		{"the deadline passes", serverStream, "StreamingOutputCall", codes.DeadlineExceeded, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-			t.Helper()
-			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-			t.Cleanup(cancel)
-			if _, err := p.stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{}); err != nil && status.Code(err) != codes.DeadlineExceeded {
-				t.Error(err)
-			}
-		}},
-		{"the connection is closed", serverStream, "StreamingOutputCall", codes.Canceled, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-			if _, err := p.stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{}); err != nil {
-				t.Error(err)
-			}
-			_ = p.conn.Close()
-		}},
-		{"the connection was closed before", serverStream, "StreamingOutputCall", codes.Canceled, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-			_ = p.conn.Close()
-			if _, err := p.stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{}); err == nil {
-				t.Error("a stream on a closed connection")
-			}
-		}},
-		{"a message cannot be sent and the client does not receive", bidiStream, "FullDuplexCall", codes.ResourceExhausted, func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-			stream, err := p.stub.FullDuplexCall(ctx, grpc.MaxCallSendMsgSize(10))
-			if err == nil {
-				err = stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: payload(100)})
-			}
-			if status.Code(err) != codes.ResourceExhausted {
-				t.Error(err)
-			}
-		}},
-		{"sending meets the end and the caller leaves", clientStream, "StreamingInputCall", codes.Canceled, func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
-			stream, err := p.stub.StreamingInputCall(ctx)
-			for err == nil {
-				err = stream.Send(&grpc_testing.StreamingInputCallRequest{})
-			}
-			if !errors.Is(err, io.EOF) {
-				t.Error(err)
-			}
-			cancel()
-		}},
+		{
+			"the server answers with an error",
+			clientStream,
+			"StreamingInputCall",
+			codes.Aborted,
+			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+				t.Helper()
+				stream, err := p.stub.StreamingInputCall(ctx)
+				if err == nil {
+					_, err = stream.CloseAndRecv()
+				}
+				if status.Code(err) != codes.Aborted {
+					t.Error(err)
+				}
+			},
+		},
+		{
+			"the context is cancelled and the client does not receive",
+			serverStream,
+			"StreamingOutputCall",
+			codes.Canceled,
+			func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
+				t.Helper()
+				if _, err := p.stub.StreamingOutputCall(
+					ctx,
+					&grpc_testing.StreamingOutputCallRequest{},
+				); err != nil {
+					t.Error(err)
+				}
+				cancel()
+			},
+		},
+		{
+			"the deadline passes",
+			serverStream,
+			"StreamingOutputCall",
+			codes.DeadlineExceeded,
+			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+				t.Cleanup(cancel)
+				if _, err := p.stub.StreamingOutputCall(
+					ctx,
+					&grpc_testing.StreamingOutputCallRequest{},
+				); err != nil &&
+					status.Code(err) != codes.DeadlineExceeded {
+					t.Error(err)
+				}
+			},
+		},
+		{
+			"the connection is closed",
+			serverStream,
+			"StreamingOutputCall",
+			codes.Canceled,
+			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+				if _, err := p.stub.StreamingOutputCall(
+					ctx,
+					&grpc_testing.StreamingOutputCallRequest{},
+				); err != nil {
+					t.Error(err)
+				}
+				_ = p.conn.Close()
+			},
+		},
+		{
+			"the connection was closed before",
+			serverStream,
+			"StreamingOutputCall",
+			codes.Canceled,
+			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+				_ = p.conn.Close()
+				if _, err := p.stub.StreamingOutputCall(
+					ctx,
+					&grpc_testing.StreamingOutputCallRequest{},
+				); err == nil {
+					t.Error("a stream on a closed connection")
+				}
+			},
+		},
+		{
+			"a message cannot be sent and the client does not receive",
+			bidiStream,
+			"FullDuplexCall",
+			codes.ResourceExhausted,
+			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
+				stream, err := p.stub.FullDuplexCall(ctx, grpc.MaxCallSendMsgSize(10))
+				if err == nil {
+					err = stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: payload(100)})
+				}
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Error(err)
+				}
+			},
+		},
+		{
+			"sending meets the end and the caller leaves",
+			clientStream,
+			"StreamingInputCall",
+			codes.Canceled,
+			func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
+				stream, err := p.stub.StreamingInputCall(ctx)
+				for err == nil {
+					err = stream.Send(&grpc_testing.StreamingInputCallRequest{})
+				}
+				if !errors.Is(err, io.EOF) {
+					t.Error(err)
+				}
+				cancel()
+			},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -227,7 +293,10 @@ func TestMethodsCountFromZero(t *testing.T) {
 		}
 	}
 	methods := testService().Methods().Len() + 1 // and those that are not registered
-	if got, want := testutil.CollectAndCount(server.server, "grpc_server_handled_total"), methods*(len(expectedCodes)+len(faultCodes)); got != want {
+	if got, want := testutil.CollectAndCount(
+		server.server,
+		"grpc_server_handled_total",
+	), methods*(len(expectedCodes)+len(faultCodes)); got != want {
 		t.Errorf("%d series of handled_total from the start, want %d", got, want)
 	}
 	if got := testutil.CollectAndCount(server.server, "grpc_server_handling_seconds"); got != methods {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them once. It answers only in the
-// test of it.
+// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them
+// once. It answers only in the test of it.
 var forwardProxy net.Listener
 
 func useForwardProxy() {
@@ -25,13 +25,17 @@ func useForwardProxy() {
 	}
 }
 
-// TestCollectorsAreReachedThroughAProxyOnlyIfAsked has a collector at a name that only the proxy could know.
+// TestCollectorsAreReachedThroughAProxyOnlyIfAsked has a collector at a name that only the proxy
+// could know.
 func TestCollectorsAreReachedThroughAProxyOnlyIfAsked(t *testing.T) {
 	asked := make(chan string, 100)
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.Method + " " + r.RequestURI
-		w.WriteHeader(http.StatusForbidden)
-	})}
+	server := &http.Server{
+		ReadHeaderTimeout: time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked <- r.Method + " " + r.RequestURI
+			w.WriteHeader(http.StatusForbidden)
+		}),
+	}
 	go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
 	t.Cleanup(func() { _ = server.Close() })
 
@@ -45,8 +49,17 @@ func TestCollectorsAreReachedThroughAProxyOnlyIfAsked(t *testing.T) {
 		{overGRPC, true, []string{"CONNECT collector.test:4317"}},
 		{overHTTP, true, []string{"POST http://collector.test:4317/v1/metrics", "POST http://collector.test:4317/v1/traces"}},
 	} {
-		setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.test:4317", "OTEL_EXPORTER_OTLP_PROTOCOL="+test.protocol, "OTEL_METRICS_EXPORTER=otlp")
-		telemetry := New(Identity{"test", "shop-server", "v1"}, Config{LogFormat: "json", Proxy: test.proxy}, new(bytes.Buffer))
+		setenv(
+			t,
+			"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.test:4317",
+			"OTEL_EXPORTER_OTLP_PROTOCOL="+test.protocol,
+			"OTEL_METRICS_EXPORTER=otlp",
+		)
+		telemetry := New(
+			Identity{"test", "shop-server", "v1"},
+			Config{LogFormat: "json", Proxy: test.proxy},
+			new(bytes.Buffer),
+		)
 		telemetry.Export(t.Context(), getenv)
 		_, span := telemetry.Tracer.Start(t.Context(), "span")
 		span.End()

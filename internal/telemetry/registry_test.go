@@ -88,22 +88,39 @@ func series(t *testing.T, telemetry *Telemetry) map[string][]*dto.Metric {
 
 func areZero(metrics []*dto.Metric) bool {
 	return !slices.ContainsFunc(metrics, func(m *dto.Metric) bool {
-		return m.GetCounter().GetValue() != 0 || m.GetGauge().GetValue() != 0 || m.GetHistogram().GetSampleCount() != 0
+		return m.GetCounter().GetValue() != 0 || m.GetGauge().GetValue() != 0 ||
+			m.GetHistogram().GetSampleCount() != 0
 	})
 }
 
 // TestSeriesDoNotGrow calls from several peers, with names and codes that the
 // callers invent, and expects no series that was not there after the first.
 func TestSeriesDoNotGrow(t *testing.T) {
-	s := &service{unary: func(_ context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-		return nil, status.Error(codes.Code(r.GetResponseSize()), "a code of its own")
-	}}
+	s := &service{
+		unary: func(_ context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+			return nil, status.Error(codes.Code(r.GetResponseSize()), "a code of its own")
+		},
+	}
 	p := start(t, s, Discard(), Discard())
-	count := func() (server, client int) { return len(flat(series(t, p.server))), len(flat(series(t, p.client))) }
+	count := func() (server, client int) {
+		return len(flat(series(t, p.server))), len(flat(series(t, p.client)))
+	}
 	invent := func(conn *grpc.ClientConn, i int) {
-		_, _ = grpc_testing.NewTestServiceClient(conn).UnaryCall(testContext(t), &grpc_testing.SimpleRequest{ResponseSize: int32(100 + i)})
+		_, _ = grpc_testing.NewTestServiceClient(
+			conn,
+		).UnaryCall(
+			testContext(t),
+			&grpc_testing.SimpleRequest{ResponseSize: int32(100 + i)},
+		)
 		method := fmt.Sprintf("/invented.Service%d/Method", i)
-		if err := conn.Invoke(testContext(t), method, &grpc_testing.Empty{}, &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {
+		if err := conn.Invoke(
+			testContext(t),
+			method,
+			&grpc_testing.Empty{},
+			&grpc_testing.Empty{},
+		); status.Code(
+			err,
+		) != codes.Unimplemented {
 			t.Fatal(err)
 		}
 	}

@@ -16,7 +16,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Trust says of which peers the decision to record a trace holds, when it comes with a call or with a message.
+// Trust says of which peers the decision to record a trace holds, when it comes with a call or with
+// a message.
 type Trust string
 
 // The values of Trust.
@@ -49,8 +50,8 @@ func (t Trust) of(ctx context.Context) bool {
 	return ok && len(info.State.VerifiedChains) > 0
 }
 
-// sampler decides which traces are recorded, as OTEL_TRACES_SAMPLER says. What a peer has decided is settled by admit, before
-// a span is started below it.
+// sampler decides which traces are recorded, as OTEL_TRACES_SAMPLER says. What a peer has decided
+// is settled by admit, before a span is started below it.
 type sampler struct {
 	own         sdktrace.Sampler // of traces that begin here
 	parentBased bool
@@ -63,7 +64,8 @@ const (
 	parentBased          = "parentbased_"
 )
 
-// sampler is the one that the variables of OpenTelemetry name; by default it records all that begins here.
+// sampler is the one that the variables of OpenTelemetry name; by default it records all that
+// begins here.
 func (e environment) sampler(trust Trust) *sampler {
 	s := &sampler{own: sdktrace.AlwaysSample(), parentBased: true, trust: trust}
 	name := e.value("OTEL_TRACES_SAMPLER")
@@ -107,9 +109,10 @@ func (s *sampler) Description() string {
 	return fmt.Sprintf("%s,parentBased=%t,trust=%s", s.own.Description(), s.parentBased, s.trust)
 }
 
-// admit settles whether the trace that came with a call or a message is recorded here. The decision of a peer that is not
-// trusted is replaced by our own, in which the trace's identifier has no part, since the peer has chosen it: other peers
-// could have all of their calls recorded, or none. The identifier stays, and with it the way from the peer's log to ours.
+// admit settles whether the trace that came with a call or a message is recorded here. The decision
+// of a peer that is not trusted is replaced by our own, in which the trace's identifier has no
+// part, since the peer has chosen it: other peers could have all of their calls recorded, or none.
+// The identifier stays, and with it the way from the peer's log to ours.
 func (s *sampler) admit(ctx context.Context) context.Context {
 	if s == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx
@@ -125,13 +128,21 @@ func (s *sampler) settle(ctx context.Context, trusted bool) context.Context {
 	}
 	id := parent.TraceID()
 	if !trusted {
-		binary.BigEndian.PutUint64(id[8:], rand.Uint64()) // the half by which OpenTelemetry's sampler decides
+		binary.BigEndian.PutUint64(
+			id[8:],
+			rand.Uint64(),
+		) // the half by which OpenTelemetry's sampler decides
 	}
-	sampled := s.own.ShouldSample(sdktrace.SamplingParameters{ParentContext: ctx, TraceID: id}).Decision == sdktrace.RecordAndSample
+	sampled := s.own.ShouldSample(
+		sdktrace.SamplingParameters{ParentContext: ctx, TraceID: id},
+	).Decision == sdktrace.RecordAndSample
 	if sampled == parent.IsSampled() {
 		return ctx
 	}
-	return trace.ContextWithRemoteSpanContext(ctx, parent.WithTraceFlags(parent.TraceFlags().WithSampled(sampled)))
+	return trace.ContextWithRemoteSpanContext(
+		ctx,
+		parent.WithTraceFlags(parent.TraceFlags().WithSampled(sampled)),
+	)
 }
 
 // skips tells whether a span would record nothing, so that none is needed. The
@@ -148,7 +159,8 @@ func (s *side) skips(ctx context.Context) bool {
 // in one go and only if they are recorded; the samplers of OpenTelemetry do not
 // look at them.
 func (c *call) startSpan() {
-	if c.side.sampler != nil && !c.side.isServer { // A program that calls in a remote trace has put it there itself.
+	if c.side.sampler != nil &&
+		!c.side.isServer { // A program that calls in a remote trace has put it there itself.
 		c.ctx = c.side.sampler.settle(c.ctx, true)
 	}
 	if c.side.skips(c.ctx) {

@@ -21,10 +21,12 @@ import (
 // server knows the trace, for its log, and records nothing either.
 func TestDecisionTravels(t *testing.T) {
 	var inHandler trace.SpanContext
-	s := &service{unary: func(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-		inHandler = trace.SpanContextFromContext(ctx)
-		return &grpc_testing.SimpleResponse{}, nil
-	}}
+	s := &service{
+		unary: func(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+			inHandler = trace.SpanContextFromContext(ctx)
+			return &grpc_testing.SimpleResponse{}, nil
+		},
+	}
 	client, _ := recorded(sdktrace.WithSampler(sdktrace.NeverSample()))
 	server, inServer := sampled(samplerOf("", "", TrustAll))
 	p := start(t, s, server, client)
@@ -33,12 +35,16 @@ func TestDecisionTravels(t *testing.T) {
 	}
 	p.settle()
 	if !inHandler.IsValid() || inHandler.IsSampled() || len(inServer.Started()) != 0 {
-		t.Errorf("the handler has the trace %v, and %d spans were recorded", inHandler, len(inServer.Started()))
+		t.Errorf(
+			"the handler has the trace %v, and %d spans were recorded",
+			inHandler,
+			len(inServer.Started()),
+		)
 	}
 }
 
-// TestSamplerIsHonoured names every sampler that OTEL_TRACES_SAMPLER knows, in a program that calls in a trace which is not
-// sampled: that is final for those samplers only that say so.
+// TestSamplerIsHonoured names every sampler that OTEL_TRACES_SAMPLER knows, in a program that calls
+// in a trace which is not sampled: that is final for those samplers only that say so.
 func TestSamplerIsHonoured(t *testing.T) {
 	for _, test := range []struct {
 		sampler, argument string
@@ -83,8 +89,8 @@ func samplerOf(name, argument string, trust Trust) *sampler {
 	}, slog.New(slog.DiscardHandler), nil}.sampler(trust)
 }
 
-// TestStrangersDoNotDecideWhatIsRecorded calls with every decision that a peer can send, in a trace whose identifier a ratio
-// would always, or never, take.
+// TestStrangersDoNotDecideWhatIsRecorded calls with every decision that a peer can send, in a trace
+// whose identifier a ratio would always, or never, take.
 func TestStrangersDoNotDecideWhatIsRecorded(t *testing.T) {
 	const calls, ratio = 2000, "0.1"
 	always, never := strings.Repeat("0", 15)+"1"+strings.Repeat("0", 16), strings.Repeat("f", 32)
@@ -94,7 +100,11 @@ func TestStrangersDoNotDecideWhatIsRecorded(t *testing.T) {
 				t.Run(fmt.Sprint(sampler, " ", id[:16], " ", flag), func(t *testing.T) {
 					server, spans := sampled(samplerOf(sampler, ratio, TrustMTLS))
 					p := start(t, &service{}, server, Discard())
-					ctx := metadata.AppendToOutgoingContext(testContext(t), "traceparent", "00-"+id+"-00f067aa0ba902b7-"+flag)
+					ctx := metadata.AppendToOutgoingContext(
+						testContext(t),
+						"traceparent",
+						"00-"+id+"-00f067aa0ba902b7-"+flag,
+					)
 					for range calls {
 						if err := p.callUnary(ctx); err != nil {
 							t.Fatal(err)
@@ -116,7 +126,8 @@ func TestStrangersDoNotDecideWhatIsRecorded(t *testing.T) {
 	}
 }
 
-// TestSendersOfMessagesDoNotDecideWhatIsRecorded is the same for the trace that comes with a message.
+// TestSendersOfMessagesDoNotDecideWhatIsRecorded is the same for the trace that comes with a
+// message.
 func TestSendersOfMessagesDoNotDecideWhatIsRecorded(t *testing.T) {
 	const messages = 2000
 	for trust, want := range map[Trust][2]int{TrustMTLS: {133, 267}, TrustAll: {messages, messages}} {
@@ -124,7 +135,9 @@ func TestSendersOfMessagesDoNotDecideWhatIsRecorded(t *testing.T) {
 		m := server.NewMessages(testContext(t), "room", "mallory")
 		before := len(spans.Ended())
 		for range messages {
-			ctx := m.From(TraceContext{Traceparent: "00-" + strings.Repeat("1", 32) + "-00f067aa0ba902b7-01"})
+			ctx := m.From(
+				TraceContext{Traceparent: "00-" + strings.Repeat("1", 32) + "-00f067aa0ba902b7-01"},
+			)
 			_, span := m.Start(ctx, KeepMessage, "1", 1)
 			span.End()
 		}
@@ -148,10 +161,23 @@ func TestTheDecisionOfATrustedCallerHolds(t *testing.T) {
 		for _, trust := range []Trust{TrustAll, TrustMTLS, TrustNone, ""} {
 			s := samplerOf("parentbased_always_off", "", trust)
 			for _, flags := range []trace.TraceFlags{0, trace.FlagsSampled} {
-				parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: flags, Remote: true})
-				ctx := peer.NewContext(trace.ContextWithSpanContext(t.Context(), parent), &peer.Peer{AuthInfo: c.info})
+				parent := trace.NewSpanContext(
+					trace.SpanContextConfig{
+						TraceID:    trace.TraceID{1},
+						SpanID:     trace.SpanID{1},
+						TraceFlags: flags,
+						Remote:     true,
+					},
+				)
+				ctx := peer.NewContext(
+					trace.ContextWithSpanContext(t.Context(), parent),
+					&peer.Peer{AuthInfo: c.info},
+				)
 				want := c.want[trust] && flags.IsSampled()
-				if got := trace.SpanContextFromContext(s.admit(ctx)); got.IsSampled() != want || got.TraceID() != parent.TraceID() {
+				if got := trace.SpanContextFromContext(
+					s.admit(ctx),
+				); got.IsSampled() != want ||
+					got.TraceID() != parent.TraceID() {
 					t.Errorf("%s, trust in %q, flags %v: %v, want sampled=%t", name, trust, flags, got, want)
 				}
 			}

@@ -24,8 +24,14 @@ func (t *Telemetry) NewServerCalls(services ...protoreflect.ServiceDescriptor) *
 	return &ServerCalls{newSide(t, true, newMethods(t.server, trace.SpanKindServer, services))}
 }
 
-// UnaryInterceptor observes unary calls. One whose request could not be received has none: req is nil.
-func (s *ServerCalls) UnaryInterceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+// UnaryInterceptor observes unary calls. One whose request could not be received has none: req is
+// nil.
+func (s *ServerCalls) UnaryInterceptor(
+	ctx context.Context,
+	req any,
+	info *grpc.UnaryServerInfo,
+	handler grpc.UnaryHandler,
+) (any, error) {
 	c := s.begin(ctx, info.FullMethod, unary)
 	defer c.release()
 	if req != nil {
@@ -40,7 +46,12 @@ func (s *ServerCalls) UnaryInterceptor(ctx context.Context, req any, info *grpc.
 }
 
 // StreamInterceptor observes streams of all three kinds.
-func (s *ServerCalls) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *ServerCalls) StreamInterceptor(
+	srv any,
+	stream grpc.ServerStream,
+	info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler,
+) error {
 	c := s.begin(stream.Context(), info.FullMethod, kindOf(info.IsClientStream, info.IsServerStream))
 	err := handler(srv, &serverStreamCall{stream, c})
 	c.end(err)

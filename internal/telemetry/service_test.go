@@ -36,26 +36,36 @@ type service struct {
 	exchange func(grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error
 }
 
-func (s *service) UnaryCall(ctx context.Context, req *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (s *service) UnaryCall(
+	ctx context.Context,
+	req *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	if s.unary != nil {
 		return s.unary(ctx, req)
 	}
 	return &grpc_testing.SimpleResponse{Payload: req.GetPayload()}, nil
 }
 
-func (s *service) StreamingOutputCall(req *grpc_testing.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (s *service) StreamingOutputCall(
+	req *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse],
+) error {
 	if s.download != nil {
 		return s.download(stream)
 	}
 	for range req.GetResponseParameters() {
-		if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{Payload: req.GetPayload()}); err != nil {
+		if err := stream.Send(
+			&grpc_testing.StreamingOutputCallResponse{Payload: req.GetPayload()},
+		); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *service) StreamingInputCall(stream grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse]) error {
+func (s *service) StreamingInputCall(
+	stream grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse],
+) error {
 	if s.upload != nil {
 		return s.upload(stream)
 	}
@@ -63,7 +73,9 @@ func (s *service) StreamingInputCall(stream grpc.ClientStreamingServer[grpc_test
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: int32(size)})
+			return stream.SendAndClose(
+				&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: int32(size)},
+			)
 		}
 		if err != nil {
 			return err
@@ -72,7 +84,9 @@ func (s *service) StreamingInputCall(stream grpc.ClientStreamingServer[grpc_test
 	}
 }
 
-func (s *service) FullDuplexCall(stream grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+func (s *service) FullDuplexCall(
+	stream grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse],
+) error {
 	if s.exchange != nil {
 		return s.exchange(stream)
 	}
@@ -84,7 +98,9 @@ func (s *service) FullDuplexCall(stream grpc.BidiStreamingServer[grpc_testing.St
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{Payload: req.GetPayload()}); err != nil {
+		if err := stream.Send(
+			&grpc_testing.StreamingOutputCallResponse{Payload: req.GetPayload()},
+		); err != nil {
 			return err
 		}
 	}
@@ -106,11 +122,21 @@ func start(tb testing.TB, s *service, server, client *Telemetry, more ...grpc.Di
 	in, out := server.NewServerCalls(testService()), client.NewClientCalls(testService())
 	insecurely := insecure.NewCredentials()
 	p := startWith(tb, s, []grpc.ServerOption{
-		grpc.Creds(server.CountServerConnections(insecurely)), grpc.InTapHandle(tapOf(in)), grpc.UnknownServiceHandler(unimplemented),
-		grpc.ChainUnaryInterceptor(in.UnaryInterceptor), grpc.ChainStreamInterceptor(in.StreamInterceptor),
+		grpc.Creds(
+			server.CountServerConnections(insecurely),
+		),
+		grpc.InTapHandle(tapOf(in)),
+		grpc.UnknownServiceHandler(unimplemented),
+		grpc.ChainUnaryInterceptor(
+			in.UnaryInterceptor,
+		),
+		grpc.ChainStreamInterceptor(in.StreamInterceptor),
 	}, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(client.CountClientConnections(insecurely)),
-		grpc.WithChainUnaryInterceptor(out.UnaryInterceptor), grpc.WithChainStreamInterceptor(out.StreamInterceptor),
+		grpc.WithChainUnaryInterceptor(
+			out.UnaryInterceptor,
+		),
+		grpc.WithChainStreamInterceptor(out.StreamInterceptor),
 	}, more...))
 	p.server, p.client = server, client
 	return p
@@ -131,9 +157,19 @@ func startBare(tb testing.TB, s *service) *pair {
 }
 
 // unimplemented answers for unknown methods, as rpc does it.
-func unimplemented(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown") }
+func unimplemented(
+	any,
+	grpc.ServerStream,
+) error {
+	return status.Error(codes.Unimplemented, "unknown")
+}
 
-func startWith(tb testing.TB, s *service, serverOptions []grpc.ServerOption, dialOptions []grpc.DialOption) *pair {
+func startWith(
+	tb testing.TB,
+	s *service,
+	serverOptions []grpc.ServerOption,
+	dialOptions []grpc.DialOption,
+) *pair {
 	tb.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -142,7 +178,9 @@ func startWith(tb testing.TB, s *service, serverOptions []grpc.ServerOption, dia
 	insecurely := grpc.WithTransportCredentials(insecure.NewCredentials())
 	p := &pair{grpc: grpc.NewServer(serverOptions...)}
 	grpc_testing.RegisterTestServiceServer(p.grpc, s)
-	p.conn, err = grpc.NewClient(lis.Addr().String(), append([]grpc.DialOption{insecurely}, dialOptions...)...)
+	p.conn, err = grpc.NewClient(
+		lis.Addr().String(),
+		append([]grpc.DialOption{insecurely}, dialOptions...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -166,7 +204,11 @@ func (p *pair) settle() {
 	p.grpc.GracefulStop()
 }
 
-func payload(size int) *grpc_testing.Payload { return &grpc_testing.Payload{Body: make([]byte, size)} }
+func payload(
+	size int,
+) *grpc_testing.Payload {
+	return &grpc_testing.Payload{Body: make([]byte, size)}
+}
 
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()
@@ -198,7 +240,9 @@ func (p *pair) upload(ctx context.Context) error {
 		return err
 	}
 	for range 3 {
-		if err := stream.Send(&grpc_testing.StreamingInputCallRequest{Payload: payload(100)}); err != nil {
+		if err := stream.Send(
+			&grpc_testing.StreamingInputCallRequest{Payload: payload(100)},
+		); err != nil {
 			return err
 		}
 	}
@@ -212,7 +256,9 @@ func (p *pair) exchange(ctx context.Context) error {
 		return err
 	}
 	for range 3 {
-		if err := stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: payload(100)}); err != nil {
+		if err := stream.Send(
+			&grpc_testing.StreamingOutputCallRequest{Payload: payload(100)},
+		); err != nil {
 			return err
 		}
 		if _, err := stream.Recv(); err != nil {

@@ -33,10 +33,17 @@ func newSpans(registry prometheus.Registerer) *spans {
 // processor exports spans in batches. OpenTelemetry's own drops what does not
 // fit into its queue and does not count them; the one in front of it lets no more
 // through than fit.
-func (s *spans) processor(exporter sdktrace.SpanExporter, options sdktrace.BatchSpanProcessorOption) sdktrace.SpanProcessor {
-	batches := sdktrace.NewBatchSpanProcessor(countedExporter{exporter, s}, options, func(o *sdktrace.BatchSpanProcessorOptions) {
-		s.limit = int64(o.MaxQueueSize)
-	})
+func (s *spans) processor(
+	exporter sdktrace.SpanExporter,
+	options sdktrace.BatchSpanProcessorOption,
+) sdktrace.SpanProcessor {
+	batches := sdktrace.NewBatchSpanProcessor(
+		countedExporter{exporter, s},
+		options,
+		func(o *sdktrace.BatchSpanProcessorOptions) {
+			s.limit = int64(o.MaxQueueSize)
+		},
+	)
 	return boundedProcessor{batches, s}
 }
 

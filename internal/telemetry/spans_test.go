@@ -20,7 +20,10 @@ type collector struct {
 	export func(context.Context) error
 }
 
-func (c *collector) Export(ctx context.Context, _ *coltracepb.ExportTraceServiceRequest) (*coltracepb.ExportTraceServiceResponse, error) {
+func (c *collector) Export(
+	ctx context.Context,
+	_ *coltracepb.ExportTraceServiceRequest,
+) (*coltracepb.ExportTraceServiceResponse, error) {
 	return &coltracepb.ExportTraceServiceResponse{}, c.export(ctx)
 }
 
@@ -53,7 +56,12 @@ func hang(ctx context.Context) error {
 type fate struct{ exported, failed, dropped, pending float64 }
 
 func (s *spans) fate() fate {
-	return fate{testutil.ToFloat64(s.exported), testutil.ToFloat64(s.failed), testutil.ToFloat64(s.dropped), float64(s.pending.Load())}
+	return fate{
+		testutil.ToFloat64(s.exported),
+		testutil.ToFloat64(s.failed),
+		testutil.ToFloat64(s.dropped),
+		float64(s.pending.Load()),
+	}
 }
 
 // exporting is telemetry that sends its spans to endpoint.
@@ -117,11 +125,12 @@ func TestDeadCollectorCostsNothing(t *testing.T) {
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("the calls took %s", took)
 			}
-			if got, want := telemetry.spans.fate(), (fate{pending: queue, dropped: calls - queue}); got != want {
+			want := fate{pending: queue, dropped: calls - queue}
+			if got := telemetry.spans.fate(); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 			giveUp(t, telemetry)
-			want := fate{failed: queue, dropped: calls - queue}
+			want = fate{failed: queue, dropped: calls - queue}
 			waitUntil(t, t.Context(), func() bool { return telemetry.spans.fate() == want })
 		})
 	}

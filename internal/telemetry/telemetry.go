@@ -41,7 +41,8 @@ func (c Config) Validate() error {
 
 // Identity names a process in what it tells.
 type Identity struct {
-	// Namespace begins the names of the product's own metrics and span attributes: "shop" in shop_build_info.
+	// Namespace begins the names of the product's own metrics and span attributes: "shop" in
+	// shop_build_info.
 	Namespace string
 	// Service is service.name in traces: "shop-server".
 	Service string
@@ -100,18 +101,21 @@ func base(namespace string, log *slog.Logger) *Telemetry {
 	registry := prometheus.NewRegistry()
 	metrics := prometheus.WrapRegistererWithPrefix(namespace+"_", registry)
 	t := &Telemetry{
-		Namespace:  namespace,
-		Metrics:    metrics,
-		Log:        log,
-		Registry:   registry,
-		Tracer:     noTracer(),
-		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
-		server:     newServerFamilies(),
-		client:     newClientFamilies(),
-		spans:      newSpans(metrics),
-		drain:      newDrain(metrics),
-		scraped:    make(chan struct{}, 1),
-		awaiting:   new(atomic.Bool),
+		Namespace: namespace,
+		Metrics:   metrics,
+		Log:       log,
+		Registry:  registry,
+		Tracer:    noTracer(),
+		Propagator: propagation.NewCompositeTextMapPropagator(
+			propagation.TraceContext{},
+			propagation.Baggage{},
+		),
+		server:   newServerFamilies(),
+		client:   newClientFamilies(),
+		spans:    newSpans(metrics),
+		drain:    newDrain(metrics),
+		scraped:  make(chan struct{}, 1),
+		awaiting: new(atomic.Bool),
 	}
 	registry.MustRegister(t.server, t.client)
 	return t
@@ -119,7 +123,9 @@ func base(namespace string, log *slog.Logger) *Telemetry {
 
 // schedulerLatency is how long goroutines that could run wait for a processor:
 // what a CPU limit that is too low costs.
-var schedulerLatency = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`)}
+var schedulerLatency = collectors.GoRuntimeMetricsRule{
+	Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`),
+}
 
 // Handler serves the registry. OpenMetrics is on because only it carries
 // exemplars; scrapes that overlap share one gathering.
@@ -135,9 +141,13 @@ func (t *Telemetry) Handler() http.Handler {
 // buildInfo is a constant 1 whose labels tell which version runs where.
 func buildInfo(id Identity) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "build_info",
-		Help:        "Always 1; the labels name the service, its version and the Go version it was built with.",
-		ConstLabels: prometheus.Labels{"service": id.Service, "version": id.Version, "goversion": runtime.Version()},
+		Name: "build_info",
+		Help: "Always 1; the labels name the service, its version and the Go version it was built with.",
+		ConstLabels: prometheus.Labels{
+			"service":   id.Service,
+			"version":   id.Version,
+			"goversion": runtime.Version(),
+		},
 	})
 	info.Set(1)
 	return info

@@ -15,7 +15,12 @@ func TestHandlerServesOpenMetrics(t *testing.T) {
 	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
 	response := httptest.NewRecorder()
 	telemetry.Handler().ServeHTTP(response, request)
-	if got := response.Header().Get("Content-Type"); !strings.HasPrefix(got, "application/openmetrics-text") {
+	if got := response.Header().Get(
+		"Content-Type",
+	); !strings.HasPrefix(
+		got,
+		"application/openmetrics-text",
+	) {
 		t.Errorf("content type is %q", got)
 	}
 	for _, want := range []string{
@@ -29,7 +34,8 @@ func TestHandlerServesOpenMetrics(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
-	if err := (Config{LogFormat: "xml"}).Validate(); err == nil || !strings.HasPrefix(err.Error(), "LOG_FORMAT") {
+	if err := (Config{LogFormat: "xml"}).Validate(); err == nil ||
+		!strings.HasPrefix(err.Error(), "LOG_FORMAT") {
 		t.Errorf("got %v", err)
 	}
 }

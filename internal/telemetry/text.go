@@ -13,21 +13,24 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// maxText is the most bytes that a text from outside may have. A status message of this length, percent-encoded and with
-// its copy in the details, still fits into the 8 KiB of headers that some clients take; and 512 spans, which are a batch,
-// fit into the 4 MiB that a collector takes.
+// maxText is the most bytes that a text from outside may have. A status message of this length,
+// percent-encoded and with its copy in the details, still fits into the 8 KiB of headers that some
+// clients take; and 512 spans, which are a batch, fit into the 4 MiB that a collector takes.
 const maxText = 1024
 
 // maxMethod is the most bytes that the name of an unknown method may have.
 const maxMethod = 64
 
-// Text makes a text fit for spans, log lines and statuses: it is valid UTF-8 and has at most 1024 bytes. Names of methods,
-// messages of peers and the like may be anything, and one that is not UTF-8 makes the exporter drop all spans of its batch.
+// Text makes a text fit for spans, log lines and statuses: it is valid UTF-8 and has at most 1024
+// bytes. Names of methods, messages of peers and the like may be anything, and one that is not
+// UTF-8 makes the exporter drop all spans of its batch.
 //
-// It is applied where a text leaves: to spans before their export, to log lines, and by rpc to statuses.
+// It is applied where a text leaves: to spans before their export, to log lines, and by rpc to
+// statuses.
 func Text(text string) string { return fit(text, maxText) }
 
-// MethodName makes the name of a method that is not known fit: it has no control characters and at most 64 bytes.
+// MethodName makes the name of a method that is not known fit: it has no control characters and at
+// most 64 bytes.
 func MethodName(name string) string { return fit(printable(fit(name, maxMethod)), maxMethod) }
 
 func fit(text string, most int) string {
@@ -46,8 +49,8 @@ func fit(text string, most int) string {
 	return valid[:end] + more
 }
 
-// printable puts U+FFFD in place of what a log handler would escape with many characters for each. A line has at most twice
-// the bytes of its texts then.
+// printable puts U+FFFD in place of what a log handler would escape with many characters for each.
+// A line has at most twice the bytes of its texts then.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) || r == '\n' || r == '\t' {
@@ -57,15 +60,16 @@ func printable(text string) string {
 	}, text)
 }
 
-// userInfo is what stands before the host in addresses. Up to the last @, because a password may have some that should have
-// been escaped.
+// userInfo is what stands before the host in addresses. Up to the last @, because a password may
+// have some that should have been escaped.
 var userInfo = regexp.MustCompile(`://[^"\n]*@`)
 
 // privateKey is one, where the name of its file was expected.
 var privateKey = regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*`)
 
-// Redacted is a text without users and passwords of addresses, and without private keys. Our own texts have none; this is for
-// those of libraries, which may have the whole of an address that is malformed, or of a key in place of its file's name.
+// Redacted is a text without users and passwords of addresses, and without private keys. Our own
+// texts have none; this is for those of libraries, which may have the whole of an address that is
+// malformed, or of a key in place of its file's name.
 func Redacted(text string) string {
 	if strings.Contains(text, "://") {
 		text = userInfo.ReplaceAllLiteralString(text, "://***@")
@@ -76,8 +80,8 @@ func Redacted(text string) string {
 	return text
 }
 
-// lineText makes a text fit for a log line, whose handler escapes it, and is the only one to do so. Secrets go before it is
-// cut: half of an address shows no longer what is one.
+// lineText makes a text fit for a log line, whose handler escapes it, and is the only one to do so.
+// Secrets go before it is cut: half of an address shows no longer what is one.
 func lineText(text string) string { return Text(printable(Text(Redacted(text)))) }
 
 // fitLine has a log handler apply lineText to strings and errors.
@@ -109,7 +113,9 @@ func fitSpans(batch []sdktrace.ReadOnlySpan) []sdktrace.ReadOnlySpan {
 func (s fitSpan) Name() string { return Text(s.ReadOnlySpan.Name()) }
 
 // Attributes implements sdktrace.ReadOnlySpan.
-func (s fitSpan) Attributes() []attribute.KeyValue { return fitAttributes(s.ReadOnlySpan.Attributes()) }
+func (s fitSpan) Attributes() []attribute.KeyValue {
+	return fitAttributes(s.ReadOnlySpan.Attributes())
+}
 
 // Status implements sdktrace.ReadOnlySpan.
 func (s fitSpan) Status() sdktrace.Status {

@@ -54,26 +54,39 @@ func isFit(text string) bool { return len(text) <= maxText && utf8.ValidString(t
 // unfit are texts of which each would cost all spans of its batch.
 var unfit = []string{"\xff", strings.Repeat("\xffa", 2000), strings.Repeat("é", 3000)}
 
-// TestUnfitTextsLoseNoSpans makes calls with what neither a server nor a client may choose, among good ones.
+// TestUnfitTextsLoseNoSpans makes calls with what neither a server nor a client may choose, among
+// good ones.
 func TestUnfitTextsLoseNoSpans(t *testing.T) {
 	collector := collect(t, func(context.Context) error { return nil })
 	server, client := exporting(t, collector), exporting(t, collector)
-	s := &service{unary: func(ctx context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-		text := string(r.GetPayload().GetBody())
-		_, span := server.Tracer.Start(ctx, text, trace.WithAttributes(attribute.String(text, text), attribute.StringSlice("all", []string{text})))
-		span.AddEvent(text, trace.WithAttributes(attribute.String("text", text)))
-		span.AddLink(trace.Link{Attributes: []attribute.KeyValue{attribute.String("text", text)}})
-		span.End()
-		server.NewMessages(ctx, text, text)
-		return nil, status.Error(codes.Internal, text)
-	}}
+	s := &service{
+		unary: func(ctx context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+			text := string(r.GetPayload().GetBody())
+			_, span := server.Tracer.Start(
+				ctx,
+				text,
+				trace.WithAttributes(
+					attribute.String(text, text),
+					attribute.StringSlice("all", []string{text}),
+				),
+			)
+			span.AddEvent(text, trace.WithAttributes(attribute.String("text", text)))
+			span.AddLink(trace.Link{Attributes: []attribute.KeyValue{attribute.String("text", text)}})
+			span.End()
+			server.NewMessages(ctx, text, text)
+			return nil, status.Error(codes.Internal, text)
+		},
+	}
 	p := start(t, s, server, client)
 	for _, text := range unfit {
 		if err := p.download(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
 		_ = p.conn.Invoke(testContext(t), "/x/"+text, &grpc_testing.Empty{}, &grpc_testing.Empty{})
-		_, _ = p.stub.UnaryCall(testContext(t), &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte(text)}})
+		_, _ = p.stub.UnaryCall(
+			testContext(t),
+			&grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte(text)}},
+		)
 	}
 	p.settle()
 	for name, test := range map[string]struct {
@@ -83,7 +96,8 @@ func TestUnfitTextsLoseNoSpans(t *testing.T) {
 		if err := test.of.Shutdown(testContext(t)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got, want := test.of.spans.fate(), (fate{exported: test.want * float64(len(unfit))}); got != want {
+		want := fate{exported: test.want * float64(len(unfit))}
+		if got := test.of.spans.fate(); got != want {
 			t.Errorf("%s: got %+v, want %+v", name, got, want)
 		}
 	}
@@ -98,12 +112,17 @@ func TestEveryTextOfASpanIsFit(t *testing.T) {
 				attribute.String(text, text), attribute.StringSlice("slice", []string{text}),
 				{Key: "nested", Value: attribute.SliceValue(attribute.MapValue(attribute.String(text, text)))},
 			},
-			Events: []sdktrace.Event{{Name: text, Attributes: []attribute.KeyValue{attribute.String("text", text)}}},
-			Links:  []sdktrace.Link{{Attributes: []attribute.KeyValue{attribute.String("text", text)}}},
+			Events: []sdktrace.Event{
+				{Name: text, Attributes: []attribute.KeyValue{attribute.String("text", text)}},
+			},
+			Links: []sdktrace.Link{{Attributes: []attribute.KeyValue{attribute.String("text", text)}}},
 		}
 		span := fitSpans([]sdktrace.ReadOnlySpan{stub.Snapshot()})[0]
 		texts := []string{span.Name(), span.Status().Description, span.Events()[0].Name}
-		for _, kv := range append(append(span.Attributes(), span.Events()[0].Attributes...), span.Links()[0].Attributes...) {
+		for _, kv := range append(
+			append(span.Attributes(), span.Events()[0].Attributes...),
+			span.Links()[0].Attributes...,
+		) {
 			switch kv.Value.Type() {
 			case attribute.STRINGSLICE:
 				texts = append(texts, kv.Value.AsStringSlice()...)
@@ -127,8 +146,21 @@ func TestEveryTextOfALogLineIsFit(t *testing.T) {
 		for _, text := range unfit {
 			var out bytes.Buffer
 			log := newLogger(Config{LogFormat: format}, &out)
-			log.With("with", text).WithGroup("group").Info(text, "string", text, "error", fmt.Errorf("because: %w", errors.New(text)),
-				slog.Group("inner", "string", text), "nothing", (*failure)(nil))
+			log.With(
+				"with",
+				text,
+			).WithGroup(
+				"group",
+			).Info(
+				text,
+				"string",
+				text,
+				"error",
+				fmt.Errorf("because: %w", errors.New(text)),
+				slog.Group("inner", "string", text),
+				"nothing",
+				(*failure)(nil),
+			)
 			if !utf8.Valid(out.Bytes()) || out.Len() > 6*maxText {
 				t.Errorf("%s: %d bytes: %s", format, out.Len(), &out)
 			}
@@ -140,7 +172,8 @@ type failure struct{ text string }
 
 func (f *failure) Error() string { return f.text }
 
-// TestALongTracestateIsLeftOut keeps a caller from filling the batches of a collector with what each span repeats.
+// TestALongTracestateIsLeftOut keeps a caller from filling the batches of a collector with what
+// each span repeats.
 func TestALongTracestateIsLeftOut(t *testing.T) {
 	server, spans := recorded()
 	p := start(t, &service{}, server, Discard())
@@ -157,7 +190,8 @@ func TestALongTracestateIsLeftOut(t *testing.T) {
 	if got := short.SpanContext().TraceState().Len(); got != 3 {
 		t.Errorf("a short tracestate has %d members", got)
 	}
-	if got := long.SpanContext().TraceState().Len(); got != 0 || long.Parent().TraceID() != short.Parent().TraceID() {
+	if got := long.SpanContext().TraceState().Len(); got != 0 ||
+		long.Parent().TraceID() != short.Parent().TraceID() {
 		t.Errorf("a long tracestate has %d members, and the trace is %v", got, long.Parent().TraceID())
 	}
 }

@@ -50,7 +50,12 @@ func (c *call) isError(st *status.Status, fault string) bool {
 
 func isServerFault(code codes.Code) bool {
 	switch code {
-	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+	case codes.Unknown,
+		codes.DeadlineExceeded,
+		codes.Unimplemented,
+		codes.Internal,
+		codes.Unavailable,
+		codes.DataLoss:
 		return true
 	default:
 		return false
@@ -67,9 +72,23 @@ func canonical(code codes.Code) string {
 }
 
 var canonicalCodes = [...]string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+	"OK",
+	"CANCELLED",
+	"UNKNOWN",
+	"INVALID_ARGUMENT",
+	"DEADLINE_EXCEEDED",
+	"NOT_FOUND",
+	"ALREADY_EXISTS",
+	"PERMISSION_DENIED",
+	"RESOURCE_EXHAUSTED",
+	"FAILED_PRECONDITION",
+	"ABORTED",
+	"OUT_OF_RANGE",
+	"UNIMPLEMENTED",
+	"INTERNAL",
+	"UNAVAILABLE",
+	"DATA_LOSS",
+	"UNAUTHENTICATED",
 }
 
 // serverAddress splits a target such as dns:///host:port for a client's span.
@@ -97,9 +116,13 @@ func (c *incoming) Get(key string) string {
 	return values[0]
 }
 
-func (c *incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }
-func (*incoming) Set(string, string)           {}
-func (*incoming) Keys() []string               { return nil }
+func (c *incoming) Values(
+	key string,
+) []string {
+	return metadata.ValueFromIncomingContext(c.ctx, key)
+}
+func (*incoming) Set(string, string) {}
+func (*incoming) Keys() []string     { return nil }
 
 // extract takes the trace context that came with a call, and settles whether it is recorded.
 func (c *call) extract() {

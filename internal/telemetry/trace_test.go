@@ -21,7 +21,10 @@ import (
 func recorded(options ...sdktrace.TracerProviderOption) (*Telemetry, *tracetest.SpanRecorder) {
 	recorder := tracetest.NewSpanRecorder()
 	t := Discard()
-	t.Tracer = sdktrace.NewTracerProvider(append(options, sdktrace.WithSpanProcessor(recorder))...).Tracer("test")
+	t.Tracer = sdktrace.NewTracerProvider(
+		append(options, sdktrace.WithSpanProcessor(recorder))...).Tracer(
+		"test",
+	)
 	return t, recorder
 }
 
@@ -63,10 +66,15 @@ func TestSpansInFourModes(t *testing.T) {
 			}
 			p.settle()
 			if len(inServer.Ended()) != 1 || len(inClient.Ended()) != 1 {
-				t.Fatalf("%d server and %d client spans, want one each", len(inServer.Ended()), len(inClient.Ended()))
+				t.Fatalf(
+					"%d server and %d client spans, want one each",
+					len(inServer.Ended()),
+					len(inClient.Ended()),
+				)
 			}
 			parent, child := inClient.Ended()[0], inServer.Ended()[0]
-			if child.Parent().SpanID() != parent.SpanContext().SpanID() || child.SpanContext().TraceID() != parent.SpanContext().TraceID() {
+			if child.Parent().SpanID() != parent.SpanContext().SpanID() ||
+				child.SpanContext().TraceID() != parent.SpanContext().TraceID() {
 				t.Errorf("the server's parent is %v, want %v", child.Parent(), parent.SpanContext())
 			}
 			if parent.SpanKind() != trace.SpanKindClient || child.SpanKind() != trace.SpanKindServer {
@@ -76,9 +84,15 @@ func TestSpansInFourModes(t *testing.T) {
 			for _, span := range []sdktrace.ReadOnlySpan{parent, child} {
 				attributes := attributesOf(span)
 				if span.Name() != name || attributes["rpc.method"].AsString() != name {
-					t.Errorf("span %q of method %q, want %q", span.Name(), attributes["rpc.method"].AsString(), name)
+					t.Errorf(
+						"span %q of method %q, want %q",
+						span.Name(),
+						attributes["rpc.method"].AsString(),
+						name,
+					)
 				}
-				if attributes["rpc.system.name"].AsString() != "grpc" || attributes["rpc.response.status_code"].AsString() != "OK" {
+				if attributes["rpc.system.name"].AsString() != "grpc" ||
+					attributes["rpc.response.status_code"].AsString() != "OK" {
 					t.Errorf("attributes are %v", attributes)
 				}
 			}
@@ -89,7 +103,8 @@ func TestSpansInFourModes(t *testing.T) {
 			if sent, received = messages(child); sent != mode.received || received != mode.sent {
 				t.Errorf("server span has %v sent and %v received", sent, received)
 			}
-			if attributesOf(parent)["server.address"].AsString() != "127.0.0.1" || attributesOf(parent)["server.port"].AsInt64() == 0 {
+			if attributesOf(parent)["server.address"].AsString() != "127.0.0.1" ||
+				attributesOf(parent)["server.port"].AsInt64() == 0 {
 				t.Errorf("the client span's server is unknown: %v", parent.Attributes())
 			}
 		})
@@ -98,7 +113,11 @@ func TestSpansInFourModes(t *testing.T) {
 
 func messages(span sdktrace.ReadOnlySpan) (sent, received float64) {
 	attributes := attributesOf(span)
-	return float64(attributes["test.messages_sent"].AsInt64()), float64(attributes["test.messages_received"].AsInt64())
+	return float64(
+			attributes["test.messages_sent"].AsInt64(),
+		), float64(
+			attributes["test.messages_received"].AsInt64(),
+		)
 }
 
 // TestContextPassesUnsampled proves that a call whose trace is not recorded,
@@ -109,18 +128,21 @@ func TestContextPassesUnsampled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var header metadata.MD
 			var inHandler context.Context
-			s := &service{unary: func(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-				header, _ = metadata.FromIncomingContext(ctx)
-				inHandler = ctx
-				return &grpc_testing.SimpleResponse{}, nil
-			}}
+			s := &service{
+				unary: func(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+					header, _ = metadata.FromIncomingContext(ctx)
+					inHandler = ctx
+					return &grpc_testing.SimpleResponse{}, nil
+				},
+			}
 			p := start(t, s, both, both)
 			ctx, parent := unsampledParent(t)
 			if err := p.callUnary(ctx); err != nil {
 				t.Fatal(err)
 			}
 			got := trace.SpanContextFromContext(inHandler)
-			if got.TraceID() != parent.TraceID() || got.IsSampled() || got.TraceState().Get("vendor") != "state" {
+			if got.TraceID() != parent.TraceID() || got.IsSampled() ||
+				got.TraceState().Get("vendor") != "state" {
 				t.Errorf("the handler has %v, want the trace %v", got, parent)
 			}
 			if got := baggage.FromContext(inHandler).Member("tenant").Value(); got != "blue" {
@@ -147,8 +169,18 @@ func unsampledParent(t *testing.T) (context.Context, trace.SpanContext) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceState: state, Remote: true})
-	return baggage.ContextWithBaggage(trace.ContextWithSpanContext(testContext(t), parent), bag), parent
+	parent := trace.NewSpanContext(
+		trace.SpanContextConfig{
+			TraceID:    trace.TraceID{1},
+			SpanID:     trace.SpanID{2},
+			TraceState: state,
+			Remote:     true,
+		},
+	)
+	return baggage.ContextWithBaggage(
+		trace.ContextWithSpanContext(testContext(t), parent),
+		bag,
+	), parent
 }
 
 func TestSpanStatus(t *testing.T) {
@@ -164,9 +196,11 @@ func TestSpanStatus(t *testing.T) {
 		t.Run(test.code.String(), func(t *testing.T) {
 			server, inServer := recorded()
 			client, inClient := recorded()
-			s := &service{unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-				return &grpc_testing.SimpleResponse{}, status.Error(test.code, "as told")
-			}}
+			s := &service{
+				unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+					return &grpc_testing.SimpleResponse{}, status.Error(test.code, "as told")
+				},
+			}
 			p := start(t, s, server, client)
 			_ = p.callUnary(testContext(t))
 			p.settle()
@@ -176,7 +210,9 @@ func TestSpanStatus(t *testing.T) {
 			if got := inClient.Ended()[0].Status().Code; got != test.client {
 				t.Errorf("client span is %v, want %v", got, test.client)
 			}
-			if got := attributesOf(inServer.Ended()[0])["rpc.response.status_code"].AsString(); got != canonical(test.code) {
+			if got := attributesOf(inServer.Ended()[0])["rpc.response.status_code"].AsString(); got != canonical(
+				test.code,
+			) {
 				t.Errorf("status code is %q", got)
 			}
 		})
@@ -188,12 +224,20 @@ func TestSpanStatus(t *testing.T) {
 func TestUnknownMethodsHaveOneSpanName(t *testing.T) {
 	client, spans := recorded()
 	p := start(t, &service{}, Discard(), client)
-	if err := p.conn.Invoke(testContext(t), "/no.such.Service/Method", &grpc_testing.Empty{}, &grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {
+	if err := p.conn.Invoke(
+		testContext(t),
+		"/no.such.Service/Method",
+		&grpc_testing.Empty{},
+		&grpc_testing.Empty{},
+	); status.Code(
+		err,
+	) != codes.Unimplemented {
 		t.Error(err)
 	}
 	span := spans.Ended()[0]
 	attributes := attributesOf(span)
-	if span.Name() != other || attributes["rpc.method"].AsString() != "_OTHER" || attributes["rpc.method_original"].AsString() != "no.such.Service/Method" {
+	if span.Name() != other || attributes["rpc.method"].AsString() != "_OTHER" ||
+		attributes["rpc.method_original"].AsString() != "no.such.Service/Method" {
 		t.Errorf("span %q has %v", span.Name(), span.Attributes())
 	}
 }

@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. mend returns what makes sense of its value, and
-// an error about the rest of it, which has no value that may be a secret.
+// variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. mend returns
+// what makes sense of its value, and an error about the rest of it, which has no value that may be
+// a secret.
 type variable struct {
 	name string
 	mend func(value string) (mended string, err error)
@@ -27,12 +28,18 @@ func variables(checkURL func(text string) error) []variable {
 	const day = int(24 * time.Hour / time.Millisecond)
 	all := []variable{
 		{"OTEL_RESOURCE_ATTRIBUTES", elements(mendAttribute)},
-		{"OTEL_TRACES_SAMPLER", oneOf(always, never, ratio, parentBased+always, parentBased+never, parentBased+ratio)},
+		{
+			"OTEL_TRACES_SAMPLER",
+			oneOf(always, never, ratio, parentBased+always, parentBased+never, parentBased+ratio),
+		},
 		{"OTEL_TRACES_SAMPLER_ARG", mendRatio},
 		{"OTEL_METRIC_EXPORT_INTERVAL", within(1, day)},
 		{"OTEL_METRIC_EXPORT_TIMEOUT", within(1, day)},
 		{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", oneOf("cumulative", "delta", "lowmemory")},
-		{"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", oneOf("explicit_bucket_histogram", "base2_exponential_bucket_histogram")},
+		{
+			"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+			oneOf("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+		},
 	}
 	for _, name := range []string{
 		"SPAN_ATTRIBUTE_VALUE_LENGTH", "ATTRIBUTE_VALUE_LENGTH", "SPAN_ATTRIBUTE_COUNT", "ATTRIBUTE_COUNT", "SPAN_EVENT_COUNT", "SPAN_LINK_COUNT",
@@ -44,20 +51,40 @@ func variables(checkURL func(text string) error) []variable {
 		all = append(all, variable{"OTEL_" + name, elements(mendElement)})
 	}
 	for _, prefix := range prefixes {
-		all = append(all,
-			variable{prefix + "ENDPOINT", endpoint(checkURL)}, variable{prefix + "COMPRESSION", oneOf("gzip", "none")}, variable{prefix + "TIMEOUT", within(1, day)},
-			variable{prefix + "INSECURE", oneOf("true", "false")}, variable{prefix + "CERTIFICATE", mendCertificates}, variable{prefix + "HEADERS", elements(mendHeader)})
+		all = append(
+			all,
+			variable{
+				prefix + "ENDPOINT",
+				endpoint(checkURL),
+			},
+			variable{prefix + "COMPRESSION", oneOf("gzip", "none")},
+			variable{prefix + "TIMEOUT", within(1, day)},
+			variable{
+				prefix + "INSECURE",
+				oneOf("true", "false"),
+			},
+			variable{prefix + "CERTIFICATE", mendCertificates},
+			variable{prefix + "HEADERS", elements(mendHeader)},
+		)
 	}
 	return all
 }
 
 // prefixes are those of the variables of all signals, and of each.
-var prefixes = []string{"OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_METRICS_"}
+var prefixes = []string{
+	"OTEL_EXPORTER_OTLP_",
+	"OTEL_EXPORTER_OTLP_TRACES_",
+	"OTEL_EXPORTER_OTLP_METRICS_",
+}
 
-// Mend returns the variables of OpenTelemetry that have to have another value before Export is called, "" if they must not be set,
-// because they make no sense or not in whole, which it logs. Its SDK, which reads them too, would log it several times, or not at
-// all and do something else. checkURL looks at the URLs of collectors; its errors have to be without secrets.
-func (t *Telemetry) Mend(lookup func(name string) string, checkURL func(text string) error) map[string]string {
+// Mend returns the variables of OpenTelemetry that have to have another value before Export is
+// called, "" if they must not be set, because they make no sense or not in whole, which it logs.
+// Its SDK, which reads them too, would log it several times, or not at all and do something else.
+// checkURL looks at the URLs of collectors; its errors have to be without secrets.
+func (t *Telemetry) Mend(
+	lookup func(name string) string,
+	checkURL func(text string) error,
+) map[string]string {
 	mended := map[string]string{}
 	if strings.EqualFold(strings.TrimSpace(lookup("OTEL_SDK_DISABLED")), "true") {
 		return mended
@@ -70,9 +97,21 @@ func (t *Telemetry) Mend(lookup func(name string) string, checkURL func(text str
 		sense, err := v.mend(value)
 		switch {
 		case err != nil && sense == "":
-			t.Log.Warn("a variable makes no sense, and counts as not set", "variable", v.name, "problem", err)
+			t.Log.Warn(
+				"a variable makes no sense, and counts as not set",
+				"variable",
+				v.name,
+				"problem",
+				err,
+			)
 		case err != nil:
-			t.Log.Warn("a part of a variable makes no sense, and is left out or taken as it is", "variable", v.name, "problem", err)
+			t.Log.Warn(
+				"a part of a variable makes no sense, and is left out or taken as it is",
+				"variable",
+				v.name,
+				"problem",
+				err,
+			)
 		}
 		if sense != lookup(v.name) {
 			mended[v.name] = sense
@@ -80,8 +119,17 @@ func (t *Telemetry) Mend(lookup func(name string) string, checkURL func(text str
 	}
 	for _, prefix := range prefixes {
 		certificate, key := prefix+"CLIENT_CERTIFICATE", prefix+"CLIENT_KEY"
-		if err := keyPair(strings.TrimSpace(lookup(certificate)), strings.TrimSpace(lookup(key))); err != nil {
-			t.Log.Warn("variables make no sense, and count as not set", "variable", certificate+", "+key, "problem", err)
+		if err := keyPair(
+			strings.TrimSpace(lookup(certificate)),
+			strings.TrimSpace(lookup(key)),
+		); err != nil {
+			t.Log.Warn(
+				"variables make no sense, and count as not set",
+				"variable",
+				certificate+", "+key,
+				"problem",
+				err,
+			)
 			mended[certificate], mended[key] = "", ""
 		}
 	}
@@ -107,7 +155,11 @@ func oneOf(values ...string) func(string) (string, error) {
 }
 
 func mendRatio(value string) (string, error) {
-	if number, err := strconv.ParseFloat(value, 64); err != nil || !(0 <= number && number <= 1) { // What is not a number is neither.
+	if number, err := strconv.ParseFloat(
+		value,
+		64,
+	); err != nil ||
+		!(0 <= number && number <= 1) { // What is not a number is neither.
 		return "", fmt.Errorf("%q is no number from 0 to 1", value)
 	}
 	return value, nil
@@ -176,7 +228,8 @@ func mendElement(text string) (string, error) {
 	return text, nil
 }
 
-// mendAttribute takes one of a resource. What is not percent-encoded as it should be is taken as it is, which OpenTelemetry does too.
+// mendAttribute takes one of a resource. What is not percent-encoded as it should be is taken as it
+// is, which OpenTelemetry does too.
 func mendAttribute(text string) (string, error) {
 	key, value, found := strings.Cut(text, "=")
 	switch {
@@ -196,8 +249,13 @@ var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 func mendHeader(text string) (string, error) {
 	name, value, found := strings.Cut(text, "=")
-	if _, err := url.PathUnescape(value); !found || err != nil || !token.MatchString(strings.TrimSpace(name)) {
-		return "", errors.New("not each header is a name=value, with the value percent-encoded") // They are secrets often.
+	if _, err := url.PathUnescape(
+		value,
+	); !found || err != nil ||
+		!token.MatchString(strings.TrimSpace(name)) {
+		return "", errors.New(
+			"not each header is a name=value, with the value percent-encoded",
+		) // They are secrets often.
 	}
 	return text, nil
 }

@@ -8,8 +8,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// metrics count operations under the labels that calls have. All are there from the start, since a counter that appears with
-// its first bad operation hides that one from rate().
+// metrics count operations under the labels that calls have. All are there from the start, since a
+// counter that appears with its first bad operation hides that one from rate().
 type metrics struct {
 	operations *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec

@@ -1,5 +1,6 @@
-// Package traffic keeps steady traffic going against servers and verifies every answer. Dashboards and alerts have its
-// numbers before there are users, and a rollout that loses a message or a byte shows in them.
+// Package traffic keeps steady traffic going against servers and verifies every answer. Dashboards
+// and alerts have its numbers before there are users, and a rollout that loses a message or a byte
+// shows in them.
 package traffic
 
 import (
@@ -34,7 +35,8 @@ type Operation struct {
 	Method string
 	// Rate is how many operations are started a second, 0 for none.
 	Rate float64
-	// Do makes one operation and verifies the answer. It is never called twice at once, and with a deadline.
+	// Do makes one operation and verifies the answer. It is never called twice at once, and with a
+	// deadline.
 	Do func(ctx context.Context) error
 }
 
@@ -47,7 +49,8 @@ type Source struct {
 	Await func(ctx context.Context)
 	// SetUp prepares the operations, for example with an object to look up. It may be nil.
 	SetUp func(ctx context.Context) error
-	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be nil.
+	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be
+	// nil.
 	CleanUp func(ctx context.Context)
 	// IsWrong reports whether an error means a wrong answer and not a missing or late one. ErrWrong,
 	// broken contracts and DATA_LOSS always do. It may be nil.
@@ -56,7 +59,8 @@ type Source struct {
 
 // Wrong reports whether an error means a wrong answer, and not a missing or late one.
 func (s Source) Wrong(err error) bool {
-	return errors.Is(err, ErrWrong) || errors.Is(err, rpc.ErrProtocol) || status.Code(err) == codes.DataLoss ||
+	return errors.Is(err, ErrWrong) || errors.Is(err, rpc.ErrProtocol) ||
+		status.Code(err) == codes.DataLoss ||
 		err != nil && s.IsWrong != nil && s.IsWrong(err)
 }
 
@@ -85,11 +89,18 @@ type Traffic struct {
 // New makes the traffic of some sources.
 func New(options Options, sources ...Source) *Traffic {
 	life, cut := context.WithCancel(context.Background())
-	return &Traffic{options: options, sources: sources, metrics: newMetrics(options.Registerer, sources), life: life, cut: cut}
+	return &Traffic{
+		options: options,
+		sources: sources,
+		metrics: newMetrics(options.Registerer, sources),
+		life:    life,
+		cut:     cut,
+	}
 }
 
-// Run makes traffic until ctx is done, lets the operations under way end, and removes what they have left behind. Each source
-// starts when its own set-up is done, so that one service that fails does not hide the others.
+// Run makes traffic until ctx is done, lets the operations under way end, and removes what they
+// have left behind. Each source starts when its own set-up is done, so that one service that fails
+// does not hide the others.
 func (t *Traffic) Run(ctx context.Context) error {
 	defer t.cut()
 	var left atomic.Int64
@@ -131,7 +142,15 @@ func (t *Traffic) setUp(ctx context.Context, source Source) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			t.options.Log.Warn("traffic not set up, trying again", "service", source.Service.FullName(), "error", err, "wait", setUpPause)
+			t.options.Log.Warn(
+				"traffic not set up, trying again",
+				"service",
+				source.Service.FullName(),
+				"error",
+				err,
+				"wait",
+				setUpPause,
+			)
 			_ = rpc.Sleep(ctx, setUpPause) // The loop finds that ctx is done.
 		}
 	}
@@ -157,8 +176,8 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 // Cut ends the operations under way at once. They are not counted, since no server has ended them.
 func (t *Traffic) Cut() { t.cut() }
 
-// repeat starts an operation at each tick. A tick that comes while one is under way waits, and further ones are skipped: a
-// slow server must not get a backlog when it recovers.
+// repeat starts an operation at each tick. A tick that comes while one is under way waits, and
+// further ones are skipped: a slow server must not get a backlog when it recovers.
 func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *observer) {
 	if operation.Rate == 0 {
 		return
@@ -188,13 +207,19 @@ func (t *Traffic) try(operation Operation, observer *observer) {
 	}
 }
 
-// leastRate is one operation an hour: what is rarer is a mistake, and no ticker counts intervals of centuries.
+// leastRate is one operation an hour: what is rarer is a mistake, and no ticker counts intervals of
+// centuries.
 const leastRate = 1. / 3600
 
-// ValidRate checks a rate of a configuration: none, or between one operation an hour and a million a second.
+// ValidRate checks a rate of a configuration: none, or between one operation an hour and a million
+// a second.
 func ValidRate(name string, rate float64) error {
 	if rate == 0 || rate >= leastRate && rate <= 1e6 {
 		return nil
 	}
-	return fmt.Errorf("%s=%v: is neither 0, for none, nor between 1/3600 (one an hour) and a million a second", name, rate)
+	return fmt.Errorf(
+		"%s=%v: is neither 0, for none, nor between 1/3600 (one an hour) and a million a second",
+		name,
+		rate,
+	)
 }

@@ -33,7 +33,10 @@ const method = "UnaryCall"
 
 // one is a source with one operation, as often as the clock of a test bubble ticks.
 func one(do func(context.Context) error) traffic.Source {
-	return traffic.Source{Service: descriptor, Operations: []traffic.Operation{{Method: method, Rate: 10, Do: do}}}
+	return traffic.Source{
+		Service:    descriptor,
+		Operations: []traffic.Operation{{Method: method, Rate: 10, Do: do}},
+	}
 }
 
 // running is traffic that runs in a bubble.
@@ -49,7 +52,12 @@ type running struct {
 func start(t *testing.T, sources ...traffic.Source) *running {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	r := &running{registry: prometheus.NewRegistry(), log: &bytes.Buffer{}, stop: stop, done: make(chan error, 1)}
+	r := &running{
+		registry: prometheus.NewRegistry(),
+		log:      &bytes.Buffer{},
+		stop:     stop,
+		done:     make(chan error, 1),
+	}
 	r.Traffic = traffic.New(traffic.Options{
 		Timeout: time.Second, Registerer: r.registry, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		OnReady: func() { r.ready.Store(true) },
@@ -75,7 +83,11 @@ func TestOperationsAreMadeAtTheirRateAndCounted(t *testing.T) {
 		r := start(t, one(func(context.Context) error { return nil }))
 		time.Sleep(2*time.Second + time.Millisecond)
 		r.end(t, 20, 0)
-		if n, err := testutil.GatherAndCount(r.registry, "traffic_operation_seconds"); n != 1 || err != nil {
+		if n, err := testutil.GatherAndCount(
+			r.registry,
+			"traffic_operation_seconds",
+		); n != 1 ||
+			err != nil {
 			t.Errorf("%d times, %v", n, err)
 		}
 	})
@@ -92,15 +104,27 @@ func TestASlowServerIsMetByNoBacklog(t *testing.T) {
 			return nil
 		}))
 		time.Sleep(2*time.Second + time.Millisecond)
-		r.end(t, 12, 0) // The slow one up to 1.05 s, one that waited, and those from 1.1 s on; eight were skipped.
+		r.end(
+			t,
+			12,
+			0,
+		) // The slow one up to 1.05 s, one that waited, and those from 1.1 s on; eight were skipped.
 	})
 }
 
 func TestAllCountersAreThereFromTheStart(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	traffic.New(traffic.Options{Registerer: registry}, traffic.Source{Service: descriptor, Operations: []traffic.Operation{
-		{Method: "UnaryCall"}, {Method: "StreamingInputCall"}, {Method: "StreamingOutputCall"}, {Method: "FullDuplexCall"},
-	}})
+	traffic.New(
+		traffic.Options{Registerer: registry},
+		traffic.Source{Service: descriptor, Operations: []traffic.Operation{
+			{
+				Method: "UnaryCall",
+			},
+			{Method: "StreamingInputCall"},
+			{Method: "StreamingOutputCall"},
+			{Method: "FullDuplexCall"},
+		}},
+	)
 	want := "# HELP traffic_operations_total Operations of the steady traffic whose answer was verified: good if it was right, bad if it was wrong, late or an error.\n" +
 		"# TYPE traffic_operations_total counter\n"
 	for _, method := range []string{
@@ -113,7 +137,11 @@ func TestAllCountersAreThereFromTheStart(t *testing.T) {
 			want += fmt.Sprintf("traffic_operations_total{%s,verdict=%q} 0\n", method, verdict)
 		}
 	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "traffic_operations_total"); err != nil {
+	if err := testutil.GatherAndCompare(
+		registry,
+		strings.NewReader(want),
+		"traffic_operations_total",
+	); err != nil {
 		t.Error(err)
 	}
 	if n, err := testutil.GatherAndCount(registry, "traffic_operation_seconds"); n != 4 || err != nil {
@@ -242,20 +270,34 @@ func TestSetUpIsTriedUntilItSucceeds(t *testing.T) {
 			t.Errorf("ready is %v after %d tries", r.ready.Load(), tries.Load())
 		}
 		r.end(t, 10, 0)
-		if n := strings.Count(r.log.String(), `"traffic not set up, trying again" service=grpc.testing.TestService`); n != 3 {
+		if n := strings.Count(
+			r.log.String(),
+			`"traffic not set up, trying again" service=grpc.testing.TestService`,
+		); n != 3 {
 			t.Errorf("logged %d times:\n%s", n, r.log)
 		}
 	})
 }
 
-// TestASourceThatIsNotSetUpHoldsUpNoOther has one whose server is away, and one whose server lacks what it needs.
+// TestASourceThatIsNotSetUpHoldsUpNoOther has one whose server is away, and one whose server lacks
+// what it needs.
 func TestASourceThatIsNotSetUpHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		never := func(context.Context) { t.Error("cleaned up after nothing") }
-		r := start(t,
-			traffic.Source{Service: descriptor, CleanUp: never, Await: func(ctx context.Context) { <-ctx.Done() }},
-			traffic.Source{Service: descriptor, CleanUp: never, SetUp: func(context.Context) error { return errors.New("full") }},
-			one(func(context.Context) error { return nil }))
+		r := start(
+			t,
+			traffic.Source{
+				Service: descriptor,
+				CleanUp: never,
+				Await:   func(ctx context.Context) { <-ctx.Done() },
+			},
+			traffic.Source{
+				Service: descriptor,
+				CleanUp: never,
+				SetUp:   func(context.Context) error { return errors.New("full") },
+			},
+			one(func(context.Context) error { return nil }),
+		)
 		time.Sleep(time.Second + time.Millisecond)
 		if r.ready.Load() {
 			t.Error("ready without all")
@@ -311,7 +353,11 @@ func TestRatesAreValidated(t *testing.T) {
 		}
 	}
 	for _, rate := range []float64{-1, 1e-11, 1e-4, 1e9, math.NaN(), math.Inf(1)} {
-		if err := traffic.ValidRate("RATE", rate); err == nil || !strings.HasPrefix(err.Error(), "RATE=") {
+		if err := traffic.ValidRate(
+			"RATE",
+			rate,
+		); err == nil ||
+			!strings.HasPrefix(err.Error(), "RATE=") {
 			t.Errorf("%v: %v", rate, err)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"example.com/quartet/server/echo/text"
 )
 
-// Chat (bidirectional) returns each message as it comes. One goroutine sends, as gRPC wants it; rpc.Receive has the next
-// message ready meanwhile.
+// Chat (bidirectional) returns each message as it comes. One goroutine sends, as gRPC wants it;
+// rpc.Receive has the next message ready meanwhile.
 func (s *service) Chat(stream grpc.BidiStreamingServer[quartetv1.ChatRequest, quartetv1.ChatResponse]) error {
 	var last *uint64 // the sequence of the message before
 	requests := rpc.Receive(stream.Context(), stream.Recv)

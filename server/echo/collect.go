@@ -11,8 +11,8 @@ import (
 	"example.com/quartet/server/echo/text"
 )
 
-// Collect (client streaming) returns the text that the words make. It waits for the next word, for the drain, and for the
-// end of the call at the same time.
+// Collect (client streaming) returns the text that the words make. It waits for the next word, for
+// the drain, and for the end of the call at the same time.
 func (s *service) Collect(stream grpc.ClientStreamingServer[quartetv1.CollectRequest, quartetv1.CollectResponse]) error {
 	var collected text.Builder
 	requests := rpc.Receive(stream.Context(), stream.Recv)

@@ -186,8 +186,8 @@ func TestAMessageOutOfOrderIsRefused(t *testing.T) {
 	}
 }
 
-// TestADrainTellsEveryStream has streams that would not end by themselves: one whose client does not send, one whose client
-// does not read, and one whose client does neither.
+// TestADrainTellsEveryStream has streams that would not end by themselves: one whose client does
+// not send, one whose client does not read, and one whose client does neither.
 func TestADrainTellsEveryStream(t *testing.T) {
 	s, client := start(t)
 	ctx := apptest.Deadline(t)

@@ -7,8 +7,8 @@ import (
 	"example.com/quartet/server/echo/text"
 )
 
-// Expand (server streaming) returns the text word by word, from an offset on. A client that reads slowly holds the loop
-// back: Send waits until the transport takes the word.
+// Expand (server streaming) returns the text word by word, from an offset on. A client that reads
+// slowly holds the loop back: Send waits until the transport takes the word.
 func (s *service) Expand(r *quartetv1.ExpandRequest, stream grpc.ServerStreamingServer[quartetv1.ExpandResponse]) error {
 	words, err := text.Words(r.GetText(), r.GetOffset())
 	if err != nil {

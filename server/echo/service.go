@@ -1,5 +1,6 @@
-// Package echo answers EchoService, the smallest service that shows all four modes: one file per RPC, to be read first and
-// copied. It is stateless, so that it needs neither a backend nor settings.
+// Package echo answers EchoService, the smallest service that shows all four modes: one file per
+// RPC, to be read first and copied. It is stateless, so that it needs neither a backend nor
+// settings.
 package echo
 
 import (
@@ -33,11 +34,12 @@ const messageBytes = 128 << 10
 
 // service answers quartet.v1.EchoService.
 type service struct {
-	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the build until it
-	// is written.
+	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the
+	// build until it is written.
 	quartetv1.UnsafeEchoServiceServer
 
-	// draining is closed when the server is about to stop: streams that wait for their client end then.
+	// draining is closed when the server is about to stop: streams that wait for their client end
+	// then.
 	draining <-chan struct{}
 }
 

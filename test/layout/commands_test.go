@@ -28,7 +28,11 @@ var byHand = map[string]string{
 
 // runners are the files that run targets.
 var runners = []string{
-	".ci/run", "test/template/run", "test/e2e/run", "test/e2e/devloop_test.go", "tools/internal/project/render.go",
+	".ci/run",
+	"test/template/run",
+	"test/e2e/run",
+	"test/e2e/devloop_test.go",
+	"tools/internal/project/render.go",
 }
 
 var (
@@ -39,8 +43,8 @@ var (
 	cluster = regexp.MustCompile(`^(kubectl|helm|skaffold) `)
 )
 
-// TestMakeTargets wants each target that a document names to be there, and CI to run it unless there is
-// a reason.
+// TestMakeTargets wants each target that a document names to be there, and CI to run it unless
+// there is a reason.
 func TestMakeTargets(t *testing.T) {
 	makefile := read(t, "Makefile")
 	var all []string
@@ -100,8 +104,8 @@ func prerequisite(name, makefile string) bool {
 	return false
 }
 
-// TestCommandsOfAClusterAreMarked wants a document that shows commands of a cluster to say before them
-// that they need one.
+// TestCommandsOfAClusterAreMarked wants a document that shows commands of a cluster to say before
+// them that they need one.
 func TestCommandsOfAClusterAreMarked(t *testing.T) {
 	for _, document := range documents(t) {
 		if line := unmarked(read(t, document)); line != "" {
@@ -123,7 +127,9 @@ func unmarked(text string) string {
 }
 
 func TestCommandsAreFound(t *testing.T) {
-	got := targets("`make demo ONCE=1`, `make lint test`\n```\nmake new DIR=../x NAME='a b' extra   # make none\n```\nto make sure")
+	got := targets(
+		"`make demo ONCE=1`, `make lint test`\n```\nmake new DIR=../x NAME='a b' extra   # make none\n```\nto make sure",
+	)
 	if want := []string{"demo", "lint", "test", "new", "extra"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, expected %q", got, want)
 	}
@@ -133,7 +139,11 @@ func TestCommandsAreFound(t *testing.T) {
 	files := func(name string) string {
 		return map[string]string{".ci/run": "unchanged test\n", "Makefile": "up: image ## Run\nimage: ## Build\n"}[name]
 	}
-	if got := unrun([]string{"test", "image", "other"}, files); len(got) != 1 || !strings.HasSuffix(got[0], "make other") {
+	if got := unrun(
+		[]string{"test", "image", "other"},
+		files,
+	); len(got) != 1 ||
+		!strings.HasSuffix(got[0], "make other") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -142,7 +152,8 @@ func TestCommandsAreFound(t *testing.T) {
 func documents(t *testing.T) []string {
 	t.Helper()
 	return slices.DeleteFunc(files(t, "."), func(name string) bool {
-		return !strings.HasSuffix(name, ".md") || strings.HasPrefix(name, "docs/adr/") || strings.Contains(name, "node_modules/")
+		return !strings.HasSuffix(name, ".md") || strings.HasPrefix(name, "docs/adr/") ||
+			strings.Contains(name, "node_modules/")
 	})
 }
 

@@ -22,7 +22,8 @@ type rule struct {
 
 var rules = []rule{
 	{"server and client never import each other", func(from, to string) bool {
-		return below(from, "./server") && below(to, "./client") || below(from, "./client") && below(to, "./server")
+		return below(from, "./server") && below(to, "./client") ||
+			below(from, "./client") && below(to, "./server")
 	}},
 	{"services never import each other", func(from, to string) bool {
 		return service(from) != "" && service(to) != "" && service(from) != service(to)
@@ -100,7 +101,11 @@ func (g graph) broken(r rule, exceptions map[string]string) (problems []string) 
 
 // path is the shortest one from a package, or from its tests, to a package that is looked for; nil
 // if there is none.
-func (g graph) path(from string, wanted func(pkg string) bool, exceptions map[string]string) []string {
+func (g graph) path(
+	from string,
+	wanted func(pkg string) bool,
+	exceptions map[string]string,
+) []string {
 	paths := [][]string{{from}}
 	seen := map[string]bool{from: true}
 	for len(paths) > 0 {
@@ -147,7 +152,14 @@ func load(t *testing.T) graph {
 		return importPaths
 	}
 	g := graph{}
-	listed := output(t, "go", "list", "-deps", "-json=ImportPath,Imports,TestImports,XTestImports,Module", "./...")
+	listed := output(
+		t,
+		"go",
+		"list",
+		"-deps",
+		"-json=ImportPath,Imports,TestImports,XTestImports,Module",
+		"./...",
+	)
 	for decoder := json.NewDecoder(bytes.NewReader(listed)); ; {
 		var pkg struct {
 			ImportPath                         string
@@ -171,22 +183,36 @@ func load(t *testing.T) graph {
 
 func TestImportsFindsWhatIsForbidden(t *testing.T) {
 	g := graph{
-		"./client/a":                 {imports: []string{"./internal/x"}, tested: []string{"./test/process", "./server/a"}},
-		"./client/b":                 {imports: []string{"./client/a/part"}},
-		"./demo":                     {imports: []string{"./test/process"}},
-		"./gen/v1":                   {imports: []string{"./internal/x"}},
-		"./internal/x":               {imports: []string{"./internal/y"}},
-		"./internal/y":               {imports: []string{"google.golang.org/grpc"}},
-		"./internal/z":               {tested: []string{"./gen/v1"}},
-		"./server":                   {imports: []string{"./server/a", "./server/b"}},
-		"./server/a":                 {imports: []string{"./server/a/store", "google.golang.org/grpc", "./gen/v1"}},
-		"./server/a/store":           {imports: []string{"./internal/x"}},
-		"./server/a/store/disk":      {imports: []string{"example.org/blob"}},
-		"./server/b":                 {imports: []string{"./server/b/broker"}},
-		"./server/b/broker":          {imports: []string{"example.org/queue"}},
-		"example.org/blob":           {module: "example.org/blob", imports: []string{"google.golang.org/grpc/codes"}},
-		"example.org/queue":          {module: "example.org/queue", imports: []string{"example.org/queue/internal"}},
-		"example.org/queue/internal": {module: "example.org/queue", imports: []string{"google.golang.org/grpcsomething"}},
+		"./client/a": {
+			imports: []string{"./internal/x"},
+			tested:  []string{"./test/process", "./server/a"},
+		},
+		"./client/b":   {imports: []string{"./client/a/part"}},
+		"./demo":       {imports: []string{"./test/process"}},
+		"./gen/v1":     {imports: []string{"./internal/x"}},
+		"./internal/x": {imports: []string{"./internal/y"}},
+		"./internal/y": {imports: []string{"google.golang.org/grpc"}},
+		"./internal/z": {tested: []string{"./gen/v1"}},
+		"./server":     {imports: []string{"./server/a", "./server/b"}},
+		"./server/a": {
+			imports: []string{"./server/a/store", "google.golang.org/grpc", "./gen/v1"},
+		},
+		"./server/a/store":      {imports: []string{"./internal/x"}},
+		"./server/a/store/disk": {imports: []string{"example.org/blob"}},
+		"./server/b":            {imports: []string{"./server/b/broker"}},
+		"./server/b/broker":     {imports: []string{"example.org/queue"}},
+		"example.org/blob": {
+			module:  "example.org/blob",
+			imports: []string{"google.golang.org/grpc/codes"},
+		},
+		"example.org/queue": {
+			module:  "example.org/queue",
+			imports: []string{"example.org/queue/internal"},
+		},
+		"example.org/queue/internal": {
+			module:  "example.org/queue",
+			imports: []string{"google.golang.org/grpcsomething"},
+		},
 	}
 	want := map[string][]string{
 		rules[0].name: {"./client/a -> ./server/a"},
@@ -200,12 +226,21 @@ func TestImportsFindsWhatIsForbidden(t *testing.T) {
 		for _, path := range want[r.name] {
 			problems = append(problems, r.name+": "+path)
 		}
-		if got := g.broken(r, map[string]string{"example.org/blob": "is accepted here"}); !slices.Equal(got, problems) {
+		if got := g.broken(
+			r,
+			map[string]string{"example.org/blob": "is accepted here"},
+		); !slices.Equal(
+			got,
+			problems,
+		) {
 			t.Errorf("%s:\ngot      %q\nexpected %q", r.name, got, problems)
 		}
 	}
 	strict := g.broken(rules[2], nil)
-	if want := rules[2].name + ": ./server/a/store/disk -> example.org/blob -> google.golang.org/grpc/codes"; !slices.Contains(strict, want) {
+	if want := rules[2].name + ": ./server/a/store/disk -> example.org/blob -> google.golang.org/grpc/codes"; !slices.Contains(
+		strict,
+		want,
+	) {
 		t.Errorf("without exceptions there are %q, expected %q among them", strict, want)
 	}
 }

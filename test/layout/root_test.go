@@ -61,12 +61,21 @@ func compareRoot(paths, mapped []string) (problems []string) {
 	}
 	for _, name := range entries {
 		if !slices.Contains(mapped, name) {
-			problems = append(problems, fmt.Sprintf("%s is at the root, but not on the map in README.md: delete it, move it, or add it to the map", name))
+			problems = append(
+				problems,
+				fmt.Sprintf(
+					"%s is at the root, but not on the map in README.md: delete it, move it, or add it to the map",
+					name,
+				),
+			)
 		}
 	}
 	for _, name := range mapped {
 		if !slices.Contains(entries, name) {
-			problems = append(problems, fmt.Sprintf("%s is on the map in README.md, but not at the root: remove it from the map", name))
+			problems = append(
+				problems,
+				fmt.Sprintf("%s is on the map in README.md, but not at the root: remove it from the map", name),
+			)
 		}
 	}
 	return problems

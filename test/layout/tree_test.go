@@ -31,20 +31,23 @@ func output(t *testing.T, name string, args ...string) []byte {
 // with slashes.
 func files(t *testing.T, folder string) (files []string) {
 	t.Helper()
-	err := filepath.WalkDir(filepath.Join(repository, folder), func(name string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() {
-			if strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." {
-				return filepath.SkipDir
+	err := filepath.WalkDir(
+		filepath.Join(repository, folder),
+		func(name string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
 			}
-			return nil
-		}
-		relative, err := filepath.Rel(repository, name)
-		files = append(files, filepath.ToSlash(relative))
-		return err
-	})
+			if entry.IsDir() {
+				if strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." {
+					return filepath.SkipDir
+				}
+				return nil
+			}
+			relative, err := filepath.Rel(repository, name)
+			files = append(files, filepath.ToSlash(relative))
+			return err
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,10 @@ func TestMessagesThatCannotBeWrittenAreAFailure(t *testing.T) {
 func TestAChatObeysWhileItIsBlocked(t *testing.T) {
 	server := processtest.Start(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
-		return converse(t, processtest.StartClient(t, server.Address, append([]string{"chat", "room"}, more...)...))
+		return converse(
+			t,
+			processtest.StartClient(t, server.Address, append([]string{"chat", "room"}, more...)...),
+		)
 	})
 }
 

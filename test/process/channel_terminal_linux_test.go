@@ -10,17 +10,27 @@ import (
 
 func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 	server := processtest.Start(t)
-	ann := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "ann"))
+	ann := clienttest.StartTerminal(
+		t,
+		processtest.Command(t, server.Address, "chat", "room", "--as", "ann"),
+	)
 	ann.Await(`* joined "room" as "ann"; Ctrl-D leaves`)
 	ann.Await("ann> ")
-	bob := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "bob"))
+	bob := clienttest.StartTerminal(
+		t,
+		processtest.Command(t, server.Address, "chat", "room", "--as", "bob"),
+	)
 	bob.Await("bob> ")
 
 	ann.Type("hel")
 	ann.Await("hel")
 	bob.Type("good morning\r")
 	shown := ann.Await("bob: good morning\r\n")
-	if _, behind, _ := strings.Cut(shown, "\r\x1b[J"); strings.Contains(behind, "hel") || behind == "" {
+	if _, behind, _ := strings.Cut(
+		shown,
+		"\r\x1b[J",
+	); strings.Contains(behind, "hel") ||
+		behind == "" {
 		t.Errorf("the line that is typed is not cleared first: %q", shown)
 	}
 	ann.Await("ann> hel") // It is shown again below.
@@ -62,7 +72,10 @@ func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 
 func TestLinesThatCouldNotBeSentAreTold(t *testing.T) {
 	server := processtest.Start(t)
-	ann := clienttest.StartTerminal(t, processtest.Command(t, server.Address, "chat", "room", "--as", "ann"))
+	ann := clienttest.StartTerminal(
+		t,
+		processtest.Command(t, server.Address, "chat", "room", "--as", "ann"),
+	)
 	ann.Await("ann> ")
 	server.Kill()
 	ann.Await("* connection lost")

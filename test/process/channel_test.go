@@ -19,13 +19,21 @@ func TestNoSecretIsPrintedOfABrokerThatCannotBeReached(t *testing.T) {
 		"a second server":      "nats://127.0.0.1:4222,nats://user:" + secret + "@127.0.0.1:port",
 		"a server of the web":  "nats://user:" + secret + "@127.0.0.1:1,ws://user:" + secret + "@127.0.0.1:1",
 	} {
-		starts[name] = start{program: "server", set: []string{"CHANNEL_URL=" + url}, says: "CHANNEL_URL: "}
+		starts[name] = start{
+			program: "server",
+			set:     []string{"CHANNEL_URL=" + url},
+			says:    "CHANNEL_URL: ",
+		}
 	}
 	for name, url := range map[string]string{
 		"a password": "nats://user:" + secret + "@127.0.0.1:1", "a token": "nats://" + secret + "@127.0.0.1:1",
 		"several": "nats://user:" + secret + "@127.0.0.1:1,nats://127.0.0.1:2",
 	} {
-		starts[name] = start{program: "server", set: []string{"CHANNEL_URL=" + url}, says: "waiting for the message broker"}
+		starts[name] = start{
+			program: "server",
+			set:     []string{"CHANNEL_URL=" + url},
+			says:    "waiting for the message broker",
+		}
 	}
 	wantNoSecret(t, starts)
 }

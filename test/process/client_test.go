@@ -13,15 +13,35 @@ import (
 // full.
 func TestAResultThatCannotBeWrittenIsAFailure(t *testing.T) {
 	server := processtest.Start(t)
-	wantLost(t, server.Address, "check", "check --json", "demo", "load --duration 100ms", "--help", "help", "check --help", "help environment",
-		"--version", "completion bash")
+	wantLost(
+		t,
+		server.Address,
+		"check",
+		"check --json",
+		"demo",
+		"load --duration 100ms",
+		"--help",
+		"help",
+		"check --help",
+		"help environment",
+		"--version",
+		"completion bash",
+	)
 }
 
 // wantLost wants commands to fail whose results meet a device that is full.
 func wantLost(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		if output := processtest.Shell(t, 1, address, "client "+command+" >/dev/full"); !strings.Contains(output, "no space left on device") {
+		if output := processtest.Shell(
+			t,
+			1,
+			address,
+			"client "+command+" >/dev/full",
+		); !strings.Contains(
+			output,
+			"no space left on device",
+		) {
 			t.Errorf("%s: %s", command, output)
 		}
 	}
@@ -31,7 +51,15 @@ func wantLost(t *testing.T, address string, commands ...string) {
 func wantClosed(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		if output := processtest.Shell(t, 1, address, "client "+command+" >&-"); !strings.Contains(output, "standard output is closed") {
+		if output := processtest.Shell(
+			t,
+			1,
+			address,
+			"client "+command+" >&-",
+		); !strings.Contains(
+			output,
+			"standard output is closed",
+		) {
 			t.Errorf("%s: %s", command, output)
 		}
 	}
@@ -39,7 +67,11 @@ func wantClosed(t *testing.T, address string, commands ...string) {
 
 // wantObedient wants a command to obey its timeout and signals while it is blocked, which it is
 // when block returns. hint is what it says besides.
-func wantObedient(t *testing.T, hint string, block func(t *testing.T, more ...string) *processtest.Client) {
+func wantObedient(
+	t *testing.T,
+	hint string,
+	block func(t *testing.T, more ...string) *processtest.Client,
+) {
 	t.Helper()
 	t.Run("timeout", func(t *testing.T) {
 		t.Parallel()

@@ -16,6 +16,9 @@ func TestTextsThatCannotBeWrittenAreAFailure(t *testing.T) {
 func TestConverseObeysWhileItIsBlocked(t *testing.T) {
 	server := processtest.Start(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
-		return converse(t, processtest.StartClient(t, server.Address, append([]string{"converse"}, more...)...))
+		return converse(
+			t,
+			processtest.StartClient(t, server.Address, append([]string{"converse"}, more...)...),
+		)
 	})
 }

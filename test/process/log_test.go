@@ -18,14 +18,21 @@ import (
 	"example.com/quartet/test/process/processtest"
 )
 
-// TestTheLogOfAServerStaysSmallWhateverCallersDo has callers fail thousands of times, in ways that were a line or two each.
+// TestTheLogOfAServerStaysSmallWhateverCallersDo has callers fail thousands of times, in ways that
+// were a line or two each.
 func TestTheLogOfAServerStaysSmallWhateverCallersDo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	log := &output{awaited: "listening", complete: make(chan struct{})}
 	server, err := process.StartIn(t.TempDir(), processtest.Binary(t, "server"), []string{
-		process.Setting("GRPC_ADDRESS", "127.0.0.1:0"), process.Setting("PROBE_ADDRESS", "127.0.0.1:0"), process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
-		process.Setting("DRAIN_DELAY", "0s"), process.Setting("RPC_MAX_IN_FLIGHT", "1"),
+		process.Setting(
+			"GRPC_ADDRESS",
+			"127.0.0.1:0",
+		),
+		process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
+		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
+		process.Setting("DRAIN_DELAY", "0s"),
+		process.Setting("RPC_MAX_IN_FLIGHT", "1"),
 	}, log)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +42,10 @@ func TestTheLogOfAServerStaysSmallWhateverCallersDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(addresses["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(
+		addresses["grpc"],
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +70,17 @@ func TestTheLogOfAServerStaysSmallWhateverCallersDo(t *testing.T) {
 	if size > 64<<10 {
 		t.Errorf("the log has %d bytes:\n%.4096s", size, text)
 	}
-	if !strings.Contains(text, `"code":"ResourceExhausted"`) || strings.Contains(text, "Unimplemented") {
-		t.Errorf("of a call that is shed the log has a line, and of a caller's mistake it has none:\n%.4096s", text)
+	if !strings.Contains(text, `"code":"ResourceExhausted"`) ||
+		strings.Contains(text, "Unimplemented") {
+		t.Errorf(
+			"of a call that is shed the log has a line, and of a caller's mistake it has none:\n%.4096s",
+			text,
+		)
 	}
 }
 
-// flood calls a method from many goroutines until it has failed thousands of times, and returns how often with each code.
+// flood calls a method from many goroutines until it has failed thousands of times, and returns how
+// often with each code.
 func flood(ctx context.Context, conn *grpc.ClientConn, method string) map[codes.Code]int {
 	var calling sync.WaitGroup
 	var mu sync.Mutex

@@ -13,11 +13,34 @@ import (
 func TestObjectsThatCannotBeWrittenAreAFailure(t *testing.T) {
 	server := processtest.Start(t)
 	processtest.Shell(t, 0, server.Address, "echo content | client upload - x")
-	wantLost(t, server.Address, "list", "list --json", "get x", "get x --json", "download x -", "download x /dev/stdout", "upload - y <<<line")
+	wantLost(
+		t,
+		server.Address,
+		"list",
+		"list --json",
+		"get x",
+		"get x --json",
+		"download x -",
+		"download x /dev/stdout",
+		"upload - y <<<line",
+	)
 	wantClosed(t, server.Address, "list", "get x", "download x -")
-	processtest.Shell(t, 0, server.Address, "client list >/dev/null; client check </dev/null >/dev/null 2>&-")
+	processtest.Shell(
+		t,
+		0,
+		server.Address,
+		"client list >/dev/null; client check </dev/null >/dev/null 2>&-",
+	)
 	for _, line := range []string{"client download x - | cat", "client download x /dev/stdout | cat", "client download x >(cat); wait $!"} {
-		if output := processtest.Shell(t, 0, server.Address, line); !strings.Contains(output, "content\n") {
+		if output := processtest.Shell(
+			t,
+			0,
+			server.Address,
+			line,
+		); !strings.Contains(
+			output,
+			"content\n",
+		) {
 			t.Errorf("%s: %s", line, output)
 		}
 	}
@@ -25,7 +48,15 @@ func TestObjectsThatCannotBeWrittenAreAFailure(t *testing.T) {
 
 func TestAStandardInputThatIsClosedIsNotTakenForAnEmptyOne(t *testing.T) {
 	server := processtest.Start(t)
-	if output := processtest.Shell(t, 1, server.Address, "client upload - x <&-"); !strings.Contains(output, "standard input is closed") {
+	if output := processtest.Shell(
+		t,
+		1,
+		server.Address,
+		"client upload - x <&-",
+	); !strings.Contains(
+		output,
+		"standard input is closed",
+	) {
 		t.Error(output)
 	}
 	processtest.Shell(t, 3, server.Address, "client get x")
@@ -42,19 +73,29 @@ func big(t *testing.T) *processtest.Server {
 
 func TestAnUploadObeysWhileItsInputIsBlocked(t *testing.T) {
 	server := processtest.Start(t)
-	wantObedient(t, "to continue, add: --upload-id ", func(t *testing.T, more ...string) *processtest.Client {
-		client := processtest.StartClient(t, server.Address, append([]string{"upload", "-", "x"}, more...)...)
-		if _, err := client.In.Write(make([]byte, 1<<20)); err != nil { // More than a pipe holds.
-			t.Error(err)
-		}
-		return client
-	})
+	wantObedient(
+		t,
+		"to continue, add: --upload-id ",
+		func(t *testing.T, more ...string) *processtest.Client {
+			client := processtest.StartClient(
+				t,
+				server.Address,
+				append([]string{"upload", "-", "x"}, more...)...)
+			if _, err := client.In.Write(make([]byte, 1<<20)); err != nil { // More than a pipe holds.
+				t.Error(err)
+			}
+			return client
+		},
+	)
 }
 
 func TestADownloadObeysWhileItsOutputIsBlocked(t *testing.T) {
 	server := big(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
-		client := processtest.StartClient(t, server.Address, append([]string{"download", "big", "-"}, more...)...)
+		client := processtest.StartClient(
+			t,
+			server.Address,
+			append([]string{"download", "big", "-"}, more...)...)
 		if _, err := io.ReadFull(client.Out, make([]byte, 1)); err != nil {
 			t.Error(err)
 		}
@@ -74,7 +115,14 @@ func TestAFIFOThatNoProcessOpensIsWaitedForNoLongerThanAllowed(t *testing.T) {
 			for i := range arguments {
 				arguments[i] = strings.Replace(arguments[i], "FIFO", fifo, 1)
 			}
-			processtest.StartClient(t, server.Address, append(arguments, "--timeout", "2s")...).Ends(t, 4, "not done within 2s")
+			processtest.StartClient(
+				t,
+				server.Address,
+				append(arguments, "--timeout", "2s")...).Ends(
+				t,
+				4,
+				"not done within 2s",
+			)
 		})
 	}
 }

@@ -16,7 +16,10 @@ func TestAnOutageIsALineThatIsAliveOnATerminal(t *testing.T) {
 		server.Kill()
 		close(killed)
 	})
-	download := clienttest.StartTerminal(t, processtest.Command(t, proxy.Address, "download", "big", t.TempDir()))
+	download := clienttest.StartTerminal(
+		t,
+		processtest.Command(t, proxy.Address, "download", "big", t.TempDir()),
+	)
 	<-killed
 	download.Await("connection lost, ")
 	download.Await("MiB of 64.0 MiB are safe, trying again")

@@ -5,7 +5,11 @@ import "testing"
 func TestNoSecretIsPrintedOfABucketThatCannotBeOpened(t *testing.T) {
 	starts := map[string]start{}
 	credentials := []string{
-		"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_SESSION_TOKEN=" + secret, "AWS_MAX_ATTEMPTS=1", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ACCESS_KEY_ID=key",
+		"AWS_SECRET_ACCESS_KEY=" + secret,
+		"AWS_SESSION_TOKEN=" + secret,
+		"AWS_MAX_ATTEMPTS=1",
+		"AWS_EC2_METADATA_DISABLED=true",
 	}
 	for name, url := range map[string]string{
 		"credentials":                           "s3://key:" + secret + "@bucket?region=r",
@@ -27,7 +31,12 @@ func TestNoSecretIsPrintedOfABucketThatCannotBeOpened(t *testing.T) {
 		"a folder of another host":              "file://user:" + secret + "@host/folder",
 		"no scheme":                             "key:" + secret + "@bucket",
 	} {
-		starts[name] = start{program: "server", set: []string{"OBJECT_URL=" + url}, env: credentials, says: "OBJECT_URL: "}
+		starts[name] = start{
+			program: "server",
+			set:     []string{"OBJECT_URL=" + url},
+			env:     credentials,
+			says:    "OBJECT_URL: ",
+		}
 	}
 	for name, variable := range map[string]string{
 		"an endpoint by the variable":               "AWS_ENDPOINT_URL=http://user:" + secret + "@127.0.0.1:1",
@@ -35,10 +44,20 @@ func TestNoSecretIsPrintedOfABucketThatCannotBeOpened(t *testing.T) {
 		"a proxy":                    "HTTPS_PROXY=http://user:" + secret + "@127.0.0.1:1",
 		"a proxy that is no address": "HTTPS_PROXY=http://user:" + secret + "/" + secret + "@127.0.0.1:1",
 	} {
-		starts[name] = start{program: "server", set: []string{"OBJECT_URL=s3://bucket?region=r"}, env: append([]string{variable}, credentials...), says: "server failed"}
+		starts[name] = start{
+			program: "server",
+			set:     []string{"OBJECT_URL=s3://bucket?region=r"},
+			env:     append([]string{variable}, credentials...),
+			says:    "server failed",
+		}
 	}
 	starts["a store that is not there"] = start{
-		program: "server", set: []string{"OBJECT_URL=s3://bucket?region=r&use_path_style=true&endpoint=http://127.0.0.1:1"}, env: credentials, says: "server failed",
+		program: "server",
+		set: []string{
+			"OBJECT_URL=s3://bucket?region=r&use_path_style=true&endpoint=http://127.0.0.1:1",
+		},
+		env:  credentials,
+		says: "server failed",
 	}
 	wantNoSecret(t, starts)
 }

@@ -1,4 +1,5 @@
-// Package process runs the programs of this repository as children: for the demo, and for tests that have to kill one.
+// Package process runs the programs of this repository as children: for the demo, and for tests
+// that have to kill one.
 package process
 
 import (
@@ -24,8 +25,8 @@ func Setting(name, value string) string {
 	return quartet.Identity.EnvironmentPrefix() + name + "=" + value
 }
 
-// Environ is our environment, with more added. It lacks what a developer has set for the programs in a shell: that is meant
-// for one of them, and another may refuse it.
+// Environ is our environment, with more added. It lacks what a developer has set for the programs
+// in a shell: that is meant for one of them, and another may refuse it.
 func Environ(more ...string) []string {
 	inherited := slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, quartet.Identity.EnvironmentPrefix())
@@ -33,9 +34,12 @@ func Environ(more ...string) []string {
 	return append(inherited, more...)
 }
 
-// Build compiles packages of this module, named as for go build, into dir. arguments come first, -race for example.
+// Build compiles packages of this module, named as for go build, into dir. arguments come first,
+// -race for example.
 func Build(ctx context.Context, dir string, packages []string, arguments ...string) error {
-	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, append(arguments, packages...)...)
+	args := append(
+		[]string{"build", "-o", dir + string(filepath.Separator)},
+		append(arguments, packages...)...)
 	output, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, output)
@@ -43,7 +47,8 @@ func Build(ctx context.Context, dir string, packages []string, arguments ...stri
 	return nil
 }
 
-// Process is a program that was started. It logs JSON lines, and says with one of them where it listens.
+// Process is a program that was started. It logs JSON lines, and says with one of them where it
+// listens.
 type Process struct {
 	command *exec.Cmd
 	// listening is closed when the program has said where it listens; addresses then has them by name.
@@ -54,19 +59,26 @@ type Process struct {
 	err    error
 }
 
-// Start starts a program that serves, with env added to Environ. Everything it logs is copied to logs.
+// Start starts a program that serves, with env added to Environ. Everything it logs is copied to
+// logs.
 func Start(path string, env []string, logs io.Writer, arguments ...string) (*Process, error) {
 	return StartIn("", path, env, logs, arguments...)
 }
 
 // StartIn is Start in a folder, below which a program keeps its data unless it is told otherwise.
-func StartIn(folder, path string, env []string, logs io.Writer, arguments ...string) (*Process, error) {
+func StartIn(
+	folder, path string,
+	env []string,
+	logs io.Writer,
+	arguments ...string,
+) (*Process, error) {
 	p := &Process{
 		command:   exec.Command(path, arguments...),
 		listening: make(chan struct{}),
 		exited:    make(chan struct{}),
 	}
-	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides which program stops first.
+	// Ctrl-C at a terminal goes to the whole group. The child has its own, so that its parent decides
+	// which program stops first.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.command.Dir = folder
 	p.command.Env = append(Environ(Setting("LOG_FORMAT", "json")), env...)
@@ -117,13 +129,18 @@ func addressesIn(line []byte) map[string]string {
 	return addresses
 }
 
-// Addresses waits until the program listens, and says where: by the names in its log, "grpc" or "http" for example.
+// Addresses waits until the program listens, and says where: by the names in its log, "grpc" or
+// "http" for example.
 func (p *Process) Addresses(ctx context.Context) (map[string]string, error) {
 	select {
 	case <-p.listening:
 		return p.addresses, nil
 	case <-p.exited:
-		return nil, fmt.Errorf("%s ended before it listened (%v); its log says why", p.command.Path, p.command.ProcessState)
+		return nil, fmt.Errorf(
+			"%s ended before it listened (%v); its log says why",
+			p.command.Path,
+			p.command.ProcessState,
+		)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for %s to listen: %w", p.command.Path, ctx.Err())
 	}
@@ -138,8 +155,8 @@ func (p *Process) Kill() {
 	<-p.exited
 }
 
-// Stop asks the program to end as Kubernetes does, waits for it, and kills it after the given time. The error says that
-// it had to, or that it did not end with status 0.
+// Stop asks the program to end as Kubernetes does, waits for it, and kills it after the given time.
+// The error says that it had to, or that it did not end with status 0.
 func (p *Process) Stop(after time.Duration) error {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {

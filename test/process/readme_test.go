@@ -26,9 +26,9 @@ import (
 	"example.com/quartet/test/process/processtest"
 )
 
-// TestTheCommandsOfTheREADME runs the commands of README.md that use bin/client and grpcurl, as they
-// stand there. After a service was removed, README.md has to be edited by hand; the short tests do not
-// wait for that.
+// TestTheCommandsOfTheREADME runs the commands of README.md that use bin/client and grpcurl, as
+// they stand there. After a service was removed, README.md has to be edited by hand; the short
+// tests do not wait for that.
 func TestTheCommandsOfTheREADME(t *testing.T) {
 	if testing.Short() {
 		t.Skip("README.md may still have commands of a service that was removed")
@@ -36,7 +36,11 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 	server := processtest.Start(t)
 	// Each command takes what the one before it has left.
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "report.pdf"), []byte("a report"), 0o600); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(folder, "report.pdf"),
+		[]byte("a report"),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	tried := 0
@@ -53,7 +57,8 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 			if output, err := runToEnd(command); err != nil {
 				t.Errorf("%s: %v\n%s", line, err, output)
 			}
-		case words[0] == "grpcurl" && words[len(words)-1] != "list": // The demo's test lists the services.
+		// The demo's test lists the services.
+		case words[0] == "grpcurl" && words[len(words)-1] != "list":
 			callByName(t, server.Address, line)
 		default:
 			continue
@@ -65,8 +70,8 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 	}
 }
 
-// TestDocumentedCommandsExist asks the client for the help of each command that a document shows, with
-// the flags that it has there.
+// TestDocumentedCommandsExist asks the client for the help of each command that a document shows,
+// with the flags that it has there.
 func TestDocumentedCommandsExist(t *testing.T) {
 	if testing.Short() {
 		t.Skip("README.md may still have commands of a service that was removed")
@@ -95,8 +100,8 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	}
 }
 
-// documented are the lines of the blocks of code in a document, without comments. "$ client" begins a
-// line that is followed by its output.
+// documented are the lines of the blocks of code in a document, without comments. "$ client" begins
+// a line that is followed by its output.
 func documented(t *testing.T, document string) (lines []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../..", document))
@@ -120,7 +125,8 @@ func documented(t *testing.T, document string) (lines []string) {
 	return lines
 }
 
-// runToEnd runs a command to its end. One that serves is told to stop when it says where it listens.
+// runToEnd runs a command to its end. One that serves is told to stop when it says where it
+// listens.
 func runToEnd(command *exec.Cmd) (output string, err error) {
 	r, w := io.Pipe()
 	command.Stdout, command.Stderr = w, w
@@ -148,7 +154,8 @@ func runToEnd(command *exec.Cmd) (output string, err error) {
 	return all.String(), err
 }
 
-// listens matches what a program says when it listens: serve in its log, other commands by an address.
+// listens matches what a program says when it listens: serve in its log, other commands by an
+// address.
 var listens = regexp.MustCompile(`\blistening\b|^http://`)
 
 // interrupted is the exit code of a command that a signal has ended.
@@ -161,7 +168,9 @@ func callByName(t *testing.T, address, line string) {
 	_, rest, _ := strings.Cut(line, "-d '")
 	data, rest, _ := strings.Cut(rest, "' ")
 	_, path, _ := strings.Cut(rest, " ")
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(path, "/", ".")))
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(
+		protoreflect.FullName(strings.ReplaceAll(path, "/", ".")),
+	)
 	if err != nil {
 		t.Errorf("%s: %v", line, err)
 		return

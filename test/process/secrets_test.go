@@ -15,7 +15,8 @@ import (
 	"example.com/quartet/test/process/processtest"
 )
 
-// secret is planted where an operator may have one, and part of one where it has a character that should have been escaped.
+// secret is planted where an operator may have one, and part of one where it has a character that
+// should have been escaped.
 const secret = "planted"
 
 // start is how a program is started that has something to complain of.
@@ -28,7 +29,8 @@ type start struct {
 	says string
 }
 
-// wantNoSecret starts each program at the level at which it says most, and looks for the secret in all that it prints.
+// wantNoSecret starts each program at the level at which it says most, and looks for the secret in
+// all that it prints.
 func wantNoSecret(t *testing.T, starts map[string]start) {
 	t.Helper()
 	for name, s := range starts {
@@ -51,7 +53,11 @@ func wantNoSecret(t *testing.T, starts map[string]start) {
 func (s start) run(t *testing.T) string {
 	t.Helper()
 	set := append([]string{
-		"LOG_LEVEL=debug", "PROBE_ADDRESS=127.0.0.1:0", "HTTP_ADDRESS=127.0.0.1:0", "DRAIN_DELAY=0s", "DRAIN_BUDGET=1500ms",
+		"LOG_LEVEL=debug",
+		"PROBE_ADDRESS=127.0.0.1:0",
+		"HTTP_ADDRESS=127.0.0.1:0",
+		"DRAIN_DELAY=0s",
+		"DRAIN_BUDGET=1500ms",
 	}, s.set...)
 	if s.program == "server" {
 		set = append([]string{"GRPC_ADDRESS=127.0.0.1:0"}, set...)
@@ -106,10 +112,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// exporting is a server that exports to a collector as these variables of OpenTelemetry say, after OTEL_EXPORTER_OTLP_.
+// exporting is a server that exports to a collector as these variables of OpenTelemetry say, after
+// OTEL_EXPORTER_OTLP_.
 func exporting(variables ...string) start {
 	s := start{program: "server", says: "listening", env: []string{
-		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TIMEOUT=100",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1",
+		"OTEL_METRICS_EXPORTER=otlp",
+		"OTEL_EXPORTER_OTLP_TIMEOUT=100",
 	}}
 	for _, variable := range variables {
 		s.env = append(s.env, "OTEL_EXPORTER_OTLP_"+variable)
@@ -119,59 +128,137 @@ func exporting(variables ...string) start {
 
 func TestNoSecretIsPrintedOfAnExportThatIsWrong(t *testing.T) {
 	wantNoSecret(t, map[string]start{
-		"a header in the form of HTTP":       exporting("HEADERS=Authorization: Bearer " + secret),
-		"a header's name with a blank":       exporting("HEADERS=Authorization: Bearer " + secret + "="),
-		"a header's value that is escaped":   exporting("HEADERS=authorization=Bearer %zz" + secret),
-		"a header of a signal":               exporting("TRACES_HEADERS=Bearer "+secret, "METRICS_HEADERS=Bearer "+secret),
-		"a header by HTTP":                   exporting("PROTOCOL=http/protobuf", "HEADERS=a=b,Bearer "+secret),
-		"a user":                             exporting("ENDPOINT=http://user:" + secret + "@127.0.0.1:1"),
-		"a user by HTTP":                     exporting("PROTOCOL=http/protobuf", "ENDPOINT=http://user:"+secret+"@127.0.0.1:1"),
-		"a user and a slash":                 exporting("ENDPOINT=http://user:" + secret + "/" + secret + "@127.0.0.1:1"),
-		"a user and a slash by HTTP":         exporting("PROTOCOL=http/protobuf", "ENDPOINT=http://user:"+secret+"/"+secret+"@127.0.0.1:1"),
-		"a user and a blank":                 exporting("ENDPOINT=http://user:" + secret + " " + secret + "@127.0.0.1:1"),
-		"a user and no scheme":               exporting("ENDPOINT=user:" + secret + "@127.0.0.1:1"),
-		"a user and another scheme":          exporting("ENDPOINT=grpc://user:" + secret + "@127.0.0.1:1"),
-		"a user of a name that is looked up": exporting("ENDPOINT=dns://user:" + secret + "@127.0.0.1:1/collector:1"),
-		"a parameter":                        exporting("PROTOCOL=http/protobuf", "ENDPOINT=http://127.0.0.1:1/?token="+secret),
-		"a signal's user":                    exporting("METRICS_ENDPOINT=http://user:"+secret+"/@127.0.0.1:x", "TRACES_ENDPOINT=http://user:"+secret+"/@127.0.0.1:x"),
-		"a key in place of its file":         exporting("CLIENT_CERTIFICATE=/dev/null", "CLIENT_KEY=-----BEGIN PRIVATE KEY-----"+secret),
+		"a header in the form of HTTP":     exporting("HEADERS=Authorization: Bearer " + secret),
+		"a header's name with a blank":     exporting("HEADERS=Authorization: Bearer " + secret + "="),
+		"a header's value that is escaped": exporting("HEADERS=authorization=Bearer %zz" + secret),
+		"a header of a signal": exporting(
+			"TRACES_HEADERS=Bearer "+secret,
+			"METRICS_HEADERS=Bearer "+secret,
+		),
+		"a header by HTTP": exporting(
+			"PROTOCOL=http/protobuf",
+			"HEADERS=a=b,Bearer "+secret,
+		),
+		"a user": exporting(
+			"ENDPOINT=http://user:" + secret + "@127.0.0.1:1",
+		),
+		"a user by HTTP": exporting(
+			"PROTOCOL=http/protobuf",
+			"ENDPOINT=http://user:"+secret+"@127.0.0.1:1",
+		),
+		"a user and a slash": exporting(
+			"ENDPOINT=http://user:" + secret + "/" + secret + "@127.0.0.1:1",
+		),
+		"a user and a slash by HTTP": exporting(
+			"PROTOCOL=http/protobuf",
+			"ENDPOINT=http://user:"+secret+"/"+secret+"@127.0.0.1:1",
+		),
+		"a user and a blank": exporting(
+			"ENDPOINT=http://user:" + secret + " " + secret + "@127.0.0.1:1",
+		),
+		"a user and no scheme": exporting("ENDPOINT=user:" + secret + "@127.0.0.1:1"),
+		"a user and another scheme": exporting(
+			"ENDPOINT=grpc://user:" + secret + "@127.0.0.1:1",
+		),
+		"a user of a name that is looked up": exporting(
+			"ENDPOINT=dns://user:" + secret + "@127.0.0.1:1/collector:1",
+		),
+		"a parameter": exporting(
+			"PROTOCOL=http/protobuf",
+			"ENDPOINT=http://127.0.0.1:1/?token="+secret,
+		),
+		"a signal's user": exporting(
+			"METRICS_ENDPOINT=http://user:"+secret+"/@127.0.0.1:x",
+			"TRACES_ENDPOINT=http://user:"+secret+"/@127.0.0.1:x",
+		),
+		"a key in place of its file": exporting(
+			"CLIENT_CERTIFICATE=/dev/null",
+			"CLIENT_KEY=-----BEGIN PRIVATE KEY-----"+secret,
+		),
 		"a client's": {
-			program: "client", says: "not done within", arguments: []string{"check", "--server", "127.0.0.1:1", "--timeout", "1s"},
-			env: exporting("HEADERS=Bearer " + secret).env,
+			program:   "client",
+			says:      "not done within",
+			arguments: []string{"check", "--server", "127.0.0.1:1", "--timeout", "1s"},
+			env:       exporting("HEADERS=Bearer " + secret).env,
 		},
 	})
 }
 
 func TestNoSecretIsPrintedOfAServerThatIsConfiguredWrongly(t *testing.T) {
 	wantNoSecret(t, map[string]start{
-		"an address with a user": {program: "server", set: []string{"GRPC_ADDRESS=user:" + secret + "@127.0.0.1:0"}, says: "GRPC_ADDRESS"},
+		"an address with a user": {
+			program: "server",
+			set:     []string{"GRPC_ADDRESS=user:" + secret + "@127.0.0.1:0"},
+			says:    "GRPC_ADDRESS",
+		},
 		"an address with a user and a scheme": {
-			program: "server", set: []string{"HTTP_ADDRESS=http://user:" + secret + "@127.0.0.1:0"}, says: "HTTP_ADDRESS",
+			program: "server",
+			set:     []string{"HTTP_ADDRESS=http://user:" + secret + "@127.0.0.1:0"},
+			says:    "HTTP_ADDRESS",
 		},
-		"an address in place of a number": {program: "server", set: []string{"RPC_MAX_IN_FLIGHT=http://user:" + secret + "@host"}, says: "RPC_MAX_IN_FLIGHT"},
+		"an address in place of a number": {
+			program: "server",
+			set:     []string{"RPC_MAX_IN_FLIGHT=http://user:" + secret + "@host"},
+			says:    "RPC_MAX_IN_FLIGHT",
+		},
 		"a key in place of its file": {
-			program: "server", says: "expected its name",
-			set: []string{"RPC_TLS_MODE=tls", "RPC_TLS_CERT_FILE=/dev/null", "RPC_TLS_KEY_FILE=-----BEGIN PRIVATE KEY-----\n" + secret},
+			program: "server",
+			says:    "expected its name",
+			set: []string{
+				"RPC_TLS_MODE=tls",
+				"RPC_TLS_CERT_FILE=/dev/null",
+				"RPC_TLS_KEY_FILE=-----BEGIN PRIVATE KEY-----\n" + secret,
+			},
 		},
-		"arguments":                {program: "server", arguments: []string{"--password", secret}, says: "unexpected argument"},
-		"an argument with a value": {program: "server", arguments: []string{"--password=" + secret}, says: "unexpected argument"},
-		"an argument with a user":  {program: "server", arguments: []string{"queue://user:" + secret + "@host"}, says: "unexpected argument"},
+		"arguments": {
+			program:   "server",
+			arguments: []string{"--password", secret},
+			says:      "unexpected argument",
+		},
+		"an argument with a value": {
+			program:   "server",
+			arguments: []string{"--password=" + secret},
+			says:      "unexpected argument",
+		},
+		"an argument with a user": {
+			program:   "server",
+			arguments: []string{"queue://user:" + secret + "@host"},
+			says:      "unexpected argument",
+		},
 	})
 }
 
 func TestNoSecretIsPrintedOfAServerThatTheClientCannotReach(t *testing.T) {
 	starts := map[string]start{
 		"a proxy": {
-			program: "client", arguments: []string{"serve"}, says: "waiting for server",
-			set: []string{"SERVER=server.invalid:1", "RPC_PROXY=true"}, env: []string{"HTTPS_PROXY=http://user:" + secret + "@127.0.0.1:1"},
+			program:   "client",
+			arguments: []string{"serve"},
+			says:      "waiting for server",
+			set: []string{
+				"SERVER=server.invalid:1",
+				"RPC_PROXY=true",
+			},
+			env: []string{"HTTPS_PROXY=http://user:" + secret + "@127.0.0.1:1"},
 		},
 		"a proxy that is no address": {
-			program: "client", arguments: []string{"serve"}, says: "waiting for server",
-			set: []string{"SERVER=server.invalid:1", "RPC_PROXY=true"}, env: []string{"HTTPS_PROXY=http://user:" + secret + "/" + secret + "@127.0.0.1:1"},
+			program:   "client",
+			arguments: []string{"serve"},
+			says:      "waiting for server",
+			set: []string{
+				"SERVER=server.invalid:1",
+				"RPC_PROXY=true",
+			},
+			env: []string{"HTTPS_PROXY=http://user:" + secret + "/" + secret + "@127.0.0.1:1"},
 		},
 		"a command's proxy that is no address": {
-			program: "client", arguments: []string{"check", "--timeout", "2s"}, says: "not done within",
-			set: []string{"SERVER=server.invalid:1", "RPC_PROXY=true"}, env: []string{"HTTPS_PROXY=http://user:" + secret + "/" + secret + "@127.0.0.1:1"},
+			program:   "client",
+			arguments: []string{"check", "--timeout", "2s"},
+			says:      "not done within",
+			set: []string{
+				"SERVER=server.invalid:1",
+				"RPC_PROXY=true",
+			},
+			env: []string{"HTTPS_PROXY=http://user:" + secret + "/" + secret + "@127.0.0.1:1"},
 		},
 	}
 	for name, target := range map[string]string{
@@ -184,8 +271,17 @@ func TestNoSecretIsPrintedOfAServerThatTheClientCannotReach(t *testing.T) {
 		"a user of an address":    "ipv4:user:" + secret + "@127.0.0.1:1",
 		"a parameter":             "dns:///127.0.0.1:1?token=" + secret,
 	} {
-		starts[name+" by the flag"] = start{program: "client", arguments: []string{"check", "--server", target}, says: "--server="}
-		starts[name+" by the variable"] = start{program: "client", arguments: []string{"serve"}, set: []string{"SERVER=" + target}, says: "_SERVER="}
+		starts[name+" by the flag"] = start{
+			program:   "client",
+			arguments: []string{"check", "--server", target},
+			says:      "--server=",
+		}
+		starts[name+" by the variable"] = start{
+			program:   "client",
+			arguments: []string{"serve"},
+			set:       []string{"SERVER=" + target},
+			says:      "_SERVER=",
+		}
 	}
 	wantNoSecret(t, starts)
 }

@@ -15,8 +15,14 @@ import (
 	"example.com/quartet/test/process/processtest"
 )
 
-// run runs a program until it ends by itself, at most a minute, and returns its exit code and what it printed.
-func run(t *testing.T, program string, arguments []string, env ...string) (code int, output string) {
+// run runs a program until it ends by itself, at most a minute, and returns its exit code and what
+// it printed.
+func run(
+	t *testing.T,
+	program string,
+	arguments []string,
+	env ...string,
+) (code int, output string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -40,7 +46,11 @@ func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
 	} {
 		setting := process.Setting(test.name, test.value)
 		code, printed := run(t, "server", nil, setting)
-		if name, _, _ := strings.Cut(setting, "="); code != 2 || !strings.Contains(printed, name+"=") || strings.Contains(printed, "panic") {
+		if name, _, _ := strings.Cut(
+			setting,
+			"=",
+		); code != 2 || !strings.Contains(printed, name+"=") ||
+			strings.Contains(printed, "panic") {
 			t.Errorf("%s: exit code %d: %s", setting, code, printed)
 		}
 	}
@@ -54,7 +64,10 @@ func TestVariablesOfOneProgramDoNotStopTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = taken.Close() })
-	both := []string{process.Setting("SERVER", "127.0.0.1:1"), process.Setting("GRPC_ADDRESS", taken.Addr().String())}
+	both := []string{
+		process.Setting("SERVER", "127.0.0.1:1"),
+		process.Setting("GRPC_ADDRESS", taken.Addr().String()),
+	}
 	if code, printed := run(t, "server", nil, both...); code != 1 {
 		t.Errorf("server: exit code %d: %s", code, printed)
 	}
@@ -69,7 +82,8 @@ func TestVariablesOfOneProgramDoNotStopTheOther(t *testing.T) {
 	}
 }
 
-// TestEveryLineIsJSON has what libraries say before the program's log is there. The server ends because its port is taken.
+// TestEveryLineIsJSON has what libraries say before the program's log is there. The server ends
+// because its port is taken.
 func TestEveryLineIsJSON(t *testing.T) {
 	if reflect.TypeFor[process.Process]().PkgPath() > "go.opentelemetry.io" {
 		t.Skip("OpenTelemetry is initialised before anything of this module, see package hush")
@@ -85,13 +99,21 @@ func TestEveryLineIsJSON(t *testing.T) {
 		"limits with an endpoint": {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=abc", endpoint, "OTEL_METRICS_EXPORTER=otlp"},
 		"debugging":               {process.Setting("LOG_LEVEL", "debug"), "OTEL_BSP_MAX_QUEUE_SIZE=x", endpoint},
 	} {
-		code, printed := run(t, "server", nil, append(env, process.Setting("GRPC_ADDRESS", taken.Addr().String()))...)
+		code, printed := run(
+			t,
+			"server",
+			nil,
+			append(env, process.Setting("GRPC_ADDRESS", taken.Addr().String()))...)
 		if code != 1 || printed == "" {
 			t.Errorf("%s: exit code %d: %s", name, code, printed)
 		}
 		wantJSON(t, name, printed)
 		for _, variable := range env {
-			if name, _, _ := strings.Cut(variable, "="); strings.HasSuffix(name, "_LIMIT") && strings.Count(printed, `"`+name+`"`) != 1 {
+			if name, _, _ := strings.Cut(
+				variable,
+				"=",
+			); strings.HasSuffix(name, "_LIMIT") &&
+				strings.Count(printed, `"`+name+`"`) != 1 {
 				t.Errorf("%s is not logged once: %s", name, printed)
 			}
 		}

@@ -1,6 +1,7 @@
-// Command chartrendered checks files that helm template has rendered for what Helm and the schema of the values do not see
-// and other programs that read the files refuse: keys and entries that are there twice, names and labels that Kubernetes
-// does not take, strings and integers that YAML reads as something else, and selectors that do not find their pods.
+// Command chartrendered checks files that helm template has rendered for what Helm and the schema
+// of the values do not see and other programs that read the files refuse: keys and entries that are
+// there twice, names and labels that Kubernetes does not take, strings and integers that YAML reads
+// as something else, and selectors that do not find their pods.
 //
 //	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml
 package main
@@ -81,7 +82,9 @@ var (
 	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 	// textField is a field whose value is a string.
 	textField = regexp.MustCompile(`(?i)(name|namespace|^interval)$`)
-	goodImage = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`)
+	goodImage = regexp.MustCompile(
+		`^[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`,
+	)
 )
 
 func checkResource(resource node) (problems []string) {
@@ -99,7 +102,10 @@ func checkResource(resource node) (problems []string) {
 	}
 	for key, value := range selector {
 		if labels[key] != value {
-			problems = append(problems, fmt.Sprintf("it selects pods with %s=%v, and its own have %v", key, value, labels[key]))
+			problems = append(
+				problems,
+				fmt.Sprintf("it selects pods with %s=%v, and its own have %v", key, value, labels[key]),
+			)
 		}
 	}
 	return problems
@@ -127,7 +133,8 @@ func checkField(where, key string, value any) (problems []string) {
 	switch key {
 	case "labels", "matchLabels", "nodeSelector", "annotations", "data":
 		for name, text := range asNode(value) {
-			if text, ok := text.(string); !ok || key != "annotations" && key != "data" && !goodLabel.MatchString(text) {
+			if text, ok := text.(string); !ok ||
+				key != "annotations" && key != "data" && !goodLabel.MatchString(text) {
 				say("%s has the value %v", name, text)
 			}
 		}

@@ -44,7 +44,9 @@ func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(schema["definitions"]); got != "map[h:map[properties:map[i:map[]] required:[i]]]" {
+	if got := fmt.Sprint(
+		schema["definitions"],
+	); got != "map[h:map[properties:map[i:map[]] required:[i]]]" {
 		t.Errorf("the definitions are %s", got)
 	}
 	properties, err := json.Marshal(schema["properties"])
@@ -60,7 +62,9 @@ func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
 
 func TestVariableOfTheChartThatNoProgramHasIsAnError(t *testing.T) {
 	files := chart()
-	files["templates/server/configmap.yaml"] = &fstest.MapFile{Data: []byte(`{{ include "quartet.prefix" . }}OLD_NAME: x`)}
+	files["templates/server/configmap.yaml"] = &fstest.MapFile{
+		Data: []byte(`{{ include "quartet.prefix" . }}OLD_NAME: x`),
+	}
 	if _, err := assemble(files, help); err == nil || !strings.Contains(err.Error(), "[OLD_NAME]") {
 		t.Errorf("got %v, want an error that names the variable", err)
 	}
@@ -75,7 +79,11 @@ func TestProgramThatFailsOrSaysNothingIsAnError(t *testing.T) {
 		{func(string) (string, error) { return "", broken }, "does not build"},
 		{func(string) (string, error) { return "usage\n", nil }, "help of server: the help lists no variables"},
 	} {
-		if _, err := assemble(chart(), test.help); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := assemble(
+			chart(),
+			test.help,
+		); err == nil ||
+			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("got %v, want %s", err, test.want)
 		}
 	}

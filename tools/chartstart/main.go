@@ -1,6 +1,7 @@
-// Command chartstart starts server and client with the settings that the chart gives them: it reads what helm template
-// renders from standard input, and takes the ConfigMap of each program as its environment. Files and addresses are replaced
-// by some of this machine. It fails unless both programs take every variable, listen, and end well after SIGTERM.
+// Command chartstart starts server and client with the settings that the chart gives them: it reads
+// what helm template renders from standard input, and takes the ConfigMap of each program as its
+// environment. Files and addresses are replaced by some of this machine. It fails unless both
+// programs take every variable, listen, and end well after SIGTERM.
 //
 //	helm template quartet charts/quartet | go -C tools run ./chartstart
 package main

@@ -20,8 +20,8 @@ type board struct {
 	ids     map[uint32]bool
 }
 
-// readDashboard takes a dashboard as Grafana exports it. A field that Grafana's types do not have is an error, since
-// Grafana would ignore it without a word.
+// readDashboard takes a dashboard as Grafana exports it. A field that Grafana's types do not have
+// is an error, since Grafana would ignore it without a word.
 func (c *checker) readDashboard(file string, text []byte) error {
 	plugins.RegisterDefaultPlugins()
 	b := &board{checker: c, file: file, ids: map[uint32]bool{}}
@@ -33,7 +33,12 @@ func (c *checker) readDashboard(file string, text []byte) error {
 	}
 	uid := value(b.Uid)
 	if uid == "" || c.uids[uid] != "" || value(b.Title) == "" || !slices.Contains(b.Tags, "quartet") {
-		c.wrong(file, value(b.Title), "no title, no tag quartet, or no uid of its own, which %q is not", uid)
+		c.wrong(
+			file,
+			value(b.Title),
+			"no title, no tag quartet, or no uid of its own, which %q is not",
+			uid,
+		)
 	}
 	c.uids[uid] = file
 	for _, v := range b.Templating.List {
@@ -90,7 +95,8 @@ func (b *board) panel(p dashboard.Panel, places *[]dashboard.GridPos) {
 	if _, known := cog.ConfigForPanelcfgVariant(p.Type); !known {
 		b.wrong(b.file, title, "Grafana has no panel %q", p.Type)
 	}
-	if title == "" || value(p.Description) == "" || p.FieldConfig == nil || value(p.FieldConfig.Defaults.Unit) == "" {
+	if title == "" || value(p.Description) == "" || p.FieldConfig == nil ||
+		value(p.FieldConfig.Defaults.Unit) == "" {
 		b.wrong(b.file, title, "no title, no unit, or no description that says what good looks like")
 	}
 	b.source(title, p.Datasource)

@@ -20,9 +20,9 @@ type documented struct {
 	words   map[string]bool // everything in backticks, which may be a label
 }
 
-// readDocument checks that the metrics in a document exist. A row of a table whose second cell is a kind of metric
-// describes those in its first, where SIDE stands for server and client, … before a name for grpc_SIDE, and … after it for
-// whatever follows.
+// readDocument checks that the metrics in a document exist. A row of a table whose second cell is a
+// kind of metric describes those in its first, where SIDE stands for server and client, … before a
+// name for grpc_SIDE, and … after it for whatever follows.
 func (c *checker) readDocument(file string, text []byte) error {
 	prose := fences.ReplaceAllString(string(text), "")
 	for _, found := range quoted.FindAllStringSubmatch(prose, -1) {
@@ -66,14 +66,20 @@ func bothSides(name string) []string {
 	if !strings.Contains(name, "SIDE") {
 		return []string{name}
 	}
-	return []string{strings.Replace(name, "SIDE", "server", 1), strings.Replace(name, "SIDE", "client", 1)}
+	return []string{
+		strings.Replace(name, "SIDE", "server", 1),
+		strings.Replace(name, "SIDE", "client", 1),
+	}
 }
 
 // undocumented reports what programs register and no document describes.
 func (c *checker) undocumented() {
 	const where = "docs"
 	for _, name := range slices.Sorted(maps.Keys(c.known.kinds)) {
-		if slices.ContainsFunc(c.groups, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+		if slices.ContainsFunc(
+			c.groups,
+			func(prefix string) bool { return strings.HasPrefix(name, prefix) },
+		) {
 			continue
 		}
 		if !c.metrics[name] {

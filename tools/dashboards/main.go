@@ -1,14 +1,15 @@
-// Command dashboards checks Grafana dashboards (.json) and Prometheus rules (.yaml) without Grafana and Prometheus: that
-// Grafana's own types take the dashboards, that all queries are PromQL, and that the programs register every metric in them
-// with these labels. It checks documents (.md) against the same list: that the metrics they name exist, and that every
-// metric is described.
+// Command dashboards checks Grafana dashboards (.json) and Prometheus rules (.yaml) without Grafana
+// and Prometheus: that Grafana's own types take the dashboards, that all queries are PromQL, and
+// that the programs register every metric in them with these labels. It checks documents (.md)
+// against the same list: that the metrics they name exist, and that every metric is described.
 //
 //	go -C tools run ./dashboards [-metrics FILE,...] [-selectors | -expressions] [FILE...]
 //
-// The list comes from /metrics of both programs, which it builds and starts, or from files with such answers. Without
-// further files it takes those of the chart and of docs. It prints a line for each problem and exits with 1. With -selectors
-// or -expressions it prints what the files ask, as "file<TAB>panel or rule<TAB>query", with values in place of variables, so
-// that a live Prometheus can be asked the same.
+// The list comes from /metrics of both programs, which it builds and starts, or from files with
+// such answers. Without further files it takes those of the chart and of docs. It prints a line for
+// each problem and exits with 1. With -selectors or -expressions it prints what the files ask, as
+// "file<TAB>panel or rule<TAB>query", with values in place of variables, so that a live Prometheus
+// can be asked the same.
 package main
 
 import (
@@ -24,9 +25,15 @@ import (
 	"strings"
 )
 
-// What is checked unless files are named, seen from the folder tools. Services may have none of theirs.
+// What is checked unless files are named, seen from the folder tools. Services may have none of
+// theirs.
 var (
-	needed   = []string{"../charts/quartet/dashboards/*.json", "../charts/quartet/alerts/*.yaml", "../docs/telemetry.md", "../docs/runbook.md"}
+	needed = []string{
+		"../charts/quartet/dashboards/*.json",
+		"../charts/quartet/alerts/*.yaml",
+		"../docs/telemetry.md",
+		"../docs/runbook.md",
+	}
 	optional = []string{
 		"../charts/quartet/services/*/dashboards/*.json", "../charts/quartet/services/*/alerts/*.yaml",
 		"../docs/operations.md", "../docs/services/*.md",
@@ -43,8 +50,16 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dashboards", flag.ContinueOnError)
-	metrics := flags.String("metrics", "", "`files` with /metrics of the programs, instead of starting them")
-	selectors := flags.Bool("selectors", false, "print what selects series, except those that rules record")
+	metrics := flags.String(
+		"metrics",
+		"",
+		"`files` with /metrics of the programs, instead of starting them",
+	)
+	selectors := flags.Bool(
+		"selectors",
+		false,
+		"print what selects series, except those that rules record",
+	)
 	expressions := flags.Bool("expressions", false, "print what panels draw and rules evaluate")
 	c := checker{
 		values:     map[string]*string{},
@@ -64,7 +79,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if c.known, err = readNames(ctx, strings.FieldsFunc(*metrics, func(r rune) bool { return r == ',' })); err != nil {
+	if c.known, err = readNames(
+		ctx,
+		strings.FieldsFunc(*metrics, func(r rune) bool { return r == ',' }),
+	); err != nil {
 		return err
 	}
 	c.check(files)
@@ -77,7 +95,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case *expressions:
 		print(out, c.expressions)
 	default:
-		fmt.Fprintf(out, "dashboards: nothing wrong with %d queries in %d files\n", len(c.queries), len(files))
+		fmt.Fprintf(
+			out,
+			"dashboards: nothing wrong with %d queries in %d files\n",
+			len(c.queries),
+			len(files),
+		)
 	}
 	return nil
 }

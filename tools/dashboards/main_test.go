@@ -23,7 +23,11 @@ func changed(t *testing.T, name, old, now string) string {
 		t.Fatalf("no %q in %s (%v)", old, name, err)
 	}
 	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, now, 1)), 0o600); err != nil {
+	if err := os.WriteFile(
+		file,
+		[]byte(strings.Replace(string(text), old, now, 1)),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -74,7 +78,11 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 			if err == nil {
 				t.Fatal("nothing found")
 			}
-			if lines := strings.Count(out, "\n"); lines != 1 || !strings.HasPrefix(out, file+": ") || !strings.Contains(out, test.want) {
+			if lines := strings.Count(
+				out,
+				"\n",
+			); lines != 1 || !strings.HasPrefix(out, file+": ") ||
+				!strings.Contains(out, test.want) {
 				t.Errorf("want one line with %q, got\n%s", test.want, out)
 			}
 		})
@@ -99,7 +107,11 @@ func TestWhatIsRegisteredHasToBeDocumented(t *testing.T) {
 
 func TestTwoDashboardsNeedTwoUIDs(t *testing.T) {
 	out, err := output(t, "testdata/good.json", changed(t, "good.json", `"Good"`, `"Copy"`))
-	if err == nil || !strings.Contains(out, `"Copy": no title, no tag quartet, or no uid of its own, which "good" is not`) {
+	if err == nil ||
+		!strings.Contains(
+			out,
+			`"Copy": no title, no tag quartet, or no uid of its own, which "good" is not`,
+		) {
 		t.Errorf("got %q (%v)", out, err)
 	}
 }
@@ -121,7 +133,14 @@ testdata/rules.yaml	NoCalls	up
 }
 
 func TestExpressionsAreWhatIsDrawn(t *testing.T) {
-	out, err := output(t, "-expressions", "-__rate_interval", "2m", "testdata/good.json", "testdata/rules.yaml")
+	out, err := output(
+		t,
+		"-expressions",
+		"-__rate_interval",
+		"2m",
+		"testdata/good.json",
+		"testdata/rules.yaml",
+	)
 	want := `testdata/good.json	Slow calls	histogram_quantile(0.99, sum by (le, grpc_method) (rate(grpc_client_seconds_bucket{pod=~".+"}[2m])))
 testdata/good.json	Slow calls	rate(grpc_client_ended_total{pod=~".+"}[2m] offset 1d)
 testdata/good.json	Versions	count by (version) (quartet_build_info)
@@ -141,7 +160,11 @@ func TestDocumentsAndProgramsAgree(t *testing.T) {
 }
 
 func TestFileThatIsNoAnswerIsNoListOfMetrics(t *testing.T) {
-	if err := run(t.Context(), []string{"-metrics", "testdata/rules.yaml", "testdata/good.json"}, &strings.Builder{}); err == nil {
+	if err := run(
+		t.Context(),
+		[]string{"-metrics", "testdata/rules.yaml", "testdata/good.json"},
+		&strings.Builder{},
+	); err == nil {
 		t.Error("accepted")
 	}
 }

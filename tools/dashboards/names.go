@@ -17,15 +17,16 @@ import (
 	"example.com/quartet/tools/internal/pair"
 )
 
-// Names that do not come from the programs: of Prometheus itself, of client_golang where it runs on Linux only, and labels
-// of scraping, histograms, summaries and rules.
+// Names that do not come from the programs: of Prometheus itself, of client_golang where it runs on
+// Linux only, and labels of scraping, histograms, summaries and rules.
 const (
 	otherMetrics = "up process_network_receive_bytes_total process_network_transmit_bytes_total"
 	otherLabels  = "__name__ namespace pod job node instance container le quantile slo"
 )
 
-// backendUp is registered only if a service has a backend, after what the product's metrics begin with. The dashboards and
-// alerts of the host ask for it all the same, so that they hold for the service that has one.
+// backendUp is registered only if a service has a backend, after what the product's metrics begin
+// with. The dashboards and alerts of the host ask for it all the same, so that they hold for the
+// service that has one.
 const backendUp, backend = "_backend_up", "backend"
 
 // buildInfo ends the name of a metric that each program has. Go has one too.
@@ -33,9 +34,11 @@ const buildInfo, goBuildInfo = "_build_info", "go_build_info"
 
 // names are the metrics that exist, and the labels of each.
 type names struct {
-	kinds  map[string]string          // of metrics as the programs register them: counter, gauge, histogram, summary
-	series map[string]map[string]bool // the labels of each name that can be selected: x_bucket for a histogram x
-	labels map[string]bool            // all of them
+	// of metrics as the programs register them: counter, gauge, histogram, summary
+	kinds map[string]string
+	// the labels of each name that can be selected: x_bucket for a histogram x
+	series map[string]map[string]bool
+	labels map[string]bool // all of them
 }
 
 // hasLabel says whether series of that name can have a label.
@@ -43,7 +46,8 @@ func (n names) hasLabel(series, label string) bool {
 	return n.series[series][label] || slices.Contains(strings.Fields(otherLabels), label)
 }
 
-// readNames takes what /metrics of the programs says, from files or, without any, from programs that it starts.
+// readNames takes what /metrics of the programs says, from files or, without any, from programs
+// that it starts.
 func readNames(ctx context.Context, files []string) (names, error) {
 	known := names{map[string]string{}, map[string]map[string]bool{}, map[string]bool{}}
 	for _, name := range strings.Fields(otherMetrics) {
@@ -70,8 +74,8 @@ func readNames(ctx context.Context, files []string) (names, error) {
 	return known, nil
 }
 
-// ask starts a server that keeps everything itself, and a client with its steady traffic. Every metric is there at zero
-// before the first call, so the first answer has them all.
+// ask starts a server that keeps everything itself, and a client with its steady traffic. Every
+// metric is there at zero before the first call, so the first answer has them all.
 func (n names) ask(ctx context.Context) (err error) {
 	scratch, err := os.MkdirTemp("", "dashboards")
 	if err != nil {
@@ -84,7 +88,12 @@ func (n names) ask(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, both.Stop()) }()
 	for _, process := range []*pair.Process{both.Server, both.Client} {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+process.Addresses["http"]+"/metrics", http.NoBody)
+		request, err := http.NewRequestWithContext(
+			ctx,
+			http.MethodGet,
+			"http://"+process.Addresses["http"]+"/metrics",
+			http.NoBody,
+		)
 		if err != nil {
 			return err
 		}

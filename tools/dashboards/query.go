@@ -30,10 +30,14 @@ type query struct {
 }
 
 func (c *checker) wrong(file, title, format string, args ...any) {
-	c.problems = append(c.problems, fmt.Sprintf("%s: %q: %s", file, title, fmt.Sprintf(format, args...)))
+	c.problems = append(
+		c.problems,
+		fmt.Sprintf("%s: %q: %s", file, title, fmt.Sprintf(format, args...)),
+	)
 }
 
-// check reads all files before it checks any query, because a rule may use what another file records.
+// check reads all files before it checks any query, because a rule may use what another file
+// records.
 func (c *checker) check(files []string) {
 	documents := false
 	for _, file := range files {
@@ -76,14 +80,17 @@ func (c *checker) readRules(file string, text []byte) error {
 	}
 	for _, group := range rules.Groups {
 		for _, r := range group.Rules {
-			c.queries = append(c.queries, query{file: file, title: r.Alert + r.Record, text: r.Expr, records: r.Record, rule: true})
+			c.queries = append(
+				c.queries,
+				query{file: file, title: r.Alert + r.Record, text: r.Expr, records: r.Record, rule: true},
+			)
 		}
 	}
 	return nil
 }
 
-// query finds what is selected. Rules may also select what rules record; dashboards may not, because a person that opens one
-// need not have the rules.
+// query finds what is selected. Rules may also select what rules record; dashboards may not,
+// because a person that opens one need not have the rules.
 func (c *checker) query(q query, recorded map[string]bool) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)
 	if err != nil {
@@ -112,7 +119,10 @@ func (c *checker) query(q query, recorded map[string]bool) {
 				}
 			}
 			// Without offset and @, which are not part of a selector.
-			c.selectors = append(c.selectors, line+(&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String())
+			c.selectors = append(
+				c.selectors,
+				line+(&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String(),
+			)
 		}
 		return nil
 	})

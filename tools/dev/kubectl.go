@@ -19,7 +19,10 @@ const again = 500 * time.Millisecond
 type kubectl struct{ context, namespace string }
 
 func (k kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "kubectl", append([]string{"--context", k.context, "--namespace", k.namespace}, args...)...)
+	return exec.CommandContext(
+		ctx,
+		"kubectl",
+		append([]string{"--context", k.context, "--namespace", k.namespace}, args...)...)
 }
 
 // wait waits until the pods of all deployments are those of the last deployment.
@@ -32,8 +35,9 @@ func (k kubectl) wait(ctx context.Context, deployments []string) error {
 	return nil
 }
 
-// forward keeps the ports of a service forwarded, given as service/name:port or service/name:local:remote, until its
-// context ends. A forward leads to one pod: it ends with the first connection after that pod has gone, and is made anew.
+// forward keeps the ports of a service forwarded, given as service/name:port or
+// service/name:local:remote, until its context ends. A forward leads to one pod: it ends with the
+// first connection after that pod has gone, and is made anew.
 func (k kubectl) forward(ctx context.Context, spec string) {
 	service, ports, _ := strings.Cut(spec, ":")
 	for said := ""; ctx.Err() == nil; pause(ctx) {
@@ -47,7 +51,12 @@ func (k kubectl) forward(ctx context.Context, spec string) {
 
 // logs prints what pods log from now on, also those that come later, until its context ends.
 func (k kubectl) logs(ctx context.Context, selector string) {
-	f := followers{kubectl: k, since: map[string]time.Time{}, follows: map[string]bool{}, began: time.Now()}
+	f := followers{
+		kubectl: k,
+		since:   map[string]time.Time{},
+		follows: map[string]bool{},
+		began:   time.Now(),
+	}
 	defer f.running.Wait()
 	for ; ctx.Err() == nil; pause(ctx) {
 		watch := k.command(ctx, "get", "pods", "--selector", selector, "--watch", "--output", "name")
@@ -74,8 +83,9 @@ type followers struct {
 	since   map[string]time.Time // when a pod's follower ended
 }
 
-// follow prints a pod's log to its end, unless that is done already. Before a container runs there is none, and a
-// container that ends is started anew: both are changes of the pod, after each of which follow is called again.
+// follow prints a pod's log to its end, unless that is done already. Before a container runs there
+// is none, and a container that ends is started anew: both are changes of the pod, after each of
+// which follow is called again.
 func (f *followers) follow(ctx context.Context, pod string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,6 @@
-// Command dev is the loop of `make dev`. It runs `make up`, forwards ports and prints the pods' logs, and after each edit
-// of the tree runs those targets of the Makefile that the edit concerns. What runs on the cluster stays there when it ends.
+// Command dev is the loop of `make dev`. It runs `make up`, forwards ports and prints the pods'
+// logs, and after each edit of the tree runs those targets of the Makefile that the edit concerns.
+// What runs on the cluster stays there when it ends.
 //
 //	dev -context kind-quartet -namespace quartet -selector app.kubernetes.io/instance=quartet \
 //	    -rollout deployment/quartet-server service/quartet-server:50051 …
@@ -29,8 +30,8 @@ type rule struct {
 var (
 	// start is what runs first, until that went well, and after the watcher has lost events.
 	start = "up"
-	// The first rule that fits holds. Every target does only what is new: the compiler has a cache, an image with the same
-	// programs is the same image, and the nodes get only images that they lack.
+	// The first rule that fits holds. Every target does only what is new: the compiler has a cache, an
+	// image with the same programs is the same image, and the nodes get only images that they lack.
 	rules = []rule{
 		{"proto/", []string{"generate"}}, // which edits gen/
 		{"charts/platform/", []string{"platform"}},
@@ -53,7 +54,10 @@ var (
 func targets(files []string) []string {
 	var all []string
 	for _, file := range files {
-		if i := slices.IndexFunc(rules, func(r rule) bool { return strings.HasPrefix(file, r.prefix) }); i >= 0 {
+		if i := slices.IndexFunc(
+			rules,
+			func(r rule) bool { return strings.HasPrefix(file, r.prefix) },
+		); i >= 0 {
 			all = append(all, rules[i].targets...)
 		}
 	}
@@ -71,7 +75,12 @@ func inOrder(some []string) (all []string) {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(
+		context.Background(),
+		syscall.SIGINT,
+		syscall.SIGTERM,
+		syscall.SIGHUP,
+	)
 	err := run(ctx)
 	stop()
 	if err != nil {
@@ -81,16 +90,28 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	makeCommand := flag.String("make", "make", "the command that is given the targets, which runs in this folder")
+	makeCommand := flag.String(
+		"make",
+		"make",
+		"the command that is given the targets, which runs in this folder",
+	)
 	k := kubectl{}
 	flag.StringVar(&k.context, "context", "", "the context of the cluster")
 	flag.StringVar(&k.namespace, "namespace", "", "the namespace of the release")
-	selector := flag.String("selector", "", "the labels of the pods whose logs are printed; empty for none")
+	selector := flag.String(
+		"selector",
+		"",
+		"the labels of the pods whose logs are printed; empty for none",
+	)
 	var rollouts []string
-	flag.Func("rollout", "a Deployment to wait for after each round, as `deployment/name`; may be repeated", func(s string) error {
-		rollouts = append(rollouts, s)
-		return nil
-	})
+	flag.Func(
+		"rollout",
+		"a Deployment to wait for after each round, as `deployment/name`; may be repeated",
+		func(s string) error {
+			rollouts = append(rollouts, s)
+			return nil
+		},
+	)
 	flag.Parse()
 
 	edits, err := watch(ctx, ".")
@@ -133,7 +154,8 @@ type loop struct {
 	rolledOut func()                      // is called after each rollout that went well
 }
 
-// run ends with its context, or if there can be no more edits. What fails is tried again with the next edit.
+// run ends with its context, or if there can be no more edits. What fails is tried again with the
+// next edit.
 func (l *loop) run(ctx context.Context) error {
 	due, began := []string{start}, time.Now()
 	for {
@@ -168,8 +190,8 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// wait returns the next edit. Until then it waits for the pods of the last round, if there may be new ones: they may never
-// be ready, and an edit is what mends that.
+// wait returns the next edit. Until then it waits for the pods of the last round, if there may be
+// new ones: they may never be ready, and an edit is what mends that.
 func (l *loop) wait(ctx context.Context, began time.Time, made bool) (next edit, more bool) {
 	waiting, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -196,8 +218,8 @@ func (l *loop) wait(ctx context.Context, began time.Time, made bool) (next edit,
 
 func say(format string, args ...any) { fmt.Printf("dev: "+format+"\n", args...) }
 
-// command runs a program, whose output is ours. When the context ends it gets SIGTERM: Helm then marks its release as
-// failed rather than leave it locked.
+// command runs a program, whose output is ours. When the context ends it gets SIGTERM: Helm then
+// marks its release as failed rather than leave it locked.
 func command(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

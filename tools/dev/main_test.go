@@ -101,7 +101,10 @@ func TestEditsAreSeenHoweverTheyAreMade(t *testing.T) {
 			if err := c.make(); err != nil {
 				t.Fatal(err)
 			}
-			got := slices.DeleteFunc(next(t, edits), func(name string) bool { return len(targets([]string{name})) == 0 })
+			got := slices.DeleteFunc(
+				next(t, edits),
+				func(name string) bool { return len(targets([]string{name})) == 0 },
+			)
 			if !slices.Equal(got, c.want) {
 				t.Errorf("the edit is of %q, want %q", got, c.want)
 			}
@@ -109,8 +112,13 @@ func TestEditsAreSeenHoweverTheyAreMade(t *testing.T) {
 	}
 }
 
-// played runs a loop until it has answered all edits, each of which comes when the one before has rolled out or failed.
-func played(t *testing.T, fails func(targets string) bool, edits ...edit) (made []string, rolledOut int) {
+// played runs a loop until it has answered all edits, each of which comes when the one before has
+// rolled out or failed.
+func played(
+	t *testing.T,
+	fails func(targets string) bool,
+	edits ...edit,
+) (made []string, rolledOut int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -150,7 +158,13 @@ func TestWhatFailedIsTriedAgainWithTheNextEdit(t *testing.T) {
 		failed++
 		return failed == 2 || failed == 3
 	}, edit{files: []string{"charts/platform/a"}}, edit{files: []string{"server/a.go"}}, edit{files: []string{"server/a.go"}}, edit{lost: true})
-	want := []string{"up", "platform", "image load platform release", "image load platform release", "up"}
+	want := []string{
+		"up",
+		"platform",
+		"image load platform release",
+		"image load platform release",
+		"up",
+	}
 	if !slices.Equal(made, want) || rolledOut != 3 {
 		t.Errorf("it made %q and rolled out %d times, want %q", made, rolledOut, want)
 	}
@@ -158,7 +172,11 @@ func TestWhatFailedIsTriedAgainWithTheNextEdit(t *testing.T) {
 
 func TestTheStartIsTriedAgainAsAWhole(t *testing.T) {
 	failed := 0
-	made, _ := played(t, func(string) bool { failed++; return failed == 1 }, edit{files: []string{"server/a.go", "proto/a.proto"}})
+	made, _ := played(
+		t,
+		func(string) bool { failed++; return failed == 1 },
+		edit{files: []string{"server/a.go", "proto/a.proto"}},
+	)
 	if !slices.Equal(made, []string{"up", "generate up"}) {
 		t.Errorf("it made %q", made)
 	}

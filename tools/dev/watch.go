@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// quiet is how long nothing has to change before an edit is complete: editors and git write several files.
+	// quiet is how long nothing has to change before an edit is complete: editors and git write
+	// several files.
 	quiet = 150 * time.Millisecond
 	// most is how long an edit may take.
 	most = 2 * time.Second
@@ -28,7 +29,8 @@ type edit struct {
 	at    time.Time // the first one
 }
 
-// watch sends edits that concern a target. The channel is closed when the context ends or the watcher does.
+// watch sends edits that concern a target. The channel is closed when the context ends or the
+// watcher does.
 func watch(ctx context.Context, root string) (<-chan edit, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -59,7 +61,8 @@ func watch(ctx context.Context, root string) (<-chan edit, error) {
 	return edits, nil
 }
 
-// add watches a folder with all below, and returns the files in it. What is gone meanwhile is left out.
+// add watches a folder with all below, and returns the files in it. What is gone meanwhile is left
+// out.
 func add(watcher *fsnotify.Watcher, root, folder string) (files []string, err error) {
 	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(root, path)
@@ -133,8 +136,8 @@ func changed(watcher *fsnotify.Watcher, root string, event fsnotify.Event) []str
 	return []string{name}
 }
 
-// ignored tells whether an edit of a file or of what is in a folder changes nothing that runs: tests, what is hidden, and
-// the files that editors put beside those they edit.
+// ignored tells whether an edit of a file or of what is in a folder changes nothing that runs:
+// tests, what is hidden, and the files that editors put beside those they edit.
 func ignored(name string) bool {
 	if name == "." {
 		return false

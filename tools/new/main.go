@@ -2,9 +2,9 @@
 //
 //	go -C tools run ./new -dir ../orders -module github.com/acme/orders-api -name orders [-services echo] [-service Order]
 //
-// It takes the last commit of the template, so that what is not committed has no part in it. With -lock it makes the project
-// that a project.lock describes, as this revision of the template makes it, and leaves out the history: that is what `make
-// update` needs.
+// It takes the last commit of the template, so that what is not committed has no part in it. With
+// -lock it makes the project that a project.lock describes, as this revision of the template makes
+// it, and leaves out the history: that is what `make update` needs.
 package main
 
 import (
@@ -29,12 +29,29 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("new: ")
 	var l lock.Lock
-	template := flag.String("template", "..", "the `folder` of the template, a clone of its repository")
-	dir := flag.String("dir", "", "the `folder` of the project, empty or not there yet, as seen from the template")
+	template := flag.String(
+		"template",
+		"..",
+		"the `folder` of the template, a clone of its repository",
+	)
+	dir := flag.String(
+		"dir",
+		"",
+		"the `folder` of the project, empty or not there yet, as seen from the template",
+	)
 	flag.StringVar(&l.Module, "module", "", "the `path` of its Go module: github.com/acme/orders-api")
 	flag.StringVar(&l.Name, "name", "", "its `name`: orders")
-	services := flag.String("services", "echo", "the services of the template that it has, as a `list` with commas")
-	flag.StringVar(&l.Service, "service", "", "what EchoService becomes, as a `name` without Service: Order")
+	services := flag.String(
+		"services",
+		"echo",
+		"the services of the template that it has, as a `list` with commas",
+	)
+	flag.StringVar(
+		&l.Service,
+		"service",
+		"",
+		"what EchoService becomes, as a `name` without Service: Order",
+	)
 	from := flag.String("lock", "", "a project.lock, whose answers are taken in place of those above")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -67,7 +84,13 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	if err := errors.Join(project.Validate(template, l), empty(template, dir)); err != nil {
 		return err
 	}
-	if changed, err := git(ctx, template, "status", "--porcelain"); err == nil && changed != "" && from == "" {
+	if changed, err := git(
+		ctx,
+		template,
+		"status",
+		"--porcelain",
+	); err == nil && changed != "" &&
+		from == "" {
 		fmt.Println("new: what is not committed here is left out")
 	}
 	// It appears as a whole: a project that could not be finished is not there.
@@ -132,7 +155,8 @@ func empty(template, dir string) error {
 	return nil
 }
 
-// origin is where the template came from, without credentials. A path of this machine says nothing to others.
+// origin is where the template came from, without credentials. A path of this machine says nothing
+// to others.
 func origin(ctx context.Context, template string) string {
 	remote, err := git(ctx, template, "remote", "get-url", "origin")
 	if err != nil {
@@ -142,7 +166,11 @@ func origin(ctx context.Context, template string) string {
 		u.User = nil
 		return u.String()
 	}
-	if host, path, found := strings.Cut(remote, ":"); found && !strings.Contains(host, "/") && path != "" {
+	if host, path, found := strings.Cut(
+		remote,
+		":",
+	); found && !strings.Contains(host, "/") &&
+		path != "" {
 		return remote // git@host:path
 	}
 	return ""
@@ -150,7 +178,12 @@ func origin(ctx context.Context, template string) string {
 
 // begin starts the history of the project.
 func begin(ctx context.Context, dir string, l lock.Lock) error {
-	message := fmt.Sprintf("Begin %s from the template\n\nMade by make new at revision %s; %s has the answers.", l.Name, l.Revision, lock.Name)
+	message := fmt.Sprintf(
+		"Begin %s from the template\n\nMade by make new at revision %s; %s has the answers.",
+		l.Name,
+		l.Revision,
+		lock.Name,
+	)
 	name, email := "make new", "make-new@localhost"
 	if v, err := git(ctx, dir, "config", "user.name"); err == nil && v != "" {
 		name = v

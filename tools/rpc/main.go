@@ -1,5 +1,6 @@
-// Command rpc adds an RPC to a service of the project: to its contract, both programs, check and the steady traffic, with a test
-// that fails until it says what the RPC promises. `make rpc` runs it.
+// Command rpc adds an RPC to a service of the project: to its contract, both programs, check and
+// the steady traffic, with a test that fails until it says what the RPC promises. `make rpc` runs
+// it.
 //
 //	go -C tools run ./rpc -service Order -name Cancel -mode unary
 package main
@@ -32,5 +33,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("New are\n\n  %s\n\nSay in proto/ what %s promises, then in the test, then write it: make generate test.\n", strings.Join(created, "\n  "), r.Name)
+	fmt.Printf(
+		"New are\n\n  %s\n\nSay in proto/ what %s promises, then in the test, then write it: make generate test.\n",
+		strings.Join(created, "\n  "),
+		r.Name,
+	)
 }

@@ -21,7 +21,12 @@ func main() {
 	var r scaffold.RPC
 	project := flag.String("project", "..", "the `folder` of the project")
 	flag.StringVar(&r.Service, "name", "", "the `name` of the service: Customer")
-	flag.StringVar(&r.Name, "rpc", "", "the `name` of its first RPC; by default Get and the name of the service")
+	flag.StringVar(
+		&r.Name,
+		"rpc",
+		"",
+		"the `name` of its first RPC; by default Get and the name of the service",
+	)
 	flag.StringVar(&r.Mode, "mode", "unary", "the `mode`: "+strings.Join(scaffold.Modes, ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -33,5 +38,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("New are\n\n  %s\n\nSay in proto/ what %s promises, then in the test, then write it: make generate test.\n", strings.Join(created, "\n  "), r.Name)
+	fmt.Printf(
+		"New are\n\n  %s\n\nSay in proto/ what %s promises, then in the test, then write it: make generate test.\n",
+		strings.Join(created, "\n  "),
+		r.Name,
+	)
 }

@@ -1,11 +1,13 @@
-// Command update takes later changes of the template into a project that make new has made. `make update` runs it.
+// Command update takes later changes of the template into a project that make new has made. `make
+// update` runs it.
 //
 //	go -C tools run ./update [-from url-or-path] [-to revision]
 //
-// It makes the project twice more by the answers in project.lock, from the revision of the template that is recorded there and
-// from a newer one, each with the generator of that revision. What differs between the two is merged into a branch, three
-// ways: the project's own changes stay, and where both have changed the same lines there is a conflict to be resolved as in
-// any merge. The branch that is checked out when it begins is left alone.
+// It makes the project twice more by the answers in project.lock, from the revision of the template
+// that is recorded there and from a newer one, each with the generator of that revision. What
+// differs between the two is merged into a branch, three ways: the project's own changes stay, and
+// where both have changed the same lines there is a conflict to be resolved as in any merge. The
+// branch that is checked out when it begins is left alone.
 package main
 
 import (
@@ -28,8 +30,16 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("update: ")
 	project := flag.String("project", "..", "the `folder` of the project")
-	from := flag.String("from", "", "where the template is, as a `url-or-path` to clone; by default where project.lock says")
-	to := flag.String("to", "", "the `revision` of the template to update to, by default the newest on its main branch")
+	from := flag.String(
+		"from",
+		"",
+		"where the template is, as a `url-or-path` to clone; by default where project.lock says",
+	)
+	to := flag.String(
+		"to",
+		"",
+		"the `revision` of the template to update to, by default the newest on its main branch",
+	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *project, *from, *to)
@@ -53,7 +63,9 @@ func run(ctx context.Context, project, from, to string) error {
 	if changed, err := git(ctx, project, nil, "status", "--porcelain"); err != nil {
 		return err
 	} else if changed != "" {
-		return errors.New("commit or stash what has changed here first: it would be mixed with the update")
+		return errors.New(
+			"commit or stash what has changed here first: it would be mixed with the update",
+		)
 	}
 	scratch, err := os.MkdirTemp("", "update-")
 	if err != nil {
@@ -69,7 +81,17 @@ func run(ctx context.Context, project, from, to string) error {
 			}
 		}
 	}
-	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--", from, u.template); err != nil {
+	if _, err := git(
+		ctx,
+		scratch,
+		nil,
+		"clone",
+		"--quiet",
+		"--no-checkout",
+		"--",
+		from,
+		u.template,
+	); err != nil {
 		return err
 	}
 	if to == "" {
@@ -99,11 +121,30 @@ func run(ctx context.Context, project, from, to string) error {
 
 type updater struct{ project, scratch, template string }
 
-// revision is the commit of a revision of the template, which may be the name of one of its branches.
+// revision is the commit of a revision of the template, which may be the name of one of its
+// branches.
 func (u updater) revision(ctx context.Context, name string) (string, error) {
-	commit, err := git(ctx, u.template, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	commit, err := git(
+		ctx,
+		u.template,
+		nil,
+		"rev-parse",
+		"--verify",
+		"--quiet",
+		"--end-of-options",
+		name+"^{commit}",
+	)
 	if err != nil {
-		commit, err = git(ctx, u.template, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", "origin/"+name+"^{commit}")
+		commit, err = git(
+			ctx,
+			u.template,
+			nil,
+			"rev-parse",
+			"--verify",
+			"--quiet",
+			"--end-of-options",
+			"origin/"+name+"^{commit}",
+		)
 	}
 	if err != nil {
 		return "", fmt.Errorf("the template has no revision %s", name)
@@ -111,12 +152,27 @@ func (u updater) revision(ctx context.Context, name string) (string, error) {
 	return commit, nil
 }
 
-// render makes the project from a revision of the template, and returns it as a commit of the project's repository that is on
-// no branch.
-func (u updater) render(ctx context.Context, name string, l lock.Lock, revision, parent string) (string, error) {
+// render makes the project from a revision of the template, and returns it as a commit of the
+// project's repository that is on no branch.
+func (u updater) render(
+	ctx context.Context,
+	name string,
+	l lock.Lock,
+	revision, parent string,
+) (string, error) {
 	fmt.Printf("update: making the project from revision %s\n", revision[:12])
 	checkout, made := filepath.Join(u.scratch, name+"-template"), filepath.Join(u.scratch, name)
-	if _, err := git(ctx, u.template, nil, "worktree", "add", "--quiet", "--detach", checkout, revision); err != nil {
+	if _, err := git(
+		ctx,
+		u.template,
+		nil,
+		"worktree",
+		"add",
+		"--quiet",
+		"--detach",
+		checkout,
+		revision,
+	); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(checkout, "tools", "new")); errors.Is(err, fs.ErrNotExist) {
@@ -143,7 +199,11 @@ func (u updater) render(ctx context.Context, name string, l lock.Lock, revision,
 	if err != nil {
 		return "", err
 	}
-	env := []string{"GIT_DIR=" + repository, "GIT_WORK_TREE=" + made, "GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index")}
+	env := []string{
+		"GIT_DIR=" + repository,
+		"GIT_WORK_TREE=" + made,
+		"GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index"),
+	}
 	if _, err := git(ctx, made, env, "add", "--all"); err != nil {
 		return "", err
 	}
@@ -151,7 +211,12 @@ func (u updater) render(ctx context.Context, name string, l lock.Lock, revision,
 	if err != nil {
 		return "", err
 	}
-	args := []string{"commit-tree", tree, "-m", "Update from the template\n\nIt is at revision " + revision + " now."}
+	args := []string{
+		"commit-tree",
+		tree,
+		"-m",
+		"Update from the template\n\nIt is at revision " + revision + " now.",
+	}
 	if parent != "" {
 		args = append(args, "-p", parent)
 	}
@@ -164,22 +229,44 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 	if _, err := git(ctx, u.project, nil, "switch", "--quiet", "--create", branch); err != nil {
 		return err
 	}
-	_, err := git(ctx, u.project, nil, "-c", "commit.gpgsign=false", "cherry-pick", "--allow-empty", "--keep-redundant-commits", theirs)
+	_, err := git(
+		ctx,
+		u.project,
+		nil,
+		"-c",
+		"commit.gpgsign=false",
+		"cherry-pick",
+		"--allow-empty",
+		"--keep-redundant-commits",
+		theirs,
+	)
 	if err == nil {
 		changed, err := git(ctx, u.project, nil, "diff", "--shortstat", "HEAD^")
-		fmt.Printf("update: merged without a conflict into the branch %s: %s\n\n  make generate tidy test lint     then merge the branch\n", branch, strings.TrimSpace(changed))
+		fmt.Printf(
+			"update: merged without a conflict into the branch %s: %s\n\n  make generate tidy test lint     then merge the branch\n",
+			branch,
+			strings.TrimSpace(changed),
+		)
 		return err
 	}
 	conflicts, listed := git(ctx, u.project, nil, "diff", "--name-only", "--diff-filter=U")
 	if listed != nil || conflicts == "" {
 		return errors.Join(err, listed)
 	}
-	fmt.Printf("update: both have changed the same lines of %d files, on the branch %s:\n\n  %s\n\n", strings.Count(conflicts, "\n")+1, branch, strings.ReplaceAll(conflicts, "\n", "\n  "))
-	fmt.Print("  edit them, and git add them\n  git cherry-pick --continue       or --abort\n  make generate tidy test lint     then merge the branch\n")
+	fmt.Printf(
+		"update: both have changed the same lines of %d files, on the branch %s:\n\n  %s\n\n",
+		strings.Count(conflicts, "\n")+1,
+		branch,
+		strings.ReplaceAll(conflicts, "\n", "\n  "),
+	)
+	fmt.Print(
+		"  edit them, and git add them\n  git cherry-pick --continue       or --abort\n  make generate tidy test lint     then merge the branch\n",
+	)
 	return errors.New("there are conflicts to resolve")
 }
 
-// git runs git in a folder, with variables besides those of the environment, and returns what it prints.
+// git runs git in a folder, with variables besides those of the environment, and returns what it
+// prints.
 func git(ctx context.Context, folder string, env []string, args ...string) (string, error) {
 	var stdout, stderr strings.Builder
 	command := exec.CommandContext(ctx, "git", append([]string{"-C", folder}, args...)...)

@@ -1,5 +1,6 @@
-// Package apptest runs servers within tests: the host with some services, on loopback ports of its own, and a client that has
-// no interceptors, retries or resumes. What such a client sees is what the server does.
+// Package apptest runs servers within tests: the host with some services, on loopback ports of its
+// own, and a client that has no interceptors, retries or resumes. What such a client sees is what
+// the server does.
 package apptest
 
 import (
@@ -32,7 +33,8 @@ type Server struct {
 	// Web is where it answers browsers, "" without TEST_WEB_ADDRESS.
 	Web       string
 	Telemetry *telemetry.Telemetry
-	// Stop drains the server as SIGTERM does, and returns the error of the drain. Only the first call does something.
+	// Stop drains the server as SIGTERM does, and returns the error of the drain. Only the first call
+	// does something.
 	Stop func() error
 }
 
@@ -47,10 +49,24 @@ func Environ(more ...string) []string {
 	}, more...)
 }
 
-// Start starts a server with the services, which the test may look at by t. It ends with the test, and has to do so well.
-func Start(tb testing.TB, t *telemetry.Telemetry, services []app.Service, environ ...string) *Server {
+// Start starts a server with the services, which the test may look at by t. It ends with the test,
+// and has to do so well.
+func Start(
+	tb testing.TB,
+	t *telemetry.Telemetry,
+	services []app.Service,
+	environ ...string,
+) *Server {
 	tb.Helper()
-	running, err := app.Server{Identity: Identity, Version: "test", Services: services}.Open(tb.Context(), Environ(environ...), t)
+	running, err := app.Server{
+		Identity: Identity,
+		Version:  "test",
+		Services: services,
+	}.Open(
+		tb.Context(),
+		Environ(environ...),
+		t,
+	)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -60,7 +76,11 @@ func Start(tb testing.TB, t *telemetry.Telemetry, services []app.Service, enviro
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Serve(ctx) }()
-	s.Conn, err = grpc.NewClient(s.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	s.Conn, err = grpc.NewClient(
+		s.Address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+	)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -90,7 +110,8 @@ func Deadline(tb testing.TB) context.Context {
 	return ctx
 }
 
-// WantStatus checks the code of an error and the reason in its details, and returns the metadata beside it.
+// WantStatus checks the code of an error and the reason in its details, and returns the metadata
+// beside it.
 func WantStatus(tb testing.TB, err error, code codes.Code, reason string) map[string]string {
 	tb.Helper()
 	if status.Code(err) != code {
@@ -99,7 +120,14 @@ func WantStatus(tb testing.TB, err error, code codes.Code, reason string) map[st
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
 			if info.GetReason() != reason || info.GetDomain() != Identity.ErrorDomain() {
-				tb.Fatalf("got reason %s of %s, want %s of %s: %v", info.GetReason(), info.GetDomain(), reason, Identity.ErrorDomain(), err)
+				tb.Fatalf(
+					"got reason %s of %s, want %s of %s: %v",
+					info.GetReason(),
+					info.GetDomain(),
+					reason,
+					Identity.ErrorDomain(),
+					err,
+				)
 			}
 			return info.GetMetadata()
 		}
@@ -110,8 +138,9 @@ func WantStatus(tb testing.TB, err error, code codes.Code, reason string) map[st
 	return nil
 }
 
-// Numbers are the series of the product in a registry, without the namespace and with the values of their labels in braces:
-// "backend_up{object}". A histogram counts as the number of its observations.
+// Numbers are the series of the product in a registry, without the namespace and with the values of
+// their labels in braces: "backend_up{object}". A histogram counts as the number of its
+// observations.
 func Numbers(tb testing.TB, t *telemetry.Telemetry) map[string]float64 {
 	tb.Helper()
 	families, err := t.Registry.Gather()
@@ -122,7 +151,9 @@ func Numbers(tb testing.TB, t *telemetry.Telemetry) map[string]float64 {
 	for _, family := range families {
 		if name, ours := strings.CutPrefix(family.GetName(), t.Namespace+"_"); ours {
 			for _, m := range family.GetMetric() {
-				all[series(name, m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				all[series(name, m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(
+					m.GetHistogram().GetSampleCount(),
+				)
 			}
 		}
 	}
@@ -149,7 +180,8 @@ func WantNumbers(tb testing.TB, t *telemetry.Telemetry, want map[string]float64)
 	}
 }
 
-// Eventually waits until a condition holds, 20 s at most, and fails the test with the problem otherwise.
+// Eventually waits until a condition holds, 20 s at most, and fails the test with the problem
+// otherwise.
 func Eventually(tb testing.TB, condition func() bool, problem func() string) {
 	tb.Helper()
 	for end := time.Now().Add(20 * time.Second); !condition(); {

@@ -1,9 +1,10 @@
-// Package hush keeps to itself what other packages log while they are initialised: the process has no log yet, and on standard error
-// it would be lines that are not in its form. OpenTelemetry complains so of limits that are no numbers, which package telemetry
-// checks as well.
+// Package hush keeps to itself what other packages log while they are initialised: the process has
+// no log yet, and on standard error it would be lines that are not in its form. OpenTelemetry
+// complains so of limits that are no numbers, which package telemetry checks as well.
 //
-// Go initialises packages that do not need each other in the order of their paths, so that ours comes before OpenTelemetry's. Where
-// the path of the module is behind "go.opentelemetry.io" it comes too late.
+// Go initialises packages that do not need each other in the order of their paths, so that ours
+// comes before OpenTelemetry's. Where the path of the module is behind "go.opentelemetry.io" it
+// comes too late.
 package hush
 
 import (
@@ -13,7 +14,9 @@ import (
 
 var before, writer, flags = slog.Default(), log.Writer(), log.Flags()
 
-func init() { slog.SetDefault(slog.New(slog.DiscardHandler)) } //nolint:gochecknoinits,forbidigo // It has to be before main.
+func init() { //nolint:gochecknoinits // It has to be before main.
+	slog.SetDefault(slog.New(slog.DiscardHandler)) //nolint:forbidigo // As above.
+}
 
 // End puts Go's loggers back as they were.
 func End() {

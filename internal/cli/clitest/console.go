@@ -12,8 +12,8 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// Console is a command line that runs in a test, with what it wrote. The program is called "test", and its variables begin with
-// TEST_.
+// Console is a command line that runs in a test, with what it wrote. The program is called "test",
+// and its variables begin with TEST_.
 type Console struct {
 	Services []cli.Service
 	Stdin    string
@@ -64,17 +64,42 @@ func (o *Output) String() string {
 
 // Run runs a command line against a server and returns the exit code.
 func (c *Console) Run(ctx context.Context, server string, args ...string) int {
-	program := cli.Program{Identity: app.Identity{Name: "test"}, Version: "v1.2.3", About: "Calls services.", Services: c.Services}
+	program := cli.Program{
+		Identity: app.Identity{Name: "test"},
+		Version:  "v1.2.3",
+		About:    "Calls services.",
+		Services: c.Services,
+	}
 	environ := append([]string{"TEST_SERVER=" + server}, c.Environ...)
-	return program.Run(ctx, append([]string{"/usr/bin/test"}, args...), environ, strings.NewReader(c.Stdin), &c.Out, &c.Err)
+	return program.Run(
+		ctx,
+		append([]string{"/usr/bin/test"}, args...),
+		environ,
+		strings.NewReader(c.Stdin),
+		&c.Out,
+		&c.Err,
+	)
 }
 
 // Expect runs a command line, wants an exit code, and returns what was written.
-func Expect(t *testing.T, code int, services []cli.Service, server string, args ...string) (out, err string) {
+func Expect(
+	t *testing.T,
+	code int,
+	services []cli.Service,
+	server string,
+	args ...string,
+) (out, err string) {
 	t.Helper()
 	c := Console{Services: services}
 	if got := c.Run(t.Context(), server, args...); got != code {
-		t.Errorf("%s: exit code %d, expected %d\n%s%s", strings.Join(args, " "), got, code, &c.Out, &c.Err)
+		t.Errorf(
+			"%s: exit code %d, expected %d\n%s%s",
+			strings.Join(args, " "),
+			got,
+			code,
+			&c.Out,
+			&c.Err,
+		)
 	}
 	return c.Out.String(), c.Err.String()
 }

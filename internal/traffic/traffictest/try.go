@@ -14,8 +14,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// Try makes one operation of a source and returns what came of it, as the metrics and the log say: "good", "bad", or
-// "wrong" for a bad one whose answer must never be given.
+// Try makes one operation of a source and returns what came of it, as the metrics and the log say:
+// "good", "bad", or "wrong" for a bad one whose answer must never be given.
 func Try(t *testing.T, source traffic.Source, method string) string {
 	t.Helper()
 	return TryWithin(t, 30*time.Second, source, method)
@@ -39,7 +39,11 @@ func TryWithin(t *testing.T, timeout time.Duration, source traffic.Source, metho
 	}
 	var log bytes.Buffer
 	registry := prometheus.NewRegistry()
-	options := traffic.Options{Timeout: timeout, Registerer: registry, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	options := traffic.Options{
+		Timeout:    timeout,
+		Registerer: registry,
+		Log:        slog.New(slog.NewTextHandler(&log, nil)),
+	}
 	if err := traffic.New(options, only).Run(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -96,8 +96,8 @@ type Server struct {
 	process *process.Process
 }
 
-// Start starts a server, with more environment. It keeps its data where its services do by default, below a folder of the
-// test, and is gone when the test ends.
+// Start starts a server, with more environment. It keeps its data where its services do by default,
+// below a folder of the test, and is gone when the test ends.
 func Start(tb testing.TB, env ...string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, Address: "127.0.0.1:0", folder: tb.TempDir(), env: append([]string{

@@ -1,5 +1,6 @@
 // Package lock reads and writes project.lock, which records how a project was made from the template: at which revision,
-// and with which answers. make new writes it, make update makes the project again with the same answers.
+// and with which answers. make new writes it, make update makes the project again with the same
+// answers.
 package lock
 
 import (
@@ -17,7 +18,8 @@ const Name = "project.lock"
 
 // Lock is what the file has.
 type Lock struct {
-	// Template is where the template can be cloned from. It is empty if it was made from a clone without a remote.
+	// Template is where the template can be cloned from. It is empty if it was made from a clone
+	// without a remote.
 	Template string `json:"template,omitempty"`
 	// Revision is the commit of the template, as 40 hexadecimal digits.
 	Revision string `json:"revision"`
@@ -25,9 +27,11 @@ type Lock struct {
 	Module string `json:"module"`
 	// Name is the product's name: "orders".
 	Name string `json:"name"`
-	// Services are the services of the template that the project has, by the names of their folders there.
+	// Services are the services of the template that the project has, by the names of their folders
+	// there.
 	Services []string `json:"services"`
-	// Service is what EchoService is called in the project, without "Service": "Order". It is empty if it kept its name.
+	// Service is what EchoService is called in the project, without "Service": "Order". It is empty if
+	// it kept its name.
 	Service string `json:"service,omitempty"`
 }
 

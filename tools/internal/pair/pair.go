@@ -1,5 +1,5 @@
-// Package pair builds server and client and runs them as processes on the loopback interface, for checks that compare
-// files of this repository with what the programs do.
+// Package pair builds server and client and runs them as processes on the loopback interface, for
+// checks that compare files of this repository with what the programs do.
 package pair
 
 import (
@@ -37,10 +37,23 @@ type Process struct {
 	err     error // how it ended
 }
 
-// Start takes the folder of the repository, an empty folder for programs and data, and the environment of each program, in
-// which addresses are replaced; they do not wait before they drain, unless it says so. Both run until Stop, or are killed when the context ends.
-func Start(ctx context.Context, repository, scratch string, server, client map[string]string) (*Pair, error) {
-	build := exec.CommandContext(ctx, "go", "build", "-o", scratch+string(filepath.Separator), "./server", "./client")
+// Start takes the folder of the repository, an empty folder for programs and data, and the
+// environment of each program, in which addresses are replaced; they do not wait before they drain,
+// unless it says so. Both run until Stop, or are killed when the context ends.
+func Start(
+	ctx context.Context,
+	repository, scratch string,
+	server, client map[string]string,
+) (*Pair, error) {
+	build := exec.CommandContext(
+		ctx,
+		"go",
+		"build",
+		"-o",
+		scratch+string(filepath.Separator),
+		"./server",
+		"./client",
+	)
 	build.Dir = repository
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build: %w\n%s", err, output)
@@ -55,9 +68,16 @@ func Start(ctx context.Context, repository, scratch string, server, client map[s
 		return nil, err
 	}
 	for _, given := range []map[string]string{server, client} {
-		if len(given) > 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(given)), func(name string) bool { return strings.HasPrefix(name, prefix) }) {
-			return nil, fmt.Errorf("the programs have variables that begin with %s, none of which is among %q",
-				prefix, slices.Sorted(maps.Keys(given)))
+		if len(given) > 0 &&
+			!slices.ContainsFunc(
+				slices.Collect(maps.Keys(given)),
+				func(name string) bool { return strings.HasPrefix(name, prefix) },
+			) {
+			return nil, fmt.Errorf(
+				"the programs have variables that begin with %s, none of which is among %q",
+				prefix,
+				slices.Sorted(maps.Keys(given)),
+			)
 		}
 	}
 	here := map[string]string{prefix + "GRPC_ADDRESS": "127.0.0.1:0"}
@@ -77,8 +97,18 @@ func (p *Pair) Stop() error {
 }
 
 // start runs a program of the folder in it, with the given environment and what has to be so here.
-func start(ctx context.Context, folder, prefix string, given, here map[string]string, program string, args ...string) (*Process, error) {
-	environment := map[string]string{prefix + "DRAIN_DELAY": "0s", prefix + "PROBE_ADDRESS": "", prefix + "HTTP_ADDRESS": ""}
+func start(
+	ctx context.Context,
+	folder, prefix string,
+	given, here map[string]string,
+	program string,
+	args ...string,
+) (*Process, error) {
+	environment := map[string]string{
+		prefix + "DRAIN_DELAY":   "0s",
+		prefix + "PROBE_ADDRESS": "",
+		prefix + "HTTP_ADDRESS":  "",
+	}
 	maps.Copy(environment, given)
 	for name := range environment {
 		if strings.HasSuffix(name, "_ADDRESS") {
@@ -88,7 +118,10 @@ func start(ctx context.Context, folder, prefix string, given, here map[string]st
 	maps.Copy(environment, here)
 	environment[prefix+"LOG_FORMAT"], environment[prefix+"LOG_LEVEL"] = "json", "info"
 
-	p := &Process{command: exec.CommandContext(ctx, filepath.Join(folder, program), args...), ended: make(chan struct{})}
+	p := &Process{
+		command: exec.CommandContext(ctx, filepath.Join(folder, program), args...),
+		ended:   make(chan struct{}),
+	}
 	p.command.Dir = folder
 	for name, value := range environment {
 		p.command.Env = append(p.command.Env, name+"="+value)
@@ -119,7 +152,8 @@ func start(ctx context.Context, folder, prefix string, given, here map[string]st
 	}
 }
 
-// read keeps what the process prints, and takes its addresses from the line that says where it listens.
+// read keeps what the process prints, and takes its addresses from the line that says where it
+// listens.
 func (p *Process) read(output io.Reader, listening chan<- map[string]string) {
 	defer close(p.ended)
 	lines := bufio.NewScanner(output)

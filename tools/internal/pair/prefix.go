@@ -30,8 +30,8 @@ func Help(ctx context.Context, repository, program string) (string, error) {
 // Each program has LOG_FORMAT.
 var logFormat = regexp.MustCompile(`(?m)^  ([A-Z0-9_]+_)LOG_FORMAT `)
 
-// PrefixIn finds in the help of a program what its variables begin with, "SHOP_" for example. The programs say it themselves,
-// because this module is not built from theirs.
+// PrefixIn finds in the help of a program what its variables begin with, "SHOP_" for example. The
+// programs say it themselves, because this module is not built from theirs.
 func PrefixIn(help string) (string, error) {
 	found := logFormat.FindAllStringSubmatch(help, -1)
 	if len(found) == 0 {

@@ -28,8 +28,8 @@ const (
 	oldService = "echo"
 )
 
-// maxName is the length of the longest name. Names of pods, Services and nodes of kind are made from it, with up to 30
-// letters around it, and DNS allows 63.
+// maxName is the length of the longest name. Names of pods, Services and nodes of kind are made
+// from it, with up to 30 letters around it, and DNS allows 63.
 const maxName = 30
 
 var (
@@ -37,13 +37,31 @@ var (
 	serviceForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 )
 
-// Names of folders that mean something to the go command, and words that YAML takes for something else than a text.
-var reserved = []string{"main", "internal", "vendor", "testdata", "null", "yes", "no", "on", "off", "y", "n"}
+// Names of folders that mean something to the go command, and words that YAML takes for something
+// else than a text.
+var reserved = []string{
+	"main",
+	"internal",
+	"vendor",
+	"testdata",
+	"null",
+	"yes",
+	"no",
+	"on",
+	"off",
+	"y",
+	"n",
+}
 
-// Validate says all that is wrong with the answers for a new project from the template in a folder, before anything is
-// written.
+// Validate says all that is wrong with the answers for a new project from the template in a folder,
+// before anything is written.
 func Validate(template string, l lock.Lock) error {
-	return errors.Join(validModule(l.Module), validName(template, l.Name), validServices(template, l.Services), validService(template, l))
+	return errors.Join(
+		validModule(l.Module),
+		validName(template, l.Name),
+		validServices(template, l.Services),
+		validService(template, l),
+	)
 }
 
 func validModule(path string) error {
@@ -51,12 +69,17 @@ func validModule(path string) error {
 		return fmt.Errorf("MODULE: %w", err)
 	}
 	if _, major, _ := module.SplitPathVersion(path); major != "" {
-		return fmt.Errorf("MODULE: %s names the major version %s, which a new project does not have yet", path, major)
+		return fmt.Errorf(
+			"MODULE: %s names the major version %s, which a new project does not have yet",
+			path,
+			major,
+		)
 	}
 	return ours("MODULE", path)
 }
 
-// ours refuses what has the template's own name in it, because then nothing could tell what was left unrenamed.
+// ours refuses what has the template's own name in it, because then nothing could tell what was
+// left unrenamed.
 func ours(what, text string) error {
 	if strings.Contains(strings.ToLower(text), oldName) {
 		return fmt.Errorf("%s: %s contains %q, the name that is replaced", what, text, oldName)
@@ -66,23 +89,35 @@ func ours(what, text string) error {
 
 func validName(template, name string) error {
 	if !nameForm.MatchString(name) {
-		return fmt.Errorf("NAME: %q has to be lower-case letters and digits, with single dashes between them, and begin with a letter", name)
+		return fmt.Errorf(
+			"NAME: %q has to be lower-case letters and digits, with single dashes between them, and begin with a letter",
+			name,
+		)
 	}
 	if len(name) > maxName {
-		return fmt.Errorf("NAME: %s has %d letters, and at most %d leave room for the names of pods and Services, which are longer", name, len(name), maxName)
+		return fmt.Errorf(
+			"NAME: %s has %d letters, and at most %d leave room for the names of pods and Services, which are longer",
+			name,
+			len(name),
+			maxName,
+		)
 	}
 	if err := ours("NAME", name); err != nil {
 		return err
 	}
 	goName := goName(name)
-	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil || slices.Contains(reserved, goName) {
+	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil ||
+		slices.Contains(reserved, goName) {
 		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
 	}
 	if _, err := os.Lstat(filepath.Join(template, "charts", name)); err == nil {
 		return fmt.Errorf("NAME: charts/%s is there already", name)
 	}
 	taken, err := identifiers(template, func(file *ast.File) bool {
-		return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+oldModule+`"` })
+		return slices.ContainsFunc(
+			file.Imports,
+			func(i *ast.ImportSpec) bool { return i.Path.Value == `"`+oldModule+`"` },
+		)
 	}, ".")
 	if err != nil {
 		return err
@@ -102,7 +137,10 @@ func validServices(template string, services []string) error {
 		return fmt.Errorf("SERVICES: name some of %s", strings.Join(all, ", "))
 	}
 	if !slices.Contains(services, oldService) {
-		return fmt.Errorf("SERVICES: %s has to be among them, because the documents lead through it; it can be removed later", oldService)
+		return fmt.Errorf(
+			"SERVICES: %s has to be among them, because the documents lead through it; it can be removed later",
+			oldService,
+		)
 	}
 	for i, service := range services {
 		if !slices.Contains(all, service) {
@@ -121,7 +159,10 @@ func validService(template string, l lock.Lock) error {
 		return nil
 	}
 	if !serviceForm.MatchString(name) || strings.HasSuffix(name, "Service") {
-		return fmt.Errorf("SERVICE: %q has to be letters and digits, begin with an upper-case letter, and not end with Service: Order", name)
+		return fmt.Errorf(
+			"SERVICE: %q has to be letters and digits, begin with an upper-case letter, and not end with Service: Order",
+			name,
+		)
 	}
 	if !slices.Contains(l.Services, oldService) {
 		return fmt.Errorf("SERVICE: it renames %s, which is not among SERVICES", oldService)
@@ -133,7 +174,8 @@ func validService(template string, l lock.Lock) error {
 		return err
 	}
 	folder := strings.ToLower(name)
-	if token.IsKeyword(folder) || types.Universe.Lookup(folder) != nil || slices.Contains(reserved, folder) {
+	if token.IsKeyword(folder) || types.Universe.Lookup(folder) != nil ||
+		slices.Contains(reserved, folder) {
 		return fmt.Errorf("SERVICE: a Go package cannot be called %s", folder)
 	}
 	if folder == goName(l.Name) {
@@ -184,31 +226,41 @@ func Services(template string) ([]string, error) {
 }
 
 // identifiers are the names in Go files below some paths that match, with a file in which each is.
-func identifiers(root string, match func(*ast.File) bool, paths ...string) (map[string]string, error) {
+func identifiers(
+	root string,
+	match func(*ast.File) bool,
+	paths ...string,
+) (map[string]string, error) {
 	found := map[string]string{}
 	for _, below := range paths {
-		err := filepath.WalkDir(filepath.Join(root, below), func(file string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || path.Ext(file) != ".go" {
-				return err
-			}
-			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
-			if err != nil || !match(parsed) {
-				return err
-			}
-			relative, _ := filepath.Rel(root, file)
-			ast.Inspect(parsed, func(n ast.Node) bool {
-				if name, ok := n.(*ast.Ident); ok && name.Name != oldName && name.Name != oldService {
-					found[name.Name] = relative
+		err := filepath.WalkDir(
+			filepath.Join(root, below),
+			func(file string, entry fs.DirEntry, err error) error {
+				if err != nil || entry.IsDir() || path.Ext(file) != ".go" {
+					return err
 				}
-				return true
-			})
-			for _, i := range parsed.Imports {
-				if name := assumedName(strings.Trim(i.Path.Value, `"`)); i.Name == nil && name != oldName && name != oldService {
-					found[name] = relative
+				parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+				if err != nil || !match(parsed) {
+					return err
 				}
-			}
-			return nil
-		})
+				relative, _ := filepath.Rel(root, file)
+				ast.Inspect(parsed, func(n ast.Node) bool {
+					if name, ok := n.(*ast.Ident); ok && name.Name != oldName && name.Name != oldService {
+						found[name.Name] = relative
+					}
+					return true
+				})
+				for _, i := range parsed.Imports {
+					if name := assumedName(
+						strings.Trim(i.Path.Value, `"`),
+					); i.Name == nil && name != oldName &&
+						name != oldService {
+						found[name] = relative
+					}
+				}
+				return nil
+			},
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -216,8 +268,8 @@ func identifiers(root string, match func(*ast.File) bool, paths ...string) (map[
 	return found, nil
 }
 
-// The forms that a name has: in Go and Protobuf, where there are no dashes; in metrics and, in upper case, in variables; in
-// identifiers; in titles.
+// The forms that a name has: in Go and Protobuf, where there are no dashes; in metrics and, in
+// upper case, in variables; in identifiers; in titles.
 func goName(name string) string { return strings.ReplaceAll(name, "-", "") }
 func snake(name string) string  { return strings.ReplaceAll(name, "-", "_") }
 func camel(name string) string  { return strings.ReplaceAll(title(name), " ", "") }
@@ -243,11 +295,14 @@ func plural(name string) string {
 	return name + "s"
 }
 
-// assumedName is what goimports takes for the name of a package, until it has read it. Where the package is called otherwise,
-// it writes the name beside the path.
+// assumedName is what goimports takes for the name of a package, until it has read it. Where the
+// package is called otherwise, it writes the name beside the path.
 func assumedName(importPath string) string {
 	base := strings.TrimPrefix(path.Base(importPath), "go-")
-	if i := strings.IndexFunc(base, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }); i >= 0 {
+	if i := strings.IndexFunc(
+		base,
+		func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) },
+	); i >= 0 {
 		base = base[:i]
 	}
 	return base

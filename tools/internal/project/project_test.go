@@ -156,7 +156,11 @@ func TestLeftoversAreFoundInTextsAndPaths(t *testing.T) {
 		"docs/services/x.md": "an echo in a sentence\n",
 	})
 	got, err := Leftovers(root, l)
-	want := []string{"a/QUARTET_x", "b.yaml:2: the aQuArTeTb", "client/order/c.go:1: package order // EchoRequest"}
+	want := []string{
+		"a/QUARTET_x",
+		"b.yaml:2: the aQuArTeTb",
+		"client/order/c.go:1: package order // EchoRequest",
+	}
 	if err != nil || strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q, %v; expected %q", got, err, want)
 	}
@@ -182,7 +186,11 @@ func TestPartsStayOnlyWithTheirServices(t *testing.T) {
 
 func TestTheMapKeepsWhatIsThere(t *testing.T) {
 	root := t.TempDir()
-	write(t, root, map[string]string{"server/echo/x.go": "", "client/echo/x.go": "", "README.md": "", "go.mod": ""})
+	write(
+		t,
+		root,
+		map[string]string{"server/echo/x.go": "", "client/echo/x.go": "", "README.md": "", "go.mod": ""},
+	)
 	const readme = "# A\n\n## The map\n\n```\nserver/      the server\n  echo/ object/        services\n    text/    a domain\n  channel/   gone\n    broker/  gone with it\n" +
 		"client/      the client\n  echo/      calls\nbench/       gone\n  echo/      gone with it\ngo.mod go.sum\nREADME.md LICENSE\n```\n\n## More\n"
 	const want = "server/      the server\n  echo/      services\nclient/      the client\n  echo/      calls\ngo.mod\nREADME.md"

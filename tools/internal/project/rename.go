@@ -15,34 +15,40 @@ import (
 	"example.com/quartet/tools/internal/lock"
 )
 
-// rule replaces what matches a pattern. ${1} and ${2} in the replacement are what groups of the pattern have matched.
+// rule replaces what matches a pattern. ${1} and ${2} in the replacement are what groups of the
+// pattern have matched.
 type rule struct{ pattern, replacement string }
 
-// productRules say what becomes of each form of the product's name. The first one that matches somewhere decides.
+// productRules say what becomes of each form of the product's name. The first one that matches
+// somewhere decides.
 func productRules(l lock.Lock) []rule {
 	upper := strings.ToUpper(snake(l.Name))
 	return []rule{
 		{`example\.com/quartet\b`, l.Module},
-		{`quartet(v[0-9]+)\b`, goName(l.Name) + "${1}"},       // the Go name of the contract's package
-		{`quartet([./_]v[0-9]+)`, goName(l.Name) + "${1}"},    // the package of the contract, in Protobuf, as a path and in generated names
+		{`quartet(v[0-9]+)\b`, goName(l.Name) + "${1}"}, // the Go name of the contract's package
+		// the package of the contract, in Protobuf, as a path and in generated names
+		{`quartet([./_]v[0-9]+)`, goName(l.Name) + "${1}"},
 		{`([Pp]ackage) quartet\b`, "${1} " + goName(l.Name)},  // the package at the root
 		{`\bquartet(\.[A-Z])`, goName(l.Name) + "${1}"},       // what is in it
 		{`\b(gen|proto)/quartet\b`, "${1}/" + goName(l.Name)}, //
 		{`QUARTET`, upper}, // variables
-		{`([A-Za-z0-9_])Quartet`, "${1}" + camel(l.Name)},            // identifiers
-		{`Quartet(\w|\.\*)`, camel(l.Name) + "${1}"},                 // and alerts
-		{`Quartet`, title(l.Name)},                                   // titles and prose
-		{`(#)quartet([a-z])`, "${1}" + goName(l.Name) + "${2}"},      // headings of alerts
-		{`quartet(_|\)_|:[a-z])`, snake(l.Name) + "${1}"},            // metrics, rules, what Skaffold calls images
+		{`([A-Za-z0-9_])Quartet`, "${1}" + camel(l.Name)},       // identifiers
+		{`Quartet(\w|\.\*)`, camel(l.Name) + "${1}"},            // and alerts
+		{`Quartet`, title(l.Name)},                              // titles and prose
+		{`(#)quartet([a-z])`, "${1}" + goName(l.Name) + "${2}"}, // headings of alerts
+		// metrics, rules, what Skaffold calls images
+		{`quartet(_|\)_|:[a-z])`, snake(l.Name) + "${1}"},
 		{`(_)quartet\b`, "${1}" + snake(l.Name)},                     //
 		{`quartet(\.(?:ya?ml|json|tgz|txt|log)\b)`, l.Name + "${1}"}, // files
-		{`quartet(\\?\.[a-z%])`, snake(l.Name) + "${1}"},             // attributes of spans, templates of the chart
-		{`quartet`, l.Name},                                          // the chart, its resources, images, the cluster
+		// attributes of spans, templates of the chart
+		{`quartet(\\?\.[a-z%])`, snake(l.Name) + "${1}"},
+		// the chart, its resources, images, the cluster
+		{`quartet`, l.Name},
 	}
 }
 
-// serviceRules say what becomes of each form of the name of EchoService. They are for prose too, so that what is no service,
-// as the command echo of shells, has to be left out by path.
+// serviceRules say what becomes of each form of the name of EchoService. They are for prose too, so
+// that what is no service, as the command echo of shells, has to be left out by path.
 func serviceRules(name string) []rule {
 	folder := strings.ToLower(name)
 	return []rule{
@@ -58,16 +64,19 @@ func serviceRules(name string) []rule {
 	}
 }
 
-// hasOtherEcho says of which files the word echo is not about the service: plumbing, tools, and what shells read.
+// hasOtherEcho says of which files the word echo is not about the service: plumbing, tools, and
+// what shells read.
 func hasOtherEcho(file string) bool {
 	switch path.Ext(file) {
 	case ".go", ".proto", ".md", ".yaml", ".json", ".tpl", ".txt":
-		return strings.HasPrefix(file, "internal/") || strings.HasPrefix(file, "tools/") || strings.HasPrefix(file, ".")
+		return strings.HasPrefix(file, "internal/") || strings.HasPrefix(file, "tools/") ||
+			strings.HasPrefix(file, ".")
 	}
 	return true
 }
 
-// replacer applies rules one after another. What a rule has put in place contains none of what the later ones look for.
+// replacer applies rules one after another. What a rule has put in place contains none of what the
+// later ones look for.
 type replacer struct {
 	patterns []*regexp.Regexp
 	with     []string
@@ -135,14 +144,17 @@ func move(root, from, to string) error {
 	return nil
 }
 
-// Leftovers are the places below a folder that still have a name of the template, as path:line: text.
+// Leftovers are the places below a folder that still have a name of the template, as path:line:
+// text.
 func Leftovers(root string, l lock.Lock) ([]string, error) {
 	files, err := files(root)
 	if err != nil {
 		return nil, err
 	}
 	product := regexp.MustCompile(`(?i)` + oldName)
-	service := regexp.MustCompile(`EchoService|Echo(Request|Response)|[Ee]cho_?[Cc]ommand|ECHO_|\b[Ee]choes\b|/echo\b|\becho\.(proto|md|go|Service)`)
+	service := regexp.MustCompile(
+		`EchoService|Echo(Request|Response)|[Ee]cho_?[Cc]ommand|ECHO_|\b[Ee]choes\b|/echo\b|\becho\.(proto|md|go|Service)`,
+	)
 	var found []string
 	for _, file := range files {
 		text, err := os.ReadFile(filepath.Join(root, file))
@@ -170,8 +182,8 @@ func Leftovers(root string, l lock.Lock) ([]string, error) {
 	return found, nil
 }
 
-// gofmt formats the Go files below a folder, in which renamed imports have other places. The package at the root is imported
-// with its name where its path does not show it.
+// gofmt formats the Go files below a folder, in which renamed imports have other places. The
+// package at the root is imported with its name where its path does not show it.
 func gofmt(root string, l lock.Lock) error {
 	files, err := files(root)
 	if err != nil {
@@ -210,7 +222,8 @@ func rewrite(file, text string) error {
 	return errors.Join(err, to.Close())
 }
 
-// files are the regular files below a folder, as paths from it with slashes, without what git keeps for itself.
+// files are the regular files below a folder, as paths from it with slashes, without what git keeps
+// for itself.
 func files(root string) (all []string, err error) {
 	err = fs.WalkDir(os.DirFS(root), ".", func(file string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && entry.Name() == ".git" {

@@ -26,20 +26,47 @@ import (
 
 // about is what is about the template itself, and in no project.
 var about = []string{
-	".ci", "docs/adr", "docs/benchmarks.md", "docs/benchmarks-raw.md", "docs/console.png", "docs/console-dark.png",
-	"docs/new-project.md", "test/attack", "test/bench", "test/e2e/attack_test.go",
-	"test/layout/name_test.go", "test/template", "tools/new", "tools/internal/project", "tools/internal/scaffold/scaffold_test.go", "tools/update/main_test.go",
+	".ci",
+	"docs/adr",
+	"docs/benchmarks.md",
+	"docs/benchmarks-raw.md",
+	"docs/console.png",
+	"docs/console-dark.png",
+	"docs/new-project.md",
+	"test/attack",
+	"test/bench",
+	"test/e2e/attack_test.go",
+	"test/layout/name_test.go",
+	"test/template",
+	"tools/new",
+	"tools/internal/project",
+	"tools/internal/scaffold/scaffold_test.go",
+	"tools/update/main_test.go",
 }
 
-// smallE2E is what a project keeps of test/e2e whose services need no backends: its test is among the files below.
+// smallE2E is what a project keeps of test/e2e whose services need no backends: its test is among
+// the files below.
 var smallE2E = []string{
-	"go.mod", "go.sum", "run", "cli.go", "cluster.go", "command.go", "helm.go", "metrics.go", "namespace.go", "pod.go",
-	"portforward.go", "process.go", "rollout.go", "traffic.go", "wait.go",
+	"go.mod",
+	"go.sum",
+	"run",
+	"cli.go",
+	"cluster.go",
+	"command.go",
+	"helm.go",
+	"metrics.go",
+	"namespace.go",
+	"pod.go",
+	"portforward.go",
+	"process.go",
+	"rollout.go",
+	"traffic.go",
+	"wait.go",
 }
 
-// added has the files that a project has in place of the template's, as templates of text/template whose fields are those of
-// view. They have the template's names, which are replaced as everywhere. What is in e2e/ belongs into test/e2e of projects
-// without backends.
+// added has the files that a project has in place of the template's, as templates of text/template
+// whose fields are those of view. They have the template's names, which are replaced as everywhere.
+// What is in e2e/ belongs into test/e2e of projects without backends.
 //
 //go:embed all:files
 var added embed.FS
@@ -61,8 +88,8 @@ func (v view) Section(heading string) (string, error) { return section(v.readme,
 // Map is the template's map of the tree, as far as the project has it.
 func (v view) Map() (string, error) { return mapOf(v.readme, v.root) }
 
-// Render makes the project in an empty folder, from a revision of the template in another one. It does not generate what
-// tools generate; Finish does.
+// Render makes the project in an empty folder, from a revision of the template in another one. It
+// does not generate what tools generate; Finish does.
 func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err := copyRevision(ctx, from, l.Revision, to); err != nil {
 		return err
@@ -75,7 +102,12 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := removeServices(ctx, to, string(readme), slices.DeleteFunc(all, func(s string) bool { return slices.Contains(l.Services, s) })); err != nil {
+	if err := removeServices(
+		ctx,
+		to,
+		string(readme),
+		slices.DeleteFunc(all, func(s string) bool { return slices.Contains(l.Services, s) }),
+	); err != nil {
 		return err
 	}
 	for _, name := range about {
@@ -110,17 +142,26 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 		return err
 	}
 	if l.Service != "" {
-		if err := rename(to, serviceRules(l.Service), func(file string) bool { return file == lock.Name || hasOtherEcho(file) }); err != nil {
+		if err := rename(
+			to,
+			serviceRules(l.Service),
+			func(file string) bool { return file == lock.Name || hasOtherEcho(file) },
+		); err != nil {
 			return err
 		}
 	}
-	if err := rename(to, productRules(l), func(file string) bool { return file == lock.Name }); err != nil {
+	if err := rename(
+		to,
+		productRules(l),
+		func(file string) bool { return file == lock.Name },
+	); err != nil {
 		return err
 	}
 	return gofmt(to, l)
 }
 
-// Finish generates in a new project what tools generate, and reports an error if it does not compile or a name of the template is left.
+// Finish generates in a new project what tools generate, and reports an error if it does not
+// compile or a name of the template is left.
 func Finish(ctx context.Context, folder string, l lock.Lock, output io.Writer) error {
 	for _, args := range [][]string{{"make", "generate", "tidy"}, {"go", "build", "./..."}} {
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -197,8 +238,8 @@ func extract(archive io.Reader, to string) error {
 	}
 }
 
-// removeServices does what README.md says below "Remove a service", for each of them. What it makes there comes later. The
-// steps are git's, so that they need a repository.
+// removeServices does what README.md says below "Remove a service", for each of them. What it makes
+// there comes later. The steps are git's, so that they need a repository.
 func removeServices(ctx context.Context, folder, readme string, services []string) error {
 	text, err := section(readme, "Remove a service")
 	if err != nil {
@@ -237,7 +278,10 @@ func removeServices(ctx context.Context, folder, readme string, services []strin
 
 func scripts(lines, services []string) (all [][]string) {
 	for _, service := range services {
-		all = append(all, []string{"bash", "-euo", "pipefail", "-c", strings.Join(lines, "\n"), "remove", service})
+		all = append(
+			all,
+			[]string{"bash", "-euo", "pipefail", "-c", strings.Join(lines, "\n"), "remove", service},
+		)
 	}
 	return all
 }
@@ -259,7 +303,12 @@ func prune(root string) error {
 			if strings.HasPrefix(file, "internal/") {
 				packages[here] = true
 			}
-			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, parser.ImportsOnly)
+			parsed, err := parser.ParseFile(
+				token.NewFileSet(),
+				filepath.Join(root, file),
+				nil,
+				parser.ImportsOnly,
+			)
 			if err != nil {
 				return err
 			}
@@ -284,7 +333,8 @@ func prune(root string) error {
 					return err
 				}
 			}
-			_ = os.Remove(filepath.Join(root, strings.TrimPrefix(name, oldModule+"/"))) // Others may be below it.
+			// Others may be below it.
+			_ = os.Remove(filepath.Join(root, strings.TrimPrefix(name, oldModule+"/")))
 		}
 		if !removed {
 			return nil

@@ -17,14 +17,19 @@ import (
 //	# template:only object channel
 //	# template:end
 //
-// which name the services with which the part stays; the template's own name is never among those of a project. The comments
-// are removed, and so is a file of which nothing is left.
+// which name the services with which the part stays; the template's own name is never among those
+// of a project. The comments are removed, and so is a file of which nothing is left.
 var (
-	beginMark = regexp.MustCompile(`^\s*(?:#|//|<!--|\{\{-? ?/\*)\s*template:only ([a-z ]+?)\s*(?:-->|\*/-?\}\})?\s*$`)
-	endMark   = regexp.MustCompile(`^\s*(?:#|//|<!--|\{\{-? ?/\*)\s*template:end\s*(?:-->|\*/-?\}\})?\s*$`)
+	beginMark = regexp.MustCompile(
+		`^\s*(?:#|//|<!--|\{\{-? ?/\*)\s*template:only ([a-z ]+?)\s*(?:-->|\*/-?\}\})?\s*$`,
+	)
+	endMark = regexp.MustCompile(
+		`^\s*(?:#|//|<!--|\{\{-? ?/\*)\s*template:end\s*(?:-->|\*/-?\}\})?\s*$`,
+	)
 )
 
-// cutParts removes from the files below a folder the parts that a project with these services does not have.
+// cutParts removes from the files below a folder the parts that a project with these services does
+// not have.
 func cutParts(root string, services []string) error {
 	files, err := files(root)
 	if err != nil {
@@ -68,7 +73,10 @@ func cutPart(text string, services []string) (string, error) {
 			if began != 0 {
 				return "", fmt.Errorf("%d: a part begins within the one that begins in line %d", number, began)
 			}
-			began, stays = number, slices.ContainsFunc(strings.Fields(mark[1]), func(name string) bool { return slices.Contains(services, name) })
+			began, stays = number, slices.ContainsFunc(
+				strings.Fields(mark[1]),
+				func(name string) bool { return slices.Contains(services, name) },
+			)
 			continue
 		}
 		if endMark.MatchString(strings.TrimRight(line, "\n")) {
@@ -112,8 +120,9 @@ func block(text string) (string, error) {
 	return code, nil
 }
 
-// mapOf is the map of a README without the lines of what is not in a folder. A line that is indented belongs to the last one
-// above it that is less so. Lines of several names keep those that are there.
+// mapOf is the map of a README without the lines of what is not in a folder. A line that is
+// indented belongs to the last one above it that is less so. Lines of several names keep those that
+// are there.
 func mapOf(readme, root string) (string, error) {
 	text, err := section(readme, "The map")
 	if err != nil {
@@ -156,8 +165,8 @@ func mapOf(readme, root string) (string, error) {
 	return strings.Join(kept, "\n"), nil
 }
 
-// cutPlatformSchema removes from the schema of the development platform's values, which has no comments, the parts that its
-// values do not have any more.
+// cutPlatformSchema removes from the schema of the development platform's values, which has no
+// comments, the parts that its values do not have any more.
 func cutPlatformSchema(root string) error {
 	folder := filepath.Join(root, "charts", "platform")
 	values, err := os.ReadFile(filepath.Join(folder, "values.yaml"))
@@ -180,7 +189,12 @@ func cutPlatformSchema(root string) error {
 			continue
 		}
 		text = regexp.MustCompile(`"`+part+`", `).ReplaceAll(text, nil)
-		text = regexp.MustCompile(`(?m)^    "`+part+`": \{\n(?:      .*\n)*    \},\n`).ReplaceAll(text, nil)
+		text = regexp.MustCompile(
+			`(?m)^    "`+part+`": \{\n(?:      .*\n)*    \},\n`,
+		).ReplaceAll(
+			text,
+			nil,
+		)
 	}
 	if !json.Valid(text) {
 		return fmt.Errorf("%s is no JSON any more", file)

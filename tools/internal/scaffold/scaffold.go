@@ -1,5 +1,6 @@
-// Package scaffold adds RPCs and services to a project: what is the same for each of them, so that people write only what
-// theirs are about. What it has written belongs to the project, and is not written again.
+// Package scaffold adds RPCs and services to a project: what is the same for each of them, so that
+// people write only what theirs are about. What it has written belongs to the project, and is not
+// written again.
 package scaffold
 
 import (
@@ -33,8 +34,9 @@ type RPC struct {
 
 var nameForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 
-// AddRPC adds an RPC to a service of the project in a folder. It writes nothing if the project could not have it, and takes
-// back what it wrote if the result does not compile. It returns the files that are new.
+// AddRPC adds an RPC to a service of the project in a folder. It writes nothing if the project
+// could not have it, and takes back what it wrote if the result does not compile. It returns the
+// files that are new.
 func AddRPC(ctx context.Context, root string, r RPC, output io.Writer) ([]string, error) {
 	p, err := open(root)
 	if err != nil {
@@ -143,7 +145,11 @@ func (p *project) goFiles(folder string) (map[string]string, error) {
 }
 
 // apply writes what has changed, generates, and compiles the service on both sides.
-func (p *project) apply(ctx context.Context, output io.Writer, service string) (created []string, err error) {
+func (p *project) apply(
+	ctx context.Context,
+	output io.Writer,
+	service string,
+) (created []string, err error) {
 	old := map[string][]byte{}
 	for file, text := range p.changed {
 		if path.Ext(file) == ".go" {
@@ -179,7 +185,16 @@ func (p *project) apply(ctx context.Context, output io.Writer, service string) (
 	if err := p.run(ctx, output, "make", "generate"); err != nil {
 		return nil, err
 	}
-	return created, p.run(ctx, output, "go", "vet", "./server/"+folder, "./client/"+folder, "./server", "./client")
+	return created, p.run(
+		ctx,
+		output,
+		"go",
+		"vet",
+		"./server/"+folder,
+		"./client/"+folder,
+		"./server",
+		"./client",
+	)
 }
 
 func (p *project) takeBack(old map[string][]byte) error {
@@ -216,7 +231,11 @@ func (p *project) run(ctx context.Context, output io.Writer, name string, args .
 // validName wants a name that can be one in Protobuf and, in lower case, of a Go package or file.
 func validName(what, name string) error {
 	if !nameForm.MatchString(name) {
-		return fmt.Errorf("%s: %q has to be letters and digits, and begin with an upper-case letter", what, name)
+		return fmt.Errorf(
+			"%s: %q has to be letters and digits, and begin with an upper-case letter",
+			what,
+			name,
+		)
 	}
 	if lower := strings.ToLower(name); token.IsKeyword(lower) || types.Universe.Lookup(lower) != nil {
 		return fmt.Errorf("%s: nothing in Go can be called %s", what, lower)
@@ -229,7 +248,8 @@ func snake(name string) string {
 	return strings.ToLower(regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "${1}_${2}"))
 }
 
-// fileOf is the file of an RPC without its ending, which must not be one that the go command has another use for.
+// fileOf is the file of an RPC without its ending, which must not be one that the go command has
+// another use for.
 func fileOf(name string) string {
 	file := snake(name)
 	last := file[strings.LastIndex(file, "_")+1:]
@@ -239,7 +259,9 @@ func fileOf(name string) string {
 	return file
 }
 
-// platforms are operating systems and architectures of `go tool dist list`. A file whose name ends with one is compiled only
-// there.
-var platforms = strings.Fields(`aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris unix wasip1
-	windows 386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm`)
+// platforms are operating systems and architectures of `go tool dist list`. A file whose name ends
+// with one is compiled only there.
+var platforms = strings.Fields(
+	`aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris unix wasip1
+	windows 386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm`,
+)

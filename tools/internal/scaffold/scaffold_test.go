@@ -114,7 +114,10 @@ func TestWhatDoesNotCompileIsTakenBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "old.go"), []byte("package old\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := &project{root: root, changed: map[string]string{"old.go": "package older\n", "sub/new.go": "package new\n"}}
+	p := &project{
+		root:    root,
+		changed: map[string]string{"old.go": "package older\n", "sub/new.go": "package new\n"},
+	}
 	if _, err := p.apply(t.Context(), t.Output(), "X"); err == nil {
 		t.Error("make generate has passed without a Makefile")
 	}

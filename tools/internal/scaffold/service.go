@@ -33,8 +33,18 @@ func (p *project) addService(name string) error {
 			return fmt.Errorf("NAME: there are variables already that begin with %s", prefix)
 		}
 	}
-	f := facts{RPC: RPC{Service: name}, Module: p.module, Import: p.importPath(), V1: p.alias(), Package: folder}
-	of := map[string]any{"f": f, "Pkg": p.pkg, "File": strings.ReplaceAll(strings.ReplaceAll(p.pkg, ".", "_")+"_"+folder, "/", "_")}
+	f := facts{
+		RPC:     RPC{Service: name},
+		Module:  p.module,
+		Import:  p.importPath(),
+		V1:      p.alias(),
+		Package: folder,
+	}
+	of := map[string]any{
+		"f":    f,
+		"Pkg":  p.pkg,
+		"File": strings.ReplaceAll(strings.ReplaceAll(p.pkg, ".", "_")+"_"+folder, "/", "_"),
+	}
 	for file, text := range map[string]string{
 		path.Join(p.proto, folder+".proto"):       newProto,
 		path.Join("server", folder, "service.go"): newServer,

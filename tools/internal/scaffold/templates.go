@@ -1,7 +1,7 @@
 package scaffold
 
-// Each text has a template for each mode. The messages that they begin with have one text, which comes back, so that both
-// programs, check and the steady traffic work from the first minute on.
+// Each text has a template for each mode. The messages that they begin with have one text, which
+// comes back, so that both programs, check and the steady traffic work from the first minute on.
 
 const protoMethods = `
 {{define "unary"}}  // {{.Name}} (unary) returns the text.
