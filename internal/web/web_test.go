@@ -249,7 +249,7 @@ func TestWhatCallersSendWrong(t *testing.T) {
 		"too large":                   {unary, "application/json", tooLarge, false, nil, "resource_exhausted", "100000 bytes"},
 		"too large, no length":        {unary, "application/json", tooLarge, true, nil, "resource_exhausted", "Content-Length"},
 		"too large in protobuf":       {unary, "application/proto", tooLarge, false, nil, "resource_exhausted", "100000 bytes"},
-		"a stream's too large":        {download, "application/connect+json", envelope(0, 2<<20, "{"), false, nil, "resource_exhausted", "1114112 bytes"},
+		"a stream's too large":        {download, "application/connect+json", envelope(0, 2<<20, "{"), false, nil, "resource_exhausted", "4096 bytes"},
 		"no JSON":                     {unary, "application/json", "{]", false, nil, "invalid_argument", "UNDECODABLE"},
 		"no protobuf":                 {unary, "application/proto", "\xff", false, nil, "invalid_argument", "UNDECODABLE"},
 		"a stream's no JSON":          {download, "application/connect+json", envelope(0, 2, "{]"), false, nil, "invalid_argument", "UNDECODABLE"},
