@@ -98,7 +98,7 @@ All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}}
 // overview is the help of the whole: a screen, which names all there is and where to read on.
 func (c *command) overview(root *cobra.Command) {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s\nUsage: %s COMMAND [ARGUMENT...] [FLAG...]\n", c.About, c.typed)
+	fmt.Fprintf(&text, "%s Usage: %s COMMAND ...\n", c.About, c.typed)
 	width := 0
 	for _, cmd := range root.Commands() {
 		width = max(width, len(cmd.Name()))

@@ -1,6 +1,6 @@
-// Package lock reads and writes project.lock, which records how a project was made from the template: at which revision,
-// and with which answers. make new writes it, make update makes the project again with the same
-// answers.
+// Package lock reads and writes project.lock, which records how a project was made from the
+// template: at which revision, and with which answers. make new writes it, make update makes the
+// project again with the same answers.
 package lock
 
 import (

@@ -38,5 +38,6 @@ func PrefixIn(help string) (string, error) {
 		return "", errors.New("the help lists no variables")
 	}
 	// A service may have a variable of that name too, with a name of its own before it.
-	return slices.MinFunc(found, func(a, b []string) int { return cmp.Compare(len(a[1]), len(b[1])) })[1], nil
+	shorter := func(a, b []string) int { return cmp.Compare(len(a[1]), len(b[1])) }
+	return slices.MinFunc(found, shorter)[1], nil
 }

@@ -197,7 +197,9 @@ func validService(template string, l lock.Lock) error {
 	if err != nil {
 		return err
 	}
-	for _, word := range []string{folder, name, lowerFirst(name), plural(name), lowerFirst(plural(name))} {
+	for _, word := range []string{
+		folder, name, lowerFirst(name), plural(name), lowerFirst(plural(name)),
+	} {
 		if where := taken[word]; where != "" {
 			return fmt.Errorf("SERVICE: %s is the name of something else in %s", word, where)
 		}

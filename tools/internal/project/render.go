@@ -1,5 +1,6 @@
-// Package project makes a project from the template: it copies a revision of the template, leaves out what the project has
-// not chosen and what is about the template itself, and gives everything the project's names.
+// Package project makes a project from the template: it copies a revision of the template, leaves
+// out what the project has not chosen and what is about the template itself, and gives everything
+// the project's names.
 package project
 
 import (

@@ -35,12 +35,7 @@ func (f facts) Upper() string { return strings.ToUpper(f.Package) }
 // Variable is the name of the rate's variable, without prefixes.
 func (f facts) Variable() string { return "TRAFFIC_" + strings.ToUpper(snake(f.Name)) }
 
-var kinds = map[string]string{
-	"unary":  "unary",
-	"server": "server streaming",
-	"client": "client streaming",
-	"bidi":   "bidirectional",
-}
+var kinds = map[string]string{"unary": "unary", "server": "server streaming", "client": "client streaming", "bidi": "bidirectional"}
 
 func (p *project) addRPC(r RPC) error {
 	if !slices.Contains(Modes, r.Mode) {
@@ -53,14 +48,7 @@ func (p *project) addRPC(r RPC) error {
 		return err
 	}
 	folder := strings.ToLower(r.Service)
-	f := facts{
-		RPC:     r,
-		Module:  p.module,
-		Import:  p.importPath(),
-		V1:      p.alias(),
-		Package: folder,
-		Kind:    kinds[r.Mode],
-	}
+	f := facts{RPC: r, Module: p.module, Import: p.importPath(), V1: p.alias(), Package: folder, Kind: kinds[r.Mode]}
 	if err := p.learnServer(&f, "server/"+folder); err != nil {
 		return err
 	}
@@ -93,9 +81,7 @@ func (p *project) addToFake(f facts, folder string) error {
 	if err != nil {
 		return err
 	}
-	embedding := regexp.MustCompile(
-		`type (\w+) struct \{\n(?:\t.*\n|\n)*?\t` + f.V1 + `\.Unimplemented` + f.Service + `ServiceServer\n`,
-	)
+	embedding := regexp.MustCompile(`type (\w+) struct \{\n(?:\t.*\n|\n)*?\t` + f.V1 + `\.Unimplemented` + f.Service + `ServiceServer\n`)
 	for _, test := range tests {
 		text, err := os.ReadFile(test)
 		if err != nil {
@@ -178,8 +164,7 @@ func (p *project) learnServer(f *facts, folder string) error {
 	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
 		embeds, draining := false, ""
 		for _, field := range fields.List {
-			if s, ok := field.Type.(*ast.SelectorExpr); ok && len(field.Names) == 0 &&
-				strings.HasSuffix(s.Sel.Name, f.Service+"ServiceServer") {
+			if s, ok := field.Type.(*ast.SelectorExpr); ok && len(field.Names) == 0 && strings.HasSuffix(s.Sel.Name, f.Service+"ServiceServer") {
 				embeds = true
 			}
 			if c, ok := field.Type.(*ast.ChanType); ok && c.Dir == ast.RECV && len(field.Names) == 1 {
@@ -191,11 +176,7 @@ func (p *project) learnServer(f *facts, folder string) error {
 		}
 	})
 	if err == nil && (f.Receiver == "" || f.Draining == "") {
-		err = fmt.Errorf(
-			"%s has no struct that embeds Unsafe%sServiceServer and has a field draining <-chan struct{}",
-			folder,
-			f.Service,
-		)
+		err = fmt.Errorf("%s has no struct that embeds Unsafe%sServiceServer and has a field draining <-chan struct{}", folder, f.Service)
 	}
 	return err
 }
@@ -204,18 +185,13 @@ func (p *project) learnServer(f *facts, folder string) error {
 func (p *project) learnClient(f *facts, folder string) error {
 	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
 		for _, field := range fields.List {
-			if s, ok := field.Type.(*ast.SelectorExpr); ok && name == "Client" && len(field.Names) == 1 &&
-				s.Sel.Name == f.Service+"ServiceClient" {
+			if s, ok := field.Type.(*ast.SelectorExpr); ok && name == "Client" && len(field.Names) == 1 && s.Sel.Name == f.Service+"ServiceClient" {
 				f.Field = field.Names[0].Name
 			}
 		}
 	})
 	if err == nil && f.Field == "" {
-		err = fmt.Errorf(
-			"%s has no struct Client with a field of the type %sServiceClient",
-			folder,
-			f.Service,
-		)
+		err = fmt.Errorf("%s has no struct Client with a field of the type %sServiceClient", folder, f.Service)
 	}
 	return err
 }
@@ -226,12 +202,7 @@ func (p *project) eachStruct(folder string, each func(name string, fields *ast.F
 		return err
 	}
 	for _, file := range slices.Sorted(maps.Keys(files)) {
-		parsed, err := parser.ParseFile(
-			token.NewFileSet(),
-			file,
-			files[file],
-			parser.SkipObjectResolution,
-		)
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, files[file], parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -282,11 +253,8 @@ func (p *project) addToClient(f facts, folder string) error {
 					if s, ok := spec.(*ast.TypeSpec); ok && s.Name.Name == "Config" {
 						if fields, ok := s.Type.(*ast.StructType); ok && !done["Config"] {
 							done["Config"] = true
-							insert[offset(fields.Fields.Closing)] = fmt.Sprintf(
-								"\t%s float64 `env:%q envDefault:\"1\" desc:\"serve: calls of %[1]s per second; 0 for none\"`\n",
-								f.Name,
-								f.Variable(),
-							)
+							insert[offset(fields.Fields.Closing)] = fmt.Sprintf("\t%s float64 `env:%q envDefault:\"1\" desc:\"serve: calls of %[1]s per second; 0 for none\"`\n",
+								f.Name, f.Variable())
 						}
 					}
 				}
@@ -298,38 +266,16 @@ func (p *project) addToClient(f facts, folder string) error {
 						switch element(n) {
 						case "Step":
 							if session != "" {
-								add(
-									"[]cli.Step",
-									n.Lbrace,
-									n.Rbrace,
-									fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, session),
-								)
+								add("[]cli.Step", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, session))
 							}
 						case "Operation":
 							if session != "" && config != "" {
-								add(
-									"[]traffic.Operation",
-									n.Lbrace,
-									n.Rbrace,
-									fmt.Sprintf(
-										"\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}",
-										f.Name,
-										config,
-										session,
-									),
-								)
+								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, session))
 							}
 						}
 					case *ast.CallExpr:
-						if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Join" &&
-							d.Name.Name == "Validate" &&
-							config != "" {
-							add(
-								"Validate",
-								n.Lparen,
-								n.Rparen,
-								fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name),
-							)
+						if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Join" && d.Name.Name == "Validate" && config != "" {
+							add("Validate", n.Lparen, n.Rparen, fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name))
 						}
 					}
 					return true
@@ -350,11 +296,7 @@ func (p *project) addToClient(f facts, folder string) error {
 		"[]traffic.Operation": "a method of Config, of a cli.Session, with a []traffic.Operation{…}",
 	} {
 		if !done[what] {
-			return fmt.Errorf(
-				"%s has not %s, to which the RPC is added; README.md has the steps by hand",
-				folder,
-				where,
-			)
+			return fmt.Errorf("%s has not %s, to which the RPC is added; README.md has the steps by hand", folder, where)
 		}
 	}
 	return nil
@@ -363,8 +305,7 @@ func (p *project) addToClient(f facts, folder string) error {
 // parameter is the name of the parameter of a function whose type has that name in its package.
 func parameter(d *ast.FuncDecl, typeName string) string {
 	for _, field := range d.Type.Params.List {
-		if s, ok := field.Type.(*ast.SelectorExpr); ok && s.Sel.Name == typeName &&
-			len(field.Names) == 1 {
+		if s, ok := field.Type.(*ast.SelectorExpr); ok && s.Sel.Name == typeName && len(field.Names) == 1 {
 			return field.Names[0].Name
 		}
 	}
