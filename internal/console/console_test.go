@@ -284,6 +284,15 @@ func (p *page) ends(code codes.Code) event {
 	return e
 }
 
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not happen within 10 s: %s", what)
+		}
+	}
+}
+
 func body(size int) string { return base64.StdEncoding.EncodeToString(make([]byte, size)) }
 
 func TestModes(t *testing.T) {
@@ -556,8 +565,11 @@ func TestTooManyCalls(t *testing.T) {
 			third.ends(codes.ResourceExhausted)
 			first.send(map[string]any{"type": "half_close"})
 			first.ends(codes.OK)
-			fourth := s.call(t, "FullDuplexCall", nil)
-			fourth.next("started")
+			// The place is free when the server has heard that the page closed its side too.
+			eventually(t, "a call gets the place", func() bool {
+				_, text, err := s.call(t, "FullDuplexCall", nil).Read(t.Context())
+				return err == nil && strings.Contains(string(text), `"started"`)
+			})
 		})
 	}
 }

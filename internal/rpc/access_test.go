@@ -31,20 +31,15 @@ const (
 )
 
 // issueNamed writes a certificate for a client with the names, valid until end.
-func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x509.ExtKeyUsage, uri, dns string) {
+func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x509.ExtKeyUsage) {
 	t.Helper()
 	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: serial(t), NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
-	if uri != "" {
-		parsed, err := url.Parse(uri)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template.URIs = []*url.URL{parsed}
+	template := &x509.Certificate{SerialNumber: serial(t), NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{dnsName}}
+	uri, err := url.Parse(spiffe)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if dns != "" {
-		template.DNSNames = []string{dns}
-	}
+	template.URIs = []*url.URL{uri}
 	der, err := x509.CreateCertificate(rand.Reader, template, from.cert, key.Public(), from.key)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +87,7 @@ func startSecured(t *testing.T, handle func(context.Context) error, rules ...per
 		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a), client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
 		permissions: filepath.Join(t.TempDir(), "permissions.json"),
 	}
-	s.client.issueNamed(t, a, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	s.client.issueNamed(t, a, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth)
 	s.setup.server.TLS, s.setup.client.TLS = s.server.TLSConfig, s.client.TLSConfig
 	s.log = slog.New(slog.NewTextHandler(s.logged, nil))
 	if rules != nil {
@@ -274,7 +269,7 @@ func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_NOT_TRUSTED")
 
 	// The connection is closed, and a client that has a certificate of the new authority by now gets through at once.
-	s.client.issueNamed(t, next, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	s.client.issueNamed(t, next, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth)
 	eventually(t, "calls get through again", func() bool {
 		ctx, cancel := context.WithTimeout(testContext(t), time.Second)
 		defer cancel()
@@ -287,7 +282,7 @@ func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 func TestOpenStreamsEndWhenTheirCertificateExpires(t *testing.T) {
 	entered := make(chan struct{}, 10)
 	s := startSecured(t, stay(entered))
-	s.client.issueNamed(t, s.authority, time.Now().Add(4*time.Second), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+	s.client.issueNamed(t, s.authority, time.Now().Add(4*time.Second), x509.ExtKeyUsageClientAuth)
 	s.stub = grpc_testing.NewTestServiceClient(s.dial(t, s.address))
 	ended := s.open(t, entered)
 	select {
@@ -307,10 +302,10 @@ func TestAClientIsToldWhyItsCertificateIsRefused(t *testing.T) {
 		client     func(f *files)
 	}{
 		{"none", "tls: certificate required", func(f *files) { f.Mode = "tls" }},
-		{"of another authority", "tls: unknown certificate authority", func(f *files) { f.issueNamed(t, newAuthority(t), hour, x509.ExtKeyUsageClientAuth, spiffe, dnsName) }},
-		{"of a server", "tls: bad certificate", func(f *files) { f.issueNamed(t, s.authority, hour, x509.ExtKeyUsageServerAuth, spiffe, dnsName) }},
+		{"of another authority", "tls: unknown certificate authority", func(f *files) { f.issueNamed(t, newAuthority(t), hour, x509.ExtKeyUsageClientAuth) }},
+		{"of a server", "tls: bad certificate", func(f *files) { f.issueNamed(t, s.authority, hour, x509.ExtKeyUsageServerAuth) }},
 		{"expired", "tls: expired certificate", func(f *files) {
-			f.issueNamed(t, s.authority, time.Now().Add(-time.Minute), x509.ExtKeyUsageClientAuth, spiffe, dnsName)
+			f.issueNamed(t, s.authority, time.Now().Add(-time.Minute), x509.ExtKeyUsageClientAuth)
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ func TestBenchMeasuresBigFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"1 rounds of 2 MiB", "**16 uploads at once, of 128 KiB each**", "| ours, folder on disk |",
-		"download, 1 download of 2 MiB: ours, folder: rate at least 0.70 of net/http HTTP/1.1, memory: "} {
+		"download, 1 download of 2 MiB: ours, folder: rate at least 0.80 of net/http HTTP/1.1, file: "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)
 		}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -203,12 +204,61 @@ func TestAWriterThatWasOvertakenIsToldWhereToContinue(t *testing.T) {
 	}
 }
 
+// The third part arrives and the second one does not. What counts is what comes before the first
+// that is missing, also for the SHA-256, which goes on from there in another process.
+func TestAPartBehindOneThatFailedDoesNotCount(t *testing.T) {
+	fake, url := newFake(t)
+	h, content := header("o"), enginetest.Content(4*smallPart+5)
+	sum := sha256.Sum256(content)
+	h.Expect.SHA256 = sum[:]
+	var up atomic.Bool
+	third := make(chan struct{})
+	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+		if r.URL.Query().Get("partNumber") != "2" || up.Load() {
+			return false
+		}
+		<-third
+		panic(http.ErrAbortHandler)
+	}
+	var arrived sync.Once
+	fake.After = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+		if r.URL.Query().Get("partNumber") == "3" {
+			arrived.Do(func() { close(third) })
+		}
+		return false
+	}
+	u, err := open(t, url, smallPart).Begin(t.Context(), h, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := range slices.Chunk(content[:3*smallPart+5], smallPart/2) {
+		err = errors.Join(err, u.Append([][]byte{chunk}, crc32c.Checksum(chunk)))
+	}
+	if _, failed := u.Pause(); !errors.Is(errors.Join(err, failed), engine.ErrUnavailable) {
+		t.Fatalf("got %v, %v", err, failed)
+	}
+	if committed := u.State().Committed; committed != smallPart {
+		t.Errorf("%d bytes count", committed)
+	}
+	_ = u.Close() // It says again what has failed.
+	up.Store(true)
+	rest, err := enginetest.Send(t.Context(), open(t, url, smallPart), h, content, smallPart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := rest.Finish(engine.Expect{}); err != nil || !bytes.Equal(o.SHA256, sum[:]) {
+		t.Errorf("the SHA-256 is %x, %v, expected %x", o.SHA256, err, sum)
+	}
+	_ = rest.Close() // It is finished.
+}
+
 // A replica with another size of parts has begun the upload, and nothing of it is committed.
 func TestPartsOfAnotherSizeThatNeverCameAreNoObstacle(t *testing.T) {
 	fake, url := newFake(t)
 	h, content := header("o"), enginetest.Content(5*smallPart+5)
+	var up atomic.Bool
 	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
-		if r.URL.Query().Has("partNumber") {
+		if r.URL.Query().Has("partNumber") && !up.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		return false
@@ -216,7 +266,7 @@ func TestPartsOfAnotherSizeThatNeverCameAreNoObstacle(t *testing.T) {
 	if _, err := enginetest.Put(t.Context(), open(t, url, 2*smallPart), h, content); !errors.Is(err, engine.ErrUnavailable) {
 		t.Fatalf("got %v", err)
 	}
-	fake.Before = nil
+	up.Store(true)
 	s := open(t, url, smallPart)
 	put(t, s, h, content)
 	got, err := enginetest.Read(t.Context(), s, "o", 0, 0, 0, 1<<20, true)

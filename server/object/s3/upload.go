@@ -50,6 +50,7 @@ type upload struct {
 	hash    hash.Hash
 
 	behind []*sending // parts on their way, oldest first
+	failed bool       // whether one of them has not arrived, so that those after it do not count
 	spares int        // how many buffers there are besides one
 	err    error
 	closed bool
@@ -273,16 +274,18 @@ func (u *upload) settle() (err error) {
 	return err
 }
 
-// settleOne waits for the oldest part. Its buffer is for the next one, if that has none yet.
+// settleOne waits for the oldest part. Its buffer is for the next one, if that has none yet. A part
+// behind one that failed does not count, even if it has arrived: it is sent again.
 func (u *upload) settleOne() error {
 	p := u.behind[0]
 	err := <-p.done
 	u.behind = u.behind[1:]
-	if err == nil {
+	u.failed = u.failed || err != nil
+	if u.failed {
+		u.s.Quota.Give(p.size)
+	} else {
 		u.parts = append(u.parts, p.part)
 		err = u.noteHash(*p.buffer)
-	} else {
-		u.s.Quota.Give(p.size)
 	}
 	if *p.buffer = (*p.buffer)[:0]; u.buffer == nil {
 		u.buffer = p.buffer
