@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +18,11 @@ func (n *namespace) nodePort(t *testing.T, service, port string) string {
 	return n.nodePorts(t, service, port)[0]
 }
 
-// nodePorts are its addresses by way of each node. To a pod, what comes by another node has another address.
+// portTime is how long the nodes may take to forward a new port, or one whose pod is a new one.
+const portTime = 30 * time.Second
+
+// nodePorts are its addresses by way of each node, when all of them forward it. To a pod, what comes by another node has
+// another address.
 func (n *namespace) nodePorts(t *testing.T, service, port string) (addresses []string) {
 	t.Helper()
 	found, err := n.kube.CoreV1().Services(n.name).Get(t.Context(), service, metav1.GetOptions{})
@@ -40,6 +47,15 @@ func (n *namespace) nodePorts(t *testing.T, service, port string) (addresses []s
 	}
 	if len(addresses) == 0 {
 		t.Fatalf("%s has no port %s on the nodes", service, port)
+	}
+	for _, address := range addresses {
+		eventually(t, address+" leads to a pod", portTime, func(ctx context.Context) error {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err == nil {
+				err = conn.Close()
+			}
+			return err
+		})
 	}
 	return addresses
 }
