@@ -354,7 +354,7 @@ func (b *bridge) grant(more int) {
 	}
 }
 
-// mostNews bounds what is remembered of attempts that nobody has been told of yet.
+// mostNews bounds what is remembered of attempts that no event has told of yet.
 const mostNews = 64
 
 // attempt implements watcher.

@@ -3,10 +3,8 @@ package rpc
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -30,26 +28,16 @@ const (
 	dnsName = "client.example.com"
 )
 
-// issueNamed writes a certificate for a client with the names, valid until end.
+// issueNamed writes a certificate with the names of the client, valid until end.
 func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x509.ExtKeyUsage) {
 	t.Helper()
-	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: serial(t), NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{dnsName}}
 	uri, err := url.Parse(spiffe)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template.URIs = []*url.URL{uri}
-	der, err := x509.CreateCertificate(rand.Reader, template, from.cert, key.Public(), from.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.write(t, f.CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	f.write(t, f.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	f.issueAs(t, from, &x509.Certificate{
+		NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}, URIs: []*url.URL{uri}, DNSNames: []string{dnsName},
+	})
 }
 
 // secured is a server with mutual TLS and a client with names of its own.

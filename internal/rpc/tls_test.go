@@ -82,11 +82,17 @@ func newFiles(t *testing.T, mode string, from authority, trust ...authority) *fi
 	return f
 }
 
-// issue writes a new certificate and returns its serial number.
+// issue writes a new certificate for 127.0.0.1 and returns its serial number.
 func (f *files) issue(t *testing.T, from authority) *big.Int {
 	t.Helper()
+	return f.issueAs(t, from, &x509.Certificate{NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+}
+
+// issueAs writes a certificate that is as template says, with a serial number of its own, which it returns.
+func (f *files) issueAs(t *testing.T, from authority, template *x509.Certificate) *big.Int {
+	t.Helper()
 	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: serial(t), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template.SerialNumber = serial(t)
 	der, err := x509.CreateCertificate(rand.Reader, template, from.cert, key.Public(), from.key)
 	if err != nil {
 		t.Fatal(err)

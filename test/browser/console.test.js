@@ -227,7 +227,7 @@ describe('what goes wrong', { timeout: 240000 }, () => {
     await write(page, m.input)
     await press(page, 'Send')
     await ends(page, 'OK')
-    await close(page, (text) => /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(text)) // The browser's own, of requests to who is away.
+    await close(page, (text) => /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(text)) // The browser's own, of requests to a client that is away.
   })
   it('a message that is none is told of and not sent', async () => {
     const page = await open(`#/${method('unary').name}`)
