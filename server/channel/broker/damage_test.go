@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"log/slog"
@@ -25,7 +26,15 @@ func flipBit(t *testing.T, dir string, at float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[int(float64(len(data))*at)] ^= 0x10
+	// A bit of a message's headers: nats-server 2.15 does not start within minutes if it is one of the
+	// upper bits of a message's sequence, because it takes all between for deleted.
+	from := int(float64(len(data)) * at)
+	begin := []byte("NATS/1.0")
+	headers := max(bytes.LastIndex(data[:from], begin), bytes.Index(data, begin))
+	if headers < 0 {
+		t.Fatal("no message has headers")
+	}
+	data[headers] ^= 0x10
 	if err := os.WriteFile(blocks[0], data, 0o600); err != nil {
 		t.Fatal(err)
 	}
