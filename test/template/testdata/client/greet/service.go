@@ -40,7 +40,8 @@ func Service() cli.Service {
 		Traffic: func(s cli.Session) traffic.Source {
 			source := traffic.Source{Service: descriptor}
 			for _, step := range check(s) {
-				source.Operations = append(source.Operations, traffic.Operation{Method: step.Method, Rate: cfg.Greetings, Do: step.Do})
+				operation := traffic.Operation{Method: step.Method, Rate: cfg.Greetings, Do: step.Do}
+				source.Operations = append(source.Operations, operation)
 			}
 			return source
 		},
