@@ -7,7 +7,10 @@ import (
 )
 
 // Greet (unary) greets one person.
-func (s *service) Greet(_ context.Context, r *quartetv1.GreetRequest) (*quartetv1.GreetResponse, error) {
+func (s *service) Greet(
+	_ context.Context,
+	r *quartetv1.GreetRequest,
+) (*quartetv1.GreetResponse, error) {
 	greeting, err := s.greeter.Greet(r.GetName())
 	if err != nil {
 		return nil, err

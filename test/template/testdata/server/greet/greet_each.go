@@ -10,7 +10,9 @@ import (
 )
 
 // GreetEach (bidirectional) greets people as they come.
-func (s *service) GreetEach(stream grpc.BidiStreamingServer[quartetv1.GreetEachRequest, quartetv1.GreetEachResponse]) error {
+func (s *service) GreetEach(
+	stream grpc.BidiStreamingServer[quartetv1.GreetEachRequest, quartetv1.GreetEachResponse],
+) error {
 	err := receive(stream.Context(), s, stream.Recv, func(r *quartetv1.GreetEachRequest) error {
 		greeting, err := s.greeter.Greet(r.GetName())
 		if err != nil {

@@ -8,7 +8,10 @@ import (
 )
 
 // GreetLetters (server streaming) greets a person by each letter of the name.
-func (s *service) GreetLetters(r *quartetv1.GreetLettersRequest, stream grpc.ServerStreamingServer[quartetv1.GreetLettersResponse]) error {
+func (s *service) GreetLetters(
+	r *quartetv1.GreetLettersRequest,
+	stream grpc.ServerStreamingServer[quartetv1.GreetLettersResponse],
+) error {
 	if r.GetName() == "" {
 		return words.ErrNoName
 	}
@@ -17,7 +20,8 @@ func (s *service) GreetLetters(r *quartetv1.GreetLettersRequest, stream grpc.Ser
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(quartetv1.GreetLettersResponse_builder{Greeting: greeting}.Build()); err != nil {
+		response := quartetv1.GreetLettersResponse_builder{Greeting: greeting}.Build()
+		if err := stream.Send(response); err != nil {
 			return err
 		}
 	}

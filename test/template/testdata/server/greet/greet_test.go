@@ -12,7 +12,8 @@ import (
 )
 
 func TestGreet(t *testing.T) {
-	s := apptest.Start(t, telemetry.Discard(), []app.Service{Service()}, "TEST_GREET_SALUTATION=Welcome")
+	services := []app.Service{Service()}
+	s := apptest.Start(t, telemetry.Discard(), services, "TEST_GREET_SALUTATION=Welcome")
 	client := quartetv1.NewGreetServiceClient(s.Conn)
 	got, err := client.Greet(apptest.Deadline(t), quartetv1.GreetRequest_builder{Name: "Ada"}.Build())
 	if err != nil || got.GetGreeting() != "Welcome, Ada!" {

@@ -10,7 +10,9 @@ import (
 )
 
 // GreetTogether (client streaming) greets several people at once.
-func (s *service) GreetTogether(stream grpc.ClientStreamingServer[quartetv1.GreetTogetherRequest, quartetv1.GreetTogetherResponse]) error {
+func (s *service) GreetTogether(
+	stream grpc.ClientStreamingServer[quartetv1.GreetTogetherRequest, quartetv1.GreetTogetherResponse],
+) error {
 	var names []string
 	err := receive(stream.Context(), s, stream.Recv, func(r *quartetv1.GreetTogetherRequest) error {
 		names = append(names, r.GetName())

@@ -46,7 +46,10 @@ type service struct {
 // receive calls each with every message of a stream until the client has sent its last one, the
 // drain begins, or the call ends.
 func receive[T any](
-	ctx context.Context, s *service, recv func() (*T, error), each func(*T) error,
+	ctx context.Context,
+	s *service,
+	recv func() (*T, error),
+	each func(*T) error,
 ) error {
 	requests := rpc.Receive(ctx, recv)
 	for {
