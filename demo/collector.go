@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// collector receives spans by OTLP, as any collector does, so that the traces lead somewhere without another program.
+// collector receives spans by OTLP, as any collector does, so that the traces lead somewhere
+// without another program.
 type collector struct {
 	collectorpb.UnimplementedTraceServiceServer
 	address string
@@ -51,7 +52,9 @@ func startCollector(ctx context.Context) (*collector, error) {
 }
 
 // Export takes spans in.
-func (c *collector) Export(_ context.Context, r *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+func (c *collector) Export(
+	_ context.Context, r *collectorpb.ExportTraceServiceRequest,
+) (*collectorpb.ExportTraceServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, resource := range r.GetResourceSpans() {

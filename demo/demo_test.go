@@ -117,7 +117,8 @@ func TestHintsWork(t *testing.T) {
 				t.Errorf("%s: there are no metrics of gRPC", hint)
 			}
 		case "grpcurl":
-			if names := services(ctx, t, words[2]); !strings.Contains(names, string(methods()[0].Parent().FullName())) {
+			names, service := services(ctx, t, words[2]), methods()[0].Parent().FullName()
+			if !strings.Contains(names, string(service)) {
 				t.Errorf("%s: got %s", hint, names)
 			}
 		default:
@@ -156,7 +157,9 @@ func services(ctx context.Context, t *testing.T, address string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+	if err := stream.Send(&reflectionpb.ServerReflectionRequest{
+		MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	reply, err := stream.Recv()

@@ -1,9 +1,10 @@
-// The demo shows the pair at work: it builds server and client, starts them as two processes, has the client show each
-// service, and prints what both measured and traced. It knows no service by name. `make demo` runs it.
+// The demo shows the pair at work: it builds server and client, starts them as two processes, has
+// the client show each service, and prints what both measured and traced. It knows no service by
+// name. `make demo` runs it.
 //
-// ONCE=1 ends it after that, with status 0 if everything was right; otherwise the traffic goes on until Ctrl-C.
-// FILE names a file for services that take one, in place of content of their own making. Values that cannot be are answered with
-// status 2 before anything is built.
+// ONCE=1 ends it after that, with status 0 if everything was right; otherwise the traffic goes on
+// until Ctrl-C. FILE names a file for services that take one, in place of content of their own
+// making. Values that cannot be are answered with status 2 before anything is built.
 package main
 
 import (
@@ -240,8 +241,8 @@ func (p *pair) tour(ctx context.Context, file string) error {
 	return nil
 }
 
-// stop ends the client first, so that it does not see the server go. The server has to drain cleanly. Each may take all the
-// time that a program gives itself, and a little more to exit.
+// stop ends the client first, so that it does not see the server go. The server has to drain
+// cleanly. Each may take all the time that a program gives itself, and a little more to exit.
 func (p *pair) stop() error {
 	drain, err := config.Defaults[app.DrainConfig]()
 	if err != nil {

@@ -33,22 +33,23 @@ var modes = []string{"unary", "server streaming", "client streaming", "bidirecti
 
 // methods are all of the contract, by service and in its order.
 func methods() (all []protoreflect.MethodDescriptor) {
-	protoregistry.GlobalFiles.RangeFilesByPackage(contract, func(file protoreflect.FileDescriptor) bool {
+	add := func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {
 			for j := range file.Services().Get(i).Methods().Len() {
 				all = append(all, file.Services().Get(i).Methods().Get(j))
 			}
 		}
 		return true
-	})
+	}
+	protoregistry.GlobalFiles.RangeFilesByPackage(contract, add)
 	slices.SortStableFunc(all, func(a, b protoreflect.MethodDescriptor) int {
 		return cmp.Compare(a.Parent().FullName(), b.Parent().FullName())
 	})
 	return all
 }
 
-// report waits until there is something to report of every mode that the contract has, and prints it. Everything in it comes
-// out of the spans that the two processes have exported.
+// report waits until there is something to report of every mode that the contract has, and prints
+// it. Everything in it comes out of the spans that the two processes have exported.
 func report(ctx context.Context, p *pair) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -103,7 +104,9 @@ func rows(spans []span) []*row {
 			all = append(all, r)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *row) int { return cmp.Compare(slices.Index(modes, a.mode()), slices.Index(modes, b.mode())) })
+	slices.SortStableFunc(all, func(a, b *row) int {
+		return cmp.Compare(slices.Index(modes, a.mode()), slices.Index(modes, b.mode()))
+	})
 	return all
 }
 
@@ -137,7 +140,8 @@ func (r *row) mode() string { return cli.ModeName(r.method) }
 // busy is the time in which at least one of the calls was under way.
 func (r *row) busy() (busy time.Duration) {
 	var until time.Time
-	for _, call := range slices.SortedFunc(slices.Values(r.calls), func(a, b span) int { return a.start.Compare(b.start) }) {
+	byStart := func(a, b span) int { return a.start.Compare(b.start) }
+	for _, call := range slices.SortedFunc(slices.Values(r.calls), byStart) {
 		end := call.start.Add(call.took)
 		if call.start.After(until) {
 			until = call.start
@@ -150,7 +154,8 @@ func (r *row) busy() (busy time.Duration) {
 	return busy
 }
 
-// rate is the throughput while there are calls: of calls, bytes or messages, whichever counts in the mode.
+// rate is the throughput while there are calls: of calls, bytes or messages, whichever counts in
+// the mode.
 func (r *row) rate() string {
 	seconds := r.busy().Seconds()
 	switch r.mode() {
@@ -165,12 +170,15 @@ func (r *row) rate() string {
 
 // quantile of the durations, by the nearest rank.
 func (r *row) quantile(q float64) string {
-	sorted := slices.SortedFunc(slices.Values(r.calls), func(a, b span) int { return cmp.Compare(a.took, b.took) })
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].took.Round(10 * time.Microsecond).String()
+	sorted := slices.SortedFunc(slices.Values(r.calls), func(a, b span) int {
+		return cmp.Compare(a.took, b.took)
+	})
+	nearest := sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+	return nearest.took.Round(10 * time.Microsecond).String()
 }
 
-// printTable prints what the clients measured of each RPC. A bidirectional stream lasts as long as its client likes, so of those
-// it has the time until the first reply.
+// printTable prints what the clients measured of each RPC. A bidirectional stream lasts as long as
+// its client likes, so of those it has the time until the first reply.
 func printTable(w io.Writer, spans []span, replies map[string]buckets) {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "MODE\tRPC\tCALLS\tFAILED\tBYTES\tRATE\tP50\tP99\t")
@@ -181,7 +189,8 @@ func printTable(w io.Writer, spans []span, replies map[string]buckets) {
 			p50, p99, of = first.quantile(0.5), first.quantile(0.99), "first reply"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\tof a %s\n",
-			r.mode(), r.method.Name(), len(r.calls), r.failedCalls, cli.Size(r.bytes), r.rate(), p50, p99, of)
+			r.mode(), r.method.Name(), len(r.calls), r.failedCalls,
+			cli.Size(r.bytes), r.rate(), p50, p99, of)
 	}
 	_ = table.Flush()
 }
@@ -206,7 +215,8 @@ func trees(spans []span) []tree {
 				continue
 			}
 			for _, candidate := range traces {
-				if crosses(candidate, spanName(r.method)) && (best.spans == nil || weight(candidate) > weight(best.spans)) {
+				if crosses(candidate, spanName(r.method)) &&
+					(best.spans == nil || weight(candidate) > weight(best.spans)) {
 					best = tree{fmt.Sprintf("%s: %s", mode, spanName(r.method)), candidate}
 				}
 			}
@@ -221,7 +231,9 @@ func trees(spans []span) []tree {
 // crosses tells whether a trace is complete, from its root to the call's span on either side.
 func crosses(spans []span, name string) bool {
 	has := func(service string) bool {
-		return slices.ContainsFunc(spans, func(s span) bool { return s.service == service && s.name == name })
+		return slices.ContainsFunc(spans, func(s span) bool {
+			return s.service == service && s.name == name
+		})
 	}
 	rooted := slices.ContainsFunc(spans, func(s span) bool { return s.parent == "" })
 	return rooted && has(clientService) && has(serverService)
@@ -253,7 +265,8 @@ func (t tree) children(parent string) (found []span) {
 	return found
 }
 
-// printSpan prints a span and those below it. before is what stands before its name, and below before the glyphs of its children.
+// printSpan prints a span and those below it. before is what stands before its name, and below
+// before the glyphs of its children.
 func (t tree) printSpan(table *tabwriter.Writer, s span, before, below string) {
 	fmt.Fprintf(table, "%s%s\t%s\t%v\n", before, s.name, s.service, s.took.Round(10*time.Microsecond))
 	children := t.children(s.id)

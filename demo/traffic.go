@@ -59,7 +59,8 @@ func (p *pair) traffic(ctx context.Context) (verdicts, error) {
 // buckets are those of a histogram, by their upper bound in seconds and in its order.
 type buckets []*dto.Bucket
 
-// firstReplies are the times from the begin of a stream to its first reply, by the name of the method.
+// firstReplies are the times from the begin of a stream to its first reply, by the name of the
+// method.
 func (p *pair) firstReplies(ctx context.Context) (map[string]buckets, error) {
 	families, err := p.clientMetrics(ctx)
 	if err != nil {
@@ -79,7 +80,8 @@ func (b buckets) quantile(q float64) string {
 	}
 	all := b[len(b)-1].GetCumulativeCount()
 	for _, bucket := range b {
-		if bound := bucket.GetUpperBound(); float64(bucket.GetCumulativeCount()) >= q*float64(all) && !math.IsInf(bound, 1) {
+		bound := bucket.GetUpperBound()
+		if float64(bucket.GetCumulativeCount()) >= q*float64(all) && !math.IsInf(bound, 1) {
 			return "≤ " + time.Duration(bound*float64(time.Second)).String()
 		}
 	}

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Proxy stands between client and server, and cuts connections in the middle of whatever is under way.
+// Proxy stands between client and server, and cuts connections in the middle of whatever is under
+// way.
 type Proxy struct {
 	Address string
 	backend string

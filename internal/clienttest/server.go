@@ -1,5 +1,5 @@
-// Package clienttest is what tests of clients share: servers that tests write themselves, connections as programs make
-// them, a proxy that cuts these, and a collector of spans.
+// Package clienttest is what tests of clients share: servers that tests write themselves,
+// connections as programs make them, a proxy that cuts these, and a collector of spans.
 package clienttest
 
 import (
@@ -20,9 +20,11 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// Serve has services answer on an address, "" for any, and says that they are serving. It returns where that is. stop ends
-// the server as a crash does, and so does the end of the test.
-func Serve(t testing.TB, address string, register func(grpc.ServiceRegistrar)) (target string, stop func()) {
+// Serve has services answer on an address, "" for any, and says that they are serving. It returns
+// where that is. stop ends the server as a crash does, and so does the end of the test.
+func Serve(
+	t testing.TB, address string, register func(grpc.ServiceRegistrar),
+) (target string, stop func()) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -62,12 +64,17 @@ func Reserve(t *testing.T) string {
 
 // quickly connects again at once, where a program would wait a second first.
 var quickly = grpc.WithConnectParams(grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
+	Backoff: backoff.Config{
+		BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond,
+	},
 	MinConnectTimeout: 5 * time.Second,
 })
 
 // Dial connects to services as the programs do, with shorter pauses between tries.
-func Dial(t testing.TB, tele *telemetry.Telemetry, address string, services ...protoreflect.ServiceDescriptor) *grpc.ClientConn {
+func Dial(
+	t testing.TB, tele *telemetry.Telemetry, address string,
+	services ...protoreflect.ServiceDescriptor,
+) *grpc.ClientConn {
 	t.Helper()
 	var cfg rpc.ClientConfig
 	if err := config.Load("TEST_", nil, config.Group{Into: &cfg}); err != nil {
@@ -85,11 +92,15 @@ func Dial(t testing.TB, tele *telemetry.Telemetry, address string, services ...p
 func Impatient() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
 
 // GiveUpSoon is a resumption for servers that never get better.
-func GiveUpSoon() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3} }
+func GiveUpSoon() rpc.Resumption {
+	return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3}
+}
 
 // CutSoon is a resumption for servers that hang.
 func CutSoon() rpc.Resumption {
-	return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3, StallTimeout: 100 * time.Millisecond}
+	resumption := GiveUpSoon()
+	resumption.StallTimeout = 100 * time.Millisecond
+	return resumption
 }
 
 // Deadline is a context for calls that must not hang a test.

@@ -40,7 +40,9 @@ func (c *Collector) Environment(more ...string) []string {
 }
 
 // Export implements the collector's service.
-func (c *Collector) Export(_ context.Context, r *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+func (c *Collector) Export(
+	_ context.Context, r *collectorpb.ExportTraceServiceRequest,
+) (*collectorpb.ExportTraceServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, resource := range r.GetResourceSpans() {
@@ -58,7 +60,9 @@ func (c *Collector) Wait(t *testing.T, name string, count int) []*tracepb.Span {
 	apptest.Eventually(t, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		found = slices.DeleteFunc(slices.Clone(c.spans), func(s *tracepb.Span) bool { return s.GetName() != name })
+		found = slices.DeleteFunc(slices.Clone(c.spans), func(s *tracepb.Span) bool {
+			return s.GetName() != name
+		})
 		return len(found) >= count
 	}, func() string { return fmt.Sprintf("%d spans %q of the server, want %d", len(found), name, count) })
 	return found
@@ -72,11 +76,15 @@ func Traced() (*telemetry.Telemetry, *tracetest.SpanRecorder) {
 }
 
 // Spans are those of a name that have ended, once there are so many.
-func Spans(t *testing.T, recorder *tracetest.SpanRecorder, name string, count int) []sdktrace.ReadOnlySpan {
+func Spans(
+	t *testing.T, recorder *tracetest.SpanRecorder, name string, count int,
+) []sdktrace.ReadOnlySpan {
 	t.Helper()
 	var found []sdktrace.ReadOnlySpan
 	apptest.Eventually(t, func() bool {
-		found = slices.DeleteFunc(recorder.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() != name })
+		found = slices.DeleteFunc(recorder.Ended(), func(s sdktrace.ReadOnlySpan) bool {
+			return s.Name() != name
+		})
 		return len(found) >= count
 	}, func() string { return fmt.Sprintf("%d spans %q, want %d", len(found), name, count) })
 	return found

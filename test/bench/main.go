@@ -85,7 +85,9 @@ func bench(out io.Writer, arguments []string) error {
 		}
 	}
 	for _, s := range suites {
-		parts := slices.DeleteFunc(slices.Clone(chosen), func(name string) bool { return !slices.Contains(s.parts(), name) })
+		parts := slices.DeleteFunc(slices.Clone(chosen), func(name string) bool {
+			return !slices.Contains(s.parts(), name)
+		})
 		if len(parts) == 0 {
 			continue
 		}

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestBenchPrintsATableAndAVerdictOnEveryGoal(t *testing.T) {
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // The race detector would make every end of a process take a second.
+	// The race detector would make every end of a process take a second.
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	var out bytes.Buffer
 	if err := bench(&out, []string{"-rounds", "1", "-slice", "5ms", "-run", "oneway"}); err != nil {
 		t.Fatal(err)

@@ -26,8 +26,8 @@ type attacked struct {
 	pod     corev1.Pod
 }
 
-// testAttack has hostile callers call servers with memory limits that the kernel enforces. It runs the worst rows of `make
-// attack`, which also measures what takes a server of its own.
+// testAttack has hostile callers call servers with memory limits that the kernel enforces. It runs
+// the worst rows of `make attack`, which also measures what takes a server of its own.
 func testAttack(t *testing.T, c *cluster) {
 	program, err := filepath.Abs(filepath.Join(t.TempDir(), "attack"))
 	if err != nil {
@@ -55,7 +55,8 @@ func (a *attacked) start(t *testing.T) {
 	a.pod = a.somePods(t, "server", 1)[0]
 }
 
-// attack calls the server by way of two nodes, so that the attacker and the neighbour are different callers to it.
+// attack calls the server by way of two nodes, so that the attacker and the neighbour are different
+// callers to it.
 func (a *attacked) attack(t *testing.T) {
 	addresses := a.nodePorts(t, "q-quartet-server", "grpc")
 	if len(addresses) < 2 {
@@ -81,7 +82,8 @@ func (a *attacked) attack(t *testing.T) {
 	}
 }
 
-// watchMemory looks at the memory of the server until it is told to stop, and notes the most there was.
+// watchMemory looks at the memory of the server until it is told to stop, and notes the most there
+// was.
 func (a *attacked) watchMemory(t *testing.T, most *memory) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -89,7 +91,8 @@ func (a *attacked) watchMemory(t *testing.T, most *memory) (stop func()) {
 	go func() {
 		defer close(done)
 		for ticker := time.NewTicker(pollInterval); ctx.Err() == nil; {
-			if now, err := a.memoryOf(ctx, a.pod); err == nil { // A look may fail, as when the container is being restarted.
+			// A look may fail, as when the container is being restarted.
+			if now, err := a.memoryOf(ctx, a.pod); err == nil {
 				most.needed, most.most = max(most.needed, now.needed), max(most.most, now.most)
 			}
 			select {

@@ -19,7 +19,8 @@ func copyRepository(t *testing.T) checkout {
 	listed := run(t, "git", "-C", repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
 	for name := range strings.SplitSeq(strings.TrimSuffix(listed, "\x00"), "\x00") {
 		err := copyFile(filepath.Join(to, name), filepath.Join(repository, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // It may have been deleted since the last commit.
+		// It may have been deleted since the last commit.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 	}
@@ -52,7 +53,8 @@ func (c checkout) edit(t *testing.T, name, old, replacement string) {
 	if count := strings.Count(string(text), old); count != 1 {
 		t.Fatalf("%s has %s %d times, and this test wants to edit it where it is once", name, old, count)
 	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, replacement, 1)), 0o600); err != nil {
+	changed := strings.Replace(string(text), old, replacement, 1)
+	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

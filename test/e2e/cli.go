@@ -24,7 +24,8 @@ func (c cli) args(args ...string) []string {
 	return append([]string{"--server", c.server, "--timeout", "60s"}, args...)
 }
 
-// run runs a command of the client with what is on its standard input, and returns its standard output.
+// run runs a command of the client with what is on its standard input, and returns its standard
+// output.
 func (c cli) run(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	out, err := try(t.Context(), stdin, c.program, c.args(args...)...)

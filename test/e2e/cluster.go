@@ -16,7 +16,8 @@ const repository = "../.."
 
 // cluster is the kind cluster that `make e2e` has made, with the images loaded.
 type cluster struct {
-	// context is its name in KUBECONFIG. Every command names it, so that none ever reaches another cluster.
+	// context is its name in KUBECONFIG. Every command names it, so that none ever reaches another
+	// cluster.
 	context string
 	kube    kubernetes.Interface
 }
@@ -28,12 +29,14 @@ func openCluster(t *testing.T) *cluster {
 		t.Fatal("E2E_CLUSTER is not set: run `make e2e`, which makes a cluster and deletes it")
 	}
 	c := &cluster{context: "kind-" + name}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(),
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(),
 		&clientcmd.ConfigOverrides{CurrentContext: c.context}).ClientConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Every look is one request; the default of 5 a second would make the tests slower than the cluster.
+	// Every look is one request; the default of 5 a second would make the tests slower than the
+	// cluster.
 	config.QPS, config.Burst = 50, 100
 	if c.kube, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
@@ -42,8 +45,8 @@ func openCluster(t *testing.T) *cluster {
 	return c
 }
 
-// ready waits for what a cluster brings along: kind says that it is ready when its name service and its volumes are
-// still being started, and installations would pay for that with their time.
+// ready waits for what a cluster brings along: kind says that it is ready when its name service and
+// its volumes are still being started, and installations would pay for that with their time.
 func (c *cluster) ready(t *testing.T) {
 	t.Helper()
 	took := eventually(t, "the cluster's own Deployments", 3*time.Minute, func(ctx context.Context) error {

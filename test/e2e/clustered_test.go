@@ -11,12 +11,14 @@ import (
 
 const (
 	serverReplicas = 3
-	// platformTime is how long a broker and a store may take that pull nothing. A volume whose making was interrupted is
-	// made anew after two minutes.
+	// platformTime is how long a broker and a store may take that pull nothing. A volume whose making
+	// was interrupted is made anew after two minutes.
 	platformTime = 4 * time.Minute
-	// restartTime is how long three replicas may take that start one after another, while each old one drains.
+	// restartTime is how long three replicas may take that start one after another, while each old one
+	// drains.
 	restartTime = 4 * time.Minute
-	// windowCalls is how many calls are shared out: by chance alone, a replica never gets less than a fifth of so many.
+	// windowCalls is how many calls are shared out: by chance alone, a replica never gets less than a
+	// fifth of so many.
 	windowCalls = 300
 	// discoveryTime is how long a running client may take until it calls a new replica.
 	discoveryTime = 45 * time.Second
@@ -54,7 +56,8 @@ func testClustered(t *testing.T, c *cluster, program string) {
 	})...)
 }
 
-// platform starts what the servers need, and nothing else. Metrics, traces and dashboards have tests of their own.
+// platform starts what the servers need, and nothing else. Metrics, traces and dashboards have
+// tests of their own.
 func (s *clustered) platform(t *testing.T) {
 	p := s.namespace.release("platform", "platform")
 	p.install(t, "--set", "prometheus.enabled=false,jaeger.enabled=false,grafana.enabled=false,metricsServer.enabled=false")
@@ -62,7 +65,8 @@ func (s *clustered) platform(t *testing.T) {
 	s.before = s.inventoryNow(t)
 }
 
-// rollout has services make enough unary calls to share out in a few seconds, and little of everything else.
+// rollout has services make enough unary calls to share out in a few seconds, and little of
+// everything else.
 func (s *clustered) rollout(t *testing.T) {
 	values := settings([]string{"telemetry.otlpEndpoint=", "server.drain.scrapeWaitSeconds=0", "client.drain.scrapeWaitSeconds=0"},
 		func(s service) string { return s.clusteredValues })
@@ -72,7 +76,8 @@ func (s *clustered) rollout(t *testing.T) {
 	s.unary = s.began.calls("unary")
 }
 
-// balance begins to count when the client has found all replicas. What others have called before is left out.
+// balance begins to count when the client has found all replicas. What others have called before is
+// left out.
 func (s *clustered) balance(t *testing.T) {
 	s.needUnary(t)
 	before := s.unaryNow(t)

@@ -14,8 +14,8 @@ import (
 // killAfter is how long a command that was asked to end may take.
 const killAfter = 30 * time.Second
 
-// command is a program that ends with the test at the latest: it is interrupted, as by Ctrl-C, and killed if that does
-// not help.
+// command is a program that ends with the test at the latest: it is interrupted, as by Ctrl-C, and
+// killed if that does not help.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// loopTime is how long a development loop may take from nothing to everything, and editTime from an edit to its
-	// effect, on a machine that does other things too.
+	// loopTime is how long a development loop may take from nothing to everything, and editTime from
+	// an edit to its effect, on a machine that does other things too.
 	loopTime = 6 * time.Minute
 	editTime = 2 * time.Minute
 )
@@ -33,7 +33,9 @@ type devLoop struct {
 }
 
 // startLoop starts a loop in a namespace, which is made for it.
-func startLoop(t *testing.T, c *cluster, namespace string, env []string, name string, args ...string) *devLoop {
+func startLoop(
+	t *testing.T, c *cluster, namespace string, env []string, name string, args ...string,
+) *devLoop {
 	t.Helper()
 	l := &devLoop{namespace: c.newNamespace(t, namespace), checkout: copyRepository(t)}
 	l.empty = l.inventoryNow(t)
@@ -135,7 +137,8 @@ func testSkaffold(t *testing.T, c *cluster) {
 	)
 }
 
-// testMakeDev has images with a tag of its own, as others test those of the checkout in the same cluster.
+// testMakeDev has images with a tag of its own, as others test those of the checkout in the same
+// cluster.
 func testMakeDev(t *testing.T, c *cluster) {
 	port := freePort(t)
 	l := startLoop(t, c, "make-dev", nil, "make", "dev", "CLUSTER="+strings.TrimPrefix(c.context, "kind-"), "NAMESPACE=make-dev",
@@ -187,7 +190,8 @@ func testMakeDev(t *testing.T, c *cluster) {
 			}
 		}},
 		promise{"Ctrl-C ends all that it started, and leaves the release", func(t *testing.T) {
-			if err := syscall.Kill(-l.process.Process.Pid, syscall.SIGINT); err != nil { // as a terminal does
+			// as a terminal does
+			if err := syscall.Kill(-l.process.Process.Pid, syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "no process of it", 20*time.Second, func(context.Context) error {

@@ -8,8 +8,8 @@ type promise struct {
 	keep func(t *testing.T)
 }
 
-// inOrder tries promises one after another. Each finds the cluster as the one before has left it, so that the first one
-// that is broken ends the row.
+// inOrder tries promises one after another. Each finds the cluster as the one before has left it,
+// so that the first one that is broken ends the row.
 func inOrder(t *testing.T, promises ...promise) {
 	for _, p := range promises {
 		if !t.Run(p.name, p.keep) {

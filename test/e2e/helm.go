@@ -43,8 +43,8 @@ func (r release) helm(args ...string) []string {
 	return append([]string{"--kube-context", r.context, "--namespace", r.namespace.name}, args...)
 }
 
-// apply installs or upgrades. A warning fails it: that is how the API server says that a pod breaks a standard, or that
-// something is deprecated.
+// apply installs or upgrades. A warning fails it: that is how the API server says that a pod breaks
+// a standard, or that something is deprecated.
 func (r release) apply(t *testing.T, verb string, args ...string) {
 	t.Helper()
 	out := run(t, helm, r.helm(append([]string{verb, r.name, r.chart}, args...)...)...)

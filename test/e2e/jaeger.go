@@ -54,7 +54,9 @@ func (j jaeger) named(ctx context.Context, service, operation string) ([]span, e
 	return j.spans(ctx, "/api/traces", map[string]string{"service": service, "operation": operation, "limit": "20", "lookback": "1h"})
 }
 
-func (j jaeger) spans(ctx context.Context, path string, parameters map[string]string) (all []span, err error) {
+func (j jaeger) spans(
+	ctx context.Context, path string, parameters map[string]string,
+) (all []span, err error) {
 	body, err := j.kube.CoreV1().Services(j.name).ProxyGet("http", "platform-jaeger", "16686", path, parameters).DoRaw(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("jaeger %s %v: %w %s", path, parameters, err, body)

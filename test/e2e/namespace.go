@@ -19,18 +19,20 @@ type namespace struct {
 	name string
 }
 
-// newNamespace makes a namespace that admits only what keeps to the restricted Pod Security Standard, and warns of what
-// does not. It is deleted after the test, and explained if that has failed.
+// newNamespace makes a namespace that admits only what keeps to the restricted Pod Security
+// Standard, and warns of what does not. It is deleted after the test, and explained if that has
+// failed.
 func (c *cluster) newNamespace(t *testing.T, name string) *namespace {
 	t.Helper()
 	n := &namespace{c, name}
-	_, err := c.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: name,
 		Labels: map[string]string{
 			"pod-security.kubernetes.io/enforce": "restricted",
 			"pod-security.kubernetes.io/warn":    "restricted",
 		},
-	}}, metav1.CreateOptions{})
+	}}
+	_, err := c.kube.CoreV1().Namespaces().Create(t.Context(), made, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +55,8 @@ func (n *namespace) kubectl(args ...string) []string {
 	return append([]string{"--context", n.context, "--namespace", n.name}, args...)
 }
 
-// inventory is all there is in the namespace, as kind/name. Events are left out, which come and go by themselves, and
-// so are the metrics that metrics-server shows as pods.
+// inventory is all there is in the namespace, as kind/name. Events are left out, which come and go
+// by themselves, and so are the metrics that metrics-server shows as pods.
 func (n *namespace) inventory(ctx context.Context) ([]string, error) {
 	kinds, err := try(ctx, "", "kubectl", n.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name")...)
 	if err != nil {
@@ -81,7 +83,9 @@ func (n *namespace) inventoryNow(t *testing.T) []string {
 
 // added is what is in now and was not in before.
 func added(before, now []string) []string {
-	return slices.DeleteFunc(slices.Clone(now), func(name string) bool { return slices.Contains(before, name) })
+	return slices.DeleteFunc(slices.Clone(now), func(name string) bool {
+		return slices.Contains(before, name)
+	})
 }
 
 // claims are those of volumes among what is in a namespace.
@@ -89,8 +93,9 @@ func claims(inventory []string) []string {
 	return slices.DeleteFunc(slices.Clone(inventory), func(name string) bool { return !strings.HasPrefix(name, "persistentvolumeclaim/") })
 }
 
-// explain shows what people look at when something has failed. What explains most comes last, as that is what is
-// left of a log that was cut; and it is of all namespaces, as what provides volumes or names lives elsewhere.
+// explain shows what people look at when something has failed. What explains most comes last, as
+// that is what is left of a log that was cut; and it is of all namespaces, as what provides volumes
+// or names lives elsewhere.
 func (n *namespace) explain(ctx context.Context, t *testing.T) {
 	show := func(args ...string) {
 		out, err := try(ctx, "", "kubectl", n.kubectl(args...)...)
@@ -110,7 +115,8 @@ func (n *namespace) explain(ctx context.Context, t *testing.T) {
 			show("logs", pod.Name, "--all-containers", "--tail=40", "--prefix", "--previous")
 		}
 	}
-	show("logs", "--namespace=local-path-storage", "--selector=app", "--tail=8") // the provisioner of kind's volumes
+	// the provisioner of kind's volumes
+	show("logs", "--namespace=local-path-storage", "--selector=app", "--tail=8")
 	show("get", "pods,persistentvolumeclaims", "--all-namespaces")
 	show("get", "events", "--all-namespaces", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp",
 		"--output=custom-columns=AT:.lastTimestamp,OF:.involvedObject.name,REASON:.reason,MESSAGE:.message")
@@ -134,7 +140,8 @@ func (n *namespace) labelled(ctx context.Context, label string) ([]corev1.Pod, e
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }), nil
+	deleted := func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }
+	return slices.DeleteFunc(list.Items, deleted), nil
 }
 
 // somePods are the pods of a component, of which there have to be so many.

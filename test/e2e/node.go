@@ -17,11 +17,12 @@ func onNode(ctx context.Context, node, script string, args ...string) (string, e
 
 // memory is what a container has in memory.
 type memory struct {
-	// anonymous is what its processes have taken; files can be dropped by the kernel, except those in use, so that the
-	// rest counts as well in what the kubelet calls the working set. sockets are what the kernel buffers for connections.
+	// anonymous is what its processes have taken; files can be dropped by the kernel, except those in
+	// use, so that the rest counts as well in what the kubelet calls the working set. sockets are what
+	// the kernel buffers for connections.
 	anonymous, workingSet, sockets int64
-	// needed is all that the kernel cannot take away by dropping files, with what it keeps itself for the container. most is
-	// the most there ever was, with files.
+	// needed is all that the kernel cannot take away by dropping files, with what it keeps itself for
+	// the container. most is the most there ever was, with files.
 	needed, most int64
 }
 

@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// nodePort is the address on this machine of a Service of type NodePort: connections there are shared out to its pods,
-// as they come and go, by the node's network and nothing else.
+// nodePort is the address on this machine of a Service of type NodePort: connections there are
+// shared out to its pods, as they come and go, by the node's network and nothing else.
 func (n *namespace) nodePort(t *testing.T, service, port string) string {
 	t.Helper()
 	return n.nodePorts(t, service, port)[0]
@@ -21,8 +21,8 @@ func (n *namespace) nodePort(t *testing.T, service, port string) string {
 // portTime is how long the nodes may take to forward a new port, or one whose pod is a new one.
 const portTime = 30 * time.Second
 
-// nodePorts are its addresses by way of each node, when all of them forward it. To a pod, what comes by another node has
-// another address.
+// nodePorts are its addresses by way of each node, when all of them forward it. To a pod, what
+// comes by another node has another address.
 func (n *namespace) nodePorts(t *testing.T, service, port string) (addresses []string) {
 	t.Helper()
 	found, err := n.kube.CoreV1().Services(n.name).Get(t.Context(), service, metav1.GetOptions{})

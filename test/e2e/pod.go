@@ -19,8 +19,8 @@ func (n *namespace) deletePod(t *testing.T, name string) {
 	n.removePod(t, name, metav1.DeleteOptions{})
 }
 
-// forceDeletePod is what kubectl delete --grace-period=0 --force does: the pod is forgotten at once, and its node kills
-// it when it learns of that.
+// forceDeletePod is what kubectl delete --grace-period=0 --force does: the pod is forgotten at
+// once, and its node kills it when it learns of that.
 func (n *namespace) forceDeletePod(t *testing.T, name string) {
 	t.Helper()
 	n.removePod(t, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
@@ -45,8 +45,9 @@ func (n *namespace) removePod(t *testing.T, name string, options metav1.DeleteOp
 	t.Logf("%s was gone after %.1f s", name, took.Seconds())
 }
 
-// crashPod kills the process of a pod with SIGKILL and waits until another one runs in its place. Kubernetes has no way
-// of doing that, since it always asks first, so that the node has to be told; its container has its name.
+// crashPod kills the process of a pod with SIGKILL and waits until another one runs in its place.
+// Kubernetes has no way of doing that, since it always asks first, so that the node has to be told;
+// its container has its name.
 func (n *namespace) crashPod(t *testing.T, name string) {
 	t.Helper()
 	pods := n.kube.CoreV1().Pods(n.name)

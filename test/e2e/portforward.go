@@ -11,8 +11,8 @@ import (
 
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) ->`)
 
-// forward opens a port of a service or pod on this machine, until the end of the test, and returns its address. It leads
-// to one pod, whatever its target, and breaks with it.
+// forward opens a port of a service or pod on this machine, until the end of the test, and returns
+// its address. It leads to one pod, whatever its target, and breaks with it.
 func (n *namespace) forward(t *testing.T, target string, port int) string {
 	t.Helper()
 	address, _ := n.forwardFrom(t, "", target, port)
@@ -20,7 +20,9 @@ func (n *namespace) forward(t *testing.T, target string, port int) string {
 }
 
 // forwardFrom is forward at a port of this machine, "" for any, and returns what does it too.
-func (n *namespace) forwardFrom(t *testing.T, local, target string, port int) (address string, p *process) {
+func (n *namespace) forwardFrom(
+	t *testing.T, local, target string, port int,
+) (address string, p *process) {
 	t.Helper()
 	p = start(t, nil, "kubectl", n.kubectl("port-forward", "--address=127.0.0.1", target, fmt.Sprintf("%s:%d", local, port))...)
 	eventually(t, "port-forward to "+target, 20*time.Second, func(context.Context) error {

@@ -13,7 +13,9 @@ import (
 type prometheus struct{ *namespace }
 
 // api asks Prometheus's HTTP API and decodes what is under "data".
-func (p prometheus) api(ctx context.Context, path string, parameters map[string]string, data any) error {
+func (p prometheus) api(
+	ctx context.Context, path string, parameters map[string]string, data any,
+) error {
 	body, err := p.kube.CoreV1().Services(p.name).ProxyGet("http", "platform-prometheus", "9090", "/api/v1/"+path, parameters).DoRaw(ctx)
 	if err != nil {
 		return fmt.Errorf("prometheus %s %v: %w %s", path, parameters, err, body)
@@ -40,8 +42,11 @@ func (p prometheus) series(ctx context.Context, selector string, last time.Durat
 	return len(found), err
 }
 
-// points counts the values of an expression over the last minutes that are numbers: what is drawn on a panel.
-func (p prometheus) points(ctx context.Context, expression string, last time.Duration) (int, error) {
+// points counts the values of an expression over the last minutes that are numbers: what is drawn
+// on a panel.
+func (p prometheus) points(
+	ctx context.Context, expression string, last time.Duration,
+) (int, error) {
 	var answer struct {
 		Result []struct {
 			Values     [][2]any
@@ -74,7 +79,9 @@ func (p prometheus) value(ctx context.Context, expression string) (float64, erro
 }
 
 // exemplarTraces are the traces that the exemplars of a selector lead to, newest last.
-func (p prometheus) exemplarTraces(ctx context.Context, selector string, last time.Duration) (traces []string, err error) {
+func (p prometheus) exemplarTraces(
+	ctx context.Context, selector string, last time.Duration,
+) (traces []string, err error) {
 	var found []struct {
 		Exemplars []struct{ Labels map[string]string }
 	}

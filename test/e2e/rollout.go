@@ -11,7 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// rolledOut waits until every Deployment and StatefulSet of a release runs what it should run, and nothing else.
+// rolledOut waits until every Deployment and StatefulSet of a release runs what it should run, and
+// nothing else.
 func (r release) rolledOut(t *testing.T, within time.Duration) {
 	t.Helper()
 	took := eventually(t, "rollout of "+r.name, within, func(ctx context.Context) error {
@@ -38,11 +39,13 @@ func unfinished(deployments []appsv1.Deployment, sets []appsv1.StatefulSet) erro
 	}
 	for _, d := range deployments {
 		s := d.Status
-		check(d.Name, s.ObservedGeneration >= d.Generation, d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.AvailableReplicas)
+		check(d.Name, s.ObservedGeneration >= d.Generation,
+			d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.AvailableReplicas)
 	}
 	for _, d := range sets {
 		s := d.Status
-		check(d.Name, s.ObservedGeneration >= d.Generation, d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.AvailableReplicas)
+		check(d.Name, s.ObservedGeneration >= d.Generation,
+			d.Spec.Replicas, s.Replicas, s.UpdatedReplicas, s.AvailableReplicas)
 	}
 	if len(deployments)+len(sets) == 0 {
 		return errors.New("there is nothing that could roll out")

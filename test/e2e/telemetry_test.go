@@ -23,7 +23,8 @@ import (
 const (
 	// scrapeTime is how long it may take until Prometheus shows what a pod counts: some scrapes.
 	scrapeTime = 30 * time.Second
-	// traceTime is how long it may take until Jaeger shows a span that has ended: a batch of the process, one of Jaeger.
+	// traceTime is how long it may take until Jaeger shows a span that has ended: a batch of the
+	// process, one of Jaeger.
 	traceTime = 30 * time.Second
 	// watched is how far back panels and selectors are looked at: all of this state.
 	watched = 10 * time.Minute
@@ -102,7 +103,8 @@ func (o *observed) configMaps(t *testing.T) {
 
 func (o *observed) configMap(t *testing.T, name string) *corev1.ConfigMap {
 	t.Helper()
-	found, err := o.kube.CoreV1().ConfigMaps(o.namespace.name).Get(t.Context(), name, metav1.GetOptions{})
+	configMaps := o.kube.CoreV1().ConfigMaps(o.namespace.name)
+	found, err := configMaps.Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +136,8 @@ func withoutRelease(t *testing.T, dashboard string) string {
 	return string(text)
 }
 
-// rulesLoaded waits for one evaluation of each rule. The kubelet may take a minute to show Prometheus a ConfigMap that is
-// younger than its pod.
+// rulesLoaded waits for one evaluation of each rule. The kubelet may take a minute to show
+// Prometheus a ConfigMap that is younger than its pod.
 func (o *observed) rulesLoaded(t *testing.T) {
 	eventually(t, "rules that were evaluated", 2*time.Minute, func(ctx context.Context) error {
 		rules, err := o.prometheus.rules(ctx)
@@ -173,8 +175,8 @@ func (o *observed) promtool(t *testing.T) {
 	}
 }
 
-// exemplars follows what people click on: from the heatmap to the trace. Streams in both directions are left out, as they
-// may run for hours.
+// exemplars follows what people click on: from the heatmap to the trace. Streams in both directions
+// are left out, as they may run for hours.
 func (o *observed) exemplars(t *testing.T) {
 	for _, op := range o.verdictNow(t).operations() {
 		if op.mode == "bidi_stream" {
@@ -216,7 +218,8 @@ func (o *observed) crash(t *testing.T) {
 	o.rolledOut(t, rolloutTime)
 }
 
-// panels asks every question of every dashboard as Grafana would, over the time that this state has lasted.
+// panels asks every question of every dashboard as Grafana would, over the time that this state has
+// lasted.
 func (o *observed) panels(t *testing.T) {
 	o.find(t, o.queries(t, "-expressions", o.dashboards(t)), o.prometheus.points)
 }
@@ -226,7 +229,9 @@ func (o *observed) selectors(t *testing.T) {
 }
 
 // find waits until every query finds something. The latest fault may not be in Prometheus yet.
-func (o *observed) find(t *testing.T, queries []query, count func(context.Context, string, time.Duration) (int, error)) {
+func (o *observed) find(
+	t *testing.T, queries []query, count func(context.Context, string, time.Duration) (int, error),
+) {
 	t.Helper()
 	eventually(t, "something for every query", 2*scrapeTime, func(ctx context.Context) error {
 		var problems []error

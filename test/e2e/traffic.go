@@ -47,7 +47,9 @@ func (n *namespace) verdict(ctx context.Context) (verdict, error) {
 
 // operations are those of the traffic, in an order that does not change.
 func (v verdict) operations() []operation {
-	return slices.SortedFunc(maps.Keys(v.good), func(a, b operation) int { return strings.Compare(a.String(), b.String()) })
+	return slices.SortedFunc(maps.Keys(v.good), func(a, b operation) int {
+		return strings.Compare(a.String(), b.String())
+	})
 }
 
 // calls are the series in which a server counts the calls that operations of a mode make.

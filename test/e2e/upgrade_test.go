@@ -11,14 +11,16 @@ import (
 
 const server = "q-quartet-server"
 
-// upgradeValues are those of the release, with another setting each time, so that all pods are replaced.
+// upgradeValues are those of the release, with another setting each time, so that all pods are
+// replaced.
 func (s *clustered) upgradeValues(more ...string) []string {
 	s.upgrades++
 	setting := fmt.Sprintf("server.config.RPC_MAX_IN_FLIGHT=%d", 2000+s.upgrades)
 	return append([]string{"--reuse-values", "--set", setting}, more...)
 }
 
-// upgradeScaled changes the number of replicas behind Helm's back, and then something else with Helm.
+// upgradeScaled changes the number of replicas behind Helm's back, and then something else with
+// Helm.
 func (s *clustered) upgradeScaled(t *testing.T) {
 	s.scale(t, server, serverReplicas-1)
 	s.upgrade(t, s.upgradeValues()...)
@@ -28,7 +30,8 @@ func (s *clustered) upgradeScaled(t *testing.T) {
 	s.wantReplicas(t, serverReplicas-1)
 }
 
-// upgradeAutoscaled has an autoscaler set the number. It has no metrics here, and keeps to its minimum without them.
+// upgradeAutoscaled has an autoscaler set the number. It has no metrics here, and keeps to its
+// minimum without them.
 func (s *clustered) upgradeAutoscaled(t *testing.T) {
 	s.upgrade(t, s.upgradeValues("--set", fmt.Sprintf("server.autoscaling.enabled=true,server.autoscaling.minReplicas=%d", serverReplicas))...)
 	if got := s.replicas(t, t.Context()); got < serverReplicas-1 {
@@ -87,8 +90,8 @@ func (s *clustered) wantReplicas(t *testing.T, want int) {
 	}
 }
 
-// resize gives the server's running pod more processor time, then more memory. The container starts anew for the memory
-// only, and Go's limit follows.
+// resize gives the server's running pod more processor time, then more memory. The container starts
+// anew for the memory only, and Go's limit follows.
 func (e *embedded) resize(t *testing.T) {
 	pod := e.somePods(t, "server", 1)[0]
 	for _, change := range []struct {

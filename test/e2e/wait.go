@@ -7,12 +7,15 @@ import (
 	"time"
 )
 
-// pollInterval is short against everything that is waited for, and long against what one look costs.
+// pollInterval is short against everything that is waited for, and long against what one look
+// costs.
 const pollInterval = 500 * time.Millisecond
 
-// eventually looks until there is nothing missing any more, and returns how long that took. What look returns says what
-// is still missing; the last answer is the one that a failed test shows.
-func eventually(t *testing.T, what string, within time.Duration, look func(ctx context.Context) error) time.Duration {
+// eventually looks until there is nothing missing any more, and returns how long that took. What
+// look returns says what is still missing; the last answer is the one that a failed test shows.
+func eventually(
+	t *testing.T, what string, within time.Duration, look func(ctx context.Context) error,
+) time.Duration {
 	t.Helper()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), within)

@@ -18,11 +18,12 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// webValues open the port for browsers, and both ports on the nodes, where connections outlive a pod.
+// webValues open the port for browsers, and both ports on the nodes, where connections outlive a
+// pod.
 var webValues = []string{"--set", "web.enabled=true,server.service.type=NodePort"}
 
-// browser makes calls with the libraries that pages have, @connectrpc/connect-web, and that programs in Node have,
-// @grpc/grpc-js. It is Node: what it uses of the browser is fetch.
+// browser makes calls with the libraries that pages have, @connectrpc/connect-web, and that
+// programs in Node have, @grpc/grpc-js. It is Node: what it uses of the browser is fetch.
 type browser struct {
 	folder string // of the scripts
 	// web and grpc are the addresses of the two ports.
@@ -49,7 +50,8 @@ func newBrowser(t *testing.T, r release, files ...protoreflect.FileDescriptor) *
 	run(t, "npm", "ci", "--prefix", filepath.Join(folder, "web"), "--no-audit", "--no-fund", "--ignore-scripts")
 	b := r.ports(t)
 	b.folder, b.descriptors = folder, filepath.Join(t.TempDir(), "descriptors.pb")
-	data, err := proto.Marshal(withImports(append(files, errdetails.File_google_rpc_error_details_proto)...))
+	files = append(files, errdetails.File_google_rpc_error_details_proto)
+	data, err := proto.Marshal(withImports(files...))
 	if err == nil {
 		err = os.WriteFile(b.descriptors, data, 0o600)
 	}
@@ -86,7 +88,8 @@ func (b *browser) script(t *testing.T, name string, args ...string) *process {
 		"node", append([]string{filepath.Join(b.folder, name)}, args...)...)
 }
 
-// calls has a method called by a protocol, and compares what the client prints: answers, and the error, in JSON without blanks.
+// calls has a method called by a protocol, and compares what the client prints: answers, and the
+// error, in JSON without blanks.
 func (b *browser) calls(t *testing.T, protocol, method, requests string, want ...string) {
 	t.Helper()
 	address := b.web
@@ -109,12 +112,14 @@ func (b *browser) curl(t *testing.T, method, request string, status int, want st
 	end := strings.LastIndex(out.stdout, "\n")
 	answer, code := out.stdout[:end], out.stdout[end+1:]
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, []byte(answer)); err != nil || !strings.Contains(compact.String(), want) || code != fmt.Sprint(status) {
+	if err := json.Compact(&compact, []byte(answer)); err != nil ||
+		!strings.Contains(compact.String(), want) || code != fmt.Sprint(status) {
 		t.Errorf("curl got %s %s, want %d %s: %v", code, answer, status, want, err)
 	}
 }
 
-// answersBrowsers opens the port for browsers in a release that has none, and calls it as browsers, curl and Node do.
+// answersBrowsers opens the port for browsers in a release that has none, and calls it as browsers,
+// curl and Node do.
 func (e *embedded) answersBrowsers(t *testing.T) {
 	e.upgrade(t, webValues...)
 	e.rolledOut(t, rolloutTime)

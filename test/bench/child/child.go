@@ -1,5 +1,6 @@
-// Package child runs other copies of this program, and asks them questions through their standard input and output. The
-// ends of a connection that is measured are processes of their own, so that what each uses can be told apart.
+// Package child runs other copies of this program, and asks them questions through their standard
+// input and output. The ends of a connection that is measured are processes of their own, so that
+// what each uses can be told apart.
 package child
 
 import (
@@ -47,8 +48,8 @@ func Start(ctx context.Context, arguments ...string) (*Process, error) {
 // grace is how much longer than it has to an answer may take.
 const grace = 30 * time.Second
 
-// Ask calls a method of the child's object, which may work for as long as it was told to, and writes what it returns to
-// answer. A child that is stuck is an error.
+// Ask calls a method of the child's object, which may work for as long as it was told to, and
+// writes what it returns to answer. A child that is stuck is an error.
 func (p *Process) Ask(method string, work time.Duration, argument, answer any) error {
 	call := p.client.Go(name+"."+method, argument, answer, make(chan *rpc.Call, 1))
 	select {
@@ -65,7 +66,8 @@ func (p *Process) Ask(method string, work time.Duration, argument, answer any) e
 // PID is the child's process id.
 func (p *Process) PID() int { return p.command.Process.Pid }
 
-// Stop closes the child's input, at which it ends, and waits for it. One that does not end is killed.
+// Stop closes the child's input, at which it ends, and waits for it. One that does not end is
+// killed.
 func (p *Process) Stop() error {
 	_ = p.client.Close() // A child that is gone has closed it already; Wait tells.
 	late := time.AfterFunc(grace, func() { _ = p.command.Process.Kill() })
@@ -73,8 +75,8 @@ func (p *Process) Stop() error {
 	return p.command.Wait()
 }
 
-// Serve is the child's side: it answers with the exported methods of object, as net/rpc finds them, until there is
-// no parent to ask any more. Nothing else may write to standard output.
+// Serve is the child's side: it answers with the exported methods of object, as net/rpc finds them,
+// until there is no parent to ask any more. Nothing else may write to standard output.
 func Serve(object any) error {
 	server := rpc.NewServer()
 	if err := server.RegisterName(name, object); err != nil {

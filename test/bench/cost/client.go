@@ -25,14 +25,15 @@ type Client struct {
 	*instruments
 }
 
-// Connect makes a new connection in place of the one there is. grpc-go fits the windows of a connection to what it
-// measures on it, and keeps them, which can be worth a fifth of the rate: the luck of one connection must not stick to a
-// variant.
+// Connect makes a new connection in place of the one there is. grpc-go fits the windows of a
+// connection to what it measures on it, and keeps them, which can be worth a fifth of the rate: the
+// luck of one connection must not stick to a variant.
 func (c *Client) Connect(_ Nothing, _ *Nothing) (err error) {
 	if c.conn != nil {
 		_ = c.conn.Close() // It fails only if it is closed already.
 	}
-	options := append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, c.client...)
+	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
+	options := append([]grpc.DialOption{plaintext}, c.client...)
 	if c.conn, err = grpc.NewClient(c.address, options...); err != nil {
 		return err
 	}

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// gapsAlone is grpc-go with nothing but a histogram of the time between messages, as ours has one among other things.
-// What it adds can be told apart only so, since ours cannot be had without.
+// gapsAlone is grpc-go with nothing but a histogram of the time between messages, as ours has one
+// among other things. What it adds can be told apart only so, since ours cannot be had without.
 func gapsAlone() (*instruments, error) {
 	in, out := gapHistogram("grpc_server"), gapHistogram("grpc_client")
 	registry := prometheus.NewRegistry()
@@ -29,7 +29,9 @@ func gapHistogram(side string) prometheus.Histogram {
 }
 
 func serverGaps(h prometheus.Observer) grpc.StreamServerInterceptor {
-	return func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return func(
+		service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+	) error {
 		s := &gapServerStream{ServerStream: stream}
 		if info.IsClientStream {
 			s.received.to = h
@@ -83,7 +85,9 @@ type gapServerStream struct {
 }
 
 func (s *gapServerStream) SendMsg(m any) error { return s.sent.moved(s.ServerStream.SendMsg(m)) }
-func (s *gapServerStream) RecvMsg(m any) error { return s.received.moved(s.ServerStream.RecvMsg(m)) }
+func (s *gapServerStream) RecvMsg(m any) error {
+	return s.received.moved(s.ServerStream.RecvMsg(m))
+}
 
 type gapClientStream struct {
 	grpc.ClientStream
@@ -91,4 +95,6 @@ type gapClientStream struct {
 }
 
 func (s *gapClientStream) SendMsg(m any) error { return s.sent.moved(s.ClientStream.SendMsg(m)) }
-func (s *gapClientStream) RecvMsg(m any) error { return s.received.moved(s.ClientStream.RecvMsg(m)) }
+func (s *gapClientStream) RecvMsg(m any) error {
+	return s.received.moved(s.ClientStream.RecvMsg(m))
+}

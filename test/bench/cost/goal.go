@@ -15,8 +15,8 @@ func atMostMore(of, to string, m metric, limit float64) goal {
 	}}
 }
 
-// unresolved wants a difference to bare to drown in what the machine does by itself. It is resolved if chance explains
-// neither that to bare nor that to bare again.
+// unresolved wants a difference to bare to drown in what the machine does by itself. It is resolved
+// if chance explains neither that to bare nor that to bare again.
 func unresolved(of string, m metric) goal {
 	text := fmt.Sprintf("%s: %s not resolvably less than %s", of, m.Name, bareName)
 	return goal{Text: text, Measure: func(r results) (string, bool) {

@@ -9,7 +9,8 @@ import (
 	"example.com/quartet/test/bench/measure"
 )
 
-// took makes one sample per duration, in which a hundred were done with as many allocations on each side as are given.
+// took makes one sample per duration, in which a hundred were done with as many allocations on each
+// side as are given.
 func took(mallocs uint64, durations ...time.Duration) (samples []Sample) {
 	for _, d := range durations {
 		used := measure.Usage{Mallocs: 100 * mallocs}

@@ -49,7 +49,8 @@ func (handlers) StreamingInputCall(stream grpc_testing.TestService_StreamingInpu
 	}
 }
 
-// StreamingOutputCall sends a chunk of each size that is asked for. Chunks of the same size are the same chunk.
+// StreamingOutputCall sends a chunk of each size that is asked for. Chunks of the same size are the
+// same chunk.
 func (handlers) StreamingOutputCall(
 	request *grpc_testing.StreamingOutputCallRequest, stream grpc_testing.TestService_StreamingOutputCallServer,
 ) error {

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// headerAlone is grpc-go with nothing but a traceparent on each call, and a server that takes it: the least that it costs
-// to pass a trace on, sampled or not, by any means.
+// headerAlone is grpc-go with nothing but a traceparent on each call, and a server that takes it:
+// the least that it costs to pass a trace on, sampled or not, by any means.
 func headerAlone() (*instruments, error) {
 	return &instruments{
 		server:   []grpc.ServerOption{grpc.ChainUnaryInterceptor(takeHeader)},
@@ -25,11 +25,17 @@ func headerAlone() (*instruments, error) {
 
 const traceparent = "traceparent"
 
-func sendHeader(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	return invoke(metadata.AppendToOutgoingContext(ctx, traceparent, newTraceparent()), method, request, reply, conn, options...)
+func sendHeader(
+	ctx context.Context, method string, request, reply any,
+	conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	ctx = metadata.AppendToOutgoingContext(ctx, traceparent, newTraceparent())
+	return invoke(ctx, method, request, reply, conn, options...)
 }
 
-func takeHeader(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func takeHeader(
+	ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (any, error) {
 	if len(metadata.ValueFromIncomingContext(ctx, traceparent)) != 1 {
 		return nil, status.Error(codes.InvalidArgument, "no traceparent")
 	}

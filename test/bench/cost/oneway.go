@@ -21,7 +21,8 @@ var oneway = part{
 	},
 }
 
-// batch is how many messages are sent between two looks at the clock, which costs a tenth of sending one.
+// batch is how many messages are sent between two looks at the clock, which costs a tenth of
+// sending one.
 const batch = 64
 
 func send(ctx context.Context, w *worker) error {

@@ -15,8 +15,8 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// ours is what internal/rpc puts around every connection and call, with the log level of production. Without spans it
-// is a process that no collector was named to.
+// ours is what internal/rpc puts around every connection and call, with the log level of
+// production. Without spans it is a process that no collector was named to.
 func ours(s *spans) (*instruments, error) {
 	config := telemetry.Config{LogLevel: slog.LevelInfo, LogFormat: "json", TraceTrust: telemetry.TrustAll}
 	t := telemetry.New(telemetry.Identity{Namespace: "bench", Service: "bench"}, config, io.Discard)

@@ -31,8 +31,8 @@ func Child(arguments []string) (bool, error) {
 	return true, call(v, arguments[2])
 }
 
-// pair is the two processes of a variant. They have nothing in common with those of another: no heap, no collector of
-// garbage, no queue of spans.
+// pair is the two processes of a variant. They have nothing in common with those of another: no
+// heap, no collector of garbage, no queue of spans.
 type pair struct {
 	variant
 	server, client *child.Process

@@ -8,7 +8,8 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 )
 
-// A part is one kind of traffic: how it is made, how much of it at a time, and what is to be reached.
+// A part is one kind of traffic: how it is made, how much of it at a time, and what is to be
+// reached.
 type part struct {
 	name  string
 	title string

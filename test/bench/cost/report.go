@@ -62,7 +62,8 @@ func row(r results, variant string, load Load, waits bool) []string {
 		ratio(cpu),
 	}
 	if waits {
-		cells = append(cells, number(r.Median(variant, p50), 0), number(r.Median(variant, p99), 0), ratio(p50), ratio(p99))
+		cells = append(cells,
+			number(r.Median(variant, p50), 0), number(r.Median(variant, p99), 0), ratio(p50), ratio(p99))
 	}
 	return cells
 }
@@ -84,7 +85,9 @@ func printEnd(out io.Writer, verdicts []string, pairs []*pair) error {
 			return err
 		}
 		cells := []string{p.name}
-		for _, count := range []int64{server.Calls, client.Calls, server.Gaps, client.Gaps, server.Spans, client.Spans} {
+		for _, count := range []int64{
+			server.Calls, client.Calls, server.Gaps, client.Gaps, server.Spans, client.Spans,
+		} {
 			cells = append(cells, strconv.FormatInt(count, 10))
 		}
 		table.Add(cells...)

@@ -1,5 +1,5 @@
-// Package cost measures what instrumentation costs: the same traffic through bare grpc-go, through ours, and through
-// what services usually ship, in turns, in one run.
+// Package cost measures what instrumentation costs: the same traffic through bare grpc-go, through
+// ours, and through what services usually ship, in turns, in one run.
 package cost
 
 import (
@@ -62,7 +62,9 @@ func runPart(out io.Writer, o Options, p part, pairs []*pair) (verdicts []string
 }
 
 func interleaved(rounds int, load Load, pairs []*pair) (results, error) {
-	samples, err := measure.Rounds(rounds, len(pairs), func(i int) (Sample, error) { return pairs[i].measure(load) })
+	samples, err := measure.Rounds(rounds, len(pairs), func(i int) (Sample, error) {
+		return pairs[i].measure(load)
+	})
 	r := results{}
 	for i, p := range pairs {
 		r[p.name] = samples[i]

@@ -9,15 +9,17 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// spans makes spans as a service does, samples and batches them, and then counts them where a service would export
-// them. What an export costs is up to the collector and its network, and about the same for every variant.
+// spans makes spans as a service does, samples and batches them, and then counts them where a
+// service would export them. What an export costs is up to the collector and its network, and about
+// the same for every variant.
 type spans struct {
 	share    float64
 	provider *sdktrace.TracerProvider
 	exported atomic.Int64
 }
 
-// sample takes a share of the calls that begin here, and decides as the caller did for those that come from elsewhere.
+// sample takes a share of the calls that begin here, and decides as the caller did for those that
+// come from elsewhere.
 func sample(share float64) *spans {
 	s := &spans{share: share}
 	sampler := sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))
@@ -31,7 +33,9 @@ func (s *spans) variable(name string) string {
 }
 
 // propagator is the one that ours has, for variants without one.
-var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+var propagator = propagation.NewCompositeTextMapPropagator(
+	propagation.TraceContext{}, propagation.Baggage{},
+)
 
 // ExportSpans makes spans an exporter.
 func (s *spans) ExportSpans(_ context.Context, batch []sdktrace.ReadOnlySpan) error {

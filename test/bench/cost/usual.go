@@ -10,15 +10,18 @@ import (
 	"google.golang.org/grpc"
 )
 
-// usual is what services usually ship: OpenTelemetry's stats handler for spans, and the interceptors of
-// go-grpc-middleware for metrics, with histograms and exemplars as their documentation shows them.
+// usual is what services usually ship: OpenTelemetry's stats handler for spans, and the
+// interceptors of go-grpc-middleware for metrics, with histograms and exemplars as their
+// documentation shows them.
 func usual(s *spans) (*instruments, error) {
 	in := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	out := grpcprom.NewClientMetrics(grpcprom.WithClientHandlingTimeHistogram())
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(in, out)
 	exemplars := grpcprom.WithExemplarFromContext(exemplar)
-	tracing := []otelgrpc.Option{otelgrpc.WithTracerProvider(s.provider), otelgrpc.WithPropagators(propagator)}
+	tracing := []otelgrpc.Option{
+		otelgrpc.WithTracerProvider(s.provider), otelgrpc.WithPropagators(propagator),
+	}
 	return &instruments{
 		server: []grpc.ServerOption{
 			grpc.StatsHandler(otelgrpc.NewServerHandler(tracing...)),

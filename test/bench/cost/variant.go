@@ -19,8 +19,8 @@ type variant struct {
 
 func (v variant) isIn(p part) bool { return len(v.only) == 0 || slices.Contains(v.only, p.name) }
 
-// The variants by name. Everything is compared with bare; control is bare again, and shows what the machine alone does
-// to a ratio.
+// The variants by name. Everything is compared with bare; control is bare again, and shows what the
+// machine alone does to a ratio.
 const (
 	bareName        = "bare"
 	controlName     = "bare again"
@@ -54,7 +54,8 @@ func variantNamed(name string) (variant, error) {
 	return variant{}, fmt.Errorf("there is no variant %q", name)
 }
 
-// instruments are what a variant adds to the options of a server and of a client, and where its numbers are.
+// instruments are what a variant adds to the options of a server and of a client, and where its
+// numbers are.
 type instruments struct {
 	server   []grpc.ServerOption
 	client   []grpc.DialOption

@@ -9,7 +9,8 @@ import (
 // pairOf starts the two processes of a variant, and ends them when the test has ended.
 func pairOf(t *testing.T, v variant) *pair {
 	t.Helper()
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // The race detector would make every end of a process take a second.
+	// The race detector would make every end of a process take a second.
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	p, err := start(context.WithoutCancel(t.Context()), v)
 	if err != nil {
 		t.Fatal(err)
@@ -44,8 +45,8 @@ func TestEveryVariantDoesEveryPart(t *testing.T) {
 	}
 }
 
-// TestInstrumentsAreOn makes unary calls, and expects that each was counted by both sides, and sampled as the variant
-// says.
+// TestInstrumentsAreOn makes unary calls, and expects that each was counted by both sides, and
+// sampled as the variant says.
 func TestInstrumentsAreOn(t *testing.T) {
 	none, tenth, all := [2]float64{0, 0}, [2]float64{0.01, 0.3}, [2]float64{1, 1}
 	for name, want := range map[string]struct {
@@ -90,7 +91,8 @@ func TestInstrumentsAreOn(t *testing.T) {
 	}
 }
 
-// TestTheGapHistogramAloneIsOurs expects that the variant with nothing but gaps observes exactly those that ours does.
+// TestTheGapHistogramAloneIsOurs expects that the variant with nothing but gaps observes exactly
+// those that ours does.
 func TestTheGapHistogramAloneIsOurs(t *testing.T) {
 	for _, part := range []part{stream, oneway, transfer} {
 		t.Run(part.name, func(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// PrintCircumstances writes what the numbers below depend on: machine, date, and the versions of the modules named.
+// PrintCircumstances writes what the numbers below depend on: machine, date, and the versions of
+// the modules named.
 func PrintCircumstances(w io.Writer, modules ...string) {
 	fmt.Fprintf(w, "- %s, %s/%s, %d cores: %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"),
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor())

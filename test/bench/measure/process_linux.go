@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPUOf is the CPU time that another process has used since it began, all its threads together, to the nanosecond.
+// CPUOf is the CPU time that another process has used since it began, all its threads together, to
+// the nanosecond.
 func CPUOf(pid int) (time.Duration, error) {
 	var used unix.Timespec
 	// The number of a process's clock is made of its id; see clock_getcpuclockid(3).

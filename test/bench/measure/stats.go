@@ -36,8 +36,8 @@ func SpreadOf(values []float64) Spread {
 
 func (s Spread) String() string { return fmt.Sprintf("%.3f [%.2f–%.2f]", s.Median, s.Min, s.Max) }
 
-// Ratios divides round by round: the two values of a round were measured within seconds of each other, so whatever
-// slowed the machine down slowed both.
+// Ratios divides round by round: the two values of a round were measured within seconds of each
+// other, so whatever slowed the machine down slowed both.
 func Ratios(of, to []float64) []float64 {
 	ratios := make([]float64, len(of))
 	for i := range of {
@@ -49,8 +49,8 @@ func Ratios(of, to []float64) []float64 {
 // doubt is the chance that is still taken for chance.
 const doubt = 0.05
 
-// Less reports whether ratios are below 1 in more rounds than chance explains. It is a sign test: where nothing
-// differs, each round is the toss of a coin.
+// Less reports whether ratios are below 1 in more rounds than chance explains. It is a sign test:
+// where nothing differs, each round is the toss of a coin.
 func Less(ratios []float64) bool {
 	var below, tosses int
 	for _, r := range ratios {
