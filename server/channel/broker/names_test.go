@@ -4,7 +4,7 @@ import "testing"
 
 func TestNamesBeginWithTheProducts(t *testing.T) {
 	for product, want := range map[string]names{
-		"quartet":  {"QUARTET_CHANNELS", "quartet.channel.", "quartet.live.", "Quartet-Participant", "Quartet-Message-Id"},
+		"orders":   {"ORDERS_CHANNELS", "orders.channel.", "orders.live.", "Orders-Participant", "Orders-Message-Id"},
 		"big_shop": {"BIG_SHOP_CHANNELS", "big_shop.channel.", "big_shop.live.", "Big-Shop-Participant", "Big-Shop-Message-Id"},
 	} {
 		if got := namesOf(product); got != want {
