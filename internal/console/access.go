@@ -36,23 +36,30 @@ func newAccess(cfg Config) (access, error) {
 			continue
 		}
 		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			return a, fmt.Errorf("ORIGINS: %q is no origin, expected https://host or https://host:port", origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+			u.Scheme+"://"+u.Host != origin {
+			return a, fmt.Errorf(
+				"ORIGINS: %q is no origin, expected https://host or https://host:port",
+				origin,
+			)
 		}
 		a.origins = append(a.origins, origin)
 	}
 	return a, nil
 }
 
-// knowsHost tells whether a request may be for this console. Without a token, a page elsewhere could have its own name point
-// here (DNS rebinding) and would then have the same origin; so names have to be known. Addresses and localhost cannot be
-// pointed elsewhere.
+// knowsHost tells whether a request may be for this console. Without a token, a page elsewhere
+// could have its own name point here (DNS rebinding) and would then have the same origin; so names
+// have to be known. Addresses and localhost cannot be pointed elsewhere.
 func (a access) knowsHost(r *http.Request) bool {
 	if a.token != "" {
 		return true
 	}
 	host := hostOf(r.Host)
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if _, err := netip.ParseAddr(
+		strings.Trim(host, "[]"),
+	); err == nil || host == "localhost" ||
+		strings.HasSuffix(host, ".localhost") {
 		return true
 	}
 	return slices.ContainsFunc(a.origins, func(origin string) bool {
@@ -69,19 +76,20 @@ func hostOf(hostPort string) string {
 	return strings.ToLower(hostPort)
 }
 
-// sameOrigin tells whether a request does not come from a page that is not the console's own or among the origins. Programs
-// that are no browsers send no Origin.
+// sameOrigin tells whether a request does not come from a page that is not the console's own or
+// among the origins. Programs that are no browsers send no Origin.
 func (a access) sameOrigin(r *http.Request) bool {
 	origin := strings.ToLower(r.Header.Get("Origin"))
 	if origin == "" {
 		return r.Header.Get("Sec-Fetch-Site") != "cross-site"
 	}
 	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && u.Host == strings.ToLower(r.Host) || slices.Contains(a.origins, origin)
+	return err == nil && u.Host != "" && u.Host == strings.ToLower(r.Host) ||
+		slices.Contains(a.origins, origin)
 }
 
-// bearerProtocol begins the WebSocket subprotocol that has the token, because a browser's WebSocket has no other header that a
-// page can set: "bearer." and the token in base64url without padding.
+// bearerProtocol begins the WebSocket subprotocol that has the token, because a browser's WebSocket
+// has no other header that a page can set: "bearer." and the token in base64url without padding.
 const bearerProtocol = "bearer."
 
 // of returns what a request may do.
@@ -101,7 +109,11 @@ func (a access) of(r *http.Request) rights {
 }
 
 func bearer(r *http.Request) string {
-	if scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " "); found && strings.EqualFold(scheme, "bearer") {
+	if scheme, token, found := strings.Cut(
+		r.Header.Get("Authorization"),
+		" ",
+	); found &&
+		strings.EqualFold(scheme, "bearer") {
 		return strings.TrimSpace(token)
 	}
 	for protocol := range strings.SplitSeq(r.Header.Get("Sec-WebSocket-Protocol"), ",") {
@@ -120,7 +132,9 @@ func same(a, b string) bool {
 }
 
 // protected answers requests of pages that may ask, with the token if there is one.
-func (c *Console) protected(handle func(http.ResponseWriter, *http.Request, rights)) http.HandlerFunc {
+func (c *Console) protected(
+	handle func(http.ResponseWriter, *http.Request, rights),
+) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !c.access.sameOrigin(r) {
 			http.Error(w, "pages of this origin may not use the console", http.StatusForbidden)

@@ -28,7 +28,8 @@ import (
 const protocol = "call.v1"
 
 const (
-	// startTimeout is how long a page may take to say which call it wants, and lastTimeout to take its status.
+	// startTimeout is how long a page may take to say which call it wants, and lastTimeout to take its
+	// status.
 	startTimeout = 10 * time.Second
 	lastTimeout  = 5 * time.Second
 	// A page that is gone without a word, or that takes nothing, is noticed by pings.
@@ -51,7 +52,8 @@ type bridge struct {
 	write   sync.Mutex
 	active  atomic.Int64 // when a message last passed, in nanoseconds since 1970
 
-	// news is what the connection has told of attempts and headers, to be written before what comes after it.
+	// news is what the connection has told of attempts and headers, to be written before what comes
+	// after it.
 	mu       sync.Mutex
 	news     []event
 	attempts int
@@ -73,7 +75,11 @@ var (
 
 func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) {
 	// The origin has been checked already, with names that may differ from the host.
-	socket, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{protocol}})
+	socket, err := websocket.Accept(
+		w,
+		r,
+		&websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{protocol}},
+	)
 	if err != nil {
 		return // The answer says why.
 	}
@@ -117,14 +123,26 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 		return nil, err
 	}
 	if f.Type != "start" {
-		return nil, status.Errorf(codes.InvalidArgument, "the first frame is %q, expected start", telemetry.Text(f.Type))
+		return nil, status.Errorf(
+			codes.InvalidArgument,
+			"the first frame is %q, expected start",
+			telemetry.Text(f.Type),
+		)
 	}
 	m, known := b.console.methods[strings.TrimPrefix(f.Method, "/")]
 	if !known {
-		return nil, status.Errorf(codes.Unimplemented, "the client does not know the method %q", telemetry.Text(f.Method))
+		return nil, status.Errorf(
+			codes.Unimplemented,
+			"the client does not know the method %q",
+			telemetry.Text(f.Method),
+		)
 	}
 	if its < everything && !isSafe(m) {
-		return nil, status.Errorf(codes.PermissionDenied, "this token may call only methods without side effects, which %s is not", m.Name())
+		return nil, status.Errorf(
+			codes.PermissionDenied,
+			"this token may call only methods without side effects, which %s is not",
+			m.Name(),
+		)
 	}
 	md, err := b.console.metadata(f.Metadata)
 	if err != nil {
@@ -133,12 +151,21 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 	var deadline time.Duration
 	if f.Deadline != "" {
 		if deadline, err = time.ParseDuration(f.Deadline); err != nil || deadline <= 0 {
-			return nil, status.Errorf(codes.InvalidArgument, "the deadline %q is no duration such as 5s", telemetry.Text(f.Deadline))
+			return nil, status.Errorf(
+				codes.InvalidArgument,
+				"the deadline %q is no duration such as 5s",
+				telemetry.Text(f.Deadline),
+			)
 		}
 	}
 	b.limited, b.left = f.Messages > 0, f.Messages
 	return &preparedCall{metadata: md, deadline: deadline, call: call{
-		method: m, outbox: newOutbox(f.Resume), resume: f.Resume, policy: b.console.Resumption, convert: b.console.convert, emit: func(e event) error { return b.emit(ctx, e) },
+		method:  m,
+		outbox:  newOutbox(f.Resume),
+		resume:  f.Resume,
+		policy:  b.console.Resumption,
+		convert: b.console.convert,
+		emit:    func(e event) error { return b.emit(ctx, e) },
 	}}, nil
 }
 
@@ -170,7 +197,10 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 			}
 			value = string(decoded)
 		} else if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return nil, fmt.Errorf("metadata %q has other characters than printable ASCII; a name that ends with -bin takes any, in base64", name)
+			return nil, fmt.Errorf(
+				"metadata %q has other characters than printable ASCII; a name that ends with -bin takes any, in base64",
+				name,
+			)
 		}
 		md.Append(name, value)
 	}
@@ -180,12 +210,20 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 // run makes the call while it reads what the page sends, and returns how it ended.
 func (b *bridge) run(ctx context.Context, c *preparedCall) error {
 	name := methodName(c.method)
-	ctx, span := b.console.Telemetry.Tracer.Start(ctx, "console "+name, trace.WithSpanKind(trace.SpanKindInternal))
+	ctx, span := b.console.Telemetry.Tracer.Start(
+		ctx,
+		"console "+name,
+		trace.WithSpanKind(trace.SpanKindInternal),
+	)
 	defer span.End()
 	if err := b.emit(ctx, b.started(span.SpanContext())); err != nil {
 		return err
 	}
-	calling := context.WithValue(metadata.NewOutgoingContext(ctx, c.metadata), watcherKey{}, watcher(b))
+	calling := context.WithValue(
+		metadata.NewOutgoingContext(ctx, c.metadata),
+		watcherKey{},
+		watcher(b),
+	)
 	if c.deadline > 0 {
 		limited, cancel := context.WithTimeout(calling, c.deadline)
 		defer cancel()
@@ -199,7 +237,8 @@ func (b *bridge) run(ctx context.Context, c *preparedCall) error {
 	err := c.run(calling)
 	if cause := context.Cause(ctx); cause != nil { // The page or the console ended it.
 		err = cause
-	} else if errors.Is(calling.Err(), context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded && err != nil {
+	} else if err != nil && errors.Is(calling.Err(), context.DeadlineExceeded) &&
+		status.Code(err) != codes.DeadlineExceeded {
 		err = status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())
 	}
 	return err
@@ -227,7 +266,11 @@ func (b *bridge) read(ctx context.Context) (frame, error) {
 		return f, status.Error(codes.InvalidArgument, "a frame is binary, expected JSON")
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return f, status.Errorf(codes.InvalidArgument, "a frame is no JSON as expected: %s", telemetry.Text(err.Error()))
+		return f, status.Errorf(
+			codes.InvalidArgument,
+			"a frame is no JSON as expected: %s",
+			telemetry.Text(err.Error()),
+		)
 	}
 	return f, nil
 }
@@ -256,7 +299,11 @@ func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 		case "cancel":
 			err = errCancelled
 		default:
-			err = status.Errorf(codes.InvalidArgument, "a frame is of the unknown type %q", telemetry.Text(f.Type))
+			err = status.Errorf(
+				codes.InvalidArgument,
+				"a frame is of the unknown type %q",
+				telemetry.Text(f.Type),
+			)
 		}
 		if err != nil {
 			b.cancel(err)
@@ -265,11 +312,14 @@ func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 	}
 }
 
-// enqueue has a message sent. One that is not as the contract says, or that comes too late, is left out and told of: a
-// conversation need not end because of a typing mistake.
+// enqueue has a message sent. One that is not as the contract says, or that comes too late, is left
+// out and told of: a conversation need not end because of a typing mistake.
 func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) error {
 	if c.outbox.isClosed() {
-		return b.emit(ctx, event{Type: "error", Error: "the call is half-closed already, nothing more can be sent"})
+		return b.emit(
+			ctx,
+			event{Type: "error", Error: "the call is half-closed already, nothing more can be sent"},
+		)
 	}
 	message, wrong, err := c.convert.encode(ctx, c.method.Input(), text)
 	if err != nil {
@@ -287,7 +337,8 @@ func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) err
 	return nil
 }
 
-// emit writes an event, and waits until the page wants it, if it is a reply, and has taken what came before.
+// emit writes an event, and waits until the page wants it, if it is a reply, and has taken what
+// came before.
 func (b *bridge) emit(ctx context.Context, e event) error {
 	if e.Type == "message" {
 		if err := b.awaitCredit(ctx); err != nil {
@@ -417,7 +468,8 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 		pinging, cancel := context.WithTimeout(b.open, pingTimeout)
 		err := b.socket.Ping(pinging)
 		cancel()
-		// While the page is held back its answer is not read, but a connection that is gone fails already when it is written to.
+		// While the page is held back its answer is not read, but a connection that is gone fails already
+		// when it is written to.
 		if err != nil && (!c.outbox.full.Load() || !errors.Is(err, context.DeadlineExceeded)) {
 			b.cancel(errGone)
 			return
@@ -433,7 +485,10 @@ func (b *bridge) last(err error, trailers metadata.MD) {
 	b.cancel(err) // From now on the page has a limited time.
 	all := pairs(trailers)
 	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	if b.emit(context.Background(), event{Type: "status", Status: describe(err), Trailers: all}) == nil {
+	if b.emit(
+		context.Background(),
+		event{Type: "status", Status: describe(err), Trailers: all},
+	) == nil {
 		_ = b.socket.Close(websocket.StatusNormalClosure, "") // The page has everything.
 	}
 }

@@ -27,37 +27,45 @@ type call struct {
 	begun int // attempts of the whole call, by Resume
 }
 
-// run makes the call and returns how it ended. Messages of the page are its requests, and each reply is an event.
+// run makes the call and returns how it ended. Messages of the page are its requests, and each
+// reply is an event.
 //
-// A call that is to be continued after a break is made again from its first message on, with all that was sent, by the same
-// rules by which the services' own clients resume. What that means to the service is for the person to know who asked for it:
-// the bridge knows of no service where it was cut.
+// A call that is to be continued after a break is made again from its first message on, with all
+// that was sent, by the same rules by which the services' own clients resume. What that means to
+// the service is for the person to know who asked for it: the bridge knows of no service where it
+// was cut.
 func (c *call) run(ctx context.Context) error {
 	if !c.resume {
 		return c.attempt(ctx)
 	}
 	c.policy.Retriable = nil
-	return c.policy.Resume(ctx, "call from the console", func(ctx context.Context, a *rpc.Attempt) error {
-		a.Ready() // Nothing says when a server has to answer.
-		c.begun++
-		if c.begun > 1 {
-			if err := c.emit(event{Type: "resume", Attempt: c.begun}); err != nil {
+	return c.policy.Resume(
+		ctx,
+		"call from the console",
+		func(ctx context.Context, a *rpc.Attempt) error {
+			a.Ready() // Nothing says when a server has to answer.
+			c.begun++
+			if c.begun > 1 {
+				if err := c.emit(event{Type: "resume", Attempt: c.begun}); err != nil {
+					return rpc.Final(err)
+				}
+			}
+			err := c.attempt(ctx)
+			switch {
+			case err == nil || ctx.Err() != nil:
+				return err
+			case !c.outbox.canRepeat():
 				return rpc.Final(err)
+			case mayResume(err):
+				if failed := c.emit(
+					event{Type: "break", Attempt: c.begun, Status: describe(err)},
+				); failed != nil {
+					return rpc.Final(failed)
+				}
 			}
-		}
-		err := c.attempt(ctx)
-		switch {
-		case err == nil || ctx.Err() != nil:
 			return err
-		case !c.outbox.canRepeat():
-			return rpc.Final(err)
-		case mayResume(err):
-			if failed := c.emit(event{Type: "break", Attempt: c.begun, Status: describe(err)}); failed != nil {
-				return rpc.Final(failed)
-			}
-		}
-		return err
-	})
+		},
+	)
 }
 
 // mayResume tells whether a Resumption without rules of its own makes another attempt.
@@ -77,7 +85,11 @@ func (c *call) attempt(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.method.conn.NewStream(ctx, &grpc.StreamDesc{
-		StreamName: string(c.method.Name()), ClientStreams: c.method.IsStreamingClient(), ServerStreams: c.method.IsStreamingServer(),
+		StreamName: string(
+			c.method.Name(),
+		),
+		ClientStreams: c.method.IsStreamingClient(),
+		ServerStreams: c.method.IsStreamingServer(),
 	}, "/"+methodName(c.method), grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		cancel()
@@ -103,8 +115,8 @@ func (c *call) attempt(ctx context.Context) error {
 	}
 }
 
-// receive takes replies one by one: the next is not asked for before the page has taken the last, so that a page that does not
-// read holds back the server.
+// receive takes replies one by one: the next is not asked for before the page has taken the last,
+// so that a page that does not read holds back the server.
 func (c *call) receive(ctx context.Context, stream grpc.ClientStream) error {
 	for {
 		var reply encoded
@@ -151,7 +163,10 @@ func (c *call) send(ctx context.Context, stream grpc.ClientStream) error {
 	}
 }
 
-var errNoMessage = status.Error(codes.InvalidArgument, "the call has to have one message before it is half-closed")
+var errNoMessage = status.Error(
+	codes.InvalidArgument,
+	"the call has to have one message before it is half-closed",
+)
 
 func (c *call) unary(ctx context.Context) error {
 	message, err := c.outbox.get(ctx, 0)
@@ -165,7 +180,14 @@ func (c *call) unary(ctx context.Context) error {
 		return err
 	}
 	var reply encoded
-	err = c.method.conn.Invoke(ctx, "/"+methodName(c.method), message, &reply, grpc.Trailer(&c.trailer), grpc.ForceCodecV2(codec{}))
+	err = c.method.conn.Invoke(
+		ctx,
+		"/"+methodName(c.method),
+		message,
+		&reply,
+		grpc.Trailer(&c.trailer),
+		grpc.ForceCodecV2(codec{}),
+	)
 	if err != nil {
 		return err
 	}
@@ -188,5 +210,7 @@ func (c *call) show(ctx context.Context, reply encoded) error {
 
 func (c *call) tellSent(number int, message encoded) error {
 	size := len(message)
-	return c.emit(event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)})
+	return c.emit(
+		event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)},
+	)
 }

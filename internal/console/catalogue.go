@@ -89,8 +89,15 @@ type describer struct {
 // catalogue describes all services as JSON.
 func catalogue(o Options) ([]byte, error) {
 	d := describer{catalogueJSON: catalogueJSON{
-		Product: o.Product, Version: o.Version, Messages: map[string]messageJSON{}, Enums: map[string]enumJSON{},
-		MaxFrame: int64(o.Config.MaxFrameBytes), Metadata: o.Config.Metadata, DashboardURL: o.Config.DashboardURL,
+		Product:  o.Product,
+		Version:  o.Version,
+		Messages: map[string]messageJSON{},
+		Enums:    map[string]enumJSON{},
+		MaxFrame: int64(
+			o.Config.MaxFrameBytes,
+		),
+		Metadata:     o.Config.Metadata,
+		DashboardURL: o.Config.DashboardURL,
 	}}
 	var set descriptorpb.FileDescriptorSet
 	if err := proto.Unmarshal(o.Contract, &set); err != nil {
@@ -106,8 +113,8 @@ func catalogue(o Options) ([]byte, error) {
 	return json.Marshal(d.catalogueJSON)
 }
 
-// comment is what stands above a declaration in the contract. The descriptors that a program is compiled with have no
-// comments, so they are looked up by name.
+// comment is what stands above a declaration in the contract. The descriptors that a program is
+// compiled with have no comments, so they are looked up by name.
 func (d *describer) comment(of protoreflect.Descriptor) string {
 	found, err := d.contract.FindDescriptorByName(of.FullName())
 	if err != nil {
@@ -139,7 +146,11 @@ func (d *describer) comment(of protoreflect.Descriptor) string {
 }
 
 func (d *describer) service(s Service) {
-	described := serviceJSON{Name: string(s.Descriptor.FullName()), Comment: d.comment(s.Descriptor), Target: s.Conn.Target()}
+	described := serviceJSON{
+		Name:    string(s.Descriptor.FullName()),
+		Comment: d.comment(s.Descriptor),
+		Target:  s.Conn.Target(),
+	}
 	if options, ok := s.Descriptor.ParentFile().Options().(*descriptorpb.FileOptions); ok {
 		described.Package = options.GetGoPackage()
 	}
@@ -147,8 +158,15 @@ func (d *describer) service(s Service) {
 		m := s.Descriptor.Methods().Get(i)
 		options, _ := m.Options().(*descriptorpb.MethodOptions)
 		described.Methods = append(described.Methods, methodJSON{
-			Name: string(m.Name()), Comment: d.comment(m), Mode: telemetry.MethodLabelValues(m)[0], Safe: isSafe(m), Deprecated: options.GetDeprecated(),
-			Input: d.message(m.Input()), Output: d.message(m.Output()),
+			Name: string(
+				m.Name(),
+			),
+			Comment:    d.comment(m),
+			Mode:       telemetry.MethodLabelValues(m)[0],
+			Safe:       isSafe(m),
+			Deprecated: options.GetDeprecated(),
+			Input:      d.message(m.Input()),
+			Output:     d.message(m.Output()),
 		})
 	}
 	d.Services = append(d.Services, described)
@@ -175,7 +193,13 @@ func (d *describer) message(m protoreflect.MessageDescriptor) string {
 
 func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
 	described := fieldJSON{
-		Name: string(f.Name()), JSON: f.JSONName(), Comment: d.comment(f), Kind: f.Kind().String(), Repeated: f.IsList(),
+		Name: string(
+			f.Name(),
+		),
+		JSON:     f.JSONName(),
+		Comment:  d.comment(f),
+		Kind:     f.Kind().String(),
+		Repeated: f.IsList(),
 		Optional: f.HasPresence() && f.Message() == nil,
 	}
 	if oneof := f.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
@@ -201,7 +225,10 @@ func (d *describer) enum(e protoreflect.EnumDescriptor) string {
 	described := enumJSON{Comment: d.comment(e)}
 	for i := range e.Values().Len() {
 		v := e.Values().Get(i)
-		described.Values = append(described.Values, valueJSON{string(v.Name()), int32(v.Number()), d.comment(v)})
+		described.Values = append(
+			described.Values,
+			valueJSON{string(v.Name()), int32(v.Number()), d.comment(v)},
+		)
 	}
 	d.Enums[name] = described
 	return name

@@ -14,7 +14,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// encoded is a message as it is on the wire. A message that waits is kept so: decoded, it may be a hundred times as large.
+// encoded is a message as it is on the wire. A message that waits is kept so: decoded, it may be a
+// hundred times as large.
 type encoded []byte
 
 // Size is asked for by telemetry.
@@ -43,7 +44,8 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return encoding.GetCodecV2(encodingproto.Name).Unmarshal(data, v)
 }
 
-// converter turns messages into JSON and back, a few at the same time, which bounds the memory that it takes.
+// converter turns messages into JSON and back, a few at the same time, which bounds the memory that
+// it takes.
 type converter chan struct{}
 
 // mostConversions is how many.
@@ -59,7 +61,11 @@ func (c converter) enter(ctx context.Context) error {
 }
 
 // encode reads a message from protobuf's JSON. wrong is what the JSON has wrong with it.
-func (c converter) encode(ctx context.Context, d protoreflect.MessageDescriptor, text json.RawMessage) (message encoded, wrong, err error) {
+func (c converter) encode(
+	ctx context.Context,
+	d protoreflect.MessageDescriptor,
+	text json.RawMessage,
+) (message encoded, wrong, err error) {
 	if err := c.enter(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -72,9 +78,13 @@ func (c converter) encode(ctx context.Context, d protoreflect.MessageDescriptor,
 	return message, wrong, nil
 }
 
-// decode writes a message as protobuf's JSON. wrong says why there is none: it is not as the contract says, or has an Any of an
-// unknown type.
-func (c converter) decode(ctx context.Context, d protoreflect.MessageDescriptor, message encoded) (text json.RawMessage, wrong, err error) {
+// decode writes a message as protobuf's JSON. wrong says why there is none: it is not as the
+// contract says, or has an Any of an unknown type.
+func (c converter) decode(
+	ctx context.Context,
+	d protoreflect.MessageDescriptor,
+	message encoded,
+) (text json.RawMessage, wrong, err error) {
 	if err := c.enter(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -32,7 +32,9 @@ const leastFrame = 16 << 10
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
 	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	bad := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format, args...))
+	}
 	if c.MaxCalls <= 0 {
 		bad("MAX_CALLS=%d: has to be more than zero", c.MaxCalls)
 	}
@@ -98,9 +100,19 @@ func newNames(list string) (all names, err error) {
 
 // reserved are metadata that belong to gRPC, to HTTP/2 or to the client's own telemetry.
 var reserved = map[string]bool{
-	"content-type": true, "user-agent": true, "te": true, "host": true, "connection": true, "keep-alive": true,
-	"proxy-connection": true, "transfer-encoding": true, "upgrade": true, "content-length": true,
-	"traceparent": true, "tracestate": true, "baggage": true,
+	"content-type":      true,
+	"user-agent":        true,
+	"te":                true,
+	"host":              true,
+	"connection":        true,
+	"keep-alive":        true,
+	"proxy-connection":  true,
+	"transfer-encoding": true,
+	"upgrade":           true,
+	"content-length":    true,
+	"traceparent":       true,
+	"tracestate":        true,
+	"baggage":           true,
 }
 
 // allow returns why a call may not have metadata of a name, or nil.
@@ -109,9 +121,16 @@ func (n names) allow(name string) error {
 		return fmt.Errorf("%q is reserved or no name of metadata", name)
 	}
 	for _, allowed := range n {
-		if rest, wild := strings.CutSuffix(allowed, "*"); name == allowed || wild && strings.HasPrefix(name, rest) {
+		if rest, wild := strings.CutSuffix(
+			allowed,
+			"*",
+		); name == allowed ||
+			wild && strings.HasPrefix(name, rest) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the console does not send metadata %q; METADATA has the names that it does", name)
+	return fmt.Errorf(
+		"the console does not send metadata %q; METADATA has the names that it does",
+		name,
+	)
 }

@@ -1,6 +1,7 @@
-// Package console lets a person or a program call services from a browser: a page that shows what any service has by its
-// descriptors, and the bridge behind it, which carries calls of all four modes over WebSockets. Each call goes over the
-// client's own connections, with their balancing, retries, metrics and traces. It knows no service by name.
+// Package console lets a person or a program call services from a browser: a page that shows what
+// any service has by its descriptors, and the bridge behind it, which carries calls of all four
+// modes over WebSockets. Each call goes over the client's own connections, with their balancing,
+// retries, metrics and traces. It knows no service by name.
 package console
 
 import (
@@ -35,10 +36,11 @@ type Options struct {
 	// Product and Version are what the page calls itself.
 	Product, Version string
 	Services         []Service
-	// Contract is an encoded FileDescriptorSet with source information, from which comments are taken. Without it there are
-	// none.
+	// Contract is an encoded FileDescriptorSet with source information, from which comments are taken.
+	// Without it there are none.
 	Contract []byte
-	// Peers counts the attempts of all calls on the connections, each of which has to have it as its stats handler.
+	// Peers counts the attempts of all calls on the connections, each of which has to have it as its
+	// stats handler.
 	Peers *Peers
 	// Telemetry has the log, the tracer and the registry with the numbers that the page shows.
 	Telemetry *telemetry.Telemetry
@@ -72,7 +74,13 @@ func New(o Options) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{Options: o, access: access, methods: map[string]method{}, mux: http.NewServeMux(), convert: make(converter, mostConversions)}
+	c := &Console{
+		Options: o,
+		access:  access,
+		methods: map[string]method{},
+		mux:     http.NewServeMux(),
+		convert: make(converter, mostConversions),
+	}
 	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
 	c.numbers.gather = o.Telemetry.Registry
 	for _, service := range o.Services {
@@ -107,7 +115,8 @@ func isSafe(m protoreflect.MethodDescriptor) bool {
 	return ok && options.GetIdempotencyLevel() == noSideEffects
 }
 
-// pageHeaders let the page use its own files and nothing else, and no other page have it in a frame.
+// pageHeaders let the page use its own files and nothing else, and no other page have it in a
+// frame.
 var pageHeaders = map[string]string{
 	"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -130,13 +139,15 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// How long a peer may take for a request, for its answer, and between two of them. A WebSocket has its own limits.
+// How long a peer may take for a request, for its answer, and between two of them. A WebSocket has
+// its own limits.
 const (
 	requestTimeout = 10 * time.Second
 	answerTimeout  = 30 * time.Second
 	idleTimeout    = time.Minute
 	headerBytes    = 16 << 10
-	// otherConnections is how many connections there may be besides those of calls, and half of it for one address.
+	// otherConnections is how many connections there may be besides those of calls, and half of it for
+	// one address.
 	otherConnections = 100
 )
 
@@ -157,7 +168,10 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 		_ = server.Close() // Answers are short; what is not read by now is lost.
 	})
 	defer stop()
-	bounds := rpc.Bounds{All: c.Config.MaxCalls + otherConnections, PerCaller: c.Config.MaxCallsPerCaller + otherConnections/2}
+	bounds := rpc.Bounds{
+		All:       c.Config.MaxCalls + otherConnections,
+		PerCaller: c.Config.MaxCallsPerCaller + otherConnections/2,
+	}
 	if err := server.Serve(bounds.Bound(lis, nil)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -168,7 +182,8 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 // errStopping ends the calls of a console that stops.
 var errStopping = status.Error(codes.Unavailable, "the client is stopping")
 
-// Stop refuses calls from now on, lets open ones end until ctx is done, and then ends them with UNAVAILABLE.
+// Stop refuses calls from now on, lets open ones end until ctx is done, and then ends them with
+// UNAVAILABLE.
 func (c *Console) Stop(ctx context.Context) { c.calls.stop(ctx) }
 
 // calls are those that are open, with a bound over all and one for each caller.
@@ -189,7 +204,8 @@ func newCalls(all, perCaller int) calls {
 	}
 }
 
-// begin takes a place for a call, until end. It returns the status with which a call is refused that gets none.
+// begin takes a place for a call, until end. It returns the status with which a call is refused
+// that gets none.
 func (c *calls) begin(b *bridge, caller rpc.Caller) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,9 +213,17 @@ func (c *calls) begin(b *bridge, caller rpc.Caller) error {
 	case c.stopping:
 		return errStopping
 	case len(c.open) >= c.all:
-		return status.Errorf(codes.ResourceExhausted, "%d calls are open at this console already, which is the most", c.all)
+		return status.Errorf(
+			codes.ResourceExhausted,
+			"%d calls are open at this console already, which is the most",
+			c.all,
+		)
 	case c.callers[caller] >= c.perCaller:
-		return status.Errorf(codes.ResourceExhausted, "%d calls are open from this address already, which is the most", c.perCaller)
+		return status.Errorf(
+			codes.ResourceExhausted,
+			"%d calls are open from this address already, which is the most",
+			c.perCaller,
+		)
 	}
 	c.open[b] = caller
 	c.callers[caller]++

@@ -39,7 +39,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fake is a server whose service has methods of all modes. It is of a contract that this project does not have.
+// fake is a server whose service has methods of all modes. It is of a contract that this project
+// does not have.
 type fake struct {
 	grpc_testing.UnimplementedTestServiceServer
 	cut     atomic.Int32 // how many streams still break after their first message
@@ -48,13 +49,21 @@ type fake struct {
 	started atomic.Int32 // calls of EmptyCall
 }
 
-func (f *fake) UnaryCall(ctx context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (f *fake) UnaryCall(
+	ctx context.Context,
+	r *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	_ = grpc.SetHeader(ctx, metadata.Pairs("x-seen", strings.Join(md.Get("x-name"), ",")))
 	_ = grpc.SetTrailer(ctx, metadata.Pairs("x-trailer", "bye", "x-raw-bin", "\x00\x01"))
 	if s := r.GetResponseStatus(); s.GetCode() != 0 {
 		with, err := status.New(codes.Code(s.GetCode()), s.GetMessage()).WithDetails(
-			&errdetails.ErrorInfo{Domain: "test", Reason: "BECAUSE"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
+			&errdetails.ErrorInfo{
+				Domain: "test",
+				Reason: "BECAUSE",
+			},
+			&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -69,10 +78,17 @@ func (f *fake) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_test
 	return nil, status.FromContextError(ctx.Err()).Err()
 }
 
-func (f *fake) StreamingOutputCall(r *grpc_testing.StreamingOutputCallRequest, s grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (f *fake) StreamingOutputCall(
+	r *grpc_testing.StreamingOutputCallRequest,
+	s grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse],
+) error {
 	for _, p := range r.GetResponseParameters() {
 		for range max(1, p.GetIntervalUs()) {
-			if err := s.Send(&grpc_testing.StreamingOutputCallResponse{Payload: &grpc_testing.Payload{Body: make([]byte, p.GetSize())}}); err != nil {
+			if err := s.Send(
+				&grpc_testing.StreamingOutputCallResponse{
+					Payload: &grpc_testing.Payload{Body: make([]byte, p.GetSize())},
+				},
+			); err != nil {
 				return err
 			}
 			f.sent.Add(1)
@@ -84,12 +100,16 @@ func (f *fake) StreamingOutputCall(r *grpc_testing.StreamingOutputCallRequest, s
 	return nil
 }
 
-func (f *fake) StreamingInputCall(s grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse]) error {
+func (f *fake) StreamingInputCall(
+	s grpc.ClientStreamingServer[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse],
+) error {
 	size := 0
 	for {
 		r, err := s.Recv()
 		if errors.Is(err, io.EOF) {
-			return s.SendAndClose(&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: int32(size)})
+			return s.SendAndClose(
+				&grpc_testing.StreamingInputCallResponse{AggregatedPayloadSize: int32(size)},
+			)
 		}
 		if err != nil {
 			return err
@@ -98,7 +118,9 @@ func (f *fake) StreamingInputCall(s grpc.ClientStreamingServer[grpc_testing.Stre
 	}
 }
 
-func (f *fake) FullDuplexCall(s grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+func (f *fake) FullDuplexCall(
+	s grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse],
+) error {
 	for {
 		r, err := s.Recv()
 		if f.ended != nil && err != nil {
@@ -138,7 +160,11 @@ func startAt(t testing.TB, target string, environ ...string) *stage {
 	t.Helper()
 	s := &stage{fake: &fake{}, tele: telemetry.Discard()}
 	if target == "" {
-		target, _ = clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s.fake) })
+		target, _ = clienttest.Serve(
+			t,
+			"",
+			func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s.fake) },
+		)
 	}
 	var cfg struct {
 		RPC     rpc.ClientConfig `envPrefix:"RPC_"`
@@ -148,18 +174,35 @@ func startAt(t testing.TB, target string, environ ...string) *stage {
 		t.Fatal(err)
 	}
 	peers := console.NewPeers()
-	conn, err := rpc.NewClient(cfg.RPC, s.tele, target, []protoreflect.ServiceDescriptor{descriptor}, grpc.WithStatsHandler(peers))
+	conn, err := rpc.NewClient(
+		cfg.RPC,
+		s.tele,
+		target,
+		[]protoreflect.ServiceDescriptor{descriptor},
+		grpc.WithStatsHandler(peers),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	set, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(descriptor.ParentFile())}})
+	set, err := proto.Marshal(
+		&descriptorpb.FileDescriptorSet{
+			File: []*descriptorpb.FileDescriptorProto{
+				protodesc.ToFileDescriptorProto(descriptor.ParentFile()),
+			},
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.console, err = console.New(console.Options{
-		Config: cfg.Console, Product: "test", Services: []console.Service{{Descriptor: descriptor, Conn: conn}}, Contract: set,
-		Peers: peers, Telemetry: s.tele, Resumption: clienttest.Impatient(),
+		Config:     cfg.Console,
+		Product:    "test",
+		Services:   []console.Service{{Descriptor: descriptor, Conn: conn}},
+		Contract:   set,
+		Peers:      peers,
+		Telemetry:  s.tele,
+		Resumption: clienttest.Impatient(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +236,11 @@ func (s *stage) dial(t testing.TB, header http.Header) (*page, *http.Response, e
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	conn, response, err := websocket.Dial(ctx, "ws://"+s.address+"/api/call", &websocket.DialOptions{HTTPHeader: header, Subprotocols: []string{"call.v1"}})
+	conn, response, err := websocket.Dial(
+		ctx,
+		"ws://"+s.address+"/api/call",
+		&websocket.DialOptions{HTTPHeader: header, Subprotocols: []string{"call.v1"}},
+	)
 	if err != nil {
 		return nil, response, err
 	}
@@ -309,7 +356,10 @@ func TestModes(t *testing.T) {
 		if e := p.next("message"); e.Message["username"] != "x" || e.Bytes == 0 || e.Peer == "" {
 			t.Errorf("message: %+v", e)
 		}
-		if e := p.ends(codes.OK); !contains(e.Trailers, "x-trailer", "bye") || !contains(e.Trailers, "x-raw-bin", "AAE=") {
+		if e := p.ends(
+			codes.OK,
+		); !contains(e.Trailers, "x-trailer", "bye") ||
+			!contains(e.Trailers, "x-raw-bin", "AAE=") {
 			t.Errorf("trailers: %+v", e)
 		}
 	})
@@ -616,7 +666,12 @@ func TestHostilePages(t *testing.T) {
 
 func (s *stage) get(t *testing.T, path, host string, header http.Header) int {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+path, nil)
+	request, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		"http://"+s.address+path,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -643,7 +698,9 @@ func TestTokens(t *testing.T) {
 		if code := s.get(t, "/", "", nil); code != 200 {
 			t.Errorf("the page itself: %d", code)
 		}
-		protocols := http.Header{"Sec-WebSocket-Protocol": {"bearer." + base64.RawURLEncoding.EncodeToString([]byte(token))}}
+		protocols := http.Header{
+			"Sec-WebSocket-Protocol": {"bearer." + base64.RawURLEncoding.EncodeToString([]byte(token))},
+		}
 		_, response, err := s.dial(t, protocols)
 		if (err == nil) != (want == 200) {
 			t.Errorf("call with %q: %v %v", token, err, response)
@@ -653,7 +710,9 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.send(map[string]any{"type": "start", "method": service + "UnaryCall"}) // Nothing says that it is safe.
+	p.send(
+		map[string]any{"type": "start", "method": service + "UnaryCall"},
+	) // Nothing says that it is safe.
 	p.ends(codes.PermissionDenied)
 }
 
@@ -679,7 +738,8 @@ func TestNumbersAndPods(t *testing.T) {
 		Pods    []console.Pod
 	}
 	s.read(t, "/api/pods?method="+service+"FullDuplexCall", &pods)
-	if len(pods.Pods) != 1 || pods.Pods[0].Share != 1 || pods.Pods[0].Open != 1 || pods.Servers[0].State != "READY" {
+	if len(pods.Pods) != 1 || pods.Pods[0].Share != 1 || pods.Pods[0].Open != 1 ||
+		pods.Servers[0].State != "READY" {
 		t.Errorf("%+v", pods)
 	}
 	if code := s.get(t, "/api/metrics?method=no", "", nil); code != 404 {
@@ -689,7 +749,12 @@ func TestNumbersAndPods(t *testing.T) {
 
 func (s *stage) read(t *testing.T, path string, into any) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.address+path, nil)
+	request, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		"http://"+s.address+path,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -727,7 +792,8 @@ func TestTheCatalogueDescribesAnyContract(t *testing.T) {
 			t.Errorf("%s is %q", name, modes[name])
 		}
 	}
-	if _, ok := c.Enums["grpc.testing.PayloadType"]; !ok || len(c.Messages["grpc.testing.SimpleRequest"].Fields) == 0 {
+	if _, ok := c.Enums["grpc.testing.PayloadType"]; !ok ||
+		len(c.Messages["grpc.testing.SimpleRequest"].Fields) == 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -738,7 +804,11 @@ func TestAServerThatIsAway(t *testing.T) {
 	p := s.call(t, "UnaryCall", map[string]any{"deadline": "200ms"})
 	p.message(`{}`)
 	p.ends(codes.DeadlineExceeded)
-	_, _ = clienttest.Serve(t, address, func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s.fake) })
+	_, _ = clienttest.Serve(
+		t,
+		address,
+		func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s.fake) },
+	)
 	p = s.call(t, "UnaryCall", map[string]any{"deadline": "30s"})
 	p.message(`{}`)
 	p.ends(codes.OK)
@@ -767,14 +837,19 @@ func TestConfig(t *testing.T) {
 	} {
 		var cfg console.Config
 		name, _, _ := strings.Cut(bad, "=")
-		if err := config.Load("T_", []string{"T_" + bad}, config.Group{Into: &cfg}); err == nil || !strings.Contains(fmt.Sprint(err), name) {
+		if err := config.Load(
+			"T_",
+			[]string{"T_" + bad},
+			config.Group{Into: &cfg},
+		); err == nil ||
+			!strings.Contains(fmt.Sprint(err), name) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }
 
-// TestAMessageThatIsLargeOnlyWhenItIsDecodedTakesLittleMemory has calls keep messages of many empty ones, each of which takes two
-// bytes when it is encoded, and a hundred when it is not.
+// TestAMessageThatIsLargeOnlyWhenItIsDecodedTakesLittleMemory has calls keep messages of many empty
+// ones, each of which takes two bytes when it is encoded, and a hundred when it is not.
 func TestAMessageThatIsLargeOnlyWhenItIsDecodedTakesLittleMemory(t *testing.T) {
 	s := start(t)
 	many := `{"responseParameters": [` + strings.TrimSuffix(strings.Repeat("{},", 50_000), ",") + `]}`
@@ -810,13 +885,19 @@ func BenchmarkEcho(b *testing.B) {
 		})
 	})
 	b.Run("gRPC", func(b *testing.B) {
-		target, _ := clienttest.Serve(b, "", func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, &fake{}) })
+		target, _ := clienttest.Serve(
+			b,
+			"",
+			func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, &fake{}) },
+		)
 		conn := clienttest.Dial(b, telemetry.Discard(), target, descriptor)
 		stream, err := grpc_testing.NewTestServiceClient(conn).FullDuplexCall(b.Context())
 		if err != nil {
 			b.Fatal(err)
 		}
-		request := &grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: make([]byte, 100)}}
+		request := &grpc_testing.StreamingOutputCallRequest{
+			Payload: &grpc_testing.Payload{Body: make([]byte, 100)},
+		}
 		measure(b, func() {
 			if err := stream.Send(request); err != nil {
 				b.Fatal(err)

@@ -14,16 +14,19 @@ import (
 
 // frame is what a page sends; docs/console.md has the protocol.
 type frame struct {
-	// Type is "start", then any number of "message" and "more", one "half_close", and "cancel" at any time.
+	// Type is "start", then any number of "message" and "more", one "half_close", and "cancel" at any
+	// time.
 	Type string `json:"type"`
 
-	// Of start: the method as package.Service/Method, metadata as pairs of name and value, the deadline as Go writes a
-	// duration ("5s"; empty for none), and whether the call is made again after a break.
+	// Of start: the method as package.Service/Method, metadata as pairs of name and value, the
+	// deadline as Go writes a duration ("5s"; empty for none), and whether the call is made again
+	// after a break.
 	Method   string      `json:"method"`
 	Metadata [][2]string `json:"metadata"`
 	Deadline string      `json:"deadline"`
 	Resume   bool        `json:"resume"`
-	// Messages is how many replies the page takes: of start those at first, 0 for any number, and of more those besides.
+	// Messages is how many replies the page takes: of start those at first, 0 for any number, and of
+	// more those besides.
 	Messages int `json:"messages"`
 
 	// Message is a request, in the JSON of protobuf.
@@ -32,7 +35,8 @@ type frame struct {
 
 // event is what a page is sent.
 type event struct {
-	// Type is "started", "attempt", "header", "sent", "message", "error", "break", "resume", or "status", which is the last.
+	// Type is "started", "attempt", "header", "sent", "message", "error", "break", "resume", or
+	// "status", which is the last.
 	Type string `json:"type"`
 	// Time is in milliseconds since the call started.
 	Time float64 `json:"time"`
@@ -45,18 +49,20 @@ type event struct {
 	Attempt int    `json:"attempt,omitempty"`
 	Peer    string `json:"peer,omitempty"`
 
-	// Metadata are those of a header, Trailers those of a status. Values of names that end with -bin are in base64.
+	// Metadata are those of a header, Trailers those of a status. Values of names that end with -bin
+	// are in base64.
 	Metadata [][2]string `json:"metadata,omitempty"`
 	Trailers [][2]string `json:"trailers,omitempty"`
 
-	// Of messages: the number of the request that was sent, from 0, whether it was sent before, the size in bytes as protobuf,
-	// and the reply.
+	// Of messages: the number of the request that was sent, from 0, whether it was sent before, the
+	// size in bytes as protobuf, and the reply.
 	Number  *int            `json:"number,omitempty"`
 	Again   bool            `json:"again,omitempty"`
 	Bytes   *int            `json:"bytes,omitempty"`
 	Message json.RawMessage `json:"message,omitempty"`
 
-	// Error says what is wrong with a frame that was left out, or with a reply that cannot be written as JSON.
+	// Error says what is wrong with a frame that was left out, or with a reply that cannot be written
+	// as JSON.
 	Error string `json:"error,omitempty"`
 	// Status is that of a status or a break.
 	Status *statusJSON `json:"status,omitempty"`
@@ -71,11 +77,23 @@ type statusJSON struct {
 
 // codeNames are the names that gRPC documents, in place of those of Go.
 var codeNames = map[codes.Code]string{
-	codes.OK: "OK", codes.Canceled: "CANCELLED", codes.Unknown: "UNKNOWN", codes.InvalidArgument: "INVALID_ARGUMENT",
-	codes.DeadlineExceeded: "DEADLINE_EXCEEDED", codes.NotFound: "NOT_FOUND", codes.AlreadyExists: "ALREADY_EXISTS",
-	codes.PermissionDenied: "PERMISSION_DENIED", codes.ResourceExhausted: "RESOURCE_EXHAUSTED", codes.FailedPrecondition: "FAILED_PRECONDITION",
-	codes.Aborted: "ABORTED", codes.OutOfRange: "OUT_OF_RANGE", codes.Unimplemented: "UNIMPLEMENTED", codes.Internal: "INTERNAL",
-	codes.Unavailable: "UNAVAILABLE", codes.DataLoss: "DATA_LOSS", codes.Unauthenticated: "UNAUTHENTICATED",
+	codes.OK:                 "OK",
+	codes.Canceled:           "CANCELLED",
+	codes.Unknown:            "UNKNOWN",
+	codes.InvalidArgument:    "INVALID_ARGUMENT",
+	codes.DeadlineExceeded:   "DEADLINE_EXCEEDED",
+	codes.NotFound:           "NOT_FOUND",
+	codes.AlreadyExists:      "ALREADY_EXISTS",
+	codes.PermissionDenied:   "PERMISSION_DENIED",
+	codes.ResourceExhausted:  "RESOURCE_EXHAUSTED",
+	codes.FailedPrecondition: "FAILED_PRECONDITION",
+	codes.Aborted:            "ABORTED",
+	codes.OutOfRange:         "OUT_OF_RANGE",
+	codes.Unimplemented:      "UNIMPLEMENTED",
+	codes.Internal:           "INTERNAL",
+	codes.Unavailable:        "UNAVAILABLE",
+	codes.DataLoss:           "DATA_LOSS",
+	codes.Unauthenticated:    "UNAUTHENTICATED",
 }
 
 // describe is a status with its details.

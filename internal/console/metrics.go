@@ -21,9 +21,10 @@ type methodNumbers struct {
 	MessagesReceived float64            `json:"messages_received"`
 	BytesSent        float64            `json:"bytes_sent"`
 	BytesReceived    float64            `json:"bytes_received"`
-	P50              float64            `json:"p50_seconds"` // as far as buckets tell, as all that follows
-	P99              float64            `json:"p99_seconds"`
-	Buckets          []bucket           `json:"buckets"` // of how long calls took, each with all below
+	// as far as buckets tell, as all that follows
+	P50     float64  `json:"p50_seconds"`
+	P99     float64  `json:"p99_seconds"`
+	Buckets []bucket `json:"buckets"` // of how long calls took, each with all below
 }
 
 type bucket struct {
@@ -102,8 +103,8 @@ func read(families []*dto.MetricFamily) map[string]*methodNumbers {
 	return all
 }
 
-// quantile is where a part of count observations lies, as histogram_quantile of PromQL has it: evenly spread within their
-// bucket, and the last bound for those above it.
+// quantile is where a part of count observations lies, as histogram_quantile of PromQL has it:
+// evenly spread within their bucket, and the last bound for those above it.
 func quantile(part float64, buckets []bucket, count uint64) float64 {
 	rank, from, below := part*float64(count), 0.0, 0.0
 	for _, b := range buckets {

@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// outbox is what a page wants to have sent, in its order. It holds few messages that have not been sent, so that a server that
-// does not read holds back the page; and, for a call that is to be continued after a break, those that have been.
+// outbox is what a page wants to have sent, in its order. It holds few messages that have not been
+// sent, so that a server that does not read holds back the page; and, for a call that is to be
+// continued after a break, those that have been.
 type outbox struct {
 	mu      sync.Mutex
 	waiting []encoded
@@ -97,7 +98,8 @@ func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 	}
 }
 
-// sent says that the message of a number was handed to the connection, and returns whether for the first time.
+// sent says that the message of a number was handed to the connection, and returns whether for the
+// first time.
 func (o *outbox) sent(number, size int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

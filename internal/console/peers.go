@@ -13,8 +13,9 @@ import (
 	"google.golang.org/grpc/stats"
 )
 
-// Peers counts to which servers the attempts of all calls of a client go. It is the stats handler of the client's
-// connections, so that the steady traffic counts too, and it tells calls of the console which server answers them.
+// Peers counts to which servers the attempts of all calls of a client go. It is the stats handler
+// of the client's connections, so that the steady traffic counts too, and it tells calls of the
+// console which server answers them.
 type Peers struct {
 	mu     sync.Mutex
 	counts map[peerKey]*peerCount
@@ -132,7 +133,8 @@ func (p *Peers) end(a *attempt) {
 	}
 }
 
-// forget drops servers that nothing has been sent to for as long as is counted. The caller holds the lock.
+// forget drops servers that nothing has been sent to for as long as is counted. The caller holds
+// the lock.
 func (p *Peers) forget(now time.Time) {
 	for key, count := range p.counts {
 		if count.open == 0 && now.Sub(count.last) > periods*periodLength {
@@ -154,7 +156,8 @@ type Pod struct {
 	Last time.Time `json:"last"`
 }
 
-// Of returns the servers that the calls of a method went to in the last minute; "" is for all methods.
+// Of returns the servers that the calls of a method went to in the last minute; "" is for all
+// methods.
 func (p *Peers) Of(method string) []Pod {
 	now := time.Now()
 	p.mu.Lock()
@@ -189,7 +192,10 @@ func (p *Peers) Of(method string) []Pod {
 }
 
 func (c *Console) servePods(w http.ResponseWriter, r *http.Request, _ rights) {
-	writeJSON(w, map[string]any{"servers": c.servers(), "pods": c.Peers.Of(r.URL.Query().Get("method"))})
+	writeJSON(
+		w,
+		map[string]any{"servers": c.servers(), "pods": c.Peers.Of(r.URL.Query().Get("method"))},
+	)
 }
 
 // server is a target of the client, and whether one of its replicas takes calls.
