@@ -14,9 +14,9 @@ func cancelUploadCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel-upload UPLOAD-ID",
 		Short: "Cancel an upload that is not finished",
-		Long: `Removes what the server has of an upload that is not finished, and ends a command that is sending it. The id is
-that of --upload-id. Without it the server keeps the upload for some time, in case it is continued. Once an
-upload is finished, delete removes its object.`,
+		Long: `Removes what the server has of an upload that is not finished, and ends a command that is
+sending it. The id is that of --upload-id. Without it the server keeps the upload for some time,
+in case it is continued. Once an upload is finished, delete removes its object.`,
 		Example: c.Examples(`  PROGRAM cancel-upload 018f3f6e-7d1c-4c5e-9a51-6a2f6a2c9b10
   PROGRAM cancel-upload 018f3f6e-7d1c-4c5e-9a51-6a2f6a2c9b10 --allow-missing`),
 		Args: cli.Positional(1, 1),
@@ -29,6 +29,7 @@ upload is finished, delete removes its object.`,
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&options.AllowMissing, "allow-missing", false, "succeed if there is no such upload")
+	cmd.Flags().BoolVar(&options.AllowMissing, "allow-missing", false,
+		"succeed if there is no such upload")
 	return cmd
 }

@@ -107,7 +107,8 @@ func TestInterruptedUploadTellsHowToContinue(t *testing.T) {
 
 func TestMisuse(t *testing.T) {
 	for _, args := range [][]string{
-		{"get"}, {"get", "a", "b"}, {"get", "x", "--loud"}, {"download", "a/.."}, {"download", "a/"}, {"download", "."},
+		{"get"}, {"get", "a", "b"}, {"get", "x", "--loud"}, {"download", "a/.."}, {"download", "a/"},
+		{"download", "."},
 		{"delete"}, {"list", "a", "b"}, {"upload"},
 	} {
 		if _, err := expect(t, 2, "localhost:1", args...); !strings.HasPrefix(err, "test: ") {
@@ -119,7 +120,8 @@ func TestMisuse(t *testing.T) {
 }
 
 func TestMalformedConfigurationIsReported(t *testing.T) {
-	for _, value := range []string{"TEST_OBJECT_TRAFFIC_LOOKUPS=many", "TEST_OBJECT_TRAFFIC_LOOKUPS=-1", "TEST_OBJECT_TRAFFIC_BYTES=0B"} {
+	for _, value := range []string{"TEST_OBJECT_TRAFFIC_LOOKUPS=many",
+		"TEST_OBJECT_TRAFFIC_LOOKUPS=-1", "TEST_OBJECT_TRAFFIC_BYTES=0B"} {
 		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{value}}
 		if code := c.Run(t.Context(), "x", "get", "y"); code != 2 {
 			t.Errorf("%s: exit code %d", value, code)
@@ -131,14 +133,16 @@ func TestMalformedConfigurationIsReported(t *testing.T) {
 
 func TestDamageHasAnExitCodeOfItsOwn(t *testing.T) {
 	for _, err := range []error{
-		ErrChecksum, ErrChanged, fmt.Errorf("%w: %w", rpc.ErrGaveUp, ErrChecksum), fmt.Errorf("download: %w", ErrChanged),
+		ErrChecksum, ErrChanged, fmt.Errorf("%w: %w", rpc.ErrGaveUp, ErrChecksum),
+		fmt.Errorf("download: %w", ErrChanged),
 		reason(codes.Aborted, "x", "GENERATION_GONE"), reason(codes.DataLoss, "x", "CHECKSUM_MISMATCH"),
 	} {
 		if !isDamage(err) {
 			t.Errorf("%v is taken for no damage", err)
 		}
 	}
-	for _, err := range []error{errors.New("disk full"), rpc.ErrProtocol, reason(codes.ResourceExhausted, "x", "OBJECT_TOO_LARGE"), nil} {
+	for _, err := range []error{errors.New("disk full"), rpc.ErrProtocol,
+		reason(codes.ResourceExhausted, "x", "OBJECT_TOO_LARGE"), nil} {
 		if isDamage(err) {
 			t.Errorf("%v is taken for damage", err)
 		}
@@ -148,7 +152,8 @@ func TestDamageHasAnExitCodeOfItsOwn(t *testing.T) {
 func TestCheckGoesThroughAllModesAndLeavesNothingBehind(t *testing.T) {
 	f, server := startFake(t)
 	out, _ := expect(t, 0, server, "check")
-	for _, step := range []string{"client streaming  UploadObject", "unary             GetObject", "server streaming  DownloadObject", "unary             DeleteObject"} {
+	for _, step := range []string{"client streaming  UploadObject", "unary             GetObject",
+		"server streaming  DownloadObject", "unary             DeleteObject"} {
 		clitest.Want(t, out, "ok  "+step)
 	}
 	if n := strings.Count(out, "ok "); n != 5 || len(f.objects) > 0 {

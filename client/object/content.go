@@ -39,10 +39,12 @@ func (c content) reader() *reader {
 
 // verify compares what a server says of an object with what is known of it.
 func (c content) verify(name string, object *quartetv1.Object) error {
-	if object.GetName() == name && object.GetSizeBytes() == uint64(c.size) && object.GetCrc32C() == c.crc {
+	if object.GetName() == name && object.GetSizeBytes() == uint64(c.size) &&
+		object.GetCrc32C() == c.crc {
 		return nil
 	}
-	return fmt.Errorf("%w: object %q of %d bytes with crc32c %08x, expected %q of %d bytes with crc32c %08x", traffic.ErrWrong,
+	return fmt.Errorf("%w: object %q of %d bytes with crc32c %08x, "+
+		"expected %q of %d bytes with crc32c %08x", traffic.ErrWrong,
 		object.GetName(), object.GetSizeBytes(), object.GetCrc32C(), name, c.size, c.crc)
 }
 
@@ -100,7 +102,8 @@ func (c *comparer) Write(p []byte) (int, error) {
 			return done, fmt.Errorf("%w: more than the expected %d bytes", traffic.ErrWrong, c.want.size)
 		}
 		if !bytes.Equal(p[done:done+n], c.buffer[:n]) {
-			return done, fmt.Errorf("%w: bytes between %d and %d are not those that were uploaded", traffic.ErrWrong, at, at+int64(n))
+			return done, fmt.Errorf("%w: bytes between %d and %d are not those that were uploaded",
+				traffic.ErrWrong, at, at+int64(n))
 		}
 		done += n
 	}

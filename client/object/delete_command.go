@@ -14,8 +14,8 @@ func deleteCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete an object",
-		Long: `Deletes an object and its content. With --generation, which get shows, only that very content is deleted, and
-nothing that has replaced it meanwhile.`,
+		Long: `Deletes an object and its content. With --generation, which get shows, only that very
+content is deleted, and nothing that has replaced it meanwhile.`,
 		Example: c.Examples(`  PROGRAM delete holiday.mp4
   PROGRAM delete holiday.mp4 --generation 1790000000000000001
   PROGRAM delete holiday.mp4 --allow-missing`),
@@ -29,7 +29,9 @@ nothing that has replaced it meanwhile.`,
 			})
 		}),
 	}
-	cmd.Flags().Int64Var(&options.Generation, "generation", 0, "delete only this generation (default whichever is there)")
-	cmd.Flags().BoolVar(&options.AllowMissing, "allow-missing", false, "succeed if there is no such object")
+	cmd.Flags().Int64Var(&options.Generation, "generation", 0,
+		"delete only this generation (default whichever is there)")
+	cmd.Flags().BoolVar(&options.AllowMissing, "allow-missing", false,
+		"succeed if there is no such object")
 	return cmd
 }

@@ -38,12 +38,14 @@ func demo(ctx context.Context, s cli.Session, file string, show cli.Show) error 
 	if err != nil {
 		return err
 	}
-	show("upload", "%s in %v", cli.Size(int64(uploaded.GetSizeBytes())), time.Since(began).Round(time.Millisecond))
+	show("upload", "%s in %v", cli.Size(int64(uploaded.GetSizeBytes())),
+		time.Since(began).Round(time.Millisecond))
 	found, err := client.Get(ctx, name)
 	if err != nil {
 		return err
 	}
-	show("look up", "%q has %d bytes and the CRC-32C %s", found.GetName(), found.GetSizeBytes(), checksum(found.GetCrc32C()))
+	show("look up", "%q has %d bytes and the CRC-32C %s", found.GetName(), found.GetSizeBytes(),
+		checksum(found.GetCrc32C()))
 	got := sha256.New()
 	began = time.Now()
 	if _, err := client.Download(ctx, name, got, DownloadOptions{}); err != nil {

@@ -40,7 +40,9 @@ type destination struct {
 
 // openDestination applies the rules that the help of download tells. It opens only what is no
 // regular file: what is begun of one has to wait until the object is known.
-func openDestination(stdout io.Writer, name, file string, note func(format string, args ...any)) (*destination, error) {
+func openDestination(
+	stdout io.Writer, name, file string, note func(format string, args ...any),
+) (*destination, error) {
 	d := &destination{note: note}
 	if file == "-" {
 		d.Writer = stdout
@@ -80,7 +82,8 @@ func openDestination(stdout io.Writer, name, file string, note func(format strin
 func lastElement(name string) (string, error) {
 	last := name[strings.LastIndexByte(name, '/')+1:]
 	if last == "." || !filepath.IsLocal(last) || filepath.Base(last) != last {
-		return "", cli.UsageError(fmt.Errorf("%q does not end in the name of a file; say where to put it", name))
+		err := fmt.Errorf("%q does not end in the name of a file; say where to put it", name)
+		return "", cli.UsageError(err)
 	}
 	return last, nil
 }
@@ -186,7 +189,8 @@ func (d *destination) open(generation int64, old fs.FileInfo) (err error) {
 	if openErr != nil {
 		return openErr
 	}
-	d.note("%s cannot be replaced (%v), so it is overwritten: it is neither old nor new until this ends with exit code 0", d.place, err)
+	d.note("%s cannot be replaced (%v), so it is overwritten: "+
+		"it is neither old nor new until this ends with exit code 0", d.place, err)
 	d.file, d.direct = file, true
 	return nil
 }
@@ -196,7 +200,8 @@ const maxName = 255
 
 // part is the path of the part of a generation, which is in the folder of the place.
 func (d *destination) part(generation int64) string {
-	return filepath.Join(filepath.Dir(d.place), d.partPrefix()+strconv.FormatInt(generation, 10)+".part")
+	name := d.partPrefix() + strconv.FormatInt(generation, 10) + ".part"
+	return filepath.Join(filepath.Dir(d.place), name)
 }
 
 func (d *destination) partPrefix() string {

@@ -37,7 +37,8 @@ func wantFile(t *testing.T, path, content string, mode os.FileMode) {
 }
 
 func TestLastElement(t *testing.T) {
-	for name, want := range map[string]string{"a": "a", "a/b": "b", "a/../b": "b", "a/.b": ".b", "a/-": "-", "…/ü x": "ü x"} {
+	for name, want := range map[string]string{"a": "a", "a/b": "b", "a/../b": "b", "a/.b": ".b",
+		"a/-": "-", "…/ü x": "ü x"} {
 		if got, err := lastElement(name); got != want || err != nil {
 			t.Errorf("%q: %q, %v", name, got, err)
 		}
@@ -65,7 +66,8 @@ func begun(t *testing.T, file string) *destination {
 func TestFileAppearsWhenItIsRight(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o027))
 	dir := t.TempDir()
-	for _, file := range []string{dir, filepath.Join(dir, "x")} { // The directory first, then what is there by now.
+	// The directory first, then what is there by now.
+	for _, file := range []string{dir, filepath.Join(dir, "x")} {
 		to := begun(t, file)
 		_, _ = io.WriteString(to, "new")
 		if file == dir && len(names(t, dir)) != 1 || to.file.Name() == filepath.Join(dir, "x") {
@@ -101,7 +103,8 @@ func TestFileThatIsWrongLeavesNoTrace(t *testing.T) {
 func TestReplacedFileKeepsItsModeAndItsLinks(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
-	if err := errors.Join(os.WriteFile(file, []byte("old"), 0o604), os.Chmod(file, 0o604), os.Symlink("file", link)); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte("old"), 0o604), os.Chmod(file, 0o604),
+		os.Symlink("file", link)); err != nil {
 		t.Fatal(err)
 	}
 	to := begun(t, link)

@@ -17,16 +17,17 @@ func downloadCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "download NAME [FILE|-]",
 		Short: "Fetch an object",
-		Long: `Fetches an object over one server stream, DownloadObject, and goes on where it was when the stream breaks. Every
-chunk is verified, and the whole at the end.
+		Long: `Fetches an object over one server stream, DownloadObject, and goes on where it was when
+the stream breaks. Every chunk is verified, and the whole at the end.
 
-FILE is a file, a directory to put the file into, or - for standard output; without it the file is named after
-the last element of NAME. A file appears, or replaces the one that was there, once it is complete and verified.
-Until then its bytes are in a hidden part beside it, which an interrupted download leaves there: --continue goes
-on with it, and a download that begins anew removes it.
+FILE is a file, a directory to put the file into, or - for standard output; without it the file is
+named after the last element of NAME. A file appears, or replaces the one that was there, once it
+is complete and verified. Until then its bytes are in a hidden part beside it, which an
+interrupted download leaves there: --continue goes on with it, and a download that begins anew
+removes it.
 
-Anything that is no regular file, a pipe for example, is written directly, and so is standard output: what went
-there is good only if the exit code is 0.`,
+Anything that is no regular file, a pipe for example, is written directly, and so is standard
+output: what went there is good only if the exit code is 0.`,
 		Example: c.Examples(`  PROGRAM download photos/holiday.mp4            # to holiday.mp4
   PROGRAM download photos/holiday.mp4 /tmp       # to /tmp/holiday.mp4
   PROGRAM download photos/holiday.mp4 --continue
@@ -51,11 +52,14 @@ there is good only if the exit code is 0.`,
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&resume, "continue", false, "go on with what an interrupted download of the same object has left beside FILE")
+	cmd.Flags().BoolVar(&resume, "continue", false,
+		"go on with what an interrupted download of the same object has left beside FILE")
 	return cmd
 }
 
-func downloadTo(ctx context.Context, c *cli.Console, client *Client, name string, to *destination, resume bool) error {
+func downloadTo(
+	ctx context.Context, c *cli.Console, client *Client, name string, to *destination, resume bool,
+) error {
 	if resume {
 		if err := to.resume(); err != nil {
 			return err
@@ -65,7 +69,9 @@ func downloadTo(ctx context.Context, c *cli.Console, client *Client, name string
 	begun := false
 	options := DownloadOptions{
 		Generation: to.generation, Offset: to.size, Before: &to.crc,
-		Progress: func(p Progress) { bar.Update(to.size+p.Done, to.size+p.Safe, to.size+p.Total, p.Resumes) },
+		Progress: func(p Progress) {
+			bar.Update(to.size+p.Done, to.size+p.Safe, to.size+p.Total, p.Resumes)
+		},
 		Begin: func(object *quartetv1.Object) error {
 			begun = true
 			err := to.begin(object)

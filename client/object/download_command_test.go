@@ -41,7 +41,9 @@ func wantContent(t *testing.T, path string, content []byte) {
 
 // interruptedDownload leaves the part of a download that was ended by a signal in the middle, and
 // returns its path and what was said.
-func interruptedDownload(t *testing.T, address, name, folder string, by syscall.Signal) (part, output string) {
+func interruptedDownload(
+	t *testing.T, address, name, folder string, by syscall.Signal,
+) (part, output string) {
 	t.Helper()
 	proxy := clienttest.NewProxy(t, address)
 	download := command(t, proxy.Address, "download", name, folder)
@@ -72,7 +74,8 @@ func TestAnInterruptedDownloadIsContinued(t *testing.T) {
 	server := processtest.Start(t)
 	content := random(32 << 20)
 	run(t, 0, server.Address, "upload", file(t, content), "big")
-	for _, by := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+	for _, by := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP,
+		syscall.SIGKILL} {
 		t.Run(by.String(), func(t *testing.T) {
 			folder := t.TempDir()
 			_, output := interruptedDownload(t, server.Address, "big", folder, by)
@@ -104,10 +107,12 @@ func TestAnInterruptedDownloadIsContinued(t *testing.T) {
 	t.Run("what was left behind goes when a download begins anew", func(t *testing.T) {
 		folder := t.TempDir()
 		interruptedDownload(t, server.Address, "big", folder, syscall.SIGKILL)
-		if err := os.WriteFile(filepath.Join(folder, ".big.17.part"), []byte("of an earlier generation"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, ".big.17.part"), []byte("of an earlier generation"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, ".big.er.17.part"), []byte("of another file"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, ".big.er.17.part"), []byte("of another file"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		run(t, 0, server.Address, "download", "big", folder)
@@ -119,7 +124,8 @@ func TestAnInterruptedDownloadIsContinued(t *testing.T) {
 		run(t, 0, server.Address, "upload", file(t, content), "other")
 		interruptedDownload(t, server.Address, "other", folder, syscall.SIGINT)
 		run(t, 0, server.Address, "upload", file(t, []byte("short")), "other")
-		want(t, run(t, 0, server.Address, "download", "other", folder, "--continue"), "has changed since: beginning anew")
+		want(t, run(t, 0, server.Address, "download", "other", folder, "--continue"),
+			"has changed since: beginning anew")
 		wantContent(t, filepath.Join(folder, "other"), []byte("short"))
 		inFolder(t, folder, "other")
 	})
@@ -133,7 +139,8 @@ func TestTwoDownloadsToOnePlaceDoNotDisturbEachOther(t *testing.T) {
 	proxy := clienttest.NewProxy(t, server.Address)
 	proxy.HoldAfter(8<<20, func() {
 		for _, more := range [][]string{nil, {"--continue"}} {
-			want(t, run(t, 1, server.Address, append([]string{"download", "big", folder}, more...)...), "another process is downloading it there")
+			want(t, run(t, 1, server.Address, append([]string{"download", "big", folder}, more...)...),
+				"another process is downloading it there")
 		}
 	})
 	run(t, 0, proxy.Address, "download", "big", folder)
@@ -193,13 +200,17 @@ func TestWhereADownloadIsWrittenIsDecidedBeforeItsFirstByte(t *testing.T) {
 	t.Run("a file in a folder without permission is overwritten", func(t *testing.T) {
 		folder := filepath.Join(shared(t), "unwritable")
 		place := filepath.Join(folder, "x")
-		if err := errors.Join(os.Mkdir(folder, 0o755), os.WriteFile(place, []byte("old, and longer"), 0o666), os.Chmod(place, 0o666), os.Chmod(folder, 0o555)); err != nil {
+		if err := errors.Join(os.Mkdir(folder, 0o755),
+			os.WriteFile(place, []byte("old, and longer"), 0o666), os.Chmod(place, 0o666),
+			os.Chmod(folder, 0o555)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.Chmod(folder, 0o755) }) // So that it can be removed.
-		want(t, finish(t, 0, unprivileged(t, command(t, server.Address, "download", "x", place))), "cannot be replaced")
+		want(t, finish(t, 0, unprivileged(t, command(t, server.Address, "download", "x", place))),
+			"cannot be replaced")
 		wantContent(t, place, content)
-		output := finish(t, 1, unprivileged(t, command(t, server.Address, "download", "x", filepath.Join(folder, "new"))))
+		output := finish(t, 1, unprivileged(t, command(t, server.Address, "download", "x",
+			filepath.Join(folder, "new"))))
 		want(t, output, "permission denied")
 	})
 	t.Run("a folder that cannot be read is written", func(t *testing.T) {
@@ -207,7 +218,8 @@ func TestWhereADownloadIsWrittenIsDecidedBeforeItsFirstByte(t *testing.T) {
 		if err := errors.Join(os.Mkdir(folder, 0o755), os.Chmod(folder, 0o333)); err != nil {
 			t.Fatal(err)
 		}
-		want(t, finish(t, 0, unprivileged(t, command(t, server.Address, "download", "x", filepath.Join(folder, "x")))), "after a power failure")
+		want(t, finish(t, 0, unprivileged(t, command(t, server.Address, "download", "x",
+			filepath.Join(folder, "x")))), "after a power failure")
 		if err := os.Chmod(folder, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +228,8 @@ func TestWhereADownloadIsWrittenIsDecidedBeforeItsFirstByte(t *testing.T) {
 	t.Run("a link that leads nowhere yet is followed", func(t *testing.T) {
 		folder := t.TempDir()
 		link := filepath.Join(folder, "link")
-		if err := errors.Join(os.Mkdir(filepath.Join(folder, "there"), 0o700), os.Symlink("there/x", link)); err != nil {
+		if err := errors.Join(os.Mkdir(filepath.Join(folder, "there"), 0o700),
+			os.Symlink("there/x", link)); err != nil {
 			t.Fatal(err)
 		}
 		run(t, 0, server.Address, "download", "x", link)

@@ -47,7 +47,9 @@ type DownloadOptions struct {
 // chunk is verified before it is written, and a download of the whole object is verified as a whole
 // at the end: with ErrChecksum, what was written must not be used. Breaks are resumed; an object
 // that changes meanwhile gives ErrChanged.
-func (c *Client) Download(ctx context.Context, name string, w io.Writer, options DownloadOptions) (object *quartetv1.Object, err error) {
+func (c *Client) Download(
+	ctx context.Context, name string, w io.Writer, options DownloadOptions,
+) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
 	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
 	if options.Before != nil {
@@ -132,11 +134,14 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 }
 
-func (d *download) receive(message *quartetv1.DownloadObjectResponse, received *bulk.Message) error {
+func (d *download) receive(
+	message *quartetv1.DownloadObjectResponse, received *bulk.Message,
+) error {
 	switch {
 	case message.HasObject() && d.object == nil:
 		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
-			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol, message.GetObject().GetSizeBytes())
+			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol,
+				message.GetObject().GetSizeBytes())
 		}
 		if d.options.Begin != nil {
 			if err := d.options.Begin(message.GetObject()); err != nil {
@@ -159,7 +164,8 @@ func (d *download) receive(message *quartetv1.DownloadObjectResponse, received *
 func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error {
 	size, sum := crc32c.Pieces(pieces)
 	if chunk.GetOffset() != uint64(d.offset) || size > d.end()-d.offset {
-		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", rpc.ErrProtocol, size, chunk.GetOffset(), d.offset, d.end())
+		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", rpc.ErrProtocol, size,
+			chunk.GetOffset(), d.offset, d.end())
 	}
 	if sum != chunk.GetCrc32C() {
 		return fmt.Errorf("chunk at %d: %w", d.offset, ErrChecksum)
@@ -174,7 +180,9 @@ func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error 
 	d.crc = crc32c.Combine(d.crc, sum, size)
 	if d.options.Progress != nil {
 		done := d.offset - d.options.Offset
-		d.options.Progress(Progress{Done: done, Safe: done, Total: d.end() - d.options.Offset, Resumes: d.resumes})
+		d.options.Progress(Progress{
+			Done: done, Safe: done, Total: d.end() - d.options.Offset, Resumes: d.resumes,
+		})
 	}
 	return nil
 }
@@ -200,9 +208,11 @@ func streamError(err error) error {
 
 // verify compares the whole with the server's checksum, if the whole was fetched.
 func (d *download) verify() error {
-	whole := (d.options.Offset == 0 || d.options.Before != nil) && d.offset == int64(d.object.GetSizeBytes())
+	whole := (d.options.Offset == 0 || d.options.Before != nil) &&
+		d.offset == int64(d.object.GetSizeBytes())
 	if whole && d.crc != d.object.GetCrc32C() {
-		return fmt.Errorf("download %q: %w: crc32c is %08x, the object's is %08x", d.name, ErrChecksum, d.crc, d.object.GetCrc32C())
+		return fmt.Errorf("download %q: %w: crc32c is %08x, the object's is %08x", d.name, ErrChecksum,
+			d.crc, d.object.GetCrc32C())
 	}
 	return nil
 }

@@ -34,5 +34,6 @@ func isDamage(err error) bool {
 	case "GENERATION_GONE", "CHECKSUM_MISMATCH":
 		return true
 	}
-	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrChanged) || errors.Is(err, ErrSourceChanged)
+	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrChanged) ||
+		errors.Is(err, ErrSourceChanged)
 }

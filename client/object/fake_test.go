@@ -44,7 +44,8 @@ type fake struct {
 func startFake(t *testing.T) (*fake, string) {
 	t.Helper()
 	f := &fake{objects: map[string]*quartetv1.Object{}, bytes: map[string][]byte{}}
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
 	return f, address
 }
 
@@ -75,7 +76,8 @@ func (f *fake) keep(header *quartetv1.UploadHeader, data []byte) *quartetv1.Obje
 	f.last++
 	object := quartetv1.Object_builder{
 		Name: header.GetName(), Generation: f.last, ContentType: header.GetContentType(),
-		SizeBytes: uint64(len(data)), Crc32C: crc, CreateTime: &timestamppb.Timestamp{Seconds: 1_800_000_000},
+		SizeBytes: uint64(len(data)), Crc32C: crc,
+		CreateTime: &timestamppb.Timestamp{Seconds: 1_800_000_000},
 	}.Build()
 	f.objects[header.GetName()], f.bytes[header.GetName()] = object, data
 	return object
@@ -89,7 +91,9 @@ func (f *fake) twisted(object *quartetv1.Object) *quartetv1.Object {
 	return object
 }
 
-func (f *fake) GetObject(_ context.Context, r *quartetv1.GetObjectRequest) (*quartetv1.GetObjectResponse, error) {
+func (f *fake) GetObject(
+	_ context.Context, r *quartetv1.GetObjectRequest,
+) (*quartetv1.GetObjectResponse, error) {
 	object, _, err := f.find(r.GetName())
 	if err != nil {
 		return nil, err
@@ -97,7 +101,9 @@ func (f *fake) GetObject(_ context.Context, r *quartetv1.GetObjectRequest) (*qua
 	return quartetv1.GetObjectResponse_builder{Object: f.twisted(object)}.Build(), nil
 }
 
-func (f *fake) ListObjects(_ context.Context, r *quartetv1.ListObjectsRequest) (*quartetv1.ListObjectsResponse, error) {
+func (f *fake) ListObjects(
+	_ context.Context, r *quartetv1.ListObjectsRequest,
+) (*quartetv1.ListObjectsResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	response := &quartetv1.ListObjectsResponse{}
@@ -112,7 +118,9 @@ func (f *fake) ListObjects(_ context.Context, r *quartetv1.ListObjectsRequest) (
 	return response, nil
 }
 
-func (f *fake) DeleteObject(_ context.Context, r *quartetv1.DeleteObjectRequest) (*quartetv1.DeleteObjectResponse, error) {
+func (f *fake) DeleteObject(
+	_ context.Context, r *quartetv1.DeleteObjectRequest,
+) (*quartetv1.DeleteObjectResponse, error) {
 	object, _, err := f.find(r.GetName())
 	if err != nil && !r.GetAllowMissing() {
 		return nil, err
@@ -126,11 +134,15 @@ func (f *fake) DeleteObject(_ context.Context, r *quartetv1.DeleteObjectRequest)
 	return &quartetv1.DeleteObjectResponse{}, nil
 }
 
-func (f *fake) GetUpload(context.Context, *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
+func (f *fake) GetUpload(
+	context.Context, *quartetv1.GetUploadRequest,
+) (*quartetv1.GetUploadResponse, error) {
 	return nil, reason(codes.NotFound, "upload not found", "UPLOAD_NOT_FOUND")
 }
 
-func (f *fake) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+func (f *fake) UploadObject(
+	stream grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse],
+) error {
 	var header *quartetv1.UploadHeader
 	var data []byte
 	for {
@@ -158,7 +170,10 @@ func (f *fake) UploadObject(stream grpc.ClientStreamingServer[quartetv1.UploadOb
 	}.Build())
 }
 
-func (f *fake) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+func (f *fake) DownloadObject(
+	r *quartetv1.DownloadObjectRequest,
+	stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse],
+) error {
 	object, data, err := f.find(r.GetName())
 	if err != nil {
 		return err

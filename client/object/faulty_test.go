@@ -21,22 +21,30 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
+type (
+	uploadServer = grpc.ClientStreamingServer[
+		quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+	downloadServer = grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]
+)
+
 // faulty is a server that breaks the contract, each method as its field says.
 type faulty struct {
 	quartetv1.UnimplementedObjectServiceServer
-	download func(grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error
-	upload   func(grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error
+	download func(downloadServer) error
+	upload   func(uploadServer) error
 }
 
-func (f *faulty) DownloadObject(_ *quartetv1.DownloadObjectRequest, s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+func (f *faulty) DownloadObject(_ *quartetv1.DownloadObjectRequest, s downloadServer) error {
 	return f.download(s)
 }
 
-func (f *faulty) GetUpload(context.Context, *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
+func (f *faulty) GetUpload(
+	context.Context, *quartetv1.GetUploadRequest,
+) (*quartetv1.GetUploadResponse, error) {
 	return nil, status.Error(codes.NotFound, "never heard of it")
 }
 
-func (f *faulty) UploadObject(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+func (f *faulty) UploadObject(s uploadServer) error {
 	return f.upload(s)
 }
 
@@ -47,7 +55,8 @@ func (f *faulty) client(t *testing.T) *object.Client {
 
 func (f *faulty) clientWith(t *testing.T, options object.Options) *object.Client {
 	t.Helper()
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
 	return newClient(t, address, options)
 }
 
@@ -64,18 +73,20 @@ func piece(offset int, data []byte, crc uint32) *quartetv1.DownloadObjectRespons
 }
 
 func TestABusyServerIsAskedAgainUntilItHasRoom(t *testing.T) {
-	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
+	delay := &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)}
+	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(delay)
 	if err != nil {
 		t.Fatal(err)
 	}
 	calls := 0
-	client := (&faulty{upload: func(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	client := (&faulty{upload: func(s uploadServer) error {
 		if calls++; calls <= 3*2 { // Twice as many as it tries in vain.
 			return busy.Err()
 		}
 		return s.SendAndClose(quartetv1.UploadObjectResponse_builder{Object: &quartetv1.Object{}}.Build())
 	}}).client(t)
-	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(nil), object.UploadOptions{}); err != nil {
+	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(nil),
+		object.UploadOptions{}); err != nil {
 		t.Errorf("after %d calls: %v", calls, err)
 	}
 }
@@ -84,21 +95,25 @@ func TestADownloadWritesNothingThatIsNotVerified(t *testing.T) {
 	content := []byte("the content")
 	good := crc32c.Checksum(content)
 	other := crc32c.Checksum([]byte("THE content"))
+	anotherGeneration := quartetv1.DownloadObjectResponse_builder{
+		Object: quartetv1.Object_builder{Generation: 2}.Build(),
+	}.Build()
+	type replies = []*quartetv1.DownloadObjectResponse
 	for what, c := range map[string]struct {
-		replies []*quartetv1.DownloadObjectResponse
+		replies replies
 		want    error
 		wrote   string
 	}{
-		"a chunk that does not match its checksum":     {[]*quartetv1.DownloadObjectResponse{info(content), piece(0, content, good+1)}, object.ErrChecksum, ""},
-		"chunks that match, and a whole that does not": {[]*quartetv1.DownloadObjectResponse{info(content), piece(0, []byte("THE content"), other)}, object.ErrChecksum, "THE content"},
-		"a chunk that leaves a gap":                    {[]*quartetv1.DownloadObjectResponse{info(content), piece(1, content, good)}, rpc.ErrProtocol, ""},
-		"a chunk beyond the end":                       {[]*quartetv1.DownloadObjectResponse{info(content[:3]), piece(0, content, good)}, rpc.ErrProtocol, ""},
-		"a chunk before the object":                    {[]*quartetv1.DownloadObjectResponse{piece(0, content, good)}, rpc.ErrProtocol, ""},
-		"a message without content":                    {[]*quartetv1.DownloadObjectResponse{info(content), {}}, rpc.ErrProtocol, ""},
-		"a second, different generation":               {[]*quartetv1.DownloadObjectResponse{info(content), quartetv1.DownloadObjectResponse_builder{Object: quartetv1.Object_builder{Generation: 2}.Build()}.Build()}, object.ErrChanged, ""},
+		"a chunk that does not match its checksum":     {replies{info(content), piece(0, content, good+1)}, object.ErrChecksum, ""},
+		"chunks that match, and a whole that does not": {replies{info(content), piece(0, []byte("THE content"), other)}, object.ErrChecksum, "THE content"},
+		"a chunk that leaves a gap":                    {replies{info(content), piece(1, content, good)}, rpc.ErrProtocol, ""},
+		"a chunk beyond the end":                       {replies{info(content[:3]), piece(0, content, good)}, rpc.ErrProtocol, ""},
+		"a chunk before the object":                    {replies{piece(0, content, good)}, rpc.ErrProtocol, ""},
+		"a message without content":                    {replies{info(content), {}}, rpc.ErrProtocol, ""},
+		"a second, different generation":               {replies{info(content), anotherGeneration}, object.ErrChanged, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
-			client := (&faulty{download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+			client := (&faulty{download: func(s downloadServer) error {
 				for _, reply := range c.replies {
 					if err := s.Send(reply); err != nil {
 						return err
@@ -107,7 +122,8 @@ func TestADownloadWritesNothingThatIsNotVerified(t *testing.T) {
 				return nil
 			}}).client(t)
 			var wrote bytes.Buffer
-			if _, err := client.Download(clienttest.Deadline(t), "o", &wrote, object.DownloadOptions{}); !errors.Is(err, c.want) {
+			if _, err := client.Download(clienttest.Deadline(t), "o", &wrote,
+				object.DownloadOptions{}); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 			if wrote.String() != c.wrote {
@@ -119,22 +135,23 @@ func TestADownloadWritesNothingThatIsNotVerified(t *testing.T) {
 
 func TestADownloadThatEndsEarlyIsResumedAndThenGivenUp(t *testing.T) {
 	calls := 0
-	client := (&faulty{download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+	client := (&faulty{download: func(s downloadServer) error {
 		calls++
 		return s.Send(info([]byte("the content")))
 	}}).client(t)
-	if _, err := client.Download(clienttest.Deadline(t), "o", io.Discard, object.DownloadOptions{}); err == nil || calls != 3 {
+	if _, err := client.Download(clienttest.Deadline(t), "o", io.Discard,
+		object.DownloadOptions{}); err == nil || calls != 3 {
 		t.Errorf("got %v after %d calls, want an error after 3", err, calls)
 	}
 }
 
 func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	hang := &faulty{
-		download: func(s grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+		download: func(s downloadServer) error {
 			<-s.Context().Done()
 			return s.Context().Err()
 		},
-		upload: func(s grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+		upload: func(s uploadServer) error {
 			<-s.Context().Done()
 			return s.Context().Err()
 		},
@@ -145,13 +162,16 @@ func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 			return err
 		},
 		"upload": func(c *object.Client) error {
-			_, err := c.Upload(clienttest.Deadline(t), "o", bytes.NewReader(make([]byte, 1<<20)), object.UploadOptions{})
+			_, err := c.Upload(clienttest.Deadline(t), "o", bytes.NewReader(make([]byte, 1<<20)),
+				object.UploadOptions{})
 			return err
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			begun := time.Now()
-			if err := try(hang.clientWith(t, object.Options{Resumption: clienttest.CutSoon()})); err == nil || time.Since(begun) > 30*time.Second {
+			if err := try(hang.clientWith(t,
+				object.Options{Resumption: clienttest.CutSoon()})); err == nil ||
+				time.Since(begun) > 30*time.Second {
 				t.Errorf("got %v after %v", err, time.Since(begun))
 			}
 		})
@@ -160,7 +180,7 @@ func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 
 func TestAnUploadThatIsTakenOverRepeatedlyIsLeftToTheOtherWriter(t *testing.T) {
 	calls := 0
-	client := (&faulty{upload: func(grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]) error {
+	client := (&faulty{upload: func(uploadServer) error {
 		calls++
 		return replaced(t)
 	}}).client(t)
@@ -172,7 +192,8 @@ func TestAnUploadThatIsTakenOverRepeatedlyIsLeftToTheOtherWriter(t *testing.T) {
 
 func replaced(t *testing.T) error {
 	t.Helper()
-	st, err := status.New(codes.Aborted, "replaced").WithDetails(&errdetails.ErrorInfo{Reason: "WRITER_REPLACED", Domain: "quartet"})
+	reason := &errdetails.ErrorInfo{Reason: "WRITER_REPLACED", Domain: "quartet"}
+	st, err := status.New(codes.Aborted, "replaced").WithDetails(reason)
 	if err != nil {
 		t.Error(err)
 	}

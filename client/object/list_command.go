@@ -17,8 +17,9 @@ func listCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List objects",
-		Long: `Lists the objects whose names begin with PREFIX, or all, in the byte order of their names. Pages are fetched
-with ListObjects as they are needed, so that a list of any length takes no memory. get has the rest of an object.`,
+		Long: `Lists the objects whose names begin with PREFIX, or all, in the byte order of their names.
+Pages are fetched with ListObjects as they are needed, so that a list of any length takes no
+memory. get has the rest of an object.`,
 		Example: c.Examples(`  PROGRAM list
   PROGRAM list photos/
   PROGRAM list --json | jq -r .name`),

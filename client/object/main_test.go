@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 }
 
 // small has the server commit parts of 256 KiB, so that a file of a megabyte has several.
-var small = []string{process.Setting("OBJECT_PART_BYTES", "256KiB"), process.Setting("OBJECT_CHUNK_BYTES", "32KiB")}
+var small = []string{process.Setting("OBJECT_PART_BYTES", "256KiB"),
+	process.Setting("OBJECT_CHUNK_BYTES", "32KiB")}
 
 // newClient makes a client as the programs do, with shorter pauses between tries.
 func newClient(t *testing.T, address string, options object.Options) *object.Client {

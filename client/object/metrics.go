@@ -25,7 +25,8 @@ type directionMetrics struct {
 func newMetrics(registry prometheus.Registerer) *metrics {
 	register := promauto.With(registry)
 	ended := register.NewCounterVec(prometheus.CounterOpts{
-		Name: "client_transfers_total", Help: "Whole transfers, over all their attempts, by how they ended.",
+		Name: "client_transfers_total",
+		Help: "Whole transfers, over all their attempts, by how they ended.",
 	}, []string{"direction", "result"})
 	resumes := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "client_transfer_resumes_total", Help: "Attempts of transfers after the first.",

@@ -47,7 +47,9 @@ func (o *observer) retriable(err error) bool {
 	}
 }
 
-func (c *Client) beginTransfer(ctx context.Context, metrics *directionMetrics, name string) (context.Context, *observer) {
+func (c *Client) beginTransfer(
+	ctx context.Context, metrics *directionMetrics, name string,
+) (context.Context, *observer) {
 	t := c.options.Telemetry
 	ctx, span := t.Tracer.Start(ctx, metrics.name, trace.WithAttributes(t.Key("object").String(name)))
 	return ctx, &observer{telemetry: t, metrics: metrics, span: span, name: name, began: time.Now()}
@@ -71,7 +73,8 @@ func (o *observer) end(ctx context.Context, bytes int64, crc32c uint32, err erro
 	took := time.Since(o.began)
 	o.count(ctx, bytes, took, err)
 	if o.span.IsRecording() {
-		o.span.SetAttributes(o.telemetry.Key("bytes").Int64(bytes), o.telemetry.Key("resumes").Int(o.resumes))
+		o.span.SetAttributes(o.telemetry.Key("bytes").Int64(bytes),
+			o.telemetry.Key("resumes").Int(o.resumes))
 		if err == nil {
 			o.span.SetAttributes(o.telemetry.Key("crc32c").String(checksum(crc32c)))
 		}
@@ -96,13 +99,18 @@ func (o *observer) count(ctx context.Context, bytes int64, took time.Duration, e
 
 // logEnd writes the line that leads from a transfer to its trace, by the trace_id that the logger
 // takes from ctx.
-func (o *observer) logEnd(ctx context.Context, bytes int64, crc32c uint32, took time.Duration, err error) {
+func (o *observer) logEnd(
+	ctx context.Context, bytes int64, crc32c uint32, took time.Duration, err error,
+) {
 	attributes := []slog.Attr{
-		slog.String("object", o.name), slog.Int64("bytes", bytes), slog.Int("resumes", o.resumes), slog.Duration("took", took),
+		slog.String("object", o.name), slog.Int64("bytes", bytes), slog.Int("resumes", o.resumes),
+		slog.Duration("took", took),
 	}
 	if err != nil {
-		o.telemetry.Log.LogAttrs(ctx, slog.LevelInfo, o.metrics.name+" failed", append(attributes, slog.Any("error", err))...)
+		o.telemetry.Log.LogAttrs(ctx, slog.LevelInfo, o.metrics.name+" failed",
+			append(attributes, slog.Any("error", err))...)
 		return
 	}
-	o.telemetry.Log.LogAttrs(ctx, slog.LevelDebug, o.metrics.name+" done", append(attributes, slog.String("crc32c", checksum(crc32c)))...)
+	o.telemetry.Log.LogAttrs(ctx, slog.LevelDebug, o.metrics.name+" done",
+		append(attributes, slog.String("crc32c", checksum(crc32c)))...)
 }

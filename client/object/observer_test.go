@@ -32,10 +32,12 @@ func TestAResumedUploadIsOneSpanAboveItsAttempts(t *testing.T) {
 	proxy := clienttest.NewProxy(t, server.Address)
 	traced, recorder := clienttest.Traced()
 	var log bytes.Buffer
-	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test"}, telemetry.Config{LogFormat: "text"}, &log)
+	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test"},
+		telemetry.Config{LogFormat: "text"}, &log)
 	tele.Tracer = traced.Tracer
 	client := newClient(t, proxy.Address, object.Options{Telemetry: tele})
-	content, id, direct := clienttest.Random(9, 4<<20), "an-upload-that-is-cut", newClient(t, server.Address, object.Options{})
+	content, id, direct := clienttest.Random(9, 4<<20), "an-upload-that-is-cut",
+		newClient(t, server.Address, object.Options{})
 	var once sync.Once
 	// What is cut on its way may never have come: the server has a span only of what it has seen.
 	cut := func() {
@@ -49,8 +51,10 @@ func TestAResumedUploadIsOneSpanAboveItsAttempts(t *testing.T) {
 		}
 		proxy.CutAll()
 	}
-	file := &countingFile{Reader: bytes.NewReader(content), when: 1 << 20, then: func() { once.Do(cut) }}
-	if _, err := client.Upload(clienttest.Deadline(t), "o", file, object.UploadOptions{ID: id}); err != nil {
+	file := &countingFile{Reader: bytes.NewReader(content), when: 1 << 20,
+		then: func() { once.Do(cut) }}
+	if _, err := client.Upload(clienttest.Deadline(t), "o", file,
+		object.UploadOptions{ID: id}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -82,10 +86,13 @@ func TestAResumedUploadIsOneSpanAboveItsAttempts(t *testing.T) {
 		}
 	}
 	clienttest.WantNumbers(t, tele, map[string]float64{
-		"client_transfers_total{upload}{ok}": 1, "client_transfers_total{upload}{failed}": 0, "client_transfer_resumes_total{upload}": float64(resumes),
+		"client_transfers_total{upload}{ok}":       1,
+		"client_transfers_total{upload}{failed}":   0,
+		"client_transfer_resumes_total{upload}":    float64(resumes),
 		"client_transfer_bytes_per_second{upload}": 1,
 	})
-	if id := whole.SpanContext().TraceID().String(); !bytes.Contains(log.Bytes(), []byte("upload interrupted")) || !bytes.Contains(log.Bytes(), []byte("trace_id="+id)) {
+	if id := whole.SpanContext().TraceID().String(); !bytes.Contains(log.Bytes(),
+		[]byte("upload interrupted")) || !bytes.Contains(log.Bytes(), []byte("trace_id="+id)) {
 		t.Errorf("the log does not lead to trace %s:\n%s", id, &log)
 	}
 }
@@ -116,10 +123,14 @@ func TestEveryEndOfATransferIsCountedAndTraced(t *testing.T) {
 				return errors.Join(s.Send(info(content)), s.Send(piece(0, content, c.checksum)))
 			}}).clientWith(t, object.Options{Resumption: rpc.Resumption{MaxTries: 3}, Telemetry: tele})
 			want := map[string]float64{
-				"client_transfers_total{download}{ok}": 0, "client_transfers_total{download}{failed}": 0, "client_transfers_total{download}{canceled}": 0,
-				"client_transfers_total{upload}{ok}": 0, "client_transfers_total{upload}{failed}": 0, "client_transfers_total{upload}{canceled}": 0,
-				"client_transfer_resumes_total{download}": 0, "client_transfer_resumes_total{upload}": 0,
-				"client_transfer_bytes_per_second{download}": 0, "client_transfer_bytes_per_second{upload}": 0,
+				"client_transfers_total{download}{ok}":       0,
+				"client_transfers_total{download}{failed}":   0,
+				"client_transfers_total{download}{canceled}": 0,
+				"client_transfers_total{upload}{ok}":         0, "client_transfers_total{upload}{failed}": 0,
+				"client_transfers_total{upload}{canceled}": 0,
+				"client_transfer_resumes_total{download}":  0, "client_transfer_resumes_total{upload}": 0,
+				"client_transfer_bytes_per_second{download}": 0,
+				"client_transfer_bytes_per_second{upload}":   0,
 			}
 			clienttest.WantNumbers(t, tele, want)
 			_, err := client.Download(c.ctx, "o", io.Discard, object.DownloadOptions{})
@@ -132,7 +143,8 @@ func TestEveryEndOfATransferIsCountedAndTraced(t *testing.T) {
 			}
 			clienttest.WantNumbers(t, tele, want)
 			span := clienttest.Spans(t, recorder, "download", 1)[0]
-			if got := clienttest.Attributes(span)["error.type"]; got != c.errorType || (span.Status().Code == codes.Error) != (err != nil) {
+			if got := clienttest.Attributes(span)["error.type"]; got != c.errorType ||
+				(span.Status().Code == codes.Error) != (err != nil) {
 				t.Errorf("error.type is %q, status %v", got, span.Status())
 			}
 			if got := clienttest.Attributes(span)["test.bytes"]; got == "" {

@@ -32,7 +32,8 @@ func TestCheckLeavesNothingBehind(t *testing.T) {
 	if output, err := command(t, server.Address, "check").CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, output)
 	}
-	if left, err := command(t, server.Address, "list").Output(); err != nil || strings.Contains(string(left), "check") {
+	if left, err := command(t, server.Address, "list").Output(); err != nil ||
+		strings.Contains(string(left), "check") {
 		t.Errorf("it left something behind: %s, %v", left, err)
 	}
 }
@@ -114,7 +115,8 @@ func TestAServerThatStartsLateIsWaitedForAndTheWaitIsReportedOnce(t *testing.T) 
 func interruptUpload(t *testing.T, address string, content []byte) string {
 	t.Helper()
 	upload := command(t, address, "upload", "-", "o")
-	upload.Stdin = &interrupted{bytes.NewReader(content), len(content) / 2, func() { _ = upload.Process.Signal(os.Interrupt) }}
+	upload.Stdin = &interrupted{bytes.NewReader(content), len(content) / 2,
+		func() { _ = upload.Process.Signal(os.Interrupt) }}
 	output, err := upload.CombinedOutput()
 	if upload.ProcessState.ExitCode() != 130 {
 		t.Fatalf("%v\n%s", err, output)
@@ -138,7 +140,8 @@ func TestAnUploadThatIsInterruptedSaysHowToContinueAndDoes(t *testing.T) {
 	content := make([]byte, 8<<20)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(content) // It never fails.
 	flag := said(t, interruptUpload(t, server.Address, content), "to continue, add: ")
-	again := command(t, server.Address, append([]string{"upload", "-", "o", "--sha256"}, strings.Fields(flag)...)...)
+	again := command(t, server.Address, append([]string{"upload", "-", "o", "--sha256"},
+		strings.Fields(flag)...)...)
 	again.Stdin = bytes.NewReader(content)
 	if output, err := again.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)

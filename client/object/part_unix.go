@@ -63,7 +63,8 @@ func lock(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || !ok || int(stat.Uid) != os.Geteuid() {
+	if stat, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || !ok ||
+		int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is not a file of ours", f.Name())
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
@@ -83,8 +84,10 @@ func keepOwner(f *os.File, old fs.FileInfo) string {
 	if err != nil || !ok {
 		return ""
 	}
-	if is, ok := info.Sys().(*syscall.Stat_t); ok && (is.Uid != was.Uid || is.Gid != was.Gid) && f.Chown(int(was.Uid), int(was.Gid)) != nil {
-		return fmt.Sprintf("it will belong to user %d and group %d, not to %d and %d", is.Uid, is.Gid, was.Uid, was.Gid)
+	if is, ok := info.Sys().(*syscall.Stat_t); ok && (is.Uid != was.Uid || is.Gid != was.Gid) &&
+		f.Chown(int(was.Uid), int(was.Gid)) != nil {
+		return fmt.Sprintf("it will belong to user %d and group %d, not to %d and %d", is.Uid, is.Gid,
+			was.Uid, was.Gid)
 	}
 	if was.Nlink > 1 {
 		return fmt.Sprintf("its %d other hard links keep the old one", was.Nlink-1)

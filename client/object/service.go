@@ -25,7 +25,8 @@ func Service() cli.Service {
 		Config:      cfg,
 		Commands: func(c *cli.Console) []*cobra.Command {
 			return []*cobra.Command{
-				getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c), cancelUploadCommand(c),
+				getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c),
+				cancelUploadCommand(c),
 			}
 		},
 		Check:    check,
@@ -52,7 +53,8 @@ func check(s cli.Session) []cli.Step {
 		{Method: "GetObject", Do: func(ctx context.Context) error {
 			object, err := client.Get(ctx, name)
 			if err == nil && object.GetSizeBytes() != uint64(len(content)) {
-				return fmt.Errorf("%w: %d bytes in place of %d", traffic.ErrWrong, object.GetSizeBytes(), len(content))
+				return fmt.Errorf("%w: %d bytes in place of %d", traffic.ErrWrong, object.GetSizeBytes(),
+					len(content))
 			}
 			return err
 		}},

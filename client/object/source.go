@@ -87,7 +87,8 @@ type window struct {
 
 func (w *window) seek(offset int64) error {
 	if offset < w.start || offset > w.start+int64(len(w.kept)) {
-		return fmt.Errorf("seek to %d: the source cannot be read again, and what is kept of it is %d to %d", offset, w.start, w.start+int64(len(w.kept)))
+		return fmt.Errorf("seek to %d: the source cannot be read again, and what is kept of it is %d to %d",
+			offset, w.start, w.start+int64(len(w.kept)))
 	}
 	w.next = offset
 	return nil

@@ -28,7 +28,8 @@ type steady struct {
 }
 
 func (c Config) traffic(s cli.Session) traffic.Source {
-	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance, known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
+	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance,
+		known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
 	return traffic.Source{
 		Service: descriptor,
 		Operations: []traffic.Operation{
@@ -108,7 +109,8 @@ func (t *steady) uploadNext(ctx context.Context) error {
 }
 
 func (t *steady) upload(ctx context.Context, name string, c content) error {
-	object, err := t.client.Upload(ctx, name, c.reader(), UploadOptions{ContentType: contentType, Size: c.size})
+	object, err := t.client.Upload(ctx, name, c.reader(),
+		UploadOptions{ContentType: contentType, Size: c.size})
 	if err != nil {
 		return err
 	}

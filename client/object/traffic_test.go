@@ -29,7 +29,8 @@ func newTraffic(t *testing.T, cfg Config) (*fake, traffic.Source) {
 	f, address := startFake(t)
 	cfg.Bytes = trafficBytes
 	tele := telemetry.Discard()
-	return f, cfg.traffic(cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele, Instance: "test"})
+	return f, cfg.traffic(cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor),
+		Telemetry: tele, Instance: "test"})
 }
 
 func TestRightAnswersAreGood(t *testing.T) {
@@ -104,14 +105,16 @@ func TestLostObjectIsBadOnce(t *testing.T) {
 func TestTrafficCountsAndCleansUp(t *testing.T) {
 	f, source := newTraffic(t, Config{Lookups: 500, Downloads: 500, Uploads: 500})
 	registry := prometheus.NewRegistry()
-	running := traffic.New(traffic.Options{Timeout: 30 * time.Second, Registerer: registry, Log: slog.New(slog.DiscardHandler)}, source)
+	running := traffic.New(traffic.Options{Timeout: 30 * time.Second, Registerer: registry,
+		Log: slog.New(slog.DiscardHandler)}, source)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	done := make(chan error)
 	go func() { done <- running.Run(ctx) }()
 	apptest.Eventually(t, func() bool {
 		counted := traffictest.Counted(t, registry)
-		return counted["GetObject"][0] >= 5 && counted["DownloadObject"][0] >= 5 && counted["UploadObject"][0] >= 5
+		return counted["GetObject"][0] >= 5 && counted["DownloadObject"][0] >= 5 &&
+			counted["UploadObject"][0] >= 5
 	}, func() string { return fmt.Sprintf("counted %v", traffictest.Counted(t, registry)) })
 	stop()
 	if err := <-done; err != nil {

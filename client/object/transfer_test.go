@@ -30,16 +30,19 @@ func TestTheThreeModes(t *testing.T) {
 	client := newClient(t, server.Address, object.Options{})
 	ctx, content := clienttest.Deadline(t), clienttest.Random(1, 1<<20)
 	t.Run("client streaming: an upload returns the object that the server keeps", func(t *testing.T) {
-		uploaded, err := client.Upload(ctx, "o", bytes.NewReader(content), object.UploadOptions{ContentType: "text/plain", Size: int64(len(content)), SHA256: true})
+		uploaded, err := client.Upload(ctx, "o", bytes.NewReader(content),
+			object.UploadOptions{ContentType: "text/plain", Size: int64(len(content)), SHA256: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sum := sha256.Sum256(content); !bytes.Equal(uploaded.GetSha256(), sum[:]) || uploaded.GetSizeBytes() != 1<<20 || uploaded.GetContentType() != "text/plain" {
+		if sum := sha256.Sum256(content); !bytes.Equal(uploaded.GetSha256(), sum[:]) ||
+			uploaded.GetSizeBytes() != 1<<20 || uploaded.GetContentType() != "text/plain" {
 			t.Errorf("got %v", uploaded)
 		}
 	})
 	t.Run("unary: it is found, listed, and deleted when asked to", func(t *testing.T) {
-		if _, err := client.Upload(ctx, "other", bytes.NewReader(nil), object.UploadOptions{}); err != nil {
+		if _, err := client.Upload(ctx, "other", bytes.NewReader(nil),
+			object.UploadOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		names := []string{}
@@ -55,17 +58,21 @@ func TestTheThreeModes(t *testing.T) {
 		if err := client.Delete(ctx, "other", object.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := client.Get(ctx, "other"); status.Code(err) != codes.NotFound || rpc.Reason(err) != "OBJECT_NOT_FOUND" {
+		if _, err := client.Get(ctx, "other"); status.Code(err) != codes.NotFound ||
+			rpc.Reason(err) != "OBJECT_NOT_FOUND" {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("server streaming: a download writes the same bytes, or the range asked for", func(t *testing.T) {
 		var got bytes.Buffer
-		if _, err := client.Download(ctx, "o", &got, object.DownloadOptions{}); err != nil || !bytes.Equal(got.Bytes(), content) {
+		if _, err := client.Download(ctx, "o", &got, object.DownloadOptions{}); err != nil ||
+			!bytes.Equal(got.Bytes(), content) {
 			t.Errorf("got %d bytes, %v", got.Len(), err)
 		}
 		got.Reset()
-		if _, err := client.Download(ctx, "o", &got, object.DownloadOptions{Offset: 1000, Limit: 5000}); err != nil || !bytes.Equal(got.Bytes(), content[1000:6000]) {
+		if _, err := client.Download(ctx, "o", &got,
+			object.DownloadOptions{Offset: 1000, Limit: 5000}); err != nil ||
+			!bytes.Equal(got.Bytes(), content[1000:6000]) {
 			t.Errorf("got %d bytes, %v", got.Len(), err)
 		}
 	})
@@ -95,7 +102,8 @@ func TestTransfersSurviveACutAtAnyByte(t *testing.T) {
 			proxy.CutAll()
 			proxy.CutAfter(cut, cut/2)
 			name := fmt.Sprint("file", i)
-			if _, err := client.Upload(ctx, name, bytes.NewReader(content), object.UploadOptions{}); err != nil {
+			if _, err := client.Upload(ctx, name, bytes.NewReader(content),
+				object.UploadOptions{}); err != nil {
 				t.Fatalf("cut after %d bytes: %v", cut, err)
 			}
 			verify(t, client, name, content)
@@ -106,7 +114,8 @@ func TestTransfersSurviveACutAtAnyByte(t *testing.T) {
 			proxy.CutAll()
 			proxy.CutAfter(cut, cut/2)
 			name := fmt.Sprint("pipe", i)
-			if _, err := client.Upload(ctx, name, io.MultiReader(bytes.NewReader(content)), object.UploadOptions{SHA256: true}); err != nil {
+			if _, err := client.Upload(ctx, name, io.MultiReader(bytes.NewReader(content)),
+				object.UploadOptions{SHA256: true}); err != nil {
 				t.Fatalf("cut after %d bytes: %v", cut, err)
 			}
 			verify(t, client, name, content)
@@ -124,7 +133,8 @@ func TestTransfersSurviveACutAtAnyByte(t *testing.T) {
 func verify(t *testing.T, client *object.Client, name string, content []byte) {
 	t.Helper()
 	var got bytes.Buffer
-	if _, err := client.Download(clienttest.Deadline(t), name, &got, object.DownloadOptions{}); err != nil || !bytes.Equal(got.Bytes(), content) {
+	if _, err := client.Download(clienttest.Deadline(t), name, &got,
+		object.DownloadOptions{}); err != nil || !bytes.Equal(got.Bytes(), content) {
 		t.Fatalf("%s came back with %d bytes, %v", name, got.Len(), err)
 	}
 }
@@ -155,7 +165,8 @@ func TestAnUploadSurvivesACrashOfTheServerAndSendsLessThanOnePartTwice(t *testin
 		server.Kill()
 		server.Restart()
 	}}
-	if _, err := client.Upload(clienttest.Deadline(t), "o", file, object.UploadOptions{SHA256: true}); err != nil {
+	if _, err := client.Upload(clienttest.Deadline(t), "o", file,
+		object.UploadOptions{SHA256: true}); err != nil {
 		t.Fatal(err)
 	}
 	verify(t, client, "o", content)
@@ -172,7 +183,8 @@ func TestADownloadSurvivesACrashOfTheServer(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{Resumption: rpc.Resumption{MaxTries: 100}})
 	content := clienttest.Random(4, 16<<20)
-	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(content), object.UploadOptions{}); err != nil {
+	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(content),
+		object.UploadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var got bytes.Buffer
@@ -195,7 +207,8 @@ func TestAnUploadContinuesInAnotherProcess(t *testing.T) {
 	content, id := clienttest.Random(5, 1<<20), "an-upload-id-of-the-users-choice"
 	// The first process ends: its reader fails in the middle.
 	broken := io.MultiReader(bytes.NewReader(content[:700_000]), failingReader{})
-	_, err := newClient(t, server.Address, object.Options{}).Upload(clienttest.Deadline(t), "o", broken, object.UploadOptions{ID: id})
+	_, err := newClient(t, server.Address, object.Options{}).Upload(clienttest.Deadline(t), "o",
+		broken, object.UploadOptions{ID: id})
 	if !errors.Is(err, errBroken) {
 		t.Fatalf("got %v", err)
 	}
@@ -222,7 +235,8 @@ func TestAnUploadContinuesInAnotherProcess(t *testing.T) {
 	}
 	verify(t, client, "o", content)
 	// And once more, when all is done: nothing is sent, and the object is the same.
-	again, err := client.Upload(ctx, "o", bytes.NewReader(content), object.UploadOptions{ID: id, Continue: true})
+	again, err := client.Upload(ctx, "o", bytes.NewReader(content),
+		object.UploadOptions{ID: id, Continue: true})
 	if err != nil || again.GetSizeBytes() != 1<<20 {
 		t.Errorf("got %v, %v", again, err)
 	}
@@ -238,7 +252,8 @@ func TestAPipeLargerThanItsWindowIsUploadedWindowByWindow(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{WindowBytes: 1 << 20})
 	content := clienttest.Random(6, 10<<20+1) // ten windows and a byte
-	uploaded, err := client.Upload(clienttest.Deadline(t), "o", io.MultiReader(bytes.NewReader(content)), object.UploadOptions{})
+	uploaded, err := client.Upload(clienttest.Deadline(t), "o",
+		io.MultiReader(bytes.NewReader(content)), object.UploadOptions{})
 	if err != nil || uploaded.GetSizeBytes() != uint64(len(content)) {
 		t.Fatalf("got %v, %v", uploaded, err)
 	}
@@ -249,7 +264,8 @@ func TestAnObjectThatIsReplacedDuringTheDownloadIsReported(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{})
 	ctx := clienttest.Deadline(t)
-	if _, err := client.Upload(ctx, "o", bytes.NewReader(clienttest.Random(7, 24<<20)), object.UploadOptions{}); err != nil {
+	if _, err := client.Upload(ctx, "o", bytes.NewReader(clienttest.Random(7, 24<<20)),
+		object.UploadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var once sync.Once
@@ -268,7 +284,8 @@ func TestAnObjectThatIsReplacedDuringTheDownloadIsReported(t *testing.T) {
 func TestAWriterThatFailsEndsTheDownloadWithItsOwnError(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{})
-	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(clienttest.Random(8, 100_000)), object.UploadOptions{}); err != nil {
+	if _, err := client.Upload(clienttest.Deadline(t), "o",
+		bytes.NewReader(clienttest.Random(8, 100_000)), object.UploadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
@@ -276,7 +293,8 @@ func TestAWriterThatFailsEndsTheDownloadWithItsOwnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = file.Close()
-	if _, err := client.Download(clienttest.Deadline(t), "o", file, object.DownloadOptions{}); !errors.Is(err, os.ErrClosed) {
+	if _, err := client.Download(clienttest.Deadline(t), "o", file,
+		object.DownloadOptions{}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -295,21 +313,25 @@ func TestAnErrorOfTheCallerIsNeverTakenForOneOfTheServer(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{})
 	source := io.MultiReader(bytes.NewReader(clienttest.Random(9, 100_000)), iotest.ErrReader(errAway))
-	if _, err := client.Upload(clienttest.Deadline(t), "o", source, object.UploadOptions{}); !errors.Is(err, errAway) || errors.Is(err, rpc.ErrGaveUp) {
+	if _, err := client.Upload(clienttest.Deadline(t), "o", source,
+		object.UploadOptions{}); !errors.Is(err, errAway) || errors.Is(err, rpc.ErrGaveUp) {
 		t.Errorf("upload: %v", err)
 	}
-	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(clienttest.Random(8, 100_000)), object.UploadOptions{}); err != nil {
+	if _, err := client.Upload(clienttest.Deadline(t), "o",
+		bytes.NewReader(clienttest.Random(8, 100_000)), object.UploadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	w := &awayWriter{}
-	if _, err := client.Download(clienttest.Deadline(t), "o", w, object.DownloadOptions{}); !errors.Is(err, errAway) || w.calls != 1 {
+	if _, err := client.Download(clienttest.Deadline(t), "o", w,
+		object.DownloadOptions{}); !errors.Is(err, errAway) || w.calls != 1 {
 		t.Errorf("download: %v after %d writes", err, w.calls)
 	}
 }
 
 func TestAServerThatStaysAwayIsGivenUp(t *testing.T) {
 	server := processtest.Start(t)
-	client := newClient(t, server.Address, object.Options{Resumption: rpc.Resumption{MaxTries: 3, StallTimeout: 50 * time.Millisecond}})
+	client := newClient(t, server.Address, object.Options{Resumption: rpc.Resumption{MaxTries: 3,
+		StallTimeout: 50 * time.Millisecond}})
 	server.Kill()
 	_, err := client.Download(clienttest.Deadline(t), "o", io.Discard, object.DownloadOptions{})
 	if err == nil || clienttest.Deadline(t).Err() != nil {

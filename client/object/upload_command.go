@@ -27,21 +27,23 @@ func uploadCommand(c *cli.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upload FILE|- [NAME]",
 		Short: "Send an object",
-		Long: `Sends a file, or standard input for -, over one client stream, and goes on at the last committed byte when
-the stream breaks. The object appears under NAME, by default the file's, once the server has verified all of it
-and has it on disk. Nothing is stored of a file that changes meanwhile.
+		Long: `Sends a file, or standard input for -, over one client stream, and goes on at the last
+committed byte when the stream breaks. The object appears under NAME, by default the file's, once
+the server has verified all of it and has it on disk. Nothing is stored of a file that changes
+meanwhile.
 
-An interrupted upload says how to continue it, with --upload-id, within the time for which the server keeps it, and
-how to cancel it.
-Standard input has to bring the same bytes from the start again. A pipe does not tell whether its writer failed:
---from-command starts it instead, and stores nothing unless it succeeds.`,
+An interrupted upload says how to continue it, with --upload-id, within the time for which the
+server keeps it, and how to cancel it. Standard input has to bring the same bytes from the start
+again. A pipe does not tell whether its writer failed: --from-command starts it instead, and
+stores nothing unless it succeeds.`,
 		Example: c.Examples(`  PROGRAM upload holiday.mp4
   PROGRAM upload holiday.mp4 photos/2026/holiday.mp4 --sha256
   PROGRAM upload - notes.txt < notes
   PROGRAM upload --from-command photos.tar -- tar c photos`),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if fromCommand && len(args) < 2 {
-				return errors.New("--from-command needs a NAME and a COMMAND: upload --from-command NAME -- COMMAND [ARGUMENT...]")
+				return errors.New("--from-command needs a NAME and a COMMAND: " +
+					"upload --from-command NAME -- COMMAND [ARGUMENT...]")
 			} else if fromCommand {
 				return nil
 			}
@@ -68,18 +70,24 @@ Standard input has to bring the same bytes from the start again. A pipe does not
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&options.ContentType, "content-type", "", "media type (default by extension, then by content)")
+	flags.StringVar(&options.ContentType, "content-type", "",
+		"media type (default by extension, then by content)")
 	flags.StringVar(&options.ID, "upload-id", "", "continue the upload of this id")
-	flags.BoolVar(&options.SHA256, "sha256", false, "have the server verify the SHA-256 too, at the cost of a pass over all bytes")
-	flags.BoolVar(&fromCommand, "from-command", false, "send what a command writes, if it succeeds: upload --from-command NAME -- COMMAND")
+	flags.BoolVar(&options.SHA256, "sha256", false,
+		"have the server verify the SHA-256 too, at the cost of a pass over all bytes")
+	flags.BoolVar(&fromCommand, "from-command", false,
+		"send what a command writes, if it succeeds: upload --from-command NAME -- COMMAND")
 	flags.BoolVar(&asJSON, "json", false, "write the object as one line of JSON")
 	return cmd
 }
 
-func uploadFrom(ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool) error {
+func uploadFrom(
+	ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool,
+) error {
 	options.Continue = options.ID != ""
 	bar := c.NewProgress("uploading", options.Continue)
-	options.Progress, options.Size = func(p Progress) { bar.Update(p.Done, p.Safe, p.Total, p.Resumes) }, from.size
+	options.Size = from.size
+	options.Progress = func(p Progress) { bar.Update(p.Done, p.Safe, p.Total, p.Resumes) }
 	if options.ID == "" {
 		options.ID = uuid.NewString() // Known before anything goes wrong, so that it can be told.
 	}
@@ -87,7 +95,8 @@ func uploadFrom(ctx context.Context, c *cli.Console, from *input, options Upload
 		options.ContentType = from.contentType()
 	}
 	return c.Call(ctx, func(s cli.Session) error {
-		hint := c.Examples(fmt.Sprintf("to continue, add: --upload-id %[1]s\nto cancel it: PROGRAM cancel-upload %[1]s", options.ID))
+		hint := c.Examples(fmt.Sprintf("to continue, add: --upload-id %[1]s\n"+
+			"to cancel it: PROGRAM cancel-upload %[1]s", options.ID))
 		c.Hint("%s", hint)
 		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
 		if err != nil {
@@ -116,7 +125,9 @@ type input struct {
 }
 
 // startInput starts a command, whose output will be the object NAME.
-func startInput(ctx context.Context, c *cli.Console, name string, command []string) (*input, error) {
+func startInput(
+	ctx context.Context, c *cli.Console, name string, command []string,
+) (*input, error) {
 	ctx, stop := context.WithCancel(ctx)
 	program := exec.CommandContext(ctx, command[0], command[1:]...)
 	program.Stdin, program.Stderr, program.WaitDelay = c.Stdin(), c.Stderr(), time.Second

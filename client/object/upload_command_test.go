@@ -26,7 +26,8 @@ func finish(t *testing.T, code int, c *exec.Cmd) string {
 	t.Helper()
 	output, err := c.CombinedOutput()
 	if got := c.ProcessState.ExitCode(); got != code {
-		t.Errorf("%s: exit code %d, expected %d: %v\n%s", strings.Join(c.Args[1:], " "), got, code, err, output)
+		t.Errorf("%s: exit code %d, expected %d: %v\n%s", strings.Join(c.Args[1:], " "), got, code, err,
+			output)
 	}
 	return string(output)
 }
@@ -66,21 +67,26 @@ func random(size int) []byte {
 
 func TestAnIDThatIsFinishedIsNotTakenForAnotherUpload(t *testing.T) {
 	server := processtest.Start(t)
-	monday, longer := file(t, []byte("the backup of monday")), file(t, []byte("the backup of monday, and more"))
+	monday, longer := file(t, []byte("the backup of monday")),
+		file(t, []byte("the backup of monday, and more"))
 	other, shorter := file(t, []byte("the backup of sunday")), file(t, []byte("the backup"))
 	run(t, 0, server.Address, "upload", monday, "backup", "--upload-id", "a-fixed-id-of-a-cron-job")
 	again := func(code int, path, name string) string {
-		return run(t, code, server.Address, "upload", path, name, "--upload-id", "a-fixed-id-of-a-cron-job")
+		return run(t, code, server.Address, "upload", path, name, "--upload-id",
+			"a-fixed-id-of-a-cron-job")
 	}
 	for what, output := range map[string]string{
-		"name": again(1, monday, "zzz"), "content": again(1, other, "backup"), "a longer file": again(1, longer, "backup"), "a shorter file": again(1, shorter, "backup"),
+		"name": again(1, monday, "zzz"), "content": again(1, other, "backup"),
+		"a longer file": again(1, longer, "backup"), "a shorter file": again(1, shorter, "backup"),
 	} {
 		if !strings.Contains(output, "UPLOAD_MISMATCH") || strings.Contains(output, "uploaded") {
 			t.Errorf("%s: %s", what, output)
 		}
 	}
-	for what, content := range map[string]string{"content": "the backup of sunday", "more": "the backup of monday, and more", "less": "the backup"} {
-		c := command(t, server.Address, "upload", "-", "backup", "--upload-id", "a-fixed-id-of-a-cron-job")
+	for what, content := range map[string]string{"content": "the backup of sunday",
+		"more": "the backup of monday, and more", "less": "the backup"} {
+		c := command(t, server.Address, "upload", "-", "backup", "--upload-id",
+			"a-fixed-id-of-a-cron-job")
 		c.Stdin = strings.NewReader(content)
 		if output := finish(t, 1, c); !strings.Contains(output, "UPLOAD_MISMATCH") {
 			t.Errorf("%s from a pipe: %s", what, output)
@@ -100,9 +106,12 @@ func TestAFileThatChangesWhileItIsUploadedIsNotStored(t *testing.T) {
 	server := processtest.Start(t)
 	const size = 64 << 20
 	for name, change := range map[string]func(*os.File) error{
-		"overwritten": func(f *os.File) error { _, err := f.WriteAt([]byte("torn"), size-10); return err },
-		"longer":      func(f *os.File) error { _, err := f.WriteAt([]byte("more"), size); return err },
-		"shorter":     func(f *os.File) error { return f.Truncate(size - 1<<20) },
+		"overwritten": func(f *os.File) error {
+			_, err := f.WriteAt([]byte("torn"), size-10)
+			return err
+		},
+		"longer":  func(f *os.File) error { _, err := f.WriteAt([]byte("more"), size); return err },
+		"shorter": func(f *os.File) error { return f.Truncate(size - 1<<20) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, random(size))
@@ -127,7 +136,8 @@ func TestAFileThatChangesWhileItIsUploadedIsNotStored(t *testing.T) {
 func TestWhatAFailedCommandWroteIsNotStored(t *testing.T) {
 	server := processtest.Start(t)
 	run(t, 0, server.Address, "upload", file(t, []byte("good")), "x")
-	output := run(t, 1, server.Address, "upload", "--from-command", "x", "--", "sh", "-c", "echo half; echo broken >&2; exit 3")
+	output := run(t, 1, server.Address, "upload", "--from-command", "x", "--", "sh", "-c",
+		"echo half; echo broken >&2; exit 3")
 	want(t, output, "sh: exit status 3; nothing is stored")
 	want(t, output, "broken\n")
 	run(t, 1, server.Address, "upload", "--from-command", "x", "--", "/nonexistent")
@@ -148,8 +158,10 @@ func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
 		t.Skipf("the file system has no such names: %v", err)
 	}
 	for _, arguments := range [][]string{
-		{"get", "\xff"}, {"list", "\xff"}, {"delete", "\xff"}, {"download", "\xff"}, {"upload", path, "\xff"}, {"upload", path},
-		{"upload", "--from-command", "\xff", "--", "true"}, {"upload", path, "x", "--content-type", "\xff"},
+		{"get", "\xff"}, {"list", "\xff"}, {"delete", "\xff"}, {"download", "\xff"},
+		{"upload", path, "\xff"}, {"upload", path},
+		{"upload", "--from-command", "\xff", "--", "true"},
+		{"upload", path, "x", "--content-type", "\xff"},
 	} {
 		want(t, run(t, 2, address, arguments...), `"\xff": is not UTF-8`)
 	}
@@ -157,7 +169,8 @@ func TestNamesThatAreNotUTF8AreAMistakeInTheArgument(t *testing.T) {
 	run(t, 0, server.Address, "upload", path, "x")
 	run(t, 0, server.Address, "download", "x", path+"\xff")
 	for _, arguments := range [][]string{
-		{"get", "a\nb"}, {"get", strings.Repeat("x", 129)}, {"upload", path, "a\nb"}, {"delete", ""}, {"upload", path, ""}, {"download", "a\nb", "-"},
+		{"get", "a\nb"}, {"get", strings.Repeat("x", 129)}, {"upload", path, "a\nb"}, {"delete", ""},
+		{"upload", path, ""}, {"download", "a\nb", "-"},
 		{"upload", path, "x", "--upload-id", "short"}, {"upload", path, "x", "--content-type", "a\nb"},
 	} {
 		run(t, 2, server.Address, arguments...)

@@ -52,7 +52,9 @@ const maxReplaced = 3
 // visible. Breaks are resumed at the last byte that the server committed: r is read again from
 // there if it can seek, and otherwise Options.WindowBytes of it are kept. Without an error the
 // server has verified that it holds the very bytes that were read.
-func (c *Client) Upload(ctx context.Context, name string, r io.Reader, options UploadOptions) (object *quartetv1.Object, err error) {
+func (c *Client) Upload(
+	ctx context.Context, name string, r io.Reader, options UploadOptions,
+) (object *quartetv1.Object, err error) {
 	ctx, o := c.beginTransfer(ctx, c.metrics.uploads, name)
 	u := newUpload(c, o, r, options)
 	defer func() { o.end(ctx, u.committed-u.before, object.GetCrc32C(), err) }()
@@ -170,7 +172,8 @@ func (u *upload) compare(ctx context.Context) error {
 	found := u.object
 	u.object = nil
 	mismatch := func(format string, args ...any) error {
-		return rpc.Final(fmt.Errorf("%w: upload %s is finished, and %s", ErrUploadMismatch, u.options.ID, fmt.Sprintf(format, args...)))
+		return rpc.Final(fmt.Errorf("%w: upload %s is finished, and %s", ErrUploadMismatch, u.options.ID,
+			fmt.Sprintf(format, args...)))
 	}
 	size := int64(found.GetSizeBytes())
 	if found.GetName() != u.name {
@@ -194,8 +197,10 @@ func (u *upload) compare(ctx context.Context) error {
 			return rpc.Final(fmt.Errorf("%w: %w", errSource, err))
 		}
 	}
-	if u.crc != found.GetCrc32C() || u.sha != nil && len(found.GetSha256()) > 0 && !bytes.Equal(u.sha.Sum(nil), found.GetSha256()) {
-		return mismatch("its object has other content: its crc32c is %s, the source's %s", checksum(found.GetCrc32C()), checksum(u.crc))
+	if u.crc != found.GetCrc32C() || u.sha != nil && len(found.GetSha256()) > 0 &&
+		!bytes.Equal(u.sha.Sum(nil), found.GetSha256()) {
+		return mismatch("its object has other content: its crc32c is %s, the source's %s",
+			checksum(found.GetCrc32C()), checksum(u.crc))
 	}
 	if !u.finished {
 		now, err := u.client.Get(ctx, u.name)
@@ -246,7 +251,8 @@ func (u *upload) hash(offset int64, data []byte, sum uint32) {
 	u.hashed += int64(len(data))
 }
 
-type uploadStream = grpc.ClientStreamingClient[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+type uploadStream = grpc.ClientStreamingClient[
+	quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
 // send sends the header, chunks to the end of the source, and finish; or no finish when the window
 // is full, so that the server commits what it has and the window can move on.
@@ -313,7 +319,9 @@ func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 
 func (u *upload) progress() {
 	if u.options.Progress != nil {
-		u.options.Progress(Progress{Done: u.offset, Safe: u.committed, Total: u.total(), Resumes: u.resumes})
+		u.options.Progress(Progress{
+			Done: u.offset, Safe: u.committed, Total: u.total(), Resumes: u.resumes,
+		})
 	}
 }
 
@@ -338,7 +346,9 @@ func (u *upload) header() *quartetv1.UploadObjectRequest {
 }
 
 func (u *upload) finish() *quartetv1.UploadObjectRequest {
-	finish := quartetv1.UploadFinish_builder{SizeBytes: new(uint64(u.offset)), Crc32C: new(u.crc)}.Build()
+	finish := quartetv1.UploadFinish_builder{
+		SizeBytes: new(uint64(u.offset)), Crc32C: new(u.crc),
+	}.Build()
 	if u.sha != nil {
 		finish.SetSha256(u.sha.Sum(nil))
 	}
@@ -347,7 +357,10 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 
 // answer waits for the server's answer. The server has to write what is under way and, for a
 // SHA-256, to read the object once more, which is given a second for each 64 MiB.
-func (u *upload) answer(ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse, a *rpc.Attempt) error {
+func (u *upload) answer(
+	ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse,
+	a *rpc.Attempt,
+) error {
 	a.WaitLonger(time.Duration(u.offset/(64<<20)) * time.Second)
 	if err := stream.CloseSend(); err != nil {
 		return err
@@ -381,7 +394,8 @@ func (u *upload) failure(err error) error {
 	}
 	if rpc.Reason(err) == "WRITER_REPLACED" {
 		if u.replaced++; u.replaced >= maxReplaced {
-			return fmt.Errorf("another writer has taken over upload %s: %w", u.options.ID, errors.New(err.Error()))
+			return fmt.Errorf("another writer has taken over upload %s: %w", u.options.ID,
+				errors.New(err.Error()))
 		}
 	}
 	return err

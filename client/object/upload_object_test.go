@@ -22,11 +22,16 @@ type forgetful struct {
 	finished *quartetv1.Object
 }
 
-func (f *forgetful) GetUpload(context.Context, *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
-	return quartetv1.GetUploadResponse_builder{CommittedSizeBytes: f.finished.GetSizeBytes(), Object: f.finished}.Build(), nil
+func (f *forgetful) GetUpload(
+	context.Context, *quartetv1.GetUploadRequest,
+) (*quartetv1.GetUploadResponse, error) {
+	return quartetv1.GetUploadResponse_builder{CommittedSizeBytes: f.finished.GetSizeBytes(),
+		Object: f.finished}.Build(), nil
 }
 
-func (f *forgetful) GetObject(context.Context, *quartetv1.GetObjectRequest) (*quartetv1.GetObjectResponse, error) {
+func (f *forgetful) GetObject(
+	context.Context, *quartetv1.GetObjectRequest,
+) (*quartetv1.GetObjectResponse, error) {
 	return nil, status.Error(codes.Internal, "no answer")
 }
 
@@ -35,9 +40,11 @@ func (f *forgetful) GetObject(context.Context, *quartetv1.GetObjectRequest) (*qu
 func TestWhatAnotherWriterFinishedIsKeptUntilItIsCompared(t *testing.T) {
 	const content = "some bytes"
 	f := &forgetful{finished: quartetv1.Object_builder{
-		Name: "o", Generation: 1, SizeBytes: uint64(len(content)), Crc32C: crc32c.Checksum([]byte(content)),
+		Name: "o", Generation: 1, SizeBytes: uint64(len(content)),
+		Crc32C: crc32c.Checksum([]byte(content)),
 	}.Build()}
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, f) })
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +52,8 @@ func TestWhatAnotherWriterFinishedIsKeptUntilItIsCompared(t *testing.T) {
 	defer conn.Close()
 	client := NewClient(conn, Options{})
 	ctx, o := client.beginTransfer(clienttest.Deadline(t), client.metrics.uploads, "o")
-	u := newUpload(client, o, struct{ io.Reader }{strings.NewReader(content)}, UploadOptions{Continue: true})
+	u := newUpload(client, o, struct{ io.Reader }{strings.NewReader(content)},
+		UploadOptions{Continue: true})
 	sent := make([]byte, len(content))
 	if _, err := io.ReadFull(u.source, sent); err != nil {
 		t.Fatal(err)

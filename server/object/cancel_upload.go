@@ -9,7 +9,9 @@ import (
 )
 
 // CancelUpload (unary) removes an unfinished upload. A stream that sends it is ended first.
-func (s *service) CancelUpload(ctx context.Context, r *quartetv1.CancelUploadRequest) (*quartetv1.CancelUploadResponse, error) {
+func (s *service) CancelUpload(
+	ctx context.Context, r *quartetv1.CancelUploadRequest,
+) (*quartetv1.CancelUploadResponse, error) {
 	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
 	}
@@ -18,7 +20,8 @@ func (s *service) CancelUpload(ctx context.Context, r *quartetv1.CancelUploadReq
 		return nil, err
 	}
 	defer lease.release()
-	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil || errors.Is(err, engine.ErrUploadNotFound) {
+	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil ||
+		errors.Is(err, engine.ErrUploadNotFound) {
 		s.limits.ended(r.GetUploadId())
 	}
 	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrUploadNotFound)) {

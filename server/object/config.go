@@ -53,13 +53,16 @@ func (c Config) checkURL() error {
 		return nil
 	}
 	if most := c.PartBytes * (s3.MaxParts - 1); c.MaxBytes > most {
-		return fmt.Errorf("S3 has at most %d parts, so that objects of %v need a larger PART_BYTES than %v", s3.MaxParts, c.MaxBytes, c.PartBytes)
+		return fmt.Errorf("S3 has at most %d parts, so that objects of %v need a larger PART_BYTES than %v",
+			s3.MaxParts, c.MaxBytes, c.PartBytes)
 	}
 	return s3.CheckURL(string(c.URL))
 }
 
 // openEngine opens the folder, or the bucket if there is one.
-func (c Config) openEngine(ctx context.Context, log *slog.Logger, quota *engine.Quota) (engine.Engine, error) {
+func (c Config) openEngine(
+	ctx context.Context, log *slog.Logger, quota *engine.Quota,
+) (engine.Engine, error) {
 	if c.URL == "" {
 		return folder.Open(c.Dir, folder.Options{PartBytes: int64(c.PartBytes), Quota: quota, Log: log})
 	}

@@ -9,7 +9,9 @@ import (
 )
 
 // DeleteObject (unary) removes an object.
-func (s *service) DeleteObject(ctx context.Context, r *quartetv1.DeleteObjectRequest) (*quartetv1.DeleteObjectResponse, error) {
+func (s *service) DeleteObject(
+	ctx context.Context, r *quartetv1.DeleteObjectRequest,
+) (*quartetv1.DeleteObjectResponse, error) {
 	err := engine.CheckName(r.GetName())
 	if err == nil {
 		err = s.engine.Delete(ctx, r.GetName(), r.GetGeneration())

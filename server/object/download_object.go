@@ -14,7 +14,10 @@ import (
 
 // DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds
 // the loop back, so that a download needs the same memory whatever its size.
-func (s *service) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse]) error {
+func (s *service) DownloadObject(
+	r *quartetv1.DownloadObjectRequest,
+	stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse],
+) error {
 	ctx := stream.Context()
 	if err := engine.CheckName(r.GetName()); err != nil {
 		return err
@@ -24,7 +27,8 @@ func (s *service) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc
 		return err
 	}
 	defer leave()
-	reader, err := s.engine.Open(ctx, r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()), clamp(r.GetReadLimit()))
+	reader, err := s.engine.Open(ctx, r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()),
+		clamp(r.GetReadLimit()))
 	if err != nil {
 		return s.metrics.saw(err)
 	}
@@ -63,9 +67,12 @@ func (s *service) DownloadObject(r *quartetv1.DownloadObjectRequest, stream grpc
 	}
 }
 
-func sendChunk(stream grpc.ServerStream, offset uint64, buffers mem.BufferSlice, data []byte, crc32c uint32) error {
+func sendChunk(
+	stream grpc.ServerStream, offset uint64, buffers mem.BufferSlice, data []byte, crc32c uint32,
+) error {
 	chunk := quartetv1.DownloadChunk_builder{Offset: offset, Data: data, Crc32C: crc32c}.Build()
-	message := bulk.Message{Message: quartetv1.DownloadObjectResponse_builder{Chunk: chunk}.Build(), Bulk: buffers}
+	response := quartetv1.DownloadObjectResponse_builder{Chunk: chunk}.Build()
+	message := bulk.Message{Message: response, Bulk: buffers}
 	defer message.Free()
 	return stream.SendMsg(&message)
 }

@@ -41,7 +41,8 @@ func TestADrainEndsAnUploadAndLosesNothing(t *testing.T) {
 		t.Errorf("drain: %v", err)
 	}
 	ts = startServer(t, dir)
-	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	state, err := ts.objects.GetUpload(apptest.Deadline(t),
+		quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil || state.GetCommittedSizeBytes() != 70_000 {
 		t.Errorf("the upload stands at %v, %v; want all 70000 bytes that had arrived", state, err)
 	}
@@ -87,7 +88,8 @@ func TestClientsThatDoNotReadTakeLittleMemoryAndDelayNoOthers(t *testing.T) {
 	defer conn.Close()
 	before := heap()
 	for range 50 {
-		stream, err := quartetv1.NewObjectServiceClient(conn).DownloadObject(apptest.Deadline(t), whole("o"))
+		stream, err := quartetv1.NewObjectServiceClient(conn).DownloadObject(apptest.Deadline(t),
+			whole("o"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +125,8 @@ func TestAnUploadThatSendsNothingIsEndedAndKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	apptest.WantStatus(t, upload.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded, "IDLE")
+	apptest.WantStatus(t, upload.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.DeadlineExceeded,
+		"IDLE")
 	ts.awaitCommitted(t, id)
 }
 

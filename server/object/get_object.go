@@ -8,7 +8,9 @@ import (
 )
 
 // GetObject (unary) looks an object up.
-func (s *service) GetObject(ctx context.Context, r *quartetv1.GetObjectRequest) (*quartetv1.GetObjectResponse, error) {
+func (s *service) GetObject(
+	ctx context.Context, r *quartetv1.GetObjectRequest,
+) (*quartetv1.GetObjectResponse, error) {
 	if err := engine.CheckName(r.GetName()); err != nil {
 		return nil, err
 	}

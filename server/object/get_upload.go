@@ -8,7 +8,9 @@ import (
 )
 
 // GetUpload (unary) tells how far an upload is.
-func (s *service) GetUpload(ctx context.Context, r *quartetv1.GetUploadRequest) (*quartetv1.GetUploadResponse, error) {
+func (s *service) GetUpload(
+	ctx context.Context, r *quartetv1.GetUploadRequest,
+) (*quartetv1.GetUploadResponse, error) {
 	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
 	}
@@ -16,7 +18,9 @@ func (s *service) GetUpload(ctx context.Context, r *quartetv1.GetUploadRequest) 
 	if err != nil {
 		return nil, s.metrics.saw(err)
 	}
-	response := quartetv1.GetUploadResponse_builder{CommittedSizeBytes: uint64(upload.Committed)}.Build()
+	response := quartetv1.GetUploadResponse_builder{
+		CommittedSizeBytes: uint64(upload.Committed),
+	}.Build()
 	if upload.Object != nil {
 		response.SetObject(protoObject(*upload.Object))
 	}

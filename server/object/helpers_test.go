@@ -27,7 +27,8 @@ type testServer struct {
 
 // environment has part and chunk sizes that make a few hundred kilobytes a big file.
 func environment(dir string, more ...string) []string {
-	return append([]string{"TEST_OBJECT_DIR=" + dir, "TEST_OBJECT_PART_BYTES=64KiB", "TEST_OBJECT_CHUNK_BYTES=16KiB"}, more...)
+	return append([]string{"TEST_OBJECT_DIR=" + dir, "TEST_OBJECT_PART_BYTES=64KiB",
+		"TEST_OBJECT_CHUNK_BYTES=16KiB"}, more...)
 }
 
 func startServer(t *testing.T, dir string, env ...string) *testServer {
@@ -37,17 +38,21 @@ func startServer(t *testing.T, dir string, env ...string) *testServer {
 
 // starts has a way to start a server for each engine.
 var starts = map[string]func(t *testing.T, env ...string) *testServer{
-	"folder": func(t *testing.T, env ...string) *testServer { return startServer(t, t.TempDir(), env...) },
+	"folder": func(t *testing.T, env ...string) *testServer {
+		return startServer(t, t.TempDir(), env...)
+	},
 	"S3": func(t *testing.T, env ...string) *testServer {
 		for name, value := range map[string]string{
-			"AWS_ACCESS_KEY_ID": "quartet", "AWS_SECRET_ACCESS_KEY": "a-secret-for-tests", "AWS_EC2_METADATA_DISABLED": "true",
+			"AWS_ACCESS_KEY_ID": "quartet", "AWS_SECRET_ACCESS_KEY": "a-secret-for-tests",
+			"AWS_EC2_METADATA_DISABLED": "true",
 		} {
 			t.Setenv(name, value)
 		}
 		service := httptest.NewServer(s3test.New())
 		t.Cleanup(service.Close)
 		url := s3test.URL(service.Listener.Addr().String(), s3test.Bucket)
-		return startServer(t, t.TempDir(), append([]string{"TEST_OBJECT_URL=" + url, "TEST_OBJECT_MAX_BYTES=64MiB"}, env...)...)
+		return startServer(t, t.TempDir(), append([]string{"TEST_OBJECT_URL=" + url,
+			"TEST_OBJECT_MAX_BYTES=64MiB"}, env...)...)
 	},
 }
 

@@ -45,10 +45,12 @@ func TestHousekeepingGoesOnAfterAnOutageOfTheStore(t *testing.T) {
 	tele.Log = slog.New(slog.NewTextHandler(&log, nil))
 	dir := t.TempDir()
 	cfg := *Service().Config.(*Config)
-	if err := config.Load("TEST_", environment(dir), config.Group{Prefix: "OBJECT_", Into: &cfg}); err != nil {
+	if err := config.Load("TEST_", environment(dir),
+		config.Group{Prefix: "OBJECT_", Into: &cfg}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := open(t.Context(), cfg, app.Host{Telemetry: tele, RPC: &rpc.ServerConfig{MaxReceiveBytes: 1 << 20, StreamWindowBytes: 1 << 20}})
+	s, err := open(t.Context(), cfg, app.Host{Telemetry: tele,
+		RPC: &rpc.ServerConfig{MaxReceiveBytes: 1 << 20, StreamWindowBytes: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,13 +91,16 @@ func TestAnUploadBeyondTheQuotaIsRefusedAndContinuesWhenThereIsRoom(t *testing.T
 		t.Errorf("the text is %q", text)
 	}
 	id, content := uuid.NewString(), pattern(150_000)
-	_, err = ts.send(t, header(id, "p"), chunk(0, content[:70_000]), chunk(70_000, content[70_000:]), finish(content))
+	_, err = ts.send(t, header(id, "p"), chunk(0, content[:70_000]), chunk(70_000, content[70_000:]),
+		finish(content))
 	apptest.WantStatus(t, err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
-	if _, err := ts.objects.DeleteObject(apptest.Deadline(t), quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()); err != nil {
+	if _, err := ts.objects.DeleteObject(apptest.Deadline(t),
+		quartetv1.DeleteObjectRequest_builder{Name: "o"}.Build()); err != nil {
 		t.Fatal(err)
 	}
 	ts.awaitCommitted(t, id)
-	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	state, err := ts.objects.GetUpload(apptest.Deadline(t),
+		quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ type limits struct {
 func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
 		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
-		transfers: map[rpc.Caller]int{}, callers: map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]bool{},
+		transfers: map[rpc.Caller]int{}, callers: map[string]rpc.Caller{},
+		uploads: map[rpc.Caller]map[string]bool{},
 	}
 	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "uploads_unfinished", Help: "Uploads that began in this process and are not finished.",
@@ -47,8 +48,8 @@ func newLimits(c Config, registry prometheus.Registerer) *limits {
 const (
 	// listsWaiting is how many lists of one caller may wait for the one that is being made.
 	listsWaiting = 4
-	// namePause is what follows a list before its caller's next one, for each name in it: making and encoding 1,000 takes some
-	// milliseconds of a processor, which lookups of others want too.
+	// namePause is what follows a list before its caller's next one, for each name in it: making and
+	// encoding 1,000 takes some milliseconds of a processor, which lookups of others want too.
 	namePause = 50 * time.Microsecond
 )
 
@@ -100,7 +101,8 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 		return nil
 	}
 	for _, other := range l.some(caller) {
-		if state, err := e.Upload(ctx, other); state.Object != nil || errors.Is(err, engine.ErrUploadNotFound) {
+		if state, err := e.Upload(ctx, other); state.Object != nil ||
+			errors.Is(err, engine.ErrUploadNotFound) {
 			l.ended(other)
 		}
 	}

@@ -51,12 +51,14 @@ func TestACallerHasSoManyUnfinishedUploads(t *testing.T) {
 			ts.wantNumbers(t, map[string]float64{"uploads_unfinished": 3})
 
 			// What has begun continues, and what is finished or cancelled makes room.
-			state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: ids[0]}.Build())
+			state, err := ts.objects.GetUpload(apptest.Deadline(t),
+				quartetv1.GetUploadRequest_builder{UploadId: ids[0]}.Build())
 			if err != nil {
 				t.Fatal(err)
 			}
 			at := int(state.GetCommittedSizeBytes())
-			if _, err := ts.send(t, header(ids[0], "o"), chunk(at, content[at:]), finish(content)); err != nil {
+			if _, err := ts.send(t, header(ids[0], "o"), chunk(at, content[at:]),
+				finish(content)); err != nil {
 				t.Fatal(err)
 			}
 			if err := begin(); err != nil {
@@ -107,8 +109,10 @@ func TestCancelUploadRemovesAnUploadAndEndsItsStream(t *testing.T) {
 			if err := ts.cancel(t, id, false); err != nil {
 				t.Error(err)
 			}
-			apptest.WantStatus(t, stream.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.Aborted, "WRITER_REPLACED")
-			_, err = ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+			apptest.WantStatus(t, stream.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.Aborted,
+				"WRITER_REPLACED")
+			_, err = ts.objects.GetUpload(apptest.Deadline(t),
+				quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 			apptest.WantStatus(t, err, codes.NotFound, "UPLOAD_NOT_FOUND")
 			if _, err := ts.send(t, header(id, "o"), chunk(0, content), finish(content)); err != nil {
 				t.Fatal(err)
@@ -132,7 +136,8 @@ func TestACallerHasSoManyTransfersAtOnce(t *testing.T) {
 	if _, err := first.CloseAndRecv(); err != nil {
 		t.Fatal(err)
 	}
-	apptest.Eventually(t, func() bool { _, _, err := ts.download(t, whole("o")); return err == nil }, func() string { return "no transfer has become free" })
+	apptest.Eventually(t, func() bool { _, _, err := ts.download(t, whole("o")); return err == nil },
+		func() string { return "no transfer has become free" })
 }
 
 func TestListsOfOneCallerWaitForEachOtherAndAreRefusedBeyondAFew(t *testing.T) {
@@ -156,14 +161,16 @@ func TestListsOfOneCallerWaitForEachOtherAndAreRefusedBeyondAFew(t *testing.T) {
 		}
 	}
 	// One waits until it can be made, the others for that one.
-	apptest.Eventually(t, func() bool { return l.lists.Waiting() == listsWaiting }, func() string { return fmt.Sprint(l.lists.Waiting(), " wait") })
+	apptest.Eventually(t, func() bool { return l.lists.Waiting() == listsWaiting },
+		func() string { return fmt.Sprint(l.lists.Waiting(), " wait") })
 	l.making.Release(1)
 	for range 1 + listsWaiting {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	}
-	apptest.Eventually(t, func() bool { return l.lists.Callers() == 0 }, func() string { return "a list holds its caller's place" })
+	apptest.Eventually(t, func() bool { return l.lists.Callers() == 0 },
+		func() string { return "a list holds its caller's place" })
 }
 
 func TestALongListIsFollowedByAPauseBeforeTheNextOne(t *testing.T) {
@@ -213,15 +220,18 @@ func TestRequestsAreSmall(t *testing.T) {
 		}
 		t.Run(string(method.Name()), func(t *testing.T) {
 			// Each begins with a string.
-			request, desc := wrapperspb.String(strings.Repeat("n", 8<<10)), &grpc.StreamDesc{ServerStreams: true}
-			stream, err := ts.Conn.NewStream(apptest.Deadline(t), desc, fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name()))
+			request, desc := wrapperspb.String(strings.Repeat("n", 8<<10)),
+				&grpc.StreamDesc{ServerStreams: true}
+			stream, err := ts.Conn.NewStream(apptest.Deadline(t), desc,
+				fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(stream.SendMsg(request), stream.CloseSend()); err != nil {
 				t.Fatal(err)
 			}
-			if err := stream.RecvMsg(&emptypb.Empty{}); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "accepts") {
+			if err := stream.RecvMsg(&emptypb.Empty{}); status.Code(err) != codes.ResourceExhausted ||
+				!strings.Contains(err.Error(), "accepts") {
 				t.Errorf("got %v", err)
 			}
 		})

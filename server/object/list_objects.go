@@ -17,13 +17,17 @@ const (
 
 // ListObjects (unary) lists a page of objects. A page token is the last name of the page before,
 // encoded so that callers build none by hand.
-func (s *service) ListObjects(ctx context.Context, r *quartetv1.ListObjectsRequest) (*quartetv1.ListObjectsResponse, error) {
+func (s *service) ListObjects(
+	ctx context.Context, r *quartetv1.ListObjectsRequest,
+) (*quartetv1.ListObjectsResponse, error) {
 	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
 	switch {
 	case r.GetPageSize() < 0:
 		return nil, fmt.Errorf("%w: page size %d", engine.ErrInvalidArgument, r.GetPageSize())
-	case err != nil || len(after) > 0 && (engine.CheckName(string(after)) != nil || !strings.HasPrefix(string(after), r.GetPrefix())):
-		return nil, fmt.Errorf("%w: page token is not from a list with this prefix", engine.ErrInvalidArgument)
+	case err != nil, len(after) > 0 && engine.CheckName(string(after)) != nil,
+		len(after) > 0 && !strings.HasPrefix(string(after), r.GetPrefix()):
+		return nil, fmt.Errorf("%w: page token is not from a list with this prefix",
+			engine.ErrInvalidArgument)
 	case len(r.GetPrefix()) > 0 && engine.CheckName(r.GetPrefix()) != nil:
 		return &quartetv1.ListObjectsResponse{}, nil // No name begins with that.
 	}

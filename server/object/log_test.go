@@ -48,7 +48,8 @@ func (b *lockedBuffer) line(text string) map[string]any {
 
 func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *testing.T) {
 	var log lockedBuffer
-	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test", Version: "test"}, telemetry.Config{LogFormat: "json"}, &log)
+	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test", Version: "test"},
+		telemetry.Config{LogFormat: "json"}, &log)
 	dir := t.TempDir()
 	ts := startObserved(t, tele, dir)
 	// The folder of the uploads becomes a file, which no permission lets a process write into.
@@ -67,9 +68,11 @@ func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *t
 	if strings.Contains(err.Error(), uploads) {
 		t.Errorf("the sender is told %v", err)
 	}
-	apptest.Eventually(t, func() bool { return log.line("UploadObject") != nil }, func() string { return "the call is not in the log" })
+	apptest.Eventually(t, func() bool { return log.line("UploadObject") != nil },
+		func() string { return "the call is not in the log" })
 	line := log.line("UploadObject")
-	if cause, _ := line["cause"].(string); line["trace_id"] != traceID || !strings.Contains(cause, uploads) {
+	if cause, _ := line["cause"].(string); line["trace_id"] != traceID ||
+		!strings.Contains(cause, uploads) {
 		t.Errorf("logged: %v", line)
 	}
 }

@@ -33,7 +33,8 @@ const (
 // slows down and is not killed. A transfer reserves all that it can come to hold before it begins:
 //
 //   - a download two chunks, which are small ones while memory is short, and what its reader takes;
-//   - an upload the window that its sender may fill without being read, two messages, and a part if the engine holds it;
+//   - an upload the window that its sender may fill without being read, two messages, and a part if
+//     the engine holds it;
 //   - both a buffer of their connection. Connections may be shared, but need not be.
 //
 // A sixteenth is for spare parts, where the engine holds parts, by which some uploads are faster.
@@ -74,7 +75,9 @@ func (c Config) spareParts() int { return int(c.transferMemory() / 16 / int64(c.
 
 // newMemory takes a configuration that fits, and how much the engine holds of an upload. There has
 // to be memory for at least one.
-func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry prometheus.Registerer) (*memory, error) {
+func newMemory(
+	c Config, server rpc.ServerConfig, engineBytes int64, registry prometheus.Registerer,
+) (*memory, error) {
 	total, window := c.transferMemory(), int64(server.StreamWindowBytes)
 	// An eighth is for the windows of uploads that wait, because their senders fill them meanwhile.
 	waiting := max(total/8/window, 1)
@@ -86,16 +89,18 @@ func newMemory(c Config, server rpc.ServerConfig, engineBytes int64, registry pr
 		extra = limit / 2
 	}
 	m := &memory{
-		budget:     bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
-		chunks:     bulk.NewPool(int(c.ChunkBytes)),
-		small:      bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
-		download:   callMemory + int64(server.BufferBytes),
-		upload:     callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) + engineBytes,
+		budget:   bulk.NewBudget(limit, extra, c.MemoryWait, int(waiting)),
+		chunks:   bulk.NewPool(int(c.ChunkBytes)),
+		small:    bulk.NewPool(min(smallChunk, int(c.ChunkBytes))),
+		download: callMemory + int64(server.BufferBytes),
+		upload: callMemory + int64(server.BufferBytes) + window + 2*int64(server.MaxReceiveBytes) +
+			engineBytes,
 		largeBytes: int64(c.ChunkBytes),
 	}
 	m.uploads, m.wait = shares.New(0, max(limit/2, m.upload), int(max(waiting/2, 1))), c.MemoryWait
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
-		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
+		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one "+
+			"takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
 			config.Bytes(total), config.Bytes(least), config.Bytes(total-limit)))
 	}
 	m.register(promauto.With(registry))
@@ -107,17 +112,22 @@ func (m *memory) register(register promauto.Factory) {
 		name, help string
 		value      func() int64
 	}{
-		{"transfer_memory_limit_bytes", "Memory that all uploads and downloads may take together.", m.budget.Limit},
-		{"transfer_memory_reserved_bytes", "Memory that uploads and downloads have reserved.", m.budget.Reserved},
+		{"transfer_memory_limit_bytes", "Memory that all uploads and downloads may take together.",
+			m.budget.Limit},
+		{"transfer_memory_reserved_bytes", "Memory that uploads and downloads have reserved.",
+			m.budget.Reserved},
 		{"transfers_waiting", "Uploads and downloads that wait for memory.", m.waiting},
 	} {
-		register.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return float64(gauge.value()) })
+		register.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help},
+			func() float64 { return float64(gauge.value()) })
 	}
 }
 
 // forDownload reserves memory for a download. It returns its chunks, whether there is memory for
 // the reader to be fast, and the function that ends it.
-func (m *memory) forDownload(ctx context.Context, r engine.Reader) (buffers *bulk.Buffers, fast bool, release func(), err error) {
+func (m *memory) forDownload(
+	ctx context.Context, r engine.Reader,
+) (buffers *bulk.Buffers, fast bool, release func(), err error) {
 	least, most := r.Memory()
 	large := m.download + most + 2*min(m.largeBytes, r.Remaining())
 	small := min(m.download+least+2*smallChunk, large)

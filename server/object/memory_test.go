@@ -125,7 +125,8 @@ func TestACallerLeavesMemoryToOthers(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only on Linux are all addresses of 127.0.0.0/8 there")
 	}
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=32MiB", "TEST_OBJECT_MEMORY_WAIT=100ms")
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=32MiB",
+		"TEST_OBJECT_MEMORY_WAIT=100ms")
 	for ended := error(nil); ended == nil; {
 		stream := ts.hold(t)
 		done := make(chan error, 1)
@@ -136,12 +137,14 @@ func TestACallerLeavesMemoryToOthers(t *testing.T) {
 		case <-time.After(200 * time.Millisecond): // It is not refused.
 		}
 	}
-	stream, err := quartetv1.NewObjectServiceClient(dialFrom(t, "127.0.0.2", ts.Conn.Target())).UploadObject(apptest.Deadline(t))
+	stream, err := quartetv1.NewObjectServiceClient(dialFrom(t, "127.0.0.2",
+		ts.Conn.Target())).UploadObject(apptest.Deadline(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	content := pattern(1000)
-	for _, m := range []*quartetv1.UploadObjectRequest{header(uuid.NewString(), "other"), chunk(0, content), finish(content)} {
+	for _, m := range []*quartetv1.UploadObjectRequest{header(uuid.NewString(), "other"),
+		chunk(0, content), finish(content)} {
 		if err := stream.Send(m); err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +171,8 @@ func dialFrom(t *testing.T, from, to string) *grpc.ClientConn {
 
 // Readers that read nothing hold little while there are many of them, so that all are served.
 func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=48MiB", "TEST_OBJECT_CHUNK_BYTES=1MiB", "TEST_OBJECT_PART_BYTES=8MiB")
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_MEMORY_BYTES=48MiB", "TEST_OBJECT_CHUNK_BYTES=1MiB",
+		"TEST_OBJECT_PART_BYTES=8MiB")
 	content := pattern(4 << 20)
 	ts.upload(t, "o", content)
 	streams := make([]quartetv1.ObjectService_DownloadObjectClient, 200)
@@ -209,8 +213,10 @@ func TestMemoryThatIsTooLittleForOneTransferIsAProblemOfTheConfiguration(t *test
 	} {
 		debug.SetMemoryLimit(test.goMemory)
 		server := app.Server{Identity: apptest.Identity, Services: []app.Service{Service()}}
-		_, err := server.Open(t.Context(), apptest.Environ(environment(t.TempDir(), "TEST_OBJECT_MEMORY_BYTES="+test.bytes)...), telemetry.Discard())
-		if err == nil || !config.IsProblem(err) || !strings.HasPrefix(err.Error(), "TEST_OBJECT_MEMORY_BYTES: ") {
+		_, err := server.Open(t.Context(), apptest.Environ(environment(t.TempDir(),
+			"TEST_OBJECT_MEMORY_BYTES="+test.bytes)...), telemetry.Discard())
+		if err == nil || !config.IsProblem(err) || !strings.HasPrefix(err.Error(),
+			"TEST_OBJECT_MEMORY_BYTES: ") {
 			t.Errorf("%q of %d: got %v", test.bytes, test.goMemory, err)
 		}
 	}

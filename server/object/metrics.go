@@ -24,19 +24,21 @@ func newMetrics(registry prometheus.Registerer, quota *engine.Quota) *metrics {
 		return register.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	gauge := func(name, help string, value func() int64) {
-		register.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+		register.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(value()) })
 	}
 	gauge("objects_stored_bytes", "Bytes that are stored, as the quota counts them.", quota.Held)
-	gauge("objects_quota_bytes", "The most bytes that may be stored; 0 is no limit.", func() int64 { return quota.Limit })
+	gauge("objects_quota_bytes", "The most bytes that may be stored; 0 is no limit.",
+		func() int64 { return quota.Limit })
 	resumed := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "transfers_resumed_total", Help: "Calls that did not begin at the first byte.",
 	}, []string{"direction"})
 	failures := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "checksum_failures_total",
-		Help: "Bytes that were not what they should be: of a chunk, of a whole upload, or of what the store returned.",
+		Help: "Checksums that did not match: of a chunk, of a whole upload, or of what the store returned.",
 	}, []string{"subject"})
 	return &metrics{
-		committedBytes:   counter("object_committed_bytes_total", "Bytes of uploads that are safe in the store."),
+		committedBytes:   counter("object_committed_bytes_total", "Bytes of uploads that are committed."),
 		finished:         counter("objects_finished_total", "Uploads that became objects."),
 		expired:          counter("uploads_expired_total", "Abandoned uploads that were removed."),
 		resumedUploads:   resumed.WithLabelValues("upload"),

@@ -17,9 +17,12 @@ func TestEverySeriesIsThereBeforeTheFirstCall(t *testing.T) {
 	startServer(t, t.TempDir()).wantNumbers(t, map[string]float64{
 		"object_committed_bytes_total": 0, "objects_finished_total": 0, "uploads_expired_total": 0,
 		"uploads_unfinished": 0, "objects_stored_bytes": 0, "objects_quota_bytes": 0,
-		"transfers_resumed_total{upload}": 0, "transfers_resumed_total{download}": 0,
-		"checksum_failures_total{chunk}": 0, "checksum_failures_total{object}": 0, "checksum_failures_total{store}": 0,
-		"backend_up{object}": 1,
+		"transfers_resumed_total{upload}":   0,
+		"transfers_resumed_total{download}": 0,
+		"checksum_failures_total{chunk}":    0,
+		"checksum_failures_total{object}":   0,
+		"checksum_failures_total{store}":    0,
+		"backend_up{object}":                1,
 	})
 }
 
@@ -29,14 +32,17 @@ func TestTransfersAreCountedAsWhatBecameOfThem(t *testing.T) {
 	if _, err := ts.send(t, header(id, "o"), chunk(0, content[:100_000])); err != nil {
 		t.Fatal(err)
 	}
-	ts.wantNumbers(t, map[string]float64{"object_committed_bytes_total": 100_000, "objects_finished_total": 0, "transfers_resumed_total{upload}": 0})
+	ts.wantNumbers(t, map[string]float64{"object_committed_bytes_total": 100_000,
+		"objects_finished_total": 0, "transfers_resumed_total{upload}": 0})
 	for range 2 { // The second time it is finished already.
-		messages := []*quartetv1.UploadObjectRequest{header(id, "o"), chunk(100_000, content[100_000:]), finish(content)}
+		messages := []*quartetv1.UploadObjectRequest{header(id, "o"), chunk(100_000, content[100_000:]),
+			finish(content)}
 		if _, err := ts.send(t, messages...); err != nil {
 			apptest.WantStatus(t, err, codes.OutOfRange, "OFFSET_MISMATCH")
 		}
 	}
-	ts.wantNumbers(t, map[string]float64{"object_committed_bytes_total": 300_000, "objects_finished_total": 1, "transfers_resumed_total{upload}": 1})
+	ts.wantNumbers(t, map[string]float64{"object_committed_bytes_total": 300_000,
+		"objects_finished_total": 1, "transfers_resumed_total{upload}": 1})
 
 	for _, offset := range []uint64{0, 250_000} {
 		request := quartetv1.DownloadObjectRequest_builder{Name: "o", ReadOffset: offset}.Build()
@@ -51,15 +57,18 @@ func TestWrongBytesAreCountedByWhatTheyBelongTo(t *testing.T) {
 	dir := t.TempDir()
 	ts := startServer(t, dir)
 	data := pattern(1000)
-	_, err := ts.send(t, header(uuid.NewString(), "o"), chunkWithChecksum(0, data, crc32c.Checksum(data)+1))
+	_, err := ts.send(t, header(uuid.NewString(), "o"),
+		chunkWithChecksum(0, data, crc32c.Checksum(data)+1))
 	apptest.WantStatus(t, err, codes.InvalidArgument, "CHECKSUM_MISMATCH")
-	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{chunk}": 1, "checksum_failures_total{object}": 0})
+	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{chunk}": 1,
+		"checksum_failures_total{object}": 0})
 
 	other := pattern(1000)
 	other[0]++
 	_, err = ts.send(t, header(uuid.NewString(), "o"), chunk(0, data), finish(other))
 	apptest.WantStatus(t, err, codes.InvalidArgument, "CHECKSUM_MISMATCH")
-	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{chunk}": 1, "checksum_failures_total{object}": 1, "checksum_failures_total{store}": 0})
+	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{chunk}": 1,
+		"checksum_failures_total{object}": 1, "checksum_failures_total{store}": 0})
 
 	ts.upload(t, "o", data)
 	files, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
@@ -78,5 +87,6 @@ func TestWrongBytesAreCountedByWhatTheyBelongTo(t *testing.T) {
 	}
 	_, _, err = ts.download(t, whole("o"))
 	apptest.WantStatus(t, err, codes.DataLoss, "CORRUPT")
-	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{store}": 1, "objects_finished_total": 1})
+	ts.wantNumbers(t, map[string]float64{"checksum_failures_total{store}": 1,
+		"objects_finished_total": 1})
 }

@@ -26,7 +26,8 @@ import (
 // The messages of an upload, made short.
 
 func header(id, name string) *quartetv1.UploadObjectRequest {
-	return quartetv1.UploadObjectRequest_builder{Header: quartetv1.UploadHeader_builder{UploadId: id, Name: name}.Build()}.Build()
+	return quartetv1.UploadObjectRequest_builder{Header: quartetv1.UploadHeader_builder{UploadId: id,
+		Name: name}.Build()}.Build()
 }
 
 func chunk(offset int, data []byte) *quartetv1.UploadObjectRequest {
@@ -45,7 +46,9 @@ func finish(content []byte) *quartetv1.UploadObjectRequest {
 }
 
 // send sends messages over a new stream and returns the answer.
-func (ts *testServer) send(t *testing.T, messages ...*quartetv1.UploadObjectRequest) (*quartetv1.UploadObjectResponse, error) {
+func (ts *testServer) send(
+	t *testing.T, messages ...*quartetv1.UploadObjectRequest,
+) (*quartetv1.UploadObjectResponse, error) {
 	t.Helper()
 	stream, err := ts.objects.UploadObject(apptest.Deadline(t))
 	if err != nil {
@@ -76,7 +79,9 @@ func (ts *testServer) upload(t *testing.T, name string, content []byte) *quartet
 }
 
 // download fetches a range and checks that the replies keep the order that the contract promises.
-func (ts *testServer) download(t *testing.T, request *quartetv1.DownloadObjectRequest) (*quartetv1.Object, []byte, error) {
+func (ts *testServer) download(
+	t *testing.T, request *quartetv1.DownloadObjectRequest,
+) (*quartetv1.Object, []byte, error) {
 	t.Helper()
 	stream, err := ts.objects.DownloadObject(apptest.Deadline(t), request)
 	if err != nil {
@@ -98,8 +103,10 @@ func (ts *testServer) download(t *testing.T, request *quartetv1.DownloadObjectRe
 			t.Fatalf("reply out of order: %v", reply)
 		}
 		c := reply.GetChunk()
-		if c.GetOffset() != request.GetReadOffset()+uint64(len(content)) || c.GetCrc32C() != crc32c.Checksum(c.GetData()) || len(c.GetData()) == 0 {
-			t.Fatalf("chunk of %d bytes at %d does not continue at %d or has a wrong checksum", len(c.GetData()), c.GetOffset(), len(content))
+		if c.GetOffset() != request.GetReadOffset()+uint64(len(content)) ||
+			c.GetCrc32C() != crc32c.Checksum(c.GetData()) || len(c.GetData()) == 0 {
+			t.Fatalf("chunk of %d bytes at %d does not continue at %d or has a wrong checksum",
+				len(c.GetData()), c.GetOffset(), len(content))
 		}
 		content = append(content, c.GetData()...)
 	}
@@ -123,13 +130,15 @@ func testTheModes(t *testing.T, ts *testServer) {
 	content := pattern(300_000)
 	t.Run("client streaming: an upload in several parts becomes one object", func(t *testing.T) {
 		object := ts.upload(t, "report.pdf", content)
-		if object.GetName() != "report.pdf" || object.GetSizeBytes() != uint64(len(content)) || object.GetCrc32C() != crc32c.Checksum(content) {
+		if object.GetName() != "report.pdf" || object.GetSizeBytes() != uint64(len(content)) ||
+			object.GetCrc32C() != crc32c.Checksum(content) {
 			t.Errorf("got %v", object)
 		}
 	})
 	t.Run("unary: the object is found by its name", func(t *testing.T) {
 		found, err := ts.objects.GetObject(apptest.Deadline(t), get("report.pdf"))
-		if err != nil || found.GetObject().GetSizeBytes() != uint64(len(content)) || found.GetObject().GetContentType() != "application/octet-stream" {
+		if err != nil || found.GetObject().GetSizeBytes() != uint64(len(content)) ||
+			found.GetObject().GetContentType() != "application/octet-stream" {
 			t.Errorf("got %v, %v", found, err)
 		}
 	})
@@ -167,14 +176,16 @@ func TestDownloadSendsTheRangeThatWasAskedFor(t *testing.T) {
 		request.SetReadOffset(uint64(r.offset))
 		request.SetReadLimit(uint64(r.limit))
 		if _, got, err := ts.download(t, request); err != nil || !bytes.Equal(got, content[r.from:r.to]) {
-			t.Errorf("offset %d limit %d: got %d bytes, %v; want %d to %d", r.offset, r.limit, len(got), err, r.from, r.to)
+			t.Errorf("offset %d limit %d: got %d bytes, %v; want %d to %d", r.offset, r.limit, len(got), err,
+				r.from, r.to)
 		}
 	}
 	request := whole("o")
 	for _, offset := range []uint64{200_001, 1 << 63, 1<<64 - 1} {
 		request.SetReadOffset(offset)
 		_, _, err := ts.download(t, request)
-		if size := apptest.WantStatus(t, err, codes.OutOfRange, "OUT_OF_RANGE")["size_bytes"]; size != "200000" {
+		if size := apptest.WantStatus(t, err, codes.OutOfRange,
+			"OUT_OF_RANGE")["size_bytes"]; size != "200000" {
 			t.Errorf("offset %d: the details say the size is %q", offset, size)
 		}
 	}
@@ -267,7 +278,8 @@ func TestNamesThatBreakTheRulesAreRefused(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			_, err := ts.objects.GetObject(apptest.Deadline(t), get(name))
 			apptest.WantStatus(t, err, codes.InvalidArgument, "INVALID_NAME")
-			_, err = ts.objects.DeleteObject(apptest.Deadline(t), quartetv1.DeleteObjectRequest_builder{Name: name}.Build())
+			_, err = ts.objects.DeleteObject(apptest.Deadline(t),
+				quartetv1.DeleteObjectRequest_builder{Name: name}.Build())
 			apptest.WantStatus(t, err, codes.InvalidArgument, "INVALID_NAME")
 			_, _, err = ts.download(t, whole(name))
 			apptest.WantStatus(t, err, codes.InvalidArgument, "INVALID_NAME")
@@ -279,7 +291,8 @@ func TestNamesThatBreakTheRulesAreRefused(t *testing.T) {
 
 func TestNamesThatLookLikePathsAreJustNames(t *testing.T) {
 	ts := startServer(t, t.TempDir())
-	names := []string{"../../etc/passwd", "/", ".", "..", "a/b", "a", "C:\\x", "x.tmp", "x.attrs", "%2e%2e", strings.Repeat("x", 128), "日本語"}
+	names := []string{"../../etc/passwd", "/", ".", "..", "a/b", "a", "C:\\x", "x.tmp", "x.attrs",
+		"%2e%2e", strings.Repeat("x", 128), "日本語"}
 	for _, name := range names {
 		ts.upload(t, name, []byte(name))
 	}
@@ -290,7 +303,8 @@ func TestNamesThatLookLikePathsAreJustNames(t *testing.T) {
 	listed := []string{}
 	for _, o := range page.GetObjects() {
 		listed = append(listed, o.GetName())
-		if _, content, err := ts.download(t, whole(o.GetName())); err != nil || string(content) != o.GetName() {
+		if _, content, err := ts.download(t, whole(o.GetName())); err != nil ||
+			string(content) != o.GetName() {
 			t.Errorf("%q holds %q, %v", o.GetName(), content, err)
 		}
 	}
@@ -310,8 +324,10 @@ func (rawCodec) Name() string                  { return "proto" }
 func TestANameThatIsNotUTF8IsRefusedAtOnce(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	request := []byte{0x0a, 2, 0xff, 0xfe} // field 1, two bytes
-	err := ts.Conn.Invoke(apptest.Deadline(t), quartetv1.ObjectService_GetObject_FullMethodName, request, new([]byte), grpc.ForceCodec(rawCodec{}))
-	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "UTF-8") || rpc.Reason(err) != "UNDECODABLE" {
+	err := ts.Conn.Invoke(apptest.Deadline(t), quartetv1.ObjectService_GetObject_FullMethodName,
+		request, new([]byte), grpc.ForceCodec(rawCodec{}))
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "UTF-8") ||
+		rpc.Reason(err) != "UNDECODABLE" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -325,28 +341,30 @@ func TestAnUploadThatBreaksTheContractIsRefusedAndLeavesNothing(t *testing.T) {
 	wrongSize := quartetv1.UploadObjectRequest_builder{Finish: quartetv1.UploadFinish_builder{SizeBytes: new(uint64(999))}.Build()}.Build()
 	tooLarge := header(uuid.NewString(), "o")
 	tooLarge.GetHeader().SetSizeBytes(1 << 63)
+	begin := func() *quartetv1.UploadObjectRequest { return header(uuid.NewString(), "o") }
+	type requests = []*quartetv1.UploadObjectRequest
 	for what, c := range map[string]struct {
-		messages []*quartetv1.UploadObjectRequest
+		messages requests
 		code     codes.Code
 		reason   string
 	}{
 		"nothing at all":       {nil, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"no header":            {[]*quartetv1.UploadObjectRequest{chunk(0, content)}, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"two headers":          {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), header(uuid.NewString(), "o")}, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"an empty message":     {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), {}}, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"upload id too short":  {[]*quartetv1.UploadObjectRequest{header("short", "o")}, codes.InvalidArgument, "INVALID_UPLOAD_ID"},
-		"upload id with slash": {[]*quartetv1.UploadObjectRequest{header("../../../etc/passwd", "o")}, codes.InvalidArgument, "INVALID_UPLOAD_ID"},
-		"empty chunk":          {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, nil)}, codes.InvalidArgument, "EMPTY_CHUNK"},
-		"chunk checksum":       {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunkWithChecksum(0, content, 1)}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
-		"gap at the start":     {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(1, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
-		"gap":                  {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), chunk(1001, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
-		"overlap":              {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), chunk(999, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
-		"whole checksum":       {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), wrongWhole}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
-		"whole SHA-256":        {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), wrongSHA}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
-		"SHA-256 of 5 bytes":   {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), shortSHA}, codes.InvalidArgument, "INVALID_ARGUMENT"},
-		"whole size":           {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, content), wrongSize}, codes.InvalidArgument, "SIZE_MISMATCH"},
-		"stated size too big":  {[]*quartetv1.UploadObjectRequest{tooLarge}, codes.ResourceExhausted, "OBJECT_TOO_LARGE"},
-		"real size too big":    {[]*quartetv1.UploadObjectRequest{header(uuid.NewString(), "o"), chunk(0, make([]byte, 600<<10)), chunk(600<<10, make([]byte, 600<<10))}, codes.ResourceExhausted, "OBJECT_TOO_LARGE"},
+		"no header":            {requests{chunk(0, content)}, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"two headers":          {requests{begin(), begin()}, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"an empty message":     {requests{begin(), {}}, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"upload id too short":  {requests{header("short", "o")}, codes.InvalidArgument, "INVALID_UPLOAD_ID"},
+		"upload id with slash": {requests{header("../../../etc/passwd", "o")}, codes.InvalidArgument, "INVALID_UPLOAD_ID"},
+		"empty chunk":          {requests{begin(), chunk(0, nil)}, codes.InvalidArgument, "EMPTY_CHUNK"},
+		"chunk checksum":       {requests{begin(), chunkWithChecksum(0, content, 1)}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
+		"gap at the start":     {requests{begin(), chunk(1, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
+		"gap":                  {requests{begin(), chunk(0, content), chunk(1001, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
+		"overlap":              {requests{begin(), chunk(0, content), chunk(999, content)}, codes.OutOfRange, "OFFSET_MISMATCH"},
+		"whole checksum":       {requests{begin(), chunk(0, content), wrongWhole}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
+		"whole SHA-256":        {requests{begin(), chunk(0, content), wrongSHA}, codes.InvalidArgument, "CHECKSUM_MISMATCH"},
+		"SHA-256 of 5 bytes":   {requests{begin(), chunk(0, content), shortSHA}, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"whole size":           {requests{begin(), chunk(0, content), wrongSize}, codes.InvalidArgument, "SIZE_MISMATCH"},
+		"stated size too big":  {requests{tooLarge}, codes.ResourceExhausted, "OBJECT_TOO_LARGE"},
+		"real size too big":    {requests{begin(), chunk(0, make([]byte, 600<<10)), chunk(600<<10, make([]byte, 600<<10))}, codes.ResourceExhausted, "OBJECT_TOO_LARGE"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			_, err := ts.send(t, c.messages...)
@@ -359,8 +377,10 @@ func TestAnUploadThatBreaksTheContractIsRefusedAndLeavesNothing(t *testing.T) {
 
 func TestAGapIsAnsweredWithTheRightOffset(t *testing.T) {
 	ts := startServer(t, t.TempDir())
-	_, err := ts.send(t, header(uuid.NewString(), "o"), chunk(0, pattern(1000)), chunk(5000, pattern(10)))
-	if got := apptest.WantStatus(t, err, codes.OutOfRange, "OFFSET_MISMATCH")["committed_size_bytes"]; got != "1000" {
+	_, err := ts.send(t, header(uuid.NewString(), "o"), chunk(0, pattern(1000)),
+		chunk(5000, pattern(10)))
+	if got := apptest.WantStatus(t, err, codes.OutOfRange,
+		"OFFSET_MISMATCH")["committed_size_bytes"]; got != "1000" {
 		t.Errorf("the details say %q, want 1000", got)
 	}
 }
@@ -384,11 +404,13 @@ func TestAPausedUploadContinuesAfterARestartOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ts = startServer(t, dir)
-	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	state, err := ts.objects.GetUpload(apptest.Deadline(t),
+		quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil || state.GetCommittedSizeBytes() != 100_000 || state.HasObject() {
 		t.Fatalf("got %v, %v", state, err)
 	}
-	if _, err := ts.send(t, header(id, "o"), chunk(100_000, content[100_000:]), finish(content)); err != nil {
+	if _, err := ts.send(t, header(id, "o"), chunk(100_000, content[100_000:]),
+		finish(content)); err != nil {
 		t.Fatal(err)
 	}
 	if _, got, err := ts.download(t, whole("o")); err != nil || !bytes.Equal(got, content) {
@@ -407,7 +429,8 @@ func TestAnUploadThatIsFinishedTwiceIsTheSameObject(t *testing.T) {
 	if err != nil || second.GetObject().GetGeneration() != first.GetObject().GetGeneration() {
 		t.Errorf("got %v, %v; want generation %d again", second, err, first.GetObject().GetGeneration())
 	}
-	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	state, err := ts.objects.GetUpload(apptest.Deadline(t),
+		quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil || state.GetObject().GetGeneration() != first.GetObject().GetGeneration() {
 		t.Errorf("the upload's state is %v, %v", state, err)
 	}
@@ -434,8 +457,10 @@ func TestTheNewestWriterOfAnUploadWins(t *testing.T) {
 	if err := newer.Send(header(id, "o")); err != nil {
 		t.Fatal(err)
 	}
-	apptest.WantStatus(t, older.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.Aborted, "WRITER_REPLACED")
-	state, err := ts.objects.GetUpload(apptest.Deadline(t), quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
+	apptest.WantStatus(t, older.RecvMsg(&quartetv1.UploadObjectResponse{}), codes.Aborted,
+		"WRITER_REPLACED")
+	state, err := ts.objects.GetUpload(apptest.Deadline(t),
+		quartetv1.GetUploadRequest_builder{UploadId: id}.Build())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,7 +496,8 @@ func (ts *testServer) awaitCommitted(t *testing.T, id string) {
 func TestDeletedObjectsAreGone(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	object := ts.upload(t, "o", pattern(10))
-	request := quartetv1.DeleteObjectRequest_builder{Name: "o", Generation: object.GetGeneration() + 1}.Build()
+	request := quartetv1.DeleteObjectRequest_builder{Name: "o", Generation: object.GetGeneration() +
+		1}.Build()
 	_, err := ts.objects.DeleteObject(apptest.Deadline(t), request)
 	apptest.WantStatus(t, err, codes.Aborted, "GENERATION_GONE")
 	request.SetGeneration(object.GetGeneration())

@@ -62,7 +62,8 @@ type service struct {
 func open(ctx context.Context, cfg Config, host app.Host) (s *service, err error) {
 	cfg.fitMemory(host.RPC)
 	quota := &engine.Quota{Limit: int64(cfg.QuotaBytes)}
-	s = &service{config: cfg, host: host, limits: newLimits(cfg, host.Telemetry.Metrics), metrics: newMetrics(host.Telemetry.Metrics, quota), quota: quota}
+	s = &service{config: cfg, host: host, limits: newLimits(cfg, host.Telemetry.Metrics),
+		metrics: newMetrics(host.Telemetry.Metrics, quota), quota: quota}
 	if s.engine, err = cfg.openEngine(ctx, host.Telemetry.Log, quota); err != nil {
 		return nil, err
 	}

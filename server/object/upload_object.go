@@ -15,7 +15,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-type uploadStream = grpc.ClientStreamingServer[quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
+type uploadStream = grpc.ClientStreamingServer[
+	quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
 // UploadObject (client streaming) receives an object, or the next piece of one. However the stream
 // ends, what is committed is kept.
@@ -52,7 +53,8 @@ func (s *service) UploadObject(stream uploadStream) error {
 // checkHeader refuses what no engine has to see.
 func (s *service) checkHeader(h engine.Header) error {
 	for _, err := range []error{
-		engine.CheckUploadID(h.UploadID), engine.CheckName(h.Name), engine.CheckContentType(h.ContentType), h.Expect.Check(),
+		engine.CheckUploadID(h.UploadID), engine.CheckName(h.Name),
+		engine.CheckContentType(h.ContentType), h.Expect.Check(),
 	} {
 		if err != nil {
 			return err
@@ -94,7 +96,9 @@ const leastRate = 64
 
 // receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
 // over, or the server drains.
-func (s *service) receiveUpload(w *writer, lease *lease, requests <-chan rpc.Received[uploadRequest], stream uploadStream) error {
+func (s *service) receiveUpload(
+	w *writer, lease *lease, requests <-chan rpc.Received[uploadRequest], stream uploadStream,
+) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
 	least, mark := int64(s.config.IdleTimeout.Seconds()*leastRate), int64(0)
@@ -107,7 +111,9 @@ func (s *service) receiveUpload(w *writer, lease *lease, requests <-chan rpc.Rec
 				if err != nil {
 					return err
 				}
-				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(committed)}.Build())
+				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
+					CommittedSizeBytes: uint64(committed),
+				}.Build())
 			case r.Err != nil:
 				return r.Err
 			case r.Message.HasFinish():
@@ -115,7 +121,9 @@ func (s *service) receiveUpload(w *writer, lease *lease, requests <-chan rpc.Rec
 				if err != nil {
 					return err
 				}
-				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{CommittedSizeBytes: uint64(o.Size), Object: protoObject(o)}.Build())
+				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
+					CommittedSizeBytes: uint64(o.Size), Object: protoObject(o),
+				}.Build())
 			}
 			if err := w.chunk(r.Message); err != nil {
 				return err

@@ -77,7 +77,8 @@ func (w *writer) chunk(r *uploadRequest) error {
 		size += int64(len(piece))
 	}
 	if expected := w.header.Expect.Size; expected != nil && offset+size > *expected {
-		return fmt.Errorf("%w: at least %d bytes, want %d", engine.ErrSizeMismatch, offset+size, *expected)
+		return fmt.Errorf("%w: at least %d bytes, want %d", engine.ErrSizeMismatch, offset+size,
+			*expected)
 	}
 	if offset+size > int64(w.config.MaxBytes) {
 		return w.tooLarge()
@@ -132,7 +133,8 @@ func (w *writer) close() {
 		return
 	}
 	if err := w.upload.Close(); err != nil {
-		w.host.Telemetry.Log.Debug("closing an upload failed", "upload_id", w.header.UploadID, "error", err)
+		w.host.Telemetry.Log.Debug("closing an upload failed",
+			"upload_id", w.header.UploadID, "error", err)
 	}
 	w.count()
 	if state := w.upload.State(); state.Object != nil || state.Committed == 0 && !w.known() {

@@ -52,7 +52,8 @@ type Header struct {
 
 // Same tells whether two streams are of the same upload.
 func (h Header) Same(other Header) bool {
-	return h.UploadID == other.UploadID && h.Name == other.Name && h.ContentType == other.ContentType && h.Expect.equal(other.Expect)
+	return h.UploadID == other.UploadID && h.Name == other.Name &&
+		h.ContentType == other.ContentType && h.Expect.equal(other.Expect)
 }
 
 // Expect is what a sender knows of the whole object. What is named is verified before the object is
@@ -72,13 +73,15 @@ func (e Expect) Check() error {
 		return fmt.Errorf("%w: size %d", ErrInvalidArgument, *e.Size)
 	}
 	if len(e.SHA256) != 0 && len(e.SHA256) != sha256.Size {
-		return fmt.Errorf("%w: a SHA-256 of %d bytes, want %d", ErrInvalidArgument, len(e.SHA256), sha256.Size)
+		return fmt.Errorf("%w: a SHA-256 of %d bytes, want %d", ErrInvalidArgument, len(e.SHA256),
+			sha256.Size)
 	}
 	return nil
 }
 
 func (e Expect) equal(other Expect) bool {
-	return equalOptional(e.Size, other.Size) && equalOptional(e.CRC32C, other.CRC32C) && bytes.Equal(e.SHA256, other.SHA256)
+	return equalOptional(e.Size, other.Size) && equalOptional(e.CRC32C, other.CRC32C) &&
+		bytes.Equal(e.SHA256, other.SHA256)
 }
 
 func equalOptional[T comparable](a, b *T) bool {
@@ -95,9 +98,11 @@ func (e Expect) Match(o Object) error {
 	case e.Size != nil && *e.Size != o.Size:
 		return fmt.Errorf("%w: %d bytes, want %d", ErrSizeMismatch, o.Size, *e.Size)
 	case e.CRC32C != nil && *e.CRC32C != o.CRC32C:
-		return fmt.Errorf("%w: CRC-32C of the object is %08x, want %08x", ErrChecksumMismatch, o.CRC32C, *e.CRC32C)
+		return fmt.Errorf("%w: CRC-32C of the object is %08x, want %08x", ErrChecksumMismatch, o.CRC32C,
+			*e.CRC32C)
 	case len(e.SHA256) > 0 && len(o.SHA256) > 0 && !bytes.Equal(e.SHA256, o.SHA256):
-		return fmt.Errorf("%w: SHA-256 of the object is %x, want %x", ErrChecksumMismatch, o.SHA256, e.SHA256)
+		return fmt.Errorf("%w: SHA-256 of the object is %x, want %x", ErrChecksumMismatch, o.SHA256,
+			e.SHA256)
 	}
 	return nil
 }

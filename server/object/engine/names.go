@@ -51,7 +51,8 @@ func CheckName(name string) error {
 // CheckUploadID returns an ErrInvalidUploadID unless an upload can have the id.
 func CheckUploadID(id string) error {
 	if len(id) < minUploadIDBytes || len(id) > maxUploadIDBytes {
-		return fmt.Errorf("%w: %d bytes, want %d to %d", ErrInvalidUploadID, len(id), minUploadIDBytes, maxUploadIDBytes)
+		return fmt.Errorf("%w: %d bytes, want %d to %d", ErrInvalidUploadID, len(id), minUploadIDBytes,
+			maxUploadIDBytes)
 	}
 	for _, c := range []byte(id) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
@@ -65,7 +66,8 @@ func CheckUploadID(id string) error {
 // CheckContentType returns an ErrInvalidContentType unless a header can have the type.
 func CheckContentType(contentType string) error {
 	if len(contentType) > maxContentTypeBytes {
-		return fmt.Errorf("%w: %d bytes, want at most %d", ErrInvalidContentType, len(contentType), maxContentTypeBytes)
+		return fmt.Errorf("%w: %d bytes, want at most %d", ErrInvalidContentType, len(contentType),
+			maxContentTypeBytes)
 	}
 	for _, c := range []byte(contentType) {
 		if c < ' ' || c > '~' {

@@ -71,14 +71,17 @@ func ParseFooter(data []byte, name string, stored int64) (f Footer, err error) {
 	if len(data) == FooterBytes {
 		text, foot = data[:FooterBytes-SumBytes-len(magic)], data[FooterBytes-SumBytes-len(magic):]
 	}
-	if foot == nil || string(foot[SumBytes:]) != magic || binary.BigEndian.Uint32(foot) != crc32c.Checksum(text) {
+	if foot == nil || string(foot[SumBytes:]) != magic ||
+		binary.BigEndian.Uint32(foot) != crc32c.Checksum(text) {
 		return f, fmt.Errorf("%w: %q: %w", ErrCorrupt, name, errFooter)
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
 		return f, fmt.Errorf("%w: %q: %w", ErrCorrupt, name, err)
 	}
-	if f.Name != name || f.Size < 0 || f.BlockBytes <= 0 || f.Sums < Blocks(f.Size, f.BlockBytes) || stored != f.Size+f.Sums*SumBytes+FooterBytes {
-		return f, fmt.Errorf("%w: %q: %d bytes are stored, and its trailer is that of %q with %d", ErrCorrupt, name, stored, f.Name, f.Size)
+	if f.Name != name || f.Size < 0 || f.BlockBytes <= 0 || f.Sums < Blocks(f.Size, f.BlockBytes) ||
+		stored != f.Size+f.Sums*SumBytes+FooterBytes {
+		return f, fmt.Errorf("%w: %q: %d bytes are stored, and its trailer is that of %q with %d",
+			ErrCorrupt, name, stored, f.Name, f.Size)
 	}
 	return f, nil
 }

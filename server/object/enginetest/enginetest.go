@@ -32,7 +32,9 @@ func Content(n int) []byte {
 
 // Send begins or continues an upload and appends content from an offset on, in pieces of an odd
 // size.
-func Send(ctx context.Context, e engine.Engine, h engine.Header, content []byte, from int64) (engine.Upload, error) {
+func Send(
+	ctx context.Context, e engine.Engine, h engine.Header, content []byte, from int64,
+) (engine.Upload, error) {
 	u, err := e.Begin(ctx, h, from == 0)
 	if err != nil {
 		return nil, err
@@ -47,7 +49,9 @@ func Send(ctx context.Context, e engine.Engine, h engine.Header, content []byte,
 }
 
 // Put makes an object.
-func Put(ctx context.Context, e engine.Engine, h engine.Header, content []byte) (engine.Object, error) {
+func Put(
+	ctx context.Context, e engine.Engine, h engine.Header, content []byte,
+) (engine.Object, error) {
 	u, err := Send(ctx, e, h, content, 0)
 	if err != nil {
 		return engine.Object{}, err
@@ -57,7 +61,10 @@ func Put(ctx context.Context, e engine.Engine, h engine.Header, content []byte) 
 }
 
 // Read reads a range of an object, with buffers of a size.
-func Read(ctx context.Context, e engine.Engine, name string, generation, offset, limit int64, buffer int, fast bool) ([]byte, error) {
+func Read(
+	ctx context.Context, e engine.Engine, name string, generation, offset, limit int64, buffer int,
+	fast bool,
+) ([]byte, error) {
 	r, err := e.Open(ctx, name, generation, offset, limit)
 	if err != nil {
 		return nil, err
@@ -73,7 +80,8 @@ func Read(ctx context.Context, e engine.Engine, name string, generation, offset,
 			return content, err
 		}
 		if sum != crc32c.Checksum(p[:n]) {
-			return content, fmt.Errorf("the checksum of %d bytes at %d is wrong", n, offset+int64(len(content)))
+			return content, fmt.Errorf("the checksum of %d bytes at %d is wrong", n,
+				offset+int64(len(content)))
 		}
 		content = append(content, p[:n]...)
 	}
@@ -117,6 +125,21 @@ func must[T any](t *testing.T, what string) func(v T, err error) T {
 	}
 }
 
+func lookUp(t *testing.T, e engine.Engine, name string) engine.Object {
+	t.Helper()
+	return must[engine.Object](t, "look up")(e.Stat(t.Context(), name))
+}
+
+func progress(t *testing.T, e engine.Engine, id string) engine.State {
+	t.Helper()
+	return must[engine.State](t, "progress")(e.Upload(t.Context(), id))
+}
+
+func finishAgain(t *testing.T, u engine.Upload) engine.Object {
+	t.Helper()
+	return must[engine.Object](t, "finish again")(u.Finish(engine.Expect{}))
+}
+
 func want(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -125,18 +148,21 @@ func want(t *testing.T, what string, err, want error) {
 }
 
 func sizes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
-	for _, size := range []int{0, 1, 1000, 32 << 10, 40_000, PartBytes - 1, PartBytes, PartBytes + 1, 3 * PartBytes, 300_000} {
+	for _, size := range []int{0, 1, 1000, 32 << 10, 40_000, PartBytes - 1, PartBytes, PartBytes + 1,
+		3 * PartBytes, 300_000} {
 		content := Content(size)
 		o := must[engine.Object](t, "put")(Put(t.Context(), e, header("o"), content))
-		if stat := must[engine.Object](t, "stat")(e.Stat(t.Context(), "o")); stat.Generation != o.Generation || stat.Size != int64(size) ||
-			stat.CRC32C != crc32c.Checksum(content) || stat.ContentType != "text/plain" || !stat.CreateTime.Equal(o.CreateTime) {
+		if stat := lookUp(t, e, "o"); stat.Generation != o.Generation || stat.Size != int64(size) ||
+			stat.CRC32C != crc32c.Checksum(content) || stat.ContentType != "text/plain" ||
+			!stat.CreateTime.Equal(o.CreateTime) {
 			t.Fatalf("%d bytes: finished as %+v, found as %+v", size, o, stat)
 		}
 		listed, _, err := e.List(t.Context(), "", "", 10)
 		if err != nil || len(listed) != 1 || listed[0].Size != int64(size) {
 			t.Fatalf("%d bytes: listed %+v, %v", size, listed, err)
 		}
-		for _, at := range [][2]int{{0, 0}, {size / 2, 0}, {size, 0}, {size / 3, size / 2}, {size - min(size, 1), 10}} {
+		for _, at := range [][2]int{{0, 0}, {size / 2, 0}, {size, 0}, {size / 3, size / 2},
+			{size - min(size, 1), 10}} {
 			for _, buffer := range []int{10_000, 32 << 10, 200_000} {
 				for _, fast := range []bool{true, false} {
 					end := size
@@ -145,7 +171,8 @@ func sizes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 					}
 					got, err := Read(t.Context(), e, "o", o.Generation, int64(at[0]), int64(at[1]), buffer, fast)
 					if err != nil || !bytes.Equal(got, content[at[0]:end]) {
-						t.Fatalf("%d of %d bytes from %d, buffer %d, fast %v: got %d, %v", end-at[0], size, at[0], buffer, fast, len(got), err)
+						t.Fatalf("%d of %d bytes from %d, buffer %d, fast %v: got %d, %v", end-at[0], size, at[0],
+							buffer, fast, len(got), err)
 					}
 				}
 			}
@@ -175,12 +202,13 @@ func resumes(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	}
 	for range 2 {
 		e = reopen()
-		if state := must[engine.State](t, "state")(e.Upload(t.Context(), h.UploadID)); state.Committed != committed || state.Object != nil {
+		if state := progress(t, e, h.UploadID); state.Committed != committed || state.Object != nil {
 			t.Fatalf("the state is %+v, want %d", state, committed)
 		}
 	}
 	u = must[engine.Upload](t, "continue")(Send(t.Context(), e, h, content, committed))
-	o := must[engine.Object](t, "finish")(u.Finish(engine.Expect{Size: new(int64(len(content))), CRC32C: new(crc32c.Checksum(content))}))
+	o := must[engine.Object](t, "finish")(u.Finish(engine.Expect{Size: new(int64(len(content))),
+		CRC32C: new(crc32c.Checksum(content))}))
 	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,30 +225,32 @@ func again(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 		for range 2 {
 			e = reopen()
 			u := must[engine.Upload](t, "begin again")(e.Begin(t.Context(), h, false))
-			if twice := must[engine.Object](t, "finish again")(u.Finish(engine.Expect{})); twice.Generation != o.Generation {
+			if twice := finishAgain(t, u); twice.Generation != o.Generation {
 				t.Fatalf("got %+v, want %+v", twice, o)
 			}
 			_, err := u.Finish(engine.Expect{Size: new(int64(size + 1))})
 			want(t, "finish with another size", err, engine.ErrSizeMismatch)
 			_ = u.Close()
-			if state := must[engine.State](t, "state")(e.Upload(t.Context(), h.UploadID)); state.Object == nil || state.Object.Generation != o.Generation {
+			state := progress(t, e, h.UploadID)
+			if state.Object == nil || state.Object.Generation != o.Generation {
 				t.Fatalf("the state is %+v", state)
 			}
 			want(t, "cancel", e.Cancel(t.Context(), h.UploadID), engine.ErrUploadFinished)
 			// A sender that begins at 0 again is either refused or gets the same.
 			twice, err := Put(t.Context(), e, h, content)
-			if !errors.Is(err, engine.ErrOffsetMismatch) && (err != nil || twice.Generation != o.Generation) {
+			if !errors.Is(err, engine.ErrOffsetMismatch) &&
+				(err != nil || twice.Generation != o.Generation) {
 				t.Fatalf("got %+v, %v", twice, err)
 			}
 		}
 		// Once it is replaced, the upload is still finished, and does not come back.
 		other := must[engine.Object](t, "replace")(Put(t.Context(), e, header(h.Name), Content(10)))
 		u := must[engine.Upload](t, "begin again")(e.Begin(t.Context(), h, false))
-		if twice := must[engine.Object](t, "finish again")(u.Finish(engine.Expect{})); twice.Generation != o.Generation {
+		if twice := finishAgain(t, u); twice.Generation != o.Generation {
 			t.Fatalf("got %+v, want %+v", twice, o)
 		}
 		_ = u.Close()
-		if stat := must[engine.Object](t, "stat")(e.Stat(t.Context(), h.Name)); stat.Generation != other.Generation {
+		if stat := lookUp(t, e, h.Name); stat.Generation != other.Generation {
 			t.Fatalf("there is %+v, want %+v", stat, other)
 		}
 	}
@@ -229,7 +259,8 @@ func again(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 func wrongWhole(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	for _, size := range []int{1000, 200_000} {
 		for what, expect := range map[error]engine.Expect{
-			engine.ErrChecksumMismatch: {CRC32C: new(uint32(1))}, engine.ErrSizeMismatch: {Size: new(int64(1))},
+			engine.ErrChecksumMismatch: {CRC32C: new(uint32(1))},
+			engine.ErrSizeMismatch:     {Size: new(int64(1))},
 		} {
 			h := header("o")
 			u := must[engine.Upload](t, "send")(Send(t.Context(), e, h, Content(size), 0))
@@ -249,7 +280,8 @@ func damagedChunk(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	u := must[engine.Upload](t, "begin")(e.Begin(t.Context(), h, true))
 	defer u.Close()
 	for chunk := range slices.Chunk(content, 2*PartBytes-77) {
-		want(t, "append", u.Append([][]byte{chunk[:5], chunk[5:]}, crc32c.Checksum(chunk)+1), engine.ErrChecksumMismatch)
+		want(t, "append", u.Append([][]byte{chunk[:5], chunk[5:]}, crc32c.Checksum(chunk)+1),
+			engine.ErrChecksumMismatch)
 		if err := u.Append([][]byte{chunk[:9], chunk[9:]}, crc32c.Checksum(chunk)); err != nil {
 			t.Fatal(err)
 		}
@@ -345,10 +377,11 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	if n, err := e.Expire(t.Context(), time.Now().Add(-time.Hour), never); n != 0 || err != nil {
 		t.Fatalf("%d expired, %v", n, err)
 	}
-	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), func(id string) bool { return id == abandoned.UploadID }); n != 0 || err != nil {
+	busy := func(id string) bool { return id == abandoned.UploadID }
+	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), busy); n != 0 || err != nil {
 		t.Fatalf("%d expired that is busy, %v", n, err)
 	}
-	if state := must[engine.State](t, "state")(e.Upload(t.Context(), abandoned.UploadID)); state.Committed == 0 {
+	if state := progress(t, e, abandoned.UploadID); state.Committed == 0 {
 		t.Fatal("what is busy has gone")
 	}
 	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), never); n != 1 || err != nil {

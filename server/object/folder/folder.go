@@ -92,12 +92,13 @@ func Open(root string, opts Options) (*Folder, error) {
 // lockFolder takes the folder for this process. The kernel releases the lock when the process ends
 // in any way.
 func lockFolder(root string) (*flock.Flock, error) {
-	lock := flock.New(filepath.Join(root, lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(privateMode))
+	lock := flock.New(filepath.Join(root, lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR),
+		flock.SetPermissions(privateMode))
 	switch locked, err := lock.TryLock(); {
 	case err != nil:
 		return nil, fmt.Errorf("lock folder %s: %w", root, err)
 	case !locked:
-		return nil, fmt.Errorf("folder %s is in use by another process, and only one at a time may own it", root)
+		return nil, fmt.Errorf("folder %s is in use by another process, and only one may own it", root)
 	}
 	return lock, nil
 }
@@ -128,7 +129,8 @@ func (f *Folder) recover() error {
 	err = eachName(f.objects.path, func(encoded string) error {
 		name, err := engine.DecodeName(encoded)
 		if err != nil {
-			f.Log.Warn("the folder has a file that is not an object", "file", filepath.Join(f.objects.path, encoded))
+			f.Log.Warn("the folder has a file that is not an object", "file",
+				filepath.Join(f.objects.path, encoded))
 		} else {
 			f.names.sorted = append(f.names.sorted, name)
 		}
@@ -240,7 +242,9 @@ func readFooter(file *os.File, name string) (engine.Footer, error) {
 }
 
 // List implements engine.Engine. It looks at the files that it lists, and reads none.
-func (f *Folder) List(ctx context.Context, prefix, after string, limit int) (objects []engine.Object, more bool, err error) {
+func (f *Folder) List(
+	ctx context.Context, prefix, after string, limit int,
+) (objects []engine.Object, more bool, err error) {
 	found, more := f.names.page(prefix, after, limit)
 	objects = make([]engine.Object, 0, len(found))
 	for i, name := range found {
@@ -254,7 +258,9 @@ func (f *Folder) List(ctx context.Context, prefix, after string, limit int) (obj
 		if err != nil {
 			return nil, false, err
 		}
-		objects = append(objects, engine.Object{Name: name, Size: contentSize(info.Size()), CreateTime: info.ModTime().UTC()})
+		objects = append(objects, engine.Object{
+			Name: name, Size: contentSize(info.Size()), CreateTime: info.ModTime().UTC(),
+		})
 	}
 	return objects, more, nil
 }
@@ -323,7 +329,9 @@ func (f *Folder) remove(name string, generation int64) error {
 }
 
 // Expire implements engine.Engine. An upload is as old as its files.
-func (f *Folder) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+func (f *Folder) Expire(
+	ctx context.Context, before time.Time, busy func(id string) bool,
+) (abandoned int, err error) {
 	var failed error
 	err = eachName(f.uploads.path, func(name string) error {
 		if ctx.Err() != nil {
@@ -406,7 +414,8 @@ func (f *Folder) Count(context.Context) error { return nil }
 
 // Ping implements engine.Engine by writing a small file.
 func (f *Folder) Ping(context.Context) error {
-	file, err := os.OpenFile(filepath.Join(f.root, checkFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+	file, err := os.OpenFile(filepath.Join(f.root, checkFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC,
+		privateMode)
 	if err == nil {
 		_, err = file.WriteString("ok")
 		err = errors.Join(err, file.Sync(), file.Close())

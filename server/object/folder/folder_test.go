@@ -21,7 +21,8 @@ import (
 
 func open(t testing.TB, root string) *Folder {
 	t.Helper()
-	f, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)})
+	f, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{},
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,8 @@ func never(string) bool { return false }
 func stored(t *testing.T, root string) (total int64) {
 	t.Helper()
 	for _, folder := range []string{"objects", "uploads"} {
-		err := filepath.WalkDir(filepath.Join(root, folder), func(_ string, e fs.DirEntry, err error) error {
+		below := filepath.Join(root, folder)
+		err := filepath.WalkDir(below, func(_ string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}
@@ -104,7 +106,8 @@ func TestTheQuotaIsExactWhateverHappens(t *testing.T) {
 		if u, err = enginetest.Send(t.Context(), f, h, large, state.Committed); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := u.Finish(engine.Expect{CRC32C: new(uint32(1))}); !errors.Is(err, engine.ErrChecksumMismatch) {
+		if _, err := u.Finish(engine.Expect{CRC32C: new(uint32(1))}); !errors.Is(err,
+			engine.ErrChecksumMismatch) {
 			t.Fatal(err)
 		}
 		_ = u.Close()
@@ -162,11 +165,13 @@ func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
 	for _, buffer := range []int{1000, 32 << 10, 1 << 20} {
 		for _, from := range []int64{0, 99_000, at, 98_304} {
 			got, err := enginetest.Read(t.Context(), f, "o", 0, from, 0, buffer, true)
-			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 0 && from+int64(len(got)) > at/blockBytes*blockBytes || !bytes.HasPrefix(content[from:], got) {
+			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 0 &&
+				from+int64(len(got)) > at/blockBytes*blockBytes || !bytes.HasPrefix(content[from:], got) {
 				t.Errorf("buffer %d, from %d: got %d bytes, %v", buffer, from, len(got), err)
 			}
 		}
-		if got, err := enginetest.Read(t.Context(), f, "o", 0, 200_000, 0, buffer, true); err != nil || !bytes.Equal(got, content[200_000:]) {
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 200_000, 0, buffer, true); err != nil ||
+			!bytes.Equal(got, content[200_000:]) {
 			t.Errorf("behind the damage: %d bytes, %v", len(got), err)
 		}
 	}
@@ -207,7 +212,9 @@ func TestABrokenObjectCanBeDeletedAndHoldsNothingUp(t *testing.T) {
 func TestAFolderHasOneOwner(t *testing.T) {
 	root := t.TempDir()
 	open(t, root)
-	if _, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := Open(root, Options{PartBytes: enginetest.PartBytes, Quota: &engine.Quota{},
+		Log: slog.New(slog.DiscardHandler)}); err == nil ||
+		!strings.Contains(err.Error(), "another process") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -239,7 +246,8 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 		if err := os.WriteFile(f.logPath(h.UploadID), log[:cut], privateMode); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(f.dataPath(h.UploadID), append(bytes.Clone(content), "more"...), privateMode); err != nil {
+		if err := os.WriteFile(f.dataPath(h.UploadID), append(bytes.Clone(content), "more"...),
+			privateMode); err != nil {
 			t.Fatal(err)
 		}
 		f = open(t, root)
@@ -247,7 +255,8 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 		if errors.Is(err, engine.ErrUploadNotFound) {
 			state, err = engine.State{}, nil
 		}
-		if err != nil || state.Committed > int64(len(content)) || cut == len(log) && state.Committed != int64(len(content)) {
+		if err != nil || state.Committed > int64(len(content)) || cut == len(log) &&
+			state.Committed != int64(len(content)) {
 			t.Fatalf("cut at %d: %+v, %v", cut, state, err)
 		}
 		if got, want := f.Quota.Held(), stored(t, root); got != want {
@@ -260,7 +269,8 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 		_ = u.Close()
-		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil ||
+			!bytes.Equal(got, content) {
 			t.Fatalf("cut at %d: %d bytes, %v", cut, len(got), err)
 		}
 		if got, want := f.Quota.Held(), stored(t, root); got != want {
@@ -298,7 +308,8 @@ func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = u.Close()
-		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil ||
+			!bytes.Equal(got, content) {
 			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
 		}
 		if got, want := f.Quota.Held(), stored(t, root); got != want {
@@ -342,7 +353,8 @@ func TestASyncThatFailsLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = u.Close()
-		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil || !bytes.Equal(got, content) {
+		if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil ||
+			!bytes.Equal(got, content) {
 			t.Fatalf("sync %d: %d bytes, %v", at, len(got), err)
 		}
 		if got, want := f.Quota.Held(), stored(t, f.root); got != want {

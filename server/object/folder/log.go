@@ -73,7 +73,8 @@ func (f *Folder) readLog(id string) (*progress, error) {
 		var l line
 		sum, body, _ := bytes.Cut(bytes.TrimSuffix(text, []byte("\n")), []byte(" "))
 		want, err := strconv.ParseUint(string(sum), 16, 32)
-		if err != nil || crc32c.Checksum(body) != uint32(want) || json.Unmarshal(body, &l) != nil || text[len(text)-1] != '\n' {
+		if err != nil || crc32c.Checksum(body) != uint32(want) || json.Unmarshal(body, &l) != nil ||
+			text[len(text)-1] != '\n' {
 			break
 		}
 		if p.add(l); l.Object == nil {

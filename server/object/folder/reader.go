@@ -30,7 +30,9 @@ type reader struct {
 }
 
 // Open implements engine.Engine.
-func (f *Folder) Open(ctx context.Context, name string, generation, offset, limit int64) (engine.Reader, error) {
+func (f *Folder) Open(
+	ctx context.Context, name string, generation, offset, limit int64,
+) (engine.Reader, error) {
 	file, footer, err := f.open(name)
 	if generation != 0 && errors.Is(err, engine.ErrNotFound) {
 		return nil, engine.ErrGenerationGone
@@ -157,7 +159,8 @@ func (r *reader) compare(at int64, got uint32) error {
 }
 
 func (r *reader) corrupt(at int64) error {
-	return fmt.Errorf("%w: %q, %d bytes from %d on", engine.ErrCorrupt, r.footer.Name, min(blockBytes, r.footer.Size-at), at)
+	return fmt.Errorf("%w: %q, %d bytes from %d on", engine.ErrCorrupt, r.footer.Name,
+		min(blockBytes, r.footer.Size-at), at)
 }
 
 // Close implements engine.Reader.

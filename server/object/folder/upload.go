@@ -38,7 +38,10 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 			return nil, engine.During("begin an upload", err)
 		}
 		generation := f.generations.Next()
-		p = &progress{header: h, generation: generation, createTime: time.Unix(0, generation).UTC(), object: f.made(h)}
+		p = &progress{
+			header: h, generation: generation, createTime: time.Unix(0, generation).UTC(),
+			object: f.made(h),
+		}
 	}
 	if !p.header.Same(h) {
 		return nil, engine.ErrUploadMismatch
@@ -72,7 +75,8 @@ func (u *upload) reopen() (err error) {
 	if u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
 		return err
 	}
-	if info, err := u.log.Stat(); err == nil && info.Size() > u.valid { // Half a line of a process that died.
+	// Half a line of a process that died.
+	if info, err := u.log.Stat(); err == nil && info.Size() > u.valid {
 		f.Quota.Give(info.Size() - u.valid)
 	}
 	if err := u.log.Truncate(u.valid); err != nil {
@@ -131,7 +135,8 @@ func (u *upload) append(pieces [][]byte, size int64) (err error) {
 		if err := f.Quota.Take(2 * engine.FileOverhead); err != nil { // One is for the log.
 			return err
 		}
-		u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+		u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC,
+			privateMode)
 		if err != nil {
 			f.Quota.Give(2 * engine.FileOverhead)
 			return err
@@ -218,13 +223,15 @@ func (u *upload) write(l line) (err error) {
 	f, text := u.folder, l.encode()
 	if u.log == nil {
 		text = append(u.head().encode(), text...)
-		u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC, privateMode)
+		u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR|os.O_CREATE|os.O_TRUNC,
+			privateMode)
 		if err != nil {
 			return fmt.Errorf("log an upload: %w", err)
 		}
 	}
 	n, err := u.log.Write(text)
-	f.Quota.Give(-int64(n)) // Whether it fits or not: it is less than a thousandth of what was received.
+	// Whether it fits or not: it is less than a thousandth of what was received.
+	f.Quota.Give(-int64(n))
 	if err != nil {
 		return fmt.Errorf("log an upload: %w", err)
 	}
@@ -285,11 +292,14 @@ func (u *upload) finish(e engine.Expect) error {
 	if u.log != nil {
 		p, err := u.folder.readLog(u.header.UploadID)
 		if err != nil || p == nil {
-			return fmt.Errorf("%w: the log of upload %s has gone: %w", engine.ErrCorrupt, u.header.UploadID, err)
+			return fmt.Errorf("%w: the log of upload %s has gone: %w", engine.ErrCorrupt, u.header.UploadID,
+				err)
 		}
 		sums = append(p.sums[:min(u.first, int64(len(p.sums)))], sums...)
 	}
-	trailer, err := engine.Trailer(engine.Footer{Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes}, sums)
+	trailer, err := engine.Trailer(engine.Footer{
+		Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes,
+	}, sums)
 	if err != nil {
 		return err
 	}
@@ -318,13 +328,15 @@ func (u *upload) finish(e engine.Expect) error {
 // read once more.
 func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	o := engine.Object{
-		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType, CreateTime: u.createTime,
-		Size: u.arrived.Size, CRC32C: u.arrived.CRC32C(),
+		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType,
+		CreateTime: u.createTime,
+		Size:       u.arrived.Size, CRC32C: u.arrived.CRC32C(),
 	}
 	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
 		hash := sha256.New()
 		if u.data != nil {
-			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.arrived.Size), make([]byte, 256<<10)); err != nil {
+			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.arrived.Size),
+				make([]byte, 256<<10)); err != nil {
 				return o, fmt.Errorf("read an upload for its SHA-256: %w", err)
 			}
 		}

@@ -40,7 +40,8 @@ func explain(ctx context.Context, err error) error {
 	}{
 		{errorCode(err) == "NoSuchKey", errNoKey},
 		{errorCode(err) == "NoSuchUpload", errNoUpload},
-		{slices.Contains([]string{"BadDigest", "InvalidPart", "InvalidPartOrder"}, errorCode(err)), errParts},
+		{slices.Contains([]string{"BadDigest", "InvalidPart", "InvalidPartOrder"}, errorCode(err)),
+			errParts},
 		{errorCode(err) == "PreconditionFailed", errChanged},
 		{errorCode(err) == "ConditionalRequestConflict", errChanged},
 		{errorCode(err) == "QuotaExceeded", engine.ErrStoreFull},
@@ -65,7 +66,8 @@ func isTransient(err error) bool {
 	}
 	var unsent *smithyhttp.RequestSendError
 	var network net.Error
-	return errors.As(err, &unsent) || errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.As(err, &unsent) || errors.As(err, &network) ||
+		errors.Is(err, io.ErrUnexpectedEOF) ||
 		errorCode(err) == "RequestTimeout"
 }
 

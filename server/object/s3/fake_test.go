@@ -18,13 +18,15 @@ func TestMain(m *testing.M) {
 	for name, value := range credentials {
 		os.Setenv(name, value)
 	}
-	useForwardProxy()
+	startProxy()
 	m.Run()
 }
 
 var credentials = map[string]string{
-	"AWS_ACCESS_KEY_ID": "quartet", "AWS_SECRET_ACCESS_KEY": "a-secret-for-tests", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
-	"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true",
+	"AWS_ACCESS_KEY_ID": "quartet", "AWS_SECRET_ACCESS_KEY": "a-secret-for-tests",
+	"AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
+	"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	"AWS_EC2_METADATA_DISABLED": "true",
 }
 
 // smallPart makes a few hundred kilobytes an object of many parts.
@@ -40,7 +42,8 @@ func newFake(t testing.TB) (*s3test.Fake, string) {
 
 func open(t testing.TB, url string, partBytes int64) *S3 {
 	t.Helper()
-	s, err := Open(t.Context(), url, Options{PartBytes: partBytes, SpareParts: 2, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), url, Options{PartBytes: partBytes, SpareParts: 2,
+		Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

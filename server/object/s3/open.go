@@ -64,7 +64,8 @@ func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, err
 	load := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithLogger(sdkLog(opts.Log)), awsconfig.WithHTTPClient(transport),
 		awsconfig.WithRegion(l.Get("region")),
-		awsconfig.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired), // Ours cover what is read.
+		// Ours cover what is read.
+		awsconfig.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
 	if err != nil {
@@ -103,7 +104,8 @@ type location struct {
 // parameters are those that a URL may have, and what they may be where that is known. A value is
 // never repeated in an error, because an operator who takes one for another may put a secret there.
 var parameters = map[string]*regexp.Regexp{
-	"region": regexp.MustCompile(``), "endpoint": regexp.MustCompile(``), "use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
+	"region": regexp.MustCompile(``), "endpoint": regexp.MustCompile(``),
+	"use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
 }
 
 func parse(rawURL string) (l location, err error) {
@@ -113,17 +115,19 @@ func parse(rawURL string) (l location, err error) {
 		return l, errors.New("cannot be read, expected s3://bucket?region=…")
 	case u.Scheme != "s3":
 		return l, errors.New("has no scheme that is known, expected s3://bucket?region=…")
-	case u.Hostname() == "" || u.Host != u.Hostname() || u.User != nil || u.Fragment != "" || (u.Path != "" && u.Path != "/"):
+	case u.Hostname() == "" || u.Host != u.Hostname() || u.User != nil || u.Fragment != "" ||
+		(u.Path != "" && u.Path != "/"):
 		return l, errors.New("want s3://bucket?parameters, with neither credentials nor a path")
 	}
 	l.bucket = u.Host
 	if l.Values, err = url.ParseQuery(u.RawQuery); err != nil {
-		return l, errors.New("has parameters that cannot be read, expected name=value with & between them")
+		return l, errors.New("has parameters that cannot be read, expected name=value with & between")
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Values)) {
 		switch allowed := parameters[name]; {
 		case allowed == nil:
-			return l, fmt.Errorf("has a parameter that is not known, expected some of %s", strings.Join(slices.Sorted(maps.Keys(parameters)), ", "))
+			return l, fmt.Errorf("has a parameter that is not known, expected some of %s",
+				strings.Join(slices.Sorted(maps.Keys(parameters)), ", "))
 		case l.Get(name) != "" && !allowed.MatchString(l.Get(name)):
 			return l, fmt.Errorf("the parameter %s has a value that it cannot have", name)
 		}
@@ -149,7 +153,8 @@ func parse(rawURL string) (l location, err error) {
 // each time wait for a metadata service that may not be there.
 func checkIdentity(ctx context.Context, cfg aws.Config) error {
 	if cfg.Region == "" {
-		return fmt.Errorf("%w: no region: set the parameter region or AWS_REGION, to us-east-1 if the service has no regions", ErrURL)
+		return fmt.Errorf("%w: no region: set the parameter region or AWS_REGION, "+
+			"to us-east-1 if the service has no regions", ErrURL)
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()

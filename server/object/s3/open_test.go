@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,8 +36,9 @@ func address(t *testing.T) string {
 func setCredentials(t testing.TB, access, secret string) {
 	t.Helper()
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
-		"AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": os.DevNull,
+		"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": "",
+		"AWS_PROFILE": "",
+		"AWS_REGION":  "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": os.DevNull,
 		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		t.Setenv(name, value)
@@ -48,35 +48,43 @@ func setCredentials(t testing.TB, access, secret string) {
 func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
 	service, unused := address(t), freeAddress(t)
 	for what, test := range map[string]struct{ url, want string }{
-		"no bucket":           {"s3://?region=us-east-1", "want s3://bucket"},
-		"credentials":         {"s3://key:hush@quartet?region=us-east-1", "neither credentials"},
-		"a path":              {"s3://quartet/folder?region=us-east-1", "nor a path"},
-		"unknown parameter":   {s3test.URL(service, "quartet") + "&secret=hush", "parameter that is not known"},
+		"no bucket":   {"s3://?region=us-east-1", "want s3://bucket"},
+		"credentials": {"s3://key:hush@quartet?region=us-east-1", "neither credentials"},
+		"a path":      {"s3://quartet/folder?region=us-east-1", "nor a path"},
+		"unknown parameter": {s3test.URL(service, "quartet") + "&secret=hush",
+			"parameter that is not known"},
 		"malformed parameter": {"s3://quartet?use_path_style=hush", "use_path_style"},
 		"slash in a secret":   {"s3://key:hush/hush@quartet", "cannot be read"},
 		"digits and a slash":  {"s3://key:1/hush@quartet", "nor a path"},
-		"malformed endpoint":  {"s3://quartet?region=us-east-1&endpoint=minio:9000", "endpoint has no scheme, expected http://host:port"},
-		"port of endpoint":    {"s3://quartet?region=us-east-1&endpoint=http://key:hush@h:99999", "endpoint has a port that is no number"},
+		"malformed endpoint": {"s3://quartet?region=us-east-1&endpoint=minio:9000",
+			"endpoint has no scheme, expected http://host:port"},
+		"port of endpoint": {"s3://quartet?region=us-east-1&endpoint=http://key:hush@h:99999",
+			"endpoint has a port that is no number"},
 		"no host of endpoint": {"s3://quartet?region=us-east-1&endpoint=http://", "endpoint has no host"},
 		"empty endpoint":      {"s3://quartet?region=us-east-1&endpoint=", "endpoint has no scheme"},
-		"quoted endpoint":     {"s3://quartet?region=us-east-1&endpoint='http://h'", "endpoint has quotes"},
-		"blank in endpoint":   {"s3://quartet?region=us-east-1&endpoint=http://h+h", "endpoint has blanks"},
+		"quoted endpoint": {"s3://quartet?region=us-east-1&endpoint='http://h'",
+			"endpoint has quotes"},
+		"blank in endpoint": {"s3://quartet?region=us-east-1&endpoint=http://h+h",
+			"endpoint has blanks"},
 		"endpoint of secrets": {s3test.URL("key:hush@"+service, "other"), "endpoint has credentials"},
 		"port of bucket":      {"s3://quartet:7070?region=us-east-1", "want s3://bucket"},
-		"separators":          {"s3://quartet?region=us-east-1;endpoint=http://h", "parameters that cannot be read"},
-		"quotes":              {`"s3://quartet"`, "cannot be read"},
-		"unknown scheme":      {"gs://quartet?key=hush", "no scheme that is known"},
-		"no scheme":           {"quartet", "no scheme that is known"},
-		"unreadable":          {"s3://key:hush@quartet:port", "cannot be read"},
-		"no region":           {"s3://quartet?endpoint=http://" + service, "no region"},
-		"unknown bucket":      {s3test.URL(service, "other"), "NoSuchBucket"},
-		"nothing listens":     {s3test.URL(unused, "quartet"), "s3://quartet at http://" + unused + ": store is unavailable"},
+		"separators": {"s3://quartet?region=us-east-1;endpoint=http://h",
+			"parameters that cannot be read"},
+		"quotes":         {`"s3://quartet"`, "cannot be read"},
+		"unknown scheme": {"gs://quartet?key=hush", "no scheme that is known"},
+		"no scheme":      {"quartet", "no scheme that is known"},
+		"unreadable":     {"s3://key:hush@quartet:port", "cannot be read"},
+		"no region":      {"s3://quartet?endpoint=http://" + service, "no region"},
+		"unknown bucket": {s3test.URL(service, "other"), "NoSuchBucket"},
+		"nothing listens": {s3test.URL(unused, "quartet"), "s3://quartet at http://" + unused +
+			": store is unavailable"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			setCredentials(t, testAccessKey, testSecretKey)
 			began := time.Now()
 			_, err := Open(t.Context(), test.url, options())
-			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hush") {
+			if err == nil || !strings.Contains(err.Error(), test.want) ||
+				strings.Contains(err.Error(), "hush") {
 				t.Errorf("error = %v, want one with %q", err, test.want)
 			}
 			if strings.Contains(test.url, unused) != errors.Is(err, engine.ErrUnavailable) {
@@ -92,7 +100,8 @@ func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
 func TestMissingCredentialsAreNoticedAtOnce(t *testing.T) {
 	setCredentials(t, "", "")
 	_, err := Open(t.Context(), second(newFake(t)), options())
-	if err == nil || !strings.Contains(err.Error(), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") {
+	if err == nil || !strings.Contains(err.Error(),
+		"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -160,7 +169,8 @@ func TestABusyStoreIsUnavailable(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("a full bucket still serves: %v", err)
 	}
-	if _, err := enginetest.Put(t.Context(), s, header("n"), nil); !errors.Is(err, engine.ErrStoreFull) {
+	if _, err := enginetest.Put(t.Context(), s, header("n"), nil); !errors.Is(err,
+		engine.ErrStoreFull) {
 		t.Errorf("a full bucket: %v", err)
 	}
 	status, code = http.StatusNotFound, "NoSuchBucket"
@@ -186,38 +196,33 @@ func TestWarningsOfTheSDKAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.Close()
-	if !strings.Contains(log.String(), "level=WARN msg=S3") || !strings.Contains(log.String(), "soon") {
+	if !strings.Contains(log.String(), "level=WARN msg=S3") ||
+		!strings.Contains(log.String(), "soon") {
 		t.Errorf("the log has %q", &log)
 	}
 }
 
-// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them
-// once. It answers only in the test of it.
-var forwardProxy net.Listener
+// proxied has the hosts that the proxy was asked for which HTTPS_PROXY and HTTP_PROXY name in all
+// tests of this package, and as long as they run, because Go reads these variables once.
+var proxied = make(chan string, 100)
 
-func useForwardProxy() {
-	var err error
-	if forwardProxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		panic(err)
-	}
+func startProxy() {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proxied <- r.Host
+		w.WriteHeader(http.StatusForbidden)
+	}))
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
-		_ = os.Setenv(name, "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+		_ = os.Setenv(name, proxy.URL) // It fails for malformed names only.
 	}
 }
 
 // TestAProxyIsAskedFor has services at names that only the proxy could know.
 func TestAProxyIsAskedFor(t *testing.T) {
-	asked := make(chan string, 100)
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.Host
-		w.WriteHeader(http.StatusForbidden)
-	})}
-	go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
-	t.Cleanup(func() { _ = server.Close() })
-
 	for _, test := range []struct{ what, url, access, host string }{
-		{"http", "s3://b?endpoint=http://s3.test:7070&region=us-east-1&use_path_style=true", testAccessKey, "s3.test:7070"},
-		{"https", "s3://b?endpoint=https://s3.test:7070&region=us-east-1&use_path_style=true", testAccessKey, "s3.test:7070"},
+		{"http", "s3://b?endpoint=http://s3.test:7070&region=us-east-1&use_path_style=true",
+			testAccessKey, "s3.test:7070"},
+		{"https", "s3://b?endpoint=https://s3.test:7070&region=us-east-1&use_path_style=true",
+			testAccessKey, "s3.test:7070"},
 		{"AWS", "s3://bucket?region=nowhere-1", testAccessKey, "bucket.s3.nowhere-1.amazonaws.com:443"},
 		{"credentials", "s3://b?endpoint=http://s3.test:7070&region=us-east-1", "", "credentials.test"},
 	} {
@@ -232,8 +237,8 @@ func TestAProxyIsAskedFor(t *testing.T) {
 			_, err := Open(ctx, test.url, Options{Proxy: proxy, Log: slog.New(slog.DiscardHandler)})
 			cancel()
 			hosts := map[string]bool{}
-			for len(asked) > 0 {
-				hosts[<-asked] = true
+			for len(proxied) > 0 {
+				hosts[<-proxied] = true
 			}
 			if err == nil || hosts[test.host] != proxy || !proxy && len(hosts) > 0 {
 				t.Errorf("%s, proxy %t: the proxy was asked for %v: %v", test.what, proxy, hosts, err)
@@ -250,8 +255,10 @@ func TestWhatTheSDKSaysOfCredentialsIsLogged(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.URL)
 	var log strings.Builder
-	_, err := Open(t.Context(), second(newFake(t)), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	if err == nil || !strings.Contains(log.String(), "level=WARN msg=S3") || !strings.Contains(log.String(), "IMDSv1") {
+	_, err := Open(t.Context(), second(newFake(t)),
+		Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err == nil || !strings.Contains(log.String(), "level=WARN msg=S3") ||
+		!strings.Contains(log.String(), "IMDSv1") {
 		t.Errorf("%v, and the log has %q", err, &log)
 	}
 }

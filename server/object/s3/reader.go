@@ -53,7 +53,9 @@ type fetched struct {
 
 // Open implements engine.Engine, by one request, which brings the trailer, and a small object as a
 // whole.
-func (s *S3) Open(ctx context.Context, name string, generation, offset, limit int64) (engine.Reader, error) {
+func (s *S3) Open(
+	ctx context.Context, name string, generation, offset, limit int64,
+) (engine.Reader, error) {
 	footer, f, err := s.stat(ctx, name, tailBytes)
 	if generation != 0 && errors.Is(err, engine.ErrNotFound) {
 		return nil, engine.ErrGenerationGone
@@ -68,15 +70,18 @@ func (s *S3) Open(ctx context.Context, name string, generation, offset, limit in
 	if footer.Sums > MaxParts {
 		return nil, fmt.Errorf("%w: %q has %d checksums", engine.ErrCorrupt, name, footer.Sums)
 	}
-	table := f.data[len(f.data)-int(footer.Sums)*engine.SumBytes-engine.FooterBytes : len(f.data)-engine.FooterBytes]
-	sums, err := footer.ParseTable(table)
+	table := f.data[:len(f.data)-engine.FooterBytes]
+	sums, err := footer.ParseTable(table[len(table)-int(footer.Sums)*engine.SumBytes:])
 	if err != nil {
 		return nil, err
 	}
 	if f.size > tailBytes {
 		f.data = nil // It has no block as a whole.
 	}
-	r := &reader{s: s, key: objectKey(name), tag: f.tag, footer: footer, blockSums: sums, tail: f, offset: offset, end: end}
+	r := &reader{
+		s: s, key: objectKey(name), tag: f.tag, footer: footer, blockSums: sums, tail: f,
+		offset: offset, end: end,
+	}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
 }
@@ -109,7 +114,8 @@ func (r *reader) Next(p []byte, fast bool) (n int, sum uint32, err error) {
 	from := r.offset - r.at
 	n = copy(p, r.data[from:min(int64(len(r.data)), r.end-r.at)])
 	r.offset += int64(n)
-	if to := from + int64(n); from%pieceBytes == 0 && (to%pieceBytes == 0 || to == int64(len(r.data))) && r.sums != nil {
+	if to := from + int64(n); from%pieceBytes == 0 &&
+		(to%pieceBytes == 0 || to == int64(len(r.data))) && r.sums != nil {
 		for at := from; at < to; at += pieceBytes {
 			sum = crc32c.Combine(sum, r.sums[at/pieceBytes], min(pieceBytes, to-at))
 		}

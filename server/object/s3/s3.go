@@ -97,7 +97,10 @@ func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", l, err)
 	}
-	s := &S3{Options: opts, client: client, bucket: &l.bucket, spares: semaphore.NewWeighted(int64(opts.SpareParts))}
+	s := &S3{
+		Options: opts, client: client, bucket: &l.bucket,
+		spares: semaphore.NewWeighted(int64(opts.SpareParts)),
+	}
 	if _, _, err := s.list(ctx, uploadsPrefix, "", 1); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", l, err), s.Close())
 	}
@@ -119,7 +122,8 @@ func uploadKey(id string) string   { return uploadsPrefix + id }
 // requestContext bounds one request with its repetitions, so that a service that does not answer is
 // noticed.
 func requestContext(ctx context.Context, size int) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate, errSlow)
+	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate,
+		errSlow)
 }
 
 // unsigned leaves the bytes out of the signature, which covers their CRC. To hash them for it takes
@@ -143,11 +147,14 @@ func decodeSum(text *string) (sum uint32, ok bool) {
 const absent = ""
 
 // put writes a key if it has the tag, and returns its new one, or errChanged.
-func (s *S3) put(ctx context.Context, key string, data []byte, contentType, tag string) (string, error) {
+func (s *S3) put(
+	ctx context.Context, key string, data []byte, contentType, tag string,
+) (string, error) {
 	ctx, cancel := requestContext(ctx, len(data))
 	defer cancel()
 	in := &awss3.PutObjectInput{
-		Bucket: s.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &contentType, ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
+		Bucket: s.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &contentType,
+		ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
 	}
 	if tag == absent {
 		in.IfNoneMatch = aws.String("*")
@@ -182,7 +189,8 @@ func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error)
 	}
 	defer out.Body.Close()
 	data, err := io.ReadAll(out.Body)
-	f := found{data: data, tag: aws.ToString(out.ETag), size: int64(len(data)), modified: aws.ToTime(out.LastModified)}
+	f := found{data: data, tag: aws.ToString(out.ETag), size: int64(len(data)),
+		modified: aws.ToTime(out.LastModified)}
 	if _, all, ranged := strings.Cut(aws.ToString(out.ContentRange), "/"); ranged {
 		f.size, _ = strconv.ParseInt(all, 10, 64)
 	}
@@ -206,7 +214,9 @@ func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetOb
 func (s *S3) remove(ctx context.Context, key, tag string) error {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
-	_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: s.bucket, Key: &key, IfMatch: &tag})
+	_, err := s.client.DeleteObject(ctx, &awss3.DeleteObjectInput{
+		Bucket: s.bucket, Key: &key, IfMatch: &tag,
+	})
 	if err = explain(ctx, err); errors.Is(err, errNoKey) {
 		return nil
 	}
@@ -214,10 +224,14 @@ func (s *S3) remove(ctx context.Context, key, tag string) error {
 }
 
 // list needs no continuation tokens: each page begins after a key.
-func (s *S3) list(ctx context.Context, prefix, after string, limit int) ([]types.Object, bool, error) {
+func (s *S3) list(
+	ctx context.Context, prefix, after string, limit int,
+) ([]types.Object, bool, error) {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
-	in := &awss3.ListObjectsV2Input{Bucket: s.bucket, Prefix: &prefix, MaxKeys: aws.Int32(int32(min(limit, pageKeys)))}
+	in := &awss3.ListObjectsV2Input{
+		Bucket: s.bucket, Prefix: &prefix, MaxKeys: aws.Int32(int32(min(limit, pageKeys))),
+	}
 	if after != "" {
 		in.StartAfter = &after
 	}
@@ -294,7 +308,9 @@ func (s *S3) Delete(ctx context.Context, name string, generation int64) error {
 }
 
 // List implements engine.Engine, by one request for each page.
-func (s *S3) List(ctx context.Context, prefix, after string, limit int) (objects []engine.Object, more bool, err error) {
+func (s *S3) List(
+	ctx context.Context, prefix, after string, limit int,
+) (objects []engine.Object, more bool, err error) {
 	start := keyBefore(prefix)
 	if after != "" {
 		start = max(start, objectKey(after))
@@ -314,7 +330,9 @@ func (s *S3) List(ctx context.Context, prefix, after string, limit int) (objects
 			case !strings.HasPrefix(name, prefix):
 				return objects, false, nil
 			default:
-				objects = append(objects, engine.Object{Name: name, Size: contentSize(o), CreateTime: aws.ToTime(o.LastModified).UTC()})
+				objects = append(objects, engine.Object{
+					Name: name, Size: contentSize(o), CreateTime: aws.ToTime(o.LastModified).UTC(),
+				})
 			}
 		}
 	}
@@ -362,7 +380,9 @@ func (s *S3) Count(ctx context.Context) error {
 func (s *S3) Ping(ctx context.Context) error {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
-	in := &awss3.PutObjectInput{Bucket: s.bucket, Key: aws.String(checkKey), Body: strings.NewReader("ok")}
+	in := &awss3.PutObjectInput{
+		Bucket: s.bucket, Key: aws.String(checkKey), Body: strings.NewReader("ok"),
+	}
 	_, err := s.client.PutObject(ctx, in, unsigned)
 	if err = explain(ctx, err); errors.Is(err, engine.ErrStoreFull) {
 		return nil
@@ -409,7 +429,8 @@ func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err 
 	if f, err = s.get(ctx, uploadKey(id), "", absent); err != nil {
 		return r, f, err
 	}
-	if err := json.Unmarshal(f.data, &r); err != nil || r.UploadID != id || r.PartBytes <= 0 || r.S3Upload == "" && r.Object == nil {
+	if err := json.Unmarshal(f.data, &r); err != nil || r.UploadID != id || r.PartBytes <= 0 ||
+		r.S3Upload == "" && r.Object == nil {
 		return r, f, fmt.Errorf("%w: the record of upload %s: %w", engine.ErrCorrupt, id, err)
 	}
 	return r, f, nil
@@ -475,7 +496,9 @@ func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part,
 
 // parts returns the parts of a multipart upload from the first on without a gap, and when the last
 // one arrived.
-func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last time.Time, err error) {
+func (s *S3) parts(
+	ctx context.Context, key, upload string,
+) (parts []part, last time.Time, err error) {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
 	in := &awss3.ListPartsInput{Bucket: s.bucket, Key: &key, UploadId: &upload}
@@ -504,7 +527,9 @@ func (s *S3) parts(ctx context.Context, key, upload string) (parts []part, last 
 func (s *S3) abort(ctx context.Context, key, upload string) error {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
-	_, err := s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{Bucket: s.bucket, Key: &key, UploadId: &upload})
+	_, err := s.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{
+		Bucket: s.bucket, Key: &key, UploadId: &upload,
+	})
 	if err = explain(ctx, err); errors.Is(err, errNoUpload) {
 		return nil
 	}
@@ -513,7 +538,9 @@ func (s *S3) abort(ctx context.Context, key, upload string) error {
 
 // lookup finds an upload and how far it is. Without a record it is an ErrUploadNotFound; so it is
 // where S3 has aborted the multipart upload, and then the record and its tag are there.
-func (s *S3) lookup(ctx context.Context, id string) (r record, tag string, state engine.State, parts []part, err error) {
+func (s *S3) lookup(
+	ctx context.Context, id string,
+) (r record, tag string, state engine.State, parts []part, err error) {
 	for range maxChanges {
 		var f found
 		if r, f, err = s.readRecord(ctx, id); errors.Is(err, errNoKey) {
@@ -569,7 +596,9 @@ func (s *S3) drop(ctx context.Context, r record, tag string) error {
 
 // Expire implements engine.Engine, for all processes that share the bucket. Records go when they
 // are old, and multipart uploads without one when their last part is.
-func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error) {
+func (s *S3) Expire(
+	ctx context.Context, before time.Time, busy func(id string) bool,
+) (abandoned int, err error) {
 	used := map[string]bool{} // multipart uploads that are busy
 	var failed []error
 	fail := func(what string, err error) {
@@ -610,8 +639,10 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 			return abandoned, errors.Join(append(failed, explain(ctx, err))...)
 		}
 		for _, u := range page.Uploads {
-			if aws.ToTime(u.Initiated).Before(before) && !used[aws.ToString(u.UploadId)] && ctx.Err() == nil {
-				if _, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before); !errors.Is(err, errYoung) {
+			if aws.ToTime(u.Initiated).Before(before) && !used[aws.ToString(u.UploadId)] &&
+				ctx.Err() == nil {
+				_, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before)
+				if !errors.Is(err, errYoung) {
 					fail(aws.ToString(u.Key), err)
 				}
 			}
@@ -624,7 +655,9 @@ func (s *S3) Expire(ctx context.Context, before time.Time, busy func(id string) 
 }
 
 // expireRecord removes a record, and the multipart upload it leads to, if that is as old.
-func (s *S3) expireRecord(ctx context.Context, id, tag string, before time.Time) (unfinished bool, err error) {
+func (s *S3) expireRecord(
+	ctx context.Context, id, tag string, before time.Time,
+) (unfinished bool, err error) {
 	r, _, err := s.readRecord(ctx, id)
 	if errors.Is(err, errNoKey) {
 		return false, nil // It was removed elsewhere.
@@ -647,7 +680,9 @@ func (s *S3) expireRecord(ctx context.Context, id, tag string, before time.Time)
 var errYoung = errors.New("a part has arrived since")
 
 // expireUpload aborts a multipart upload, if it is there, whose last part is old.
-func (s *S3) expireUpload(ctx context.Context, key, upload string, before time.Time) (unfinished bool, err error) {
+func (s *S3) expireUpload(
+	ctx context.Context, key, upload string, before time.Time,
+) (unfinished bool, err error) {
 	_, last, err := s.parts(ctx, key, upload)
 	switch {
 	case errors.Is(err, errNoUpload):

@@ -26,6 +26,8 @@ func TestEngine(t *testing.T) {
 	})
 }
 
+func never(string) bool { return false }
+
 func header(name string) engine.Header {
 	return engine.Header{UploadID: enginetest.ID(), Name: name, ContentType: "text/plain"}
 }
@@ -86,7 +88,9 @@ func TestNoMoreIsAskedOfS3ThanIsNeeded(t *testing.T) {
 
 // transfer uploads content as a sender does that goes on after each failure, with an engine of its
 // own each time, until it has been acknowledged.
-func transfer(t *testing.T, url string, partBytes int64, h engine.Header, content []byte) engine.Object {
+func transfer(
+	t *testing.T, url string, partBytes int64, h engine.Header, content []byte,
+) engine.Object {
 	t.Helper()
 	var from int64
 	var failures []error
@@ -123,7 +127,8 @@ func transfer(t *testing.T, url string, partBytes int64, h engine.Header, conten
 // again and what is asked then is not answered.
 func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 	for _, size := range []int{1000, 3*smallPart + 5} {
-		for _, silent := range [][2]int{{}, {1, 2}, {2, 6}} { // The SDK makes three attempts, and net/http may add one.
+		// The SDK makes three attempts, and net/http may add one.
+		for _, silent := range [][2]int{{}, {1, 2}, {2, 6}} {
 			for _, before := range []bool{false, true} {
 				for lost := 0; ; lost++ {
 					fake, url := newFake(t)
@@ -157,7 +162,7 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					if err != nil || !bytes.Equal(got, content) {
 						t.Fatalf("%s: got %d bytes, %v", what, len(got), err)
 					}
-					if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+					if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 						t.Fatal(err)
 					}
 					if keys := fake.Keys(); len(keys) != 1 || len(fake.Uploads()) != 0 {
@@ -180,7 +185,8 @@ func TestAWriterThatWasOvertakenIsToldWhereToContinue(t *testing.T) {
 	h, content := header("o"), enginetest.Content(3*smallPart+5)
 	var overtaken atomic.Bool
 	fake.After = func(_ http.ResponseWriter, r *http.Request, key string) bool {
-		if r.Method != http.MethodPut || !strings.HasPrefix(key, uploadsPrefix) || !overtaken.CompareAndSwap(false, true) {
+		if r.Method != http.MethodPut || !strings.HasPrefix(key, uploadsPrefix) ||
+			!overtaken.CompareAndSwap(false, true) {
 			return false
 		}
 		u, err := enginetest.Send(t.Context(), second, h, content[:smallPart+5], 0)
@@ -263,7 +269,8 @@ func TestPartsOfAnotherSizeThatNeverCameAreNoObstacle(t *testing.T) {
 		}
 		return false
 	}
-	if _, err := enginetest.Put(t.Context(), open(t, url, 2*smallPart), h, content); !errors.Is(err, engine.ErrUnavailable) {
+	if _, err := enginetest.Put(t.Context(), open(t, url, 2*smallPart), h, content); !errors.Is(err,
+		engine.ErrUnavailable) {
 		t.Fatalf("got %v", err)
 	}
 	up.Store(true)
@@ -310,7 +317,7 @@ func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 							err = nil
 						}
 					case "expire":
-						_, err = second.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+						_, err = second.Expire(t.Context(), time.Now().Add(time.Hour), never)
 					}
 					if err != nil {
 						t.Errorf("%s at %d: %v", act, at, err)
@@ -321,15 +328,18 @@ func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 				fake.Before = nil
 				what := fmt.Sprintf("%d bytes, %s before request %d", size, act, at)
 				allowed := []error{engine.ErrWriterReplaced, engine.ErrOffsetMismatch, engine.ErrUploadNotFound}
-				if err != nil && !slices.ContainsFunc(allowed, func(e error) bool { return errors.Is(err, e) }) {
+				known := func(e error) bool { return errors.Is(err, e) }
+				if err != nil && !slices.ContainsFunc(allowed, known) {
 					t.Fatalf("%s: %v", what, err)
 				}
 				got, readErr := enginetest.Read(t.Context(), second, "o", 0, 0, 0, 1<<20, true)
 				switch {
-				case readErr == nil && (bytes.Equal(got, content) || act == "replace" && bytes.Equal(got, other)):
+				case readErr == nil && (bytes.Equal(got, content) || act == "replace" &&
+					bytes.Equal(got, other)):
 				case errors.Is(readErr, engine.ErrNotFound) && (err != nil || act == "delete"):
 				default:
-					t.Fatalf("%s: finished as %+v, %v; there are %d bytes, %v (the other one is %+v)", what, o, err, len(got), readErr, made)
+					t.Fatalf("%s: finished as %+v, %v; there are %d bytes, %v (the other one is %+v)", what, o,
+						err, len(got), readErr, made)
 				}
 				if !overtaken.Load() {
 					break
@@ -349,7 +359,8 @@ func TestADamagedBlockIsNeverSent(t *testing.T) {
 	for _, fast := range []bool{true, false} {
 		for _, from := range []int64{0, 3*smallPart + 2000, int64(flipped)} {
 			got, err := enginetest.Read(t.Context(), s, "o", 0, from, 0, 10_000, fast)
-			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 3*smallPart || !bytes.HasPrefix(content[from:], got) {
+			if !errors.Is(err, engine.ErrCorrupt) || len(got) > 3*smallPart ||
+				!bytes.HasPrefix(content[from:], got) {
 				t.Errorf("fast %v, from %d: got %d bytes, %v", fast, from, len(got), err)
 			}
 		}
@@ -378,7 +389,7 @@ func TestADamagedObjectCanBeDeletedAndDelaysNothing(t *testing.T) {
 		if listed, _, err := s.List(t.Context(), "", "", 10); err != nil || len(listed) != 2 {
 			t.Errorf("%s: listed %+v, %v", what, listed, err)
 		}
-		if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+		if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := s.Delete(t.Context(), "broken", 0); err != nil {
@@ -392,15 +403,17 @@ func TestExpireLeavesNothingOfWhatWasAbandoned(t *testing.T) {
 	s := open(t, url, smallPart)
 	put(t, s, header("kept"), enginetest.Content(3*smallPart))
 	for range 3 {
-		u, err := enginetest.Send(t.Context(), s, header("abandoned"), enginetest.Content(2*smallPart+10), 0)
+		u, err := enginetest.Send(t.Context(), s, header("abandoned"), enginetest.Content(2*smallPart+10),
+			0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = u.Close()
 	}
-	n, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+	n, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never)
 	if n != 3 || err != nil || len(fake.Uploads()) != 0 || len(fake.Keys()) != 1 {
-		t.Errorf("%d expired, %v; %d uploads and %d keys are left", n, err, len(fake.Uploads()), len(fake.Keys()))
+		t.Errorf("%d expired, %v; %d uploads and %d keys are left", n, err, len(fake.Uploads()),
+			len(fake.Keys()))
 	}
 }
 
@@ -416,7 +429,7 @@ func TestADamagedRecordDoesNotKeepOthersFromExpiring(t *testing.T) {
 			break
 		}
 	}
-	if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+	if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 		t.Error(err)
 	}
 	if left := len(fake.Keys()); left != 1 {
@@ -424,7 +437,8 @@ func TestADamagedRecordDoesNotKeepOthersFromExpiring(t *testing.T) {
 	}
 }
 
-// What an outage of S3 keeps from being removed is no error of the server: the next round removes it.
+// What an outage of S3 keeps from being removed is no error of the server: the next round removes
+// it.
 func TestAnOutageDuringExpiryIsAWarning(t *testing.T) {
 	fake, url := newFake(t)
 	s := open(t, url, smallPart)
@@ -432,7 +446,7 @@ func TestAnOutageDuringExpiryIsAWarning(t *testing.T) {
 	var log bytes.Buffer
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
 	expire := func() error {
-		_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false })
+		_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never)
 		return err
 	}
 	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
@@ -441,7 +455,8 @@ func TestAnOutageDuringExpiryIsAWarning(t *testing.T) {
 		}
 		return false
 	}
-	if err := expire(); !errors.Is(err, engine.ErrUnavailable) || !strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
+	if err := expire(); !errors.Is(err, engine.ErrUnavailable) ||
+		!strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("%v, logged:\n%s", err, &log)
 	}
 	fake.Before = nil
@@ -471,7 +486,8 @@ func TestReplicasThatFinishTogetherAgree(t *testing.T) {
 				switch {
 				case err == nil && objects[i].Generation != o.Generation:
 					t.Errorf("%d bytes: got %+v and %+v", size, objects[i], o)
-				case err != nil && !errors.Is(err, engine.ErrWriterReplaced) && !errors.Is(err, engine.ErrOffsetMismatch):
+				case err != nil && !errors.Is(err, engine.ErrWriterReplaced) &&
+					!errors.Is(err, engine.ErrOffsetMismatch):
 					t.Errorf("%d bytes: %v", size, err)
 				}
 			}
@@ -507,7 +523,9 @@ func TestAResumedUploadNeedsRoomOnlyForItsRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = u.Close()
-	if _, err := s.Begin(t.Context(), engine.Header{UploadID: enginetest.ID(), Name: "p", Expect: engine.Expect{Size: new(int64(2 * smallPart))}}, true); !errors.Is(err, engine.ErrQuotaExceeded) {
+	if _, err := s.Begin(t.Context(), engine.Header{UploadID: enginetest.ID(), Name: "p",
+		Expect: engine.Expect{Size: new(int64(2 * smallPart))}}, true); !errors.Is(err,
+		engine.ErrQuotaExceeded) {
 		t.Errorf("got %v", err)
 	}
 }

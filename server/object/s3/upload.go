@@ -59,9 +59,11 @@ type upload struct {
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
 func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
 	generation := s.generations.Next()
-	u := &upload{s: s, buffer: s.buffer(), arrived: engine.Sums{BlockBytes: s.PartBytes}, record: record{
-		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(), PartBytes: s.PartBytes,
-	}}
+	u := &upload{s: s, buffer: s.buffer(), arrived: engine.Sums{BlockBytes: s.PartBytes}}
+	u.record = record{
+		Header: h, Generation: generation, CreateTime: time.Unix(0, generation).UTC(),
+		PartBytes: s.PartBytes,
+	}
 	u.HashSHA256 = h.HashSHA256 || len(h.Expect.SHA256) > 0
 	if u.HashSHA256 {
 		u.hash = sha256.New()
@@ -95,7 +97,8 @@ func (u *upload) ask() (found bool, err error) {
 	case err != nil:
 		return false, err
 	case !r.Same(u.Header):
-		return true, fmt.Errorf("%w: the record of upload %s has another one", engine.ErrUploadMismatch, u.UploadID)
+		return true, fmt.Errorf("%w: the record of upload %s has another one", engine.ErrUploadMismatch,
+			u.UploadID)
 	}
 	u.record, u.tag, u.done, u.parts = r, tag, state.Object, parts
 	if len(parts) > 0 || u.arrived.Size == 0 {
@@ -171,7 +174,8 @@ func (u *upload) room(need, have int) int {
 // has begun already.
 func (u *upload) flush() error {
 	if len(u.parts)+len(u.behind) >= MaxParts-1 {
-		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts, u.PartBytes)
+		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts,
+			u.PartBytes)
 	}
 	if u.S3Upload == "" {
 		if err := u.begin(); err != nil {
@@ -214,7 +218,8 @@ func (u *upload) begin() error {
 	r := u.record
 	r.S3Upload, r.Object, r.Before = aws.ToString(out.UploadId), nil, ""
 	err = u.decide(r)
-	if u.S3Upload != r.S3Upload && (err == nil || errors.Is(err, engine.ErrUploadMismatch)) { // The record leads elsewhere.
+	// The record leads elsewhere.
+	if u.S3Upload != r.S3Upload && (err == nil || errors.Is(err, engine.ErrUploadMismatch)) {
 		err = errors.Join(err, u.s.abort(u.ctx, objectKey(u.Name), r.S3Upload))
 	}
 	switch state := u.State(); {
@@ -223,7 +228,8 @@ func (u *upload) begin() error {
 	case state.Committed > 0 || state.Object != nil:
 		return &engine.OffsetError{Committed: state.Committed}
 	case u.S3Upload == "":
-		return fmt.Errorf("%w: another stream of it finished after %d bytes", engine.ErrUploadMismatch, u.Object.Size)
+		return fmt.Errorf("%w: another stream of it finished after %d bytes", engine.ErrUploadMismatch,
+			u.Object.Size)
 	}
 	return nil
 }
@@ -241,7 +247,8 @@ func (u *upload) decide(r record) error {
 			return err
 		}
 		found, err := u.ask()
-		if err != nil || found && (u.S3Upload == "" || u.done != nil || len(u.parts) > 0 || u.PartBytes == r.PartBytes) {
+		if err != nil || found && (u.S3Upload == "" || u.done != nil || len(u.parts) > 0 ||
+			u.PartBytes == r.PartBytes) {
 			return err
 		}
 	}
@@ -252,10 +259,12 @@ func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err 
 	ctx, cancel := requestContext(u.ctx, len(data))
 	defer cancel()
 	out, err := u.s.client.UploadPart(ctx, &awss3.UploadPartInput{
-		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, PartNumber: aws.Int32(int32(number)),
-		Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(sum),
+		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload,
+		PartNumber: aws.Int32(int32(number)), Body: bytes.NewReader(data),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(sum),
 	}, unsigned)
-	if err = explain(ctx, err); errors.Is(err, errNoUpload) { // It was cancelled, or finished, elsewhere.
+	// It was cancelled, or finished, elsewhere.
+	if err = explain(ctx, err); errors.Is(err, errNoUpload) {
 		return "", fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
 	}
 	if err != nil {
@@ -402,7 +411,9 @@ func (u *upload) giveUp() error {
 
 func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	sums := append(slices.Clone(u.arrived.Full), u.arrived.Rest)
-	return engine.Trailer(engine.Footer{Object: o, UploadID: u.UploadID, BlockBytes: u.arrived.BlockBytes}, sums)
+	return engine.Trailer(engine.Footer{
+		Object: o, UploadID: u.UploadID, BlockBytes: u.arrived.BlockBytes,
+	}, sums)
 }
 
 // finishSmall puts an object in the place of what the name has. First the record says what that is,
@@ -457,7 +468,8 @@ func (u *upload) finishSmall(object engine.Object) error {
 // sameObject returns an ErrUploadMismatch unless the object is the one that the record says.
 func (u *upload) sameObject(o engine.Object) error {
 	if u.Object.Size != o.Size || u.Object.CRC32C != o.CRC32C {
-		return fmt.Errorf("%w: another stream of it finished with other content", engine.ErrUploadMismatch)
+		return fmt.Errorf("%w: another stream of it finished with other content",
+			engine.ErrUploadMismatch)
 	}
 	return nil
 }
@@ -506,8 +518,9 @@ func (u *upload) complete(parts []part) error {
 	ctx, cancel := requestContext(u.ctx, len(parts)<<10)
 	defer cancel()
 	in := &awss3.CompleteMultipartUploadInput{
-		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload, MultipartUpload: &types.CompletedMultipartUpload{},
-		ChecksumType: types.ChecksumTypeFullObject,
+		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload,
+		MultipartUpload: &types.CompletedMultipartUpload{},
+		ChecksumType:    types.ChecksumTypeFullObject,
 	}
 	var whole uint32
 	for i, p := range parts {
@@ -520,7 +533,8 @@ func (u *upload) complete(parts []part) error {
 	_, err := u.s.client.CompleteMultipartUpload(ctx, in)
 	err = explain(ctx, err)
 	switch {
-	case errors.Is(err, errNoUpload): // It was completed, by an attempt whose answer was lost or in another process, or cancelled.
+	// It was completed, by an attempt whose answer was lost or in another process, or cancelled.
+	case errors.Is(err, errNoUpload):
 		if _, _, err := u.s.readRecord(u.ctx, u.UploadID); err != nil {
 			return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
 		}

@@ -58,7 +58,8 @@ func (g *gateway) url() string { return s3test.URL(g.address, "quartet") }
 
 // start returns when the gateway listens.
 func (g *gateway) start(ctx context.Context) error {
-	g.process = exec.CommandContext(ctx, g.program, "--access", testAccessKey, "--secret", testSecretKey,
+	g.process = exec.CommandContext(ctx, g.program, "--access", testAccessKey, "--secret",
+		testSecretKey,
 		"--port", g.address, "--keep-alive", "--quiet", "posix", g.folder)
 	err := g.process.Start()
 	for range 500 {
@@ -121,7 +122,7 @@ func TestEngineOnVersitygw(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), func(string) bool { return false }); err != nil {
+	if _, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never); err != nil {
 		t.Error(err)
 	}
 	if err := s.Delete(t.Context(), "o", 0); err != nil {

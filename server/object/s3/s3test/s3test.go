@@ -135,7 +135,8 @@ func (f *Fake) do(r *http.Request, key string, body []byte) answer {
 	defer f.mu.Unlock()
 	f.requests++
 	q := r.URL.Query()
-	if sum := r.Header.Get("X-Amz-Checksum-Crc32c"); r.Method == http.MethodPut && sum != "" && sum != encodeSum(crc32c.Checksum(body)) {
+	if sum := r.Header.Get("X-Amz-Checksum-Crc32c"); r.Method == http.MethodPut && sum != "" &&
+		sum != encodeSum(crc32c.Checksum(body)) {
 		return fail(http.StatusBadRequest, "BadDigest")
 	}
 	switch {
@@ -208,7 +209,8 @@ func get(r *http.Request, s stored) answer {
 		w.Header().Set("Last-Modified", s.modified.UTC().Format(http.TimeFormat))
 		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 		if status == http.StatusPartialContent {
-			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+len(data)-1, len(s.data)))
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+len(data)-1,
+				len(s.data)))
 		}
 		w.WriteHeader(status)
 		_, _ = w.Write(data)
@@ -253,7 +255,8 @@ func (u *upload) list() answer {
 	}
 	for _, n := range slices.Sorted(maps.Keys(u.parts)) {
 		s := u.parts[n]
-		page.Part = append(page.Part, part{n, s.tag, len(s.data), timestamp(s.modified), encodeSum(crc32c.Checksum(s.data))})
+		page.Part = append(page.Part, part{n, s.tag, len(s.data), timestamp(s.modified),
+			encodeSum(crc32c.Checksum(s.data))})
 	}
 	return encode(page)
 }
@@ -279,7 +282,8 @@ func (f *Fake) complete(r *http.Request, id string, u *upload, body []byte) answ
 		sum := md5.Sum(s.data)
 		data, sums = append(data, s.data...), append(sums, sum[:]...)
 	}
-	if sum := r.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" && sum != encodeSum(crc32c.Checksum(data)) {
+	if sum := r.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" &&
+		sum != encodeSum(crc32c.Checksum(data)) {
 		return fail(http.StatusBadRequest, "BadDigest")
 	}
 	delete(f.uploads, id)
