@@ -28,11 +28,11 @@ func chatCommand(console *cli.Console) *cobra.Command {
 		Use:   "chat CHANNEL",
 		Short: "Talk in a channel",
 		Long: `Joins a channel over one bidirectional stream, Exchange. Each line of standard input is said there, and whatever
-is said there is shown. When the stream breaks, the conversation goes on without a gap or a double; on a terminal,
-what is typed meanwhile waits and is said then.
+is said there is shown. When the stream breaks, the conversation goes on without a gap or a double;
+on a terminal, what is typed meanwhile waits and is said then.
 
-The end of standard input (Ctrl-D) leaves: what was said has its receipt then, and what is left is shown. Empty
-lines are not said.`,
+The end of standard input (Ctrl-D) leaves: what was said has its receipt then, and what is left is
+shown. Empty lines are not said.`,
 		Example: console.Examples(`  PROGRAM chat lobby --as ann
   PROGRAM chat lobby --after 0 --listen          # all that is kept, and then whatever comes
   dmesg --follow | PROGRAM chat kernel --as $HOSTNAME
@@ -41,8 +41,10 @@ lines are not said.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.join.Participant, "as", userName(), "your name there")
-	after := flags.Uint64("after", 0, "begin after the message of this sequence, 0 for all that is kept (default from now on)")
-	flags.Uint64Var(&c.join.From, "from", 0, "begin with the message of this sequence, whatever was before it")
+	after := flags.Uint64("after", 0,
+		"begin after the message of this sequence, 0 for all that is kept (default from now on)")
+	flags.Uint64Var(&c.join.From, "from", 0,
+		"begin with the message of this sequence, whatever was before it")
 	cmd.MarkFlagsMutuallyExclusive("after", "from")
 	flags.BoolVar(&c.listen, "listen", false, "say nothing, and stay until interrupted")
 	flags.BoolVar(&c.json, "json", false, "write each message as one line of JSON")
@@ -217,7 +219,8 @@ func (c *chat) typeLines(say func(line string)) error {
 		case err != nil && !errors.Is(err, term.ErrPasteIndicator):
 			return err
 		case len(line) > maxBody:
-			c.Note("* a line is longer than the %s that a message may have, and was not sent", cli.Size(maxBody))
+			c.Note("* a line is longer than the %s that a message may have, and was not sent",
+				cli.Size(maxBody))
 		case line != "":
 			c.wait(1)
 			say(line)
@@ -264,7 +267,8 @@ func (c *chat) show(m *quartetv1.ChannelMessage) error {
 		return nil
 	}
 	at := m.GetCreateTime().AsTime().Local().Format("15:04:05")
-	_, err := fmt.Fprintf(c.out, "%s %s: %s\n", at, cli.Printable(m.GetParticipant()), cli.Printable(string(m.GetBody())))
+	_, err := fmt.Fprintf(c.out, "%s %s: %s\n", at, cli.Printable(m.GetParticipant()),
+		cli.Printable(string(m.GetBody())))
 	return err
 }
 

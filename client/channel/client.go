@@ -1,5 +1,6 @@
-// Package channel calls ChannelService well: a conversation that goes on after a break without a gap or a duplicate. Beside it
-// stands what the command line makes of it: its command, and this service's part of the steady traffic.
+// Package channel calls ChannelService well: a conversation that goes on after a break without a
+// gap or a duplicate. Beside it stands what the command line makes of it: its command, and this
+// service's part of the steady traffic.
 package channel
 
 import (
@@ -16,8 +17,8 @@ import (
 type Options struct {
 	// Resumption is how conversations that break are continued. Its Log is set by the client.
 	Resumption rpc.Resumption
-	// Telemetry takes the metrics of conversations, for one Client, the spans of messages, and log lines of resumes. They go
-	// nowhere if it is nil.
+	// Telemetry takes the metrics of conversations, for one Client, the spans of messages, and log
+	// lines of resumes. They go nowhere if it is nil.
 	Telemetry *telemetry.Telemetry
 }
 

@@ -33,14 +33,16 @@ func TestChat(t *testing.T) {
 		t.Fatal(code, &c.Err)
 	}
 	lines := strings.Split(c.Out.String(), "\n")
-	if len(lines) != 3 || !strings.HasSuffix(lines[0], " ann: hello") || !strings.HasSuffix(lines[1], " ann: bye") {
+	if len(lines) != 3 || !strings.HasSuffix(lines[0], " ann: hello") ||
+		!strings.HasSuffix(lines[1], " ann: bye") {
 		t.Errorf("shown: %q", lines)
 	}
 	// The fake never sends what was said before to those who join from now on; after 0 it does.
 	out, _ := expect(t, 0, server, "chat", "lobby", "--after", "1")
 	clitest.Want(t, out, ` e\x1b]0;v\ne: \x1b[2Jgone\nann: me`+"\n")
 	out, _ = expect(t, 0, server, "chat", "lobby", "--after", "0", "--json")
-	clitest.Want(t, out, `{"sequence":"1","participant":"eve","body":"b2xk","create_time":"2027-01-15T08:00:00Z"}`+"\n")
+	clitest.Want(t, out,
+		`{"sequence":"1","participant":"eve","body":"b2xk","create_time":"2027-01-15T08:00:00Z"}`+"\n")
 	if strings.Count(out, "\n") != 4 {
 		t.Errorf("not a line for each message:\n%s", out)
 	}
@@ -64,7 +66,8 @@ func TestChatListensUntilInterrupted(t *testing.T) {
 func TestChatRefusesALineThatIsTooLong(t *testing.T) {
 	_, server := startFake(t)
 	for length, code := range map[int]int{maxBody: 0, maxBody + 10: 1} {
-		c := clitest.Console{Services: []cli.Service{Service()}, Stdin: strings.Repeat("x", length) + "\n"}
+		c := clitest.Console{Services: []cli.Service{Service()},
+			Stdin: strings.Repeat("x", length) + "\n"}
 		if got := c.Run(t.Context(), server, "chat", "lobby"); got != code {
 			t.Errorf("%d bytes: exit code %d, %s", length, got, &c.Err)
 		}
@@ -81,7 +84,8 @@ func TestMisuse(t *testing.T) {
 		_, err := expect(t, 2, "localhost:1", args...)
 		clitest.Want(t, err, `"\xff": is not UTF-8`)
 	}
-	for _, value := range []string{"TEST_CHANNEL_TRAFFIC_MESSAGES=many", "TEST_CHANNEL_TRAFFIC_MESSAGES=-1", "TEST_CHANNEL_TRAFFIC_MESSAGES=1e9"} {
+	for _, value := range []string{"TEST_CHANNEL_TRAFFIC_MESSAGES=many",
+		"TEST_CHANNEL_TRAFFIC_MESSAGES=-1", "TEST_CHANNEL_TRAFFIC_MESSAGES=1e9"} {
 		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{value}}
 		if code := c.Run(t.Context(), "x", "chat", "y"); code != 2 {
 			t.Errorf("%s: exit code %d", value, code)
@@ -91,11 +95,13 @@ func TestMisuse(t *testing.T) {
 }
 
 func TestMissedMessagesCountAsDamage(t *testing.T) {
-	gone, err := status.New(codes.OutOfRange, "x").WithDetails(&errdetails.ErrorInfo{Domain: "test", Reason: "SEQUENCE_GONE"})
+	gone, err := status.New(codes.OutOfRange,
+		"x").WithDetails(&errdetails.ErrorInfo{Domain: "test", Reason: "SEQUENCE_GONE"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{ErrGap, fmt.Errorf("chat: %w", ErrGap), gone.Err(), fmt.Errorf("chat: %w", gone.Err())} {
+	for _, err := range []error{ErrGap, fmt.Errorf("chat: %w", ErrGap), gone.Err(),
+		fmt.Errorf("chat: %w", gone.Err())} {
 		if !isDamage(err) {
 			t.Errorf("%v is taken for no damage", err)
 		}

@@ -10,19 +10,21 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// What a caller may have to tell apart besides the server's status codes and what package rpc names.
+// What a caller may have to tell apart besides the server's status codes and what package rpc
+// names.
 var (
 	// ErrGap says that messages of a channel were missed.
 	ErrGap = errors.New("messages were missed")
-	// ErrHistoryChanged says that the channel has another history than before: what was received may be gone, and what is
-	// there may not have been received.
+	// ErrHistoryChanged says that the channel has another history than before: what was received may
+	// be gone, and what is there may not have been received.
 	ErrHistoryChanged = errors.New("the history of the channel has changed")
 	// ErrLeft says that the conversation is over.
 	ErrLeft = errors.New("conversation left")
 )
 
-// First is the sequence to read from when a conversation could not go on where it was: JoinOptions.From of one that gets all
-// that the channel has, perhaps some of it again. It is 0 if err says nothing of the kind.
+// First is the sequence to read from when a conversation could not go on where it was:
+// JoinOptions.From of one that gets all that the channel has, perhaps some of it again. It is 0 if
+// err says nothing of the kind.
 func First(err error) uint64 {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {

@@ -26,8 +26,8 @@ type JoinOptions struct {
 	Participant string
 	// Where to begin, by one of the next three at most: none for what is said from now on.
 	//
-	// After is the sequence to begin after, 0 for all that is kept. It does not prove that the channel still has the history
-	// in which the sequence was seen; Position does.
+	// After is the sequence to begin after, 0 for all that is kept. It does not prove that the channel
+	// still has the history in which the sequence was seen; Position does.
 	After *uint64
 	// Position is the position to begin after, see Conversation.Position.
 	Position *quartetv1.Position
@@ -35,9 +35,9 @@ type JoinOptions struct {
 	From uint64
 }
 
-// Conversation is one participant in one channel, over as many streams as it takes. Send and Receive may be called
-// concurrently, and Receive has to be: receipts come in between the messages, so that a conversation from which
-// nothing is received cannot send either.
+// Conversation is one participant in one channel, over as many streams as it takes. Send and
+// Receive may be called concurrently, and Receive has to be: receipts come in between the messages,
+// so that a conversation from which nothing is received cannot send either.
 type Conversation struct {
 	client   *Client
 	options  JoinOptions
@@ -49,14 +49,16 @@ type Conversation struct {
 	err    error
 	cancel context.CancelFunc
 
-	// joined is closed when the channel was first entered; stream makes the spans of messages on the latest stream.
+	// joined is closed when the channel was first entered; stream makes the spans of messages on the
+	// latest stream.
 	joined chan struct{}
 	stream atomic.Pointer[telemetry.Messages]
 
 	position atomic.Pointer[quartetv1.Position]
 
-	// seen is the position of the last message handed over, once it is known, and proven says that it can be joined after: it
-	// is that of a message, or of none. They belong to the goroutine that runs the streams.
+	// seen is the position of the last message handed over, once it is known, and proven says that it
+	// can be joined after: it is that of a message, or of none. They belong to the goroutine that runs
+	// the streams.
 	seen   *quartetv1.Position
 	proven bool
 }
@@ -67,8 +69,8 @@ type delivery struct {
 	position *quartetv1.Position
 }
 
-// Join enters a channel and returns when the server has confirmed it. The conversation ends with ctx, with Leave, or
-// when it cannot be resumed.
+// Join enters a channel and returns when the server has confirmed it. The conversation ends with
+// ctx, with Leave, or when it cannot be resumed.
 func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	v := &Conversation{
@@ -89,9 +91,11 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 	}
 }
 
-// Send says something and waits for the receipt: the message is kept then, once, whatever happened in between. The
-// trace in ctx goes along.
-func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv1.Receipt, err error) {
+// Send says something and waits for the receipt: the message is kept then, once, whatever happened
+// in between. The trace in ctx goes along.
+func (v *Conversation) Send(
+	ctx context.Context, body []byte,
+) (receipt *quartetv1.Receipt, err error) {
 	message := quartetv1.SendMessage_builder{MessageId: uuid.NewString(), Body: body}.Build()
 	ctx, span := v.stream.Load().Start(ctx, telemetry.SendMessage, message.GetMessageId(), len(body))
 	defer func() {
@@ -101,7 +105,8 @@ func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv
 		rpc.EndSpan(span, err, ErrGap, ErrLeft)
 	}()
 	if carried := telemetry.TraceContextOf(ctx); carried.Traceparent != "" {
-		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: carried.Traceparent, Tracestate: carried.Tracestate}.Build())
+		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: carried.Traceparent,
+			Tracestate: carried.Tracestate}.Build())
 	}
 	entry := v.outbox.add(message)
 	select {
@@ -115,8 +120,8 @@ func (v *Conversation) Send(ctx context.Context, body []byte) (receipt *quartetv
 	}
 }
 
-// Receive waits for the next message of the channel; one's own are among them. After Leave it returns what is left,
-// and then ErrLeft.
+// Receive waits for the next message of the channel; one's own are among them. After Leave it
+// returns what is left, and then ErrLeft.
 func (v *Conversation) Receive(ctx context.Context) (*quartetv1.ChannelMessage, error) {
 	select {
 	case d := <-v.messages:
@@ -129,12 +134,13 @@ func (v *Conversation) Receive(ctx context.Context) (*quartetv1.ChannelMessage, 
 	}
 }
 
-// Position is how far Receive has come: JoinOptions.Position of a conversation that goes on from there. It proves what it
-// stands on, so keep all of it. It is nil if the conversation began with From and has received nothing yet.
+// Position is how far Receive has come: JoinOptions.Position of a conversation that goes on from
+// there. It proves what it stands on, so keep all of it. It is nil if the conversation began with
+// From and has received nothing yet.
 func (v *Conversation) Position() *quartetv1.Position { return v.position.Load() }
 
-// Leave ends the conversation once all that was sent has its receipt. Messages that are in the channel already are
-// still to be received.
+// Leave ends the conversation once all that was sent has its receipt. Messages that are in the
+// channel already are still to be received.
 func (v *Conversation) Leave() { v.outbox.close() }
 
 // Close ends the conversation at once and waits until it has.
@@ -157,8 +163,8 @@ func (v *Conversation) run(ctx context.Context) {
 
 type exchangeStream = grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
 
-// attempt talks over one stream until it breaks or the participant has left. A goodbye is no break: the server asked to
-// join again, most likely on another replica.
+// attempt talks over one stream until it breaks or the participant has left. A goodbye is no break:
+// the server asked to join again, most likely on another replica.
 func (v *Conversation) attempt(ctx context.Context, a *rpc.Attempt) error {
 	for {
 		retry, err := v.talk(ctx, a)
@@ -172,7 +178,8 @@ func (v *Conversation) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 }
 
-// talk uses one stream. It returns the goodbye that ended it, and neither that nor an error once the participant left.
+// talk uses one stream. It returns the goodbye that ended it, and neither that nor an error once
+// the participant left.
 func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goodbye, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -192,7 +199,8 @@ func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goo
 	return goodbye, err
 }
 
-// send sends the join, then everything without a receipt, oldest first. An error shows on the receiving side.
+// send sends the join, then everything without a receipt, oldest first. An error shows on the
+// receiving side.
 func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.Attempt) {
 	if stream.Send(v.join()) != nil {
 		return
@@ -216,7 +224,8 @@ func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.A
 }
 
 func (v *Conversation) join() *quartetv1.ExchangeRequest {
-	join := quartetv1.Join_builder{Channel: v.options.Channel, Participant: v.options.Participant}.Build()
+	join := quartetv1.Join_builder{Channel: v.options.Channel,
+		Participant: v.options.Participant}.Build()
 	switch {
 	case v.proven:
 		join.SetAfter(v.seen)
@@ -230,9 +239,11 @@ func (v *Conversation) join() *quartetv1.ExchangeRequest {
 	return quartetv1.ExchangeRequest_builder{Join: join}.Build()
 }
 
-// receiveAll takes replies until the stream ends. A channel may be silent for hours, and the transport's keepalive
-// finds a peer that is gone; the guard is for a server that leaves the join or a message without an answer.
-func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, a *rpc.Attempt) (*quartetv1.Goodbye, error) {
+// receiveAll takes replies until the stream ends. A channel may be silent for hours, and the
+// transport's keepalive finds a peer that is gone; the guard is for a server that leaves the join
+// or a message without an answer.
+func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream,
+	a *rpc.Attempt) (*quartetv1.Goodbye, error) {
 	a.Wait()
 	var goodbye *quartetv1.Goodbye
 	for {
@@ -263,7 +274,8 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream, a 
 	}
 }
 
-// enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings nothing new.
+// enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings
+// nothing new.
 func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) error {
 	after := joined.GetAfter()
 	if after == nil { // A server that knows no positions.
@@ -276,9 +288,11 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 			v.position.Store(after)
 		}
 	case v.seen.GetHistory() != after.GetHistory():
-		return fmt.Errorf("%w: it was %q and is %q", ErrHistoryChanged, v.seen.GetHistory(), after.GetHistory())
+		return fmt.Errorf("%w: it was %q and is %q", ErrHistoryChanged, v.seen.GetHistory(),
+			after.GetHistory())
 	}
-	if v.stream.Swap(v.client.options.Telemetry.NewMessages(ctx, v.options.Channel, v.options.Participant)) == nil {
+	if v.stream.Swap(v.client.options.Telemetry.NewMessages(ctx, v.options.Channel,
+		v.options.Participant)) == nil {
 		close(v.joined)
 	} else {
 		v.client.rejoins.Inc()
@@ -286,7 +300,8 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 	return nil
 }
 
-func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse, a *rpc.Attempt) error {
+func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse,
+	a *rpc.Attempt) error {
 	a.Progress()
 	switch {
 	case v.stream.Load() == nil:
@@ -304,17 +319,21 @@ func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeRespon
 // deliver hands a message over, if the chain of sequences proves that none was missed.
 func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) (err error) {
 	if v.seen == nil || message.GetPreviousSequence() != v.seen.GetSequence() {
-		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(), message.GetPreviousSequence())
+		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(),
+			message.GetPreviousSequence())
 	}
-	carried := telemetry.TraceContext{Traceparent: message.GetTraceContext().GetTraceparent(), Tracestate: message.GetTraceContext().GetTracestate()}
+	carried := telemetry.TraceContext{Traceparent: message.GetTraceContext().GetTraceparent(),
+		Tracestate: message.GetTraceContext().GetTracestate()}
 	stream := v.stream.Load()
-	_, span := stream.Start(stream.From(carried), telemetry.ReceiveMessage, message.GetMessageId(), len(message.GetBody()))
+	_, span := stream.Start(stream.From(carried), telemetry.ReceiveMessage, message.GetMessageId(),
+		len(message.GetBody()))
 	if span.IsRecording() {
 		span.SetAttributes(v.sequence(message.GetSequence()))
 	}
 	defer func() { rpc.EndSpan(span, err, ErrGap, ErrLeft) }()
 	position := quartetv1.Position_builder{
-		History: v.seen.GetHistory(), Sequence: message.GetSequence(), CreateTime: message.GetCreateTime(),
+		History: v.seen.GetHistory(), Sequence: message.GetSequence(),
+		CreateTime: message.GetCreateTime(),
 	}.Build()
 	select {
 	case v.messages <- delivery{message, position}:

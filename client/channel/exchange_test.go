@@ -27,8 +27,8 @@ func listen(ctx context.Context, v *channel.Conversation, count int) ([]string, 
 	return heard, nil
 }
 
-// talk has two participants say 50 things each, with something done to the world in the middle, and checks that
-// both heard the same, everything, and once.
+// talk has two participants say 50 things each, with something done to the world in the middle, and
+// checks that both heard the same, everything, and once.
 func talk(t *testing.T, client *channel.Client, disturb func()) {
 	t.Helper()
 	const count = 50
@@ -36,7 +36,8 @@ func talk(t *testing.T, client *channel.Client, disturb func()) {
 	var heard [2][]string
 	var running sync.WaitGroup
 	for i, name := range []string{"alice", "bob"} {
-		v, err := client.Join(ctx, channel.JoinOptions{Channel: t.Name(), Participant: name, After: new(uint64(0))})
+		v, err := client.Join(ctx,
+			channel.JoinOptions{Channel: t.Name(), Participant: name, After: new(uint64(0))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +138,8 @@ func TestLeavingDeliversTheRestAndEnds(t *testing.T) {
 func TestAJoinThatIsRefusedSaysWhy(t *testing.T) {
 	server := processtest.Start(t)
 	client := newClient(t, server.Address, channel.Options{})
-	_, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "", Participant: "alice"})
+	_, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "", Participant: "alice"})
 	if rpc.Reason(err) != "INVALID_NAME" {
 		t.Errorf("got %v", err)
 	}

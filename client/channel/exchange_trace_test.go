@@ -30,7 +30,8 @@ func joinTraced(t *testing.T, address, participant string) *traced {
 	t.Helper()
 	tele, recorder := clienttest.Traced()
 	client := newClient(t, address, channel.Options{Telemetry: tele})
-	v, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: participant})
+	v, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: participant})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +39,16 @@ func joinTraced(t *testing.T, address, participant string) *traced {
 	return &traced{v, recorder, tele.Tracer}
 }
 
-// join is the one span of the participant's join, which has to be there while its stream still runs.
+// join is the one span of the participant's join, which has to be there while its stream still
+// runs.
 func (p *traced) join(t *testing.T) sdktrace.ReadOnlySpan {
 	t.Helper()
 	join := clienttest.Spans(t, p.recorder, "join", 1)[0]
 	rpc := p.recorder.Started()[0]
-	if rpc.Name() != "quartet.v1.ChannelService/Exchange" || !rpc.EndTime().IsZero() || join.Parent().SpanID() != rpc.SpanContext().SpanID() {
-		t.Errorf("the join is below %v, the stream is %q and ended %v", join.Parent(), rpc.Name(), rpc.EndTime())
+	if rpc.Name() != "quartet.v1.ChannelService/Exchange" || !rpc.EndTime().IsZero() ||
+		join.Parent().SpanID() != rpc.SpanContext().SpanID() {
+		t.Errorf("the join is below %v, the stream is %q and ended %v", join.Parent(), rpc.Name(),
+			rpc.EndTime())
 	}
 	return join
 }
@@ -69,28 +73,34 @@ func TestAMessageIsOneTraceFromItsSenderOverTheServerToEverybody(t *testing.T) {
 	}
 
 	send := clienttest.Spans(t, alice.recorder, "send", 1)[0]
-	if send.Parent().SpanID() != work.SpanContext().SpanID() || send.SpanKind() != trace.SpanKindProducer {
+	if send.Parent().SpanID() != work.SpanContext().SpanID() ||
+		send.SpanKind() != trace.SpanKindProducer {
 		t.Errorf("the message is said below %v, kind %v", send.Parent(), send.SpanKind())
 	}
 	wantLink(t, send, alice.join(t))
 	keep := collector.Wait(t, "keep", 1)[0]
-	if hex.EncodeToString(keep.GetParentSpanId()) != send.SpanContext().SpanID().String() || keep.GetKind() != tracepb.Span_SPAN_KIND_CONSUMER {
+	if hex.EncodeToString(keep.GetParentSpanId()) != send.SpanContext().SpanID().String() ||
+		keep.GetKind() != tracepb.Span_SPAN_KIND_CONSUMER {
 		t.Errorf("the server keeps it below %x, kind %v", keep.GetParentSpanId(), keep.GetKind())
 	}
 	wantServerLink(t, collector, keep, alice)
 	for _, p := range []*traced{alice, bob} {
 		receive := clienttest.Spans(t, p.recorder, "receive", 1)[0]
-		if receive.Parent().SpanID().String() != hex.EncodeToString(keep.GetSpanId()) || receive.SpanKind() != trace.SpanKindConsumer {
+		if receive.Parent().SpanID().String() != hex.EncodeToString(keep.GetSpanId()) ||
+			receive.SpanKind() != trace.SpanKindConsumer {
 			t.Errorf("it is received below %v, kind %v", receive.Parent(), receive.SpanKind())
 		}
 		if receive.SpanContext().TraceID() != work.SpanContext().TraceID() {
-			t.Errorf("it is received in trace %v, want %v", receive.SpanContext().TraceID(), work.SpanContext().TraceID())
+			t.Errorf("it is received in trace %v, want %v", receive.SpanContext().TraceID(),
+				work.SpanContext().TraceID())
 		}
 		wantLink(t, receive, p.join(t))
 		for name, want := range map[string]string{
-			"messaging.system": "test", "messaging.destination.name": "room", "messaging.operation.type": "receive",
-			"messaging.message.id": clienttest.Attributes(send)["messaging.message.id"], "messaging.message.body.size": "5",
-			"test.sequence": clienttest.Attributes(send)["test.sequence"],
+			"messaging.system": "test", "messaging.destination.name": "room",
+			"messaging.operation.type":    "receive",
+			"messaging.message.id":        clienttest.Attributes(send)["messaging.message.id"],
+			"messaging.message.body.size": "5",
+			"test.sequence":               clienttest.Attributes(send)["test.sequence"],
 		} {
 			if got := clienttest.Attributes(receive)[name]; got != want || got == "" {
 				t.Errorf("%s is %q, want %q", name, got, want)
@@ -101,18 +111,21 @@ func TestAMessageIsOneTraceFromItsSenderOverTheServerToEverybody(t *testing.T) {
 
 func wantLink(t *testing.T, span, to sdktrace.ReadOnlySpan) {
 	t.Helper()
-	if links := span.Links(); len(links) != 1 || links[0].SpanContext.SpanID() != to.SpanContext().SpanID() {
+	if links := span.Links(); len(links) != 1 ||
+		links[0].SpanContext.SpanID() != to.SpanContext().SpanID() {
 		t.Errorf("%s links to %v, want %v", span.Name(), links, to.SpanContext().SpanID())
 	}
 }
 
-// wantServerLink checks that the server's span of a message links to its join of the participant, which is below the
-// participant's own stream.
+// wantServerLink checks that the server's span of a message links to its join of the participant,
+// which is below the participant's own stream.
 func wantServerLink(t *testing.T, c *clienttest.Collector, keep *tracepb.Span, p *traced) {
 	t.Helper()
 	for _, join := range c.Wait(t, "join", 2) {
-		if len(keep.GetLinks()) == 1 && string(join.GetSpanId()) == string(keep.GetLinks()[0].GetSpanId()) {
-			if got := p.join(t).SpanContext().TraceID().String(); hex.EncodeToString(join.GetTraceId()) != got {
+		if len(keep.GetLinks()) == 1 &&
+			string(join.GetSpanId()) == string(keep.GetLinks()[0].GetSpanId()) {
+			got := p.join(t).SpanContext().TraceID().String()
+			if hex.EncodeToString(join.GetTraceId()) != got {
 				t.Errorf("the server's join is in trace %x, the participant's in %s", join.GetTraceId(), got)
 			}
 			return
@@ -132,7 +145,8 @@ func echo(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.Exchan
 		reply := quartetv1.ExchangeResponse_builder{Joined: &quartetv1.Joined{}}.Build()
 		if m := request.GetMessage(); m != nil {
 			reply = quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{
-				Sequence: last + 1, PreviousSequence: last, MessageId: m.GetMessageId(), TraceContext: m.GetTraceContext(),
+				Sequence: last + 1, PreviousSequence: last, MessageId: m.GetMessageId(),
+				TraceContext: m.GetTraceContext(),
 			}.Build()}.Build()
 			last++
 		}
@@ -144,7 +158,8 @@ func echo(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.Exchan
 
 func TestAClientWithoutTracingPassesOnWhatItIsGiven(t *testing.T) {
 	client := (&faulty{exchange: echo}).client(t)
-	v, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: "alice"})
+	v, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,20 +168,23 @@ func TestAClientWithoutTracingPassesOnWhatItIsGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	given := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: state})
+	given := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1},
+		SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: state})
 	for _, c := range []struct {
 		ctx         context.Context
 		parent      string
 		statePassed string
 	}{
-		{trace.ContextWithSpanContext(clienttest.Deadline(t), given), "00-" + given.TraceID().String() + "-" + given.SpanID().String() + "-01", "vendor=state"},
+		{trace.ContextWithSpanContext(clienttest.Deadline(t), given),
+			"00-" + given.TraceID().String() + "-" + given.SpanID().String() + "-01", "vendor=state"},
 		{clienttest.Deadline(t), "", ""},
 	} {
 		ctx, cancel := context.WithCancel(c.ctx)
 		go func() { _, _ = v.Send(ctx, nil) }() // This server gives no receipts.
 		m, err := v.Receive(clienttest.Deadline(t))
 		cancel()
-		if err != nil || m.GetTraceContext().GetTraceparent() != c.parent || m.GetTraceContext().GetTracestate() != c.statePassed {
+		if err != nil || m.GetTraceContext().GetTraceparent() != c.parent ||
+			m.GetTraceContext().GetTracestate() != c.statePassed {
 			t.Errorf("got %v, %v; want %s", m, err, c.parent)
 		}
 	}
@@ -177,14 +195,16 @@ func TestJoiningAgainIsCounted(t *testing.T) {
 	proxy := clienttest.NewProxy(t, server.Address)
 	tele := telemetry.Discard()
 	client := newClient(t, proxy.Address, channel.Options{Telemetry: tele})
-	v, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: "alice"})
+	v, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer v.Close()
 	clienttest.WantNumbers(t, tele, map[string]float64{"client_exchange_rejoins_total": 0})
 	proxy.CutAll()
-	apptest.Eventually(t, func() bool { return apptest.Numbers(t, tele)["client_exchange_rejoins_total"] == 1 },
+	apptest.Eventually(t,
+		func() bool { return apptest.Numbers(t, tele)["client_exchange_rejoins_total"] == 1 },
 		func() string { return "the second join is not counted" })
 }
 
@@ -192,7 +212,8 @@ func TestAMessageBeforeTheJoinBreaksTheContract(t *testing.T) {
 	client := (&faulty{exchange: func(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
 		return s.Send(quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{Sequence: 1}.Build()}.Build())
 	}}).client(t)
-	if _, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: "alice", After: new(uint64(0))}); err == nil {
+	if _, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: "alice", After: new(uint64(0))}); err == nil {
 		t.Error("it is accepted")
 	}
 }

@@ -14,7 +14,8 @@ import (
 	"example.com/quartet/internal/clienttest"
 )
 
-// fake is a channel with one participant and what was said there before. It is right unless it was told to twist something.
+// fake is a channel with one participant and what was said there before. It is right unless it was
+// told to twist something.
 type fake struct {
 	quartetv1.UnimplementedChannelServiceServer
 
@@ -28,7 +29,8 @@ type fake struct {
 func startFake(t *testing.T) (*fake, string) {
 	t.Helper()
 	f := &fake{}
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, f) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, f) })
 	return f, address
 }
 
@@ -92,7 +94,8 @@ func (f *fake) say(participant, body string) *quartetv1.ChannelMessage {
 	defer f.mu.Unlock()
 	m := quartetv1.ChannelMessage_builder{
 		Sequence: uint64(len(f.messages) + 1), PreviousSequence: uint64(len(f.messages)),
-		Participant: participant, Body: []byte(body), CreateTime: &timestamppb.Timestamp{Seconds: 1_800_000_000},
+		Participant: participant, Body: []byte(body),
+		CreateTime: &timestamppb.Timestamp{Seconds: 1_800_000_000},
 	}.Build()
 	f.messages = append(f.messages, m)
 	return m

@@ -29,7 +29,8 @@ func (f *faulty) client(t *testing.T) *channel.Client {
 
 func (f *faulty) clientWith(t *testing.T, options channel.Options) *channel.Client {
 	t.Helper()
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, f) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, f) })
 	return newClient(t, address, options)
 }
 
@@ -39,7 +40,9 @@ func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
 		return s.Context().Err()
 	}}
 	begun := time.Now()
-	_, err := hang.clientWith(t, channel.Options{Resumption: clienttest.CutSoon()}).Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: "alice"})
+	client := hang.clientWith(t, channel.Options{Resumption: clienttest.CutSoon()})
+	_, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: "alice"})
 	if err == nil || time.Since(begun) > 30*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(begun))
 	}
@@ -48,9 +51,12 @@ func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
 func TestAMissedMessageIsNoticed(t *testing.T) {
 	client := (&faulty{exchange: func(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
 		for _, reply := range []*quartetv1.ExchangeResponse{
-			quartetv1.ExchangeResponse_builder{Joined: quartetv1.Joined_builder{LastSequence: 5, AfterSequence: 5}.Build()}.Build(),
-			quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{Sequence: 7, PreviousSequence: 5}.Build()}.Build(),
-			quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{Sequence: 9, PreviousSequence: 8}.Build()}.Build(),
+			quartetv1.ExchangeResponse_builder{Joined: quartetv1.Joined_builder{LastSequence: 5,
+				AfterSequence: 5}.Build()}.Build(),
+			quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{Sequence: 7,
+				PreviousSequence: 5}.Build()}.Build(),
+			quartetv1.ExchangeResponse_builder{Message: quartetv1.ChannelMessage_builder{Sequence: 9,
+				PreviousSequence: 8}.Build()}.Build(),
 		} {
 			if err := s.Send(reply); err != nil {
 				return err
@@ -59,7 +65,8 @@ func TestAMissedMessageIsNoticed(t *testing.T) {
 		<-s.Context().Done()
 		return nil
 	}}).client(t)
-	alice, err := client.Join(clienttest.Deadline(t), channel.JoinOptions{Channel: "room", Participant: "alice"})
+	alice, err := client.Join(clienttest.Deadline(t),
+		channel.JoinOptions{Channel: "room", Participant: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ func TestAListenerIsToldThatTheHistoryIsAnother(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "channel")
 			server := processtest.Start(t, process.Setting("CHANNEL_DIR", dir))
-			client := newClient(t, server.Address, channel.Options{Resumption: rpc.Resumption{MaxTries: 1000}})
+			client := newClient(t, server.Address,
+				channel.Options{Resumption: rpc.Resumption{MaxTries: 1000}})
 			say(t, client, "kept", c.kept)
 			snapshot := filepath.Join(t.TempDir(), "snapshot")
 			server.Stop()
@@ -63,7 +64,8 @@ func TestAListenerIsToldThatTheHistoryIsAnother(t *testing.T) {
 			server.Restart()
 			say(t, client, "lost", c.lost)
 			ctx := clienttest.Deadline(t)
-			listener, err := client.Join(ctx, channel.JoinOptions{Channel: "room", Participant: "listener", After: new(uint64(0))})
+			listener, err := client.Join(ctx,
+				channel.JoinOptions{Channel: "room", Participant: "listener", After: new(uint64(0))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,11 +91,13 @@ func TestAListenerIsToldThatTheHistoryIsAnother(t *testing.T) {
 			if !errors.Is(err, channel.ErrHistoryChanged) || len(heard) != 0 {
 				t.Errorf("an open conversation: heard %q, %v", heard, err)
 			}
-			_, err = client.Join(ctx, channel.JoinOptions{Channel: "room", Participant: "listener", Position: position})
+			_, err = client.Join(ctx,
+				channel.JoinOptions{Channel: "room", Participant: "listener", Position: position})
 			if !errors.Is(err, channel.ErrHistoryChanged) || channel.First(err) != 1 {
 				t.Errorf("a new one: %v, from %d", err, channel.First(err))
 			}
-			again, err := client.Join(ctx, channel.JoinOptions{Channel: "room", Participant: "listener", From: channel.First(err)})
+			again, err := client.Join(ctx,
+				channel.JoinOptions{Channel: "room", Participant: "listener", From: channel.First(err)})
 			if err != nil {
 				t.Fatal(err)
 			}

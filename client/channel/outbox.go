@@ -9,8 +9,8 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// outbox has the messages that were said and have no receipt yet, oldest first. Each stream of a conversation sends them
-// from the beginning; the server drops those it has, by their message_id.
+// outbox has the messages that were said and have no receipt yet, oldest first. Each stream of a
+// conversation sends them from the beginning; the server drops those it has, by their message_id.
 type outbox struct {
 	mu      sync.Mutex
 	entries []*outgoing
@@ -53,7 +53,8 @@ func (o *outbox) wake() {
 	o.changed = make(chan struct{})
 }
 
-// next waits for the first entry behind the given number, and returns io.EOF when there will be none.
+// next waits for the first entry behind the given number, and returns io.EOF when there will be
+// none.
 func (o *outbox) next(ctx context.Context, number int) (*outgoing, error) {
 	for {
 		o.mu.Lock()

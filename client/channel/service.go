@@ -60,14 +60,16 @@ func check(s cli.Session) []cli.Step {
 	}}}
 }
 
-// demo holds a conversation in which each participant answers what it has received, so that it takes both to get to the end.
+// demo holds a conversation in which each participant answers what it has received, so that it
+// takes both to get to the end.
 func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
 	client, name := connect(s), "demo "+uuid.NewString()
 	participants := []string{"alice", "bob"}
 	conversations := make([]*Conversation, len(participants))
 	for i, participant := range participants {
 		var err error
-		if conversations[i], err = client.Join(ctx, JoinOptions{Channel: name, Participant: participant}); err != nil {
+		if conversations[i], err = client.Join(ctx,
+			JoinOptions{Channel: name, Participant: participant}); err != nil {
 			return err
 		}
 		defer conversations[i].Close()

@@ -27,8 +27,9 @@ func newSpeaker(s cli.Session) *speaker {
 	return &speaker{client: connect(s), instance: s.Instance, run: uuid.NewString()}
 }
 
-// speaker talks to itself through a channel. It says the next thing once it has heard the last, and so knows exactly
-// which message has to come. A conversation in which anything went wrong is replaced by a new one.
+// speaker talks to itself through a channel. It says the next thing once it has heard the last, and
+// so knows exactly which message has to come. A conversation in which anything went wrong is
+// replaced by a new one.
 type speaker struct {
 	client       *Client
 	instance     string
@@ -54,8 +55,8 @@ func (s *speaker) say(ctx context.Context) error {
 	return err
 }
 
-// join enters the channel, from now on, unless a conversation is going on. The conversation outlives ctx, but entering
-// has to be done in its time.
+// join enters the channel, from now on, unless a conversation is going on. The conversation
+// outlives ctx, but entering has to be done in its time.
 func (s *speaker) join(ctx context.Context) error {
 	if s.conversation != nil {
 		return nil
@@ -95,39 +96,44 @@ func (s *speaker) exchange(ctx context.Context, body string) error {
 		return unheard(ctx, body, err, receipts)
 	}
 	if got := string(message.GetBody()); got != body {
-		return fmt.Errorf("%w: message %d says %q, expected %q", traffic.ErrWrong, message.GetSequence(), got, body)
+		return fmt.Errorf("%w: message %d says %q, expected %q", traffic.ErrWrong, message.GetSequence(),
+			got, body)
 	}
 	receipt := <-receipts
 	if receipt == nil {
 		return context.Cause(ctx)
 	}
 	if receipt.GetSequence() != message.GetSequence() {
-		return fmt.Errorf("%w: message %d has a receipt for %d", traffic.ErrWrong, message.GetSequence(), receipt.GetSequence())
+		return fmt.Errorf("%w: message %d has a receipt for %d", traffic.ErrWrong, message.GetSequence(),
+			receipt.GetSequence())
 	}
 	return nil
 }
 
 // unheard is why a message was not heard. One that has a receipt was promised to everybody.
-func unheard(ctx context.Context, body string, err error, receipts <-chan *quartetv1.Receipt) error {
+func unheard(ctx context.Context, body string, err error,
+	receipts <-chan *quartetv1.Receipt) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	select {
 	case receipt := <-receipts:
 		if receipt != nil {
-			return fmt.Errorf("%w: message %q has receipt %d and did not come: %w", traffic.ErrWrong, body, receipt.GetSequence(), err)
+			return fmt.Errorf("%w: message %q has receipt %d and did not come: %w", traffic.ErrWrong, body,
+				receipt.GetSequence(), err)
 		}
 	default:
 	}
 	return err
 }
 
-// hear waits for the next message of our own. Other participants may say what they like, and a message that was given
-// up may still come late.
+// hear waits for the next message of our own. Other participants may say what they like, and a
+// message that was given up may still come late.
 func (s *speaker) hear(ctx context.Context) (*quartetv1.ChannelMessage, error) {
 	for {
 		message, err := s.conversation.Receive(ctx)
-		if err != nil || message.GetParticipant() == s.instance && !s.isAbandoned(string(message.GetBody())) {
+		if err != nil || message.GetParticipant() == s.instance &&
+			!s.isAbandoned(string(message.GetBody())) {
 			return message, err
 		}
 	}

@@ -22,12 +22,14 @@ import (
 
 const exchange = "Exchange"
 
-// newTraffic starts a fake and makes the traffic that calls it, with the speaker that makes its operation.
+// newTraffic starts a fake and makes the traffic that calls it, with the speaker that makes its
+// operation.
 func newTraffic(t *testing.T) (*fake, traffic.Source, *speaker) {
 	t.Helper()
 	f, address := startFake(t)
 	tele := telemetry.Discard()
-	session := cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele, Instance: "test"}
+	session := cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele,
+		Instance: "test"}
 	source := Config{Messages: 500}.traffic(session)
 	session.Telemetry = telemetry.Discard() // Each client has its own.
 	s := newSpeaker(session)
@@ -97,7 +99,8 @@ func TestMessageTwiceIsBad(t *testing.T) {
 	}
 }
 
-// A message may be late because its conversation broke. The next conversation hears it, and must not stumble.
+// A message may be late because its conversation broke. The next conversation hears it, and must
+// not stumble.
 func TestLateMessageOfAnAbandonedConversation(t *testing.T) {
 	f, source, _ := newTraffic(t)
 	var held *quartetv1.ExchangeResponse
@@ -129,7 +132,8 @@ func TestUnheardMessageWithReceiptIsWrong(t *testing.T) {
 		last = do(ctx)
 		return last
 	}
-	if got := traffictest.TryWithin(t, 200*time.Millisecond, source, exchange); got != "wrong" || !errors.Is(last, context.DeadlineExceeded) {
+	if got := traffictest.TryWithin(t, 200*time.Millisecond, source, exchange); got != "wrong" ||
+		!errors.Is(last, context.DeadlineExceeded) {
 		t.Errorf("it is %s: %v", got, last)
 	}
 }
@@ -137,13 +141,15 @@ func TestUnheardMessageWithReceiptIsWrong(t *testing.T) {
 func TestTrafficCountsAndLeavesTheChannel(t *testing.T) {
 	_, source, s := newTraffic(t)
 	registry := prometheus.NewRegistry()
-	running := traffic.New(traffic.Options{Timeout: 30 * time.Second, Registerer: registry, Log: slog.New(slog.DiscardHandler)}, source)
+	running := traffic.New(traffic.Options{Timeout: 30 * time.Second, Registerer: registry,
+		Log: slog.New(slog.DiscardHandler)}, source)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	done := make(chan error)
 	go func() { done <- running.Run(ctx) }()
 	counted := func() [2]float64 { return traffictest.Counted(t, registry)[exchange] }
-	apptest.Eventually(t, func() bool { return counted()[0] >= 5 }, func() string { return fmt.Sprintf("counted %v", counted()) })
+	apptest.Eventually(t, func() bool { return counted()[0] >= 5 },
+		func() string { return fmt.Sprintf("counted %v", counted()) })
 	stop()
 	if err := <-done; err != nil {
 		t.Fatal(err)

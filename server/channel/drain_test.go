@@ -38,7 +38,8 @@ func TestADrainEndsAnExchangeWithoutItsJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is answered after it says that it has arrived.
-	if _, err := healthpb.NewHealthClient(ts.Conn).Check(apptest.Deadline(t), &healthpb.HealthCheckRequest{}); err != nil {
+	if _, err := healthpb.NewHealthClient(ts.Conn).Check(apptest.Deadline(t),
+		&healthpb.HealthCheckRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)

@@ -14,7 +14,8 @@ import (
 var (
 	errAmbiguousStart = errors.New("a join begins at one place: after_sequence, after or from_sequence")
 	errNotReading     = errors.New("the participant does not read")
-	// errOver ends what still wanted to send when a conversation is over, which has another end already.
+	// errOver ends what still wanted to send when a conversation is over, which has another end
+	// already.
 	errOver = errors.New("the conversation is over")
 )
 
@@ -27,8 +28,8 @@ func (e *notReadingError) Error() string {
 
 func (e *notReadingError) Unwrap() error { return errNotReading }
 
-// errorTable is the one place where errors of the broker become status codes. Whatever is not here reaches a client as
-// INTERNAL with a fixed text, and the log with its own.
+// errorTable is the one place where errors of the broker become status codes. Whatever is not here
+// reaches a client as INTERNAL with a fixed text, and the log with its own.
 var errorTable = rpc.ErrorTable{
 	Rules: append(rpc.StreamRules, []rpc.ErrorRule{
 		{Is: broker.ErrInvalidName, Code: codes.InvalidArgument, Reason: "INVALID_NAME"},
@@ -48,8 +49,8 @@ var errorTable = rpc.ErrorTable{
 	Metadata: whereToGoOn,
 }
 
-// whereToGoOn tells a participant that cannot go on where it was from where it can, and one that did not read how far it
-// had come.
+// whereToGoOn tells a participant that cannot go on where it was from where it can, and one that
+// did not read how far it had come.
 func whereToGoOn(err error) map[string]string {
 	if broken, ok := errors.AsType[*broker.BreakError](err); ok {
 		return map[string]string{"first_sequence": strconv.FormatUint(broken.First, 10)}

@@ -27,8 +27,9 @@ const (
 	busyDelay = time.Second
 )
 
-// Exchange (bidirectional) carries the conversation of one participant. One goroutine speaks for the participant, one
-// listens, and this one ends both: when the participant has left or does not read, and when the server drains.
+// Exchange (bidirectional) carries the conversation of one participant. One goroutine speaks for
+// the participant, one listens, and this one ends both: when the participant has left or does not
+// read, and when the server drains.
 func (s *service) Exchange(stream exchangeStream) error {
 	caller := rpc.CallerOf(stream.Context())
 	pace, err := s.participants.enter(caller)
@@ -70,10 +71,11 @@ func (s *service) Exchange(stream exchangeStream) error {
 		participant:  join.GetParticipant(),
 		subscription: subscription,
 		telemetry:    s.host.Telemetry,
-		messages:     s.host.Telemetry.NewMessages(stream.Context(), join.GetChannel(), join.GetParticipant()),
-		sending:      make(chan struct{}, 1),
-		ended:        make(chan error, 1),
-		seen:         subscription.After().Sequence,
+		messages: s.host.Telemetry.NewMessages(stream.Context(), join.GetChannel(),
+			join.GetParticipant()),
+		sending: make(chan struct{}, 1),
+		ended:   make(chan error, 1),
+		seen:    subscription.After().Sequence,
 	}
 	c.unread = watchdog{after: s.config.SendTimeout, barks: make(chan struct{}, 1)}
 	c.seenSoFar.Store(c.seen)
@@ -142,8 +144,8 @@ type conversation struct {
 	last    uint64
 }
 
-// wait ends the conversation. A participant that reads slowly holds up its own messages only: they wait in the store, not in
-// memory. One that does not read at all does not stay.
+// wait ends the conversation. A participant that reads slowly holds up its own messages only: they
+// wait in the store, not in memory. One that does not read at all does not stay.
 func (c *conversation) wait(draining <-chan struct{}) error {
 	for {
 		select {
@@ -238,8 +240,10 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 		return fmt.Errorf("%w: after the join of an exchange come messages", rpc.ErrMessageOrder)
 	}
 	m := r.GetMessage()
-	carried := telemetry.TraceContext{Traceparent: m.GetTraceContext().GetTraceparent(), Tracestate: m.GetTraceContext().GetTracestate()}
-	ctx, span := c.messages.Start(c.messages.From(carried), telemetry.KeepMessage, m.GetMessageId(), len(m.GetBody()))
+	carried := telemetry.TraceContext{Traceparent: m.GetTraceContext().GetTraceparent(),
+		Tracestate: m.GetTraceContext().GetTracestate()}
+	ctx, span := c.messages.Start(c.messages.From(carried), telemetry.KeepMessage, m.GetMessageId(),
+		len(m.GetBody()))
 	carried = telemetry.TraceContextOf(ctx)
 	receipt, err := c.keep(ctx, broker.Message{
 		Participant: c.participant,
@@ -259,7 +263,8 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	}.Build()}.Build(), nil)
 }
 
-// keep keeps a message once it is the caller's turn, which shares one pace among all its participants.
+// keep keeps a message once it is the caller's turn, which shares one pace among all its
+// participants.
 func (c *conversation) keep(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	if err := c.pace.Wait(ctx, m); err != nil {
 		return broker.Receipt{}, err
@@ -273,12 +278,14 @@ func (c *conversation) endKeep(span trace.Span, receipt broker.Receipt, err erro
 	case err != nil:
 		err = status.Error(errorTable.Status(err).Code(), err.Error())
 	case span.IsRecording():
-		span.SetAttributes(c.telemetry.Key("sequence").Int64(int64(receipt.Sequence)), c.telemetry.Key("duplicate").Bool(receipt.Duplicate))
+		span.SetAttributes(c.telemetry.Key("sequence").Int64(int64(receipt.Sequence)),
+			c.telemetry.Key("duplicate").Bool(receipt.Duplicate))
 	}
 	rpc.EndSpan(span, err)
 }
 
-// leave has the participant get what is in the channel at this moment. If that is still to come, listen ends the conversation.
+// leave has the participant get what is in the channel at this moment. If that is still to come,
+// listen ends the conversation.
 func (c *conversation) leave() error {
 	last, err := c.broker.LastSequence(c.stream.Context(), c.channel)
 	if err != nil {
@@ -304,8 +311,8 @@ func (c *conversation) sayGoodbye() error {
 	return c.send(goodbye(), func() { c.over = true })
 }
 
-// watchdog barks when a reply could not be sent in time: the participant does not read. It is started and stopped by the one
-// that sends.
+// watchdog barks when a reply could not be sent in time: the participant does not read. It is
+// started and stopped by the one that sends.
 type watchdog struct {
 	after time.Duration
 	barks chan struct{}
@@ -338,7 +345,8 @@ func startOf(join *quartetv1.Join) (start broker.Start, err error) {
 	}
 	if join.HasAfter() {
 		given++
-		start.After = &broker.Position{History: join.GetAfter().GetHistory(), Sequence: join.GetAfter().GetSequence()}
+		start.After = &broker.Position{History: join.GetAfter().GetHistory(),
+			Sequence: join.GetAfter().GetSequence()}
 		if join.GetAfter().HasCreateTime() {
 			start.After.Time = join.GetAfter().GetCreateTime().AsTime()
 		}
@@ -354,7 +362,8 @@ func startOf(join *quartetv1.Join) (start broker.Start, err error) {
 }
 
 func joined(s *broker.Subscription) *quartetv1.ExchangeResponse {
-	after := quartetv1.Position_builder{History: s.After().History, Sequence: s.After().Sequence}.Build()
+	after := quartetv1.Position_builder{History: s.After().History,
+		Sequence: s.After().Sequence}.Build()
 	if !s.After().Time.IsZero() {
 		after.SetCreateTime(timestamppb.New(s.After().Time))
 	}
@@ -375,7 +384,8 @@ func channelMessage(m broker.Message) *quartetv1.ExchangeResponse {
 		CreateTime:       timestamppb.New(m.Time),
 	}.Build()
 	if m.Traceparent != "" {
-		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: m.Traceparent, Tracestate: m.Tracestate}.Build())
+		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: m.Traceparent,
+			Tracestate: m.Tracestate}.Build())
 	}
 	return quartetv1.ExchangeResponse_builder{Message: message}.Build()
 }

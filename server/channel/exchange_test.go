@@ -31,11 +31,13 @@ func joinRequest(channel, participant string, after *uint64) *quartetv1.Exchange
 }
 
 func sendRequest(id, body string) *quartetv1.ExchangeRequest {
-	return quartetv1.ExchangeRequest_builder{Message: quartetv1.SendMessage_builder{MessageId: id, Body: []byte(body)}.Build()}.Build()
+	return quartetv1.ExchangeRequest_builder{Message: quartetv1.SendMessage_builder{MessageId: id,
+		Body: []byte(body)}.Build()}.Build()
 }
 
 // exchange opens a stream and sends messages over it.
-func (ts *testServer) exchange(t *testing.T, messages ...*quartetv1.ExchangeRequest) *testParticipant {
+func (ts *testServer) exchange(t *testing.T,
+	messages ...*quartetv1.ExchangeRequest) *testParticipant {
 	t.Helper()
 	stream, err := ts.channels.Exchange(apptest.Deadline(t))
 	if err != nil {
@@ -49,7 +51,8 @@ func (ts *testServer) exchange(t *testing.T, messages ...*quartetv1.ExchangeRequ
 	return &testParticipant{BidiStreamingClient: stream}
 }
 
-func (ts *testServer) join(t *testing.T, channel, participant string, after *uint64) *testParticipant {
+func (ts *testServer) join(t *testing.T, channel, participant string,
+	after *uint64) *testParticipant {
 	t.Helper()
 	p := ts.exchange(t, joinRequest(channel, participant, after))
 	reply, err := p.Recv()
@@ -109,7 +112,8 @@ func TestEveryMessageNamesTheOneBeforeIt(t *testing.T) {
 	}
 	for i, id := range []string{"a", "b", "c"} {
 		m := alice.message(t)
-		if m.GetSequence() != sequences[i+1] || m.GetPreviousSequence() != sequences[i] || m.GetMessageId() != id || string(m.GetBody()) != "said "+id {
+		if m.GetSequence() != sequences[i+1] || m.GetPreviousSequence() != sequences[i] ||
+			m.GetMessageId() != id || string(m.GetBody()) != "said "+id {
 			t.Errorf("got %v, want %d after %d", m, sequences[i+1], sequences[i])
 		}
 	}
@@ -128,7 +132,8 @@ func TestJoiningAfterASequenceReplaysTheRestAndNothingElse(t *testing.T) {
 	}
 	ts = startServer(t, dir) // It makes no difference that the server was another one.
 	bob := ts.join(t, "room", "bob", &second)
-	if m := bob.message(t); m.GetSequence() != third || m.GetPreviousSequence() != second || string(m.GetBody()) != "three" {
+	if m := bob.message(t); m.GetSequence() != third || m.GetPreviousSequence() != second ||
+		string(m.GetBody()) != "three" {
 		t.Errorf("got %v", m)
 	}
 	if bob.joined.GetLastSequence() != third || bob.joined.GetAfterSequence() != second {
@@ -145,7 +150,8 @@ func TestARepeatedMessageIsKeptOnce(t *testing.T) {
 		t.Errorf("got %v, then %v", first, again)
 	}
 	last := alice.say(t, "next", "bye")
-	if a, b := alice.message(t), alice.message(t); a.GetSequence() != first.GetSequence() || b.GetSequence() != last.GetSequence() {
+	if a, b := alice.message(t), alice.message(t); a.GetSequence() != first.GetSequence() ||
+		b.GetSequence() != last.GetSequence() {
 		t.Errorf("got %v and %v", a, b)
 	}
 }
@@ -186,18 +192,29 @@ func TestAnExchangeThatBreaksTheContractIsRefused(t *testing.T) {
 		code     codes.Code
 		reason   string
 	}{
-		"nothing at all":         {nil, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"no join":                {[]*quartetv1.ExchangeRequest{sendRequest("1", "x")}, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"two joins":              {[]*quartetv1.ExchangeRequest{join, join}, codes.InvalidArgument, "MESSAGE_ORDER"},
-		"no channel":             {[]*quartetv1.ExchangeRequest{joinRequest("", "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
-		"no participant":         {[]*quartetv1.ExchangeRequest{joinRequest("room", "", nil)}, codes.InvalidArgument, "INVALID_NAME"},
-		"10 kB of channel":       {[]*quartetv1.ExchangeRequest{joinRequest(strings.Repeat("x", 10_000), "alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
-		"two places to begin":    {[]*quartetv1.ExchangeRequest{ambiguous}, codes.InvalidArgument, "AMBIGUOUS_START"},
-		"no message id":          {[]*quartetv1.ExchangeRequest{join, sendRequest("", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
-		"a message id in two":    {[]*quartetv1.ExchangeRequest{join, sendRequest("a\r\nb", "x")}, codes.InvalidArgument, "INVALID_MESSAGE_ID"},
-		"a body that is too big": {[]*quartetv1.ExchangeRequest{join, sendRequest("1", strings.Repeat("x", 64<<10+1))}, codes.InvalidArgument, "BODY_TOO_LARGE"},
-		"a sequence of nowhere":  {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice", new(uint64(12345)))}, codes.OutOfRange, "SEQUENCE_GONE"},
-		"the highest sequence":   {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice", new(uint64(1<<64-1)))}, codes.OutOfRange, "SEQUENCE_GONE"},
+		"nothing at all": {nil, codes.InvalidArgument, "MESSAGE_ORDER"},
+		"no join": {[]*quartetv1.ExchangeRequest{sendRequest("1", "x")},
+			codes.InvalidArgument, "MESSAGE_ORDER"},
+		"two joins": {[]*quartetv1.ExchangeRequest{join, join}, codes.InvalidArgument,
+			"MESSAGE_ORDER"},
+		"no channel": {[]*quartetv1.ExchangeRequest{joinRequest("", "alice", nil)},
+			codes.InvalidArgument, "INVALID_NAME"},
+		"no participant": {[]*quartetv1.ExchangeRequest{joinRequest("room", "", nil)},
+			codes.InvalidArgument, "INVALID_NAME"},
+		"10 kB of channel": {[]*quartetv1.ExchangeRequest{joinRequest(strings.Repeat("x", 10_000),
+			"alice", nil)}, codes.InvalidArgument, "INVALID_NAME"},
+		"two places to begin": {[]*quartetv1.ExchangeRequest{ambiguous}, codes.InvalidArgument,
+			"AMBIGUOUS_START"},
+		"no message id": {[]*quartetv1.ExchangeRequest{join, sendRequest("", "x")},
+			codes.InvalidArgument, "INVALID_MESSAGE_ID"},
+		"a message id in two": {[]*quartetv1.ExchangeRequest{join, sendRequest("a\r\nb", "x")},
+			codes.InvalidArgument, "INVALID_MESSAGE_ID"},
+		"a body that is too big": {[]*quartetv1.ExchangeRequest{join,
+			sendRequest("1", strings.Repeat("x", 64<<10+1))}, codes.InvalidArgument, "BODY_TOO_LARGE"},
+		"a sequence of nowhere": {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice",
+			new(uint64(12345)))}, codes.OutOfRange, "SEQUENCE_GONE"},
+		"the highest sequence": {[]*quartetv1.ExchangeRequest{joinRequest("room", "alice",
+			new(uint64(1<<64-1)))}, codes.OutOfRange, "SEQUENCE_GONE"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := ts.exchange(t, c.messages...)
@@ -246,12 +263,14 @@ func TestAPositionOfAnotherHistoryIsRefusedWithTheSequenceToReadFrom(t *testing.
 	first := alice.say(t, "1", "one").GetSequence()
 	m := alice.message(t)
 	position := quartetv1.Position_builder{
-		History: alice.joined.GetAfter().GetHistory(), Sequence: m.GetSequence(), CreateTime: m.GetCreateTime(),
+		History: alice.joined.GetAfter().GetHistory(), Sequence: m.GetSequence(),
+		CreateTime: m.GetCreateTime(),
 	}.Build()
 	other, late := proto.CloneOf(position), proto.CloneOf(position)
 	other.SetHistory("another")
 	late.SetCreateTime(timestamppb.New(m.GetCreateTime().AsTime().Add(1)))
-	for what, after := range map[string]*quartetv1.Position{"another stream": other, "another message": late, "its own": position} {
+	for what, after := range map[string]*quartetv1.Position{"another stream": other,
+		"another message": late, "its own": position} {
 		request := joinRequest("room", "bob", nil)
 		request.GetJoin().SetAfter(after)
 		reply, err := ts.exchange(t, request).Recv()

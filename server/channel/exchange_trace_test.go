@@ -31,15 +31,18 @@ func recorded() (*telemetry.Telemetry, *tracetest.SpanRecorder) {
 
 // ended are the spans of a name that have ended.
 func ended(recorder *tracetest.SpanRecorder, name string) []sdktrace.ReadOnlySpan {
-	return slices.DeleteFunc(recorder.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() != name })
+	return slices.DeleteFunc(recorder.Ended(),
+		func(s sdktrace.ReadOnlySpan) bool { return s.Name() != name })
 }
 
 // sayIn says something in a trace, and returns the message as it comes around.
-func (p *testParticipant) sayIn(t *testing.T, id, traceparent, tracestate string) *quartetv1.ChannelMessage {
+func (p *testParticipant) sayIn(t *testing.T, id, traceparent,
+	tracestate string) *quartetv1.ChannelMessage {
 	t.Helper()
 	request := sendRequest(id, "body")
 	if traceparent != "" {
-		request.GetMessage().SetTraceContext(quartetv1.TraceContext_builder{Traceparent: traceparent, Tracestate: tracestate}.Build())
+		request.GetMessage().SetTraceContext(quartetv1.TraceContext_builder{Traceparent: traceparent,
+			Tracestate: tracestate}.Build())
 	}
 	if err := p.Send(request); err != nil {
 		t.Fatal(err)
@@ -61,10 +64,13 @@ func TestAJoinIsSeenWhileItsStreamRuns(t *testing.T) {
 	tele, recorder := recorded()
 	ts := startObserved(t, tele, t.TempDir())
 	ts.join(t, "room", "alice", nil)
-	apptest.Eventually(t, func() bool { return len(ended(recorder, "join")) == 1 }, func() string { return "no span of the join has ended" })
+	apptest.Eventually(t, func() bool { return len(ended(recorder, "join")) == 1 },
+		func() string { return "no span of the join has ended" })
 	join, rpc := ended(recorder, "join")[0], recorder.Started()[0]
-	if join.Parent().SpanID() != rpc.SpanContext().SpanID() || rpc.Name() != "quartet.v1.ChannelService/Exchange" || !rpc.EndTime().IsZero() {
-		t.Errorf("the join is below %v, the stream is %s and ended %v", join.Parent(), rpc.Name(), rpc.EndTime())
+	if join.Parent().SpanID() != rpc.SpanContext().SpanID() ||
+		rpc.Name() != "quartet.v1.ChannelService/Exchange" || !rpc.EndTime().IsZero() {
+		t.Errorf("the join is below %v, the stream is %s and ended %v", join.Parent(), rpc.Name(),
+			rpc.EndTime())
 	}
 	want := []attribute.KeyValue{
 		attribute.String("messaging.system", "test"),
@@ -94,10 +100,12 @@ func TestAMessageIsKeptInTheTraceItCameWithOrInOneOfItsOwn(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			recorder.Reset()
 			message := alice.sayIn(t, strings.ReplaceAll(id, " ", "-"), c.traceparent, c.tracestate)
-			apptest.Eventually(t, func() bool { return len(ended(recorder, "keep")) == 1 }, func() string { return "no span of the message" })
+			apptest.Eventually(t, func() bool { return len(ended(recorder, "keep")) == 1 },
+				func() string { return "no span of the message" })
 			keep := ended(recorder, "keep")[0]
 			got := keep.SpanContext()
-			if c.trace == "" && keep.Parent().IsValid() || c.trace != "" && got.TraceID().String() != c.trace {
+			if c.trace == "" && keep.Parent().IsValid() || c.trace != "" &&
+				got.TraceID().String() != c.trace {
 				t.Errorf("it is kept in trace %v below %v", got.TraceID(), keep.Parent())
 			}
 			if len(keep.Links()) != 1 || keep.SpanKind() != trace.SpanKindConsumer {
@@ -114,19 +122,23 @@ func TestAMessageIsKeptInTheTraceItCameWithOrInOneOfItsOwn(t *testing.T) {
 func TestWithoutTracingOrSamplingAContextPassesAndNothingIsRecorded(t *testing.T) {
 	t.Run("without tracing", func(t *testing.T) {
 		ts := startServer(t, t.TempDir())
-		carried := ts.join(t, "room", "alice", nil).sayIn(t, "1", testSampled, "vendor=state").GetTraceContext()
+		carried := ts.join(t, "room", "alice", nil).sayIn(t, "1", testSampled,
+			"vendor=state").GetTraceContext()
 		if carried.GetTraceparent() != testSampled || carried.GetTracestate() != "vendor=state" {
 			t.Errorf("%v travels on", carried)
 		}
-		if message := ts.join(t, "other", "bob", nil).sayIn(t, "1", "nonsense", ""); message.HasTraceContext() {
+		if message := ts.join(t, "other", "bob", nil).sayIn(t, "1", "nonsense",
+			""); message.HasTraceContext() {
 			t.Errorf("%v travels on, out of nothing", message.GetTraceContext())
 		}
 	})
 	t.Run("not sampled", func(t *testing.T) {
 		tele, recorder := recorded()
 		ts := startObserved(t, tele, t.TempDir())
-		carried := ts.join(t, "room", "alice", nil).sayIn(t, "1", testQuiet, "vendor=state").GetTraceContext()
-		if got := carried.GetTraceparent(); !strings.HasPrefix(got, "00-"+testTrace) || !strings.HasSuffix(got, "-00") || carried.GetTracestate() != "vendor=state" {
+		carried := ts.join(t, "room", "alice", nil).sayIn(t, "1", testQuiet,
+			"vendor=state").GetTraceContext()
+		if got := carried.GetTraceparent(); !strings.HasPrefix(got, "00-"+testTrace) ||
+			!strings.HasSuffix(got, "-00") || carried.GetTracestate() != "vendor=state" {
 			t.Errorf("%v travels on", carried)
 		}
 		if spans := ended(recorder, "keep"); len(spans) != 0 {
@@ -143,10 +155,12 @@ func TestAMessageThatIsRefusedShowsInItsTrace(t *testing.T) {
 	for err == nil {
 		_, err = alice.Recv()
 	}
-	apptest.Eventually(t, func() bool { return len(ended(recorder, "keep")) == 1 }, func() string { return "no span of the message" })
+	apptest.Eventually(t, func() bool { return len(ended(recorder, "keep")) == 1 },
+		func() string { return "no span of the message" })
 	keep := ended(recorder, "keep")[0]
 	attributes := attribute.NewSet(keep.Attributes()...)
-	if got, _ := attributes.Value("error.type"); got.AsString() != "INVALID_ARGUMENT" || keep.Status().Description == "" {
+	if got, _ := attributes.Value("error.type"); got.AsString() != "INVALID_ARGUMENT" ||
+		keep.Status().Description == "" {
 		t.Errorf("error.type is %q, status %v", got.AsString(), keep.Status())
 	}
 }

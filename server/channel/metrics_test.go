@@ -26,7 +26,8 @@ func TestMessagesAndParticipantsAreCounted(t *testing.T) {
 	alice.say(t, "1", "hello")
 	bob.message(t)
 	ts.wantNumbers(t, map[string]float64{
-		"channel_messages_total{kept}": 1, "channel_messages_total{duplicate}": 1, "channel_delivered_total": 2,
+		"channel_messages_total{kept}": 1, "channel_messages_total{duplicate}": 1,
+		"channel_delivered_total":  2,
 		"channel_delivery_seconds": 2, "channel_lag_messages": 0,
 	})
 	if err := bob.CloseSend(); err != nil {
@@ -42,9 +43,11 @@ func TestAParticipantThatDoesNotReadLagsUntilItDoes(t *testing.T) {
 	for n := range count {
 		alice.say(t, fmt.Sprint(n), strings.Repeat("x", 32<<10))
 	}
-	apptest.Eventually(t, func() bool { return apptest.Numbers(t, ts.Telemetry)["channel_lag_messages"] > count/2 },
+	apptest.Eventually(t,
+		func() bool { return apptest.Numbers(t, ts.Telemetry)["channel_lag_messages"] > count/2 },
 		func() string {
-			return fmt.Sprintf("behind by %v of %d messages", apptest.Numbers(t, ts.Telemetry)["channel_lag_messages"], count)
+			return fmt.Sprintf("behind by %v of %d messages",
+				apptest.Numbers(t, ts.Telemetry)["channel_lag_messages"], count)
 		})
 	for range count {
 		idle.message(t)
@@ -53,5 +56,6 @@ func TestAParticipantThatDoesNotReadLagsUntilItDoes(t *testing.T) {
 		}
 		alice.message(t)
 	}
-	ts.wantNumbers(t, map[string]float64{"channel_lag_messages": 0, "channel_delivered_total": 2 * count})
+	ts.wantNumbers(t,
+		map[string]float64{"channel_lag_messages": 0, "channel_delivered_total": 2 * count})
 }

@@ -10,8 +10,8 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-// participants bounds how many there are and how fast they speak, over all and of one caller, so that none can take the
-// place of all others.
+// participants bounds how many there are and how fast they speak, over all and of one caller, so
+// that none can take the place of all others.
 type participants struct {
 	all, perCaller int
 	pace           *broker.Pace // of all messages
@@ -26,7 +26,8 @@ type share struct {
 	pace  *broker.Pace
 }
 
-// newParticipants gives a caller half of the places and of the pace, if perCaller does not say otherwise.
+// newParticipants gives a caller half of the places and of the pace, if perCaller does not say
+// otherwise.
 func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	if perCaller == 0 {
 		perCaller = max(1, all/2)
@@ -34,7 +35,8 @@ func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	return &participants{all: all, perCaller: perCaller, pace: pace, by: map[rpc.Caller]*share{}}
 }
 
-// enter takes a place, to be left, and returns the pace at which the caller may speak; or it says when to come back.
+// enter takes a place, to be left, and returns the pace at which the caller may speak; or it says
+// when to come back.
 func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +56,8 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 		p.by[caller] = s
 		return s.pace, nil
 	}
-	return nil, rpc.RetryAfter(codes.ResourceExhausted, problem, "TOO_MANY_PARTICIPANTS", busyDelay/2+rand.N(busyDelay))
+	return nil, rpc.RetryAfter(codes.ResourceExhausted, problem, "TOO_MANY_PARTICIPANTS",
+		busyDelay/2+rand.N(busyDelay))
 }
 
 func (p *participants) leave(caller rpc.Caller) {

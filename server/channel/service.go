@@ -1,5 +1,5 @@
-// Package channel answers ChannelService: it translates between the contract and the broker. What the service does is in the
-// package broker, which knows no gRPC.
+// Package channel answers ChannelService: it translates between the contract and the broker. What
+// the service does is in the package broker, which knows no gRPC.
 package channel
 
 import (
@@ -44,8 +44,8 @@ func Service() app.Service {
 
 // service answers quartet.v1.ChannelService.
 type service struct {
-	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the build until it
-	// is written.
+	// The Unsafe interface has no methods to inherit: an RPC that is added to the contract breaks the
+	// build until it is written.
 	quartetv1.UnsafeChannelServiceServer
 
 	host         app.Host

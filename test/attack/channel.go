@@ -23,33 +23,44 @@ var _ = register(service{
 	name:    "channel",
 	streams: []string{quartetv1.ChannelService_Exchange_FullMethodName},
 	neighbour: neighbourly{
-		// The embedded broker keeps the block that it writes, of up to 8 MiB, in memory. That is no attack's doing.
-		prepare: func(ctx context.Context, conn *grpc.ClientConn) error { return fill(ctx, conn, "neighbour-before", 75) },
-		steady:  []steady{{"chat", 100 * time.Millisecond, converse}},
+		// The embedded broker keeps the block that it writes, of up to 8 MiB, in memory. That is no
+		// attack's doing.
+		prepare: func(ctx context.Context,
+			conn *grpc.ClientConn) error {
+			return fill(ctx, conn, "neighbour-before", 75)
+		},
+		steady: []steady{{"chat", 100 * time.Millisecond, converse}},
 	},
 	rows: []row{
 		{
-			name: "exchange-unread", does: "sends messages of 60 KiB on Exchange, each stream in a channel of its own, and reads no reply",
+			name: "exchange-unread",
+			does: "sends messages of 60 KiB on Exchange, each stream in a channel of its own, and reads no reply",
 			load: load{1, 250}, keeps: messagesKept, run: exchangeUnread, worst: true,
 		},
-		{name: "publisher", does: "sends small messages, and reads the replies", load: load{1, 60}, flood: true, keeps: messagesKept, run: publish},
-		{name: "full-rings", does: "fills the memory of many channels, with receipts awaited", load: load{2, 200}, flood: true, keeps: messagesKept, run: fullRings},
+		{name: "publisher", does: "sends small messages, and reads the replies", load: load{1, 60},
+			flood: true, keeps: messagesKept, run: publish},
+		{name: "full-rings", does: "fills the memory of many channels, with receipts awaited",
+			load: load{2, 200}, flood: true, keeps: messagesKept, run: fullRings},
 		{
-			name: "late-readers", does: "joins a channel of 280 messages of 60 KiB from its beginning, and reads nothing",
+			name: "late-readers",
+			does: "joins a channel of 280 messages of 60 KiB from its beginning, and reads nothing",
 			load: load{4, 240}, keeps: messagesKept, prepare: makeFatChannel, amount: 280, run: lateReaders,
 		},
-		{name: "channels", holds: true, does: "sends one message to each of many channels", load: load{1, 50}, flood: true, keeps: messagesKept, run: manyChannels},
+		{name: "channels", holds: true, does: "sends one message to each of many channels",
+			load: load{1, 50}, flood: true, keeps: messagesKept, run: manyChannels},
 	},
 })
 
-func join(ctx context.Context, conn *grpc.ClientConn, channel, participant string, after *uint64) (grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse], error) {
+func join(ctx context.Context, conn *grpc.ClientConn, channel, participant string,
+	after *uint64) (grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse], error) {
 	stream, err := quartetv1.NewChannelServiceClient(conn).Exchange(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// A stream that has ended says why when it is read.
 	_ = stream.Send(quartetv1.ExchangeRequest_builder{
-		Join: quartetv1.Join_builder{Channel: channel, Participant: participant, AfterSequence: after}.Build(),
+		Join: quartetv1.Join_builder{Channel: channel, Participant: participant,
+			AfterSequence: after}.Build(),
 	}.Build())
 	return stream, nil
 }
@@ -115,13 +126,15 @@ func publish(ctx context.Context, by *attacker) {
 // fullRings sends what a channel keeps in memory, and stays.
 func fullRings(ctx context.Context, by *attacker) {
 	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
-		return exchange(ctx, conn, fmt.Sprintf("ring-%d", n), 60<<10, 32, func(sent int) bool { return sent < 32 })
+		return exchange(ctx, conn, fmt.Sprintf("ring-%d", n), 60<<10, 32,
+			func(sent int) bool { return sent < 32 })
 	})
 }
 
-// exchange sends messages of a size, with so many at most without receipt, as long as more says so, and reads replies until
-// the end.
-func exchange(ctx context.Context, conn *grpc.ClientConn, channel string, size, ahead int, more func(sent int) bool) error {
+// exchange sends messages of a size, with so many at most without receipt, as long as more says so,
+// and reads replies until the end.
+func exchange(ctx context.Context, conn *grpc.ClientConn, channel string, size, ahead int,
+	more func(sent int) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := join(ctx, conn, channel, "attacker", nil)

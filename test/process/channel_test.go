@@ -26,8 +26,9 @@ func TestNoSecretIsPrintedOfABrokerThatCannotBeReached(t *testing.T) {
 		}
 	}
 	for name, url := range map[string]string{
-		"a password": "nats://user:" + secret + "@127.0.0.1:1", "a token": "nats://" + secret + "@127.0.0.1:1",
-		"several": "nats://user:" + secret + "@127.0.0.1:1,nats://127.0.0.1:2",
+		"a password": "nats://user:" + secret + "@127.0.0.1:1",
+		"a token":    "nats://" + secret + "@127.0.0.1:1",
+		"several":    "nats://user:" + secret + "@127.0.0.1:1,nats://127.0.0.1:2",
 	} {
 		starts[name] = start{
 			program: "server",

@@ -65,8 +65,8 @@ func BenchmarkLatency(b *testing.B) {
 	}
 }
 
-// BenchmarkReplay reads one channel of 100,000 messages, in between as many of another, from its beginning, in turns with
-// an ordered consumer of JetStream that reads the same.
+// BenchmarkReplay reads one channel of 100,000 messages, in between as many of another, from its
+// beginning, in turns with an ordered consumer of JetStream that reads the same.
 func BenchmarkReplay(b *testing.B) {
 	const messages = 100_000
 	broker := openEmbedded(b)
@@ -74,7 +74,8 @@ func BenchmarkReplay(b *testing.B) {
 	for p := range 16 {
 		tasks.Go(func() {
 			for i := range messages / 16 {
-				m := Message{Participant: strconv.Itoa(p), ID: strconv.Itoa(i), Body: make([]byte, benchmarkBody)}
+				m := Message{Participant: strconv.Itoa(p), ID: strconv.Itoa(i),
+					Body: make([]byte, benchmarkBody)}
 				for _, channel := range []string{"room", "another"} {
 					if _, err := broker.Publish(b.Context(), channel, m); err != nil {
 						b.Error(err)
@@ -105,9 +106,10 @@ func BenchmarkReplay(b *testing.B) {
 
 // receiveOrdered reads a channel from its beginning as JetStream would have it.
 func receiveOrdered(b *testing.B, broker *Broker, channel string, n int) {
-	consumer, err := broker.js.OrderedConsumer(b.Context(), broker.names.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{broker.names.subject + channel},
-	})
+	consumer, err := broker.js.OrderedConsumer(b.Context(), broker.names.stream,
+		jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{broker.names.subject + channel},
+		})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -142,15 +144,17 @@ func receiveAll(b *testing.B, s *Subscription, n int) {
 	}
 }
 
-// BenchmarkLatencyOnTwoReplicas measures from Publish at one replica to Next at another, in turns with what JetStream takes for
-// itself: from a publication by one client to an ordered consumer of another.
+// BenchmarkLatencyOnTwoReplicas measures from Publish at one replica to Next at another, in turns
+// with what JetStream takes for itself: from a publication by one client to an ordered consumer of
+// another.
 func BenchmarkLatencyOnTwoReplicas(b *testing.B) {
 	url := serverURL(startServer(b, b.TempDir(), -1))
 	here, there := openBroker(b, url, Options{}), openBroker(b, url, Options{})
 	s := subscribe(b, there, "room", nil)
-	consumer, err := there.js.OrderedConsumer(b.Context(), there.names.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{there.names.subject + "raw"}, DeliverPolicy: jetstream.DeliverNewPolicy,
-	})
+	consumer, err := there.js.OrderedConsumer(b.Context(), there.names.stream,
+		jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{there.names.subject + "raw"}, DeliverPolicy: jetstream.DeliverNewPolicy,
+		})
 	if err != nil {
 		b.Fatal(err)
 	}

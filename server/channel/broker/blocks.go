@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// What the embedded server's blocks look like: records one after another, each with its length, the sequence, the time and
-// the length of the subject before its content, and a checksum of all that at its end. See msgBlock in
-// server/filestore.go of nats-server 2.15.
+// What the embedded server's blocks look like: records one after another, each with its length, the
+// sequence, the time and the length of the subject before its content, and a checksum of all that
+// at its end. See msgBlock in server/filestore.go of nats-server 2.15.
 const (
 	recordHeader   = 22
 	recordChecksum = 8
@@ -22,11 +22,13 @@ const (
 	longestJump = 1 << 20
 )
 
-// distrustDamaged makes the server read streams with their checksums whose blocks have records that make no sense, by
-// removing its index. With the index it trusts what the records say of themselves: from one flipped bit of a sequence to
-// the next message it would fill memory until there is none.
+// distrustDamaged makes the server read streams with their checksums whose blocks have records that
+// make no sense, by removing its index. With the index it trusts what the records say of
+// themselves: from one flipped bit of a sequence to the next message it would fill memory until
+// there is none.
 func distrustDamaged(storeDir string) error {
-	blocks, err := filepath.Glob(filepath.Join(storeDir, "jetstream", "*", "streams", "*", "msgs", "*.blk"))
+	blocks, err := filepath.Glob(filepath.Join(storeDir, "jetstream", "*", "streams", "*", "msgs",
+		"*.blk"))
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
-// Package broker is the domain of ChannelService: channels of messages with sequences, kept in NATS JetStream.
+// Package broker is the domain of ChannelService: channels of messages with sequences, kept in NATS
+// JetStream.
 //
-// All channels live in one stream, one subject each, and a message's sequence is the stream's. Two paths lead to a
-// subscriber. The fast one is the stream's republishing: JetStream announces what it has stored together with the
-// sequence of the message before it on the same subject, so each announcement proves by itself whether something is
-// missing. The sure one reads the stream. A subscriber takes the fast path as long as the proof holds and the sure one
-// otherwise, so a lost announcement, a reconnect or a slow reader costs time and never a message.
+// All channels live in one stream, one subject each, and a message's sequence is the stream's. Two
+// paths lead to a subscriber. The fast one is the stream's republishing: JetStream announces what
+// it has stored together with the sequence of the message before it on the same subject, so each
+// announcement proves by itself whether something is missing. The sure one reads the stream. A
+// subscriber takes the fast path as long as the proof holds and the sure one otherwise, so a lost
+// announcement, a reconnect or a slow reader costs time and never a message.
 package broker
 
 import (
@@ -24,19 +26,22 @@ import (
 )
 
 var (
-	// ErrInvalidName says that a channel or participant is not 1 to 128 bytes of UTF-8 without control characters.
+	// ErrInvalidName says that a channel or participant is not 1 to 128 bytes of UTF-8 without control
+	// characters.
 	ErrInvalidName = errors.New("name must be 1 to 128 bytes of UTF-8 without control characters")
-	// ErrInvalidMessageID says that a message id is not 1 to 64 of the characters A-Z, a-z, 0-9, - and _.
+	// ErrInvalidMessageID says that a message id is not 1 to 64 of the characters A-Z, a-z, 0-9, - and
+	// _.
 	ErrInvalidMessageID = errors.New("message id must be 1 to 64 of the characters A-Z, a-z, 0-9, - and _")
 	// ErrBodyTooLarge says that a body is longer than MaxBody.
 	ErrBodyTooLarge = fmt.Errorf("body must be at most %d bytes", MaxBody)
-	// ErrSequenceGone says that messages after the given sequence may have been discarded, or that there never was a
-	// message with that sequence in the channel.
+	// ErrSequenceGone says that messages after the given sequence may have been discarded, or that
+	// there never was a message with that sequence in the channel.
 	ErrSequenceGone = errors.New("sequence is not in the channel")
-	// ErrHistoryChanged says that the stream does not have the history that a position is from: it was created anew, or has
-	// lost what came last.
+	// ErrHistoryChanged says that the stream does not have the history that a position is from: it was
+	// created anew, or has lost what came last.
 	ErrHistoryChanged = errors.New("the history of the channel is not the one that was read")
-	// ErrDamaged says that messages are missing inside the stream, perhaps of the channel: what is stored is damaged.
+	// ErrDamaged says that messages are missing inside the stream, perhaps of the channel: what is
+	// stored is damaged.
 	ErrDamaged = errors.New("messages are missing because the store is damaged")
 	// ErrStoreFull says that there is no room for a message.
 	ErrStoreFull = errors.New("there is no room for more messages")
@@ -44,7 +49,8 @@ var (
 	ErrTooManyChannels = errors.New("too many open channels")
 	// ErrTooManyKept says that Options.MaxKept channels have messages already.
 	ErrTooManyKept = errors.New("too many channels have messages")
-	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have happened.
+	// ErrUnavailable says that the broker does not answer, or not in time. Whatever was asked may have
+	// happened.
 	ErrUnavailable = errors.New("message broker is unavailable")
 	// ErrClosed says that the Broker or the Subscription has been closed.
 	ErrClosed = errors.New("closed")
@@ -55,32 +61,36 @@ const MaxBody = 64 << 10
 
 // Options adjust a Broker. The zero value of each field means its default.
 type Options struct {
-	// Name is what the process calls itself at the broker. The names of the stream, of subjects and of headers begin with
-	// it, so it is of letters, digits, - and _. Default "broker".
+	// Name is what the process calls itself at the broker. The names of the stream, of subjects and of
+	// headers begin with it, so it is of letters, digits, - and _. Default "broker".
 	Name string
 	// Dir is the folder of the embedded server. Only one process at a time may use it.
 	Dir string
 	// Retention is how long messages are kept. Default 7 days.
 	Retention time.Duration
-	// MaxBytes is how much is kept, all channels together; the oldest messages go first. Default 1 GiB.
+	// MaxBytes is how much is kept, all channels together; the oldest messages go first. Default 1
+	// GiB.
 	MaxBytes int64
 	// DedupWindow is how long a message id is remembered. Default 2 minutes.
 	DedupWindow time.Duration
-	// Replicas is on how many servers of a cluster a message is kept. Default 1, as in the embedded server always.
+	// Replicas is on how many servers of a cluster a message is kept. Default 1, as in the embedded
+	// server always.
 	Replicas int
-	// SyncAlways makes the embedded server flush messages to the disk before Publish returns their receipts. Otherwise a
-	// crash of the process loses nothing, but a crash of the machine up to syncInterval.
+	// SyncAlways makes the embedded server flush messages to the disk before Publish returns their
+	// receipts. Otherwise a crash of the process loses nothing, but a crash of the machine up to
+	// syncInterval.
 	SyncAlways bool
 	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
 	Reserve int64
 	// MaxChannels is how many channels may have subscribers in this process at once. Default 20,000.
 	MaxChannels int
-	// MaxKept is how many channels may have messages, about: all replicas count for themselves what comes within a second. Each
-	// costs the broker about a kilobyte of memory. Default 50,000.
+	// MaxKept is how many channels may have messages, about: all replicas count for themselves what
+	// comes within a second. Each costs the broker about a kilobyte of memory. Default 50,000.
 	MaxKept int64
 	// Log receives what the broker has to say. Default: nothing is logged.
 	Log *slog.Logger
-	// Registerer takes the metrics of the package, and is used once. Default: they are registered nowhere.
+	// Registerer takes the metrics of the package, and is used once. Default: they are registered
+	// nowhere.
 	Registerer prometheus.Registerer
 }
 
@@ -135,20 +145,23 @@ type Broker struct {
 	unconnected atomic.Pointer[error] // why the last attempt to connect failed
 }
 
-// Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a server inside this
-// process, which listens to nobody else; "nats://host:4222[,nats://...]" names servers of a cluster, with credentials as
-// user information. Open waits for a cluster that is not there yet until ctx is done.
+// Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a
+// server inside this process, which listens to nobody else; "nats://host:4222[,nats://...]" names
+// servers of a cluster, with credentials as user information. Open waits for a cluster that is not
+// there yet until ctx is done.
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}), urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
+		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
+		urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
 		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
 	}
 	b.consumers.worthwhile, b.consumers.places = longReplay, semaphore.NewWeighted(consumersAtOnce)
 	b.memory = newMemory(url == embeddedURL, opts)
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
-		// The error that matters is the one above; what was started ends without a deadline, as it has no work.
+		// The error that matters is the one above; what was started ends without a deadline, as it has no
+		// work.
 		return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 	}
 	return b, nil
@@ -207,7 +220,8 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	return nil
 }
 
-// Check returns nil if the broker answers, the stream exists and messages can be stored, which is what readiness should ask.
+// Check returns nil if the broker answers, the stream exists and messages can be stored, which is
+// what readiness should ask.
 func (b *Broker) Check(ctx context.Context) error {
 	if err := b.checkWriting(ctx); err != nil {
 		return err
@@ -222,9 +236,9 @@ func (b *Broker) Check(ctx context.Context) error {
 	return err
 }
 
-// Close ends all subscriptions, waits for the acknowledgements of messages that are being published, disconnects, and stops
-// the embedded server, so that its folder is free when Close returns nil. Once ctx is done it waits no longer and returns
-// the context's error.
+// Close ends all subscriptions, waits for the acknowledgements of messages that are being
+// published, disconnects, and stops the embedded server, so that its folder is free when Close
+// returns nil. Once ctx is done it waits no longer and returns the context's error.
 func (b *Broker) Close(ctx context.Context) error {
 	b.refuse()
 	done := make(chan struct{})
@@ -297,7 +311,8 @@ func (b *Broker) enter() error {
 	return nil
 }
 
-// explain turns the error of a request that had a deadline of its own into the one the caller should see.
+// explain turns the error of a request that had a deadline of its own into the one the caller
+// should see.
 func (b *Broker) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

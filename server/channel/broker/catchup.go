@@ -12,41 +12,50 @@ import (
 )
 
 const (
-	// longReplay is how many messages have to be left for a reader to get a consumer: creating one takes as long as reading
-	// some hundred messages.
+	// longReplay is how many messages have to be left for a reader to get a consumer: creating one
+	// takes as long as reading some hundred messages.
 	longReplay = 4096
-	// consumersAtOnce bounds the consumers, each of which takes some 50 KB of memory. Other readers do without.
+	// consumersAtOnce bounds the consumers, each of which takes some 50 KB of memory. Other readers do
+	// without.
 	consumersAtOnce = 32
-	// consumerPause is how long no consumer is created after one could not be: the user of a cluster may lack permissions.
+	// consumerPause is how long no consumer is created after one could not be: the user of a cluster
+	// may lack permissions.
 	consumerPause = 10 * time.Minute
-	// consumerLife is how long JetStream keeps a consumer of which nothing is asked, as that of a replica that was killed.
+	// consumerLife is how long JetStream keeps a consumer of which nothing is asked, as that of a
+	// replica that was killed.
 	consumerLife = 30 * time.Second
 
 	consumerNext = "$JS.API.CONSUMER.MSG.NEXT."
 )
 
-// consumer is a pull consumer that reads a channel for one subscriber with much to read. It takes half the time of batches
-// from fetch, for which JetStream writes headers with the sequence and the time into each message; a consumer has them
-// in the subject for replies. It proves no more than fetch does. Not safe for concurrent use.
+// consumer is a pull consumer that reads a channel for one subscriber with much to read. It takes
+// half the time of batches from fetch, for which JetStream writes headers with the sequence and the
+// time into each message; a consumer has them in the subject for replies. It proves no more than
+// fetch does. Not safe for concurrent use.
 type consumer struct {
 	broker    *Broker
 	name      string
 	inbox     *nats.Subscription
 	delivered uint64 // by the consumer, to notice what was lost on the way
 	last      uint64 // sequence of the last message it has returned, or that it starts after
-	left      int64  // messages behind last, at least: what JetStream says of a consumer leaves out those that it skips
+	// messages behind last, at least: what JetStream says of a consumer leaves out those that it skips
+	left int64
 }
 
-// startConsumer creates a consumer that begins after a sequence, behind which so many messages are left. It returns nil if there is none to be had.
-func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64, left int64) *consumer {
+// startConsumer creates a consumer that begins after a sequence, behind which so many messages are
+// left. It returns nil if there is none to be had.
+func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
+	left int64) *consumer {
 	if time.Now().UnixNano() < b.consumers.pausedUntil.Load() || !b.consumers.places.TryAcquire(1) {
 		return nil
 	}
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	created, err := b.js.CreateConsumer(attempt, b.names.stream, jetstream.ConsumerConfig{
-		FilterSubject: subject, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: last + 1,
-		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, InactiveThreshold: consumerLife, Replicas: 1, MemoryStorage: true,
+		FilterSubject: subject, DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq: last + 1,
+		AckPolicy:   jetstream.AckNonePolicy, MaxDeliver: 1, InactiveThreshold: consumerLife, Replicas: 1,
+		MemoryStorage: true,
 	})
 	c := &consumer{broker: b, last: last, left: left}
 	if err == nil {
@@ -64,8 +73,8 @@ func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 	return c
 }
 
-// next reads several messages, each with the Previous of the batch, and learns how many are left behind them. After an
-// error the consumer is of no use.
+// next reads several messages, each with the Previous of the batch, and learns how many are left
+// behind them. After an error the consumer is of no use.
 func (c *consumer) next(ctx context.Context) (batch []Message, left int64, err error) {
 	if err := c.broker.reads.Acquire(ctx, 1); err != nil {
 		return nil, 0, err
@@ -82,11 +91,13 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 	b := c.broker
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	request, err := json.Marshal(map[string]any{"batch": batchMessages, "max_bytes": batchBytes, "no_wait": true})
+	request, err := json.Marshal(map[string]any{"batch": batchMessages, "max_bytes": batchBytes,
+		"no_wait": true})
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := b.nc.PublishRequest(consumerNext+b.names.stream+"."+c.name, c.inbox.Subject, request); err != nil {
+	if err := b.nc.PublishRequest(consumerNext+b.names.stream+"."+c.name, c.inbox.Subject,
+		request); err != nil {
 		return nil, 0, err
 	}
 	for previous := uint64(0); len(batch) < batchMessages; {
@@ -96,7 +107,8 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 		}
 		if status := msg.Header.Get("Status"); status != "" {
 			if len(batch) == 0 {
-				return nil, 0, fmt.Errorf("reading with a consumer: %s %s", status, msg.Header.Get("Description"))
+				return nil, 0, fmt.Errorf("reading with a consumer: %s %s", status,
+					msg.Header.Get("Description"))
 			}
 			return batch, left, nil // The batch has max_bytes, or there are no more.
 		}
@@ -118,7 +130,8 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 	return batch, left, nil
 }
 
-// stop deletes the consumer, for which it does not wait: JetStream deletes it after a while in any case.
+// stop deletes the consumer, for which it does not wait: JetStream deletes it after a while in any
+// case.
 func (c *consumer) stop() {
 	b := c.broker
 	b.consumers.places.Release(1)

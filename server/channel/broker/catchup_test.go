@@ -67,7 +67,8 @@ func TestALongReplayHasAllMessagesOnceWhateverBecomesOfItsConsumer(t *testing.T)
 			newest = receive(t, s, 1)[0]
 			received = append(received, newest)
 		}
-		if got := sequencesOf(received); !slices.IsSorted(got) || received[len(received)-1].Sequence != late {
+		if got := sequencesOf(received); !slices.IsSorted(got) ||
+			received[len(received)-1].Sequence != late {
 			t.Errorf("%s: %d messages until %d, want %d last", name, len(got), got[len(got)-1], late)
 		}
 		expectNone(t, s)
@@ -118,7 +119,8 @@ func TestDamageInALongReplayIsToldToTheReader(t *testing.T) {
 	closeBroker(t, b)
 	// In the headers of a message. A server of NATS, which nothing mends before it starts, as the
 	// embedded one is, does not start for minutes if it is an upper bit of a sequence.
-	changeBlock(t, dir, func(data []byte) { data[bytes.LastIndex(data[:len(data)/2], []byte("NATS/1.0"))] ^= 0x10 })
+	changeBlock(t, dir,
+		func(data []byte) { data[bytes.LastIndex(data[:len(data)/2], []byte("NATS/1.0"))] ^= 0x10 })
 	b = openBroker(t, serverURL(startServer(t, dir, -1)), Options{})
 	b.consumers.worthwhile = batchMessages
 	s := subscribe(t, b, "room", pointer(0))

@@ -23,7 +23,8 @@ func TestReplicasShareTheirChannels(t *testing.T) {
 	if got := sequencesOf(receive(t, s, 100)); !slices.Equal(got, sent) {
 		t.Errorf("got %d", got)
 	}
-	if again := publish(t, there, "room", "many", "5", ""); !again.Duplicate || again.Sequence != sent[5] {
+	if again := publish(t, there, "room", "many", "5", ""); !again.Duplicate ||
+		again.Sequence != sent[5] {
 		t.Errorf("repeated at the other replica: %+v", again)
 	}
 	resumed := subscribe(t, here, "room", &sent[49])
@@ -66,7 +67,8 @@ func TestRestartOfTheServerCausesNeitherGapNorDuplicate(t *testing.T) {
 	if !slices.Equal(got, sent) {
 		t.Errorf("got %d, want %d", got, sent)
 	}
-	eventually(t, "the replica is ready again", func() bool { return there.Check(testContext(t)) == nil })
+	eventually(t, "the replica is ready again",
+		func() bool { return there.Check(testContext(t)) == nil })
 }
 
 func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
@@ -114,7 +116,8 @@ func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
 	slices.Sort(all)
 	for i := range seen {
 		if !slices.Equal(seen[i], all) {
-			t.Errorf("replica %d saw %d messages, not the %d that were acknowledged", i, len(seen[i]), len(all))
+			t.Errorf("replica %d saw %d messages, not the %d that were acknowledged", i, len(seen[i]),
+				len(all))
 		}
 	}
 }
@@ -137,7 +140,8 @@ func startCluster(t *testing.T, n int) []*server.Server {
 		srv, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprint("server", i), Host: "127.0.0.1", Port: -1,
 			JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1", Port: listeners[i].Addr().(*net.TCPAddr).Port}, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1",
+				Port: listeners[i].Addr().(*net.TCPAddr).Port}, Routes: routes,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +171,8 @@ func TestUnreachableBrokerIsReportedAsSuchAndDoesNotKeepCloseWaiting(t *testing.
 	if _, err := b.Publish(testContext(t), "room", message); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Publish: %v", err)
 	}
-	if _, err := b.Subscribe(testContext(t), "room", startAfter(nil)); !errors.Is(err, ErrUnavailable) {
+	if _, err := b.Subscribe(testContext(t), "room", startAfter(nil)); !errors.Is(err,
+		ErrUnavailable) {
 		t.Errorf("Subscribe: %v", err)
 	}
 	failed := make(chan error)

@@ -20,8 +20,8 @@ const (
 	pingInterval = 10 * time.Second
 )
 
-// connect returns a connection that is possibly not there yet, and that never gives up: a broker that comes back
-// after an hour, or with new credentials, finds this process still trying.
+// connect returns a connection that is possibly not there yet, and that never gives up: a broker
+// that comes back after an hour, or with new credentials, finds this process still trying.
 func (b *Broker) connect(address string) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name(b.opts.Name),
@@ -32,7 +32,8 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		// The client makes room for all at once, for each request of a batch.
 		nats.SyncQueueLen(batchMessages + 1),
-		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody waits for it.
+		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody
+		// waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),
 		nats.ReconnectErrHandler(b.notConnected),
@@ -100,8 +101,8 @@ func checkElement(element string) error {
 // errConnecting says that there is no connection and no reason for that yet.
 var errConnecting = errors.New("not connected yet")
 
-// reason puts why there is no connection in place of what nats.go says of the request then: that its buffer is full, which has
-// no room on purpose.
+// reason puts why there is no connection in place of what nats.go says of the request then: that
+// its buffer is full, which has no room on purpose.
 func (b *Broker) reason(err error) error {
 	if !errors.Is(err, nats.ErrReconnectBufExceeded) {
 		return err

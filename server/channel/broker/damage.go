@@ -16,16 +16,18 @@ const (
 	// verifyMessages and verifyBytes are how much of the stream is verified with one request.
 	verifyMessages = 1024
 	verifyBytes    = 1 << 20
-	// mostListed is how many missing messages the broker is asked to list; it does so in one message. More are looked for.
+	// mostListed is how many missing messages the broker is asked to list; it does so in one message.
+	// More are looked for.
 	mostListed = 50_000
 )
 
 // span is a run of sequences of which no message can be read.
 type span struct{ first, last uint64 }
 
-// damage is what is known to be missing inside the stream. No client may delete messages there, so a hole is damage to what is
-// stored. The broker tells of those that it finds when it starts. Those that it would only skip in reading are found
-// by verifying: the embedded one is read once after its start, others where a reader finds fewer messages than were counted.
+// damage is what is known to be missing inside the stream. No client may delete messages there, so
+// a hole is damage to what is stored. The broker tells of those that it finds when it starts. Those
+// that it would only skip in reading are found by verifying: the embedded one is read once after
+// its start, others where a reader finds fewer messages than were counted.
 type damage struct {
 	mu    sync.Mutex
 	holes []span // in order, apart
@@ -40,7 +42,8 @@ type damage struct {
 func (d *damage) add(hole span) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(d.holes, hole.first, func(h span, first uint64) int { return cmp.Compare(h.last+1, first) })
+	i, _ := slices.BinarySearchFunc(d.holes, hole.first,
+		func(h span, first uint64) int { return cmp.Compare(h.last+1, first) })
 	j := i
 	for ; j < len(d.holes) && d.holes[j].first <= hole.last+1; j++ {
 		if d.holes[j].first <= hole.first && hole.last <= d.holes[j].last {
@@ -137,7 +140,8 @@ func (d *damage) verifyAgain(first, last uint64) {
 	d.verified, d.until = first-1, last
 }
 
-// unverified returns what is to be read next, and a channel that is closed when some of it has been.
+// unverified returns what is to be read next, and a channel that is closed when some of it has
+// been.
 func (d *damage) unverified() (next, until uint64, progress <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -186,10 +190,12 @@ func (b *Broker) verifyAll(ctx context.Context) {
 	}
 }
 
-// verify reads the next messages of the stream, whatever their channel, and notes which are missing. It returns how far it
-// has come.
+// verify reads the next messages of the stream, whatever their channel, and notes which are
+// missing. It returns how far it has come.
 func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64, err error) {
-	batch, _, err := b.fetch(ctx, query{Sequence: next, NextIn: b.names.subject + "*", Messages: verifyMessages, Bytes: verifyBytes})
+	batch, _, err := b.fetch(ctx,
+		query{Sequence: next, NextIn: b.names.subject + "*", Messages: verifyMessages,
+			Bytes: verifyBytes})
 	if err != nil {
 		return 0, err
 	}

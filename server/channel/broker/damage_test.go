@@ -59,8 +59,9 @@ func readAll(t *testing.T, b *Broker, start Start) (sequences []uint64, err erro
 	return sequences, s.End(testContext(t), previous)
 }
 
-// The kinds of damage are those of reports. After a clean stop the broker trusts its index, and skips what it cannot read;
-// after a crash it reads everything, and drops what is behind the damage in a block.
+// The kinds of damage are those of reports. After a clean stop the broker trusts its index, and
+// skips what it cannot read; after a crash it reads everything, and drops what is behind the damage
+// in a block.
 func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -68,10 +69,12 @@ func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 		messages, size int
 		atLeast        int64
 	}{
-		"after a clean stop":                    {clean: true, messages: 400, size: 100, atLeast: 1},
-		"after a crash":                         {messages: 400, size: 60_000, atLeast: 50},
-		"in a server of its own":                {cluster: true, clean: true, messages: 400, size: 100, atLeast: 1},
-		"in a server of its own, after a crash": {cluster: true, messages: 400, size: 60_000, atLeast: 50},
+		"after a clean stop": {clean: true, messages: 400, size: 100, atLeast: 1},
+		"after a crash":      {messages: 400, size: 60_000, atLeast: 50},
+		"in a server of its own": {cluster: true, clean: true, messages: 400, size: 100,
+			atLeast: 1},
+		"in a server of its own, after a crash": {cluster: true, messages: 400, size: 60_000,
+			atLeast: 50},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +97,8 @@ func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 
 			before, err := readAll(t, b, Start{After: &Position{}})
 			var broken *BreakError
-			if !errors.As(err, &broken) || !errors.Is(err, ErrDamaged) || broken.First <= before[len(before)-1]+1 {
+			if !errors.As(err, &broken) || !errors.Is(err, ErrDamaged) ||
+				broken.First <= before[len(before)-1]+1 {
 				t.Fatalf("%d messages, then %v", len(before), err)
 			}
 			after, err := readAll(t, b, Start{From: broken.First})
@@ -165,14 +169,16 @@ func TestHolesAreJoinedAndForgottenOnceTheyAreDiscarded(t *testing.T) {
 			t.Errorf("%v: news %t", hole, news)
 		}
 	}
-	if want := []span{{1, 3}, {5, 9}, {20, 30}}; len(d.holes) != 3 || d.holes[0] != want[0] || d.holes[1] != want[1] || d.holes[2] != want[2] {
+	if want := []span{{1, 3}, {5, 9}, {20, 30}}; len(d.holes) != 3 || d.holes[0] != want[0] ||
+		d.holes[1] != want[1] || d.holes[2] != want[2] {
 		t.Errorf("got %v", d.holes)
 	}
 	for _, c := range []struct {
 		after, through uint64
 		first          uint64
 	}{{0, 1, 1}, {3, 4, 0}, {3, 5, 5}, {8, 12, 5}, {9, 19, 0}, {9, 50, 20}, {30, 99, 0}} {
-		if hole, found := d.between(c.after, c.through); found != (c.first != 0) || hole.first != c.first {
+		if hole, found := d.between(c.after, c.through); found != (c.first != 0) ||
+			hole.first != c.first {
 			t.Errorf("between %d and %d: %v", c.after, c.through, hole)
 		}
 	}
@@ -200,7 +206,8 @@ func TestAnEndThatIsCutOffIsLoggedAndCountsAsAnotherHistory(t *testing.T) {
 	publishMany(t, b, "another", 60, 10)
 	_, err := b.Subscribe(testContext(t), "room", Start{After: &last})
 	wantBreak(t, err, ErrHistoryChanged)
-	if !strings.Contains(log.String(), "the end of the stream is gone") || b.lineage.changes.Load() != 1 {
+	if !strings.Contains(log.String(), "the end of the stream is gone") ||
+		b.lineage.changes.Load() != 1 {
 		t.Errorf("%d changes, logged:\n%s", b.lineage.changes.Load(), &log)
 	}
 }
@@ -208,7 +215,8 @@ func TestAnEndThatIsCutOffIsLoggedAndCountsAsAnotherHistory(t *testing.T) {
 // One flipped bit of a length or of a sequence made NATS fill memory until there was none.
 func TestDamagedRecordsDoNotKeepTheBrokerFromStarting(t *testing.T) {
 	t.Parallel()
-	for _, flip := range []struct{ offset, bit int }{{0, 3}, {2, 7}, {3, 6}, {4, 0}, {7, 1}, {9, 5}, {11, 5}, {11, 6}, {11, 7}, {20, 4}} {
+	for _, flip := range []struct{ offset, bit int }{{0, 3}, {2, 7}, {3, 6}, {4, 0}, {7, 1}, {9, 5},
+		{11, 5}, {11, 6}, {11, 7}, {20, 4}} {
 		dir := t.TempDir()
 		b := openBroker(t, embeddedURL, Options{Dir: dir})
 		publishMany(t, b, "room", 400, 100)

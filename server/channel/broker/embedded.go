@@ -20,22 +20,24 @@ import (
 )
 
 const (
-	// startTimeout bounds the start of the embedded server if the context does not; it reads what is stored first.
+	// startTimeout bounds the start of the embedded server if the context does not; it reads what is
+	// stored first.
 	startTimeout = 2 * time.Minute
 	readyPoll    = 10 * time.Millisecond
-	// syncInterval is how much a crash of the machine may cost, unless Options.SyncAlways is set. NATS defaults to two
-	// minutes.
+	// syncInterval is how much a crash of the machine may cost, unless Options.SyncAlways is set. NATS
+	// defaults to two minutes.
 	syncInterval = 10 * time.Second
-	// storeLimit is no limit: MaxBytes of the stream is. A limit here would have to be kept larger than the stored stream's
-	// at every start, or the server would not load it.
+	// storeLimit is no limit: MaxBytes of the stream is. A limit here would have to be kept larger
+	// than the stored stream's at every start, or the server would not load it.
 	storeLimit  = 1 << 50
 	memoryLimit = 16 << 20 // nothing is kept in memory
 )
 
 // embedded is a NATS server inside this process.
 //
-// The server keeps an error of a write for ever: it takes nothing more until it is started anew, and answers nothing. So
-// there is another one as soon as the folder can be written to again. Messages with a receipt are on the disk.
+// The server keeps an error of a write for ever: it takes nothing more until it is started anew,
+// and answers nothing. So there is another one as soon as the folder can be written to again.
+// Messages with a receipt are on the disk.
 type embedded struct {
 	opts    Options
 	lock    *flock.Flock
@@ -58,7 +60,8 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 	}
 	e := &embedded{opts: opts, lock: lock, failed: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := e.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir,
+			err), lock.Close())
 	}
 	ctx, e.stopped = context.WithCancel(context.Background())
 	go e.supervise(ctx)
@@ -122,7 +125,8 @@ func (e *embedded) current() *server.Server {
 	return e.server
 }
 
-// untilFailure returns a context that also ends when a write has failed: there will be no acknowledgement then.
+// untilFailure returns a context that also ends when a write has failed: there will be no
+// acknowledgement then.
 func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.CancelFunc) {
 	e.mu.Lock()
 	writing := e.writing
@@ -132,8 +136,8 @@ func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.C
 	return ctx, func() { stop(); cancel() }
 }
 
-// commit returns when what was acknowledged is on the disk. If that fails, what the server holds in memory may be ahead of
-// the disk, so it is replaced.
+// commit returns when what was acknowledged is on the disk. If that fails, what the server holds in
+// memory may be ahead of the disk, so it is replaced.
 func (e *embedded) commit() error {
 	if !e.opts.SyncAlways {
 		return nil
@@ -180,7 +184,8 @@ func (e *embedded) supervise(ctx context.Context) {
 }
 
 func (e *embedded) replace(ctx context.Context) {
-	e.opts.Log.Error("the embedded message broker cannot write, and is started anew once it can", "folder", e.opts.Dir)
+	e.opts.Log.Error("the embedded message broker cannot write, and is started anew once it can",
+		"folder", e.opts.Dir)
 	stopServer(e.current())
 	for ctx.Err() == nil {
 		err := e.tryWrite()
@@ -199,20 +204,22 @@ func (e *embedded) replace(ctx context.Context) {
 	}
 }
 
-// room fails with ErrStoreFull if what is left of the disk is for others: the server needs a little for its index, and
-// other services that share the disk get what they have reserved.
+// room fails with ErrStoreFull if what is left of the disk is for others: the server needs a little
+// for its index, and other services that share the disk get what they have reserved.
 func (e *embedded) room() error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(e.opts.Dir, &disk); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(e.opts.Reserve) || disk.Files > 0 && disk.Ffree == 0 {
+	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(e.opts.Reserve) || disk.Files > 0 &&
+		disk.Ffree == 0 {
 		return fmt.Errorf("%w: %d bytes are left in %s", ErrStoreFull, free, e.opts.Dir)
 	}
 	return nil
 }
 
-// tryWrite fails with ErrStoreFull if there is no room, and with ErrUnavailable if the folder cannot be written to.
+// tryWrite fails with ErrStoreFull if there is no room, and with ErrUnavailable if the folder
+// cannot be written to.
 func (e *embedded) tryWrite() error {
 	if err := e.room(); err != nil {
 		return err
@@ -249,8 +256,9 @@ func stopServer(srv *server.Server) {
 	srv.WaitForShutdown()
 }
 
-// lockFolder keeps a second process out of the folder. NATS does not: two servers on one folder both acknowledge messages
-// under the same sequences. The lock ends with the process, however it ends.
+// lockFolder keeps a second process out of the folder. NATS does not: two servers on one folder
+// both acknowledge messages under the same sequences. The lock ends with the process, however it
+// ends.
 func lockFolder(dir string) (*flock.Flock, error) {
 	if dir == "" {
 		return nil, errors.New("the embedded message broker needs a folder")
@@ -258,24 +266,28 @@ func lockFolder(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("folder %s of the embedded message broker: %w", dir, err)
 	}
-	lock := flock.New(filepath.Join(dir, ".lock"), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o640))
+	lock := flock.New(filepath.Join(dir, ".lock"), flock.SetFlag(os.O_CREATE|os.O_RDWR),
+		flock.SetPermissions(0o640))
 	switch locked, err := lock.TryLock(); {
 	case err != nil:
 		return nil, fmt.Errorf("lock folder %s of the embedded message broker: %w", dir, err)
 	case !locked:
-		return nil, fmt.Errorf("folder %s of the embedded message broker is in use by another process", dir)
+		return nil, fmt.Errorf("folder %s of the embedded message broker is in use by another process",
+			dir)
 	}
 	return lock, nil
 }
 
-// newestFile has the latest message that was stored, so that a start can tell that the end of the stream is gone: the server
-// cuts off what it cannot read there, and says nothing.
+// newestFile has the latest message that was stored, so that a start can tell that the end of the
+// stream is gone: the server cuts off what it cannot read there, and says nothing.
 const newestFile = ".newest"
 
-// remember writes down how far the stream has come. It need not be on the disk at once: an older one is as true.
+// remember writes down how far the stream has come. It need not be on the disk at once: an older
+// one is as true.
 func (e *embedded) remember(created time.Time, sequence uint64) error {
 	name := filepath.Join(e.opts.Dir, newestFile)
-	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%d %d\n", created.UnixNano(), sequence), 0o640); err != nil {
+	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%d %d\n", created.UnixNano(), sequence),
+		0o640); err != nil {
 		return err
 	}
 	return os.Rename(name+".tmp", name)
@@ -288,21 +300,25 @@ func (e *embedded) remembered(created time.Time) (sequence uint64) {
 	if err != nil {
 		return 0
 	}
-	if _, err := fmt.Sscan(string(text), &nanoseconds, &sequence); err != nil || nanoseconds != created.UnixNano() {
+	if _, err := fmt.Sscan(string(text), &nanoseconds, &sequence); err != nil ||
+		nanoseconds != created.UnixNano() {
 		return 0
 	}
 	return sequence
 }
 
-// serverLog passes on what the server logs, at levels that suit a component: its notices are our details.
+// serverLog passes on what the server logs, at levels that suit a component: its notices are our
+// details.
 type serverLog struct {
 	log         *slog.Logger
 	fatal       chan string
 	writeFailed func()
 }
 
-// failedWrites are the texts by which the server says that it takes nothing more. It tells in no other way.
-var failedWrites = []string{"critical write error", "failed to store a msg", "will be disabled", "disabling jetstream"}
+// failedWrites are the texts by which the server says that it takes nothing more. It tells in no
+// other way.
+var failedWrites = []string{"critical write error", "failed to store a msg", "will be disabled",
+	"disabling jetstream"}
 
 func (l *serverLog) write(level slog.Level, format string, args []any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))

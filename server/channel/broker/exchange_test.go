@@ -14,11 +14,13 @@ import (
 func TestSubscribersGetEverythingInOrderWithItsPredecessor(t *testing.T) {
 	t.Parallel()
 	b := openEmbedded(t)
-	live := map[string]*Subscription{"red": subscribe(t, b, "red", nil), "blue": subscribe(t, b, "blue", nil)}
+	live := map[string]*Subscription{"red": subscribe(t, b, "red", nil),
+		"blue": subscribe(t, b, "blue", nil)}
 	want := map[string][]uint64{}
 	for i := range 200 {
 		name := []string{"red", "blue"}[i%2]
-		want[name] = append(want[name], publish(t, b, name, "ann", fmt.Sprint(i), fmt.Sprint(name, i)).Sequence)
+		want[name] = append(want[name],
+			publish(t, b, name, "ann", fmt.Sprint(i), fmt.Sprint(name, i)).Sequence)
 	}
 	for name, s := range live {
 		if got := sequencesOf(receive(t, s, 100)); !slices.Equal(got, want[name]) {
@@ -48,9 +50,11 @@ func TestMessageArrivesAsItWasPublished(t *testing.T) {
 	if _, err := b.Publish(testContext(t), channel, sent); err != nil {
 		t.Fatal(err)
 	}
-	for how, s := range map[string]*Subscription{"live": live, "replayed": subscribe(t, b, channel, pointer(0))} {
+	for how, s := range map[string]*Subscription{"live": live,
+		"replayed": subscribe(t, b, channel, pointer(0))} {
 		got := receive(t, s, 1)[0]
-		if got.Participant != sent.Participant || got.ID != sent.ID || !bytes.Equal(got.Body, sent.Body) ||
+		if got.Participant != sent.Participant || got.ID != sent.ID ||
+			!bytes.Equal(got.Body, sent.Body) ||
 			got.Traceparent != sent.Traceparent || got.Tracestate != sent.Tracestate {
 			t.Errorf("%s: got %+v, want %+v", how, got, sent)
 		}
@@ -88,7 +92,8 @@ func TestJoinAfterASequenceGetsExactlyTheRest(t *testing.T) {
 	for _, seen := range []int{1, 150, 299, 300} {
 		s := subscribe(t, b, "room", pointer(sent[seen-1]))
 		if s.After().Sequence != sent[seen-1] || s.Last() != sent[299] {
-			t.Errorf("joined after %d of %d: after %d, last %d", seen, sent[299], s.After().Sequence, s.Last())
+			t.Errorf("joined after %d of %d: after %d, last %d", seen, sent[299], s.After().Sequence,
+				s.Last())
 		}
 		if got := sequencesOf(receive(t, s, 300-seen)); !slices.Equal(got, sent[seen:]) {
 			t.Errorf("after %d messages: got %d", seen, got)
@@ -135,7 +140,8 @@ func TestJoinAfterAMessageThatIsNotInTheChannelIsRefused(t *testing.T) {
 	elsewhere := publish(t, b, "another", "ann", "1", "").Sequence
 	publish(t, b, "room", "ann", "1", "")
 	for _, after := range []uint64{elsewhere, 1000, 1<<64 - 1} {
-		if _, err := b.Subscribe(testContext(t), "room", startAfter(&after)); !errors.Is(err, ErrSequenceGone) {
+		if _, err := b.Subscribe(testContext(t), "room", startAfter(&after)); !errors.Is(err,
+			ErrSequenceGone) {
 			t.Errorf("after %d: %v", after, err)
 		}
 	}
@@ -150,7 +156,8 @@ func TestRepeatedMessageIsDroppedAndAnsweredWithTheFirst(t *testing.T) {
 	s := subscribe(t, b, "room", nil)
 	first := publish(t, b, "room", "ann", "1", "first")
 	publish(t, b, "room", "ann", "2", "between")
-	if again := publish(t, b, "room", "ann", "1", "again"); !again.Duplicate || again.Sequence != first.Sequence || first.Duplicate {
+	if again := publish(t, b, "room", "ann", "1", "again"); !again.Duplicate ||
+		again.Sequence != first.Sequence || first.Duplicate {
 		t.Errorf("first %+v, again %+v", first, again)
 	}
 	receive(t, s, 2)
@@ -161,7 +168,8 @@ func TestSameIDOfSomebodyElseOrElsewhereIsNotDropped(t *testing.T) {
 	t.Parallel()
 	b := openEmbedded(t)
 	seen := map[uint64]bool{}
-	for _, place := range [][2]string{{"room", "ann"}, {"room", "bob"}, {"another", "ann"}, {"room.ann", "x"}, {"room", "ann.x"}} {
+	for _, place := range [][2]string{{"room", "ann"}, {"room", "bob"}, {"another", "ann"},
+		{"room.ann", "x"}, {"room", "ann.x"}} {
 		r := publish(t, b, place[0], place[1], "1", "")
 		if r.Duplicate || seen[r.Sequence] {
 			t.Errorf("%v: %+v", place, r)
@@ -200,7 +208,8 @@ func TestHostileNamesAreHarmlessOrRefused(t *testing.T) {
 	t.Parallel()
 	b := openEmbedded(t)
 	spy := subscribe(t, b, "a", nil)
-	for i, name := range []string{"a.>", "a.*", "*", ">", "a b", ".", "..", "$JS.API", "%61", "é", strings.Repeat("é", 64)} {
+	for i, name := range []string{"a.>", "a.*", "*", ">", "a b", ".", "..", "$JS.API", "%61", "é",
+		strings.Repeat("é", 64)} {
 		s := subscribe(t, b, name, nil)
 		publish(t, b, name, name, fmt.Sprint(i), name)
 		if m := receive(t, s, 1)[0]; string(m.Body) != name || m.Participant != name {
@@ -209,7 +218,8 @@ func TestHostileNamesAreHarmlessOrRefused(t *testing.T) {
 		expectNone(t, s)
 	}
 	expectNone(t, spy)
-	for _, name := range []string{"", strings.Repeat("x", 129), strings.Repeat("x", 10_000), "a\x00", "\xff", "a\r\nb", "\u0085"} {
+	for _, name := range []string{"", strings.Repeat("x", 129), strings.Repeat("x", 10_000), "a\x00",
+		"\xff", "a\r\nb", "\u0085"} {
 		_, err := b.Publish(testContext(t), name, Message{Participant: "ann", ID: "1"})
 		_, err2 := b.Publish(testContext(t), "room", Message{Participant: name, ID: "1"})
 		_, err3 := b.Subscribe(testContext(t), name, startAfter(nil))
@@ -237,7 +247,8 @@ func TestLargestBodyIsTakenAndALargerOneRefused(t *testing.T) {
 	t.Parallel()
 	b := openEmbedded(t)
 	s := subscribe(t, b, "room", pointer(0))
-	large := Message{Participant: strings.Repeat("é", 64), ID: strings.Repeat("x", 64), Body: make([]byte, MaxBody),
+	large := Message{Participant: strings.Repeat("é", 64), ID: strings.Repeat("x", 64),
+		Body:        make([]byte, MaxBody),
 		Traceparent: strings.Repeat("x", 64), Tracestate: strings.Repeat("x", 512)}
 	if _, err := b.Publish(testContext(t), "room", large); err != nil {
 		t.Error(err)

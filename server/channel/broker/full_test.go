@@ -54,7 +54,8 @@ func fill(t *testing.T, dir string) func() {
 func publishOnce(t *testing.T, b *Broker, id string) error {
 	t.Helper()
 	begun := time.Now()
-	_, err := b.Publish(testContext(t), "room", Message{Participant: "ann", ID: id, Body: make([]byte, 60<<10)})
+	_, err := b.Publish(testContext(t), "room",
+		Message{Participant: "ann", ID: id, Body: make([]byte, 60<<10)})
 	if took := time.Since(begun); err != nil && took > 2*time.Second {
 		t.Errorf("%v came after %v", err, took)
 	}

@@ -66,7 +66,8 @@ func startServer(tb testing.TB, dir string, port int) *server.Server {
 
 func publish(tb testing.TB, b *Broker, channel, participant, id, body string) Receipt {
 	tb.Helper()
-	receipt, err := b.Publish(testContext(tb), channel, Message{Participant: participant, ID: id, Body: []byte(body)})
+	receipt, err := b.Publish(testContext(tb), channel,
+		Message{Participant: participant, ID: id, Body: []byte(body)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -78,7 +79,8 @@ func publishMany(tb testing.TB, b *Broker, channel string, n, size int) []uint64
 	tb.Helper()
 	sequences := make([]uint64, n)
 	for i := range n {
-		sequences[i] = publish(tb, b, channel, "many", strconv.Itoa(i), string(make([]byte, size))).Sequence
+		sequences[i] = publish(tb, b, channel, "many", strconv.Itoa(i),
+			string(make([]byte, size))).Sequence
 	}
 	return sequences
 }
@@ -112,7 +114,8 @@ func receive(tb testing.TB, s *Subscription, n int) []Message {
 	return messages
 }
 
-// expectNone fails if there is a message. There is no condition to wait for, so this can miss one, but not invent one.
+// expectNone fails if there is a message. There is no condition to wait for, so this can miss one,
+// but not invent one.
 func expectNone(tb testing.TB, s *Subscription) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)

@@ -14,16 +14,17 @@ import (
 )
 
 const (
-	// proofs and proofPause bound how long a leader of a cluster may be behind what this process has seen: it has been elected
-	// a moment ago, and has still to apply what is committed.
+	// proofs and proofPause bound how long a leader of a cluster may be behind what this process has
+	// seen: it has been elected a moment ago, and has still to apply what is committed.
 	proofs     = 8
 	proofPause = time.Second
 )
 
-// Position is a place in a channel that a reader has come to, and the proof of it: Sequence alone would also fit into a
-// history that has replaced the reader's.
+// Position is a place in a channel that a reader has come to, and the proof of it: Sequence alone
+// would also fit into a history that has replaced the reader's.
 type Position struct {
-	// History names the incarnation of the stream, see Subscription.After. If empty, it is not checked.
+	// History names the incarnation of the stream, see Subscription.After. If empty, it is not
+	// checked.
 	History string
 	// Sequence is that of the last message seen; 0 if there was none.
 	Sequence uint64
@@ -31,11 +32,11 @@ type Position struct {
 	Time time.Time
 }
 
-// BreakError says that a reader cannot go on where it was, and from where it can. It wraps ErrSequenceGone,
-// ErrHistoryChanged or ErrDamaged.
+// BreakError says that a reader cannot go on where it was, and from where it can. It wraps
+// ErrSequenceGone, ErrHistoryChanged or ErrDamaged.
 type BreakError struct {
-	// First is the sequence to read from, for all that the channel has: that of its first message, or of its next one. Of
-	// ErrDamaged it is the one behind the damage.
+	// First is the sequence to read from, for all that the channel has: that of its first message, or
+	// of its next one. Of ErrDamaged it is the one behind the damage.
 	First uint64
 	cause error
 }
@@ -48,8 +49,9 @@ func (e *BreakError) Error() string {
 // Unwrap returns what happened.
 func (e *BreakError) Unwrap() error { return e.cause }
 
-// lineage is what a Broker knows of the history that the stream has. It is in doubt after every connection, since the store
-// behind the new one may be another, and whenever something contradicts it. While it is in doubt no reader moves.
+// lineage is what a Broker knows of the history that the stream has. It is in doubt after every
+// connection, since the store behind the new one may be another, and whenever something contradicts
+// it. While it is in doubt no reader moves.
 type lineage struct {
 	doubts, settled atomic.Int64  // equal if there is no doubt
 	settling        chan struct{} // held by the one that settles it
@@ -57,7 +59,8 @@ type lineage struct {
 
 	mu      sync.Mutex
 	created time.Time
-	// witness is the latest message that this process has seen. A store that does not have it has another history.
+	// witness is the latest message that this process has seen. A store that does not have it has
+	// another history.
 	witness found
 }
 
@@ -87,7 +90,8 @@ func (l *lineage) saw(sequence uint64, at time.Time) {
 	}
 }
 
-// contradict puts the history in doubt because a message does not follow what was seen: that is the witness then.
+// contradict puts the history in doubt because a message does not follow what was seen: that is the
+// witness then.
 func (b *Broker) contradict(seen position) {
 	b.lineage.mu.Lock()
 	if seen.last != 0 && !seen.stored.IsZero() {
@@ -119,8 +123,8 @@ func (b *Broker) settleSoon() {
 	}()
 }
 
-// settle finds out whether the stream still has the history that this process has read. If not, all subscriptions end with
-// ErrHistoryChanged. If there is no stream any more, it creates one.
+// settle finds out whether the stream still has the history that this process has read. If not, all
+// subscriptions end with ErrHistoryChanged. If there is no stream any more, it creates one.
 func (b *Broker) settle(ctx context.Context) error {
 	select {
 	case b.lineage.settling <- struct{}{}:

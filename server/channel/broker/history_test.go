@@ -104,7 +104,8 @@ func TestReadersAreToldThatTheStoreBehindTheConnectionIsAnother(t *testing.T) {
 				stopServer(srv)
 				other = copyFolder(t, dir)
 				srv = startServer(t, dir, port)
-				eventually(t, "the broker is connected again", func() bool { return b.Check(testContext(t)) == nil })
+				eventually(t, "the broker is connected again",
+					func() bool { return b.Check(testContext(t)) == nil })
 			}
 			reader, idle := subscribe(t, b, "room", pointer(0)), subscribe(t, b, "quiet", nil)
 			for i := range 5 {

@@ -12,32 +12,37 @@ import (
 )
 
 const (
-	// ringMessages and ringBytes bound what a channel keeps in memory for its subscribers, whatever their number.
+	// ringMessages and ringBytes bound what a channel keeps in memory for its subscribers, whatever
+	// their number.
 	ringMessages = 256
 	ringBytes    = 1 << 20
 	// messageOverhead is about what a message takes besides its body.
 	messageOverhead = 512
 
-	// pendingAnnouncements are those of all channels that wait for their hubs. Of the others is asked, as of any that are lost.
+	// pendingAnnouncements are those of all channels that wait for their hubs. Of the others is asked,
+	// as of any that are lost.
 	pendingAnnouncements = 256
 )
 
-// hub is what all subscribers of one channel in this process share: its latest messages in a ring, and the knowledge how far
-// the channel has come. Subscribers take messages from the ring while they can and read the stream otherwise; the hub
-// waits for none of them.
+// hub is what all subscribers of one channel in this process share: its latest messages in a ring,
+// and the knowledge how far the channel has come. Subscribers take messages from the ring while
+// they can and read the stream otherwise; the hub waits for none of them.
 type hub struct {
 	broker  *Broker
 	channel string
 	subject string
 	live    *nats.Subscription
-	refs    int          // guarded by broker.mu
-	known   atomic.Int64 // how many messages were announced or found out, since the hub began; changed with mu held
+	refs    int // guarded by broker.mu
+	// how many messages were announced or found out, since the hub began; changed with mu held
+	known atomic.Int64
 
-	mu      sync.Mutex
-	ring    []Message     // in order, but possibly with holes: Previous is as announced
-	bytes   int           // in the ring
-	front   position      // of a subscriber that has received all that is known to be in the channel, in the ring or not
-	quiet   position      // the latest that a poll has moved on, kept for subscribers that have not looked since
+	mu    sync.Mutex
+	ring  []Message // in order, but possibly with holes: Previous is as announced
+	bytes int       // in the ring
+	// of a subscriber that has received all that is known to be in the channel, in the ring or not
+	front position
+	// the latest that a poll has moved on, kept for subscribers that have not looked since
+	quiet   position
 	polled  uint64        // front.last at the last poll
 	closed  bool          // the last subscriber has left
 	err     error         // why there is nothing more to come
@@ -82,8 +87,9 @@ func (b *Broker) release(h *hub) {
 	}
 }
 
-// startHub does not wait for the broker: what is asked on the same connection afterwards is answered after the
-// subscription took effect, so no message falls between the answer and the first announcement.
+// startHub does not wait for the broker: what is asked on the same connection afterwards is
+// answered after the subscription took effect, so no message falls between the answer and the first
+// announcement.
 func (b *Broker) startHub(channel string) (*hub, error) {
 	name := escape(channel)
 	h := &hub{broker: b, channel: channel, subject: b.names.subject + name}
@@ -94,8 +100,8 @@ func (b *Broker) startHub(channel string) (*hub, error) {
 	return h, nil
 }
 
-// announce hands announcements to the hubs, in their order, until the Broker is closed. That no hub needs a goroutine of its
-// own for it makes silent channels cheap.
+// announce hands announcements to the hubs, in their order, until the Broker is closed. That no hub
+// needs a goroutine of its own for it makes silent channels cheap.
 func (b *Broker) announce() {
 	for {
 		select {
@@ -120,7 +126,8 @@ func (b *Broker) hubOf(name string) *hub {
 	return b.hubs[channel]
 }
 
-// announced takes a message from the stream's announcements, which come in order but may be incomplete.
+// announced takes a message from the stream's announcements, which come in order but may be
+// incomplete.
 func (h *hub) announced(msg *nats.Msg) {
 	m, err := h.broker.names.decode(msg)
 	if err != nil {
@@ -132,7 +139,8 @@ func (h *hub) announced(msg *nats.Msg) {
 	}
 }
 
-// take puts a message into the ring, unless it contradicts what is known of the channel up to its front.
+// take puts a message into the ring, unless it contradicts what is known of the channel up to its
+// front.
 func (h *hub) take(m Message) (front position, contradicted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -148,7 +156,8 @@ func (h *hub) take(m Message) (front position, contradicted bool) {
 	h.broker.lineage.saw(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
 	h.grow(len(m.Body) + messageOverhead)
-	for len(h.ring) > ringMessages || h.bytes > ringBytes || len(h.ring) > 0 && h.broker.rings.Load() > ringsBytes {
+	for len(h.ring) > ringMessages || h.bytes > ringBytes || len(h.ring) > 0 &&
+		h.broker.rings.Load() > ringsBytes {
 		h.evict()
 	}
 	if m.Sequence > h.front.last {
@@ -159,8 +168,9 @@ func (h *hub) take(m Message) (front position, contradicted bool) {
 	return h.front, false
 }
 
-// contradicts says that a message cannot be in the history that the channel has had. What is announced late, or a second
-// time by a new leader, is the same message as before, or older than the one that a poll has found.
+// contradicts says that a message cannot be in the history that the channel has had. What is
+// announced late, or a second time by a new leader, is the same message as before, or older than
+// the one that a poll has found.
 func (h *hub) contradicts(m Message) bool {
 	switch {
 	case m.Sequence == h.front.last:
@@ -229,8 +239,8 @@ func (h *hub) fail(err error) {
 	}
 }
 
-// outlook is what a hub has for a subscriber: a message, or a reason to wait until changed, or neither: then it must read
-// the stream.
+// outlook is what a hub has for a subscriber: a message, or a reason to wait until changed, or
+// neither: then it must read the stream.
 type outlook struct {
 	message Message
 	found   bool
@@ -263,8 +273,9 @@ func (h *hub) look(p *position) (outlook, error) {
 	return outlook{message: m, found: true, had: h.known.Load() - int64(len(h.ring)-next-1)}, nil
 }
 
-// leadsTo says that nothing can be between p and a message that was announced with this predecessor. No predecessor
-// proves nothing, as messages may have come and gone, except to somebody who asked for all that is kept.
+// leadsTo says that nothing can be between p and a message that was announced with this
+// predecessor. No predecessor proves nothing, as messages may have come and gone, except to
+// somebody who asked for all that is kept.
 func (p position) leadsTo(predecessor uint64) bool {
 	if predecessor == 0 {
 		return p == position{}

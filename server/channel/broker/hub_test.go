@@ -121,7 +121,8 @@ func TestTooManyChannelsAreRefused(t *testing.T) {
 	first := subscribe(t, b, "1", nil)
 	subscribe(t, b, "2", nil)
 	subscribe(t, b, "2", nil)
-	if _, err := b.Subscribe(testContext(t), "3", startAfter(nil)); !errors.Is(err, ErrTooManyChannels) {
+	if _, err := b.Subscribe(testContext(t), "3", startAfter(nil)); !errors.Is(err,
+		ErrTooManyChannels) {
 		t.Error(err)
 	}
 	first.Close()
@@ -180,7 +181,8 @@ func TestContextEndsNextAndPublishWithItsOwnError(t *testing.T) {
 	if _, err := s.Next(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Next: %v", err)
 	}
-	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "1"}); !errors.Is(err, context.Canceled) {
+	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "1"}); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("Publish: %v", err)
 	}
 }

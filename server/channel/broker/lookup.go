@@ -22,7 +22,8 @@ const (
 
 // state is where the stream stood at a moment.
 type state struct {
-	doubts      int64  // what lineage.doubts was before the moment: a state of another history is of no use
+	// what lineage.doubts was before the moment: a state of another history is of no use
+	doubts      int64
 	first, last uint64 // sequences; messages before first have been discarded
 	retention   time.Duration
 	channels    int64     // that have messages
@@ -47,7 +48,8 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 		return state{}, err
 	}
 	b.begun.Store(0)
-	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq, last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
+	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq,
+		last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
 	b.recent.Store(&now)
 	return now, nil
 }
@@ -56,7 +58,8 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 type recent = atomic.Pointer[state]
 
 func (b *Broker) recentState(ctx context.Context) (state, error) {
-	if last := b.recent.Load(); last != nil && last.doubts == b.lineage.doubts.Load() && time.Since(last.at) < stateAge {
+	if last := b.recent.Load(); last != nil && last.doubts == b.lineage.doubts.Load() &&
+		time.Since(last.at) < stateAge {
 		return *last, nil
 	}
 	return b.state(ctx)
@@ -86,8 +89,8 @@ func (m found) position() position {
 	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
-// find asks the leader for one message. Any replica could tell, but might not have the latest message yet, and then
-// somebody who has seen it would be told that it does not exist.
+// find asks the leader for one message. Any replica could tell, but might not have the latest
+// message yet, and then somebody who has seen it would be told that it does not exist.
 func (b *Broker) find(ctx context.Context, q query) (found, error) {
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -95,7 +98,8 @@ func (b *Broker) find(ctx context.Context, q query) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	reply, err := b.nc.RequestMsgWithContext(attempt, &nats.Msg{Subject: leaderGet + b.names.stream, Data: request})
+	reply, err := b.nc.RequestMsgWithContext(attempt,
+		&nats.Msg{Subject: leaderGet + b.names.stream, Data: request})
 	if err != nil {
 		return found{}, b.explain(ctx, err)
 	}
@@ -121,15 +125,16 @@ func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, erro
 	return last.Sequence, err
 }
 
-// last returns the last message of a channel that can be read. JetStream says that there is none also if the very last one
-// is damaged.
+// last returns the last message of a channel that can be read. JetStream says that there is none
+// also if the very last one is damaged.
 func (b *Broker) last(ctx context.Context, subject string) (found, error) {
 	last, err := b.find(ctx, query{LastIn: subject})
 	if err != nil || last.Sequence != 0 {
 		return last, err
 	}
 	for next := uint64(1); ; next = last.Sequence + 1 {
-		batch, _, err := b.fetch(ctx, query{Sequence: next, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
+		batch, _, err := b.fetch(ctx,
+			query{Sequence: next, NextIn: subject, Messages: batchMessages, Bytes: batchBytes})
 		if err != nil || len(batch) == 0 {
 			return last, err
 		}

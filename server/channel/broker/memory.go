@@ -17,21 +17,25 @@ import (
 const (
 	// ringsBytes bounds the rings of all channels together. What does not fit is read from the stream.
 	ringsBytes = 8 << 20
-	// batchesBytes bounds what all readers of the stream have read and not taken yet, half of it for one caller.
+	// batchesBytes bounds what all readers of the stream have read and not taken yet, half of it for
+	// one caller.
 	batchesBytes = 16 << 20
 	// batchRoom is what a batch can take: the broker ends it with the message that passes batchBytes.
 	batchRoom = batchBytes + MaxBody + maxHeaders
-	// readsAtOnce bounds the requests for batches under way, for each of which the broker loads a block of 8 MiB.
+	// readsAtOnce bounds the requests for batches under way, for each of which the broker loads a
+	// block of 8 MiB.
 	readsAtOnce = 4
-	// publishingBytes bounds the messages on their way to the broker, of which it makes several copies.
+	// publishingBytes bounds the messages on their way to the broker, of which it makes several
+	// copies.
 	publishingBytes = 2 << 20
-	// blocksPart is which part of Go's memory limit the embedded server's blocks may take, about, that it has written lately: it
-	// keeps a block that is read while it is written, see releaser.
+	// blocksPart is which part of Go's memory limit the embedded server's blocks may take, about, that
+	// it has written lately: it keeps a block that is read while it is written, see releaser.
 	blocksPart = 4
-	// blockAge is how long the server keeps a block in memory after its last use: 10 s, by a clock that it looks at now and then.
+	// blockAge is how long the server keeps a block in memory after its last use: 10 s, by a clock
+	// that it looks at now and then.
 	blockAge = 11 * time.Second
-	// rememberedIDs is how many message ids the embedded server may have to remember. Each costs it about 200 bytes of memory
-	// for the whole DedupWindow.
+	// rememberedIDs is how many message ids the embedded server may have to remember. Each costs it
+	// about 200 bytes of memory for the whole DedupWindow.
 	rememberedIDs = 200_000
 )
 
@@ -42,19 +46,22 @@ type memory struct {
 	reads   *semaphore.Weighted
 	sending *semaphore.Weighted // bytes that are being published
 	pace    *Pace
-	begun   atomic.Int64 // channels that got their first message since the stream was last asked how many there are
+	// channels that got their first message since the stream was last asked how many there are
+	begun atomic.Int64
 }
 
 func newMemory(isEmbedded bool, opts Options) *memory {
 	m := &memory{
 		batches: shares.New(batchesBytes, batchesBytes/2, 0), reads: semaphore.NewWeighted(readsAtOnce),
-		sending: semaphore.NewWeighted(publishingBytes), pace: newPace(isEmbedded, opts.DedupWindow, debug.SetMemoryLimit(-1)),
+		sending: semaphore.NewWeighted(publishingBytes), pace: newPace(isEmbedded, opts.DedupWindow,
+			debug.SetMemoryLimit(-1)),
 	}
 	return m
 }
 
-// Pace is how fast messages are kept. What comes faster waits: the embedded server remembers the ids of messages for the
-// DedupWindow, and keeps in memory what it has written a moment ago. Servers of a cluster have memory of their own.
+// Pace is how fast messages are kept. What comes faster waits: the embedded server remembers the
+// ids of messages for the DedupWindow, and keeps in memory what it has written a moment ago.
+// Servers of a cluster have memory of their own.
 type Pace struct{ messages, bytes *rate.Limiter }
 
 // newPace takes Go's memory limit in bytes.
@@ -77,7 +84,10 @@ func (b *Broker) Pace() *Pace { return b.pace }
 
 // Half returns another Pace, half as fast.
 func (p *Pace) Half() *Pace {
-	half := func(l *rate.Limiter) *rate.Limiter { return rate.NewLimiter(l.Limit()/2, max(1, l.Burst()/2)) }
+	half := func(l *rate.Limiter) *rate.Limiter {
+		return rate.NewLimiter(l.Limit()/2,
+			max(1, l.Burst()/2))
+	}
 	return &Pace{half(p.messages), half(p.bytes)}
 }
 

@@ -71,7 +71,8 @@ func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T
 	t.Parallel()
 	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), DedupWindow: 100 * time.Second})
 	messages := b.Pace().messages
-	if rate, burst := messages.Limit(), messages.Burst(); rate != rememberedIDs/100 || burst != rememberedIDs {
+	if rate, burst := messages.Limit(), messages.Burst(); rate != rememberedIDs/100 ||
+		burst != rememberedIDs {
 		t.Errorf("%v a second, %d at once", rate, burst)
 	}
 	messages.AllowN(time.Now(), rememberedIDs)
@@ -83,7 +84,8 @@ func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	messages.AllowN(time.Now(), 2000)
-	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "x"}); !errors.Is(err, context.Canceled) {
+	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "x"}); !errors.Is(err,
+		context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -93,7 +95,8 @@ func TestBytesHaveAPaceWhereMemoryIsLimited(t *testing.T) {
 		const limit = 64 << 20
 		pace := newPace(true, time.Minute, limit)
 		largest := Message{Body: make([]byte, MaxBody)}
-		// A little more than can be in memory at once takes longer than that stays there, and of one caller twice as long.
+		// A little more than can be in memory at once takes longer than that stays there, and of one
+		// caller twice as long.
 		for _, test := range []struct {
 			pace  *Pace
 			bytes int
@@ -109,7 +112,8 @@ func TestBytesHaveAPaceWhereMemoryIsLimited(t *testing.T) {
 			}
 		}
 		begun := time.Now()
-		for _, pace := range []*Pace{newPace(true, time.Minute, math.MaxInt64), newPace(false, time.Minute, limit)} {
+		for _, pace := range []*Pace{newPace(true, time.Minute, math.MaxInt64),
+			newPace(false, time.Minute, limit)} {
 			for range 2 * limit / MaxBody {
 				if err := pace.Wait(t.Context(), largest); err != nil {
 					t.Fatal(err)
@@ -122,8 +126,8 @@ func TestBytesHaveAPaceWhereMemoryIsLimited(t *testing.T) {
 	})
 }
 
-// TestBlocksThatAreReadAgainAndAgainDoNotStayInMemory writes some blocks of 8 MiB and keeps reading them, which the embedded
-// server would hold all.
+// TestBlocksThatAreReadAgainAndAgainDoNotStayInMemory writes some blocks of 8 MiB and keeps reading
+// them, which the embedded server would hold all.
 func TestBlocksThatAreReadAgainAndAgainDoNotStayInMemory(t *testing.T) {
 	b := openEmbedded(t)
 	before := heapInUse()

@@ -20,12 +20,13 @@ const (
 	maxTracestate  = 512
 )
 
-// Message is something said in a channel. Several subscribers share one Body: it must not be changed.
+// Message is something said in a channel. Several subscribers share one Body: it must not be
+// changed.
 type Message struct {
 	// Sequence increases within a channel, but not by one.
 	Sequence uint64
-	// Previous is the sequence of the message before this one, as far as the receiver is concerned: the one it received
-	// before, or Subscription.After for the first.
+	// Previous is the sequence of the message before this one, as far as the receiver is concerned:
+	// the one it received before, or Subscription.After for the first.
 	Previous    uint64
 	Participant string
 	// ID is the sender's, unique among its messages in the channel.
@@ -33,8 +34,8 @@ type Message struct {
 	Body []byte
 	// Time is when the message was stored, by the clock of the server that did.
 	Time time.Time
-	// Traceparent and Tracestate are the W3C trace context that goes to everybody; empty if there is none or it was not printable ASCII
-	// of at most 64 and 512 bytes.
+	// Traceparent and Tracestate are the W3C trace context that goes to everybody; empty if there is
+	// none or it was not printable ASCII of at most 64 and 512 bytes.
 	Traceparent, Tracestate string
 }
 
@@ -72,11 +73,12 @@ func isHeader(value string, longest int) bool {
 		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// decode reads a message as the stream announces it or hands it out: both ways it has the same headers. Previous is
-// what the stream says: the message before it in the channel, or in the batch; 0 if there is none.
+// decode reads a message as the stream announces it or hands it out: both ways it has the same
+// headers. Previous is what the stream says: the message before it in the channel, or in the batch;
+// 0 if there is none.
 //
-// Only sequence and time must be right. What a foreign publisher left out of the other headers is left empty, because a
-// message that is not passed on would be a hole in the channel.
+// Only sequence and time must be right. What a foreign publisher left out of the other headers is
+// left empty, because a message that is not passed on would be a hole in the channel.
 func (n names) decode(msg *nats.Msg) (Message, error) {
 	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {

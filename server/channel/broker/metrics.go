@@ -7,23 +7,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics are what a Broker counts. All are there from the start: a counter that appears with its first event hides that
-// one from rate().
+// metrics are what a Broker counts. All are there from the start: a counter that appears with its
+// first event hides that one from rate().
 type metrics struct {
 	kept, duplicate, delivered prometheus.Counter
 	deliverySeconds            prometheus.Observer
 }
 
-// newMetrics registers nothing if the broker has no registry. The gauges ask the broker when they are scraped, which takes
-// a few nanoseconds for each subscription.
+// newMetrics registers nothing if the broker has no registry. The gauges ask the broker when they
+// are scraped, which takes a few nanoseconds for each subscription.
 func newMetrics(b *Broker) *metrics {
 	register := promauto.With(b.opts.Registerer)
 	gauge := func(name, help string, value func() int64) {
-		register.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+		register.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(value()) })
 	}
 	gauge("channel_participants", "Participants connected to this process.", b.participants)
 	gauge("channels_open", "Channels with participants in this process.", b.channelsOpen)
-	gauge("channel_lag_messages", "Messages that the participant furthest behind has still to get.", b.lag)
+	gauge("channel_lag_messages", "Messages that the participant furthest behind has still to get.",
+		b.lag)
 	register.NewCounterFunc(prometheus.CounterOpts{
 		Name: "channel_history_changes_total",
 		Help: "Times that the stream had another history than before, because it was created anew or had lost messages.",
@@ -39,9 +41,10 @@ func newMetrics(b *Broker) *metrics {
 			Name: "channel_delivered_total", Help: "Messages handed to participants.",
 		}),
 		deliverySeconds: register.NewHistogram(prometheus.HistogramOpts{
-			Name:                            "channel_delivery_seconds",
-			Help:                            "Time from the moment a message was kept to the moment it is handed to a participant that waits for it.",
-			Buckets:                         []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			Name: "channel_delivery_seconds",
+			Help: "Time from the moment a message was kept to the moment it is handed to a participant that waits for it.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
+				1, 2.5, 5, 10},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  160,
 			NativeHistogramMinResetDuration: time.Hour,
@@ -57,8 +60,8 @@ func (m *metrics) said(r Receipt) {
 	}
 }
 
-// handed counts a message that goes to a participant. Its time is that of the broker's clock, which may be another node's
-// and ahead of ours.
+// handed counts a message that goes to a participant. Its time is that of the broker's clock, which
+// may be another node's and ahead of ours.
 func (m *metrics) handed(message Message, waitedFor bool) {
 	m.delivered.Inc()
 	if waitedFor {

@@ -59,7 +59,10 @@ func hear(t *testing.T, b *Broker, s *Subscription, id string) {
 func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	t.Parallel()
 	b, registry := openCounted(t)
-	observed := func() *dto.Histogram { return read(t, registry, "channel_delivery_seconds").GetHistogram() }
+	observed := func() *dto.Histogram {
+		return read(t, registry,
+			"channel_delivery_seconds").GetHistogram()
+	}
 	publishMany(t, b, "room", 10, 1)
 
 	late := subscribe(t, b, "room", pointer(0))
@@ -108,12 +111,14 @@ func TestADeliveryTakesNoNegativeTime(t *testing.T) {
 	t.Parallel()
 	b, registry := openCounted(t)
 	b.metrics.handed(Message{Time: time.Now().Add(time.Hour)}, true)
-	if h := read(t, registry, "channel_delivery_seconds").GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != 0 {
+	if h := read(t, registry, "channel_delivery_seconds").GetHistogram(); h.GetSampleCount() != 1 ||
+		h.GetSampleSum() != 0 {
 		t.Errorf("%d observations of %v s together", h.GetSampleCount(), h.GetSampleSum())
 	}
 }
 
-// The ring holds fewer messages than these, and the stream hands them out in several batches, among those of others.
+// The ring holds fewer messages than these, and the stream hands them out in several batches, among
+// those of others.
 func TestLagIsExactWhereverTheMessagesAre(t *testing.T) {
 	t.Parallel()
 	b, registry := openCounted(t)

@@ -13,7 +13,8 @@ const (
 	maxMessageID = 64
 )
 
-// names are what the broker knows our things by. They begin with Options.Name, so that products can share a broker.
+// names are what the broker knows our things by. They begin with Options.Name, so that products can
+// share a broker.
 type names struct {
 	stream string
 	// subject is where messages are published to, one subject per channel below it.
@@ -24,7 +25,8 @@ type names struct {
 	participant, messageID string
 }
 
-// namesOf a product that is called "big_shop" are BIG_SHOP_CHANNELS, big_shop.channel. and Big-Shop-Participant.
+// namesOf a product that is called "big_shop" are BIG_SHOP_CHANNELS, big_shop.channel. and
+// Big-Shop-Participant.
 func namesOf(product string) names {
 	words := strings.FieldsFunc(product, func(r rune) bool { return r == '_' || r == '-' })
 	for i, word := range words {
@@ -40,17 +42,19 @@ func namesOf(product string) names {
 	}
 }
 
-// CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128 bytes of UTF-8 without
-// control characters.
+// CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128
+// bytes of UTF-8 without control characters.
 func CheckName(name string) error {
-	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+	if name == "" || len(name) > maxName || !utf8.ValidString(name) ||
+		strings.ContainsFunc(name, unicode.IsControl) {
 		return ErrInvalidName
 	}
 	return nil
 }
 
 func checkMessageID(id string) error {
-	if id == "" || len(id) > maxMessageID || strings.ContainsFunc(id, func(r rune) bool { return !isPlain(r) }) {
+	if id == "" || len(id) > maxMessageID ||
+		strings.ContainsFunc(id, func(r rune) bool { return !isPlain(r) }) {
 		return ErrInvalidMessageID
 	}
 	return nil
@@ -60,8 +64,9 @@ func isPlain(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_'
 }
 
-// escape writes a name as one token of a subject or as a header: what could mean something to NATS (dots, wildcards,
-// blanks, anything but ASCII) becomes %XX, and the rest stays readable for operators. url.PathUnescape is its inverse.
+// escape writes a name as one token of a subject or as a header: what could mean something to NATS
+// (dots, wildcards, blanks, anything but ASCII) becomes %XX, and the rest stays readable for
+// operators. url.PathUnescape is its inverse.
 func escape(name string) string {
 	const digits = "0123456789ABCDEF"
 	var out strings.Builder
@@ -75,9 +80,10 @@ func escape(name string) string {
 	return out.String()
 }
 
-// dedupKey is what JetStream recognizes a repeated message by. It does so for the whole stream, so the key stands for
-// the channel and the participant as well: nobody can make somebody else's message look repeated. It is a hash because the
-// server holds every key in memory for the whole window.
+// dedupKey is what JetStream recognizes a repeated message by. It does so for the whole stream, so
+// the key stands for the channel and the participant as well: nobody can make somebody else's
+// message look repeated. It is a hash because the server holds every key in memory for the whole
+// window.
 func dedupKey(channel, participant, id string) string {
 	// A name has no control characters, so the separator is unambiguous.
 	sum := sha256.Sum256([]byte(channel + "\x00" + participant + "\x00" + id))

@@ -25,7 +25,8 @@ func TestRestartOnTheSameFolderKeepsMessagesAndGoesOn(t *testing.T) {
 	closeBroker(t, before)
 
 	// With other options, as they may change between two starts.
-	b := openBroker(t, embeddedURL, Options{Dir: dir, MaxBytes: 1 << 20, Retention: time.Hour, SyncAlways: true})
+	b := openBroker(t, embeddedURL,
+		Options{Dir: dir, MaxBytes: 1 << 20, Retention: time.Hour, SyncAlways: true})
 	s := subscribe(t, b, "room", &sent[20])
 	if again := publish(t, b, "room", "many", "7", ""); !again.Duplicate || again.Sequence != sent[7] {
 		t.Errorf("repeated after the restart: %+v", again)
@@ -47,7 +48,8 @@ func TestSecondBrokerOnAFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first := openBroker(t, embeddedURL, Options{Dir: dir})
-	if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+	if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("second broker: %v", err)
 	}
 	publish(t, first, "room", "ann", "1", "")
@@ -66,7 +68,8 @@ func TestUnusableFolderIsNamedInTheError(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, filepath.Join(file, "below"), occupied} {
-		if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+		if _, err := Open(testContext(t), embeddedURL, Options{Dir: dir}); err == nil ||
+			!strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
@@ -99,7 +102,8 @@ func TestUnknownURLIsRefusedWithoutRepeatingIt(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", url, err, want)
 		}
 	}
-	for _, url := range []string{"embedded:", "nats://h", "nats://h:4222/", "nats://user:pass@h:4222,nats://token@[::1]:4222", "NATS://h:1"} {
+	for _, url := range []string{"embedded:", "nats://h", "nats://h:4222/",
+		"nats://user:pass@h:4222,nats://token@[::1]:4222", "NATS://h:1"} {
 		if err := CheckURL(url); err != nil {
 			t.Errorf("%q: %v", url, err)
 		}
@@ -117,10 +121,12 @@ func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	defer cancel()
 	var log strings.Builder
 	_, err := Open(ctx, url, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("without a broker: %v", err)
 	}
-	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 || !strings.Contains(said, "connection refused") {
+	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 ||
+		!strings.Contains(said, "connection refused") {
 		t.Errorf("logged:\n%s", said)
 	}
 	opened := make(chan *Broker)
@@ -148,11 +154,13 @@ func TestTheEndOfAWaitIsNoReasonForIt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(6*time.Second, cancel)
 	var log strings.Builder
-	_, err = Open(ctx, "nats://"+silent.Addr().String(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	_, err = Open(ctx, "nats://"+silent.Addr().String(),
+		Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 || !strings.Contains(said, "timeout") {
+	if said := log.String(); strings.Count(said, "waiting for the message broker") != 1 ||
+		!strings.Contains(said, "timeout") {
 		t.Errorf("logged:\n%s", said)
 	}
 }

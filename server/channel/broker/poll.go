@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	// pollInterval is how often it is found out whether announcements were missed. Between this process and its server none
-	// gets lost unnoticed; between servers of a cluster, as when a leader dies, it may. A channel with an announcement since the
-	// last poll is left to the next one, so a gap is found within two of them, if the next announcement does not show it.
+	// pollInterval is how often it is found out whether announcements were missed. Between this
+	// process and its server none gets lost unnoticed; between servers of a cluster, as when a leader
+	// dies, it may. A channel with an announcement since the last poll is left to the next one, so a
+	// gap is found within two of them, if the next announcement does not show it.
 	pollInterval = 2200 * time.Millisecond
 	// pollChannels is how many channels one request asks for; JetStream answers up to 1024.
 	pollChannels = 500
@@ -52,8 +53,9 @@ type polled struct {
 	front position
 }
 
-// poll finds out which channels have had something said in them that was not announced, and confirms of the others that
-// nothing was. It costs one request if nothing was said in the whole stream, and a few for all channels together otherwise.
+// poll finds out which channels have had something said in them that was not announced, and
+// confirms of the others that nothing was. It costs one request if nothing was said in the whole
+// stream, and a few for all channels together otherwise.
 func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	if b.channelsOpen() == 0 {
 		return nil
@@ -93,7 +95,8 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	return nil
 }
 
-// toAsk returns the channels of which it is not known whether something was said in them up to the end of the stream.
+// toAsk returns the channels of which it is not known whether something was said in them up to the
+// end of the stream.
 func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,7 +111,8 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 			ask = append(ask, polled{h, h.front})
 		}
 		if h.front.last == h.polled {
-			h.empty(false) // Participants that are behind read the stream, and those that are not need none of it.
+			// Participants that are behind read the stream, and those that are not need none of it.
+			h.empty(false)
 		}
 		h.polled = h.front.last
 		h.mu.Unlock()
@@ -116,9 +120,12 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 	return ask
 }
 
-// pollSome asks any replica for the last message of some channels, and for that of the channel with the newest message of
-// all: a replica that does not have it is behind, and proves nothing. It returns those in which nothing new was said.
-func (b *Broker) pollSome(ctx context.Context, ask []polled, newest found) (quiet []polled, err error) {
+// pollSome asks any replica for the last message of some channels, and for that of the channel with
+// the newest message of all: a replica that does not have it is behind, and proves nothing. It
+// returns those in which nothing new was said.
+func (b *Broker) pollSome(
+	ctx context.Context, ask []polled, newest found,
+) (quiet []polled, err error) {
 	subjects := make([]string, 0, len(ask)+1)
 	from := newest.Sequence
 	hubs := make(map[string]polled, len(ask))
@@ -135,14 +142,15 @@ func (b *Broker) pollSome(ctx context.Context, ask []polled, newest found) (quie
 	}
 	upToDate := false
 	for left := int64(1); left > 0; {
-		left, err = b.request(ctx, query{Sequence: from, LastOf: subjects, Bytes: batchBytes}, func(subject string, m Message) {
-			from = m.Sequence + 1
-			upToDate = upToDate || subject == newest.Subject && m.Sequence >= newest.Sequence
-			if p, found := hubs[subject]; found && m.Sequence > p.front.last {
-				p.hub.observe(after(m))
-				delete(hubs, subject)
-			}
-		})
+		left, err = b.request(ctx, query{Sequence: from, LastOf: subjects, Bytes: batchBytes},
+			func(subject string, m Message) {
+				from = m.Sequence + 1
+				upToDate = upToDate || subject == newest.Subject && m.Sequence >= newest.Sequence
+				if p, found := hubs[subject]; found && m.Sequence > p.front.last {
+					p.hub.observe(after(m))
+					delete(hubs, subject)
+				}
+			})
 		if err != nil {
 			return nil, b.explain(ctx, err)
 		}
@@ -156,9 +164,10 @@ func (b *Broker) pollSome(ctx context.Context, ask []polled, newest found) (quie
 	return quiet, nil
 }
 
-// confirm moves the front of a quiet channel on, so that attentive subscribers are not told that they may have missed
-// something only because their last message has been discarded. Nothing after the front is there; that nothing was there
-// is certain only if nothing after it has been discarded.
+// confirm moves the front of a quiet channel on, so that attentive subscribers are not told that
+// they may have missed something only because their last message has been discarded. Nothing after
+// the front is there; that nothing was there is certain only if nothing after it has been
+// discarded.
 func (h *hub) confirm(front position, before, after state) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -167,9 +176,11 @@ func (h *hub) confirm(front position, before, after state) {
 	}
 }
 
-// settle notes that nothing was said after a position up to the end of the stream. It is called with mu held.
+// settle notes that nothing was said after a position up to the end of the stream. It is called
+// with mu held.
 func (h *hub) settle(front position, end state) {
-	h.quiet = position{last: front.last, through: max(front.through, end.last), at: end.at, stored: front.stored}
+	h.quiet = position{last: front.last, through: max(front.through, end.last), at: end.at,
+		stored: front.stored}
 	if h.front == front {
 		h.front = h.quiet
 	}

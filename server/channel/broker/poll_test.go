@@ -43,7 +43,8 @@ func TestSilentChannelsCostFewRequestsAndGapsAreFoundInFiveSeconds(t *testing.T)
 		channels = 1200 // More than one request may ask for.
 	}
 	srv := startServer(t, t.TempDir(), -1)
-	b, there := openBroker(t, serverURL(srv), Options{MaxChannels: channels + 1}), openBroker(t, serverURL(srv), Options{})
+	b, there := openBroker(t, serverURL(srv), Options{MaxChannels: channels + 1}), openBroker(t,
+		serverURL(srv), Options{})
 	silent := openChannels(t, b, channels)
 	if t.Failed() {
 		return
@@ -88,7 +89,8 @@ func TestASilentStreamCostsOneRequestForAllChannels(t *testing.T) {
 	if err := b.poll(testContext(t), false); err != nil {
 		t.Fatal(err)
 	}
-	if sent := b.nc.Stats().OutMsgs - before; sent > 2 { // The one in the background may come in between.
+	// The one in the background may come in between.
+	if sent := b.nc.Stats().OutMsgs - before; sent > 2 {
 		t.Errorf("%d requests", sent)
 	}
 }

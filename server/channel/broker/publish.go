@@ -11,31 +11,36 @@ import (
 )
 
 const (
-	// publishPatience is how long Publish tries. It outlasts a restart of a server and the election of a leader.
+	// publishPatience is how long Publish tries. It outlasts a restart of a server and the election of
+	// a leader.
 	publishPatience = 10 * time.Second
 	publishRetry    = 100 * time.Millisecond
-	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a connection.
+	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a
+	// connection.
 	publishAttempt = 2 * time.Second
 	// countAge is how old the number of channels may be.
 	countAge = 10 * time.Second
-	// probe is the subject's last token of messages that only find out whether they are stored. No channel has it.
+	// probe is the subject's last token of messages that only find out whether they are stored. No
+	// channel has it.
 	probe = "~probe"
 )
 
 // Receipt confirms that a message is kept.
 type Receipt struct {
 	Sequence uint64
-	// Duplicate says that the participant used the id before in this channel: Sequence is the first message's, and
-	// nothing new was kept.
+	// Duplicate says that the participant used the id before in this channel: Sequence is the first
+	// message's, and nothing new was kept.
 	Duplicate bool
 }
 
-// Publish keeps a message in a channel: its Participant, ID, Body, Traceparent and Tracestate. When it returns a
-// Receipt, the message is stored (on most replicas, if there are several) and will reach every subscriber.
+// Publish keeps a message in a channel: its Participant, ID, Body, Traceparent and Tracestate. When
+// it returns a Receipt, the message is stored (on most replicas, if there are several) and will
+// reach every subscriber.
 //
-// An unreachable broker is tried for 10 seconds, which the id makes safe, and then gives ErrUnavailable. After that, or
-// an error of ctx, the message may have been kept all the same: publish it again with the same id. Other errors are
-// ErrStoreFull, ErrInvalidName, ErrInvalidMessageID, ErrBodyTooLarge and ErrClosed.
+// An unreachable broker is tried for 10 seconds, which the id makes safe, and then gives
+// ErrUnavailable. After that, or an error of ctx, the message may have been kept all the same:
+// publish it again with the same id. Other errors are ErrStoreFull, ErrInvalidName,
+// ErrInvalidMessageID, ErrBodyTooLarge and ErrClosed.
 func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receipt, error) {
 	msg, err := b.names.encode(channel, m)
 	if err != nil {
@@ -68,7 +73,8 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 			// A repetition of our own is none to the caller.
 			receipt := Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}
 			b.metrics.said(receipt)
-			for newest := b.confirmed.Load(); newest < ack.Sequence && !b.confirmed.CompareAndSwap(newest, ack.Sequence); {
+			for newest := b.confirmed.Load(); newest < ack.Sequence &&
+				!b.confirmed.CompareAndSwap(newest, ack.Sequence); {
 				newest = b.confirmed.Load()
 			}
 			return receipt, nil
@@ -104,7 +110,8 @@ func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck,
 	return ack, err
 }
 
-// mayBegin fails with ErrTooManyKept if a message would be the first one in a channel, and there are too many.
+// mayBegin fails with ErrTooManyKept if a message would be the first one in a channel, and there
+// are too many.
 func (b *Broker) mayBegin(ctx context.Context, channel string) error {
 	b.mu.Lock()
 	h := b.hubs[channel]
@@ -144,8 +151,9 @@ func (b *Broker) room() error {
 	}
 }
 
-// checkWriting finds out whether messages can be stored: in the embedded server's folder with a small file, in a cluster,
-// where a message is all that can be written, only after one has been refused.
+// checkWriting finds out whether messages can be stored: in the embedded server's folder with a
+// small file, in a cluster, where a message is all that can be written, only after one has been
+// refused.
 func (b *Broker) checkWriting(ctx context.Context) error {
 	if b.embedded != nil {
 		return b.embedded.tryWrite()
@@ -161,10 +169,13 @@ func (b *Broker) checkWriting(ctx context.Context) error {
 	return b.explain(ctx, err)
 }
 
-// isFull says that the broker has no room: the disk of the server is full, or a limit of the account or of the stream is
-// reached.
+// isFull says that the broker has no room: the disk of the server is full, or a limit of the
+// account or of the stream is reached.
 func isFull(err error) bool {
-	const insufficientResources, accountLimits, streamLimits, storageLimits = 10023, 10002, 10077, 10047
+	const (
+		accountLimits, insufficientResources = 10002, 10023
+		storageLimits, streamLimits          = 10047, 10077
+	)
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return false
@@ -177,7 +188,8 @@ func isFull(err error) bool {
 	}
 }
 
-// inProgress says that the same message is on its way in another request, whose outcome the cluster does not know yet.
+// inProgress says that the same message is on its way in another request, whose outcome the cluster
+// does not know yet.
 func inProgress(err error) bool {
 	const duplicateInProgress = 10158
 	var api *jetstream.APIError

@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// releaser has the embedded server let go of blocks that it has written. The server keeps a block that is read while it is
-// written in memory as long as it is read now and then, all of 8 MiB, so that readers of old messages could have it keep the
-// whole stream. When the block's first message is read after its second one, which is how a reader that goes backwards leaves a
-// block, and its last write was long ago, the server drops it; what it loads again to read it, the garbage collector may take. See fetchMsg and tryForceExpireCache in
-// server/filestore.go of nats-server 2.15.
+// releaser has the embedded server let go of blocks that it has written. The server keeps a block
+// that is read while it is written in memory as long as it is read now and then, all of 8 MiB, so
+// that readers of old messages could have it keep the whole stream. When the block's first message
+// is read after its second one, which is how a reader that goes backwards leaves a block, and its
+// last write was long ago, the server drops it; what it loads again to read it, the garbage
+// collector may take. See fetchMsg and tryForceExpireCache in server/filestore.go of nats-server
+// 2.15.
 type releaser struct {
 	broker *Broker
 	dir    string // of the blocks, 1.blk, 2.blk, …

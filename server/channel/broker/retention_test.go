@@ -22,7 +22,8 @@ func TestJoinAfterADiscardedMessageIsRefused(t *testing.T) {
 	t.Parallel()
 	b := tiny(t)
 	sent := publishMany(t, b, "room", many, size)
-	if _, err := b.Subscribe(testContext(t), "room", startAfter(&sent[0])); !errors.Is(err, ErrSequenceGone) {
+	if _, err := b.Subscribe(testContext(t), "room", startAfter(&sent[0])); !errors.Is(err,
+		ErrSequenceGone) {
 		t.Error(err)
 	}
 }
@@ -39,20 +40,23 @@ func TestAllThatIsKeptStartsWithTheFirstKept(t *testing.T) {
 	if kept == 0 || kept == many {
 		t.Fatalf("%d of %d messages are kept", kept, many)
 	}
-	if got := sequencesOf(receive(t, subscribe(t, b, "room", pointer(0)), kept)); !slices.Equal(got, sent[many-kept:]) {
+	if got := sequencesOf(receive(t, subscribe(t, b, "room", pointer(0)), kept)); !slices.Equal(got,
+		sent[many-kept:]) {
 		t.Errorf("got %d", got)
 	}
 }
 
 func TestSlowSubscriberIsToldOfDiscardedMessages(t *testing.T) {
 	t.Parallel()
-	for name, flooded := range map[string]string{"by its own channel": "room", "by another channel": "another"} {
+	for name, flooded := range map[string]string{"by its own channel": "room",
+		"by another channel": "another"} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); testDiscardedUnseen(t, flooded) })
 	}
 }
 
 func testDiscardedUnseen(t *testing.T, flooded string) {
-	for _, missed := range []int{0, 1} { // of the messages that are kept; without any, the announcement has no predecessor
+	// of the messages that are kept; without any, the announcement has no predecessor
+	for _, missed := range []int{0, 1} {
 		b := tiny(t)
 		s := subscribe(t, b, "room", nil)
 		publish(t, b, "room", "ann", "1", "")
@@ -129,8 +133,10 @@ func TestAttentiveSubscriberOfAQuietChannelStays(t *testing.T) {
 func TestReplayFromTheBeginningLeavesOutWhatWasDiscardedMeanwhile(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	batch := []Message{{Sequence: 1, Time: now}, {Sequence: 4, Previous: 1, Time: now}, {Sequence: 7, Previous: 4, Time: now}}
-	// With 5 being the first in the stream, 4 is certain to lead to 7, but 1 is not certain to lead to 4.
+	batch := []Message{{Sequence: 1, Time: now}, {Sequence: 4, Previous: 1, Time: now},
+		{Sequence: 7, Previous: 4, Time: now}}
+	// With 5 being the first in the stream, 4 is certain to lead to 7, but 1 is not certain to lead to
+	// 4.
 	rest := fromBeginning(batch, state{first: 5, last: 9, retention: time.Hour})
 	if len(rest) != 2 || rest[0].Sequence != 4 || rest[0].Previous != 0 || rest[1].Previous != 4 {
 		t.Errorf("got %+v", rest)

@@ -44,12 +44,14 @@ func setLimits(cfg *jetstream.StreamConfig, opts Options) {
 	cfg.Replicas = opts.Replicas
 }
 
-// setPromises sets what the package depends on. Messages are discarded from the front of the stream and nowhere else: this
-// is how a subscriber can tell that nothing before a message it has seen in time is missing. The stream announces every
-// message with its predecessor, and any replica may be read.
+// setPromises sets what the package depends on. Messages are discarded from the front of the stream
+// and nowhere else: this is how a subscriber can tell that nothing before a message it has seen in
+// time is missing. The stream announces every message with its predecessor, and any replica may be
+// read.
 func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 	cfg.Subjects = []string{b.names.subject + "*"}
-	cfg.RePublish = &jetstream.RePublish{Source: b.names.subject + ">", Destination: b.names.live + ">"}
+	cfg.RePublish = &jetstream.RePublish{Source: b.names.subject + ">",
+		Destination: b.names.live + ">"}
 	cfg.AllowDirect = true
 	cfg.Discard = jetstream.DiscardOld
 	cfg.MaxMsgsPerSubject = -1
@@ -59,7 +61,8 @@ func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 	cfg.DenyPurge = true
 }
 
-// ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses for good.
+// ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses
+// for good.
 func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	for told := map[string]bool{}; ; {
 		stream, err := b.tryStream(ctx)
@@ -83,7 +86,8 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	}
 }
 
-// tryStream may run in several replicas at once: the same stream can be created and updated any number of times.
+// tryStream may run in several replicas at once: the same stream can be created and updated any
+// number of times.
 func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -101,9 +105,10 @@ func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 	return b.adopt(ctx, stream)
 }
 
-// adopt makes an existing stream keep our promises. Its limits follow our options only where it is ours alone, in the
-// embedded server. In a cluster they belong to the operator: were every start of a replica to set them, it would undo
-// what somebody did about a full disk, and a lower one would discard messages on the spot.
+// adopt makes an existing stream keep our promises. Its limits follow our options only where it is
+// ours alone, in the embedded server. In a cluster they belong to the operator: were every start of
+// a replica to set them, it would undo what somebody did about a full disk, and a lower one would
+// discard messages on the spot.
 func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	have := stream.CachedInfo().Config
 	want, wished := have, have
@@ -132,7 +137,8 @@ func refused(err error) bool {
 	return api.Code >= 400 && api.Code < 500 || api.ErrorCode == replicasOutsideCluster
 }
 
-// checkVersion refuses servers that cannot read several messages at once, which came with 2.11: they would answer with one.
+// checkVersion refuses servers that cannot read several messages at once, which came with 2.11:
+// they would answer with one.
 func (b *Broker) checkVersion() error {
 	var major, minor int
 	version := b.nc.ConnectedServerVersion()

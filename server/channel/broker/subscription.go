@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// readRetry is the pause before the stream is read again, after an error or if the answering replica was behind.
+// readRetry is the pause before the stream is read again, after an error or if the answering
+// replica was behind.
 const readRetry = 50 * time.Millisecond
 
 // Subscription receives the messages of one channel. Next is for one goroutine at a time.
@@ -20,32 +21,37 @@ type Subscription struct {
 	hub       *hub
 	after     Position
 	last      uint64
-	position  position     // of what Next has returned
-	pending   []Message    // read from the stream, to be returned next
-	streamEnd uint64       // of the stream when it was opened; 0 if it began there
-	ended     bool         // nothing is missing up to streamEnd
-	waiting   bool         // it had all there was when it was opened or last looked: it waits for the next message
-	had       atomic.Int64 // how many of the hub's known messages it has
-	closing   sync.Once
-	life      context.Context // until Close
-	end       context.CancelFunc
-	closed    <-chan struct{} // when life ends
+	position  position  // of what Next has returned
+	pending   []Message // read from the stream, to be returned next
+	streamEnd uint64    // of the stream when it was opened; 0 if it began there
+	ended     bool      // nothing is missing up to streamEnd
+	// it had all there was when it was opened or last looked: it waits for the next message
+	waiting bool
+	had     atomic.Int64 // how many of the hub's known messages it has
+	closing sync.Once
+	life    context.Context // until Close
+	end     context.CancelFunc
+	closed  <-chan struct{} // when life ends
 }
 
 // Start is where in a channel a Subscription begins. The zero value is what is said from now on.
 type Start struct {
 	// After begins after a position, which has to be in the channel: sequence 0 for all that is kept.
 	After *Position
-	// From, unless it is 0, begins with the first message that has this sequence or a greater one, whatever was before it.
+	// From, unless it is 0, begins with the first message that has this sequence or a greater one,
+	// whatever was before it.
 	From uint64
-	// Reader is whose memory it is that the Subscription takes: comparable, the same for all of one caller.
+	// Reader is whose memory it is that the Subscription takes: comparable, the same for all of one
+	// caller.
 	Reader any
 }
 
-// Subscribe returns the messages of a channel from start on. If that is a position after which messages may be missing, it
-// fails with a *BreakError. Other errors are ErrInvalidName, ErrTooManyChannels, ErrUnavailable and ErrClosed. The caller
-// must Close the Subscription.
-func (b *Broker) Subscribe(ctx context.Context, channel string, start Start) (*Subscription, error) {
+// Subscribe returns the messages of a channel from start on. If that is a position after which
+// messages may be missing, it fails with a *BreakError. Other errors are ErrInvalidName,
+// ErrTooManyChannels, ErrUnavailable and ErrClosed. The caller must Close the Subscription.
+func (b *Broker) Subscribe(
+	ctx context.Context, channel string, start Start,
+) (*Subscription, error) {
 	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
@@ -84,7 +90,8 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 	if err := b.settle(ctx); err != nil {
 		return err
 	}
-	// The state comes first: what is the last message after it was so at the time of the state, or is later.
+	// The state comes first: what is the last message after it was so at the time of the state, or is
+	// later.
 	before, err := b.recentState(ctx)
 	if err != nil {
 		return err
@@ -102,7 +109,8 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 	if err != nil {
 		return err
 	}
-	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at, stored: last.Time}
+	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at,
+		stored: last.Time}
 	if s.streamEnd = before.last; start.After == nil && start.From == 0 {
 		s.position, s.streamEnd = front, 0
 	}
@@ -139,13 +147,15 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 		return damaged(hole)
 	}
 	if after.Sequence >= now.first && (after.History != "" || !after.Time.IsZero()) {
-		return fmt.Errorf("%w: message %d is not there or is another one", ErrHistoryChanged, after.Sequence)
+		return fmt.Errorf("%w: message %d is not there or is another one", ErrHistoryChanged,
+			after.Sequence)
 	}
 	return fmt.Errorf("%w: no message %d", ErrSequenceGone, after.Sequence)
 }
 
-// startFrom starts with the first message that has a sequence or a greater one. There may be none yet, but a sequence that
-// is further ahead than the stream's next one would leave out what is said until then.
+// startFrom starts with the first message that has a sequence or a greater one. There may be none
+// yet, but a sequence that is further ahead than the stream's next one would leave out what is said
+// until then.
 func (s *Subscription) startFrom(ctx context.Context, from uint64) error {
 	if from == 1 {
 		return nil // All that is kept, which is the zero position.
@@ -172,13 +182,16 @@ func (s *Subscription) startFrom(ctx context.Context, from uint64) error {
 // After returns the position that the Subscription starts after.
 func (s *Subscription) After() Position { return s.after }
 
-// Last returns the sequence of the last message in the channel when the Subscription was opened; 0 if there was none.
+// Last returns the sequence of the last message in the channel when the Subscription was opened; 0
+// if there was none.
 func (s *Subscription) Last() uint64 { return s.last }
 
-// Next returns the next message of the channel and blocks until there is one, through an outage of the broker, too.
+// Next returns the next message of the channel and blocks until there is one, through an outage of
+// the broker, too.
 //
-// It fails with the error of ctx; with ErrClosed; or with a *BreakError: messages that it has not returned yet were
-// discarded, because the caller was slower than the retention, or the stream has another history than the one it read.
+// It fails with the error of ctx; with ErrClosed; or with a *BreakError: messages that it has not
+// returned yet were discarded, because the caller was slower than the retention, or the stream has
+// another history than the one it read.
 func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	for {
 		select {
@@ -226,9 +239,10 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	}
 }
 
-// End says of a reader that has received all there is, last of which is a message with the sequence last, whether others
-// may be missing behind it: it fails with a *BreakError if there is damage before the end that the stream had when the
-// Subscription was opened. It may be called while Next runs.
+// End says of a reader that has received all there is, last of which is a message with the sequence
+// last, whether others may be missing behind it: it fails with a *BreakError if there is damage
+// before the end that the stream had when the Subscription was opened. It may be called while Next
+// runs.
 func (s *Subscription) End(ctx context.Context, last uint64) error {
 	b := s.hub.broker
 	if last >= s.streamEnd {

@@ -11,9 +11,10 @@ import (
 	"sync"
 )
 
-// syncer makes what the embedded server has written survive a crash of the machine. The server could do so by itself for each
-// message; here one flush serves all publishers that wait for one. The server has written a message to the file of its
-// newest block when it acknowledges it, but not flushed it.
+// syncer makes what the embedded server has written survive a crash of the machine. The server
+// could do so by itself for each message; here one flush serves all publishers that wait for one.
+// The server has written a message to the file of its newest block when it acknowledges it, but not
+// flushed it.
 type syncer struct {
 	dir   string             // of the blocks, 1.blk, 2.blk, …
 	flush func(string) error // a file, or a folder
@@ -82,7 +83,9 @@ func (s *syncer) flushBlocks() error {
 
 func (s *syncer) path(block int) string { return blockPath(s.dir, block) }
 
-func blockPath(dir string, block int) string { return filepath.Join(dir, strconv.Itoa(block)+".blk") }
+func blockPath(dir string, block int) string {
+	return filepath.Join(dir, strconv.Itoa(block)+".blk")
+}
 
 // newestBlock fails if there is none: messages would be somewhere else than expected.
 func (s *syncer) newestBlock() (int, error) {

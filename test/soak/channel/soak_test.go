@@ -215,7 +215,8 @@ func (w *world) wantTold() {
 	w.listen()
 }
 
-// damage flips a bit somewhere in what is stored. Whatever is missing then, readers are told, by one of two reasons.
+// damage flips a bit somewhere in what is stored. Whatever is missing then, readers are told, by
+// one of two reasons.
 func (w *world) damage() {
 	w.say(30)
 	end := w.server.Stop
