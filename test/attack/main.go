@@ -68,6 +68,7 @@ type options struct {
 	load     load
 	duration time.Duration
 	most     time.Duration
+	profiles string
 	memory   int64 // MiB
 	server   string
 	folder   string
@@ -86,6 +87,7 @@ func (o *options) define(flags *flag.FlagSet) {
 	flags.Int64Var(&o.memory, "memory", 256, "memory limit of the server in MiB, as the chart hands it on")
 	flags.StringVar(&o.server, "server", "bin/server", "the program to attack")
 	flags.StringVar(&o.folder, "folder", os.TempDir(), "where the servers' data is while they run")
+	flags.StringVar(&o.profiles, "profiles", "", "a folder for CPU profiles of the server, <row>-quiet.pprof and <row>-attacked.pprof")
 	flags.StringVar(&o.attacked.GRPC, "attacker", "", "attack a server that runs already: its gRPC address for the attacker; only what the neighbour notices is measured")
 	flags.StringVar(&o.remote, "neighbour", "", "its gRPC address for the neighbour, which should make another caller of it")
 	flags.StringVar(&o.attacked.Probe, "probe", "", "its address for probes")

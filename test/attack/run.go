@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,14 +90,19 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	result := &result{row: r, load: o.load.or(r.load), limit: o.memory << 20, duration: o.duration, remote: s == nil}
 	pause(ctx, time.Second) // The first calls are those of a new connection.
 	n.enter(quiet)
+	profiled := o.profile(ctx, s, r.name+"-quiet")
 	pause(ctx, o.duration)
+	if err := <-profiled; err != nil {
+		return nil, err
+	}
 	if err := result.begin(ctx, s); err != nil {
 		return nil, err
 	}
 	n.enter(attacked)
+	profiled = o.profile(ctx, s, r.name+"-attacked")
 	err = o.attack(ctx, r, t, result)
 	n.enter(after)
-	if err != nil {
+	if err := errors.Join(err, <-profiled); err != nil {
 		return nil, err
 	}
 	if s != nil && s.ended() {
@@ -112,6 +118,23 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 		fmt.Fprintln(os.Stderr, s.log.tail())
 	}
 	return result, ctx.Err()
+}
+
+// profile writes a CPU profile of the server while an attack, or the quiet time before it, lasts, if profiles are wanted.
+func (o *options) profile(ctx context.Context, s *server, name string) <-chan error {
+	done := make(chan error, 1)
+	if o.profiles == "" || s == nil {
+		done <- nil
+		return done
+	}
+	go func() {
+		profile, err := s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(o.duration.Seconds()))))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.profiles, name+".pprof"), []byte(profile), 0o600)
+		}
+		done <- err
+	}()
+	return done
 }
 
 // attack runs the attacker.

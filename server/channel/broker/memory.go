@@ -23,8 +23,13 @@ const (
 	// batchRoom is what a batch can take: the broker ends it with the message that passes batchBytes.
 	batchRoom = batchBytes + MaxBody + maxHeaders
 	// readsAtOnce bounds the requests for batches under way, for each of which the broker loads a
-	// block of 8 MiB.
+	// block of 8 MiB. Readers of one caller make half of them, so that other readers do not wait
+	// behind all of them.
 	readsAtOnce = 4
+	// joinsAtOnce bounds the subscriptions that are opened at once, half of them of one caller: some
+	// requests to the broker for each. In a cluster most of that is the way there and back; the
+	// embedded server needs this process's processors for it, which other callers would wait for.
+	joinsAtOnce, joinsAtOnceEmbedded = 256, 4
 	// publishingBytes bounds the messages on their way to the broker, of which it makes several
 	// copies.
 	publishingBytes = 2 << 20
@@ -44,6 +49,8 @@ type memory struct {
 	rings   atomic.Int64   // bytes in all rings
 	batches *shares.Shares // bytes in batches of readers
 	reads   *semaphore.Weighted
+	replays *shares.Shares // reads of subscriptions
+	joins   *shares.Shares
 	sending *semaphore.Weighted // bytes that are being published
 	pace    *Pace
 	// channels that got their first message since the stream was last asked how many there are
@@ -51,12 +58,18 @@ type memory struct {
 }
 
 func newMemory(isEmbedded bool, opts Options) *memory {
-	m := &memory{
-		batches: shares.New(batchesBytes, batchesBytes/2, 0), reads: semaphore.NewWeighted(readsAtOnce),
-		sending: semaphore.NewWeighted(publishingBytes), pace: newPace(isEmbedded, opts.DedupWindow,
-			debug.SetMemoryLimit(-1)),
+	joins := int64(joinsAtOnce)
+	if isEmbedded {
+		joins = joinsAtOnceEmbedded
 	}
-	return m
+	return &memory{
+		batches: shares.New(batchesBytes, batchesBytes/2, 0),
+		reads:   semaphore.NewWeighted(readsAtOnce),
+		replays: shares.New(0, readsAtOnce/2, 0),
+		joins:   shares.New(joins, joins/2, 0),
+		sending: semaphore.NewWeighted(publishingBytes),
+		pace:    newPace(isEmbedded, opts.DedupWindow, debug.SetMemoryLimit(-1)),
+	}
 }
 
 // Pace is how fast messages are kept. What comes faster waits: the embedded server remembers the

@@ -55,6 +55,11 @@ func (b *Broker) Subscribe(
 	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
+	joined, err := b.joins.Take(ctx, start.Reader, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer joined()
 	h, err := b.acquire(channel)
 	if err != nil {
 		return nil, err
@@ -296,7 +301,12 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 		s.stopConsumer() // Something that it has read was left out.
 		c = nil
 	}
+	replayed, err := b.replays.Take(ctx, s.reader, 1)
+	if err != nil {
+		return err
+	}
 	s.pending, left, err = b.replay(ctx, c, s.hub.subject, s.position)
+	replayed()
 	if left == 0 {
 		s.stopConsumer() // There is no more, or it is of no use: the stream is read without it.
 	}
