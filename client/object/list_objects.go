@@ -7,13 +7,16 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
+// pageSize is as much as a page may have.
+const pageSize = 1000
+
 // List goes through all objects whose names begin with prefix, in the byte order of their names.
 // Pages are fetched as they are needed; an error is the last thing it yields.
 func (c *Client) List(ctx context.Context, prefix string) iter.Seq2[*quartetv1.Object, error] {
 	return func(yield func(*quartetv1.Object, error) bool) {
 		for token := ""; ; {
 			page, err := c.objects.ListObjects(ctx, quartetv1.ListObjectsRequest_builder{
-				Prefix: prefix, PageToken: token,
+				Prefix: prefix, PageSize: pageSize, PageToken: token,
 			}.Build())
 			if err != nil {
 				yield(nil, err)

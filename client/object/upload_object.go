@@ -158,10 +158,10 @@ func (u *upload) locate(ctx context.Context) error {
 		// Its bytes are kept: it may be deleted before it is compared, and is then sent again.
 		return u.compare(ctx)
 	}
-	u.source.release(min(u.committed, u.hashed))
 	if err := u.seek(u.committed); err != nil {
 		return err
 	}
+	u.source.release(u.committed)
 	u.progress()
 	return nil
 }
@@ -216,16 +216,18 @@ func (u *upload) compare(ctx context.Context) error {
 }
 
 // seek goes to an offset in the source. Bytes that were sent before this call began, by another
-// process, are read once for the checksum of the whole.
+// process, are read once for the checksum of the whole, and kept as far as there is room.
 func (u *upload) seek(offset int64) error {
 	if err := u.source.seek(min(offset, u.hashed)); err != nil {
 		return err
 	}
 	buffer := make([]byte, 64<<10)
 	for u.hashed < offset {
-		n, err := u.source.Read(buffer[:min(int64(len(buffer)), offset-u.hashed)])
+		if u.source.room() == 0 {
+			u.source.release(u.hashed)
+		}
+		n, err := u.source.Read(buffer[:min(int64(len(buffer)), offset-u.hashed, u.source.room())])
 		u.hash(u.hashed, buffer[:n], crc32c.Checksum(buffer[:n]))
-		u.source.release(u.hashed)
 		if err != nil {
 			return rpc.Final(fmt.Errorf("read up to %d, which the server has already: %w", offset, err))
 		}

@@ -51,18 +51,20 @@ func TestWhatAnotherWriterFinishedIsKeptUntilItIsCompared(t *testing.T) {
 	}
 	defer conn.Close()
 	client := NewClient(conn, Options{})
-	ctx, o := client.beginTransfer(clienttest.Deadline(t), client.metrics.uploads, "o")
-	u := newUpload(client, o, struct{ io.Reader }{strings.NewReader(content)},
-		UploadOptions{Continue: true})
-	sent := make([]byte, len(content))
-	if _, err := io.ReadFull(u.source, sent); err != nil {
-		t.Fatal(err)
-	}
-	u.hash(0, sent, crc32c.Checksum(sent))
-	if err := u.locate(ctx); status.Code(err) != codes.Internal {
-		t.Fatalf("compared without an answer: %v", err)
-	}
-	if err := u.seek(0); err != nil {
-		t.Errorf("it cannot be sent again: %v", err)
+	for _, bytes := range []int{0, len(content) / 2, len(content)} { // Sent by this call.
+		ctx, o := client.beginTransfer(clienttest.Deadline(t), client.metrics.uploads, "o")
+		u := newUpload(client, o, struct{ io.Reader }{strings.NewReader(content)},
+			UploadOptions{Continue: true})
+		sent := make([]byte, bytes)
+		if _, err := io.ReadFull(u.source, sent); err != nil {
+			t.Fatal(err)
+		}
+		u.hash(0, sent, crc32c.Checksum(sent))
+		if err := u.locate(ctx); status.Code(err) != codes.Internal {
+			t.Fatalf("compared without an answer: %v", err)
+		}
+		if err := u.seek(0); err != nil {
+			t.Errorf("after %d bytes it cannot be sent again: %v", bytes, err)
+		}
 	}
 }

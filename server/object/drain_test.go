@@ -134,7 +134,7 @@ func TestAnUploadThatSendsNothingIsEndedAndKept(t *testing.T) {
 // brings a thousand times as many. The second lasts longer than the first, although both began at
 // once.
 func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=500ms")
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=2s")
 	send := func(name string, size int) <-chan error {
 		upload, err := ts.objects.UploadObject(apptest.Deadline(t))
 		if err != nil {

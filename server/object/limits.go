@@ -50,7 +50,7 @@ const (
 	listsWaiting = 4
 	// namePause is what follows a list before its caller's next one, for each name in it: making and
 	// encoding 1,000 takes some milliseconds of a processor, which lookups of others want too.
-	namePause = 50 * time.Microsecond
+	namePause = 20 * time.Microsecond
 )
 
 // list waits for the caller's turn to have a list made. release is told how many names there were.

@@ -418,3 +418,39 @@ func TestWritersTogetherNeverExceedAQuota(t *testing.T) {
 		t.Errorf("%d objects were made and %d refused", made.Load(), refused.Load())
 	}
 }
+
+// TestAnUploadIsFoundWhileItBecomesAnObject replaces each object at once, so that only the log
+// tells of its upload.
+func TestAnUploadIsFoundWhileItBecomesAnObject(t *testing.T) {
+	f := open(t, t.TempDir())
+	f.syncFile = func(*os.File) error { return nil } // So that more happens at once.
+	content := enginetest.Content(2 * enginetest.PartBytes)
+	for range 100 {
+		h := header("o")
+		u, err := enginetest.Send(t.Context(), f, h, content, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		finished := make(chan error)
+		go func() {
+			_, err := u.Finish(engine.Expect{})
+			_, again := enginetest.Put(t.Context(), f, header("o"), nil)
+			finished <- errors.Join(err, again, u.Close())
+		}()
+		for done := false; !done; {
+			if _, err := f.Upload(t.Context(), h.UploadID); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-finished:
+				if done = true; err != nil {
+					t.Fatal(err)
+				}
+			default:
+			}
+		}
+	}
+}

@@ -104,13 +104,16 @@ func (p *progress) add(l line) {
 // still says by which upload it came.
 func (f *Folder) progress(id string) (*progress, error) {
 	p, err := f.readLog(id)
+	have := f.size(f.dataPath(id))
+	if have < 0 { // The data may have become an object since the log was read.
+		p, err = f.readLog(id)
+	}
 	if errors.Is(err, engine.ErrCorrupt) {
 		return nil, nil
 	}
 	if err != nil || p == nil {
 		return nil, err
 	}
-	have := f.size(f.dataPath(id))
 	if have < 0 {
 		if p.object = p.decided; p.object == nil {
 			p.object = f.made(p.header)
