@@ -15,11 +15,17 @@ import (
 var _ = register(service{
 	name: "channel",
 	embedded: func(e *embedded) []promise {
-		return []promise{{"the command line works through kubectl port-forward", func(t *testing.T) { keepConversation(t, e) }}}
+		return []promise{{"the command line works through kubectl port-forward",
+			func(t *testing.T) { keepConversation(t, e) }}}
 	},
 	clusteredValues: "client.config.CHANNEL_TRAFFIC_MESSAGES=2",
 	clustered: func(s *clustered) []promise {
-		return []promise{{"any replica joins any channel", channelClustered{s}.anyReplica}}
+		c := channelClustered{s}
+		return []promise{
+			{"any replica joins any channel", c.anyReplica},
+			{"no message is lost or doubled when NATS is killed", c.brokerKilled},
+			{"participants are told that the volume of NATS was replaced", c.historyReplaced},
+		}
 	},
 	observed: func(s *observed) []promise {
 		o := channelObserved{s}
@@ -34,17 +40,20 @@ var _ = register(service{
 // find what was said.
 func keepConversation(t *testing.T, e *embedded) {
 	client := e.cli(t)
-	listener := start(t, nil, client.program, client.args("chat", "lobby", "--as", "ann", "--after", "0", "--listen")...)
+	listener := start(t, nil, client.program,
+		client.args("chat", "lobby", "--as", "ann", "--after", "0", "--listen")...)
 	client.run(t, "hello\nare you there?\n", "chat", "lobby", "--as", "bob")
 	eventually(t, "what bob said, at ann's", 20*time.Second, func(context.Context) error {
-		if heard := listener.stdout.String(); !strings.Contains(heard, "bob: hello\n") || !strings.Contains(heard, "bob: are you there?\n") {
+		if heard := listener.stdout.String(); !strings.Contains(heard, "bob: hello\n") ||
+			!strings.Contains(heard, "bob: are you there?\n") {
 			return fmt.Errorf("heard %q %s", heard, &listener.stderr)
 		}
 		return nil
 	})
 	e.kept = append(e.kept, func(t *testing.T, client cli) {
 		t.Helper()
-		if heard := client.run(t, "", "chat", "lobby", "--as", "cid", "--after", "0"); !strings.Contains(heard, "bob: hello\n") {
+		if heard := client.run(t, "", "chat", "lobby", "--as", "cid", "--after",
+			"0"); !strings.Contains(heard, "bob: hello\n") {
 			t.Errorf("of what was said there is only %q", heard)
 		}
 	})
@@ -59,19 +68,23 @@ func (s channelClustered) anyReplica(t *testing.T) {
 	clients := s.perReplica(t)
 	var listeners []*process
 	for _, client := range clients {
-		listeners = append(listeners, start(t, nil, client.program, client.args("chat", "shared", "--as", "listener", "--after", "0", "--listen", "--json")...))
+		listeners = append(listeners,
+			start(t, nil, client.program,
+				client.args("chat", "shared", "--as", "listener", "--after", "0", "--listen", "--json")...))
 	}
 	for i, client := range clients {
-		client.run(t, fmt.Sprintf("by way of %d\n", i), "chat", "shared", "--as", fmt.Sprint("speaker", i))
+		client.run(t, fmt.Sprintf("by way of %d\n", i), "chat", "shared", "--as",
+			fmt.Sprint("speaker", i))
 	}
 	for i, listener := range listeners {
-		eventually(t, fmt.Sprint("all that was said, at replica ", i), 20*time.Second, func(context.Context) error {
-			heard := listener.stdout.String()
-			if strings.Count(heard, "\n") != len(clients) {
-				return fmt.Errorf("heard %q %s", heard, &listener.stderr)
-			}
-			return nil
-		})
+		eventually(t, fmt.Sprint("all that was said, at replica ", i), 20*time.Second,
+			func(context.Context) error {
+				heard := listener.stdout.String()
+				if strings.Count(heard, "\n") != len(clients) {
+					return fmt.Errorf("heard %q %s", heard, &listener.stderr)
+				}
+				return nil
+			})
 		if first := listeners[0].stdout.String(); listener.stdout.String() != first {
 			t.Errorf("replica %d tells\n%sand replica 0\n%s", i, &listener.stdout, first)
 		}
@@ -98,7 +111,8 @@ func (o channelObserved) messageTrace(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if slices.ContainsFunc(stream, func(s span) bool { return s.SpanID == link.SpanID && s.OperationName == "join" }) {
+				if slices.ContainsFunc(stream,
+					func(s span) bool { return s.SpanID == link.SpanID && s.OperationName == "join" }) {
 					return nil
 				}
 			}
@@ -109,8 +123,11 @@ func (o channelObserved) messageTrace(t *testing.T) {
 
 // heard tells whether a message that was said was kept and heard, in this order.
 func heard(spans []span, keep span) bool {
-	said := slices.ContainsFunc(spans, func(s span) bool { return s.SpanID == keep.parent() && s.OperationName == "send" })
-	return said && slices.ContainsFunc(spans, func(s span) bool { return s.parent() == keep.SpanID && s.OperationName == "receive" })
+	said := slices.ContainsFunc(spans,
+		func(s span) bool { return s.SpanID == keep.parent() && s.OperationName == "send" })
+	return said &&
+		slices.ContainsFunc(spans,
+			func(s span) bool { return s.parent() == keep.SpanID && s.OperationName == "receive" })
 }
 
 // ended has conversations end until Prometheus has seen one.
