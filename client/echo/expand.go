@@ -12,7 +12,7 @@ import (
 )
 
 // Expand (server streaming) calls each with every word of the text. A stream that breaks is resumed
-// behind the last word that came, so that none is missed or comes twice. An error of each ends it.
+// after the last word received, so that none is missed or repeated. An error of each ends it.
 func (c *Client) Expand(ctx context.Context, text string, each func(word string) error) error {
 	next := uint32(0)
 	return c.resumption.Resume(ctx, "expand", func(ctx context.Context, a *rpc.Attempt) error {

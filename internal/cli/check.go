@@ -83,7 +83,7 @@ const healthPause = 500 * time.Millisecond
 // awaitServices returns when all services are serving. A ready connection does not prove that, see
 // call.
 func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
-	return c.patiently(ctx, func(ctx context.Context) error {
+	return c.withTimeout(ctx, func(ctx context.Context) error {
 		for i, service := range c.Services {
 			for _, descriptor := range service.Descriptors {
 				if err := c.awaitService(

@@ -69,7 +69,7 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 	return cfg, groups
 }
 
-// environmentPrefix begins the names of a service's variables, behind the product's.
+// environmentPrefix begins the names of a service's variables, after the prefix of the product.
 func (s Service) environmentPrefix() string { return strings.ToUpper(s.Name) + "_" }
 
 // loadConfig reads the environment. Unless a level is chosen, a command logs warnings, and serve

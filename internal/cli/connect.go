@@ -145,7 +145,7 @@ const waitTimeout = 30 * time.Second
 
 // await returns when all connections are ready.
 func (c *command) await(ctx context.Context, conns connections) error {
-	return c.patiently(ctx, func(ctx context.Context) error {
+	return c.withTimeout(ctx, func(ctx context.Context) error {
 		for _, conn := range conns {
 			err := rpc.WaitReady(ctx, conn.ClientConn, func(reason string) {
 				c.note(
@@ -162,8 +162,8 @@ func (c *command) await(ctx context.Context, conns connections) error {
 	})
 }
 
-// patiently waits for servers, and gives a timeout an error of its own.
-func (c *command) patiently(ctx context.Context, wait func(context.Context) error) error {
+// withTimeout waits for servers, and gives a timeout an error of its own.
+func (c *command) withTimeout(ctx context.Context, wait func(context.Context) error) error {
 	limit := cmp.Or(c.timeout, waitTimeout)
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()

@@ -73,7 +73,7 @@ func TestAnOutageIsALineThatIsAlive(t *testing.T) {
 		clearLine,
 	)
 	alive := map[string]bool{}
-	for _, frame := range frames[1 : len(frames)-3] { // Behind them it is erased, and the end is told.
+	for _, frame := range frames[1 : len(frames)-3] { // The rest erase it and report the end.
 		if !strings.HasPrefix(
 			frame,
 			"connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ",

@@ -239,7 +239,7 @@ func TestOperationsEndInPeaceWhileServersAreThere(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if log := c.Err.String(); strings.Contains(log, "are cut") || strings.Contains(log, "traffic: ") {
-		t.Errorf("no peaceful end:\n%s", log)
+		t.Errorf("the client did not drain:\n%s", log)
 	}
 }
 

@@ -49,7 +49,7 @@ func parseTarget(text string) (target, error) {
 	case resolver.Get(u.Scheme) == nil:
 		return hostPort(text, text)
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("has a ? or # behind it, expected %s:///host:port", u.Scheme)
+		return "", fmt.Errorf("must not have a ? or #, expected %s:///host:port", u.Scheme)
 	case u.Scheme != "dns" && u.Scheme != "passthrough":
 		return socket(text, u)
 	case endpoint == "" && u.Host != "":

@@ -75,7 +75,7 @@ func TestMistypedTargets(t *testing.T) {
 		"dns:///localhost":         "has no port",
 		"dns:///local host:1":      "is neither",
 		"dns:///localhost:grpc":    "is no port",
-		"dns:///localhost:1?x=y":   "? or # behind it",
+		"dns:///localhost:1?x=y":   "must not have a ? or #",
 		"passthrough:///localhost": "has no port",
 		"localhost":                "has no port",
 		"localhost:":               "is no port",
@@ -114,7 +114,7 @@ func TestMistypedTargets(t *testing.T) {
 		"unix:///run/":               "has no socket",
 		"unix://run/server.sock":     "did you mean unix:///run/server.sock?",
 		"unix-abstract:":             "has no socket",
-		"unix:///run/server.sock?x":  "behind it",
+		"unix:///run/server.sock?x":  "must not have a ? or #",
 	} {
 		for name, run := range map[string]func(*clitest.Console) int{
 			"TEST_SERVER": func(c *clitest.Console) int {

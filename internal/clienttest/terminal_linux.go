@@ -89,8 +89,8 @@ func (t *Terminal) Type(keys string) {
 	}
 }
 
-// Await waits for a part of what is shown, behind the one that was waited for last, and returns
-// what came up to its end.
+// Await waits until part is shown, after the part of the Await before, and returns what was shown
+// up to its end.
 func (t *Terminal) Await(part string) string {
 	t.tb.Helper()
 	timeout := time.After(30 * time.Second)

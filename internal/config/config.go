@@ -17,7 +17,7 @@ import (
 type Group struct {
 	// Prefix stands between the prefix of the product and the names of the group: "OBJECT_", or "".
 	Prefix string
-	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, behind the
+	// Into points to the struct. Its fields take their name from the tag `env:"NAME"`, after the
 	// `envPrefix` tags of the structs around them, their default from the tag `envDefault` or else
 	// from the value that they have before Load, and their description from the tag `desc`.
 	Into any

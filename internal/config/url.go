@@ -10,7 +10,7 @@ import (
 )
 
 // ParseURL reads the URL of a server: scheme://host, perhaps with a port, with user information
-// before it and a path behind it. Its errors say what was meant, and have neither the user
+// before it and a path after it. Its errors say what was meant, and have neither the user
 // information nor the port in them, either of which may be a password.
 func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	expected := "expected " + schemes[0] + "://host:port"

@@ -29,10 +29,9 @@ var expectedCodes = []codes.Code{
 	codes.DataLoss,
 }
 
-// Bounds in seconds. A unary call ends within the client's 10 s; a stream may
-// be a short download or a session, which MaxConnectionAge does not end. Chunks
-// follow each other within less than a millisecond, and people talk every few
-// seconds or minutes.
+// Bounds in seconds. A unary call ends within the client's 10 s. A stream may be a short download
+// or a conversation of hours, because MaxConnectionAge does not end streams. Chunks follow each
+// other within less than a millisecond, people talk every few seconds or minutes.
 var (
 	unaryBuckets  = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	streamBuckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800, 3600}

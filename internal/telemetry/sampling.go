@@ -58,7 +58,7 @@ type sampler struct {
 	trust       Trust
 }
 
-// The values of OTEL_TRACES_SAMPLER, the first three also behind the last.
+// The values of OTEL_TRACES_SAMPLER, and the prefix that the first three may have.
 const (
 	always, never, ratio = "always_on", "always_off", "traceidratio"
 	parentBased          = "parentbased_"

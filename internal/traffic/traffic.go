@@ -99,7 +99,7 @@ func New(options Options, sources ...Source) *Traffic {
 }
 
 // Run makes traffic until ctx is done, lets the operations under way end, and removes what they
-// have left behind. Each source starts when its own set-up is done, so that one service that fails
+// have stored. Each source starts when its own set-up is done, so that one service that fails
 // does not hide the others.
 func (t *Traffic) Run(ctx context.Context) error {
 	defer t.cut()

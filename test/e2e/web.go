@@ -61,7 +61,7 @@ func newBrowser(t *testing.T, r release, files ...protoreflect.FileDescriptor) *
 	return b
 }
 
-// withImports has each file behind those that it imports.
+// withImports lists each file after those that it imports.
 func withImports(files ...protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
 	set, known := &descriptorpb.FileDescriptorSet{}, map[string]bool{}
 	var add func(file protoreflect.FileDescriptor)

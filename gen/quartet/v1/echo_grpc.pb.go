@@ -29,35 +29,40 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// EchoService shows each of gRPC's four modes with as little else as possible. It keeps nothing: every replica answers
-// every call, and a call that breaks is continued on any other.
+// EchoService shows each of gRPC's four modes with as little else as possible. It keeps nothing:
+// every replica answers every call, and a call that breaks is continued on any other.
 //
-// A text is UTF-8 of at most 64 KiB. Words are what its spaces divide; a text without one has one word.
+// A text is UTF-8 of at most 64 KiB. Words are what its spaces divide; a text without one has one
+// word.
 //
-// Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit, UNAVAILABLE (reason
-// STOPPING, with RetryInfo) when the server is about to stop, RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when
-// it has too many calls at once. A message of more than 128 KiB is RESOURCE_EXHAUSTED too.
+// Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit,
+// UNAVAILABLE (reason STOPPING, with RetryInfo) when the server is about to stop,
+// RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when it has too many calls at once. A
+// message of more than 128 KiB is RESOURCE_EXHAUSTED too.
 type EchoServiceClient interface {
 	// Echo (unary) returns the text.
 	Echo(ctx context.Context, in *EchoRequest, opts ...grpc.CallOption) (*EchoResponse, error)
 	// Expand (server streaming) returns the text word by word.
 	//
-	// Order of replies: the words in their order, each with its offset; the stream ends with OK after the last one. After a
-	// break, ask again with the offset behind the last word that came.
+	// Order of replies: the words in their order, each with its offset; the stream ends with OK after
+	// the last one. After a break, ask again with the offset after the last word received.
 	//
 	// Codes: OUT_OF_RANGE (reason OUT_OF_RANGE) for an offset above the number of words.
 	Expand(ctx context.Context, in *ExpandRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExpandResponse], error)
 	// Collect (client streaming) returns the text that the words make, with spaces between them.
 	//
-	// Order of requests: the words, then half-close. After a break, send all of them again: the server has kept none.
+	// Order of requests: the words, then half-close. After a break, send all of them again: the
+	// server has kept none.
 	Collect(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CollectRequest, CollectResponse], error)
 	// Chat (bidirectional) returns each message as it comes.
 	//
-	// Order of requests: messages whose sequences increase by one; the first one of a stream may have any. Order of replies:
-	// one for each message, in the same order. After half-close the outstanding replies come, and the stream ends with OK.
-	// After a break, go on with the first message that has no reply.
+	// Order of requests: messages whose sequences increase by one; the first one of a stream may have
+	// any. Order of replies: one for each message, in the same order. After half-close the
+	// outstanding replies come, and the stream ends with OK. After a break, go on with the first
+	// message that has no reply.
 	//
-	// Codes: INVALID_ARGUMENT (reason MESSAGE_ORDER) for a sequence that does not follow the one before it.
+	// Codes: INVALID_ARGUMENT (reason MESSAGE_ORDER) for a sequence that does not follow the one
+	// before it.
 	Chat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ChatRequest, ChatResponse], error)
 }
 
@@ -128,35 +133,40 @@ type EchoService_ChatClient = grpc.BidiStreamingClient[ChatRequest, ChatResponse
 // All implementations must embed UnimplementedEchoServiceServer
 // for forward compatibility.
 //
-// EchoService shows each of gRPC's four modes with as little else as possible. It keeps nothing: every replica answers
-// every call, and a call that breaks is continued on any other.
+// EchoService shows each of gRPC's four modes with as little else as possible. It keeps nothing:
+// every replica answers every call, and a call that breaks is continued on any other.
 //
-// A text is UTF-8 of at most 64 KiB. Words are what its spaces divide; a text without one has one word.
+// A text is UTF-8 of at most 64 KiB. Words are what its spaces divide; a text without one has one
+// word.
 //
-// Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit, UNAVAILABLE (reason
-// STOPPING, with RetryInfo) when the server is about to stop, RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when
-// it has too many calls at once. A message of more than 128 KiB is RESOURCE_EXHAUSTED too.
+// Codes of all methods: INVALID_ARGUMENT (reason TEXT_TOO_LARGE) for a text above the limit,
+// UNAVAILABLE (reason STOPPING, with RetryInfo) when the server is about to stop,
+// RESOURCE_EXHAUSTED (reason OVERLOADED, with RetryInfo) when it has too many calls at once. A
+// message of more than 128 KiB is RESOURCE_EXHAUSTED too.
 type EchoServiceServer interface {
 	// Echo (unary) returns the text.
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
 	// Expand (server streaming) returns the text word by word.
 	//
-	// Order of replies: the words in their order, each with its offset; the stream ends with OK after the last one. After a
-	// break, ask again with the offset behind the last word that came.
+	// Order of replies: the words in their order, each with its offset; the stream ends with OK after
+	// the last one. After a break, ask again with the offset after the last word received.
 	//
 	// Codes: OUT_OF_RANGE (reason OUT_OF_RANGE) for an offset above the number of words.
 	Expand(*ExpandRequest, grpc.ServerStreamingServer[ExpandResponse]) error
 	// Collect (client streaming) returns the text that the words make, with spaces between them.
 	//
-	// Order of requests: the words, then half-close. After a break, send all of them again: the server has kept none.
+	// Order of requests: the words, then half-close. After a break, send all of them again: the
+	// server has kept none.
 	Collect(grpc.ClientStreamingServer[CollectRequest, CollectResponse]) error
 	// Chat (bidirectional) returns each message as it comes.
 	//
-	// Order of requests: messages whose sequences increase by one; the first one of a stream may have any. Order of replies:
-	// one for each message, in the same order. After half-close the outstanding replies come, and the stream ends with OK.
-	// After a break, go on with the first message that has no reply.
+	// Order of requests: messages whose sequences increase by one; the first one of a stream may have
+	// any. Order of replies: one for each message, in the same order. After half-close the
+	// outstanding replies come, and the stream ends with OK. After a break, go on with the first
+	// message that has no reply.
 	//
-	// Codes: INVALID_ARGUMENT (reason MESSAGE_ORDER) for a sequence that does not follow the one before it.
+	// Codes: INVALID_ARGUMENT (reason MESSAGE_ORDER) for a sequence that does not follow the one
+	// before it.
 	Chat(grpc.BidiStreamingServer[ChatRequest, ChatResponse]) error
 	mustEmbedUnimplementedEchoServiceServer()
 }

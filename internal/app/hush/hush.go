@@ -1,10 +1,10 @@
-// Package hush keeps to itself what other packages log while they are initialised: the process has
-// no log yet, and on standard error it would be lines that are not in its form. OpenTelemetry
-// complains so of limits that are no numbers, which package telemetry checks as well.
+// Package hush discards what other packages log while they are initialised: the process has no
+// logger yet, and the lines on standard error would not be in its format. OpenTelemetry logs there
+// that a limit is not a number, which package telemetry checks as well.
 //
-// Go initialises packages that do not need each other in the order of their paths, so that ours
-// comes before OpenTelemetry's. Where the path of the module is behind "go.opentelemetry.io" it
-// comes too late.
+// Go initialises packages that do not import each other in the order of their paths, so that ours
+// comes before OpenTelemetry's. It has no effect in a module whose path sorts after
+// "go.opentelemetry.io".
 package hush
 
 import (
