@@ -24,7 +24,7 @@ func (f *faulty) Exchange(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, 
 
 func (f *faulty) client(t *testing.T) *channel.Client {
 	t.Helper()
-	return f.clientWith(t, channel.Options{Resumption: clienttest.GiveUpSoon()})
+	return f.clientWith(t, channel.Options{Resumption: clienttest.FewRetries()})
 }
 
 func (f *faulty) clientWith(t *testing.T, options channel.Options) *channel.Client {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 func newClient(t *testing.T, address string, options channel.Options) *channel.Client {
 	t.Helper()
 	if options.Resumption.RetryDelay == 0 {
-		options.Resumption.RetryDelay = clienttest.Impatient().RetryDelay
+		options.Resumption.RetryDelay = clienttest.FastRetries().RetryDelay
 	}
 	if options.Telemetry == nil {
 		options.Telemetry = telemetry.Discard()

@@ -42,7 +42,7 @@ func (f *fake) start(t *testing.T) string {
 // client starts the fake and makes a client of it, which gives up soon.
 func (f *fake) client(t *testing.T) *Client {
 	t.Helper()
-	return f.clientWith(t, clienttest.GiveUpSoon())
+	return f.clientWith(t, clienttest.FewRetries())
 }
 
 func (f *fake) clientWith(t *testing.T, resumption rpc.Resumption) *Client {

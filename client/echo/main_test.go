@@ -122,7 +122,7 @@ func TestTheFourModes(t *testing.T) {
 func TestAChatSurvivesTheEndOfItsServer(t *testing.T) {
 	server := processtest.Start(t)
 	conn := clienttest.Dial(t, telemetry.Discard(), server.Address, descriptor)
-	client := NewClient(conn, Options{Resumption: clienttest.Impatient()})
+	client := NewClient(conn, Options{Resumption: clienttest.FastRetries()})
 	all := count(300)
 	said := make(chan string)
 	go func() {

@@ -50,7 +50,7 @@ func (f *faulty) UploadObject(s uploadServer) error {
 
 func (f *faulty) client(t *testing.T) *object.Client {
 	t.Helper()
-	return f.clientWith(t, object.Options{Resumption: clienttest.GiveUpSoon()})
+	return f.clientWith(t, object.Options{Resumption: clienttest.FewRetries()})
 }
 
 func (f *faulty) clientWith(t *testing.T, options object.Options) *object.Client {

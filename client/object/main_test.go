@@ -32,7 +32,7 @@ func newClient(t *testing.T, address string, options object.Options) *object.Cli
 		options.ChunkBytes = 32 << 10
 	}
 	if options.Resumption.RetryDelay == 0 {
-		options.Resumption.RetryDelay = clienttest.Impatient().RetryDelay
+		options.Resumption.RetryDelay = clienttest.FastRetries().RetryDelay
 	}
 	if options.Telemetry == nil {
 		options.Telemetry = telemetry.Discard()

@@ -88,17 +88,17 @@ func Dial(
 	return conn
 }
 
-// Impatient is a resumption with shorter pauses than the default.
-func Impatient() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
+// FastRetries is a resumption with shorter pauses than the default.
+func FastRetries() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
 
-// GiveUpSoon is a resumption for servers that never get better.
-func GiveUpSoon() rpc.Resumption {
+// FewRetries is a resumption for servers that stay broken.
+func FewRetries() rpc.Resumption {
 	return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3}
 }
 
 // CutSoon is a resumption for servers that hang.
 func CutSoon() rpc.Resumption {
-	resumption := GiveUpSoon()
+	resumption := FewRetries()
 	resumption.StallTimeout = 100 * time.Millisecond
 	return resumption
 }

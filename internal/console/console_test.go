@@ -202,7 +202,7 @@ func startAt(t testing.TB, target string, environ ...string) *stage {
 		Contract:   set,
 		Peers:      peers,
 		Telemetry:  s.tele,
-		Resumption: clienttest.Impatient(),
+		Resumption: clienttest.FastRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)
