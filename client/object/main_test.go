@@ -15,7 +15,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+	// tusd has one for a few seconds after each request.
+	tusd := goleak.IgnoreAnyFunction("github.com/tus/tusd/v2/pkg/handler.newDelayedContext.func1")
+	goleak.VerifyTestMain(m, tusd, goleak.Cleanup(func(status int) {
 		processtest.Clean()
 		os.Exit(status)
 	}))

@@ -24,6 +24,7 @@ import (
 
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/traffic"
@@ -47,6 +48,8 @@ type Service struct {
 	// Demo uses the service for its real purpose, with file if it is not "" and the service takes
 	// files, and reports each step by show.
 	Demo func(ctx context.Context, session Session, file string, show Show) error
+	// Panel is its own page in the console, under its Name: console.Panel.Name is set from that.
+	Panel func(Session) (console.Panel, error)
 	// IsDamage reports whether an error means that content was damaged or has changed meanwhile.
 	IsDamage func(error) bool
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
@@ -51,13 +52,25 @@ func (c *command) openConsole(
 		Telemetry:  t,
 		Resumption: rpc.Resumption{Log: t.Log},
 	}
-	for _, service := range c.Services {
+	sessions, err := c.sessions(c.Services, conns, withoutMetrics(t))
+	if err != nil {
+		return nil, err
+	}
+	for i, service := range c.Services {
 		conn := conns[conns.index(c.config.target(service))]
 		for _, descriptor := range service.Descriptors {
 			options.Services = append(
 				options.Services,
 				console.Service{Descriptor: descriptor, Conn: conn.ClientConn},
 			)
+		}
+		if service.Panel != nil {
+			panel, err := service.Panel(sessions[i])
+			if err != nil {
+				return nil, fmt.Errorf("panel of %s: %w", service.Name, err)
+			}
+			panel.Name = service.Name
+			options.Panels = append(options.Panels, panel)
 		}
 	}
 	page, err := console.New(options)
@@ -73,6 +86,14 @@ func (c *command) openConsole(
 		return nil, err
 	}
 	return &webConsole{page, lis}, nil
+}
+
+// withoutMetrics is telemetry for clients besides those of the traffic, whose metrics exist once in
+// a process. The connections count all calls.
+func withoutMetrics(t *telemetry.Telemetry) *telemetry.Telemetry {
+	other := *t
+	other.Metrics = prometheus.NewRegistry()
+	return &other
 }
 
 // consoleGrace is how long calls from the console have to end by themselves when a process drains.

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // access decides who may use a console.
@@ -101,7 +104,7 @@ func (a access) of(r *http.Request) rights {
 	switch {
 	case same(token, a.token):
 		return everything
-	case a.readToken != "" && same(token, a.readToken):
+	case a.readToken != "" && same(token, a.readToken), a.admits(r, time.Now()):
 		return reading
 	default:
 		return nothing
@@ -129,6 +132,42 @@ func bearer(r *http.Request) string {
 func same(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// ticketLife is how long a ticket admits: a download that breaks can be continued meanwhile.
+const ticketLife = time.Hour
+
+// ticket admits one who may read to a single path and its query, so that the browser can download
+// what a page links to: a link has no header for the token. All clients with the same token know it.
+func (a access) ticket(path string, now time.Time) (string, error) {
+	u, err := url.Parse(path)
+	if err != nil {
+		return "", err
+	}
+	expiry := binary.BigEndian.AppendUint64(nil, uint64(now.Add(ticketLife).Unix()))
+	return base64.RawURLEncoding.EncodeToString(append(expiry, a.seal(expiry, u)...)), nil
+}
+
+// seal is what only one who knows the token can make.
+func (a access) seal(expiry []byte, u *url.URL) []byte {
+	query := u.Query()
+	query.Del("ticket")
+	key := sha256.Sum256([]byte("ticket " + a.token))
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write(expiry)
+	mac.Write([]byte(u.EscapedPath() + "?" + query.Encode()))
+	return mac.Sum(nil)
+}
+
+// admits tells whether a request has a ticket for what it wants to read.
+func (a access) admits(r *http.Request, now time.Time) bool {
+	ticket, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get("ticket"))
+	if err != nil || len(ticket) < 8 || !isRead(r) || !strings.HasPrefix(r.URL.Path, panelsPath) {
+		return false
+	}
+	expiry, seal := ticket[:8], ticket[8:]
+	return hmac.Equal(seal, a.seal(expiry, r.URL)) &&
+		now.Before(time.Unix(int64(binary.BigEndian.Uint64(expiry)), 0))
 }
 
 // protected answers requests of pages that may ask, with the token if there is one.

@@ -101,11 +101,12 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	})
 	b.active.Store(b.began.UnixNano())
 	caller := rpc.CallerAt(r.RemoteAddr)
-	if err := c.calls.begin(b, caller); err != nil {
+	end, err := c.calls.begin(cancel, caller)
+	if err != nil {
 		b.last(err, nil)
 		return
 	}
-	defer c.calls.end(b)
+	defer end()
 	call, err := b.start(ctx, its)
 	if err != nil {
 		b.last(err, nil)

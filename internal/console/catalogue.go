@@ -30,6 +30,11 @@ type (
 		MaxFrame     int64                  `json:"max_frame_bytes"`
 		Metadata     string                 `json:"metadata"`
 		DashboardURL string                 `json:"dashboard_url,omitempty"`
+		Panels       []panelJSON            `json:"panels,omitempty"`
+	}
+	panelJSON struct {
+		Name  string `json:"name"`
+		Title string `json:"title"`
 	}
 	serviceJSON struct {
 		Name    string       `json:"name"`
@@ -109,6 +114,9 @@ func catalogue(o Options) ([]byte, error) {
 	}
 	for _, service := range o.Services {
 		d.service(service)
+	}
+	for _, panel := range o.Panels {
+		d.Panels = append(d.Panels, panelJSON{panel.Name, panel.Title})
 	}
 	return json.Marshal(d.catalogueJSON)
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,8 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 	// Resumption is how calls that ask for it are continued after a break.
 	Resumption rpc.Resumption
+	// Panels are what services add, each with a name of its own.
+	Panels []Panel
 }
 
 // Console is a page and its bridge.
@@ -53,6 +56,7 @@ type Console struct {
 	Options
 	access    access
 	methods   map[string]method // by service/method
+	panels    map[string]Panel
 	catalogue []byte
 	numbers   numbers
 	calls     calls
@@ -89,6 +93,10 @@ func New(o Options) (*Console, error) {
 			c.methods[methodName(m)] = m
 		}
 	}
+	c.panels = map[string]Panel{}
+	for _, panel := range o.Panels {
+		c.panels[panel.Name] = panel
+	}
 	if c.catalogue, err = catalogue(o); err != nil {
 		return nil, err
 	}
@@ -101,6 +109,7 @@ func New(o Options) (*Console, error) {
 	c.mux.HandleFunc("GET /api/metrics", c.protected(c.serveMetrics))
 	c.mux.HandleFunc("GET /api/pods", c.protected(c.servePods))
 	c.mux.HandleFunc("GET /api/call", c.protected(c.serveCall))
+	c.mux.HandleFunc("POST /api/ticket", c.protected(c.serveTicket))
 	return c, nil
 }
 
@@ -134,6 +143,10 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !c.access.knowsHost(r) {
 		http.Error(w, "this name is not among the console's origins", http.StatusMisdirectedRequest)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, panelsPath) {
+		c.servePanel(w, r)
 		return
 	}
 	c.mux.ServeHTTP(w, r)
@@ -191,55 +204,60 @@ type calls struct {
 	all, perCaller int
 
 	mu       sync.Mutex
-	open     map[*bridge]rpc.Caller
+	open     map[*openCall]bool
 	callers  map[rpc.Caller]int
 	stopping bool
 	changed  chan struct{} // closed, and another one, when a call has ended
 }
 
+type openCall struct {
+	caller rpc.Caller
+	cancel context.CancelCauseFunc
+}
+
 func newCalls(all, perCaller int) calls {
 	return calls{
 		all: all, perCaller: perCaller,
-		open: map[*bridge]rpc.Caller{}, callers: map[rpc.Caller]int{}, changed: make(chan struct{}),
+		open: map[*openCall]bool{}, callers: map[rpc.Caller]int{}, changed: make(chan struct{}),
 	}
 }
 
 // begin takes a place for a call, until end. It returns the status with which a call is refused
 // that gets none.
-func (c *calls) begin(b *bridge, caller rpc.Caller) error {
+func (c *calls) begin(
+	cancel context.CancelCauseFunc,
+	caller rpc.Caller,
+) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.stopping:
-		return errStopping
+		return nil, errStopping
 	case len(c.open) >= c.all:
-		return status.Errorf(
+		return nil, status.Errorf(
 			codes.ResourceExhausted,
 			"%d calls are open at this console already, which is the most",
 			c.all,
 		)
 	case c.callers[caller] >= c.perCaller:
-		return status.Errorf(
+		return nil, status.Errorf(
 			codes.ResourceExhausted,
 			"%d calls are open from this address already, which is the most",
 			c.perCaller,
 		)
 	}
-	c.open[b] = caller
+	call := &openCall{caller, cancel}
+	c.open[call] = true
 	c.callers[caller]++
-	return nil
+	return func() { c.end(call) }, nil
 }
 
-func (c *calls) end(b *bridge) {
+func (c *calls) end(call *openCall) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	caller, ok := c.open[b]
-	if !ok {
-		return
-	}
-	delete(c.open, b)
-	if c.callers[caller]--; c.callers[caller] == 0 {
-		delete(c.callers, caller)
+	delete(c.open, call)
+	if c.callers[call.caller]--; c.callers[call.caller] == 0 {
+		delete(c.callers, call.caller)
 	}
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -251,8 +269,8 @@ func (c *calls) stop(ctx context.Context) {
 		c.stopping = true
 		open, changed := len(c.open), c.changed
 		if ctx.Err() != nil {
-			for b := range c.open {
-				b.cancel(errStopping)
+			for call := range c.open {
+				call.cancel(errStopping)
 			}
 		}
 		c.mu.Unlock()

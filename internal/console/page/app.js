@@ -3,6 +3,9 @@ import { Call } from './call.js'
 import { Form } from './form.js'
 import { Timeline } from './timeline.js'
 import { snippets } from './snippets.js'
+import * as session from './session.js'
+
+const { ask, askForToken, Unauthorized } = session
 
 const $ = (id) => document.getElementById(id)
 const modes = [
@@ -16,31 +19,6 @@ const modeName = Object.fromEntries(modes.map(([id, name]) => [id, name]))
 let catalogue
 let current
 const views = new Map() // by service/method
-let token = sessionStorage.getItem('token') || ''
-
-// ask gets JSON from the client, with a token if there is one.
-async function ask(path) {
-  const response = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {}, signal: AbortSignal.timeout(5000) })
-  if (response.status === 401) throw new Unauthorized()
-  if (!response.ok) throw new Error(await response.text())
-  return [await response.json(), response.headers]
-}
-
-class Unauthorized extends Error {}
-
-function askForToken() {
-  $('ask-problem').hidden = !token
-  $('token').value = ''
-  $('ask').showModal()
-  return new Promise((resolve) => {
-    $('ask').onclose = () => {
-      token = $('token').value
-      sessionStorage.setItem('token', token)
-      resolve()
-    }
-  })
-}
-
 // Servers that answered have a colour each, in the order in which they appeared.
 const peers = []
 function peerIndex(address) {
@@ -48,22 +26,7 @@ function peerIndex(address) {
   return peers.indexOf(address) % 8
 }
 
-async function load() {
-  for (;;) {
-    try {
-      const [loaded, headers] = await ask('api/catalogue')
-      catalogue = loaded
-      catalogue.rights = headers.get('X-Rights')
-      return
-    } catch (error) {
-      if (error instanceof Unauthorized) await askForToken()
-      else {
-        away(true)
-        await new Promise((resolve) => setTimeout(resolve, 1500))
-      }
-    }
-  }
-}
+const load = async () => { catalogue = await session.catalogue(() => away(true)) }
 
 function all() {
   return catalogue.services.flatMap((service) => service.methods.map((method) => ({ service, method, name: `${service.name}/${method.name}` })))
@@ -84,6 +47,9 @@ function list() {
       }, h('span', { class: 'name' }, method.name), views.get(name)?.call?.open && h('span', { class: 'live', title: 'a call is open' }, h('span', { class: 'hidden' }, 'a call is open')),
       h('span', { class: 'service' }, service.name.split('.').at(-1)))))))
   })
+  const panels = wanted.length || !catalogue.panels ? null : h('section', { 'aria-labelledby': 'panels' }, h('h2', { id: 'panels' }, 'Pages'),
+    h('ul', {}, catalogue.panels.map(({ name, title }) => h('li', {}, h('a', { href: `panels/${name}/` }, h('span', { class: 'name' }, title), h('span', { class: 'service' }, name))))))
+  groups.unshift(panels)
   $('methods').replaceChildren(...(found.length ? groups.filter(Boolean) : [h('p', { class: 'empty small' }, catalogue.services.length ? 'No method has that in its name.' : 'This client has no services.')]))
 }
 
@@ -248,7 +214,7 @@ class View {
     this.sent = 0
     this.pauseButton.setAttribute('aria-pressed', 'false')
     this.pauseButton.textContent = 'Pause'
-    this.call = new Call(this.name, { token, metadata: this.pairs(), deadline: this.deadline.value.trim(), resume: this.resume.checked }, (event) => {
+    this.call = new Call(this.name, { metadata: this.pairs(), deadline: this.deadline.value.trim(), resume: this.resume.checked }, (event) => {
       if (event.type === 'error') this.timeline.sentTexts.splice(this.timeline.counts.sent, 1)
       this.timeline.add(event)
       if (event.type === 'status' || event.type === 'lost') {

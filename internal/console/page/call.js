@@ -1,16 +1,13 @@
 // A call over the bridge; docs/console.md has the protocol.
 
+import { protocols } from './session.js'
+
 // window is how many replies the server may be ahead of the page.
 const window_ = 64
 
 export class Call {
   // onEvent gets each event of the bridge, and {type: "lost"} when the bridge is gone before the status came.
-  constructor(method, { token, metadata, deadline, resume }, onEvent) {
-    const protocols = ['call.v1']
-    if (token) {
-      const encoded = btoa(String.fromCharCode(...new TextEncoder().encode(token)))
-      protocols.push('bearer.' + encoded.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, ''))
-    }
+  constructor(method, { metadata, deadline, resume }, onEvent) {
     const address = new URL('api/call', location.href)
     address.protocol = address.protocol.replace('http', 'ws')
     address.hash = ''
@@ -20,7 +17,7 @@ export class Call {
     this.paused = false
     this.owed = 0
     this.waiting = [JSON.stringify({ type: 'start', method, metadata, deadline, resume, messages: window_ })]
-    this.socket = new WebSocket(address, protocols)
+    this.socket = new WebSocket(address, protocols('call.v1'))
     this.socket.onopen = () => {
       for (const frame of this.waiting) this.socket.send(frame)
       this.waiting = []

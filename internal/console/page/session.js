@@ -1,0 +1,100 @@
+// What all pages of the console share: its token, its requests, and whether client and servers are there.
+import { h } from './dom.js'
+
+// root is where the console is; pages of panels are below it.
+export const root = new URL('.', import.meta.url)
+
+let token = sessionStorage.getItem('token') || ''
+
+export const currentToken = () => token
+export const authorization = () => token ? { Authorization: `Bearer ${token}` } : {}
+
+export class Unauthorized extends Error {}
+
+// ask gets JSON from the client, with a token if there is one.
+export async function ask(path, options = {}) {
+  const response = await fetch(new URL(path, root), { signal: AbortSignal.timeout(8000), ...options, headers: { ...authorization(), ...options.headers } })
+  if (response.status === 401) throw new Unauthorized()
+  if (!response.ok) throw new Error(await response.text())
+  return [response.status === 204 ? null : await response.json(), response.headers]
+}
+
+// protocols are those of a WebSocket, which has no other header for the token.
+export function protocols(...names) {
+  if (!token) return names
+  const encoded = btoa(String.fromCharCode(...new TextEncoder().encode(token)))
+  return [...names, 'bearer.' + encoded.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')]
+}
+
+export function askForToken() {
+  const input = h('input', { id: 'token', type: 'password', autocomplete: 'off', required: true })
+  const dialog = h('dialog', { id: 'ask', 'aria-labelledby': 'ask-title' }, h('form', { method: 'dialog' }, h('h2', { id: 'ask-title' }, 'Token'),
+    h('p', {}, 'This console wants a bearer token. It is kept for this tab only.'), h('label', { for: 'token' }, 'Token'), input,
+    token && h('p', { class: 'problem' }, 'This token is not accepted.'),
+    h('div', { class: 'row end' }, h('button', { class: 'primary', type: 'submit' }, 'Continue'))))
+  document.body.append(dialog)
+  dialog.showModal()
+  return new Promise((resolve) => {
+    dialog.onclose = () => {
+      token = input.value
+      sessionStorage.setItem('token', token)
+      dialog.remove()
+      resolve()
+    }
+  })
+}
+
+// catalogue is what the client has, once it is there and lets us see it. away is told while it is not.
+export async function catalogue(away) {
+  for (;;) {
+    try {
+      const [loaded, headers] = await ask('api/catalogue')
+      loaded.rights = headers.get('X-Rights')
+      return loaded
+    } catch (error) {
+      if (error instanceof Unauthorized) await askForToken()
+      else {
+        away()
+        await new Promise((resolve) => setTimeout(resolve, 1500))
+      }
+    }
+  }
+}
+
+// frame makes the page of a panel: what is around it, and a banner that says who is away. It returns the element for the rest.
+export async function frame(title) {
+  const stateText = h('span', {}, 'connecting')
+  const state = h('p', { class: 'state', role: 'status' }, h('span', { class: 'dot' }), stateText)
+  const banner = h('p', { class: 'banner', role: 'alert', hidden: true })
+  const main = h('main', { id: 'main', tabIndex: -1, class: 'panel-page' })
+  const product = h('span', {}, 'Console')
+  document.body.replaceChildren(h('a', { class: 'skip', href: '#main' }, `Skip to ${title.toLowerCase()}`),
+    h('header', { class: 'top' }, h('h1', {}, product, ' ', h('span', { class: 'what-it-is' }, title.toLowerCase())), h('a', { class: 'back', href: root.href }, 'All methods'), state),
+    banner, main)
+  const show = (name, text, long) => {
+    state.className = `state ${name}`
+    stateText.textContent = text
+    banner.hidden = !long
+    banner.textContent = long
+  }
+  const gone = () => show('gone', 'client away', 'The client that serves this page is away. The page goes on by itself when it is back.')
+  const all = await catalogue(gone)
+  product.textContent = all.product
+  document.title = `${title} · ${all.product} console`
+  const look = async () => {
+    if (document.hidden) return
+    try {
+      const [pods] = await ask('api/pods')
+      const missing = pods.servers.filter((s) => s.state !== 'READY' && s.state !== 'IDLE').map((s) => s.target)
+      if (missing.length) show('waiting', 'waiting for servers', `No server answers at ${missing.join(', ')}. What is under way waits until one does.`)
+      else show('ready', 'servers ready', '')
+    } catch (error) {
+      if (error instanceof Unauthorized) await askForToken()
+      else gone()
+    }
+  }
+  await look()
+  setInterval(look, 2000)
+  main.rights = all.rights
+  return main
+}

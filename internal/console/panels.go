@@ -1,0 +1,222 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/rpc"
+)
+
+// Panel is what a service adds to the console: a page for what it is for, with requests of its own.
+// It is under /panels/<Name>/, and the console's page links to it.
+type Panel struct {
+	// Name is one segment of a path: "echo". Title is what people read.
+	Name, Title string
+	// Page has index.html and what belongs to it. Like the console's own files, which it may use by
+	// "../../style.css", it is open to all who reach the port, under the same Content-Security-Policy.
+	Page fs.FS
+	// API answers requests under /panels/<Name>/api/, with that taken off their path. They have passed
+	// the checks of host, origin and token: GET, HEAD and OPTIONS may come from one who may only
+	// read, WebSockets and all other methods not. Each is one of the calls that Config.MaxCalls bounds,
+	// and has a context that ends when the console stops. How long a peer may be silent or slow is
+	// bounded, how long the request takes is not.
+	API http.Handler
+}
+
+// panelsPath is what all panels are under.
+const panelsPath = "/panels/"
+
+// servePanel answers what is under panelsPath. It takes paths as they are: a path that is cleaned
+// could not carry every name.
+func (c *Console) servePanel(w http.ResponseWriter, r *http.Request) {
+	name, rest, inside := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), panelsPath), "/")
+	panel, known := c.panels[name]
+	switch base := panelsPath + name; {
+	case !known:
+		http.NotFound(w, r)
+	case !inside:
+		http.Redirect(w, r, base+"/", http.StatusPermanentRedirect)
+	case strings.HasPrefix(rest, "api/"):
+		c.protected(func(w http.ResponseWriter, r *http.Request, its rights) {
+			c.servePanelAPI(w, r, its, http.StripPrefix(base+"/api", panel.API))
+		})(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "this is a page", http.StatusMethodNotAllowed)
+	default:
+		http.StripPrefix(base, http.FileServerFS(panel.Page)).ServeHTTP(w, r)
+	}
+}
+
+func (c *Console) servePanelAPI(
+	w http.ResponseWriter,
+	r *http.Request,
+	its rights,
+	api http.Handler,
+) {
+	if its < everything && !isRead(r) {
+		http.Error(w, "this token may only read", http.StatusForbidden)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	end, err := c.calls.begin(cancel, rpc.CallerAt(r.RemoteAddr))
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, status.Convert(err).Message(), http.StatusServiceUnavailable)
+		return
+	}
+	defer end()
+	p := &paced{ResponseWriter: w, control: http.NewResponseController(w), body: r.Body}
+	_ = p.control.SetReadDeadline(time.Time{}) // Every server of ours has deadlines.
+	r = r.WithContext(ctx)
+	r.Body = pacedBody{p}
+	api.ServeHTTP(p, r)
+}
+
+// isRead tells whether a request changes nothing.
+func isRead(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return r.Header.Get("Upgrade") == ""
+	default:
+		return false
+	}
+}
+
+const (
+	// A peer may be silent for so long, while its request or the answer is on its way.
+	silence = 30 * time.Second
+	// slowest is how many bytes of a request have to come in a second of waiting for them, over all
+	// but the first seconds, of which there are as many as may be silent.
+	slowest = 1 << 10
+	// piece is how much of an answer has to be taken within the time for which a peer may be silent.
+	piece = 64 << 10
+)
+
+// ErrSlow says that a request comes too slowly.
+var ErrSlow = errors.New("the request came too slowly")
+
+// paced bounds how slow a peer may be, in place of how long a whole request may take.
+type paced struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	body    io.ReadCloser
+	// waited is how long has been waited for the bytes that came of the body.
+	waited time.Duration
+	came   int64
+}
+
+// Unwrap is for http.ResponseController.
+func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// SetReadDeadline leaves the deadlines to Read and Write, also where a library sets its own.
+func (p *paced) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline is the same for Write.
+func (p *paced) SetWriteDeadline(time.Time) error { return nil }
+
+// Write implements io.Writer.
+func (p *paced) Write(data []byte) (n int, err error) {
+	for first := true; err == nil && (first || n < len(data)); first = false {
+		if err = p.control.SetWriteDeadline(time.Now().Add(silence)); err != nil {
+			return n, err
+		}
+		var written int
+		written, err = p.ResponseWriter.Write(data[n:min(len(data), n+piece)])
+		n += written
+	}
+	return n, err
+}
+
+// pacedBody is the body of the request. It is another type because a writer must not have a Close.
+type pacedBody struct{ *paced }
+
+// Read implements io.Reader. It returns ErrSlow, or os.ErrDeadlineExceeded after a silence.
+func (b pacedBody) Read(into []byte) (int, error) {
+	began := time.Now()
+	if err := b.control.SetReadDeadline(began.Add(silence)); err != nil {
+		return 0, err
+	}
+	n, err := b.body.Read(into)
+	b.waited += time.Since(began)
+	b.came += int64(n)
+	if err == nil && b.waited > silence+time.Duration(b.came)*time.Second/slowest {
+		err = ErrSlow
+	}
+	if err != nil {
+		// Nothing more is read, and the answer may take its time. Without this, the connection would
+		// be taken for dead when the deadline comes.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b pacedBody) Close() error { return b.body.Close() }
+
+// WatchPeers returns a context whose calls tell the address of the server to which each of their
+// attempts goes, as long as the connection has Peers as its stats handler. The function must not
+// block.
+func WatchPeers(ctx context.Context, attempt func(address string)) context.Context {
+	return context.WithValue(ctx, watcherKey{}, watcher(peerFunc(attempt)))
+}
+
+type peerFunc func(address string)
+
+func (f peerFunc) attempt(address string) { f(address) }
+func (f peerFunc) header(metadata.MD)     {}
+
+// serveTicket gives a ticket for a GET of a panel, see access.ticket.
+func (c *Console) serveTicket(w http.ResponseWriter, r *http.Request, _ rights) {
+	var wanted struct{ Path string }
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, headerBytes)).Decode(&wanted); err != nil ||
+		!strings.HasPrefix(wanted.Path, panelsPath) {
+		http.Error(w, `expected {"path": "/panels/…"}`, http.StatusBadRequest)
+		return
+	}
+	ticket, err := c.access.ticket(wanted.Path, time.Now())
+	if err != nil {
+		http.Error(w, "the path is none", http.StatusBadRequest)
+		return
+	}
+	writeJSON(w, map[string]string{"ticket": ticket})
+}
+
+// HTTPStatus is the status code of HTTP that says what an error of a call says. What a caller may
+// try again later is 503, also what gRPC calls RESOURCE_EXHAUSTED with a delay.
+func HTTPStatus(err error) int {
+	if errors.Is(err, rpc.ErrStalled) || errors.Is(err, rpc.ErrEnded) {
+		return http.StatusServiceUnavailable
+	}
+	switch status.Code(err) {
+	case codes.InvalidArgument:
+		return http.StatusBadRequest
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.OutOfRange, codes.Aborted, codes.AlreadyExists, codes.FailedPrecondition:
+		return http.StatusConflict
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.ResourceExhausted, codes.Unavailable, codes.Canceled:
+		return http.StatusServiceUnavailable
+	case codes.DeadlineExceeded:
+		return http.StatusGatewayTimeout
+	case codes.Unimplemented:
+		return http.StatusNotImplemented
+	default:
+		return http.StatusInternalServerError
+	}
+}
