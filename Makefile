@@ -132,6 +132,8 @@ NAMESPACE ?= quartet
 KIND_IMAGE ?=
 # false leaves Grafana out.
 GRAFANA ?= true
+# true has charts/platform sign the certificates of pods, for tls.source podCertificate; it needs Kubernetes 1.37.
+SIGNER ?= false
 # How quartet is installed: three replicas on what the platform has.
 VALUES ?= charts/quartet/values-development.yaml
 KUBECTL := kubectl --context kind-$(CLUSTER) --namespace $(NAMESPACE)
@@ -154,7 +156,7 @@ cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
 	@kind get clusters 2>/dev/null | grep -qx $(CLUSTER) || \
 	  kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m
 	@there=$$(docker exec $(CLUSTER)-worker ctr --namespace k8s.io images ls --quiet 2>/dev/null); \
-	images=$$(sed -n 's/^  image: //p' charts/platform/values.yaml); \
+	images=$$(sed -n '/signer/d; s/^  image: //p' charts/platform/values.yaml); \
 	for image in $$images; do \
 	  grep -qE "(^|/)$$image$$" <<<"$$there" || ! docker image inspect $$image >/dev/null 2>&1 || \
 	    kind load docker-image $$image --name $(CLUSTER) >/dev/null 2>&1 || echo "$$image: the nodes will pull it"; \
@@ -177,11 +179,16 @@ load: ## Give the images to the nodes of the kind cluster that do not have them 
 	  }; \
 	done
 
+.PHONY: signer
+signer:
+	@DOCKER_BUILDKIT=1 docker build --quiet --tag quartet/signer:dev tools/signer >/dev/null
+	@kind load docker-image quartet/signer:dev --name $(CLUSTER) >/dev/null 2>&1
+
 .PHONY: platform
-platform: ## Install charts/platform, or upgrade it (GRAFANA=false)
+platform: $(if $(filter true,$(SIGNER)),signer) ## Install charts/platform, or upgrade it (GRAFANA=false, SIGNER=true)
 	@$(KUBECTL) create namespace $(NAMESPACE) --dry-run=client --output yaml | $(KUBECTL) apply --filename - >/dev/null
 	@$(KUBECTL) label namespace $(NAMESPACE) pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
-	$(HELM) upgrade --install platform charts/platform --set grafana.enabled=$(GRAFANA) --wait --timeout 5m >/dev/null
+	$(HELM) upgrade --install platform charts/platform --set grafana.enabled=$(GRAFANA),signer.enabled=$(SIGNER) --wait --timeout 5m >/dev/null
 
 # The images' tags stay the same, so their identities tell whether there are new pods to start.
 .PHONY: release

@@ -47,7 +47,7 @@ func openPanel(t *testing.T, server string, environ ...string) *panel {
 	descriptor := quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
 	conn := clienttest.Dial(t, tele, server, descriptor)
 	p, err := object.Service().Panel(cli.Session{
-		Conn: conn, Telemetry: tele, Resumption: clienttest.GiveUpSoon(),
+		Conn: conn, Telemetry: tele, Resumption: clienttest.FewRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ var (
 	// Services have to have names of this form, and others of this chart are made of the same.
 	goodName = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	// freeNamed are kinds whose names may have other forms.
-	freeNamed = regexp.MustCompile(`^(APIService|ClusterRole|ClusterRoleBinding)$`)
+	freeNamed = regexp.MustCompile(`^(APIService|ClusterRole|ClusterRoleBinding|ClusterTrustBundle)$`)
 	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 	// textField is a field whose value is a string.
 	textField = regexp.MustCompile(`(?i)(name|namespace|^interval)$`)

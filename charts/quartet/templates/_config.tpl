@@ -82,30 +82,3 @@ OTEL_TRACES_SAMPLER_ARG: {{ . | quote }}
 {{ include "quartet.prefix" . }}{{ $name }}: {{ include "quartet.scalar" $value | quote }}
 {{- end }}
 {{- end }}
-
-{{/* In mode "tls" only the server shows a certificate, and only the client has to know whom to trust. */}}
-{{- define "quartet.tlsconfig" -}}
-{{- $mode := (first .).Values.tls.mode }}
-{{ include "quartet.prefix" . }}RPC_TLS_MODE: {{ $mode | quote }}
-{{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "server")) }}
-{{ include "quartet.prefix" . }}RPC_TLS_CERT_FILE: /tls/tls.crt
-{{ include "quartet.prefix" . }}RPC_TLS_KEY_FILE: /tls/tls.key
-{{- end }}
-{{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "client")) }}
-{{ include "quartet.prefix" . }}RPC_TLS_CA_FILE: /tls/ca.crt
-{{- end }}
-{{- if and (first .).Values.tls.permissions (eq (last .) "server") }}
-{{ include "quartet.prefix" . }}RPC_PERMISSIONS_FILE: /permissions/permissions.json
-{{- end }}
-{{- end }}
-
-{{/* The files for it. They are mounted as a folder, because Kubernetes renews nothing that is mounted by subPath. */}}
-{{- define "quartet.tlsvolume" -}}
-{{- $tls := (first .).Values.tls -}}
-name: tls
-secret:
-  secretName: {{ get (dict "server" $tls.serverSecret "client" ($tls.clientSecret | default $tls.serverSecret)) (index . 1) | quote }}
-  {{- if and (eq $tls.mode "tls") (eq (index . 1) "client") }}
-  items: [{key: ca.crt, path: ca.crt}]
-  {{- end }}
-{{- end }}

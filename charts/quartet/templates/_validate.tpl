@@ -4,7 +4,7 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 */}}
 {{- define "quartet.validate" -}}
 {{- $problems := list -}}
-{{- range list "name" "label" "twice" "mount" "resource" "address" -}}
+{{- range list "name" "label" "twice" "mount" "resource" "address" "tls" -}}
   {{- $problems = concat $problems (include (printf "quartet.%sproblems" .) $ | fromJsonArray) -}}
 {{- end -}}
 {{- $replicas := include "quartet.mostreplicas" . | int -}}
@@ -46,17 +46,6 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 {{- end -}}
 {{- range $_, $sentences := include "quartet.facts" (list . "problems") | fromYaml -}}
   {{- $problems = concat $problems $sentences -}}
-{{- end -}}
-{{- with .Values.tls -}}
-  {{- if and (ne .mode "off") (not .serverSecret) -}}
-    {{- $problems = append $problems (printf "tls.mode is %s, so the server needs a certificate: set tls.serverSecret to the name of a Secret with tls.crt, tls.key and ca.crt" .mode) -}}
-  {{- end -}}
-  {{- if and (eq .mode "mtls") (not .clientSecret) -}}
-    {{- $problems = append $problems "tls.mode is mtls, so the client needs a certificate too: set tls.clientSecret to the name of a Secret with tls.crt, tls.key and ca.crt" -}}
-  {{- end -}}
-  {{- if and .permissions (ne .mode "mtls") -}}
-    {{- $problems = append $problems (printf "tls.permissions name callers by their certificates, and with tls.mode %s they have none: set tls.mode to mtls" .mode) -}}
-  {{- end -}}
 {{- end -}}
 {{- if $problems }}{{ fail (join "; and " $problems) }}{{ end -}}
 {{- end }}
