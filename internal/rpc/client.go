@@ -33,6 +33,9 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 	if err != nil {
 		return nil, err
 	}
+	if err := watchCertificate(t, cfg.TLS, "client", creds); err != nil {
+		return nil, err
+	}
 	calls := t.NewClientCalls(services...)
 	named := newNamed(t.Log, services)
 	options := []grpc.DialOption{

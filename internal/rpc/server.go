@@ -73,6 +73,9 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err != nil {
 		return nil, err
 	}
+	if err := watchCertificate(t, cfg.TLS, "server", creds); err != nil {
+		return nil, err
+	}
 	access, err := newAccess(cfg, creds, t.Log)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,15 @@ const (
 // service that has one.
 const backendUp, backend = "_backend_up", "backend"
 
+// certificateTimes are registered only by programs that have certificates, which ask starts none of.
+var certificateTimes = []string{
+	"_tls_certificate_not_before_timestamp_seconds",
+	"_tls_certificate_not_after_timestamp_seconds",
+}
+
+// side is the label of theirs.
+const side = "side"
+
 // buildInfo ends the name of a metric that each program has. Go has one too.
 const buildInfo, goBuildInfo = "_build_info", "go_build_info"
 
@@ -56,7 +65,7 @@ func readNames(ctx context.Context, files []string) (names, error) {
 	for _, name := range strings.Fields(otherLabels) {
 		known.labels[name] = true
 	}
-	known.labels[backend] = true
+	known.labels[backend], known.labels[side] = true, true
 	if len(files) == 0 {
 		return known, known.ask(ctx)
 	}
@@ -120,6 +129,9 @@ func (n names) read(text io.Reader) error {
 	for name, family := range families {
 		if product, ok := strings.CutSuffix(name, buildInfo); ok && name != goBuildInfo {
 			n.series[product+backendUp] = map[string]bool{backend: true}
+			for _, time := range certificateTimes {
+				n.series[product+time] = map[string]bool{side: true}
+			}
 		}
 		n.kinds[name] = strings.ToLower(family.GetType().String())
 		series := []string{name}
