@@ -42,7 +42,7 @@ func makeBed(ctx context.Context, o Options) (b *bed, err error) {
 	if b.fast, err = os.MkdirTemp(root, "quartet-bench-"); err != nil {
 		return b, err
 	}
-	if b.program, err = buildServer(ctx, b.disk); err != nil {
+	if b.program, err = buildProgram(ctx, b.disk, "server"); err != nil {
 		return b, err
 	}
 	if b.collector, err = startCollector(ctx); err != nil {

@@ -19,17 +19,17 @@ const collectorVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
 // timeout is how long anything but a measurement may take, and a measurement too.
 const timeout = 2 * time.Minute
 
-// buildServer builds the server's program, as it is in this checkout, into a folder.
-func buildServer(ctx context.Context, folder string) (string, error) {
+// buildProgram builds the server or the client, as it is in this checkout, into a folder.
+func buildProgram(ctx context.Context, folder, name string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "example.com/quartet").Output()
 	if err != nil {
-		return "", fmt.Errorf("where is the server's module: %w", err)
+		return "", fmt.Errorf("where is the module of %s: %w", name, err)
 	}
-	program := filepath.Join(folder, "server")
+	program := filepath.Join(folder, name)
 	module := strings.TrimSpace(string(root))
-	build := exec.CommandContext(ctx, "go", "build", "-C", module, "-trimpath", "-o", program, "./server")
+	build := exec.CommandContext(ctx, "go", "build", "-C", module, "-trimpath", "-o", program, "./"+name)
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the server: %w\n%s", err, output)
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, output)
 	}
 	return program, nil
 }

@@ -50,6 +50,13 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 				return fmt.Errorf("requests to S3: %w", err)
 			}
 		}
+		if p.name == smallPart {
+			more, err := printSmall(ctx, out, b)
+			if err != nil {
+				return fmt.Errorf("small objects: %w", err)
+			}
+			verdicts = append(verdicts, more...)
+		}
 		more, err := runPart(ctx, out, o, b, p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)

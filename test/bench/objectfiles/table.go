@@ -37,6 +37,7 @@ func parts(bytes int64) []part {
 		{"download", "Downloads", []table{downloadOne(bytes), downloadMany(4, bytes), downloadMany(most, bytes)}},
 		{"upload", "Uploads", []table{uploadOne(bytes), uploadMany(4, bytes), uploadMany(most, bytes)}},
 		{"memory", "Memory", []table{memory(false, bytes), memory(true, bytes)}},
+		{smallPart, "Small objects, and a list", nil},
 		{s3Part, "Through S3", []table{throughS3(false, bytes), throughS3(true, bytes), memoryOfS3(bytes)}},
 	}
 }
