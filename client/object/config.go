@@ -2,8 +2,6 @@ package object
 
 import (
 	"errors"
-	"fmt"
-	"math"
 
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/traffic"
@@ -20,13 +18,10 @@ type Config struct {
 
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
-	problems := []error{
+	return errors.Join(
 		traffic.ValidRate("TRAFFIC_LOOKUPS", c.Lookups),
 		traffic.ValidRate("TRAFFIC_DOWNLOADS", c.Downloads),
 		traffic.ValidRate("TRAFFIC_UPLOADS", c.Uploads),
-	}
-	if c.Bytes < 1 || c.Bytes > math.MaxInt64/2 {
-		problems = append(problems, fmt.Errorf("TRAFFIC_BYTES=%v: has to be at least 1", c.Bytes))
-	}
-	return errors.Join(problems...)
+		config.Within("TRAFFIC_BYTES", c.Bytes, 1, 1<<62),
+	)
 }

@@ -96,13 +96,13 @@ func TestTransfersSurviveACutAtAnyByte(t *testing.T) {
 	server := processtest.Start(t, small...)
 	proxy := clienttest.NewProxy(t, server.Address)
 	client := newClient(t, proxy.Address, object.Options{})
-	ctx, content := clienttest.Deadline(t), clienttest.Random(2, 1<<20)
+	content := clienttest.Random(2, 1<<20)
 	t.Run("upload of a file", func(t *testing.T) {
 		for i, cut := range cuts(t, len(content)) {
 			proxy.CutAll()
 			proxy.CutAfter(cut, cut/2)
 			name := fmt.Sprint("file", i)
-			if _, err := client.Upload(ctx, name, bytes.NewReader(content),
+			if _, err := client.Upload(clienttest.Deadline(t), name, bytes.NewReader(content),
 				object.UploadOptions{}); err != nil {
 				t.Fatalf("cut after %d bytes: %v", cut, err)
 			}
@@ -114,7 +114,8 @@ func TestTransfersSurviveACutAtAnyByte(t *testing.T) {
 			proxy.CutAll()
 			proxy.CutAfter(cut, cut/2)
 			name := fmt.Sprint("pipe", i)
-			if _, err := client.Upload(ctx, name, io.MultiReader(bytes.NewReader(content)),
+			if _, err := client.Upload(clienttest.Deadline(t), name,
+				io.MultiReader(bytes.NewReader(content)),
 				object.UploadOptions{SHA256: true}); err != nil {
 				t.Fatalf("cut after %d bytes: %v", cut, err)
 			}

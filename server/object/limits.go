@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -132,19 +133,14 @@ func (l *limits) take(id string, caller rpc.Caller) bool {
 func (l *limits) some(caller rpc.Caller) (ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	const few = 4
+	candidates := maps.Keys(l.callers)
 	if len(l.uploads[caller]) >= l.config.CallerUploads {
-		for id := range l.uploads[caller] {
-			if ids = append(ids, id); len(ids) == few {
-				return ids
-			}
-		}
+		candidates = maps.Keys(l.uploads[caller])
 	}
-	for id := range l.callers {
-		if len(ids) >= few {
+	for id := range candidates {
+		if ids = append(ids, id); len(ids) == 4 {
 			break
 		}
-		ids = append(ids, id)
 	}
 	return ids
 }

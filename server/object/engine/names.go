@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/base32"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,8 +12,6 @@ import (
 const (
 	maxNameBytes        = 128
 	maxContentTypeBytes = 255
-	minUploadIDBytes    = 16
-	maxUploadIDBytes    = 64
 )
 
 // nameEncoding keeps the byte order of names, needs no escaping in any engine, and has one case,
@@ -48,17 +47,12 @@ func CheckName(name string) error {
 	return nil
 }
 
+var uploadID = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
+
 // CheckUploadID returns an ErrInvalidUploadID unless an upload can have the id.
 func CheckUploadID(id string) error {
-	if len(id) < minUploadIDBytes || len(id) > maxUploadIDBytes {
-		return fmt.Errorf("%w: %d bytes, want %d to %d", ErrInvalidUploadID, len(id), minUploadIDBytes,
-			maxUploadIDBytes)
-	}
-	for _, c := range []byte(id) {
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return fmt.Errorf("%w: has a character other than A-Z, a-z, 0-9, - and _", ErrInvalidUploadID)
-		}
+	if !uploadID.MatchString(id) {
+		return fmt.Errorf("%w: want 16 to 64 of the characters A-Z, a-z, 0-9, - and _", ErrInvalidUploadID)
 	}
 	return nil
 }
@@ -69,10 +63,8 @@ func CheckContentType(contentType string) error {
 		return fmt.Errorf("%w: %d bytes, want at most %d", ErrInvalidContentType, len(contentType),
 			maxContentTypeBytes)
 	}
-	for _, c := range []byte(contentType) {
-		if c < ' ' || c > '~' {
-			return fmt.Errorf("%w: has a character that is not printable ASCII", ErrInvalidContentType)
-		}
+	if strings.ContainsFunc(contentType, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return fmt.Errorf("%w: has a character that is not printable ASCII", ErrInvalidContentType)
 	}
 	return nil
 }
