@@ -67,7 +67,7 @@ func openDestination(
 		d.Writer = d.file
 		return d, err
 	}
-	place, err := followed(file)
+	place, err := resolveLinks(file)
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +88,9 @@ func lastElement(name string) (string, error) {
 	return last, nil
 }
 
-// followed goes through symbolic links, so that the file is replaced and not the link, also where
+// resolveLinks goes through symbolic links, so that the file is replaced and not the link, also where
 // it is not there yet.
-func followed(file string) (string, error) {
+func resolveLinks(file string) (string, error) {
 	for range 40 { // As many as Linux follows.
 		to, err := os.Readlink(file)
 		if err != nil {
@@ -147,7 +147,7 @@ func (d *destination) begin(object *quartetv1.Object) error {
 			return err
 		}
 	}
-	d.removeDebris()
+	d.removeOldParts()
 	d.Writer = d.file
 	if d.direct {
 		return d.file.Truncate(0)
@@ -239,9 +239,9 @@ func (d *destination) parts() map[string]int64 {
 	}
 }
 
-// removeDebris removes the parts that other downloads to this place have left, and no process
+// removeOldParts removes the parts that other downloads to this place have left, and no process
 // writes any more.
-func (d *destination) removeDebris() {
+func (d *destination) removeOldParts() {
 	for name := range d.parts() {
 		if d.file != nil && name == d.file.Name() {
 			continue

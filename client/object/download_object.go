@@ -75,7 +75,7 @@ type download struct {
 	crc    uint32
 }
 
-// end is the first byte behind the wanted range; the object is known.
+// end is the first byte after the wanted range; the object is known.
 func (d *download) end() int64 {
 	size := int64(d.object.GetSizeBytes())
 	if d.options.Limit == 0 || d.options.Limit > size-d.options.Offset {

@@ -80,7 +80,7 @@ type window struct {
 	reader io.Reader
 	size   int
 	// kept has the bytes from start on; next is the offset to read next, and lies within them or
-	// just behind.
+	// just after them.
 	kept        []byte
 	start, next int64
 }

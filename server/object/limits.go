@@ -26,14 +26,14 @@ type limits struct {
 
 	mu        sync.Mutex
 	transfers map[rpc.Caller]int
-	callers   map[string]rpc.Caller // whose each unfinished upload is
+	owners    map[string]rpc.Caller // the caller of each unfinished upload
 	uploads   map[rpc.Caller]map[string]bool
 }
 
 func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
 		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
-		transfers: map[rpc.Caller]int{}, callers: map[string]rpc.Caller{},
+		transfers: map[rpc.Caller]int{}, owners: map[string]rpc.Caller{},
 		uploads: map[rpc.Caller]map[string]bool{},
 	}
 	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
@@ -41,7 +41,7 @@ func newLimits(c Config, registry prometheus.Registerer) *limits {
 	}, func() float64 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return float64(len(l.callers))
+		return float64(len(l.owners))
 	})
 	return l
 }
@@ -101,7 +101,7 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 	if l.take(id, caller) {
 		return nil
 	}
-	for _, other := range l.some(caller) {
+	for _, other := range l.sample(caller) {
 		if state, err := e.Upload(ctx, other); state.Object != nil ||
 			errors.Is(err, engine.ErrUploadNotFound) {
 			l.ended(other)
@@ -116,24 +116,24 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 func (l *limits) take(id string, caller rpc.Caller) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, known := l.callers[id]; known {
+	if _, known := l.owners[id]; known {
 		return true
 	}
-	if len(l.callers) >= l.config.MaxUploads || len(l.uploads[caller]) >= l.config.CallerUploads {
+	if len(l.owners) >= l.config.MaxUploads || len(l.uploads[caller]) >= l.config.CallerUploads {
 		return false
 	}
 	if l.uploads[caller] == nil {
 		l.uploads[caller] = map[string]bool{}
 	}
-	l.callers[id], l.uploads[caller][id] = caller, true
+	l.owners[id], l.uploads[caller][id] = caller, true
 	return true
 }
 
-// some returns a few unfinished uploads, of a caller that has too many or else of any.
-func (l *limits) some(caller rpc.Caller) (ids []string) {
+// sample returns a few unfinished uploads, of a caller that has too many or else of any.
+func (l *limits) sample(caller rpc.Caller) (ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	candidates := maps.Keys(l.callers)
+	candidates := maps.Keys(l.owners)
 	if len(l.uploads[caller]) >= l.config.CallerUploads {
 		candidates = maps.Keys(l.uploads[caller])
 	}
@@ -149,8 +149,8 @@ func (l *limits) some(caller rpc.Caller) (ids []string) {
 func (l *limits) ended(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	caller := l.callers[id]
-	delete(l.callers, id)
+	caller := l.owners[id]
+	delete(l.owners, id)
 	if delete(l.uploads[caller], id); len(l.uploads[caller]) == 0 {
 		delete(l.uploads, caller)
 	}

@@ -192,7 +192,7 @@ func TestALongListIsFollowedByAPauseBeforeTheNextOne(t *testing.T) {
 	})
 }
 
-// Parts of any size do not make an object that is dear to look up.
+// Parts of any size do not make an object that is expensive to look up.
 func TestAnObjectOfManySmallPiecesIsLikeAnyOther(t *testing.T) {
 	ts := startServer(t, t.TempDir())
 	id, content := uuid.NewString(), pattern(300)

@@ -12,7 +12,7 @@ import (
 const defaultContentType = "application/octet-stream"
 
 // writer is what one stream does to an upload. It asks the engine for the upload when the first
-// message behind the header is there, so that a stream that says nothing more costs nothing.
+// message after the header is there, so that a stream that says nothing more costs nothing.
 type writer struct {
 	*service
 	ctx      context.Context

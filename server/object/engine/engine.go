@@ -3,7 +3,7 @@
 // There are two engines, a folder and S3, in packages of their own. None of them knows gRPC.
 //
 // An upload is begun with a Header, receives bytes in order, and becomes an object as a whole when
-// it is finished. Both engines store an object as one file, or one key: its content, and behind it
+// it is finished. Both engines store an object as one file, or one key: its content, and after it
 // a trailer with a checksum for each block and all else that is known of it.
 package engine
 

@@ -9,7 +9,7 @@ type Sums struct {
 	Size int64
 	// Full are those of full blocks; an engine may take away what it has stored elsewhere.
 	Full []uint32
-	// Rest is that of the bytes behind the last full block.
+	// Rest is that of the bytes after the last full block.
 	Rest  uint32
 	whole uint32 // of all full blocks
 }

@@ -22,7 +22,7 @@ const (
 	magic    = "quartet1"
 )
 
-// Footer is what stands behind content and checksums.
+// Footer is what stands after content and checksums.
 type Footer struct {
 	Object
 	// UploadID is that of the upload which made the object.
@@ -38,7 +38,7 @@ type Footer struct {
 // Blocks returns how many blocks there are of so many bytes.
 func Blocks(size, blockBytes int64) int64 { return (size + blockBytes - 1) / blockBytes }
 
-// Trailer returns what is stored behind the content: the table, and the footer, whose Sums and
+// Trailer returns what is stored after the content: the table, and the footer, whose Sums and
 // TableCRC32C it fills in.
 func Trailer(f Footer, sums []uint32) ([]byte, error) {
 	table := make([]byte, 0, len(sums)*SumBytes+FooterBytes)

@@ -121,7 +121,7 @@ func (f *Folder) recover() error {
 	}
 	var held int64
 	err := eachName(f.uploads.path, func(name string) error {
-		return f.weigh(filepath.Join(f.uploads.path, name), &held)
+		return f.addCost(filepath.Join(f.uploads.path, name), &held)
 	})
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (f *Folder) recover() error {
 		} else {
 			f.names.sorted = append(f.names.sorted, name)
 		}
-		return f.weigh(filepath.Join(f.objects.path, encoded), &held)
+		return f.addCost(filepath.Join(f.objects.path, encoded), &held)
 	})
 	slices.Sort(f.names.sorted)
 	f.Quota.Set(held)
@@ -158,8 +158,8 @@ func (f *Folder) recoverUpload(name string) error {
 	return os.Truncate(path, p.size)
 }
 
-// weigh adds what a file counts for.
-func (f *Folder) weigh(path string, held *int64) error {
+// addCost adds what a file counts for.
+func (f *Folder) addCost(path string, held *int64) error {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err

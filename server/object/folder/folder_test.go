@@ -172,7 +172,7 @@ func TestADamagedBlockIsNeverHandedOut(t *testing.T) {
 		}
 		if got, err := enginetest.Read(t.Context(), f, "o", 0, 200_000, 0, buffer, true); err != nil ||
 			!bytes.Equal(got, content[200_000:]) {
-			t.Errorf("behind the damage: %d bytes, %v", len(got), err)
+			t.Errorf("after the damage: %d bytes, %v", len(got), err)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// line is one of the lines of a log: JSON behind the CRC-32C of itself. The first one has the
+// line is one of the lines of a log: JSON after the CRC-32C of itself. The first one has the
 // header, others what was committed until then, the last one the object that is about to appear: if
 // the data have gone, it has. What follows on the last whole line was never acknowledged.
 type line struct {
@@ -116,7 +116,7 @@ func (f *Folder) progress(id string) (*progress, error) {
 	}
 	if have < 0 {
 		if p.object = p.decided; p.object == nil {
-			p.object = f.made(p.header)
+			p.object = f.objectOf(p.header)
 		}
 	}
 	if p.object == nil && (p.size == 0 || have < p.size) {
@@ -125,8 +125,8 @@ func (f *Folder) progress(id string) (*progress, error) {
 	return p, nil
 }
 
-// made returns the object that an upload has made, if it is there.
-func (f *Folder) made(h engine.Header) *engine.Object {
+// objectOf returns the object that an upload has made, if it is there.
+func (f *Folder) objectOf(h engine.Header) *engine.Object {
 	footer, err := f.footer(h.Name)
 	if err != nil || footer.UploadID != h.UploadID {
 		return nil

@@ -21,7 +21,7 @@ type upload struct {
 	arrived engine.Sums // Full are those that are in no line yet.
 	first   int64       // the block that they begin with
 
-	behind     chan error // nil if no commit is under way
+	commitDone chan error // nil if no commit is under way
 	committing line
 	err        error
 	closed     bool
@@ -40,7 +40,7 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 		generation := f.generations.Next()
 		p = &progress{
 			header: h, generation: generation, createTime: time.Unix(0, generation).UTC(),
-			object: f.made(h),
+			object: f.objectOf(h),
 		}
 	}
 	if !p.header.Same(h) {
@@ -98,8 +98,8 @@ func (u *upload) reopen() (err error) {
 
 // State implements engine.Upload.
 func (u *upload) State() engine.State {
-	if len(u.behind) > 0 && u.err == nil {
-		u.err = u.settle()
+	if len(u.commitDone) > 0 && u.err == nil {
+		u.err = u.awaitCommit()
 	}
 	return u.state()
 }
@@ -122,8 +122,8 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	}
 	full := after.Size/u.folder.PartBytes > u.arrived.Size/u.folder.PartBytes
 	if u.arrived = after; full {
-		if u.err = engine.During("commit an upload", u.settle()); u.err == nil {
-			u.commitBehind()
+		if u.err = engine.During("commit an upload", u.awaitCommit()); u.err == nil {
+			u.startCommit()
 		}
 	}
 	return u.err
@@ -163,21 +163,21 @@ func (u *upload) pending() []uint32 {
 	return u.arrived.Full
 }
 
-// commitBehind commits what was received while more is.
-func (u *upload) commitBehind() {
+// startCommit commits what was received while more is.
+func (u *upload) startCommit() {
 	l := line{Size: u.arrived.Size, First: u.first, Sums: encodeSums(u.pending())}
 	u.first, u.arrived.Full = u.arrived.Size/blockBytes, u.arrived.Full[:0]
-	u.behind, u.committing = make(chan error, 1), l
-	go func(done chan<- error) { done <- u.commit(l) }(u.behind)
+	u.commitDone, u.committing = make(chan error, 1), l
+	go func(done chan<- error) { done <- u.commit(l) }(u.commitDone)
 }
 
-// settle waits for the commit under way.
-func (u *upload) settle() error {
-	if u.behind == nil {
+// awaitCommit waits for the commit under way.
+func (u *upload) awaitCommit() error {
+	if u.commitDone == nil {
 		return nil
 	}
-	err := <-u.behind
-	if u.behind = nil; err == nil {
+	err := <-u.commitDone
+	if u.commitDone = nil; err == nil {
 		u.size = u.committing.Size
 	}
 	return err
@@ -197,14 +197,14 @@ func (u *upload) commit(l line) error {
 		err = u.folder.uploads.do()
 	}
 	if err != nil || u.log == nil {
-		return errors.Join(err, u.takeBack())
+		return errors.Join(err, u.truncateLog())
 	}
 	u.valid, err = u.log.Seek(0, io.SeekCurrent)
 	return err
 }
 
-// takeBack removes what promises bytes that may not be durable.
-func (u *upload) takeBack() error {
+// truncateLog removes what promises bytes that may not be durable.
+func (u *upload) truncateLog() error {
 	if u.log == nil {
 		return nil
 	}
@@ -251,11 +251,11 @@ func (u *upload) Pause() (int64, error) {
 }
 
 func (u *upload) commitAll() error {
-	if err := u.settle(); err != nil || u.object != nil || u.arrived.Size == u.size {
+	if err := u.awaitCommit(); err != nil || u.object != nil || u.arrived.Size == u.size {
 		return err
 	}
-	u.commitBehind()
-	return u.settle()
+	u.startCommit()
+	return u.awaitCommit()
 }
 
 // Finish implements engine.Upload.
@@ -273,12 +273,12 @@ func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
 }
 
 func (u *upload) finish(e engine.Expect) error {
-	if err := u.settle(); err != nil {
+	if err := u.awaitCommit(); err != nil {
 		return err
 	}
 	object, err := u.verify(e)
 	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
-		return errors.Join(err, u.giveUp())
+		return errors.Join(err, u.discard())
 	}
 	if err != nil {
 		return err
@@ -348,8 +348,8 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	return o, e.Match(o)
 }
 
-// giveUp removes an upload whose whole is wrong.
-func (u *upload) giveUp() error {
+// discard removes an upload that is not what its sender expects.
+func (u *upload) discard() error {
 	if u.data != nil && u.arrived.Size > u.folder.size(u.data.Name()) {
 		return nil
 	}
@@ -363,7 +363,7 @@ func (u *upload) Close() error {
 		return nil
 	}
 	u.closed = true
-	err := u.settle()
+	err := u.awaitCommit()
 	if u.object == nil && u.data != nil && err == nil {
 		if u.err == nil && u.arrived.Size-u.size >= u.folder.PartBytes/8 {
 			err = u.commitAll()

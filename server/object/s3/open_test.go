@@ -134,7 +134,7 @@ func TestAStoreThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	defer cancel()
 	_, err := s.put(ctx, "key", nil, "", absent)
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, engine.ErrUnavailable) {
-		t.Error("a caller without patience is taken for a store that is down")
+		t.Error("a deadline of the caller is taken for a store that is down")
 	}
 }
 

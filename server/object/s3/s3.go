@@ -353,7 +353,7 @@ func keyBefore(prefix string) string {
 
 // contentSize is the size of the content of a stored object. The table of an object has a checksum
 // for each of its parts, and the ETag of one that was uploaded in parts tells how many those are,
-// behind a dash.
+// after a dash.
 func contentSize(o types.Object) int64 {
 	sums := int64(1)
 	if _, parts, ok := strings.Cut(strings.Trim(aws.ToString(o.ETag), `"`), "-"); ok {
@@ -470,7 +470,7 @@ func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, erro
 	for full < int64(len(parts)) && parts[full].size == r.PartBytes {
 		full++
 	}
-	if r.Object != nil { // Behind full parts comes one with the trailer.
+	if r.Object != nil { // After full parts comes one with the trailer.
 		full = min(full, r.Object.Size/r.PartBytes)
 	}
 	if r.HashSHA256 {

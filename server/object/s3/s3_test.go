@@ -366,7 +366,7 @@ func TestADamagedBlockIsNeverSent(t *testing.T) {
 		}
 		got, err := enginetest.Read(t.Context(), s, "o", 0, 4*smallPart, 0, 10_000, fast)
 		if err != nil || !bytes.Equal(got, content[4*smallPart:]) {
-			t.Errorf("behind the damage: %d bytes, %v", len(got), err)
+			t.Errorf("after the damage: %d bytes, %v", len(got), err)
 		}
 	}
 }

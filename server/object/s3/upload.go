@@ -22,9 +22,9 @@ import (
 // grace is how long an upload may go on with what it is doing after its sender has gone.
 const grace = 10 * time.Second
 
-// mostBehind is how many parts of an upload are on their way while the next one is received. A
+// maxInFlight is how many parts of an upload are on their way while the next one is received. A
 // second one took 18 MiB more, and gave nothing that could be measured.
-const mostBehind = 1
+const maxInFlight = 1
 
 // sending is a part on its way to S3.
 type sending struct {
@@ -45,15 +45,15 @@ type upload struct {
 	done  *engine.Object
 
 	arrived engine.Sums
-	buffer  *[]byte // what was received behind the last full part
+	buffer  *[]byte // what was received after the last full part
 	parts   []part  // that S3 has
 	hash    hash.Hash
 
-	behind []*sending // parts on their way, oldest first
-	failed bool       // whether one of them has not arrived, so that those after it do not count
-	spares int        // how many buffers there are besides one
-	err    error
-	closed bool
+	inFlight []*sending // parts on their way, oldest first
+	failed   bool       // whether one of them has not arrived, so that those after it do not count
+	spares   int        // how many buffers there are besides one
+	err      error
+	closed   bool
 }
 
 // Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
@@ -118,8 +118,8 @@ func (u *upload) ask() (found bool, err error) {
 
 // State implements engine.Upload.
 func (u *upload) State() engine.State {
-	for u.err == nil && len(u.behind) > 0 && len(u.behind[0].done) > 0 {
-		u.err = u.settleOne()
+	for u.err == nil && len(u.inFlight) > 0 && len(u.inFlight[0].done) > 0 {
+		u.err = u.awaitPart()
 	}
 	if u.done != nil {
 		return engine.State{Committed: u.done.Size, Object: u.done}
@@ -158,7 +158,7 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 // room is how large to make the buffer: as large as the part will be, if that is known.
 func (u *upload) room(need, have int) int {
 	if size := u.Expect.Size; size != nil {
-		before := int64(len(u.parts)+len(u.behind)) * u.PartBytes
+		before := int64(len(u.parts)+len(u.inFlight)) * u.PartBytes
 		return max(need, int(min(*size-before, u.PartBytes))+tailBytes)
 	}
 	if u.S3Upload != "" {
@@ -173,7 +173,7 @@ func (u *upload) room(need, have int) int {
 // flush sends a full part off. Where the record has to be written first, it may say that the upload
 // has begun already.
 func (u *upload) flush() error {
-	if len(u.parts)+len(u.behind) >= MaxParts-1 {
+	if len(u.parts)+len(u.inFlight) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts,
 			u.PartBytes)
 	}
@@ -185,19 +185,19 @@ func (u *upload) flush() error {
 	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
 		return err
 	}
-	before := len(u.parts) + len(u.behind)
+	before := len(u.parts) + len(u.inFlight)
 	p := &sending{part{sum: u.arrived.Full[before], size: u.PartBytes}, u.buffer, make(chan error, 1)}
 	go func() {
 		var err error
 		p.tag, err = u.sendPart(before+1, *p.buffer, p.sum)
 		p.done <- err
 	}()
-	u.behind, u.buffer = append(u.behind, p), nil
-	if len(u.behind) <= mostBehind && u.s.spares.TryAcquire(1) {
+	u.inFlight, u.buffer = append(u.inFlight, p), nil
+	if len(u.inFlight) <= maxInFlight && u.s.spares.TryAcquire(1) {
 		u.spares, u.buffer = u.spares+1, u.s.buffer()
 	}
 	for u.buffer == nil {
-		if err := u.settleOne(); err != nil {
+		if err := u.awaitPart(); err != nil {
 			return err
 		}
 	}
@@ -273,22 +273,22 @@ func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err 
 	return aws.ToString(out.ETag), nil
 }
 
-// settle waits for all parts that are on their way.
-func (u *upload) settle() (err error) {
-	for len(u.behind) > 0 {
-		if failed := u.settleOne(); err == nil {
+// awaitParts waits for all parts that are on their way.
+func (u *upload) awaitParts() (err error) {
+	for len(u.inFlight) > 0 {
+		if failed := u.awaitPart(); err == nil {
 			err = failed
 		}
 	}
 	return err
 }
 
-// settleOne waits for the oldest part. Its buffer is for the next one, if that has none yet. A part
-// behind one that failed does not count, even if it has arrived: it is sent again.
-func (u *upload) settleOne() error {
-	p := u.behind[0]
+// awaitPart waits for the oldest part. Its buffer is for the next one, if that has none yet. A part
+// after one that failed does not count, even if it has arrived: it is sent again.
+func (u *upload) awaitPart() error {
+	p := u.inFlight[0]
 	err := <-p.done
-	u.behind = u.behind[1:]
+	u.inFlight = u.inFlight[1:]
 	u.failed = u.failed || err != nil
 	if u.failed {
 		u.s.Quota.Give(p.size)
@@ -331,7 +331,7 @@ func (u *upload) noteHash(data []byte) (err error) {
 // Pause implements engine.Upload.
 func (u *upload) Pause() (int64, error) {
 	if u.err == nil {
-		u.err = u.settle()
+		u.err = u.awaitParts()
 	}
 	if u.err == nil && !u.asked {
 		if _, u.err = u.ask(); u.err == nil && u.State().Committed > 0 {
@@ -344,7 +344,7 @@ func (u *upload) Pause() (int64, error) {
 // Finish implements engine.Upload.
 func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
 	if u.err == nil {
-		u.err = u.settle()
+		u.err = u.awaitParts()
 	}
 	if u.err == nil && u.done == nil {
 		u.err = u.finish(e)
@@ -366,7 +366,7 @@ func (u *upload) finish(e engine.Expect) error {
 				return asked
 			}
 		}
-		return errors.Join(err, u.giveUp())
+		return errors.Join(err, u.discard())
 	}
 	if err != nil {
 		return err
@@ -400,8 +400,8 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	return o, e.Match(o)
 }
 
-// giveUp removes an upload whose whole is wrong.
-func (u *upload) giveUp() error {
+// discard removes an upload that is not what its sender expects.
+func (u *upload) discard() error {
 	if u.tag == absent {
 		return nil
 	}
@@ -551,7 +551,7 @@ func (u *upload) Close() error {
 		return nil
 	}
 	u.closed = true
-	err := u.settle()
+	err := u.awaitParts()
 	u.cancel()
 	u.s.spares.Release(int64(u.spares))
 	if u.buffer != nil {
