@@ -7,13 +7,15 @@
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
-//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload larger than the
-//     server's limit (1 MiB and 64 KiB by default); one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
-//   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
-//     google.rpc.RetryInfo while a server has too many calls or too little memory; both may be tried again.
-//   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a comment below
-//     names metadata, it is found in that ErrorInfo.
-//   - INTERNAL carries no detail on purpose; the server's log has it, under the trace id of the call.
+//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload
+//     larger than the server's limit (1 MiB and 64 KiB by default); one that does not decode with
+//     INVALID_ARGUMENT (reason UNDECODABLE).
+//   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with
+//     RESOURCE_EXHAUSTED and a google.rpc.RetryInfo while a server has too many calls or too little
+//     memory; both may be tried again.
+//   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a
+//     comment below names metadata, it is found in that ErrorInfo.
+//   - INTERNAL carries no detail on purpose; the server's log has it, by the trace id of the call.
 
 package quartetv1
 
@@ -167,10 +169,11 @@ type Object_builder struct {
 
 	// The name: 1 to 128 bytes of UTF-8 without control characters. A slash has no special meaning.
 	Name string
-	// Identifies this content under this name. A later upload under the same name has another one; numbers are never
-	// used again, and have no other meaning. 0 in a list.
+	// Identifies this content under this name. A later upload under the same name has another one;
+	// numbers are never used again, and have no other meaning. 0 in a list.
 	Generation int64
-	// The media type the uploader named, application/octet-stream if none. At most 255 printable ASCII characters.
+	// The media type the uploader named, application/octet-stream if none. At most 255 printable
+	// ASCII characters.
 	ContentType string
 	// Size of the content in bytes.
 	SizeBytes uint64
@@ -1639,14 +1642,16 @@ type UploadHeader_builder struct {
 	Name string
 	// The media type; see Object.content_type.
 	ContentType string
-	// The size of the whole object, where it is known beforehand. A size beyond the server's limit is refused at once.
+	// The size of the whole object, where it is known beforehand. A size beyond the server's limit is
+	// refused at once.
 	SizeBytes *uint64
 	// CRC-32C of the whole object, where it is known beforehand.
 	Crc32C *uint32
 	// SHA-256 of the whole object (32 bytes), where it is known beforehand; empty otherwise.
 	Sha256 []byte
-	// The finish will name the SHA-256, so the server computes it as the bytes arrive. Needed where replicas share a
-	// bucket, for objects of a part (8 MiB by default) or more, unless the header names it. It counts in the first stream.
+	// The finish will name the SHA-256, so the server computes it as the bytes arrive. Needed where
+	// replicas share a bucket, for objects of a part (8 MiB by default) or more, unless the header
+	// names it. It counts in the first stream.
 	HashSha256 bool
 }
 
@@ -1748,7 +1753,8 @@ type UploadChunk_builder struct {
 	Offset uint64
 	// The bytes, at least one.
 	Data []byte
-	// CRC-32C of data, verified on arrival. The receiver cannot tell a missing one from 0, so it is always needed.
+	// CRC-32C of data, verified on arrival. The receiver cannot tell a missing one from 0, so it is
+	// always needed.
 	Crc32C uint32
 }
 
@@ -1762,7 +1768,8 @@ func (b0 UploadChunk_builder) Build() *UploadChunk {
 	return m0
 }
 
-// UploadFinish ends an upload. Whatever is named here or in the header is verified before the object is visible.
+// UploadFinish ends an upload. Whatever is named here or in the header is verified before the
+// object is visible.
 type UploadFinish struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_SizeBytes   uint64                 `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3,oneof"`

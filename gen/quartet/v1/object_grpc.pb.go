@@ -7,13 +7,15 @@
 // Conventions that hold for every RPC of this file and are not repeated:
 //   - Times are UTC. Sizes and offsets are in bytes.
 //   - Checksums named crc32c are CRC-32C (Castagnoli, RFC 3720 appendix B.4), the plain number.
-//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload larger than the
-//     server's limit (1 MiB and 64 KiB by default); one that does not decode with INVALID_ARGUMENT (reason UNDECODABLE).
-//   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
-//     google.rpc.RetryInfo while a server has too many calls or too little memory; both may be tried again.
-//   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a comment below
-//     names metadata, it is found in that ErrorInfo.
-//   - INTERNAL carries no detail on purpose; the server's log has it, under the trace id of the call.
+//   - A request larger than 4 KiB is refused with RESOURCE_EXHAUSTED, so is a message of an upload
+//     larger than the server's limit (1 MiB and 64 KiB by default); one that does not decode with
+//     INVALID_ARGUMENT (reason UNDECODABLE).
+//   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with
+//     RESOURCE_EXHAUSTED and a google.rpc.RetryInfo while a server has too many calls or too little
+//     memory; both may be tried again.
+//   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a
+//     comment below names metadata, it is found in that ErrorInfo.
+//   - INTERNAL carries no detail on purpose; the server's log has it, by the trace id of the call.
 
 package quartetv1
 
@@ -43,84 +45,94 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ObjectService keeps named objects of any size. An object is immutable: a new upload under its name replaces it
-// as a whole, and readers see the old one or the new one, never a mixture.
+// ObjectService keeps named objects of any size. An object is immutable: a new upload under its
+// name replaces it as a whole, and readers see the old one or the new one, never a mixture.
 type ObjectServiceClient interface {
 	// GetObject looks one object up. It reads no content.
 	//
 	// Codes: INVALID_ARGUMENT for a name that breaks the rules of Object.name; NOT_FOUND.
 	GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (*GetObjectResponse, error)
-	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come or go between
-	// two pages may be listed or not; all others are listed exactly once. Of each object a list has name, size_bytes and
-	// create_time; GetObject has the rest.
+	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come
+	// or go between two pages may be listed or not; all others are listed exactly once. Of each
+	// object a list has name, size_bytes and create_time; GetObject has the rest.
 	//
 	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
-	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already: it has one made at a time.
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already:
+	// it has one made at a time.
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
-	// A call that is repeated because its answer was lost finds the object gone: set allow_missing where that
-	// must not be an error.
+	// A call that is repeated because its answer was lost finds the object gone: set allow_missing
+	// where that must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
 	// GENERATION_GONE) when a generation is named and the object now has another one.
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
-	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
-	// The committed size never decreases.
+	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any
+	// replica answers. The committed size never decreases.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, or when it
-	// was cancelled, or idle for so long that it was removed: begin at offset 0.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
+	// committed, or when it was cancelled, or idle for so long that it was removed: begin at offset
+	// 0.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
-	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream that sends it ends
-	// with ABORTED (reason WRITER_REPLACED).
+	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream
+	// that sends it ends with ABORTED (reason WRITER_REPLACED).
 	//
-	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing where that must not
-	// be an error.
+	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing
+	// where that must not be an error.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, unless
-	// allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an object already: delete that.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
+	// committed, unless allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an
+	// object already: delete that.
 	CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*CancelUploadResponse, error)
 	// DownloadObject sends an object, or a range of it.
 	//
-	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the end of the stream.
-	// An empty range has no chunk. The whole-object crc32c in the first reply is the receiver's to verify.
+	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the
+	// end of the stream. An empty range has no chunk. The whole-object crc32c in the first reply is
+	// the receiver's to verify.
 	//
-	// To resume after a break, call again with the generation of the first reply and the first offset not yet received.
+	// To resume after a break, call again with the generation of the first reply and the first offset
+	// not yet received.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when the object was
-	// replaced or deleted, before or during the download; OUT_OF_RANGE when read_offset lies beyond the end (metadata
-	// size_bytes); DATA_LOSS when stored bytes do not match their checksum, which all bytes that are sent do, also those
-	// of a range; RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the caller has too many transfers.
+	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when
+	// the object was replaced or deleted, before or during the download; OUT_OF_RANGE when
+	// read_offset lies beyond the end (metadata size_bytes); DATA_LOSS when stored bytes do not match
+	// their checksum, which all bytes that are sent do, also those of a range; RESOURCE_EXHAUSTED
+	// (with google.rpc.RetryInfo) where the caller has too many transfers.
 	DownloadObject(ctx context.Context, in *DownloadObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadObjectResponse], error)
 	// UploadObject receives an object, or the next piece of one.
 	//
-	// Order of requests: one header, then chunks in ascending order without gap or overlap, then finish. The offset of
-	// the first chunk is the committed size of the upload, 0 for a new one; GetUpload tells it. After finish the
-	// sender half-closes.
+	// Order of requests: one header, then chunks in ascending order without gap or overlap, then
+	// finish. The offset of the first chunk is the committed size of the upload, 0 for a new one;
+	// GetUpload tells it. After finish the sender half-closes.
 	//
-	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole parts of it (8 MiB
-	// each by default), and the reply tells the committed size. When the stream breaks instead, what was committed until
-	// then stays, all but the last three parts at least, and the sender asks GetUpload where to continue, on any
-	// replica, as long as the upload is not abandoned.
+	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole
+	// parts of it (8 MiB each by default), and the reply tells the committed size. When the stream
+	// breaks instead, what was committed until then stays, all but the last three parts at least, and
+	// the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// abandoned.
 	//
-	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
-	// reply is sent once it is durable. Finishing an upload again returns the same object, for as long as a finished
-	// upload is remembered (a week by default). There is one exception, on S3: an object of less than a part that was
-	// deleted before its sender got an answer appears again when the sender sends it again.
+	// Nothing is visible under the name until finish has been verified. The object then appears as a
+	// whole, and the reply is sent once it is durable. Finishing an upload again returns the same
+	// object, for as long as a finished upload is remembered (a week by default). There is one
+	// exception, on S3: an object of less than a part that was deleted before its sender got an
+	// answer appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
 	//
-	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type, a chunk or object
-	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
-	// differs from the one this upload began with (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is
-	// needed (INVALID_ARGUMENT); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected,
-	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
-	// part has arrived; ABORTED (reason
-	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
-	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
-	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
-	// or cancel some). What was committed before stays, and continues once there is room.
+	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type,
+	// a chunk or object that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size
+	// (SIZE_MISMATCH), or a header that differs from the one this upload began with
+	// (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is needed (INVALID_ARGUMENT);
+	// OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected, with the
+	// expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0,
+	// when a part has arrived; ABORTED (reason WRITER_REPLACED) when a newer stream took the upload
+	// over; DEADLINE_EXCEEDED (reason IDLE) when the sender said nothing for long (2 minutes by
+	// default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when
+	// the object would be larger than the server allows (reason OBJECT_TOO_LARGE), the store would
+	// hold more than it may (QUOTA_EXCEEDED) or the store is full (STORE_FULL), or the caller has too
+	// many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish or cancel some). What was
+	// committed before stays, and continues once there is room.
 	UploadObject(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadObjectRequest, UploadObjectResponse], error)
 }
 
@@ -218,84 +230,94 @@ type ObjectService_UploadObjectClient = grpc.ClientStreamingClient[UploadObjectR
 // All implementations must embed UnimplementedObjectServiceServer
 // for forward compatibility.
 //
-// ObjectService keeps named objects of any size. An object is immutable: a new upload under its name replaces it
-// as a whole, and readers see the old one or the new one, never a mixture.
+// ObjectService keeps named objects of any size. An object is immutable: a new upload under its
+// name replaces it as a whole, and readers see the old one or the new one, never a mixture.
 type ObjectServiceServer interface {
 	// GetObject looks one object up. It reads no content.
 	//
 	// Codes: INVALID_ARGUMENT for a name that breaks the rules of Object.name; NOT_FOUND.
 	GetObject(context.Context, *GetObjectRequest) (*GetObjectResponse, error)
-	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come or go between
-	// two pages may be listed or not; all others are listed exactly once. Of each object a list has name, size_bytes and
-	// create_time; GetObject has the rest.
+	// ListObjects lists objects in the byte order of their names, a page at a time. Objects that come
+	// or go between two pages may be listed or not; all others are listed exactly once. Of each
+	// object a list has name, size_bytes and create_time; GetObject has the rest.
 	//
 	// Codes: INVALID_ARGUMENT for a negative page size or a page token that this server did not give;
-	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already: it has one made at a time.
+	// RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where several lists of the caller wait already:
+	// it has one made at a time.
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error)
 	// DeleteObject removes an object and its content. A download that is under way ends with ABORTED.
 	//
-	// A call that is repeated because its answer was lost finds the object gone: set allow_missing where that
-	// must not be an error.
+	// A call that is repeated because its answer was lost finds the object gone: set allow_missing
+	// where that must not be an error.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND unless allow_missing; ABORTED (reason
 	// GENERATION_GONE) when a generation is named and the object now has another one.
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
-	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any replica answers.
-	// The committed size never decreases.
+	// GetUpload tells how much of an upload is committed, which is where UploadObject continues. Any
+	// replica answers. The committed size never decreases.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, or when it
-	// was cancelled, or idle for so long that it was removed: begin at offset 0.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
+	// committed, or when it was cancelled, or idle for so long that it was removed: begin at offset
+	// 0.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
-	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream that sends it ends
-	// with ABORTED (reason WRITER_REPLACED).
+	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream
+	// that sends it ends with ABORTED (reason WRITER_REPLACED).
 	//
-	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing where that must not
-	// be an error.
+	// A call that is repeated because its answer was lost finds the upload gone: set allow_missing
+	// where that must not be an error.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is committed, unless
-	// allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an object already: delete that.
+	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
+	// committed, unless allow_missing; FAILED_PRECONDITION (reason UPLOAD_FINISHED) when it is an
+	// object already: delete that.
 	CancelUpload(context.Context, *CancelUploadRequest) (*CancelUploadResponse, error)
 	// DownloadObject sends an object, or a range of it.
 	//
-	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the end of the stream.
-	// An empty range has no chunk. The whole-object crc32c in the first reply is the receiver's to verify.
+	// Order of replies: one object, then chunks in ascending order without gap or overlap, then the
+	// end of the stream. An empty range has no chunk. The whole-object crc32c in the first reply is
+	// the receiver's to verify.
 	//
-	// To resume after a break, call again with the generation of the first reply and the first offset not yet received.
+	// To resume after a break, call again with the generation of the first reply and the first offset
+	// not yet received.
 	//
-	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when the object was
-	// replaced or deleted, before or during the download; OUT_OF_RANGE when read_offset lies beyond the end (metadata
-	// size_bytes); DATA_LOSS when stored bytes do not match their checksum, which all bytes that are sent do, also those
-	// of a range; RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) where the caller has too many transfers.
+	// Codes: INVALID_ARGUMENT for a malformed name; NOT_FOUND; ABORTED (reason GENERATION_GONE) when
+	// the object was replaced or deleted, before or during the download; OUT_OF_RANGE when
+	// read_offset lies beyond the end (metadata size_bytes); DATA_LOSS when stored bytes do not match
+	// their checksum, which all bytes that are sent do, also those of a range; RESOURCE_EXHAUSTED
+	// (with google.rpc.RetryInfo) where the caller has too many transfers.
 	DownloadObject(*DownloadObjectRequest, grpc.ServerStreamingServer[DownloadObjectResponse]) error
 	// UploadObject receives an object, or the next piece of one.
 	//
-	// Order of requests: one header, then chunks in ascending order without gap or overlap, then finish. The offset of
-	// the first chunk is the committed size of the upload, 0 for a new one; GetUpload tells it. After finish the
-	// sender half-closes.
+	// Order of requests: one header, then chunks in ascending order without gap or overlap, then
+	// finish. The offset of the first chunk is the committed size of the upload, 0 for a new one;
+	// GetUpload tells it. After finish the sender half-closes.
 	//
-	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole parts of it (8 MiB
-	// each by default), and the reply tells the committed size. When the stream breaks instead, what was committed until
-	// then stays, all but the last three parts at least, and the sender asks GetUpload where to continue, on any
-	// replica, as long as the upload is not abandoned.
+	// A sender that half-closes without finish pauses: what arrived is committed, or on S3 all whole
+	// parts of it (8 MiB each by default), and the reply tells the committed size. When the stream
+	// breaks instead, what was committed until then stays, all but the last three parts at least, and
+	// the sender asks GetUpload where to continue, on any replica, as long as the upload is not
+	// abandoned.
 	//
-	// Nothing is visible under the name until finish has been verified. The object then appears as a whole, and the
-	// reply is sent once it is durable. Finishing an upload again returns the same object, for as long as a finished
-	// upload is remembered (a week by default). There is one exception, on S3: an object of less than a part that was
-	// deleted before its sender got an answer appears again when the sender sends it again.
+	// Nothing is visible under the name until finish has been verified. The object then appears as a
+	// whole, and the reply is sent once it is durable. Finishing an upload again returns the same
+	// object, for as long as a finished upload is remembered (a week by default). There is one
+	// exception, on S3: an object of less than a part that was deleted before its sender got an
+	// answer appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
 	//
-	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type, a chunk or object
-	// that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size (SIZE_MISMATCH), or a header that
-	// differs from the one this upload began with (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is
-	// needed (INVALID_ARGUMENT); OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected,
-	// with the expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0, when a
-	// part has arrived; ABORTED (reason
-	// WRITER_REPLACED) when a newer stream took the upload over; DEADLINE_EXCEEDED (reason IDLE) when the sender said
-	// nothing for long (2 minutes by default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when the object would be larger
-	// than the server allows (reason OBJECT_TOO_LARGE), the store would hold more than it may (QUOTA_EXCEEDED) or the
-	// store is full (STORE_FULL), or the caller has too many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish
-	// or cancel some). What was committed before stays, and continues once there is room.
+	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type,
+	// a chunk or object that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size
+	// (SIZE_MISMATCH), or a header that differs from the one this upload began with
+	// (UPLOAD_MISMATCH), or a SHA-256 that was not announced where that is needed (INVALID_ARGUMENT);
+	// OUT_OF_RANGE (reason OFFSET_MISMATCH) when a chunk's offset is not the one expected, with the
+	// expected one in metadata committed_size_bytes, at once or, for a sender that begins again at 0,
+	// when a part has arrived; ABORTED (reason WRITER_REPLACED) when a newer stream took the upload
+	// over; DEADLINE_EXCEEDED (reason IDLE) when the sender said nothing for long (2 minutes by
+	// default), or less than 64 bytes in a second, with what arrived kept; RESOURCE_EXHAUSTED when
+	// the object would be larger than the server allows (reason OBJECT_TOO_LARGE), the store would
+	// hold more than it may (QUOTA_EXCEEDED) or the store is full (STORE_FULL), or the caller has too
+	// many transfers or unfinished uploads (TOO_MANY_UPLOADS: finish or cancel some). What was
+	// committed before stays, and continues once there is room.
 	UploadObject(grpc.ClientStreamingServer[UploadObjectRequest, UploadObjectResponse]) error
 	mustEmbedUnimplementedObjectServiceServer()
 }
