@@ -80,6 +80,9 @@ func (r Resumption) Resume(ctx context.Context, what string, attempt func(contex
 	tries := 0
 	for {
 		progress, err := r.try(ctx, attempt)
+		if errors.Is(err, ErrStalled) && ctx.Err() != nil { // The caller has given up just then.
+			return context.Cause(ctx)
+		}
 		if err == nil || ctx.Err() != nil || !r.mayRetry(err) {
 			return err
 		}

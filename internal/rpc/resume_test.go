@@ -118,3 +118,28 @@ func TestAStreamThatIsGivenUpWhileItIsCutEndsWithTheCallersReason(t *testing.T) 
 		}
 	})
 }
+
+// gaveUp is done as soon as it has been asked whether it is.
+type gaveUp struct {
+	context.Context
+	cancel func()
+}
+
+func (c gaveUp) Err() error {
+	defer c.cancel()
+	return c.Context.Err()
+}
+
+func TestACallerThatGivesUpDuringAStallGetsItsOwnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := rpc.Resumption{StallTimeout: time.Second}.Resume(gaveUp{ctx, cancel}, "test",
+			func(ctx context.Context, _ *rpc.Attempt) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
