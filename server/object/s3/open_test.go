@@ -233,7 +233,11 @@ func TestAProxyIsAskedFor(t *testing.T) {
 				t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 				t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://credentials.test")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			timeout := 500 * time.Millisecond // Where there is no such host, no name server may say so.
+			if proxy {
+				timeout = 20 * time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			_, err := Open(ctx, test.url, Options{Proxy: proxy, Log: slog.New(slog.DiscardHandler)})
 			cancel()
 			hosts := map[string]bool{}

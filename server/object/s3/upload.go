@@ -187,9 +187,10 @@ func (u *upload) flush() error {
 	}
 	before := len(u.parts) + len(u.inFlight)
 	p := &sending{part{sum: u.arrived.Full[before], size: u.PartBytes}, u.buffer, make(chan error, 1)}
+	upload := u.multipart() // The record may be written anew while the part is in flight.
 	go func() {
 		var err error
-		p.tag, err = u.sendPart(before+1, *p.buffer, p.sum)
+		p.tag, err = upload.sendPart(u.ctx, before+1, *p.buffer, p.sum)
 		p.done <- err
 	}()
 	u.inFlight, u.buffer = append(u.inFlight, p), nil
@@ -255,11 +256,21 @@ func (u *upload) decide(r record) error {
 	return engine.ErrWriterReplaced
 }
 
-func (u *upload) sendPart(number int, data []byte, sum uint32) (tag string, err error) {
-	ctx, cancel := requestContext(u.ctx, len(data))
+// multipart is a multipart upload of S3.
+type multipart struct {
+	s       *S3
+	key, id string
+}
+
+func (u *upload) multipart() multipart { return multipart{u.s, objectKey(u.Name), u.S3Upload} }
+
+func (m multipart) sendPart(
+	ctx context.Context, number int, data []byte, sum uint32,
+) (tag string, err error) {
+	ctx, cancel := requestContext(ctx, len(data))
 	defer cancel()
-	out, err := u.s.client.UploadPart(ctx, &awss3.UploadPartInput{
-		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), UploadId: &u.S3Upload,
+	out, err := m.s.client.UploadPart(ctx, &awss3.UploadPartInput{
+		Bucket: m.s.bucket, Key: &m.key, UploadId: &m.id,
 		PartNumber: aws.Int32(int32(number)), Body: bytes.NewReader(data),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: encodeSum(sum),
 	}, unsigned)
@@ -491,7 +502,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 		return err
 	}
 	sum := crc32c.Combine(u.arrived.Rest, crc32c.Checksum(trailer), int64(len(trailer)))
-	tag, err := u.sendPart(len(u.parts)+1, rest, sum)
+	tag, err := u.multipart().sendPart(u.ctx, len(u.parts)+1, rest, sum)
 	if err != nil {
 		return err
 	}
