@@ -1,8 +1,12 @@
 package object
 
 import (
+	"context"
+	"errors"
+	"io"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,8 +16,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/server/object/engine"
 )
 
 func TestADrainEndsAnUploadAndLosesNothing(t *testing.T) {
@@ -130,37 +138,71 @@ func TestAnUploadThatSendsNothingIsEndedAndKept(t *testing.T) {
 	ts.awaitCommitted(t, id)
 }
 
-// TestAnUploadThatIsTooSlowIsEnded has one sender that brings 20 bytes in a second, and one that
-// brings a thousand times as many. The second lasts longer than the first, although both began at
-// once.
+// trickle is a stream whose messages come otherwise.
+type trickle struct {
+	uploadStream
+	ctx      context.Context
+	response *quartetv1.UploadObjectResponse
+}
+
+func (s *trickle) Context() context.Context { return s.ctx }
+
+func (s *trickle) SendAndClose(r *quartetv1.UploadObjectResponse) error {
+	s.response = r
+	return nil
+}
+
 func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=2s")
-	send := func(name string, size int) <-chan error {
-		upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+	synctest.Test(t, func(t *testing.T) {
+		cfg := *Service().Config.(*Config)
+		env := environment(t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=1s")
+		if err := config.Load("TEST_", env, config.Group{Prefix: "OBJECT_", Into: &cfg}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := open(t.Context(), cfg, app.Host{Telemetry: telemetry.Discard(),
+			RPC: &rpc.ServerConfig{MaxReceiveBytes: 1 << 20, StreamWindowBytes: 1 << 20}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := upload.Send(header(uuid.NewString(), name)); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- upload.RecvMsg(&quartetv1.UploadObjectResponse{}) }()
-		go func() {
-			content := pattern(1 << 20)
-			for offset := 0; offset+size <= len(content); offset += size {
-				if upload.Send(chunk(offset, content[offset:offset+size])) != nil {
-					return
-				}
-				time.Sleep(50 * time.Millisecond)
+		defer s.engine.Close()
+		send := func(size int) (time.Duration, error) {
+			h := engine.Header{UploadID: uuid.NewString(), Name: "o"}
+			lease, err := s.leases.acquire(t.Context(), h.UploadID)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}()
-		return ended
-	}
-	fast, slow := send("fast", 1000), send("slow", 1)
-	select {
-	case err := <-fast:
-		t.Errorf("the fast one ended first: %v", err)
-	case err := <-slow:
-		apptest.WantStatus(t, err, codes.DeadlineExceeded, "IDLE")
-	}
+			defer lease.release()
+			w := &writer{service: s, ctx: t.Context(), header: h}
+			defer w.close()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			requests := make(chan rpc.Received[uploadRequest])
+			go func() {
+				for i := range 100 {
+					time.Sleep(50 * time.Millisecond)
+					next := rpc.Received[uploadRequest]{
+						Message: &uploadRequest{UploadObjectRequest: chunk(i*size, pattern(size))},
+					}
+					select {
+					case requests <- next:
+					case <-ctx.Done():
+						return
+					}
+				}
+				select {
+				case requests <- rpc.Received[uploadRequest]{Err: io.EOF}:
+				case <-ctx.Done():
+				}
+			}()
+			began := time.Now()
+			err = s.receiveUpload(w, lease, requests, &trickle{ctx: ctx})
+			return time.Since(began), err
+		}
+		if took, err := send(leastRate/20 - 1); !errors.Is(err, rpc.ErrIdle) || took > 2*time.Second {
+			t.Errorf("less than %d bytes in a second: %v after %v", leastRate, err, took)
+		}
+		if took, err := send(leastRate / 10); err != nil || took < 5*time.Second {
+			t.Errorf("more than %d bytes in a second: %v after %v", leastRate, err, took)
+		}
+	})
 }
