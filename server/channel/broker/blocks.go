@@ -22,62 +22,76 @@ const (
 	longestJump = 1 << 20
 )
 
-// distrustDamaged makes the server read streams with their checksums whose blocks have records that
-// make no sense, by removing its index. With the index it trusts what the records say of
-// themselves: from one flipped bit of a sequence to the next message it would fill memory until
-// there is none.
-func distrustDamaged(storeDir string) error {
+// inspectBlocks looks at what is stored before the server does.
+//
+// It makes the server read streams with their checksums whose blocks have records that make no
+// sense, by removing its index. With the index it trusts what the records say of themselves: from
+// one flipped bit of a sequence to the next message it would fill memory until there is none.
+//
+// It returns the sequence of the last message that the blocks of one stream have, 0 if there is
+// none: reading with checksums, the server drops what is behind damage in the last block, and says
+// nothing about it.
+func inspectBlocks(storeDir, stream string) (newest uint64, err error) {
 	blocks, err := filepath.Glob(filepath.Join(storeDir, "jetstream", "*", "streams", "*", "msgs",
 		"*.blk"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, block := range blocks {
-		sound, err := isSound(block)
+		last, sound, err := followRecords(block)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", block, err)
+			return 0, fmt.Errorf("reading %s: %w", block, err)
+		}
+		folder := filepath.Dir(block)
+		if filepath.Base(filepath.Dir(folder)) == stream {
+			newest = max(newest, last)
 		}
 		if sound {
 			continue
 		}
-		index := filepath.Join(filepath.Dir(block), "index.db")
+		index := filepath.Join(folder, "index.db")
 		if err := os.Remove(index); err != nil && !os.IsNotExist(err) {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return newest, nil
 }
 
-// isSound follows the records of a block to its end.
-func isSound(name string) (bool, error) {
+// followRecords follows the records of a block to its end, or to the first one that makes no sense.
+// It returns the sequence of the last message before that.
+func followRecords(name string) (last uint64, sound bool, err error) {
 	block, err := os.Open(name)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	defer func() { _ = block.Close() }() // It is only read.
 	info, err := block.Stat()
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
-	last := uint64(0)
 	for at, header := int64(0), make([]byte, recordHeader); at < info.Size(); {
 		if _, err := block.ReadAt(header, at); err == io.EOF {
-			return false, nil
+			return last, false, nil
 		} else if err != nil {
-			return false, err
+			return 0, false, err
 		}
 		length := int64(binary.LittleEndian.Uint32(header) &^ withHeaders)
 		if length < recordHeader+recordChecksum || length > longestRecord || at+length > info.Size() {
-			return false, nil
+			return last, false, nil
 		}
-		if sequence := binary.LittleEndian.Uint64(header[4:]); sequence&tombstone == 0 {
+		sequence := binary.LittleEndian.Uint64(header[4:])
+		if sequence&tombstone != 0 {
+			if length != recordHeader+recordChecksum {
+				return last, false, nil // A tombstone has no content, so that this is a message.
+			}
+		} else {
 			sequence &^= erasedMessage
 			if last != 0 && (sequence > last+longestJump || sequence <= last) {
-				return false, nil
+				return min(last, sequence), false, nil // Either of them may be the damaged one.
 			}
 			last = sequence
 		}
 		at += length
 	}
-	return true, nil
+	return last, true, nil
 }

@@ -195,7 +195,7 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 				return err
 			}
 		}
-		if had := b.embedded.remembered(stream.Created); had > stream.State.LastSeq {
+		if had := b.embedded.had(stream.Created); had > stream.State.LastSeq {
 			b.lineage.changes.Add(1)
 			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",
 				"stream", b.names.stream, "last_sequence", stream.State.LastSeq, "was", had)

@@ -146,6 +146,30 @@ func TestDamageAtEitherEndLeavesTheRestToReaders(t *testing.T) {
 	}
 }
 
+// The broker drops what is behind the damage, and says nothing. A crash soon after the messages is
+// the one for which nothing else was noted.
+func TestDamageThatTakesTheEndOfTheStreamIsCountedAndLogged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := openBroker(t, embeddedURL, Options{Dir: dir})
+	publishMany(t, b, "room", 100, 100)
+	crashed := copyFolder(t, dir)
+	if err := os.Remove(filepath.Join(crashed, newestFile)); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	flipBit(t, crashed, 0.5)
+	var log strings.Builder
+	b = openBroker(t, embeddedURL,
+		Options{Dir: crashed, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	left, err := readAll(t, b, Start{After: &Position{}})
+	if err != nil || len(left) == 0 || len(left) == 100 {
+		t.Fatalf("%d messages are left, %v", len(left), err)
+	}
+	if b.lineage.changes.Load() != 1 || strings.Count(log.String(), "the end of the stream is gone") != 1 {
+		t.Errorf("%d changes of the history; logged:\n%s", b.lineage.changes.Load(), &log)
+	}
+}
+
 func gaugeOf(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := registry.Gather()

@@ -47,6 +47,7 @@ type embedded struct {
 	done    chan struct{} // closed when nothing is left
 
 	mu      sync.Mutex
+	newest  uint64 // the last message of the stream in its blocks before the server has read them
 	server  *server.Server
 	syncer  *syncer
 	writing context.Context // ends when a write has failed
@@ -69,7 +70,8 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 }
 
 func (e *embedded) start(ctx context.Context) error {
-	if err := distrustDamaged(e.opts.Dir); err != nil {
+	newest, err := inspectBlocks(e.opts.Dir, namesOf(e.opts.Name).stream)
+	if err != nil {
 		return err
 	}
 	log := &serverLog{log: e.opts.Log, fatal: make(chan string, 1), writeFailed: e.writeFailed}
@@ -96,7 +98,7 @@ func (e *embedded) start(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.server, e.syncer = srv, newSyncer(e.opts.Dir, namesOf(e.opts.Name).stream)
+	e.newest, e.server, e.syncer = newest, srv, newSyncer(e.opts.Dir, namesOf(e.opts.Name).stream)
 	e.writing, e.fail = context.WithCancel(context.Background())
 	return nil
 }
@@ -293,7 +295,16 @@ func (e *embedded) remember(created time.Time, sequence uint64) error {
 	return os.Rename(name+".tmp", name)
 }
 
-// remembered is how far the stream had come; 0 if it is not known, or was another stream.
+// had is how far the stream had come before the server started: by what was noted, which may be
+// some seconds old, and by what stood in its blocks.
+func (e *embedded) had(created time.Time) (sequence uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return max(e.newest, e.remembered(created))
+}
+
+// remembered is how far the stream had come when that was last noted; 0 if it is not known, or was
+// another stream.
 func (e *embedded) remembered(created time.Time) (sequence uint64) {
 	var nanoseconds int64
 	text, err := os.ReadFile(filepath.Join(e.opts.Dir, newestFile))
