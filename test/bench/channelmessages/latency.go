@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"example.com/quartet/test/bench/measure"
 )
@@ -131,5 +133,15 @@ func newMessage(name string, sender *participant, receivers ...*participant) con
 			_, err := sender.Send(ctx, body)
 			return errors.Join(err, <-received)
 		}, receive...)
+	}}
+}
+
+// newCall is a unary call, that of the health of a server.
+func newCall(name string, conn *grpc.ClientConn) contestant {
+	health := healthv1.NewHealthClient(conn)
+	return contestant{name, func(ctx context.Context) (time.Duration, error) {
+		begun := time.Now()
+		_, err := health.Check(ctx, &healthv1.HealthCheckRequest{})
+		return time.Since(begun), err
 	}}
 }

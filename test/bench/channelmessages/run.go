@@ -82,7 +82,8 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 	return nil
 }
 
-// measureMessages compares a message from one replica to another with one of JetStream alone.
+// measureMessages compares a message from one replica to another with one of JetStream alone. A
+// unary call stands beside them, because ours has as much of gRPC in it: a way in, and a way out.
 func measureMessages(ctx context.Context, out io.Writer, o Options, b *bed) ([]string, error) {
 	raw, conns, err := newRaw(ctx, b.url)
 	defer func() {
@@ -98,7 +99,12 @@ func measureMessages(ctx context.Context, out io.Writer, o Options, b *bed) ([]s
 	if err != nil {
 		return nil, err
 	}
-	contestants := []contestant{raw, ours}
+	conn, err := connect(b.addresses[0])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	contestants := []contestant{raw, ours, newCall("a unary call to a replica, and its answer", conn)}
 	r, err := rounds(ctx, o, contestants)
 	if err != nil {
 		return nil, err

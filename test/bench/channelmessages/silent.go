@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/test/bench/measure"
@@ -62,20 +61,6 @@ func (h *host) connect() (*grpc.ClientConn, error) {
 		h.conns = append(h.conns, conn)
 	}
 	return conn, err
-}
-
-// call is a unary call, that of the health of the server.
-func (h *host) call(name string) (contestant, error) {
-	conn, err := h.connect()
-	if err != nil {
-		return contestant{}, err
-	}
-	health := healthv1.NewHealthClient(conn)
-	return contestant{name, func(ctx context.Context) (time.Duration, error) {
-		begun := time.Now()
-		_, err := health.Check(ctx, &healthv1.HealthCheckRequest{})
-		return time.Since(begun), err
-	}}, nil
 }
 
 // silence has participants join, each in a channel of its own, and say nothing. They stay until the
@@ -158,11 +143,11 @@ func measureSilent(ctx context.Context, out io.Writer, o Options, b *bed) ([]str
 		*host
 		name string
 	}{{idle, "idle"}, {busy, name}} {
-		c, err := h.call(h.name)
+		conn, err := h.connect()
 		if err != nil {
 			return nil, err
 		}
-		calls = append(calls, c)
+		calls = append(calls, newCall(h.name, conn))
 	}
 	r, err := rounds(ctx, o, calls)
 	if err != nil {
