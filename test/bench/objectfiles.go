@@ -34,5 +34,7 @@ func (f *bigFiles) check() error {
 }
 
 func (f *bigFiles) run(ctx context.Context, out io.Writer, parts []string) error {
-	return objectfiles.Run(ctx, out, objectfiles.Options{Rounds: f.rounds, Bytes: f.mib << 20, Parts: parts})
+	return objectfiles.Run(
+		ctx, out, objectfiles.Options{Rounds: f.rounds, Bytes: f.mib << 20, Parts: parts},
+	)
 }

@@ -19,8 +19,9 @@ func newContent(t *testing.T, seed byte, size int) string {
 	return string(content)
 }
 
-// pattern makes content of any size that is kept nowhere: it is one block over and over. The length of the block has
-// nothing in common with those of chunks and parts, so that whatever comes to a wrong place is wrong there.
+// pattern makes content of any size that is kept nowhere: it is one block over and over. The length
+// of the block has nothing in common with those of chunks and parts, so that whatever comes to a
+// wrong place is wrong there.
 type pattern []byte
 
 func newPattern(t *testing.T) pattern { t.Helper(); return pattern(newContent(t, 3, 1<<20+7)) }

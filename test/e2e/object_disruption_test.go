@@ -23,15 +23,18 @@ var (
 )
 
 const (
-	// uploadTTL is how long the servers keep what no client continues or uses: short, so that the end of it can be seen.
+	// uploadTTL is how long the servers keep what no client continues or uses: short, so that the end
+	// of it can be seen.
 	uploadTTL = time.Minute
-	// busyTime is how long it may take until a server has a transfer: connections move every 30 s, to any server.
+	// busyTime is how long it may take until a server has a transfer: connections move every 30 s, to
+	// any server.
 	busyTime = 5 * time.Minute
 	// sweepTime is how long it may take until nothing is left that is older than that.
 	sweepTime = 3 * uploadTTL
 )
 
-// disrupted is three servers on the platform's broker and store, while pods are killed all the time.
+// disrupted is three servers on the platform's broker and store, while pods are killed all the
+// time.
 type disrupted struct {
 	release
 	address string
@@ -44,8 +47,9 @@ type disrupted struct {
 	acknowledged map[string]bulk
 }
 
-// TestDisruption has big uploads and downloads go on without a pause while everything that they need goes away and
-// comes back. Their client waits as long as it does by default, and each has to end with the right bytes.
+// TestDisruption has big uploads and downloads go on without a pause while everything that they
+// need goes away and comes back. Their client waits as long as it does by default, and each has to
+// end with the right bytes.
 func TestDisruption(t *testing.T) {
 	n := openCluster(t).newNamespace(t, "e2e-disruption")
 	d := &disrupted{release: n.release("q", "quartet"), pattern: newPattern(t), acknowledged: map[string]bulk{}}
@@ -97,8 +101,8 @@ func (d *disrupted) upload(up *transfer) error {
 	return nil
 }
 
-// during has something happen in the middle of traffic, which has to move before and after it and to end well, with at
-// least so many resumes. What is warned may end in time, and need none.
+// during has something happen in the middle of traffic, which has to move before and after it and
+// to end well, with at least so many resumes. What is warned may end in time, and need none.
 func (d *disrupted) during(resumes int, happen func(t *testing.T)) func(t *testing.T) {
 	return func(t *testing.T) {
 		f := d.startTraffic(t)
@@ -113,7 +117,8 @@ func (d *disrupted) during(resumes int, happen func(t *testing.T)) func(t *testi
 	}
 }
 
-// eachServer does something to one server after another, each once all are there again and it has a transfer.
+// eachServer does something to one server after another, each once all are there again and it has a
+// transfer.
 func (d *disrupted) eachServer(do func(t *testing.T, pod string)) func(t *testing.T) {
 	return func(t *testing.T) {
 		for _, pod := range names(d.somePods(t, "server", serverReplicas)) {
@@ -143,8 +148,8 @@ func (d *disrupted) restartTwice(t *testing.T) {
 	}
 }
 
-// store does something to the store, and waits until it is there again. Servers try again by themselves, so that a
-// short absence may pass without their callers' noticing.
+// store does something to the store, and waits until it is there again. Servers try again by
+// themselves, so that a short absence may pass without their callers' noticing.
 func (d *disrupted) store(do func(t *testing.T, pod string)) func(t *testing.T) {
 	return func(t *testing.T) {
 		pods, err := d.labelled(t.Context(), "app.kubernetes.io/name=s3")

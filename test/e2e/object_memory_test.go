@@ -38,7 +38,8 @@ type cramped struct {
 	readers []*transfer
 }
 
-// TestMemory has a server with little memory serve more than it could hold. It must slow down, and not be killed.
+// TestMemory has a server with little memory serve more than it could hold. It must slow down, and
+// not be killed.
 func TestMemory(t *testing.T) {
 	n := openCluster(t).newNamespace(t, "e2e-memory")
 	m := &cramped{release: n.release("q", "quartet"), pattern: newPattern(t)}
@@ -78,7 +79,8 @@ func (m *cramped) serve(t *testing.T) {
 	)
 }
 
-// startReaders begins downloads that would take hours, each with a connection of its own, until the end of the test.
+// startReaders begins downloads that would take hours, each with a connection of its own, until the
+// end of the test.
 func (m *cramped) startReaders(t *testing.T) {
 	t.Helper()
 	content := m.pattern.number(0, readerBytes)
@@ -154,7 +156,8 @@ func (m *cramped) uploads(t *testing.T) {
 		burst, burstBytes>>20, slowest.Seconds(), resumes)
 }
 
-// undisturbed asks the server, because a slow reader that is cut off learns of it only behind all that is on its way.
+// undisturbed asks the server, because a slow reader that is cut off learns of it only behind all
+// that is on its way.
 func (m *cramped) undisturbed(t *testing.T) {
 	now := m.somePods(t, "server", 1)[0]
 	if now.UID != m.pod.UID || restarts(now) > 0 {

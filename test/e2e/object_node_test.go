@@ -10,14 +10,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// partBytes is how much the files of parts have in the volume of the platform's store. Beside each object's parts is a
-// small record of their owner, which does not count.
+// partBytes is how much the files of parts have in the volume of the platform's store. Beside each
+// object's parts is a small record of their owner, which does not count.
 func (n *namespace) partBytes(ctx context.Context) (total int64, err error) {
 	claim, err := n.kube.CoreV1().PersistentVolumeClaims(n.name).Get(ctx, "platform-s3", metav1.GetOptions{})
 	if err != nil {
 		return 0, err
 	}
-	volume, err := n.kube.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})
+	volume, err := n.kube.CoreV1().PersistentVolumes().Get(
+		ctx, claim.Spec.VolumeName, metav1.GetOptions{},
+	)
 	if err != nil {
 		return 0, err
 	}

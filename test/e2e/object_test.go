@@ -61,7 +61,8 @@ var _ = register(service{
 	},
 })
 
-// breakForward kills the port-forward in the middle of an upload, and of a download, and starts another at the same port.
+// breakForward kills the port-forward in the middle of an upload, and of a download, and starts
+// another at the same port.
 func breakForward(t *testing.T, e *embedded) {
 	address, forward := e.forwardFrom(t, "", "service/q-quartet-server", 50051)
 	_, port, _ := strings.Cut(address, ":")
@@ -103,7 +104,8 @@ func breakForward(t *testing.T, e *embedded) {
 	}
 	again()
 	rest, err := io.ReadAll(out)
-	if err := errors.Join(err, download.Wait()); err != nil || !bytes.Equal(append(first, rest...), content) {
+	if err := errors.Join(err, download.Wait()); err != nil ||
+		!bytes.Equal(append(first, rest...), content) {
 		t.Errorf("download: %v, and what came is the same: %v", err, bytes.Equal(append(first, rest...), content))
 	}
 	client.run(t, "", "delete", "broken")
@@ -178,7 +180,9 @@ func (s objectClustered) cutUpload(t *testing.T, name string, cut func(t *testin
 }
 
 // receiving waits until one replica has got so much of an upload, and returns its pod.
-func (s objectClustered) receiving(t *testing.T, upload *pacedUpload, before map[string]float64, atLeast float64) (pod string) {
+func (s objectClustered) receiving(
+	t *testing.T, upload *pacedUpload, before map[string]float64, atLeast float64,
+) (pod string) {
 	t.Helper()
 	eventually(t, "the middle of the upload", time.Minute, func(ctx context.Context) error {
 		if !upload.running() {

@@ -13,15 +13,16 @@ import (
 const (
 	// lanes is how many uploads, and how many downloads, there are at once.
 	lanes = 3
-	// laneBytes and lanePace make transfers that a pod may end with or not, and leave the machine room for everything else.
+	// laneBytes and lanePace make transfers that a pod may end with or not, and leave the machine room
+	// for everything else.
 	laneBytes = 256 << 20
 	lanePace  = 16 << 20
 	// moveTime is how long a transfer may take until it moves again, after whatever has happened.
 	moveTime = 2 * time.Minute
 )
 
-// traffic is uploads and downloads that follow one another without a pause. The uploads replace one another's objects;
-// the downloads fetch what was there before.
+// traffic is uploads and downloads that follow one another without a pause. The uploads replace one
+// another's objects; the downloads fetch what was there before.
 type traffic struct {
 	ctx  context.Context // that of the test in which it runs
 	busy sync.WaitGroup
@@ -114,8 +115,8 @@ func (f *traffic) moves(t *testing.T) {
 	t.Logf("every transfer moved on within %.1f s", took.Seconds())
 }
 
-// finish begins no more transfers, waits for those that run, and reports what the disruption has cost. It returns how
-// often a transfer was resumed.
+// finish begins no more transfers, waits for those that run, and reports what the disruption has
+// cost. It returns how often a transfer was resumed.
 func (f *traffic) finish(t *testing.T) (resumes int) {
 	t.Helper()
 	close(f.stop)

@@ -37,8 +37,8 @@ func newCaller(t *testing.T, address string) *object.Client {
 	return object.NewClient(conn, object.Options{})
 }
 
-// transfer is content on its way to or from the servers: the io.ReadSeeker of an upload, or the io.Writer of a
-// download.
+// transfer is content on its way to or from the servers: the io.ReadSeeker of an upload, or the
+// io.Writer of a download.
 type transfer struct {
 	ctx     context.Context // ends pauses in methods that take none
 	client  *object.Client
@@ -108,7 +108,9 @@ func (t *transfer) progress(p object.Progress) { t.resumes = p.Resumes }
 // upload sends the content, and wants the servers to have understood the same.
 func (t *transfer) upload() error {
 	defer t.measure()()
-	stored, err := t.client.Upload(t.ctx, t.name, t, object.UploadOptions{Size: t.content.size, Progress: t.progress})
+	stored, err := t.client.Upload(
+		t.ctx, t.name, t, object.UploadOptions{Size: t.content.size, Progress: t.progress},
+	)
 	if err != nil {
 		return err
 	}

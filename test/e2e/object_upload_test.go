@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// The pace of a paced upload: slow enough to outlast the end of a pod, and little work for client and server.
+// The pace of a paced upload: slow enough to outlast the end of a pod, and little work for client
+// and server.
 const (
 	paceBytes    = 128 << 10
 	paceInterval = 50 * time.Millisecond
 )
 
-// pacedUpload is a running upload from a pod of the client, whose content is made while it runs. It goes on until it is
-// told that it is enough.
+// pacedUpload is a running upload from a pod of the client, whose content is made while it runs. It
+// goes on until it is told that it is enough.
 type pacedUpload struct {
 	*process
 	sent   atomic.Int64

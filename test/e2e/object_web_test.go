@@ -15,10 +15,11 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// downloadInBrowser replaces the server while pages download. The drain lets a download end that can, and cuts one that takes
-// longer, so that its page goes on where it was.
+// downloadInBrowser replaces the server while pages download. The drain lets a download end that
+// can, and cuts one that takes longer, so that its page goes on where it was.
 func downloadInBrowser(t *testing.T, e *embedded) {
-	const pace, slow = "4194304", "1048576" // bytes a second, for 16 s and 64 s, of which the drain leaves about 30
+	// bytes a second, for 16 s and 64 s, of which the drain leaves about 30
+	const pace, slow = "4194304", "1048576"
 	content := newContent(t, 7, 64<<20)
 	file := filepath.Join(t.TempDir(), "paged")
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {

@@ -17,8 +17,9 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// The bare variant is the limit of what grpc-go can do: our codec, chunks, buffers and windows, and nothing else, no
-// store, no checksum, no instrumentation, with content that never leaves the processor's cache.
+// The bare variant is the limit of what grpc-go can do: our codec, chunks, buffers and windows, and
+// nothing else, no store, no checksum, no instrumentation, with content that never leaves the
+// processor's cache.
 
 // bareServer gives and takes chunks.
 type bareServer struct {
@@ -32,7 +33,8 @@ func newBareServer() (*grpc.Server, error) {
 	}
 	server := grpc.NewServer(grpc.ForceServerCodecV2(bulk.Codec{}),
 		grpc.WriteBufferSize(cfg.BufferBytes), grpc.ReadBufferSize(cfg.BufferBytes),
-		grpc.StaticStreamWindowSize(cfg.StreamWindowBytes), grpc.StaticConnWindowSize(8*cfg.StreamWindowBytes))
+		grpc.StaticStreamWindowSize(cfg.StreamWindowBytes),
+		grpc.StaticConnWindowSize(8*cfg.StreamWindowBytes))
 	quartetv1.RegisterObjectServiceServer(server, bareServer{})
 	return server, nil
 }
@@ -73,7 +75,8 @@ func (bareServer) UploadObject(stream grpc.ClientStreamingServer[quartetv1.Uploa
 	return stream.SendAndClose(&quartetv1.UploadObjectResponse{})
 }
 
-// sendContent sends a content by the block, which is never changed, so that it need not be waited for.
+// sendContent sends a content by the block, which is never changed, so that it need not be waited
+// for.
 func sendContent(size int64, send func(offset int64, data []byte) error) error {
 	c := newContent(size)
 	for c.at < size {
@@ -110,7 +113,8 @@ func newBareClient(address string) (*bareClient, error) {
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bulk.Codec{}), grpc.MaxRetryRPCBufferSize(0)),
 		grpc.WithWriteBufferSize(cfg.BufferBytes), grpc.WithReadBufferSize(cfg.BufferBytes),
-		grpc.WithStaticStreamWindowSize(cfg.StreamWindowBytes), grpc.WithStaticConnWindowSize(8*cfg.StreamWindowBytes))
+		grpc.WithStaticStreamWindowSize(cfg.StreamWindowBytes),
+		grpc.WithStaticConnWindowSize(8*cfg.StreamWindowBytes))
 	return &bareClient{conn: conn}, err
 }
 

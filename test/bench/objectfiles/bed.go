@@ -27,13 +27,15 @@ type bed struct {
 	gatewayAddress string
 }
 
-// makeBed builds our server and starts what is shared. What is there when it fails has to be stopped too.
+// makeBed builds our server and starts what is shared. What is there when it fails has to be
+// stopped too.
 func makeBed(ctx context.Context, o Options) (b *bed, err error) {
 	b = &bed{}
 	if b.disk, err = os.MkdirTemp("", "quartet-bench-"); err != nil {
 		return b, err
 	}
-	// All parts together leave less than that there. Containers that do not say how large it should be have a small one.
+	// All parts together leave less than that there. Containers that do not say how large it should be
+	// have a small one.
 	b.isFast = measure.Room(fastRoot) >= 20*o.Bytes
 	root := b.disk
 	if b.isFast {

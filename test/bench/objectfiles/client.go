@@ -31,10 +31,14 @@ type Client struct {
 }
 
 func (v variant) job(load Load) Job {
-	return Job{Upload: load.Upload, Bytes: load.Bytes, Place: v.place, Sync: v.sync, Check: v.check || load.Check}
+	return Job{
+		Upload: load.Upload, Bytes: load.Bytes,
+		Place: v.place, Sync: v.sync, Check: v.check || load.Check,
+	}
 }
 
-// Connect makes new connections for a load in place of those there are, and whatever else is no part of a transfer.
+// Connect makes new connections for a load in place of those there are, and whatever else is no
+// part of a transfer.
 func (c *Client) Connect(load Load, _ *Nothing) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -60,7 +64,8 @@ func (c *Client) disconnect() {
 	c.mover = nil
 }
 
-// Run makes the transfers, and says how long they took from the first one's begin to the last one's end.
+// Run makes the transfers, and says how long they took from the first one's begin to the last one's
+// end.
 func (c *Client) Run(load Load, answer *time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

@@ -8,8 +8,9 @@ import (
 	"example.com/quartet/internal/crc32c"
 )
 
-// block is what every content consists of, again and again. It is so small because what a process holds on its heap
-// paces its collector of garbage: with the whole content there, everything else would look cheap.
+// block is what every content consists of, again and again. It is so small because what a process
+// holds on its heap paces its collector of garbage: with the whole content there, everything else
+// would look cheap.
 var block = randomBlock(1 << 20)
 
 func randomBlock(size int) []byte {

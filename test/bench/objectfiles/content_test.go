@@ -20,7 +20,8 @@ func TestContentIsTheSameInEveryWay(t *testing.T) {
 		t.Errorf("read %d other bytes, %v", len(read), err)
 	}
 	var written bytes.Buffer
-	if n, err := newContent(size).WriteTo(&written); n != size || err != nil || !bytes.Equal(written.Bytes(), want) {
+	if n, err := newContent(size).WriteTo(&written); n != size || err != nil ||
+		!bytes.Equal(written.Bytes(), want) {
 		t.Errorf("wrote %d other bytes, %v", n, err)
 	}
 	if got, want := sumOf(size), (Sum{size, crc32c.Checksum(want)}); got != want {

@@ -16,7 +16,8 @@ func grows(of string, limit float64) goal {
 // most is how many transfers at once are measured at most.
 const most = 16
 
-// growsPerMore wants either side to grow by no more MiB for each transfer of so many than for the one.
+// growsPerMore wants either side to grow by no more MiB for each transfer of so many than for the
+// one.
 func growsPerMore(many, one string, limit float64) goal {
 	text := fmt.Sprintf("%s: memory grows by at most %.0f MiB per side for each further transfer", many, limit)
 	return goal{Text: text, Measure: func(r results) (string, bool) {

@@ -7,7 +7,8 @@ import (
 	"example.com/quartet/test/bench/measure"
 )
 
-// took makes one sample of a GiB per duration. Each side had the processor for as long, and grew by so many MiB.
+// took makes one sample of a GiB per duration. Each side had the processor for as long, and grew by
+// so many MiB.
 func took(grown int64, durations ...time.Duration) (samples []Sample) {
 	for _, d := range durations {
 		samples = append(samples, Sample{gibi, d, Side{d, grown * mebi}, Side{d, 2 * grown * mebi}})

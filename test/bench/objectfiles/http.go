@@ -51,7 +51,9 @@ type httpClient struct {
 }
 
 func newHTTPClient(address string, h2c bool) *httpClient {
-	return &httpClient{address: address, transport: &http.Transport{Protocols: protocols(h2c), DisableCompression: true}}
+	return &httpClient{
+		address: address, transport: &http.Transport{Protocols: protocols(h2c), DisableCompression: true},
+	}
 }
 
 func (c *httpClient) close() { c.transport.CloseIdleConnections() }

@@ -24,7 +24,8 @@ const (
 	crcKey   = "crc32c"
 )
 
-// naiveServer is what one writes first: read a chunk, send it as a message, with nothing set anywhere.
+// naiveServer is what one writes first: read a chunk, send it as a message, with nothing set
+// anywhere.
 type naiveServer struct {
 	grpc_testing.UnimplementedTestServiceServer
 	*store
@@ -74,7 +75,9 @@ func (s *naiveServer) StreamingInputCall(stream grpc_testing.TestService_Streami
 }
 
 func (s Sum) metadata() metadata.MD {
-	return metadata.Pairs(bytesKey, strconv.FormatInt(s.Bytes, 10), crcKey, strconv.FormatUint(uint64(s.CRC), 10))
+	return metadata.Pairs(
+		bytesKey, strconv.FormatInt(s.Bytes, 10), crcKey, strconv.FormatUint(uint64(s.CRC), 10),
+	)
 }
 
 func sumIn(md metadata.MD) (s Sum, err error) {

@@ -31,7 +31,7 @@ var newTelemetry = sync.OnceValues(func() (*telemetry.Telemetry, error) {
 	}
 	cfg.LogLevel = slog.LevelWarn // As for a command.
 	t := telemetry.New(telemetry.Identity{Namespace: quartet.Identity.Namespace(), Service: quartet.Identity.Component("client"), Version: "bench"}, cfg, os.Stderr)
-	otel.SetErrorHandler(t.ErrorHandler())    //nolint:forbidigo // This process is a program of its own.
+	otel.SetErrorHandler(t.ErrorHandler())    //nolint:forbidigo // This process is a program.
 	t.Export(context.Background(), os.Getenv) //nolint:forbidigo // As above.
 	return t, nil
 })
@@ -95,7 +95,8 @@ func (c *oursClient) prepare(ctx context.Context, job Job) error {
 	return err
 }
 
-// download is always checked, chunk by chunk and as a whole; with job.Check once more, to be compared.
+// download is always checked, chunk by chunk and as a whole; with job.Check once more, to be
+// compared.
 func (c *oursClient) download(ctx context.Context, job Job) (Sum, error) {
 	got := &sink{check: job.Check}
 	_, err := c.caller.Download(ctx, contentName(job.Bytes), got, object.DownloadOptions{})
@@ -103,7 +104,9 @@ func (c *oursClient) download(ctx context.Context, job Job) (Sum, error) {
 }
 
 func (c *oursClient) upload(ctx context.Context, job Job) (Sum, error) {
-	object, err := c.caller.Upload(ctx, c.newName(), newContent(job.Bytes), object.UploadOptions{Size: job.Bytes})
+	object, err := c.caller.Upload(
+		ctx, c.newName(), newContent(job.Bytes), object.UploadOptions{Size: job.Bytes},
+	)
 	sum := Sum{Bytes: int64(object.GetSizeBytes())}
 	if job.Check {
 		sum.CRC = object.GetCrc32C()

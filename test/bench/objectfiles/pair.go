@@ -66,7 +66,9 @@ func (p *pair) startServer(ctx context.Context, b *bed) (address string, err err
 		return b.gatewayAddress, nil
 	case p.kind == kindOurs, p.kind == kindWeb, p.kind == kindWeb2:
 		var web string
-		p.program, address, web, err = startProgram(ctx, b.program, folder, b.objects(p.variant, folder), b.collector.url)
+		p.program, address, web, err = startProgram(
+			ctx, b.program, folder, b.objects(p.variant, folder), b.collector.url,
+		)
 		if p.kind != kindOurs {
 			address += bothPorts + web
 		}

@@ -24,7 +24,8 @@ const (
 	regionName = "us-east-1"
 )
 
-// s3Client is Amazon's SDK, straight to the gateway. It does not hash what it sends, as ours does not.
+// s3Client is Amazon's SDK, straight to the gateway. It does not hash what it sends, as ours does
+// not.
 type s3Client struct {
 	client *s3.Client
 	parts  bool // Uploads are multipart uploads.
@@ -50,8 +51,12 @@ func (c *s3Client) put(ctx context.Context, key string, size int64) error {
 	if c.parts {
 		return c.putParts(ctx, key, size)
 	}
-	in := &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: &key, Body: newContent(size), ContentLength: &size}
-	_, err := c.client.PutObject(ctx, in, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
+	in := &s3.PutObjectInput{
+		Bucket: aws.String(bucketName), Key: &key, Body: newContent(size), ContentLength: &size,
+	}
+	_, err := c.client.PutObject(
+		ctx, in, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware),
+	)
 	return err
 }
 
@@ -60,7 +65,8 @@ const (
 	partsInFlight = 2       // as ours
 )
 
-// putParts is what ours asks of the gateway for an upload: parts of the same size with checksums of the same kind.
+// putParts is what ours asks of the gateway for an upload: parts of the same size with checksums of
+// the same kind.
 func (c *s3Client) putParts(ctx context.Context, key string, size int64) error {
 	begun, err := c.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: aws.String(bucketName), Key: &key,
@@ -75,10 +81,12 @@ func (c *s3Client) putParts(ctx context.Context, key string, size int64) error {
 	for i := range parts {
 		group.Go(func() error {
 			number, length := aws.Int32(int32(i+1)), min(partBytes, size-int64(i)*partBytes)
-			sum := aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sumOf(length).CRC)))
+			crc := binary.BigEndian.AppendUint32(nil, sumOf(length).CRC)
+			sum := aws.String(base64.StdEncoding.EncodeToString(crc))
 			out, err := c.client.UploadPart(ctx, &s3.UploadPartInput{
 				Bucket: aws.String(bucketName), Key: &key, UploadId: begun.UploadId, PartNumber: number,
-				Body: newContent(length), ContentLength: &length, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: sum,
+				Body: newContent(length), ContentLength: &length,
+				ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumCRC32C: sum,
 			}, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
 			if err == nil {
 				parts[i] = types.CompletedPart{PartNumber: number, ETag: out.ETag, ChecksumCRC32C: sum}
@@ -90,7 +98,8 @@ func (c *s3Client) putParts(ctx context.Context, key string, size int64) error {
 		return err
 	}
 	_, err = c.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: aws.String(bucketName), Key: &key, UploadId: begun.UploadId, ChecksumType: types.ChecksumTypeFullObject,
+		Bucket: aws.String(bucketName), Key: &key, UploadId: begun.UploadId,
+		ChecksumType:    types.ChecksumTypeFullObject,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	})
 	return err
@@ -101,7 +110,8 @@ func (c *s3Client) prepare(ctx context.Context, job Job) error {
 		return nil
 	}
 	name := contentName(job.Bytes)
-	if _, err := c.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: aws.String(bucketName), Key: &name}); err == nil {
+	in := &s3.HeadObjectInput{Bucket: aws.String(bucketName), Key: &name}
+	if _, err := c.client.HeadObject(ctx, in); err == nil {
 		return nil
 	}
 	return c.put(ctx, name, job.Bytes)
@@ -112,7 +122,9 @@ func (c *s3Client) download(ctx context.Context, job Job) (Sum, error) {
 }
 
 func (c *s3Client) get(ctx context.Context, name string, check bool) (Sum, error) {
-	answer, err := c.client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucketName), Key: &name})
+	answer, err := c.client.GetObject(
+		ctx, &s3.GetObjectInput{Bucket: aws.String(bucketName), Key: &name},
+	)
 	if err != nil {
 		return Sum{}, err
 	}
@@ -137,7 +149,9 @@ func (c *s3Client) upload(ctx context.Context, job Job) (Sum, error) {
 func (c *s3Client) clean(ctx context.Context) error {
 	var problems []error
 	for _, name := range c.uploaded {
-		_, err := c.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(bucketName), Key: &name})
+		_, err := c.client.DeleteObject(
+			ctx, &s3.DeleteObjectInput{Bucket: aws.String(bucketName), Key: &name},
+		)
 		problems = append(problems, err)
 	}
 	c.uploaded = nil

@@ -34,9 +34,11 @@ func buildProgram(ctx context.Context, folder, name string) (string, error) {
 	return program, nil
 }
 
-// startProgram starts our server with its objects at an address, and says where it listens. All it is told is where
-// things are; the rest is as it comes.
-func startProgram(ctx context.Context, program, folder, objects, collector string) (p *process.Process, grpc, web string, err error) {
+// startProgram starts our server with its objects at an address, and says where it listens. All it
+// is told is where things are; the rest is as it comes.
+func startProgram(
+	ctx context.Context, program, folder, objects, collector string,
+) (p *process.Process, grpc, web string, err error) {
 	var log bytes.Buffer
 	p, err = process.StartIn(folder, program, []string{
 		process.Setting("GRPC_ADDRESS", "127.0.0.1:0"),

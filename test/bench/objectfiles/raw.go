@@ -55,7 +55,9 @@ func readJob(r io.Reader) (Job, error) {
 
 func writeJob(w io.Writer, job Job) error {
 	text := job.String()
-	return errors.Join(binary.Write(w, binary.BigEndian, uint16(len(text))), ignoreCount(io.WriteString(w, text)))
+	return errors.Join(
+		binary.Write(w, binary.BigEndian, uint16(len(text))), ignoreCount(io.WriteString(w, text)),
+	)
 }
 
 func ignoreCount(_ int, err error) error { return err }

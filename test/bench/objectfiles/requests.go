@@ -31,7 +31,9 @@ func printRequests(ctx context.Context, out io.Writer) error {
 	}
 	const part = 64 << 10
 	e, err := s3.Open(ctx, s3test.URL(service.Listener.Addr().String(), s3test.Bucket),
-		s3.Options{PartBytes: part, SpareParts: 1, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler)})
+		s3.Options{
+			PartBytes: part, SpareParts: 1, Quota: &engine.Quota{}, Log: slog.New(slog.DiscardHandler),
+		})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Package objectfiles measures big files: how fast they come and go, and at which cost, through our server and client, and
-// through what one would take otherwise, in turns, in one run.
+// Package objectfiles measures big files: how fast they come and go, and at which cost, through our
+// server and client, and through what one would take otherwise, in turns, in one run.
 package objectfiles
 
 import (
@@ -67,7 +67,9 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 	return nil
 }
 
-func runPart(ctx context.Context, out io.Writer, o Options, b *bed, p part) (verdicts []string, err error) {
+func runPart(
+	ctx context.Context, out io.Writer, o Options, b *bed, p part,
+) (verdicts []string, err error) {
 	running := &pairs{bed: b, started: map[string]*pair{}}
 	defer func() { err = errors.Join(err, running.stop()) }()
 	for _, t := range p.tables {

@@ -34,4 +34,6 @@ var (
 	serverMemory = metric{Name: "server's memory", Of: func(s Sample) float64 { return float64(s.Server.Grown) / mebi }}
 )
 
-func (s Sample) perGiB(used time.Duration) float64 { return used.Seconds() * gibi / float64(s.Bytes) }
+func (s Sample) perGiB(used time.Duration) float64 {
+	return used.Seconds() * gibi / float64(s.Bytes)
+}

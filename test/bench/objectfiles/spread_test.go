@@ -15,7 +15,9 @@ func (c *counting) Invoke(context.Context, string, any, any, ...grpc.CallOption)
 	return nil
 }
 
-func (c *counting) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *counting) NewStream(
+	context.Context, *grpc.StreamDesc, string, ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	c.streams++
 	return nil, nil
 }

@@ -15,7 +15,8 @@ type store struct {
 	mu     sync.Mutex
 }
 
-// give writes the content of a job to w, in the way that is fastest for it: from a file that may be the kernel's own.
+// give writes the content of a job to w, in the way that is fastest for it: from a file that may be
+// the kernel's own.
 func (s *store) give(job Job, w io.Writer) error {
 	if job.Place == inMemory {
 		_, err := newContent(job.Bytes).WriteTo(w)

@@ -18,8 +18,8 @@ type table struct {
 	contestants []contestant
 	base        string // to which ratios are
 	goals       []goal
-	// memory says that it is about memory: processes are new in each round, for what a process has once taken from the
-	// system it keeps, and uses again.
+	// memory says that it is about memory: processes are new in each round, for what a process has
+	// once taken from the system it keeps, and uses again.
 	memory bool
 }
 
@@ -75,7 +75,8 @@ func goalsOfOne(name string) []goal {
 	}
 }
 
-// many has so many transfers at once, which together are a slice, and beside them one of HTTP/1.1 alone.
+// many has so many transfers at once, which together are a slice, and beside them one of HTTP/1.1
+// alone.
 func many(upload bool, transfers int, bytes int64) []contestant {
 	share := Load{Upload: upload, Transfers: transfers, Bytes: bytes / int64(transfers)}
 	alone := contestant{h1Name + aloneSuffix, h1Name, Load{Upload: upload, Transfers: 1, Bytes: bytes}}
@@ -144,7 +145,9 @@ func memory(upload bool, bytes int64) table {
 	add(naiveFastName, most, bytes/4)
 	one, long := add(oursFastName, 1, bytes), add(oursFastName, 1, 4*bytes)
 	shared, own := add(oursFastName, most, bytes/4), add(oursOwnFast, most, bytes/4)
-	t.goals = []goal{grows(one, 32), grows(long, 32), growsPerMore(shared, one, 4), growsPerMore(own, one, 4)}
+	t.goals = []goal{
+		grows(one, 32), grows(long, 32), growsPerMore(shared, one, 4), growsPerMore(own, one, 4),
+	}
 	return t
 }
 
@@ -164,8 +167,8 @@ func (t *table) add(name string, load Load) string {
 	return label
 }
 
-// throughS3 has beside the plain client what ours consists of: gRPC without a store and, for uploads, the same requests
-// to the gateway without gRPC.
+// throughS3 has beside the plain client what ours consists of: gRPC without a store and, for
+// uploads, the same requests to the gateway without gRPC.
 func throughS3(upload bool, bytes int64) table {
 	t := table{
 		title: fmt.Sprintf("1 download of %s", size(bytes)),
@@ -175,7 +178,10 @@ func throughS3(upload bool, bytes int64) table {
 	names := []string{plainS3Name, bareName, oursThroughS3}
 	if upload {
 		t.title = fmt.Sprintf("1 upload of %s", size(bytes))
-		t.goals = []goal{measure.AtLeast(oursThroughS3, plainS3Name, rate, 0.95), measure.AtLeast(oursThroughS3, partsS3Name, rate, 0.95)}
+		t.goals = []goal{
+			measure.AtLeast(oursThroughS3, plainS3Name, rate, 0.95),
+			measure.AtLeast(oursThroughS3, partsS3Name, rate, 0.95),
+		}
 		names = append(names, partsS3Name)
 	}
 	t.contestants = under(Load{Upload: upload, Transfers: 1, Bytes: bytes}, names...)

@@ -122,7 +122,8 @@ func (v variant) connect(ctx context.Context, address string, connections int) (
 	}
 }
 
-// alike is what the clients of anchors need not do: their servers make what they need, and are told to clean.
+// alike is what the clients of anchors need not do: their servers make what they need, and are told
+// to clean.
 type alike struct{}
 
 func (alike) prepare(context.Context, Job) error { return nil }

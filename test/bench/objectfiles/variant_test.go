@@ -10,7 +10,8 @@ import (
 // bedOf is a bed for the time of a test, for slices of so many bytes.
 func bedOf(t *testing.T, bytes int64) *bed {
 	t.Helper()
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // The race detector would make every end of a process take a second.
+	// The race detector would make every end of a process take a second.
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	t.Setenv("TMPDIR", t.TempDir())
 	b, err := makeBed(context.WithoutCancel(t.Context()), Options{Bytes: bytes})
 	t.Cleanup(func() {
@@ -24,8 +25,8 @@ func bedOf(t *testing.T, bytes int64) *bed {
 	return b
 }
 
-// TestEveryVariantMovesExactlyTheBytes has the checksums of what came compared with those of what was sent, which is
-// more than one block and no whole number of anything.
+// TestEveryVariantMovesExactlyTheBytes has the checksums of what came compared with those of what
+// was sent, which is more than one block and no whole number of anything.
 func TestEveryVariantMovesExactlyTheBytes(t *testing.T) {
 	b := bedOf(t, mebi)
 	for _, v := range variants {
@@ -94,7 +95,8 @@ func TestAChildOfNoVariantIsAnError(t *testing.T) {
 	}
 }
 
-// TestTablesNameTheirContestants measures every goal by samples of contestants that are there, which are all alike.
+// TestTablesNameTheirContestants measures every goal by samples of contestants that are there,
+// which are all alike.
 func TestTablesNameTheirContestants(t *testing.T) {
 	for _, p := range parts(256 * mebi) {
 		for _, table := range p.tables {
@@ -104,7 +106,9 @@ func TestTablesNameTheirContestants(t *testing.T) {
 					t.Errorf("%s: %s is there twice, or %v", table.title, c.name, err)
 				}
 				side := Side{CPU: time.Second, Grown: mebi}
-				r[c.name] = []Sample{{Bytes: c.Bytes * int64(c.Transfers), Took: time.Second, Client: side, Server: side}}
+				r[c.name] = []Sample{
+					{Bytes: c.Bytes * int64(c.Transfers), Took: time.Second, Client: side, Server: side},
+				}
 			}
 			if !table.memory && r[table.base] == nil {
 				t.Errorf("%s: its base is not there", table.title)

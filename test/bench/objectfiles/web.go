@@ -11,8 +11,8 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// webClient downloads through the port for browsers, as pages do: by Connect, with connect-go for a client. Everything else it does
-// through the other port.
+// webClient downloads through the port for browsers, as pages do: by Connect, with connect-go for a
+// client. Everything else it does through the other port.
 type webClient struct {
 	*oursClient
 	transport *http.Transport
@@ -28,7 +28,9 @@ func newWebClient(ctx context.Context, addresses string, h2c bool) (*webClient, 
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{Protocols: protocols(h2c), DisableCompression: true, ReadBufferSize: 64 << 10}
+	transport := &http.Transport{
+		Protocols: protocols(h2c), DisableCompression: true, ReadBufferSize: 64 << 10,
+	}
 	url := "http://" + web + quartetv1.ObjectService_DownloadObject_FullMethodName
 	return &webClient{ours, transport, connect.NewClient[quartetv1.DownloadObjectRequest, quartetv1.DownloadObjectResponse](
 		&http.Client{Transport: transport}, url, connect.WithAcceptCompression("gzip", nil, nil))}, nil

@@ -135,7 +135,9 @@ func (w *worker) sendOtherHeader(ctx context.Context, j *job) {
 	other := j.header()
 	other.GetHeader().SetName(w.name() + " stolen")
 	c := chunk(j.content, 0)
-	_, err := w.sendRaw(ctx, other, request(c), finish(&content{data: c.GetData(), crc32c: c.GetCrc32C()}))
+	_, err := w.sendRaw(
+		ctx, other, request(c), finish(&content{data: c.GetData(), crc32c: c.GetCrc32C()}),
+	)
 	w.expect("send another header for "+j.id, err, "UPLOAD_MISMATCH")
 }
 
@@ -148,14 +150,18 @@ func (w *worker) sendWrongWhole(ctx context.Context, j *job) {
 	wrong.GetHeader().ClearSizeBytes()
 	wrong.GetHeader().SetContentType("application/x-wrong")
 	c := chunk(j.content, 0)
-	_, err := w.sendRaw(ctx, wrong, request(c), finish(&content{data: c.GetData(), crc32c: c.GetCrc32C() + 1}))
+	_, err := w.sendRaw(
+		ctx, wrong, request(c), finish(&content{data: c.GetData(), crc32c: c.GetCrc32C() + 1}),
+	)
 	w.expect("finish with a wrong checksum", err, "CHECKSUM_MISMATCH")
 }
 
 // sendPiece sends the right chunk and pauses.
 func (w *worker) sendPiece(ctx context.Context, j *job) {
 	before := w.model.ask(j.upload)
-	response, err := w.sendRaw(ctx, j.header(), request(chunk(j.content, int(before.committed)%len(j.content.data))))
+	response, err := w.sendRaw(
+		ctx, j.header(), request(chunk(j.content, int(before.committed)%len(j.content.data))),
+	)
 	if err != nil {
 		if !is(err, "OFFSET_MISMATCH") {
 			w.tolerate("send a piece of "+j.id, err)

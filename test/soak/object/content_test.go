@@ -37,7 +37,8 @@ func newLibrary(seed uint64) *library {
 
 func (l *library) content(number int) *content {
 	random := rand.New(rand.NewPCG(uint64(number), 1))
-	begin := number * 4099 % (len(l.block) - maxContent) // 4099 is prime, so that numbers share no window.
+	// 4099 is prime, so that numbers share no window.
+	begin := number * 4099 % (len(l.block) - maxContent)
 	data := l.block[begin : begin+size(random)]
 	return &content{number, data, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))}
 }

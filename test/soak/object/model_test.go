@@ -34,7 +34,9 @@ type model struct {
 func newModel(broken func(problem string)) *model {
 	// The first moment is not zero, which is before everything.
 	began := time.Now().Add(-time.Second)
-	return &model{began: began, names: map[string]*history{}, ids: map[string]*upload{}, broken: broken}
+	return &model{
+		began: began, names: map[string]*history{}, ids: map[string]*upload{}, broken: broken,
+	}
 }
 
 // now must be called with the lock held, so that all that is known of the past is from before it.

@@ -41,7 +41,9 @@ type proxy struct {
 	conns   map[net.Conn]bool
 }
 
-func newProxy(t *testing.T, seed uint64, number int, backend string, counts *counts, ring *ring) *proxy {
+func newProxy(
+	t *testing.T, seed uint64, number int, backend string, counts *counts, ring *ring,
+) *proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

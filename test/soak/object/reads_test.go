@@ -49,7 +49,8 @@ func (w *worker) fetch(name string, options object.DownloadOptions, wanted *uplo
 		return
 	}
 	w.tell("%s: %d bytes of generation %d", what, got.Len(), o.GetGeneration())
-	if u := w.model.saw(name, o, invoked); u != nil && !bytes.Equal(got.Bytes(), within(u.content.data, options)) {
+	if u := w.model.saw(name, o, invoked); u != nil &&
+		!bytes.Equal(got.Bytes(), within(u.content.data, options)) {
 		w.broken(fmt.Sprintf("%s: the bytes are not those of %s", what, u))
 	}
 	if options.Generation != 0 && options.Generation != o.GetGeneration() {
@@ -163,7 +164,9 @@ func (w *worker) delete() {
 	w.remove(ctx, name, options, wanted)
 }
 
-func (w *worker) remove(ctx context.Context, name string, options object.DeleteOptions, wanted *upload) {
+func (w *worker) remove(
+	ctx context.Context, name string, options object.DeleteOptions, wanted *upload,
+) {
 	ctx, attempts := withAttempts(ctx)
 	d := w.model.deleting(name, options.Generation)
 	err := w.client().Delete(ctx, name, options)

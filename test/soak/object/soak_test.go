@@ -72,14 +72,15 @@ func soak(t *testing.T, seed uint64, replicas int) {
 	}
 }
 
-// patience is how much longer than asked for a run may take, on a busy machine, until it has had
+// timeout is how much longer than asked for a run may take, on a busy machine, until it has had
 // some of everything.
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
 // finish stops the run when its time is over and everything has happened at least once.
 func (w *topology) finish(ctx context.Context) {
 	wait(ctx, *duration)
-	for latest := time.Now().Add(patience); len(w.counts.missing(w.store != nil)) > 0 && time.Now().Before(latest); {
+	latest := time.Now().Add(timeout)
+	for len(w.counts.missing(w.store != nil)) > 0 && time.Now().Before(latest) {
 		wait(ctx, 50*time.Millisecond)
 	}
 	w.stop()

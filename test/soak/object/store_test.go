@@ -89,7 +89,9 @@ func (s *faultyStore) choose(r *http.Request) (fault, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delay := between(s.random, 0, 250*time.Millisecond)
-	usual := []choice[fault]{{1000, none}, {1, refused}, {1, lost}, {2, unknown}, {8, late}, {2, cutShort}}
+	usual := []choice[fault]{
+		{1000, none}, {1, refused}, {1, lost}, {2, unknown}, {8, late}, {2, cutShort},
+	}
 	now := s.condition
 	if s.held > 0 {
 		now, usual = normal, usual[:1]

@@ -60,7 +60,9 @@ type topology struct {
 // newTopology starts servers: one on a folder, or any number on one store.
 func newTopology(t *testing.T, seed uint64, replicas int, stop context.CancelFunc) *topology {
 	t.Helper()
-	w := &topology{TB: t, seed: seed, counts: newCounts(), ring: newRing(), library: newLibrary(seed), stop: stop}
+	w := &topology{
+		TB: t, seed: seed, counts: newCounts(), ring: newRing(), library: newLibrary(seed), stop: stop,
+	}
 	w.model = newModel(w.broken)
 	w.folder = t.TempDir()
 	place := process.Setting("OBJECT_DIR", w.folder)
@@ -110,7 +112,9 @@ func (w *topology) connect(t *testing.T) {
 	proxies := manual.NewBuilderWithScheme("soak")
 	var state resolver.State
 	for _, p := range w.proxies {
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: p.address}}})
+		state.Endpoints = append(
+			state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: p.address}}},
+		)
 	}
 	proxies.InitialState(state)
 	services := []protoreflect.ServiceDescriptor{quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")}
@@ -125,7 +129,9 @@ func (w *topology) connect(t *testing.T) {
 		{ChunkBytes: chunkBytes, WindowBytes: 4 * partBytes, Telemetry: w.counts.transfers},
 		{ChunkBytes: 40_000, WindowBytes: 100_000},
 	} {
-		options.Resumption = rpc.Resumption{StallTimeout: stallTimeout, RetryDelay: 20 * time.Millisecond, MaxTries: 8}
+		options.Resumption = rpc.Resumption{
+			StallTimeout: stallTimeout, RetryDelay: 20 * time.Millisecond, MaxTries: 8,
+		}
 		w.clients = append(w.clients, object.NewClient(conn, options))
 	}
 }

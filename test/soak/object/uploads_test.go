@@ -12,7 +12,9 @@ import (
 )
 
 // send makes one call for an upload, and tells whether it was acknowledged.
-func (w *worker) send(ctx context.Context, client *object.Client, j *job, options object.UploadOptions) bool {
+func (w *worker) send(
+	ctx context.Context, client *object.Client, j *job, options object.UploadOptions,
+) bool {
 	o, err := client.Upload(ctx, j.name, j.source(), options)
 	what := fmt.Sprintf("upload %s to %q (%d bytes, continue %v)", j.id, j.name, len(j.content.data), options.Continue)
 	if errors.Is(err, object.ErrUploadMismatch) && w.model.mayBeGone(j.upload) {
