@@ -65,6 +65,9 @@ func Validate(template string, l lock.Lock) error {
 }
 
 func validModule(path string) error {
+	if path == "" {
+		return errors.New("MODULE is missing, the path of the Go module: github.com/acme/orders-api")
+	}
 	if err := module.CheckPath(path); err != nil {
 		return fmt.Errorf("MODULE: %w", err)
 	}

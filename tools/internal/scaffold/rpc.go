@@ -1,10 +1,12 @@
 package scaffold
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -41,7 +43,7 @@ func (p *project) addRPC(r RPC) error {
 	if !slices.Contains(Modes, r.Mode) {
 		return fmt.Errorf("MODE: %q is none of %s", r.Mode, strings.Join(Modes, ", "))
 	}
-	if err := validName("NAME", r.Name); err != nil {
+	if err := errors.Join(validName("SERVICE", r.Service), validName("NAME", r.Name)); err != nil {
 		return err
 	}
 	if err := p.addToContract(r); err != nil {
@@ -103,8 +105,11 @@ func (p *project) addToFake(f facts, folder string) error {
 func (p *project) addToContract(r RPC) error {
 	file := path.Join(p.proto, strings.ToLower(r.Service)+".proto")
 	text, err := p.read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("SERVICE: there is no %sService, which would be in %s", r.Service, file)
+	}
 	if err != nil {
-		return fmt.Errorf("SERVICE: there is no %sService: %w", r.Service, err)
+		return err
 	}
 	begin := regexp.MustCompile(`(?m)^service ` + r.Service + `Service \{`).FindStringIndex(text)
 	if begin == nil {
