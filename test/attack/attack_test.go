@@ -35,7 +35,7 @@ func TestAttackersAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
-	n, err := startNeighbour(t.Context(), s.GRPC, s.Probe, patiently)
+	n, err := startNeighbour(t.Context(), s.target, patiently)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,13 @@ type steady struct {
 	start func(ctx context.Context, conn *grpc.ClientConn) (do func(ctx context.Context) error, err error)
 }
 
+// each does the same again and again, without anything that is kept in between.
+func each(do func(ctx context.Context, conn *grpc.ClientConn) error) func(context.Context, *grpc.ClientConn) (func(context.Context) error, error) {
+	return func(_ context.Context, conn *grpc.ClientConn) (func(context.Context) error, error) {
+		return func(ctx context.Context) error { return do(ctx, conn) }, nil
+	}
+}
+
 // phase is when a call of the neighbour began.
 type phase int32
 
@@ -70,8 +77,8 @@ type notes struct {
 }
 
 // startNeighbour returns when the neighbour has what it needs.
-func startNeighbour(ctx context.Context, grpcAddress, probe string, timeout time.Duration) (*neighbour, error) {
-	conn, err := dial(grpcAddress, target{GRPC: grpcAddress}.local(neighbourAddress))
+func startNeighbour(ctx context.Context, t target, timeout time.Duration) (*neighbour, error) {
+	conn, err := dial(t.GRPC, t.local(neighbourAddress))
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +104,11 @@ func startNeighbour(ctx context.Context, grpcAddress, probe string, timeout time
 			n.calling.Go(func() { n.keep(ctx, what) })
 		}
 	}
-	if probe != "" {
-		n.calling.Go(func() { n.probe(ctx, probe) })
+	if t.Probe != "" {
+		n.calling.Go(func() { n.probe(ctx, t.Probe) })
+	}
+	if t.Web != "" {
+		n.calling.Go(func() { n.keep(ctx, talkWeb(t.Web)) })
 	}
 	return n, nil
 }

@@ -82,11 +82,17 @@ var _ = register(service{
 		{name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
 		{name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
 		{
-			name: "download-unread", holds: true, does: "downloads with windows of zero bytes", load: load{2, 250}, run: downloadUnread, refused: true,
-			prepare: func(ctx context.Context, t target, _ int) error {
-				return prepared(t, func(conn *grpc.ClientConn) error {
-					return upload(ctx, conn, attackedObject, make([]byte, attackedBytes))
-				})
+			name: "download-unread", holds: true, refused: true, load: load{2, 250},
+			does: "downloads with windows of zero bytes", prepare: makeAttacked,
+			run: func(ctx context.Context, by *attacker) {
+				downloadUnread(ctx, by, by.GRPC, "application/grpc")
+			},
+		},
+		{
+			name: "web-unread", holds: true, load: load{2, 250}, // It reads no refusal either.
+			does: "downloads by Connect with windows of zero bytes", prepare: makeAttacked,
+			run: func(ctx context.Context, by *attacker) {
+				downloadUnread(ctx, by, by.Web, connectStream)
 			},
 		},
 		{
@@ -101,13 +107,6 @@ var _ = register(service{
 		},
 	},
 })
-
-// each does the same again and again, without anything that is kept in between.
-func each(do func(ctx context.Context, conn *grpc.ClientConn) error) func(context.Context, *grpc.ClientConn) (func(context.Context) error, error) {
-	return func(_ context.Context, conn *grpc.ClientConn) (func(context.Context) error, error) {
-		return func(ctx context.Context) error { return do(ctx, conn) }, nil
-	}
-}
 
 func download(ctx context.Context, conn *grpc.ClientConn) error {
 	stream, err := quartetv1.NewObjectServiceClient(conn).DownloadObject(ctx, quartetv1.DownloadObjectRequest_builder{Name: neighbourObject}.Build())
@@ -191,6 +190,12 @@ func untilTaken(ctx context.Context, do func() error) error {
 }
 
 // makeListed uploads what is listed, as several callers at once where the machine has their addresses.
+func makeAttacked(ctx context.Context, t target, _ int) error {
+	return prepared(t, func(conn *grpc.ClientConn) error {
+		return upload(ctx, conn, attackedObject, make([]byte, attackedBytes))
+	})
+}
+
 func makeListed(ctx context.Context, t target, amount int) error {
 	var all sync.WaitGroup
 	var next atomic.Int64
@@ -272,15 +277,20 @@ func uploadStarted(ctx context.Context, by *attacker) {
 	})
 }
 
-func downloadUnread(ctx context.Context, by *attacker) {
+// downloadUnread has a download on each stream of a port that it has the address of, and a protocol.
+func downloadUnread(ctx context.Context, by *attacker, address, contentType string) {
+	if address == "" {
+		by.answers.add(noPort)
+		return
+	}
 	request, err := proto.Marshal(quartetv1.DownloadObjectRequest_builder{Name: attackedObject}.Build())
 	if err != nil {
 		by.answers.addError(err)
 		return
 	}
 	by.window = 0
-	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, _ int) error {
-		s := w.begin(quartetv1.ObjectService_DownloadObject_FullMethodName)
+	by.eachOnWire(ctx, address, func(_ context.Context, w *wire, _ int) error {
+		s := w.beginAs(contentType, quartetv1.ObjectService_DownloadObject_FullMethodName)
 		if err := w.send(s, message(0, request), true); err != nil {
 			return err
 		}

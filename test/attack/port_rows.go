@@ -23,37 +23,49 @@ var portRows = []row{
 		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 0) },
 	},
 	{
-		name: "metrics-port", holds: true, does: "keeps connections to the metrics port, a third idle, a third unread, a third slow", load: load{3000, 1}, flood: true, run: metricsPort,
+		name: "metrics-port", holds: true, flood: true, load: load{3000, 1},
+		does: "keeps connections to the metrics port, a third idle, a third unread, a third slow",
+		run: func(ctx context.Context, by *attacker) {
+			const request = "GET /metrics HTTP/1.1\r\nHost: attack\r\n\r\n"
+			by.hold(ctx, by.HTTP, request, idle, unread, slow)
+		},
 	},
 }
 
-func metricsPort(ctx context.Context, by *attacker) {
-	if by.HTTP == "" {
-		by.answers.add("the port cannot be reached")
+// noPort is what an attacker notes if there is nothing to attack.
+const noPort = "the port cannot be reached"
+
+// hold keeps connections to an HTTP server in some ways, each with requests like the one given.
+func (a *attacker) hold(ctx context.Context, address, request string, ways ...holding) {
+	if address == "" {
+		a.answers.add(noPort)
 		return
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
-	for n := range by.load.connections {
+	for n := range a.load.connections {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				if by.repeat(ctx, holdHTTP(ctx, by.HTTP, n%3)) != nil {
-					pause(ctx, by.slow)
+				if a.repeat(ctx, ways[n%len(ways)].hold(ctx, address, request)) != nil {
+					pause(ctx, a.slow)
 				}
 			}
 		})
 	}
 }
 
-// The ways of holding a connection to an HTTP server.
+// holding is a way of keeping a connection to an HTTP server.
+type holding int
+
 const (
-	idle = iota
-	unread
-	slow
+	idle     holding = iota // after an answer
+	unread                  // with many requests
+	slow                    // a byte of the headers a second
+	slowBody                // a byte of the body a second
 )
 
-// holdHTTP holds a connection until the server closes it.
-func holdHTTP(ctx context.Context, address string, way int) error {
+// hold keeps a connection until the server closes it.
+func (way holding) hold(ctx context.Context, address, request string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
@@ -61,7 +73,6 @@ func holdHTTP(ctx context.Context, address string, way int) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer conn.Close()
-	const request = "GET /metrics HTTP/1.1\r\nHost: attack\r\n\r\n"
 	switch way {
 	case idle:
 		if _, err = io.WriteString(conn, request); err == nil {
@@ -73,10 +84,23 @@ func holdHTTP(ctx context.Context, address string, way int) error {
 		}
 	case slow:
 		for i := 0; err == nil; i = (i + 1) % 10 {
-			if _, err = io.WriteString(conn, request[i:i+1]); err == nil {
-				pause(ctx, time.Second)
-			}
+			err = drip(ctx, conn, request[i:i+1])
+		}
+	case slowBody:
+		head, _, _ := strings.Cut(request, "\r\n\r\n")
+		_, err = io.WriteString(conn, strings.Replace(head, "Content-Length: 2", "Content-Length: 1000", 1)+"\r\n\r\n{")
+		for err == nil {
+			err = drip(ctx, conn, " ")
 		}
 	}
 	return status.Errorf(codes.Unavailable, "closed: %v", err)
+}
+
+// drip sends a byte, and waits a second.
+func drip(ctx context.Context, conn net.Conn, text string) error {
+	_, err := io.WriteString(conn, text)
+	if err == nil {
+		pause(ctx, time.Second)
+	}
+	return err
 }

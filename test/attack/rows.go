@@ -54,7 +54,7 @@ func (l load) or(other load) load {
 }
 
 // target is a server: the addresses of its ports.
-type target struct{ GRPC, Probe, HTTP string }
+type target struct{ GRPC, Probe, HTTP, Web string }
 
 // service is what attacks have to know of a service, and what its rows are. Each has files of its own, one of which registers
 // it: deleting them deletes its rows.
@@ -87,7 +87,7 @@ func register(s service) service {
 
 // allRows are those of the host and of its services.
 func allRows() []row {
-	rows := slices.Concat(wireRows, portRows)
+	rows := slices.Concat(wireRows, portRows, webRows)
 	for _, s := range services {
 		rows = append(rows, s.rows...)
 	}

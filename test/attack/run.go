@@ -78,11 +78,11 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 			return nil, err
 		}
 	}
-	address := t.GRPC
+	neighbours := t
 	if o.remote != "" {
-		address = o.remote
+		neighbours.GRPC = o.remote
 	}
-	n, err := startNeighbour(ctx, address, t.Probe, timeout)
+	n, err := startNeighbour(ctx, neighbours, timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ func startServer(ctx context.Context, program, parent string, memory, disk int64
 		process.Setting("MEMORY_LIMIT", strconv.FormatInt(memory, 10)+"MiB"), "GOGC=400",
 		process.Setting("GRPC_ADDRESS", anyPort), process.Setting("PROBE_ADDRESS", anyPort),
 		process.Setting("HTTP_ADDRESS", anyPort), process.Setting("PROFILE_ADDRESS", anyPort),
+		process.Setting("WEB_ADDRESS", anyPort),
 		process.Setting("DRAIN_DELAY", "0s"), process.Setting("DRAIN_BUDGET", "5s"),
 	}, env...), s.log, arguments...)
 	if err != nil {
@@ -61,7 +62,7 @@ func startServer(ctx context.Context, program, parent string, memory, disk int64
 		s.close()
 		return nil, fmt.Errorf("%w\n%s", err, s.log.tail())
 	}
-	s.target = target{addresses["grpc"], addresses["probe"], addresses["http"]}
+	s.target = target{addresses["grpc"], addresses["probe"], addresses["http"], addresses["web"]}
 	s.profile = addresses["profile"]
 	return s, nil
 }

@@ -112,6 +112,9 @@ func (w *wire) read() {
 			if n := frame.Length; n > 0 {
 				w.write(func() error { return w.framer.WriteWindowUpdate(0, n) })
 			}
+			if frame.StreamEnded() { // as streams of Connect do
+				w.end(frame.StreamID, connectStatus(frame.Data()))
+			}
 		case *http2.MetaHeadersFrame:
 			if frame.StreamEnded() {
 				w.end(frame.StreamID, statusOf(frame))
@@ -174,10 +177,15 @@ func (w *wire) end(stream uint32, err error) {
 
 // begin sends the headers of a call, and further ones in pairs.
 func (w *wire) begin(path string, more ...string) *wireStream {
+	return w.beginAs("application/grpc", path, more...)
+}
+
+// beginAs is the same for another protocol.
+func (w *wire) beginAs(contentType, path string, more ...string) *wireStream {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.fields.Reset()
-	fields := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "attack", "content-type", "application/grpc", "te", "trailers"}, more...)
+	fields := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "attack", "content-type", contentType, "te", "trailers"}, more...)
 	for i := 0; i < len(fields); i += 2 {
 		_ = w.hpack.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // It writes to memory.
 	}
