@@ -1,5 +1,5 @@
-// Package shares bounds how much of something all callers hold together, and how much of it one caller holds, so that none can
-// take it from all others.
+// Package shares bounds how much of something all callers hold together, and how much of it one
+// caller holds, so that none can take it from all others.
 package shares
 
 import (
@@ -30,8 +30,8 @@ type share struct {
 	users, waiting int // guarded by Shares.mu
 }
 
-// New returns an amount, 0 for any, of which a caller can hold each. Of one caller, most calls may wait for its share; 0 for
-// any number.
+// New returns an amount, 0 for any, of which a caller can hold each. Of one caller, most calls may
+// wait for its share; 0 for any number.
 func New(all, each int64, most int) *Shares {
 	s := &Shares{each: each, most: most, byCaller: map[any]*share{}}
 	if all > 0 {
@@ -40,8 +40,9 @@ func New(all, each int64, most int) *Shares {
 	return s
 }
 
-// Take waits until a caller can hold n more, and returns the function that gives them back. caller is comparable. It fails with
-// ErrTooManyWait, or with the error of ctx; always, if n is more than a share.
+// Take waits until a caller can hold n more, and returns the function that gives them back. caller
+// is comparable. It fails with ErrTooManyWait, or with the error of ctx; always, if n is more than
+// a share.
 func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
 	own, err := s.takeOwn(ctx, caller, n)
 	if err != nil {

@@ -11,26 +11,36 @@ import (
 )
 
 const (
-	// shortly is how long each attack lasts here, and fraction is how much less there is to prepare for it.
+	// shortly is how long each attack lasts here, and fraction is how much less there is to prepare
+	// for it.
 	shortly  = 400 * time.Millisecond
 	fraction = 100
-	// refusedWithin is how much longer an attacker may wait to be refused, on a machine with much else to do, and patiently how
-	// long the neighbour waits for an answer.
+	// refusedWithin is how much longer an attacker may wait to be refused, on a machine with much else
+	// to do, and patiently how long the neighbour waits for an answer.
 	refusedWithin, patiently = 10 * time.Second, 20 * time.Second
 	// memoryLimit is that of the server, in MiB.
 	memoryLimit = 256
-	// limitedCalls is how many calls the server takes at once. An attacker with one connection has more than its share.
+	// limitedCalls is how many calls the server takes at once. An attacker with one connection has
+	// more than its share.
 	limitedCalls = "100"
 )
 
-// TestAttackersAreBounded tries each row that is expected to hold with one connection, one after the other, beside a neighbour
-// that calls all the time. What is not tried yet has no `holds: true`; make attack tries all.
+// TestAttackersAreBounded tries each row that is expected to hold with one connection, one after
+// the other, beside a neighbour that calls all the time. What is not tried yet has no `holds:
+// true`; make attack tries all.
 func TestAttackersAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes longer than most of what a change concerns")
 	}
 	program := processtest.Binary(t, "server")
-	s, err := startServer(t.Context(), program, t.TempDir(), memoryLimit, 0, process.Setting("RPC_MAX_IN_FLIGHT", limitedCalls))
+	s, err := startServer(
+		t.Context(),
+		program,
+		t.TempDir(),
+		memoryLimit,
+		0,
+		process.Setting("RPC_MAX_IN_FLIGHT", limitedCalls),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +61,14 @@ func TestAttackersAreBounded(t *testing.T) {
 			tryShortly(t, r, s)
 			seen := n.in(t.Context(), recovered+1+phase(i))
 			if seen.failed > 0 || seen.dead > 0 || seen.calls == 0 {
-				t.Errorf("of %d calls of the neighbour %d failed, and of %d probes %d: %s", seen.calls, seen.failed, seen.probes, seen.dead, seen.failure)
+				t.Errorf(
+					"of %d calls of the neighbour %d failed, and of %d probes %d: %s",
+					seen.calls,
+					seen.failed,
+					seen.probes,
+					seen.dead,
+					seen.failure,
+				)
 			}
 		})
 	}
@@ -89,7 +106,8 @@ func tryShortly(t *testing.T, r row, s *server) {
 	go func() {
 		defer cancel()
 		pause(ctx, shortly)
-		for late := time.Now().Add(refusedWithin); r.refused && by.refused() == 0 && time.Now().Before(late); {
+		late := time.Now().Add(refusedWithin)
+		for r.refused && by.refused() == 0 && time.Now().Before(late) {
 			pause(ctx, 10*time.Millisecond)
 		}
 	}()
@@ -107,8 +125,8 @@ func tryShortly(t *testing.T, r row, s *server) {
 	}
 }
 
-// most is the most that Go holds in a server until the context ends. What is resident tells nothing here: the race detector
-// takes several times as much.
+// most is the most that Go holds in a server until the context ends. What is resident tells nothing
+// here: the race detector takes several times as much.
 func most(ctx context.Context, s *server) (bytes int64) {
 	for ctx.Err() == nil {
 		if now, err := s.held(context.WithoutCancel(ctx), false); err == nil {

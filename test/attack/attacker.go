@@ -29,7 +29,8 @@ type attacker struct {
 	conns []*grpc.ClientConn
 }
 
-// refusedPause is how long an attacker that wants to hold on to something waits before it tries again.
+// refusedPause is how long an attacker that wants to hold on to something waits before it tries
+// again.
 const refusedPause = time.Second
 
 func newAttacker(t target, l load) *attacker {
@@ -74,10 +75,15 @@ func (a *answers) all() map[string]int {
 	return maps.Clone(a.count)
 }
 
-// dial opens a connection with the smallest windows of streams that grpc-go has, so that the server keeps what is not read;
-// the attacker closes it.
+// dial opens a connection with the smallest windows of streams that grpc-go has, so that the server
+// keeps what is not read; the attacker closes it.
 func (a *attacker) dial() (*grpc.ClientConn, error) {
-	conn, err := dial(a.GRPC, "", grpc.WithInitialWindowSize(defaultWindow), grpc.WithInitialConnWindowSize(16<<20))
+	conn, err := dial(
+		a.GRPC,
+		"",
+		grpc.WithInitialWindowSize(defaultWindow),
+		grpc.WithInitialConnWindowSize(16<<20),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -104,9 +110,13 @@ func dial(address, from string, opts ...grpc.DialOption) (*grpc.ClientConn, erro
 // defaultWindow is what HTTP/2 has.
 const defaultWindow = 64<<10 - 1
 
-// each has as many goroutines as the load says do something, each with the connection that is its own or shared, and its
-// number. They do it again until the context ends: at once if it went well, after a pause if not.
-func (a *attacker) each(ctx context.Context, do func(ctx context.Context, conn *grpc.ClientConn, n int) error) {
+// each has as many goroutines as the load says do something, each with the connection that is its
+// own or shared, and its number. They do it again until the context ends: at once if it went well,
+// after a pause if not.
+func (a *attacker) each(
+	ctx context.Context,
+	do func(ctx context.Context, conn *grpc.ClientConn, n int) error,
+) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for c := range a.load.connections {
@@ -128,7 +138,11 @@ func (a *attacker) each(ctx context.Context, do func(ctx context.Context, conn *
 }
 
 // eachOnWire is the same with connections that send what no library would.
-func (a *attacker) eachOnWire(ctx context.Context, address string, do func(ctx context.Context, w *wire, n int) error) {
+func (a *attacker) eachOnWire(
+	ctx context.Context,
+	address string,
+	do func(ctx context.Context, w *wire, n int) error,
+) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for range a.load.connections {
@@ -145,7 +159,11 @@ func (a *attacker) eachOnWire(ctx context.Context, address string, do func(ctx c
 }
 
 // onWire has one connection, until it is closed.
-func (a *attacker) onWire(ctx context.Context, address string, do func(ctx context.Context, w *wire, n int) error) {
+func (a *attacker) onWire(
+	ctx context.Context,
+	address string,
+	do func(ctx context.Context, w *wire, n int) error,
+) {
 	w, err := dialWire(ctx, address, a.window)
 	if err != nil {
 		return
@@ -193,7 +211,8 @@ func (raw) Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// ended waits for the status that a stream ends with. Replies that the attacker has not read may come before it.
+// ended waits for the status that a stream ends with. Replies that the attacker has not read may
+// come before it.
 func ended(stream grpc.ClientStream, err error) error {
 	if stream == nil {
 		return err
@@ -206,7 +225,9 @@ func ended(stream grpc.ClientStream, err error) error {
 }
 
 // sendBytes calls unary methods with a request that is bytes already.
-func (a *attacker) sendBytes(body func(n int) []byte) func(ctx context.Context, conn *grpc.ClientConn, n int) error {
+func (a *attacker) sendBytes(
+	body func(n int) []byte,
+) func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 	return func(ctx context.Context, conn *grpc.ClientConn, n int) error {
 		request, reply := body(n), []byte(nil)
 		return conn.Invoke(ctx, pick(unaryMethods(), n), &request, &reply, grpc.ForceCodec(raw{}))

@@ -33,9 +33,12 @@ var _ = register(service{
 	},
 	rows: []row{
 		{
-			name: "exchange-unread",
-			does: "sends messages of 60 KiB on Exchange, each stream in a channel of its own, and reads no reply",
-			load: load{1, 250}, keeps: messagesKept, run: exchangeUnread, worst: true,
+			name:  "exchange-unread",
+			does:  "sends messages of 60 KiB on Exchange, each stream in a channel of its own, and reads no reply",
+			load:  load{1, 250},
+			keeps: messagesKept,
+			run:   exchangeUnread,
+			worst: true,
 		},
 		{name: "publisher", does: "sends small messages, and reads the replies", load: load{1, 60},
 			flood: true, keeps: messagesKept, run: publish},
@@ -51,8 +54,12 @@ var _ = register(service{
 	},
 })
 
-func join(ctx context.Context, conn *grpc.ClientConn, channel, participant string,
-	after *uint64) (grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse], error) {
+func join(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	channel, participant string,
+	after *uint64,
+) (grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse], error) {
 	stream, err := quartetv1.NewChannelServiceClient(conn).Exchange(ctx)
 	if err != nil {
 		return nil, err

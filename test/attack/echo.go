@@ -10,18 +10,39 @@ import (
 )
 
 var _ = register(service{
-	name:    "echo",
-	unary:   quartetv1.EchoService_Echo_FullMethodName,
-	streams: []string{quartetv1.EchoService_Chat_FullMethodName, quartetv1.EchoService_Collect_FullMethodName},
+	name:  "echo",
+	unary: quartetv1.EchoService_Echo_FullMethodName,
+	streams: []string{
+		quartetv1.EchoService_Chat_FullMethodName,
+		quartetv1.EchoService_Collect_FullMethodName,
+	},
 	neighbour: neighbourly{
 		lookup: func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := quartetv1.NewEchoServiceClient(conn).Echo(ctx, quartetv1.EchoRequest_builder{Text: "neighbour"}.Build())
+			_, err := quartetv1.NewEchoServiceClient(
+				conn,
+			).Echo(
+				ctx,
+				quartetv1.EchoRequest_builder{Text: "neighbour"}.Build(),
+			)
 			return err
 		},
 	},
 	rows: []row{
-		{name: "chat-unread", holds: true, does: "sends texts of 60 KiB on Chat, and reads no reply", load: load{1, 250}, run: chatUnread, worst: true},
-		{name: "collect-held", holds: true, does: "sends words up to the limit of Collect, and then nothing", load: load{1, 250}, run: collectHeld},
+		{
+			name:  "chat-unread",
+			holds: true,
+			does:  "sends texts of 60 KiB on Chat, and reads no reply",
+			load:  load{1, 250},
+			run:   chatUnread,
+			worst: true,
+		},
+		{
+			name:  "collect-held",
+			holds: true,
+			does:  "sends words up to the limit of Collect, and then nothing",
+			load:  load{1, 250},
+			run:   collectHeld,
+		},
 	},
 })
 

@@ -1,9 +1,11 @@
-// Attack does to a server what a careless or hostile caller can do, and shows what a quiet neighbour notices of it. `make
-// attack` runs it; docs/security.md has the limits that hold such callers back, and results.
+// Attack does to a server what a careless or hostile caller can do, and shows what a quiet
+// neighbour notices of it. `make attack` runs it; docs/security.md has the limits that hold such
+// callers back, and results.
 //
-// An attack is a row: a server of its own is started as the chart starts it, a neighbour with an address of its own calls it
-// for a while, and then does so again while the attack lasts. The attacker is another process, with less right to the
-// processors, so that what the neighbour waits for is the server.
+// An attack is a row: a server of its own is started as the chart starts it, a neighbour with an
+// address of its own calls it for a while, and then does so again while the attack lasts. The
+// attacker is another process, with less right to the processors, so that what the neighbour waits
+// for is the server.
 package main
 
 import (
@@ -38,7 +40,10 @@ func attack(out io.Writer, arguments []string) error {
 	var o options
 	flags := flag.NewFlagSet("attack", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "Attacks a server, row by row, beside a quiet neighbour, and prints a table. Exit status 1 says that a goal is missed.\n\n")
+		fmt.Fprint(
+			flags.Output(),
+			"Attacks a server, row by row, beside a quiet neighbour, and prints a table. Exit status 1 says that a goal is missed.\n\n",
+		)
 		flags.PrintDefaults()
 	}
 	o.define(flags)
@@ -80,16 +85,56 @@ func (o *options) define(flags *flag.FlagSet) {
 	flags.StringVar(&o.names, "run", "", "names of rows, separated by commas; empty for all")
 	flags.BoolVar(&o.list, "list", false, "list the rows, and attack nothing")
 	flags.BoolVar(&o.worst, "worst", false, "only the rows that are tried in a cluster too")
-	flags.IntVar(&o.load.connections, "connections", 0, "connections of the attacker; 0 for what each row has")
-	flags.IntVar(&o.load.streams, "streams", 0, "calls at once on each of its connections; 0 for what each row has")
-	flags.DurationVar(&o.duration, "duration", 8*time.Second, "how long an attack lasts, and the quiet time before it")
-	flags.DurationVar(&o.most, "most", 15*time.Minute, "how long all of it may take; a row takes twice the duration and some seconds, and is run once more if it misses only the time of lookups")
-	flags.Int64Var(&o.memory, "memory", 256, "memory limit of the server in MiB, as the chart hands it on")
+	flags.IntVar(
+		&o.load.connections,
+		"connections",
+		0,
+		"connections of the attacker; 0 for what each row has",
+	)
+	flags.IntVar(
+		&o.load.streams,
+		"streams",
+		0,
+		"calls at once on each of its connections; 0 for what each row has",
+	)
+	flags.DurationVar(
+		&o.duration,
+		"duration",
+		8*time.Second,
+		"how long an attack lasts, and the quiet time before it",
+	)
+	flags.DurationVar(
+		&o.most,
+		"most",
+		15*time.Minute,
+		"how long all of it may take; a row takes twice the duration and some seconds, and is run once more if it misses only the time of lookups",
+	)
+	flags.Int64Var(
+		&o.memory,
+		"memory",
+		256,
+		"memory limit of the server in MiB, as the chart hands it on",
+	)
 	flags.StringVar(&o.server, "server", "bin/server", "the program to attack")
 	flags.StringVar(&o.folder, "folder", os.TempDir(), "where the servers' data is while they run")
-	flags.StringVar(&o.profiles, "profiles", "", "a folder for CPU profiles of the server, <row>-quiet.pprof and <row>-attacked.pprof")
-	flags.StringVar(&o.attacked.GRPC, "attacker", "", "attack a server that runs already: its gRPC address for the attacker; only what the neighbour notices is measured")
-	flags.StringVar(&o.remote, "neighbour", "", "its gRPC address for the neighbour, which should make another caller of it")
+	flags.StringVar(
+		&o.profiles,
+		"profiles",
+		"",
+		"a folder for CPU profiles of the server, <row>-quiet.pprof and <row>-attacked.pprof",
+	)
+	flags.StringVar(
+		&o.attacked.GRPC,
+		"attacker",
+		"",
+		"attack a server that runs already: its gRPC address for the attacker; only what the neighbour notices is measured",
+	)
+	flags.StringVar(
+		&o.remote,
+		"neighbour",
+		"",
+		"its gRPC address for the neighbour, which should make another caller of it",
+	)
 	flags.StringVar(&o.attacked.Probe, "probe", "", "its address for probes")
 }
 

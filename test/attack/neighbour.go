@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The addresses on this machine of the neighbour and of what asks for the health. The attacker has 127.0.0.1.
+// The addresses on this machine of the neighbour and of what asks for the health. The attacker has
+// 127.0.0.1.
 const (
 	neighbourAddress = "127.0.0.2"
 	kubeletAddress   = "127.0.0.3"
@@ -29,16 +30,19 @@ const (
 	probeInterval = 500 * time.Millisecond
 )
 
-// steady is what the neighbour does at intervals besides lookups, one after the other. start is called first, and again after
-// a failure.
+// steady is what the neighbour does at intervals besides lookups, one after the other. start is
+// called first, and again after a failure.
 type steady struct {
 	name  string
 	every time.Duration
-	start func(ctx context.Context, conn *grpc.ClientConn) (do func(ctx context.Context) error, err error)
+	start func(ctx context.Context, conn *grpc.ClientConn) (
+		do func(ctx context.Context) error, err error)
 }
 
 // each does the same again and again, without anything that is kept in between.
-func each(do func(ctx context.Context, conn *grpc.ClientConn) error) func(context.Context, *grpc.ClientConn) (func(context.Context) error, error) {
+func each(
+	do func(ctx context.Context, conn *grpc.ClientConn) error,
+) func(context.Context, *grpc.ClientConn) (func(context.Context) error, error) {
 	return func(_ context.Context, conn *grpc.ClientConn) (func(context.Context) error, error) {
 		return func(ctx context.Context) error { return do(ctx, conn) }, nil
 	}
@@ -144,7 +148,11 @@ func (n *neighbour) of(p phase) *notes {
 func (n *neighbour) enter(p phase) { n.phase.Store(int32(p)) }
 
 // call notes how a call ends, and how long that took, unless the neighbour was stopped meanwhile.
-func (n *neighbour) call(ctx context.Context, what string, do func(ctx context.Context) error) (failed bool) {
+func (n *neighbour) call(
+	ctx context.Context,
+	what string,
+	do func(ctx context.Context) error,
+) (failed bool) {
 	n.mu.Lock()
 	in := n.of(phase(n.phase.Load()))
 	in.pending++
@@ -185,8 +193,13 @@ func (n *neighbour) took(p phase, lookup time.Duration) {
 	n.of(p).lookups = append(n.of(p).lookups, lookup)
 }
 
-// look calls at its times, whether or not the calls before have ended: those that wait would hide how long others do.
-func (n *neighbour) look(ctx context.Context, name string, lookup func(context.Context, *grpc.ClientConn) error) {
+// look calls at its times, whether or not the calls before have ended: those that wait would hide
+// how long others do.
+func (n *neighbour) look(
+	ctx context.Context,
+	name string,
+	lookup func(context.Context, *grpc.ClientConn) error,
+) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	for at := range ticks(ctx, lookupInterval) {
@@ -238,7 +251,8 @@ func (n *neighbour) keep(ctx context.Context, what steady) {
 	}
 }
 
-// begin starts what lasts as long as the neighbour, but has to begin within the time that it has for an answer.
+// begin starts what lasts as long as the neighbour, but has to begin within the time that it has
+// for an answer.
 func (n *neighbour) begin(ctx context.Context, what steady) (func(context.Context) error, error) {
 	lasting, cancel := context.WithCancel(ctx)
 	late := time.AfterFunc(n.timeout, cancel)
@@ -271,7 +285,12 @@ func live(ctx context.Context, address string) error {
 		return err
 	}
 	defer conn.Close()
-	reply, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: "liveness"})
+	reply, err := healthpb.NewHealthClient(
+		conn,
+	).Check(
+		ctx,
+		&healthpb.HealthCheckRequest{Service: "liveness"},
+	)
 	if err == nil && reply.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		err = status.Error(codes.Unavailable, reply.GetStatus().String())
 	}

@@ -40,7 +40,12 @@ var _ = register(service{
 			return upload(ctx, conn, neighbourObject, make([]byte, neighbourBytes))
 		},
 		lookup: func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: neighbourObject}.Build())
+			_, err := quartetv1.NewObjectServiceClient(
+				conn,
+			).GetObject(
+				ctx,
+				quartetv1.GetObjectRequest_builder{Name: neighbourObject}.Build(),
+			)
 			return err
 		},
 		steady: []steady{
@@ -52,35 +57,78 @@ var _ = register(service{
 	},
 	rows: []row{
 		{
-			name: "list-one", holds: true, does: "lists 5,000 objects, one a page", load: load{1, 200}, flood: true,
-			prepare: makeListed, amount: 5000, run: list(1),
+			name:    "list-one",
+			holds:   true,
+			does:    "lists 5,000 objects, one a page",
+			load:    load{1, 200},
+			flood:   true,
+			prepare: makeListed,
+			amount:  5000,
+			run:     list(1),
 		},
 		{
-			name: "list-thousand", holds: true, does: "lists 5,000 objects, 1,000 a page", load: load{4, 200}, flood: true,
-			prepare: makeListed, amount: 5000, run: list(1000), worst: true,
+			name:    "list-thousand",
+			holds:   true,
+			does:    "lists 5,000 objects, 1,000 a page",
+			load:    load{4, 200},
+			flood:   true,
+			prepare: makeListed,
+			amount:  5000,
+			run:     list(1000),
+			worst:   true,
 		},
 		{
-			name: "small-parts", holds: true, does: "looks up an object whose upload had 3,000 parts of a byte", load: load{1, 200}, flood: true,
-			prepare: makeSmallParts, amount: 3000,
+			name:    "small-parts",
+			holds:   true,
+			does:    "looks up an object whose upload had 3,000 parts of a byte",
+			load:    load{1, 200},
+			flood:   true,
+			prepare: makeSmallParts,
+			amount:  3000,
 			run: func(ctx context.Context, by *attacker) {
 				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
-					_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: partsObject}.Build())
+					_, err := quartetv1.NewObjectServiceClient(
+						conn,
+					).GetObject(
+						ctx,
+						quartetv1.GetObjectRequest_builder{Name: partsObject}.Build(),
+					)
 					return err
 				})
 			},
 		},
 		{
-			name: "not-found", holds: true, does: "looks up what is not there", load: load{1, 100}, flood: true,
+			name:  "not-found",
+			holds: true,
+			does:  "looks up what is not there",
+			load:  load{1, 100},
+			flood: true,
 			run: func(ctx context.Context, by *attacker) {
 				by.slow = 0
 				by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
-					_, err := quartetv1.NewObjectServiceClient(conn).GetObject(ctx, quartetv1.GetObjectRequest_builder{Name: fmt.Sprint(n)}.Build())
+					_, err := quartetv1.NewObjectServiceClient(
+						conn,
+					).GetObject(
+						ctx,
+						quartetv1.GetObjectRequest_builder{Name: fmt.Sprint(n)}.Build(),
+					)
 					return err
 				})
 			},
 		},
-		{name: "upload-silent", does: "sends the header of an upload, and nothing else", load: load{1, 200}, run: uploadSlowly(0), refused: true},
-		{name: "upload-slow", does: "uploads a byte a second", load: load{1, 200}, run: uploadSlowly(time.Second)},
+		{
+			name:    "upload-silent",
+			does:    "sends the header of an upload, and nothing else",
+			load:    load{1, 200},
+			run:     uploadSlowly(0),
+			refused: true,
+		},
+		{
+			name: "upload-slow",
+			does: "uploads a byte a second",
+			load: load{1, 200},
+			run:  uploadSlowly(time.Second),
+		},
 		{
 			name: "download-unread", holds: true, refused: true, load: load{2, 250},
 			does: "downloads with windows of zero bytes", prepare: makeAttacked,
@@ -96,20 +144,34 @@ var _ = register(service{
 			},
 		},
 		{
-			name: "upload-started", holds: true, does: "starts uploads, and leaves each with a byte", load: load{1, 50}, flood: true,
-			keeps: "unfinished uploads count towards the quota, and a caller has 1,000 at most", run: uploadStarted,
+			name:  "upload-started",
+			holds: true,
+			does:  "starts uploads, and leaves each with a byte",
+			load:  load{1, 50},
+			flood: true,
+			keeps: "unfinished uploads count towards the quota, and a caller has 1,000 at most",
+			run:   uploadStarted,
 		},
 		{
-			name: "disk-full", does: "uploads until a disk of 200 MiB is full, and again after each deletion", load: load{1, 4}, disk: 200,
+			name: "disk-full",
+			does: "uploads until a disk of 200 MiB is full, and again after each deletion",
+			load: load{1, 4},
+			disk: 200,
 			// Three quarters of the volume.
 			set:   []string{process.Setting("OBJECT_QUOTA_BYTES", "150MiB")},
-			keeps: "objects count towards the quota", run: fillDisk,
+			keeps: "objects count towards the quota",
+			run:   fillDisk,
 		},
 	},
 })
 
 func download(ctx context.Context, conn *grpc.ClientConn) error {
-	stream, err := quartetv1.NewObjectServiceClient(conn).DownloadObject(ctx, quartetv1.DownloadObjectRequest_builder{Name: neighbourObject}.Build())
+	stream, err := quartetv1.NewObjectServiceClient(
+		conn,
+	).DownloadObject(
+		ctx,
+		quartetv1.DownloadObjectRequest_builder{Name: neighbourObject}.Build(),
+	)
 	received := 0
 	for err == nil {
 		var reply *quartetv1.DownloadObjectResponse
@@ -140,7 +202,11 @@ func chunk(offset int, data []byte) *quartetv1.UploadObjectRequest {
 }
 
 // send sends the messages of one stream, half-closes it, and returns how it ended.
-func send(ctx context.Context, conn *grpc.ClientConn, messages ...*quartetv1.UploadObjectRequest) error {
+func send(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	messages ...*quartetv1.UploadObjectRequest,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := quartetv1.NewObjectServiceClient(conn).UploadObject(ctx)
@@ -189,7 +255,8 @@ func untilTaken(ctx context.Context, do func() error) error {
 	}
 }
 
-// makeListed uploads what is listed, as several callers at once where the machine has their addresses.
+// makeListed uploads what is listed, as several callers at once where the machine has their
+// addresses.
 func makeAttacked(ctx context.Context, t target, _ int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		return upload(ctx, conn, attackedObject, make([]byte, attackedBytes))
@@ -208,7 +275,10 @@ func makeListed(ctx context.Context, t target, amount int) error {
 				if n > int64(amount) {
 					break
 				}
-				err = untilTaken(ctx, func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) })
+				err = untilTaken(
+					ctx,
+					func() error { return upload(ctx, conn, fmt.Sprintf("%s%06d", listedPrefix, n), []byte{1}) },
+				)
 			}
 			if conn != nil {
 				_ = conn.Close()
@@ -230,7 +300,10 @@ func makeSmallParts(ctx context.Context, t target, amount int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		first := header(partsObject)
 		for offset := range amount {
-			if err := untilTaken(ctx, func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }); err != nil {
+			if err := untilTaken(
+				ctx,
+				func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) },
+			); err != nil {
 				return fmt.Errorf("commit a byte at %d: %w", offset, err)
 			}
 		}
@@ -273,17 +346,25 @@ func uploadSlowly(interval time.Duration) func(ctx context.Context, by *attacker
 
 func uploadStarted(ctx context.Context, by *attacker) {
 	by.each(ctx, func(ctx context.Context, conn *grpc.ClientConn, n int) error {
-		return send(ctx, conn, header(fmt.Sprintf("started-%d-%d", n, rand.Uint64())), chunk(0, []byte{1}))
+		return send(
+			ctx,
+			conn,
+			header(fmt.Sprintf("started-%d-%d", n, rand.Uint64())),
+			chunk(0, []byte{1}),
+		)
 	})
 }
 
-// downloadUnread has a download on each stream of a port that it has the address of, and a protocol.
+// downloadUnread has a download on each stream of a port that it has the address of, and a
+// protocol.
 func downloadUnread(ctx context.Context, by *attacker, address, contentType string) {
 	if address == "" {
 		by.answers.add(noPort)
 		return
 	}
-	request, err := proto.Marshal(quartetv1.DownloadObjectRequest_builder{Name: attackedObject}.Build())
+	request, err := proto.Marshal(
+		quartetv1.DownloadObjectRequest_builder{Name: attackedObject}.Build(),
+	)
 	if err != nil {
 		by.answers.addError(err)
 		return
@@ -306,9 +387,14 @@ func fillDisk(ctx context.Context, by *attacker) {
 			err := upload(ctx, conn, fmt.Sprintf("fill-%d-%d", n, i), content)
 			if status.Code(err) == codes.ResourceExhausted && i > 0 {
 				by.answers.addError(err)
-				_, err = quartetv1.NewObjectServiceClient(conn).DeleteObject(ctx, quartetv1.DeleteObjectRequest_builder{
-					Name: fmt.Sprintf("fill-%d-%d", n, i-1), AllowMissing: true,
-				}.Build())
+				_, err = quartetv1.NewObjectServiceClient(
+					conn,
+				).DeleteObject(
+					ctx,
+					quartetv1.DeleteObjectRequest_builder{
+						Name: fmt.Sprintf("fill-%d-%d", n, i-1), AllowMissing: true,
+					}.Build(),
+				)
 				i -= 2
 			}
 			if err != nil {

@@ -15,12 +15,19 @@ import (
 // portRows are attacks on the ports of operators, and on the number of connections.
 var portRows = []row{
 	{
-		name: "probe-names", holds: true, does: "watches, on the probe port, services with names of 4 MB", load: load{10, 10},
-		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.Probe, 4_000_000) },
+		name:  "probe-names",
+		holds: true,
+		does:  "watches, on the probe port, services with names of 4 MB",
+		load:  load{10, 10},
+		run:   func(ctx context.Context, by *attacker) { by.watch(ctx, by.Probe, 4_000_000) },
 	},
 	{
-		name: "watch-connections", holds: true, does: "watches the health once on each of its connections", load: load{5000, 1}, flood: true,
-		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 0) },
+		name:  "watch-connections",
+		holds: true,
+		does:  "watches the health once on each of its connections",
+		load:  load{5000, 1},
+		flood: true,
+		run:   func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 0) },
 	},
 	{
 		name: "metrics-port", holds: true, flood: true, load: load{3000, 1},
@@ -88,7 +95,10 @@ func (way holding) hold(ctx context.Context, address, request string) error {
 		}
 	case slowBody:
 		head, _, _ := strings.Cut(request, "\r\n\r\n")
-		_, err = io.WriteString(conn, strings.Replace(head, "Content-Length: 2", "Content-Length: 1000", 1)+"\r\n\r\n{")
+		_, err = io.WriteString(
+			conn,
+			strings.Replace(head, "Content-Length: 2", "Content-Length: 1000", 1)+"\r\n\r\n{",
+		)
 		for err == nil {
 			err = drip(ctx, conn, " ")
 		}

@@ -13,18 +13,19 @@ import (
 const (
 	// memoryShare is how much of its memory limit a server may have resident.
 	memoryShare = 0.95
-	// slower is how many times longer the neighbour's lookups may take than in the quiet time, in the 99th percentile;
-	// slowerByFlood is that for attacks that are nothing but many calls.
+	// slower is how many times longer the neighbour's lookups may take than in the quiet time, in the
+	// 99th percentile; slowerByFlood is that for attacks that are nothing but many calls.
 	slower, slowerByFlood = 3, 10
-	// noise is what lookups may take whatever they took in the quiet time: on few processors the attacker and what else runs
-	// there make as much of a difference.
+	// noise is what lookups may take whatever they took in the quiet time: on few processors the
+	// attacker and what else runs there make as much of a difference.
 	noise = 20 * time.Millisecond
 	// logPerMinute is how many bytes the log may grow by in a minute.
 	logPerMinute = 1 << 20
-	// heldMore is how many bytes, and goroutines, a server may hold more after an attack than before it. The neighbour's own
-	// calls are among them.
+	// heldMore is how many bytes, and goroutines, a server may hold more after an attack than before
+	// it. The neighbour's own calls are among them.
 	heldMore, goroutinesMore = 8 << 20, 50
-	// storedMore is how many bytes, and files, may stay that no limit counts. The neighbour's own are among them.
+	// storedMore is how many bytes, and files, may stay that no limit counts. The neighbour's own are
+	// among them.
 	storedMore, filesMore = 4 << 20, 50
 )
 
@@ -48,7 +49,8 @@ type result struct {
 }
 
 func (r *result) hasReleased() bool {
-	return r.after.bytes-r.before.bytes <= heldMore && r.after.goroutines-r.before.goroutines <= goroutinesMore
+	return r.after.bytes-r.before.bytes <= heldMore &&
+		r.after.goroutines-r.before.goroutines <= goroutinesMore
 }
 
 // ratio is how many times longer lookups took.
@@ -78,7 +80,11 @@ func (r *result) compare() {
 	miss(r.died, "the server ended")
 	miss(float64(r.peak) > memoryShare*float64(r.limit), "memory")
 	miss(r.attacked.failed > 0, "neighbour")
-	miss(r.recovered.failed+r.recovered.dead > 0, "the neighbour fails after the attack: %s", r.recovered.failure)
+	miss(
+		r.recovered.failed+r.recovered.dead > 0,
+		"the neighbour fails after the attack: %s",
+		r.recovered.failure,
+	)
 	miss(r.attacked.dead > 0, "liveness")
 	allowed := slower
 	if r.row.flood {
@@ -93,7 +99,11 @@ func (r *result) compare() {
 	miss(!r.hasReleased(), "release")
 	miss(r.perMinute() > logPerMinute, "log")
 	if r.row.keeps == "" {
-		miss(r.storedAfter.bytes-r.storedBefore.bytes > storedMore || r.storedAfter.files-r.storedBefore.files > filesMore, "stored")
+		miss(
+			r.storedAfter.bytes-r.storedBefore.bytes > storedMore ||
+				r.storedAfter.files-r.storedBefore.files > filesMore,
+			"stored",
+		)
 	}
 }
 
@@ -106,7 +116,11 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 }
 
 func milliseconds(d time.Duration) string {
-	return fmt.Sprintf("%.*f", max(0, 1-int(math.Log10(max(1, float64(d.Milliseconds()))))), float64(d)/float64(time.Millisecond))
+	return fmt.Sprintf(
+		"%.*f",
+		max(0, 1-int(math.Log10(max(1, float64(d.Milliseconds()))))),
+		float64(d)/float64(time.Millisecond),
+	)
 }
 
 // report prints the table.
@@ -119,11 +133,28 @@ func report(out io.Writer, o *options, results []*result) error {
 		where = "A server that ran already"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, %v of each attack; memory in MiB, times of lookups in ms, the log in KB a minute.\n\n", where, o.duration)
-	lines := [][]string{{
-		"attack", "load", "peak", "neighbour: failed", "p50 quiet → attacked", "p99 quiet → attacked", "×", "liveness failed",
-		"log", "held before → after", "stored more: files, KiB", "misses",
-	}}
+	fmt.Fprintf(
+		&text,
+		"%s, %v of each attack; memory in MiB, times of lookups in ms, the log in KB a minute.\n\n",
+		where,
+		o.duration,
+	)
+	lines := [][]string{
+		{
+			"attack",
+			"load",
+			"peak",
+			"neighbour: failed",
+			"p50 quiet → attacked",
+			"p99 quiet → attacked",
+			"×",
+			"liveness failed",
+			"log",
+			"held before → after",
+			"stored more: files, KiB",
+			"misses",
+		},
+	}
 	for _, r := range results {
 		lines = append(lines, r.cells())
 	}
@@ -137,17 +168,38 @@ func report(out io.Writer, o *options, results []*result) error {
 
 func (r *result) cells() []string {
 	between := func(q float64) string {
-		return milliseconds(quantile(r.quiet.lookups, q)) + " → " + milliseconds(quantile(r.attacked.lookups, q))
+		return milliseconds(
+			quantile(r.quiet.lookups, q),
+		) + " → " + milliseconds(
+			quantile(r.attacked.lookups, q),
+		)
 	}
 	cells := []string{
-		r.row.name, r.load.String(), "–", fmt.Sprintf("%d of %d", r.attacked.failed, r.attacked.calls), between(.5), between(.99),
-		fmt.Sprintf("%.1f", r.ratio()), fmt.Sprintf("%d of %d", r.attacked.dead, r.attacked.probes), "–", "–", "–", strings.Join(r.missed, ", "),
+		r.row.name,
+		r.load.String(),
+		"–",
+		fmt.Sprintf("%d of %d", r.attacked.failed, r.attacked.calls),
+		between(.5),
+		between(.99),
+		fmt.Sprintf(
+			"%.1f",
+			r.ratio(),
+		),
+		fmt.Sprintf("%d of %d", r.attacked.dead, r.attacked.probes),
+		"–",
+		"–",
+		"–",
+		strings.Join(r.missed, ", "),
 	}
 	if !r.remote && !r.died {
 		cells[2] = fmt.Sprint(r.peak >> 20)
 		cells[8] = fmt.Sprint(r.perMinute() >> 10)
 		cells[9] = fmt.Sprintf("%d → %d", r.before.bytes>>20, r.after.bytes>>20)
-		cells[10] = fmt.Sprintf("%d, %d", r.storedAfter.files-r.storedBefore.files, (r.storedAfter.bytes-r.storedBefore.bytes)>>10)
+		cells[10] = fmt.Sprintf(
+			"%d, %d",
+			r.storedAfter.files-r.storedBefore.files,
+			(r.storedAfter.bytes-r.storedBefore.bytes)>>10,
+		)
 	}
 	return cells
 }

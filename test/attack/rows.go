@@ -16,12 +16,15 @@ type row struct {
 	// does says what the attacker does, in a sentence without a subject.
 	does string
 	load load
-	// flood is true for attacks that are nothing but many calls: on few processors those of the neighbour take longer.
+	// flood is true for attacks that are nothing but many calls: on few processors those of the
+	// neighbour take longer.
 	flood bool
-	// disk is the size in MiB of the server's file system, if it is to be small, and set what the chart would set for it.
+	// disk is the size in MiB of the server's file system, if it is to be small, and set what the
+	// chart would set for it.
 	disk int64
 	set  []string
-	// keeps says which limit counts the data that stays after the attack, if an honest caller would leave it as well.
+	// keeps says which limit counts the data that stays after the attack, if an honest caller would
+	// leave it as well.
 	keeps string
 	// prepare has the server hold what the attack needs, as much of it as the amount says.
 	prepare func(ctx context.Context, t target, amount int) error
@@ -29,9 +32,11 @@ type row struct {
 	// run attacks until the context ends.
 	run func(ctx context.Context, by *attacker)
 
-	// holds is true for rows that are expected to meet the goals: make test tries them with one connection for a moment.
+	// holds is true for rows that are expected to meet the goals: make test tries them with one
+	// connection for a moment.
 	holds bool
-	// refused is true if the attacker is told that it takes more than its share, which then is wanted in make test.
+	// refused is true if the attacker is told that it takes more than its share, which then is wanted
+	// in make test.
 	refused bool
 	// worst is true for the few rows that are tried in a cluster too.
 	worst bool
@@ -56,11 +61,12 @@ func (l load) or(other load) load {
 // target is a server: the addresses of its ports.
 type target struct{ GRPC, Probe, HTTP, Web string }
 
-// service is what attacks have to know of a service, and what its rows are. Each has files of its own, one of which registers
-// it: deleting them deletes its rows.
+// service is what attacks have to know of a service, and what its rows are. Each has files of its
+// own, one of which registers it: deleting them deletes its rows.
 type service struct {
 	name string
-	// unary is a method that takes one message; streams are those that take several, and keep nothing for one that is silent.
+	// unary is a method that takes one message; streams are those that take several, and keep nothing
+	// for one that is silent.
 	unary   string
 	streams []string
 	rows    []row
@@ -68,7 +74,8 @@ type service struct {
 	neighbour neighbourly
 }
 
-// neighbourly is what a quiet caller does: lookups, which are timed, and the rest. Any of it may be nil.
+// neighbourly is what a quiet caller does: lookups, which are timed, and the rest. Any of it may be
+// nil.
 type neighbourly struct {
 	// prepare makes what is looked up.
 	prepare func(ctx context.Context, conn *grpc.ClientConn) error
@@ -79,7 +86,8 @@ type neighbourly struct {
 // services are those that are registered, in the order of their files.
 var services []service
 
-// register is called to initialize a variable, so that a service needs no line outside its own files.
+// register is called to initialize a variable, so that a service needs no line outside its own
+// files.
 func register(s service) service {
 	services = append(services, s)
 	return s

@@ -26,7 +26,8 @@ const (
 	recovery = time.Second
 )
 
-// run runs rows, prints what each gave as it comes to an end and then the table. It fails if a goal is missed.
+// run runs rows, prints what each gave as it comes to an end and then the table. It fails if a goal
+// is missed.
 func (o *options) run(ctx context.Context, out io.Writer, rows []row) error {
 	var results []*result
 	missed := 0
@@ -87,7 +88,13 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 		return nil, err
 	}
 	defer n.close()
-	result := &result{row: r, load: o.load.or(r.load), limit: o.memory << 20, duration: o.duration, remote: s == nil}
+	result := &result{
+		row:      r,
+		load:     o.load.or(r.load),
+		limit:    o.memory << 20,
+		duration: o.duration,
+		remote:   s == nil,
+	}
 	pause(ctx, time.Second) // The first calls are those of a new connection.
 	n.enter(quiet)
 	profiled := o.profile(ctx, s, r.name+"-quiet")
@@ -120,7 +127,8 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	return result, ctx.Err()
 }
 
-// profile writes a CPU profile of the server while an attack, or the quiet time before it, lasts, if profiles are wanted.
+// profile writes a CPU profile of the server while an attack, or the quiet time before it, lasts,
+// if profiles are wanted.
 func (o *options) profile(ctx context.Context, s *server, name string) <-chan error {
 	done := make(chan error, 1)
 	if o.profiles == "" || s == nil {
@@ -128,7 +136,10 @@ func (o *options) profile(ctx context.Context, s *server, name string) <-chan er
 		return done
 	}
 	go func() {
-		profile, err := s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(o.duration.Seconds()))))
+		profile, err := s.get(
+			ctx,
+			fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(o.duration.Seconds()))),
+		)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(o.profiles, name+".pprof"), []byte(profile), 0o600)
 		}
@@ -143,7 +154,9 @@ func (o *options) attack(ctx context.Context, r row, t target, result *result) e
 	if err != nil {
 		return err
 	}
-	assignment, err := json.Marshal(assignment{r.name, t, result.load.connections, result.load.streams, o.duration})
+	assignment, err := json.Marshal(
+		assignment{r.name, t, result.load.connections, result.load.streams, o.duration},
+	)
 	if err != nil {
 		return err
 	}
@@ -172,7 +185,8 @@ func (r *result) begin(ctx context.Context, s *server) (err error) {
 	return s.resetPeak()
 }
 
-// end measures it after the attack, and waits until it has let go of what it held, as long as it may.
+// end measures it after the attack, and waits until it has let go of what it held, as long as it
+// may.
 func (r *result) end(ctx context.Context, s *server) (err error) {
 	if s == nil {
 		return nil
@@ -202,8 +216,16 @@ func (r *result) summary() string {
 	if fmt.Fprintf(&text, "%s: ", r.load); !r.remote {
 		fmt.Fprintf(&text, "peak %d MiB, ", r.peak>>20)
 	}
-	fmt.Fprintf(&text, "neighbour failed %d of %d, p99 %s → %s, liveness failed %d, answers %v", r.attacked.failed, r.attacked.calls, milliseconds(quantile(r.quiet.lookups, .99)), milliseconds(quantile(r.attacked.lookups, .99)),
-		r.attacked.dead, r.answers)
+	fmt.Fprintf(
+		&text,
+		"neighbour failed %d of %d, p99 %s → %s, liveness failed %d, answers %v",
+		r.attacked.failed,
+		r.attacked.calls,
+		milliseconds(quantile(r.quiet.lookups, .99)),
+		milliseconds(quantile(r.attacked.lookups, .99)),
+		r.attacked.dead,
+		r.answers,
+	)
 	if r.attacked.failure != "" {
 		text.WriteString("; " + strconv.Quote(r.attacked.failure))
 	}

@@ -27,9 +27,14 @@ type server struct {
 	log     *log
 }
 
-// startServer starts a server as the chart does for a memory limit in MiB, with more environment. If disk is not zero, its data
-// is on a file system of its own with so many MiB.
-func startServer(ctx context.Context, program, parent string, memory, disk int64, env ...string) (*server, error) {
+// startServer starts a server as the chart does for a memory limit in MiB, with more environment.
+// If disk is not zero, its data is on a file system of its own with so many MiB.
+func startServer(
+	ctx context.Context,
+	program, parent string,
+	memory, disk int64,
+	env ...string,
+) (*server, error) {
 	program, err := filepath.Abs(program) // It is started in another folder.
 	if err != nil {
 		return nil, err
@@ -67,14 +72,23 @@ func startServer(ctx context.Context, program, parent string, memory, disk int64
 	return s, nil
 }
 
-// onSmallDisk is a command that runs a program with a small file system in place of its folder, which no other process sees.
+// onSmallDisk is a command that runs a program with a small file system in place of its folder,
+// which no other process sees.
 func onSmallDisk(program string, mebibytes int64) (command string, arguments []string) {
 	const script = `mount -t tmpfs -o size="$1"m attack . && cd "$PWD" && exec "$2"`
 	namespace := "-m"
 	if os.Geteuid() != 0 {
 		namespace = "-Urm"
 	}
-	return "unshare", []string{namespace, "sh", "-c", script, "sh", strconv.FormatInt(mebibytes, 10), program}
+	return "unshare", []string{
+		namespace,
+		"sh",
+		"-c",
+		script,
+		"sh",
+		strconv.FormatInt(mebibytes, 10),
+		program,
+	}
 }
 
 func (s *server) close() {
@@ -97,7 +111,8 @@ func (s *server) resetPeak() error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.PID()), []byte("5"), 0)
 }
 
-// peak is the most memory, in bytes, that was resident since then; resident is what is at the moment.
+// peak is the most memory, in bytes, that was resident since then; resident is what is at the
+// moment.
 func (s *server) peak() (int64, error)     { return s.status("VmHWM:") }
 func (s *server) resident() (int64, error) { return s.status("VmRSS:") }
 
@@ -123,7 +138,8 @@ func number(text, name string) (int64, error) {
 // held is what Go holds in use, in bytes, and the number of goroutines.
 type held struct{ bytes, goroutines int64 }
 
-// held collects garbage first if it is told to: what lives is asked for, not what has not been collected yet.
+// held collects garbage first if it is told to: what lives is asked for, not what has not been
+// collected yet.
 func (s *server) held(ctx context.Context, collect bool) (h held, err error) {
 	query := "debug=1"
 	if collect {
@@ -157,7 +173,12 @@ func (s *server) held(ctx context.Context, collect bool) (h held, err error) {
 func (s *server) get(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.profile+path, http.NoBody)
+	request, err := http.NewRequestWithContext(
+		ctx,
+		http.MethodGet,
+		"http://"+s.profile+path,
+		http.NoBody,
+	)
 	if err != nil {
 		return "", err
 	}
@@ -176,7 +197,8 @@ func (s *server) get(ctx context.Context, path string) (string, error) {
 // usage is how much is stored in a folder.
 type usage struct{ files, bytes int64 }
 
-// stored counts files and folders, and the blocks that they take. What goes while it counts is not counted.
+// stored counts files and folders, and the blocks that they take. What goes while it counts is not
+// counted.
 func (s *server) stored() (u usage) {
 	// As the process sees it.
 	root := filepath.Join(fmt.Sprintf("/proc/%d/root", s.PID()), s.folder)

@@ -102,7 +102,13 @@ func webClient(from string) *http.Client {
 }
 
 // callWeb makes a call, with headers in pairs, and reads all of its answer.
-func callWeb(ctx context.Context, client *http.Client, address, method string, body io.Reader, headers ...string) error {
+func callWeb(
+	ctx context.Context,
+	client *http.Client,
+	address, method string,
+	body io.Reader,
+	headers ...string,
+) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+method, body)
 	if err != nil {
 		return err
@@ -152,7 +158,14 @@ func talkWeb(address string) steady {
 	const every = 100 * time.Millisecond
 	client := webClient(target{GRPC: address}.local(neighbourAddress))
 	return steady{"web", every, each(func(ctx context.Context, _ *grpc.ClientConn) error {
-		return callWeb(ctx, client, address, healthpb.Health_Check_FullMethodName, strings.NewReader("{}"),
-			"Content-Type", "application/json")
+		return callWeb(
+			ctx,
+			client,
+			address,
+			healthpb.Health_Check_FullMethodName,
+			strings.NewReader("{}"),
+			"Content-Type",
+			"application/json",
+		)
 	})}
 }

@@ -51,7 +51,12 @@ func dialWire(ctx context.Context, address string, window uint32) (*wire, error)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{conn: conn, window: defaultWindow, initial: defaultWindow, streams: map[uint32]*wireStream{}}
+	w := &wire{
+		conn:    conn,
+		window:  defaultWindow,
+		initial: defaultWindow,
+		streams: map[uint32]*wireStream{},
+	}
 	w.changed = sync.NewCond(&w.mu)
 	w.framer = http2.NewFramer(conn, conn)
 	w.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -185,9 +190,26 @@ func (w *wire) beginAs(contentType, path string, more ...string) *wireStream {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.fields.Reset()
-	fields := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "attack", "content-type", contentType, "te", "trailers"}, more...)
+	fields := append(
+		[]string{
+			":method",
+			"POST",
+			":scheme",
+			"http",
+			":path",
+			path,
+			":authority",
+			"attack",
+			"content-type",
+			contentType,
+			"te",
+			"trailers",
+		},
+		more...)
 	for i := 0; i < len(fields); i += 2 {
-		_ = w.hpack.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // It writes to memory.
+		_ = w.hpack.WriteField(
+			hpack.HeaderField{Name: fields[i], Value: fields[i+1]},
+		) // It writes to memory.
 	}
 	s := &wireStream{id: w.last*2 + 1}
 	w.last++
@@ -195,7 +217,9 @@ func (w *wire) beginAs(contentType, path string, more ...string) *wireStream {
 	s.window = w.initial
 	w.streams[s.id] = s
 	w.mu.Unlock()
-	_ = w.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: s.id, BlockFragment: w.fields.Bytes(), EndHeaders: true})
+	_ = w.framer.WriteHeaders(
+		http2.HeadersFrameParam{StreamID: s.id, BlockFragment: w.fields.Bytes(), EndHeaders: true},
+	)
 	return s
 }
 

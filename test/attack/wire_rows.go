@@ -14,28 +14,57 @@ import (
 // wireRows are attacks on what gRPC has for all services.
 var wireRows = []row{
 	{
-		name: "silent-streams", holds: true, does: "sends the headers of streams, and nothing else", load: load{4, 250},
-		run: func(ctx context.Context, by *attacker) { by.silent(ctx, streamMethods()) }, refused: true, worst: true,
+		name:    "silent-streams",
+		holds:   true,
+		does:    "sends the headers of streams, and nothing else",
+		load:    load{4, 250},
+		run:     func(ctx context.Context, by *attacker) { by.silent(ctx, streamMethods()) },
+		refused: true,
+		worst:   true,
 	},
 	{
-		name: "silent-requests", holds: true, does: "sends the headers of unary calls, and nothing else", load: load{4, 250},
-		run: func(ctx context.Context, by *attacker) { by.silent(ctx, unaryMethods()) }, refused: true,
+		name:    "silent-requests",
+		holds:   true,
+		does:    "sends the headers of unary calls, and nothing else",
+		load:    load{4, 250},
+		run:     func(ctx context.Context, by *attacker) { by.silent(ctx, unaryMethods()) },
+		refused: true,
 	},
 	{
-		name: "unary-cut", holds: true, does: "sends requests of 1 MiB without their last byte", load: load{1, 250}, run: unaryCut, refused: true, worst: true,
+		name:    "unary-cut",
+		holds:   true,
+		does:    "sends requests of 1 MiB without their last byte",
+		load:    load{1, 250},
+		run:     unaryCut,
+		refused: true,
+		worst:   true,
 	},
 	{
-		name: "unknown-fields", holds: true, does: "sends requests with 1 MiB of fields that no message has", load: load{1, 20}, flood: true,
+		name:  "unknown-fields",
+		holds: true,
+		does:  "sends requests with 1 MiB of fields that no message has",
+		load:  load{1, 20},
+		flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			body := unknownFields(1 << 20)
 			by.each(ctx, by.sendBytes(func(int) []byte { return body }))
 		},
 	},
 	{
-		name: "gzip", holds: true, does: "sends requests of 1 KB that are 1 MiB when decompressed", load: load{1, 20}, flood: true, run: gzipBomb, worst: true,
+		name:  "gzip",
+		holds: true,
+		does:  "sends requests of 1 KB that are 1 MiB when decompressed",
+		load:  load{1, 20},
+		flood: true,
+		run:   gzipBomb,
+		worst: true,
 	},
 	{
-		name: "unknown-method", holds: true, does: "calls a method whose name has 3,500 bytes 0xff, by reference", load: load{1, 100}, flood: true,
+		name:  "unknown-method",
+		holds: true,
+		does:  "calls a method whose name has 3,500 bytes 0xff, by reference",
+		load:  load{1, 100},
+		flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			by.slow = 0
 			path := "/x/" + strings.Repeat("\xff", 3500)
@@ -47,7 +76,11 @@ var wireRows = []row{
 		},
 	},
 	{
-		name: "canceled", holds: true, does: "cancels calls as soon as they have begun", load: load{1, 100}, flood: true,
+		name:  "canceled",
+		holds: true,
+		does:  "cancels calls as soon as they have begun",
+		load:  load{1, 100},
+		flood: true,
 		run: func(ctx context.Context, by *attacker) {
 			by.slow = 0
 			by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, n int) error {
@@ -59,8 +92,11 @@ var wireRows = []row{
 		},
 	},
 	{
-		name: "health-names", holds: true, does: "watches the health of services with names of 1.1 MB", load: load{1, 250},
-		run: func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 1_100_000) },
+		name:  "health-names",
+		holds: true,
+		does:  "watches the health of services with names of 1.1 MB",
+		load:  load{1, 250},
+		run:   func(ctx context.Context, by *attacker) { by.watch(ctx, by.GRPC, 1_100_000) },
 	},
 }
 
@@ -98,7 +134,10 @@ func gzipBomb(ctx context.Context, by *attacker) {
 	var packed bytes.Buffer
 	writer := gzip.NewWriter(&packed)
 	// A field that no message has, with bytes.
-	body := protowire.AppendBytes(protowire.AppendTag(nil, 1000, protowire.BytesType), make([]byte, 1<<20-16))
+	body := protowire.AppendBytes(
+		protowire.AppendTag(nil, 1000, protowire.BytesType),
+		make([]byte, 1<<20-16),
+	)
 	_, _ = writer.Write(body) // It writes to memory.
 	_ = writer.Close()
 	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, n int) error {
