@@ -28,6 +28,7 @@ func Service() cli.Service {
 		Check:       check,
 		Traffic:     func(s cli.Session) traffic.Source { return cfg.traffic(s) },
 		Demo:        demo,
+		Panel:       newPanel,
 		IsDamage:    isDamage,
 	}
 }

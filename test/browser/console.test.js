@@ -7,7 +7,8 @@
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -99,7 +100,7 @@ async function open(hash = '', options = {}) {
   page.on('console', (message) => { if (message.type() === 'error' || message.type() === 'warning') page.errors.push(message.text()) })
   page.on('pageerror', (error) => page.errors.push(error.message))
   await page.goto(address + hash)
-  await page.waitForSelector('article.method')
+  await page.waitForSelector('article.method, .panel-page')
   return page
 }
 
@@ -399,3 +400,37 @@ describe('the page itself', { timeout: 240000 }, () => {
     })
   }
 })
+
+// Pages of services have their tests in the folders of the services.
+
+// violations are what the checker of accessibility finds that is serious, and whether the page is too wide. The page has to
+// be open with bypassCSP.
+async function faults(page) {
+  await page.addScriptTag({ path: new URL('node_modules/axe-core/axe.min.js', import.meta.url).pathname })
+  const { violations } = await page.evaluate(() => globalThis.axe.run())
+  const serious = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth)
+  return [...serious.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html).join(' ')}`), ...(wide ? ['the page is wider than the window'] : [])]
+}
+
+const looks = { light: {}, dark: { colorScheme: 'dark' }, phone: { viewport: { width: 390, height: 844 } }, 'dark-phone': { viewport: { width: 390, height: 844 }, colorScheme: 'dark' } }
+
+const harness = {
+  describe, it, open, close, shot, faults, looks,
+  address: () => address,
+  restartServer: async () => {
+    await kill(server)
+    await startServer()
+  },
+  // file makes one with random content, and returns where it is and what is in it.
+  file: (name, size) => {
+    const [path, content] = [join(data, name), randomBytes(size)]
+    writeFileSync(path, content)
+    return [path, content]
+  },
+}
+
+for (const service of readdirSync(join(root, 'client'), { withFileTypes: true })) {
+  const test = join(root, 'client', service.name, 'panel_browser_test.js')
+  if (service.isDirectory() && existsSync(test)) (await import(test)).default(harness)
+}

@@ -51,6 +51,7 @@ class Row {
     this.pause.hidden = over
     this.pause.textContent = state === 'paused' ? 'Go on' : 'Pause'
     this.cancel.textContent = over ? 'Close' : 'Cancel'
+    this.cancel.classList.toggle('danger', !over)
     if (state === 'done' && !this.listed) {
       this.listed = true
       list()

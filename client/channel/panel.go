@@ -1,0 +1,304 @@
+package channel
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/cli"
+	"example.com/quartet/internal/console"
+	"example.com/quartet/internal/telemetry"
+)
+
+//go:embed panel
+var panelFiles embed.FS
+
+// newPanel is the page of this service in the console, on which several participants talk, and the
+// WebSocket behind it, which any program may use: join?channel=…&participant=…, with after=0 for
+// all that is kept, or with the position of the last message seen. Each is one Conversation.
+//
+// The page sends {"id", "text"}; it gets a receipt with the same id.
+func newPanel(s cli.Session) (console.Panel, error) {
+	page, err := fs.Sub(panelFiles, "panel")
+	if err != nil {
+		return console.Panel{}, err
+	}
+	p := &panel{client: NewClient(s.Conn, Options{Telemetry: s.Telemetry, Resumption: s.Resumption})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /join", p.join)
+	return console.Panel{Title: "Conversations", Page: page, API: mux}, nil
+}
+
+// panel answers the requests of the page.
+type panel struct{ client *Client }
+
+// panelProtocol is the WebSocket subprotocol.
+const panelProtocol = "channel.v1"
+
+const (
+	// mostFrame is the size of a frame with the largest message, in which each byte may be escaped.
+	mostFrame = 6*maxBody + 1024
+	// A page that is gone without a word, or takes nothing, is noticed after so long.
+	pageTimeout  = 30 * time.Second
+	pingInterval = 15 * time.Second
+	// mostAttempts is how many attempts are remembered that the page has not been told of.
+	mostAttempts = 16
+)
+
+// panelEvent is what the page is told.
+type panelEvent struct {
+	// Type is joined, attempt, message, receipt, refused or end.
+	Type string `json:"type"`
+	// Peer is the server to which a stream was opened, with attempt.
+	Peer string `json:"peer,omitempty"`
+	// Sequence is that of a message, or of the one that a receipt is for.
+	Sequence uint64 `json:"sequence,omitempty"`
+	Previous uint64 `json:"previous_sequence,omitempty"`
+	// Participant and Text are who said what; Bytes is how much it was where it is no text.
+	Participant string `json:"participant,omitempty"`
+	Text        string `json:"text,omitempty"`
+	Bytes       int    `json:"bytes,omitempty"`
+	Time        string `json:"create_time,omitempty"`
+	// Position is where to join again.
+	Position json.RawMessage `json:"position,omitempty"`
+	// ID is that of the page's own message, with receipt and refused.
+	ID        string `json:"id,omitempty"`
+	Duplicate bool   `json:"duplicate,omitempty"`
+	// Reason is why a message was refused, or why it is over. First is then where to begin anew.
+	Code   string `json:"code,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	First  uint64 `json:"first,omitempty,string"`
+}
+
+// said is a frame of the page.
+type said struct{ ID, Text string }
+
+// panelSocket is one participant's page.
+type panelSocket struct {
+	*websocket.Conn
+	write sync.Mutex
+}
+
+func (p *panel) join(w http.ResponseWriter, r *http.Request) {
+	options, err := joinOptions(r.URL.Query())
+	if err != nil {
+		http.Error(w, telemetry.Text(err.Error()), http.StatusBadRequest)
+		return
+	}
+	// The console has checked the origin.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		InsecureSkipVerify: true, Subprotocols: []string{panelProtocol},
+	})
+	if err != nil {
+		return // The answer says why.
+	}
+	conn.SetReadLimit(mostFrame)
+	socket := &panelSocket{Conn: conn}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer func() { _ = conn.CloseNow() }() // It has been closed, or its peer is gone.
+	defer cancel(nil)
+	frames := make(chan said)
+	helpers.Go(func() { cancel(socket.listen(ctx, frames)) })
+	helpers.Go(func() { cancel(socket.ping(ctx)) })
+	err = p.talk(ctx, socket, options, frames, &helpers)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(err)
+	s := status.Convert(err)
+	_ = socket.emit(context.WithoutCancel(ctx), panelEvent{ // The page may be gone.
+		Type: "end", Code: s.Code().String(), Reason: telemetry.Text(s.Message()), First: First(err),
+	})
+	_ = conn.Close(websocket.StatusNormalClosure, "")
+}
+
+// joinOptions are what a request asks for.
+func joinOptions(query url.Values) (JoinOptions, error) {
+	options := JoinOptions{
+		Channel: query.Get("channel"), Participant: query.Get("participant"),
+	}
+	if options.Channel == "" || options.Participant == "" {
+		return options, errors.New("channel and participant are needed")
+	}
+	var err error
+	for name, into := range map[string]func(uint64){
+		"after": func(n uint64) { options.After = &n },
+		"from":  func(n uint64) { options.From = n },
+	} {
+		if text := query.Get(name); text != "" && err == nil {
+			var n uint64
+			n, err = strconv.ParseUint(text, 10, 64)
+			into(n)
+		}
+	}
+	if text := query.Get("position"); text != "" && err == nil {
+		options.Position = &quartetv1.Position{}
+		err = protojson.Unmarshal([]byte(text), options.Position)
+	}
+	return options, err
+}
+
+// talk passes messages both ways until the conversation is over.
+func (p *panel) talk(
+	ctx context.Context,
+	socket *panelSocket,
+	options JoinOptions,
+	frames <-chan said,
+	helpers *sync.WaitGroup,
+) error {
+	attempts := make(chan string, mostAttempts)
+	watched := console.WatchPeers(ctx, func(address string) {
+		select {
+		case attempts <- address:
+		default: // The page takes nothing at present.
+		}
+	})
+	helpers.Go(func() {
+		for {
+			select {
+			case peer := <-attempts:
+				_ = socket.emit(ctx, panelEvent{Type: "attempt", Peer: peer}) // listen ends it.
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	conversation, err := p.client.Join(watched, options)
+	if err != nil {
+		return err
+	}
+	defer conversation.Close()
+	joined := panelEvent{Type: "joined", Position: encode(conversation.Position())}
+	if err := socket.emit(ctx, joined); err != nil {
+		return err
+	}
+	helpers.Go(func() { say(ctx, socket, conversation, frames) })
+	for {
+		message, err := conversation.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		e := panelEvent{
+			Type: "message", Sequence: message.GetSequence(), Previous: message.GetPreviousSequence(),
+			Participant: message.GetParticipant(), Bytes: len(message.GetBody()),
+			Time:     message.GetCreateTime().AsTime().Format(time.RFC3339Nano),
+			Position: encode(conversation.Position()),
+		}
+		if utf8.Valid(message.GetBody()) {
+			e.Text = string(message.GetBody())
+		}
+		if err := socket.emit(ctx, e); err != nil {
+			return err
+		}
+	}
+}
+
+func encode(position *quartetv1.Position) json.RawMessage {
+	if position == nil {
+		return nil
+	}
+	text, err := protojson.Marshal(position)
+	if err != nil {
+		return nil // It is then joined by what comes now.
+	}
+	return text
+}
+
+// say sends what the page says, one message after the other: while one waits for its receipt, the
+// page is held back.
+func say(ctx context.Context, socket *panelSocket, to *Conversation, frames <-chan said) {
+	for {
+		select {
+		case f := <-frames:
+			if len(f.Text) > maxBody {
+				reason := "a message has at most " + cli.Size(maxBody)
+				_ = socket.emit(ctx, panelEvent{Type: "refused", ID: f.ID, Reason: reason})
+				continue
+			}
+			receipt, err := to.Send(ctx, []byte(f.Text))
+			if err != nil {
+				return // Receive has the same error.
+			}
+			_ = socket.emit(ctx, panelEvent{ // If the page is gone, listen ends it.
+				Type: "receipt", ID: f.ID, Sequence: receipt.GetSequence(), Duplicate: receipt.GetDuplicate(),
+			})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// errPageGone ends the conversation of a page that is not there any more.
+var errPageGone = status.Error(codes.Canceled, "the page is gone")
+
+// listen hands over what the page says, until it is gone.
+func (s *panelSocket) listen(ctx context.Context, frames chan<- said) error {
+	for {
+		_, text, err := s.Read(context.WithoutCancel(ctx))
+		if err != nil {
+			return errPageGone
+		}
+		var f said
+		if err := json.Unmarshal(text, &f); err != nil || f.Text == "" || len(f.ID) > 64 {
+			return status.Error(codes.InvalidArgument, `a frame is not {"id": "…", "text": "…"}`)
+		}
+		select {
+		case frames <- f:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ping notices a page that is gone without a word.
+func (s *panelSocket) ping(ctx context.Context) error {
+	ticker := time.NewTicker(pingInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		pinging, cancel := context.WithTimeout(ctx, pageTimeout)
+		err := s.Ping(pinging)
+		cancel()
+		// While the page is held back its answer is not read, but a connection that is gone fails
+		// already when it is written to.
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return errPageGone
+		}
+	}
+}
+
+// emit tells the page, and waits until it has taken what came before.
+func (s *panelSocket) emit(ctx context.Context, e panelEvent) error {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	if s.Write(ctx, websocket.MessageText, text) != nil {
+		return errPageGone
+	}
+	return nil
+}
