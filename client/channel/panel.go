@@ -68,7 +68,7 @@ type panelEvent struct {
 	// Sequence is that of a message, or of the one that a receipt is for.
 	Sequence uint64 `json:"sequence,omitempty"`
 	Previous uint64 `json:"previous_sequence,omitempty"`
-	// Participant and Text are who said what; Bytes is how much it was where it is no text.
+	// Participant said Text, or what has Bytes and is no text.
 	Participant string `json:"participant,omitempty"`
 	Text        string `json:"text,omitempty"`
 	Bytes       int    `json:"bytes,omitempty"`

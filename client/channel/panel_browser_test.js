@@ -13,7 +13,7 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
     await page.getByLabel(`Say as ${name}`).fill(text)
     await page.getByLabel(`Say as ${name}`).press('Enter')
   }
-  const heard = (page, name, text) => page.getByRole('region', { name: `${name} in` }).locator('.one', { hasText: text }).waitFor({ timeout: 30000 })
+  const heard = (page, name, text) => page.getByRole('region', { name: `${name} in` }).locator('.one', { hasText: text }).last().waitFor({ timeout: 30000 })
   const sequences = (page, name) => page.getByRole('region', { name: `${name} in` }).locator('.sequence').allTextContents()
 
   describe('the page of conversations', { timeout: 120000 }, () => {
@@ -38,8 +38,8 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
       it(`has no serious fault of accessibility: ${name}`, async () => {
         const page = await open('panels/channel/', { bypassCSP: true, ...options })
         await join(page, 'dora')
-        await say(page, 'dora', 'Hello.')
-        await heard(page, 'dora', 'Hello.')
+        await say(page, 'dora', `Hello, ${name}.`)
+        await heard(page, 'dora', `Hello, ${name}.`)
         assert.deepEqual(await faults(page), [])
         await shot(page, `conversations-${name}`)
         await close(page)

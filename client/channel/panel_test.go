@@ -40,7 +40,7 @@ func openPanel(t *testing.T, server string, environ ...string) string {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	panel, err := channel.Service().Panel(cli.Session{
-		Conn: conn, Telemetry: tele, Resumption: clienttest.Impatient(),
+		Conn: conn, Telemetry: tele, Resumption: clienttest.FastRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -218,14 +218,18 @@ func TestPagesThatAskForWhatCannotBe(t *testing.T) {
 	}
 }
 
-func TestWhoMayOnlyReadMayNotJoin(t *testing.T) {
+func TestATokenForReadingCannotJoin(t *testing.T) {
 	at := openPanel(t, "localhost:1", "TEST_CONSOLE_TOKEN=all", "TEST_CONSOLE_READ_TOKEN=look")
 	for token, want := range map[string]int{"": 401, "look": 403} {
 		header := http.Header{}
 		if token != "" {
 			header.Set("Authorization", "Bearer "+token)
 		}
-		_, response, err := websocket.Dial(t.Context(), at+"?"+as("x").Encode(), &websocket.DialOptions{HTTPHeader: header})
+		_, response, err := websocket.Dial(
+			t.Context(),
+			at+"?"+as("x").Encode(),
+			&websocket.DialOptions{HTTPHeader: header},
+		)
 		if err == nil || response.StatusCode != want {
 			t.Errorf("%q: %v", token, response)
 		}

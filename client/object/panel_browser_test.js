@@ -9,7 +9,7 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
   describe('the page of files', { timeout: 120000 }, () => {
     it('continues an upload after a pause, a reload and a restart of the server, and the download is the same', async () => {
       const page = await open('panels/object/')
-      const [path, content] = file('big.bin', 40 << 20)
+      const [path, content] = file('big.bin', 20 << 20)
       // The second chunk waits until it may be sent, so that there is a middle.
       let release, reached
       const held = new Promise((resolve) => { release = resolve })

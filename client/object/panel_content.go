@@ -25,8 +25,8 @@ import (
 
 const notFound = codes.NotFound
 
-// contentReader reads an object from wherever it is told to, by a download that begins with the first
-// Read. It is an io.ReadSeeker for http.ServeContent.
+// contentReader reads an object from wherever it is told to, by a download that begins with the
+// first Read. It is an io.ReadSeeker for http.ServeContent.
 type contentReader struct {
 	ctx    context.Context
 	client *Client
@@ -219,7 +219,6 @@ type digestReader struct {
 	io.Reader
 	want digests
 	sha  hash.Hash // nil if it is not wanted
-	size int64
 	crc  uint32
 	// err is why it failed, which an upload has in other words.
 	err error

@@ -31,6 +31,7 @@ import (
 	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
 
@@ -180,13 +181,18 @@ func TestPanelDownloads(t *testing.T) {
 	t.Run("names that a path cannot have", func(t *testing.T) {
 		for _, name := range []string{"..", "a//b", "ä?#%2F"} {
 			address := p.api + "objects/?name=" + url.QueryEscape(name)
-			if r, b := p.do("PUT", address, strings.NewReader(name), nil); r.StatusCode != 201 {
+			if r, b := p.do(
+				"PUT",
+				address,
+				strings.NewReader(name),
+				nil,
+			); r.StatusCode != http.StatusCreated {
 				t.Errorf("%q: %s %s", name, r.Status, b)
 			}
-			if r, b := p.do("GET", address, nil, nil); r.StatusCode != 200 || string(b) != name {
+			if r, b := p.do("GET", address, nil, nil); r.StatusCode != http.StatusOK || string(b) != name {
 				t.Errorf("%q: %s %s", name, r.Status, b)
 			}
-			if r, b := p.do("DELETE", address, nil, nil); r.StatusCode != 204 {
+			if r, b := p.do("DELETE", address, nil, nil); r.StatusCode != http.StatusNoContent {
 				t.Errorf("%q: %s %s", name, r.Status, b)
 			}
 			r, b := p.do("GET", address, nil, nil)
@@ -212,7 +218,7 @@ func TestPanelDownloads(t *testing.T) {
 }
 
 func TestPanelPut(t *testing.T) {
-	server := processtest.Start(t, append(small, "QUARTET_OBJECT_MAX_BYTES=4MiB")...)
+	server := processtest.Start(t, append(small, process.Setting("OBJECT_MAX_BYTES", "4MiB"))...)
 	p := openPanel(t, server.Address)
 	content := clienttest.Random(8, 1<<20)
 	sum := sha256.Sum256(content)
@@ -237,12 +243,12 @@ func TestPanelPut(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			r, b, err := p.try("PUT", p.object(c.what), c.body, c.header)
-			if err != nil && c.code == 413 {
-				t.Skip("the answer was lost, since the rest of the body was refused: ", err)
-			} else if err != nil {
+			// Where the rest of a body is refused, the connection may be closed before the answer is read.
+			if err == nil {
+				wantCode(t, r, b, c.code)
+			} else if c.code != http.StatusRequestEntityTooLarge {
 				t.Fatal(err)
 			}
-			wantCode(t, r, b, c.code)
 			r, b = p.do("HEAD", p.object(c.what), nil, nil)
 			if want := map[bool]int{true: 200, false: 404}[c.code == 201]; r.StatusCode != want {
 				t.Errorf("afterwards: %s %s", r.Status, b)
@@ -261,7 +267,12 @@ func TestPanelPut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(conn, "PUT /panels/object/api/objects/cut HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n", host, head)
+			fmt.Fprintf(
+				conn,
+				"PUT /panels/object/api/objects/cut HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n",
+				host,
+				head,
+			)
 			fmt.Fprintf(conn, "8\r\nabcdefgh\r\n")
 			_ = conn.(*net.TCPConn).CloseWrite()
 			answer, err := io.ReadAll(conn)
@@ -321,14 +332,15 @@ func meta(pairs ...string) string {
 }
 
 func TestPanelTus(t *testing.T) {
-	server := processtest.Start(t, append(small, "QUARTET_OBJECT_MAX_BYTES=32MiB")...)
+	server := processtest.Start(t, append(small, process.Setting("OBJECT_MAX_BYTES", "32MiB"))...)
 	p := openPanel(t, server.Address)
 	content := clienttest.Random(9, 8<<20)
 	t.Run("in pieces, over a restart of server and client", func(t *testing.T) {
 		p.t = t
 		at := p.create(len(content), meta("filename", "pieces", "filetype", "text/x-that"), 201)
 		r, b, err := p.patch(at, 0, bytes.NewReader(content[:3<<20]), nil)
-		if err != nil || r.StatusCode != 204 || r.Header.Get("Upload-Offset") != strconv.Itoa(3<<20) {
+		if err != nil || r.StatusCode != http.StatusNoContent ||
+			r.Header.Get("Upload-Offset") != strconv.Itoa(3<<20) {
 			t.Fatalf("%v %s %v", r, b, err)
 		}
 		server.Kill()
@@ -342,7 +354,7 @@ func TestPanelTus(t *testing.T) {
 		r, b, err = again.patch(at, offset, bytes.NewReader(content[offset:]), map[string]string{
 			"Repr-Digest": digest(content),
 		})
-		if err != nil || r.StatusCode != 204 {
+		if err != nil || r.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %s %v", r, b, err)
 		}
 		if again.offset(at) != len(content) {
@@ -358,7 +370,7 @@ func TestPanelTus(t *testing.T) {
 		at := p.create(len(content), meta("filename", "closed"), 201)
 		ctx, closeTab := context.WithCancel(t.Context())
 		body := &interrupted{bytes.NewReader(content), 4 << 20, closeTab}
-		request, err := http.NewRequestWithContext(ctx, "PATCH", at, body)
+		request, err := http.NewRequestWithContext(ctx, http.MethodPatch, at, body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -377,11 +389,11 @@ func TestPanelTus(t *testing.T) {
 			offset = p.offset(at)
 		}
 		r, b, err := p.patch(at, offset, bytes.NewReader(content[offset:]), nil)
-		for err == nil && r.StatusCode == 409 { // More was committed meanwhile.
+		for err == nil && r.StatusCode == http.StatusConflict { // More was committed meanwhile.
 			offset = p.offset(at)
 			r, b, err = p.patch(at, offset, bytes.NewReader(content[offset:]), nil)
 		}
-		if err != nil || r.StatusCode != 204 {
+		if err != nil || r.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %s %v", r, b, err)
 		}
 		if _, got := p.do("GET", p.object("closed"), nil, nil); !bytes.Equal(got, content) {
@@ -393,13 +405,13 @@ func TestPanelTus(t *testing.T) {
 		at := p.create(len(content), meta("filename", "away"), 201)
 		body := &interrupted{bytes.NewReader(content), 4 << 20, server.Kill}
 		r, b, err := p.patch(at, 0, body, nil)
-		if err == nil && r.StatusCode != 503 {
+		if err == nil && r.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("%s %s", r.Status, b)
 		}
 		server.Restart()
 		offset := p.offset(at)
 		r, b, err = p.patch(at, offset, bytes.NewReader(content[offset:]), nil)
-		if err != nil || r.StatusCode != 204 {
+		if err != nil || r.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %s %v", r, b, err)
 		}
 		if _, got := p.do("GET", p.object("away"), nil, nil); !bytes.Equal(got, content) {
@@ -411,8 +423,18 @@ func TestPanelTus(t *testing.T) {
 		p.create(0, meta("filename", "empty"), 201)
 		r, b := p.do("GET", p.object("empty"), nil, nil)
 		wantCode(t, r, b, 200)
-		at := p.create(3, meta("filename", "x", "crc32c", fmt.Sprintf("%08x", crc32c.Checksum([]byte("abc")))), 201)
-		if r, b, err := p.patch(at, 0, strings.NewReader("abc"), nil); err != nil || r.StatusCode != 204 {
+		at := p.create(
+			3,
+			meta("filename", "x", "crc32c", fmt.Sprintf("%08x", crc32c.Checksum([]byte("abc")))),
+			201,
+		)
+		if r, b, err := p.patch(
+			at,
+			0,
+			strings.NewReader("abc"),
+			nil,
+		); err != nil ||
+			r.StatusCode != http.StatusNoContent {
 			t.Errorf("%v %s %v", r, b, err)
 		}
 	})
@@ -428,17 +450,40 @@ func TestPanelTus(t *testing.T) {
 			t.Errorf("a wrong checksum: %v %s %v", r, b, err)
 		}
 		at = p.create(3, meta("filename", "wrong"), 201)
-		if r, b, err = p.patch(at, 0, strings.NewReader("abc"), map[string]string{"Repr-Digest": digest(nil)}); err != nil || r.StatusCode != 460 {
+		if r, b, err = p.patch(
+			at,
+			0,
+			strings.NewReader("abc"),
+			map[string]string{"Repr-Digest": digest(nil)},
+		); err != nil ||
+			r.StatusCode != 460 {
 			t.Errorf("a wrong digest: %v %s %v", r, b, err)
 		}
-		if r, b, err = p.patch(at, 2, strings.NewReader("c"), nil); err != nil || r.StatusCode != 409 {
+		if r, b, err = p.patch(
+			at,
+			2,
+			strings.NewReader("c"),
+			nil,
+		); err != nil ||
+			r.StatusCode != http.StatusConflict {
 			t.Errorf("a gap: %v %s %v", r, b, err)
 		}
-		if r, b, err = p.patch(at, 0, strings.NewReader("abcd"), nil); err != nil || r.StatusCode != 413 {
+		if r, b, err = p.patch(
+			at,
+			0,
+			strings.NewReader("abcd"),
+			nil,
+		); err != nil ||
+			r.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("more than was said: %v %s %v", r, b, err)
 		}
 		for _, id := range []string{"nonsense", "a.b", "..", "x." + strings.Repeat("A", 4000)} {
-			r, b = p.do("HEAD", p.api+"uploads/"+url.PathEscape(id), nil, map[string]string{"Tus-Resumable": "1.0.0"})
+			r, b = p.do(
+				"HEAD",
+				p.api+"uploads/"+url.PathEscape(id),
+				nil,
+				map[string]string{"Tus-Resumable": "1.0.0"},
+			)
 			wantCode(t, r, b, 404)
 		}
 		r, b = p.do("GET", p.object("wrong"), nil, nil)
@@ -447,7 +492,13 @@ func TestPanelTus(t *testing.T) {
 	t.Run("one that is terminated is gone", func(t *testing.T) {
 		p := openPanel(t, server.Address)
 		at := p.create(len(content), meta("filename", "ended"), 201)
-		if r, b, err := p.patch(at, 0, bytes.NewReader(content[:1<<20]), nil); err != nil || r.StatusCode != 204 {
+		if r, b, err := p.patch(
+			at,
+			0,
+			bytes.NewReader(content[:1<<20]),
+			nil,
+		); err != nil ||
+			r.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %s %v", r, b, err)
 		}
 		r, b := p.do("DELETE", at, nil, map[string]string{"Tus-Resumable": "1.0.0"})
@@ -464,8 +515,12 @@ func TestPanelUploadsTakeConstantMemory(t *testing.T) {
 	var most, before runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	body := &interrupted{io.LimitReader(endless{}, size), size * 3 / 4, func() { runtime.ReadMemStats(&most) }}
-	if r, b, err := p.patch(at, 0, body, nil); err != nil || r.StatusCode != 204 {
+	body := &interrupted{
+		io.LimitReader(endless{}, size),
+		size * 3 / 4,
+		func() { runtime.ReadMemStats(&most) },
+	}
+	if r, b, err := p.patch(at, 0, body, nil); err != nil || r.StatusCode != http.StatusNoContent {
 		t.Fatalf("%v %s %v", r, b, err)
 	}
 	if more := int64(most.HeapSys) - int64(before.HeapSys); more > 64<<20 {
@@ -495,7 +550,10 @@ func TestCurlContinuesADownloadAndUploadsAFile(t *testing.T) {
 	run := func(args ...string) {
 		t.Helper()
 		args = append([]string{"--silent", "--show-error", "--fail"}, args...)
-		if out, err := exec.CommandContext(clienttest.Deadline(t), curl, args...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(
+			clienttest.Deadline(t),
+			curl,
+			args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
@@ -511,7 +569,11 @@ func TestCurlContinuesADownloadAndUploadsAFile(t *testing.T) {
 
 func TestPanelTokens(t *testing.T) {
 	p := openPanel(t, processtest.Start(t, small...).Address, "TEST_TOKEN=all", "TEST_READ_TOKEN=look")
-	all, look := map[string]string{"Authorization": "Bearer all"}, map[string]string{"Authorization": "Bearer look"}
+	all, look := map[string]string{
+		"Authorization": "Bearer all",
+	}, map[string]string{
+		"Authorization": "Bearer look",
+	}
 	put := func(header map[string]string, code int) {
 		t.Helper()
 		r, b := p.do("PUT", p.object("o"), strings.NewReader("content"), header)
@@ -527,10 +589,13 @@ func TestPanelTokens(t *testing.T) {
 	}
 	get(p.object("o"), nil, 401)
 	get(p.object("o"), look, 200)
-	get(p.object("o"), map[string]string{"Authorization": "Bearer look", "Origin": "https://elsewhere.example"}, 403)
-	path := strings.TrimPrefix(p.object("o"), "http://")
-	path = path[strings.Index(path, "/"):]
-	tickets := p.object("o")[:len(p.object("o"))-len(path)] + "/api/ticket"
+	get(
+		p.object("o"),
+		map[string]string{"Authorization": "Bearer look", "Origin": "https://elsewhere.example"},
+		403,
+	)
+	path := "/panels/object/api/objects/o"
+	tickets := strings.TrimSuffix(p.object("o"), path) + "/api/ticket"
 	r, b := p.do("POST", tickets, strings.NewReader(`{"path": "`+path+`"}`), look)
 	wantCode(t, r, b, 200)
 	var given struct{ Ticket string }
@@ -551,7 +616,7 @@ func TestPanelWithoutAServer(t *testing.T) {
 	p := openPanel(t, clienttest.Reserve(t))
 	began := time.Now()
 	r, b := p.do("GET", p.object("o"), nil, nil)
-	if r.StatusCode != 503 && r.StatusCode != 504 {
+	if r.StatusCode != http.StatusServiceUnavailable && r.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("%s %s after %v", r.Status, b, time.Since(began))
 	}
 }

@@ -49,7 +49,9 @@ func newTus(client *Client) (http.Handler, error) {
 		// An upload that is cut off has this long to have what came committed.
 		GracefulRequestCompletionTimeout: tusGrace,
 		// The calls are logged, and the requests are those of a person.
-		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		Logger: slog.New(
+			slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}),
+		),
 	})
 	if err != nil {
 		return nil, err
@@ -150,7 +152,7 @@ func (s *tusStore) GetUpload(_ context.Context, id string) (handler.Upload, erro
 
 // AsTerminatableUpload implements handler.TerminaterDataStore.
 func (s *tusStore) AsTerminatableUpload(u handler.Upload) handler.TerminatableUpload {
-	return u.(*tusUpload) //nolint:errcheck // There is no other type.
+	return u.(*tusUpload) // There is no other type.
 }
 
 func (u *tusUpload) header() *quartetv1.UploadHeader {
@@ -230,7 +232,11 @@ func (u *tusUpload) Terminate(ctx context.Context) error {
 }
 
 func tusError(code int, text string) handler.Error {
-	return handler.NewError("ERR_"+strings.ToUpper(strings.ReplaceAll(http.StatusText(code), " ", "_")), text, code)
+	return handler.NewError(
+		"ERR_"+strings.ToUpper(strings.ReplaceAll(http.StatusText(code), " ", "_")),
+		text,
+		code,
+	)
 }
 
 // tusFailure is the answer for an error of the server.
@@ -262,7 +268,8 @@ const leastRead = 64 << 10
 
 // appendUpload sends what src has, the bytes of an upload from offset on, over one stream, and
 // finishes the upload if they are its last. It holds two chunks. A stream that breaks is not
-// resumed, because src cannot be read again: the caller asks how far the upload is and begins there.
+// resumed, because src cannot be read again: the caller asks how far the upload is and begins
+// there.
 func (c *Client) appendUpload(
 	ctx context.Context,
 	header *quartetv1.UploadHeader,

@@ -137,8 +137,9 @@ func same(a, b string) bool {
 // ticketLife is how long a ticket admits: a download that breaks can be continued meanwhile.
 const ticketLife = time.Hour
 
-// ticket admits one who may read to a single path and its query, so that the browser can download
-// what a page links to: a link has no header for the token. All clients with the same token know it.
+// ticket admits one that may read to a single path and its query, so that the browser can download
+// what a page links to: a link has no header for the token. All clients with the same token accept
+// it.
 func (a access) ticket(path string, now time.Time) (string, error) {
 	u, err := url.Parse(path)
 	if err != nil {
@@ -148,7 +149,7 @@ func (a access) ticket(path string, now time.Time) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(append(expiry, a.seal(expiry, u)...)), nil
 }
 
-// seal is what only one who knows the token can make.
+// seal is what only a process that knows the token can make.
 func (a access) seal(expiry []byte, u *url.URL) []byte {
 	query := u.Query()
 	query.Del("ticket")

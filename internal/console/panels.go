@@ -26,10 +26,10 @@ type Panel struct {
 	// "../../style.css", it is open to all who reach the port, under the same Content-Security-Policy.
 	Page fs.FS
 	// API answers requests under /panels/<Name>/api/, with that taken off their path. They have passed
-	// the checks of host, origin and token: GET, HEAD and OPTIONS may come from one who may only
-	// read, WebSockets and all other methods not. Each is one of the calls that Config.MaxCalls bounds,
-	// and has a context that ends when the console stops. How long a peer may be silent or slow is
-	// bounded, how long the request takes is not.
+	// the checks of host, origin and token: with the token for reading there are only GET, HEAD and
+	// OPTIONS, and no WebSocket. Each is one of the calls that Config.MaxCalls bounds, and has a
+	// context that ends when the console stops. How long a peer may be silent or slow is bounded, how
+	// long the request takes is not.
 	API http.Handler
 }
 
@@ -180,8 +180,8 @@ func (f peerFunc) header(metadata.MD)     {}
 // serveTicket gives a ticket for a GET of a panel, see access.ticket.
 func (c *Console) serveTicket(w http.ResponseWriter, r *http.Request, _ rights) {
 	var wanted struct{ Path string }
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, headerBytes)).Decode(&wanted); err != nil ||
-		!strings.HasPrefix(wanted.Path, panelsPath) {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, headerBytes)).Decode(&wanted)
+	if err != nil || !strings.HasPrefix(wanted.Path, panelsPath) {
 		http.Error(w, `expected {"path": "/panels/…"}`, http.StatusBadRequest)
 		return
 	}

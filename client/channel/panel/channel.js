@@ -17,7 +17,7 @@ const join = h('section', { class: 'panel', 'aria-label': 'Join' }, h('form', {
   },
 }, h('div', {}, h('label', { for: channel.id }, 'Channel'), channel), h('div', {}, h('label', { for: name.id }, 'Participant'), name),
   h('span', { class: 'check' }, all, h('label', { for: all.id }, 'with all that is kept')), h('button', { class: 'primary', type: 'submit' }, 'Join')))
-main.append(...(main.rights === 'read' ? [h('p', { class: 'empty' }, 'Your token may only read, and who joins may also speak.')] : [join, talks]))
+main.append(...(main.rights === 'read' ? [h('p', { class: 'empty' }, 'Your token may only read, and a participant may also speak.')] : [join, talks]))
 
 // Servers have a colour each, in the order in which they appeared.
 const peers = []
