@@ -10,8 +10,9 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Caller is whose calls share a limit: the identity in a verified certificate, or else the address that the connection
-// comes from, without its port. Behind a proxy that ends connections, all callers are the proxy. It can be compared.
+// Caller is whose calls share a limit: the identity in a verified certificate, or else the address
+// that the connection comes from, without its port. Behind a proxy that ends connections, all
+// callers are the proxy. It can be compared.
 type Caller struct {
 	identity string
 	address  netip.Prefix
@@ -29,7 +30,11 @@ func CallerOf(ctx context.Context) Caller {
 	return Caller{address: network(p.Addr)}
 }
 
-// identityIn is the first URI of a certificate, as SPIFFE has it, else its first DNS name, else its subject.
+// Identity is the one in the verified certificate, empty without one.
+func (c Caller) Identity() string { return c.identity }
+
+// identityIn is the first URI of a certificate, as SPIFFE has it, else its first DNS name, else its
+// subject.
 func identityIn(cert *x509.Certificate) string {
 	switch {
 	case len(cert.URIs) > 0:
@@ -44,7 +49,8 @@ func identityIn(cert *x509.Certificate) string {
 // networkBits are those of an IPv6 network, all of whose addresses one host can have.
 const networkBits = 64
 
-// network is the address of a peer: of IPv6 the network, because a host has as many addresses in it as it likes.
+// network is the address of a peer: of IPv6 the network, because a host has as many addresses in it
+// as it likes.
 func network(addr net.Addr) netip.Prefix {
 	var from netip.AddrPort
 	if tcp, ok := addr.(*net.TCPAddr); ok {

@@ -69,6 +69,7 @@ func (s *service) Exchange(stream exchangeStream) error {
 		pace:         pace,
 		channel:      join.GetChannel(),
 		participant:  join.GetParticipant(),
+		owner:        caller.Identity(),
 		subscription: subscription,
 		telemetry:    s.host.Telemetry,
 		messages: s.host.Telemetry.NewMessages(stream.Context(), join.GetChannel(),
@@ -124,6 +125,7 @@ type conversation struct {
 	pace         *broker.Pace
 	channel      string
 	participant  string
+	owner        string // identity of the client, empty if it has none
 	subscription *broker.Subscription
 	telemetry    *telemetry.Telemetry
 	messages     *telemetry.Messages
@@ -247,6 +249,7 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	carried = telemetry.TraceContextOf(ctx)
 	receipt, err := c.keep(ctx, broker.Message{
 		Participant: c.participant,
+		Owner:       c.owner,
 		ID:          m.GetMessageId(),
 		Body:        m.GetBody(),
 		Traceparent: carried.Traceparent,

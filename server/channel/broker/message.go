@@ -29,7 +29,11 @@ type Message struct {
 	// the one it received before, or Subscription.After for the first.
 	Previous    uint64
 	Participant string
-	// ID is the sender's, unique among its messages in the channel.
+	// Owner is the identity of the client that publishes the message, empty if it has none. It is not
+	// kept.
+	Owner string
+	// ID is the sender's, unique among the owner's messages in the channel under this participant's
+	// name.
 	ID   string
 	Body []byte
 	// Time is when the message was stored, by the clock of the server that did.
@@ -54,7 +58,7 @@ func (n names) encode(channel string, m Message) (*nats.Msg, error) {
 		return nil, ErrBodyTooLarge
 	}
 	header := nats.Header{
-		jetstream.MsgIDHeader: {dedupKey(channel, m.Participant, m.ID)},
+		jetstream.MsgIDHeader: {dedupKey(channel, m.Owner, m.Participant, m.ID)},
 		n.participant:         {escape(m.Participant)},
 		n.messageID:           {m.ID},
 	}

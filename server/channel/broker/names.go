@@ -81,11 +81,16 @@ func escape(name string) string {
 }
 
 // dedupKey is what JetStream recognizes a repeated message by. It does so for the whole stream, so
-// the key stands for the channel and the participant as well: nobody can make somebody else's
-// message look repeated. It is a hash because the server holds every key in memory for the whole
-// window.
-func dedupKey(channel, participant, id string) string {
-	// A name has no control characters, so the separator is unambiguous.
-	sum := sha256.Sum256([]byte(channel + "\x00" + participant + "\x00" + id))
+// the key stands for the channel, the participant and the identity of the client as well: no client
+// with another identity can make a message look repeated, whatever it calls itself. It is a hash
+// because the server holds every key in memory for the whole window.
+func dedupKey(channel, owner, participant, id string) string {
+	// A name has no control characters, so the separator is unambiguous; an owner, which may have
+	// some, comes last.
+	key := channel + "\x00" + participant + "\x00" + id
+	if owner != "" {
+		key += "\x00" + owner
+	}
+	sum := sha256.Sum256([]byte(key))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

@@ -1,0 +1,125 @@
+package apptest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+// Authority issues certificates for a server with mutual TLS and its clients.
+type Authority struct {
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	folder string
+}
+
+// NewAuthority makes one that is valid for an hour.
+func NewAuthority(tb testing.TB) *Authority {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &Authority{cert: cert, key: key, folder: tb.TempDir()}
+}
+
+// Settings are the variables of a server with mutual TLS and a certificate for 127.0.0.1.
+func (a *Authority) Settings(tb testing.TB) []string {
+	tb.Helper()
+	pair := a.issue(tb, &x509.Certificate{
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	settings := []string{"TEST_RPC_TLS_MODE=mtls"}
+	for name, block := range map[string]pem.Block{
+		"CERT": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"KEY":  {Type: "PRIVATE KEY", Bytes: private},
+		"CA":   {Type: "CERTIFICATE", Bytes: a.cert.Raw},
+	} {
+		file := filepath.Join(a.folder, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&block), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		settings = append(settings, "TEST_RPC_TLS_"+name+"_FILE="+file)
+	}
+	return settings
+}
+
+// Client is the TLS of a client whose certificate names it by a URI.
+func (a *Authority) Client(tb testing.TB, uri string) *tls.Config {
+	tb.Helper()
+	name, err := url.Parse(uri)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pair := a.issue(tb, &x509.Certificate{
+		URIs: []*url.URL{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair},
+	}
+}
+
+// Dial is a connection of such a client, until the test ends.
+func (a *Authority) Dial(tb testing.TB, address, uri string) *grpc.ClientConn {
+	tb.Helper()
+	conn, err := grpc.NewClient(
+		address,
+		grpc.WithTransportCredentials(credentials.NewTLS(a.Client(tb, uri))),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+	)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (a *Authority) issue(tb testing.TB, template *x509.Certificate) tls.Certificate {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template.NotAfter = a.cert.NotAfter
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
