@@ -188,6 +188,23 @@ func TestHealthNeedsNoPermissionAndReflectionDoes(t *testing.T) {
 	}
 }
 
+func TestReflectionCanBeTurnedOff(t *testing.T) {
+	for on, want := range map[bool]codes.Code{true: codes.OK, false: codes.Unimplemented} {
+		s := defaults()
+		s.server.Reflection = on
+		r := s.start(t, succeed)
+		stream, err := reflectionpb.NewServerReflectionClient(r.conn).ServerReflectionInfo(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
+		_ = stream.Send(request) // The answer says why it failed.
+		if _, err := stream.Recv(); status.Code(err) != want {
+			t.Errorf("reflection is %v: got %v, expected %s", on, err, want)
+		}
+	}
+}
+
 // stay is a handler whose streams last until they are ended.
 func stay(entered chan<- struct{}) func(context.Context) error {
 	return func(ctx context.Context) error {

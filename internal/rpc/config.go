@@ -58,6 +58,7 @@ type ServerConfig struct {
 	FirstMessageTimeout     time.Duration `env:"FIRST_MESSAGE_TIMEOUT" envDefault:"10s" desc:"time for the request of a unary or server-streaming call to arrive after its headers, or of any message that has begun, and a second more for each 16 KiB of it; the first message of other streams may take six times as long"`
 	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take what it is sent, before its stream ends"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
+	Reflection              bool          `env:"REFLECTION" envDefault:"true" desc:"tell callers which services and messages there are, as grpcurl asks"`
 	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods, read again when it changes; empty if every caller with a certificate may call everything"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
 }

@@ -58,7 +58,7 @@ type Server struct {
 	stop     context.CancelFunc
 }
 
-// NewServer builds a server with services, and health and reflection beside them. It is NOT_SERVING until
+// NewServer builds a server with services, and health and, unless it is off, reflection beside them. It is NOT_SERVING until
 // Health().SetServing. domain is that of the ErrorInfo in its errors. opts win over what is chosen here.
 func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services []Service, opts ...grpc.ServerOption) (*Server, error) {
 	all, err := registered(services)
@@ -110,7 +110,9 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		for _, service := range all {
 			server.RegisterService(s.receiveRequests(service.desc), service.impl)
 		}
-		reflection.Register(server)
+		if cfg.Reflection {
+			reflection.Register(server)
+		}
 	}
 	return s, nil
 }

@@ -131,7 +131,7 @@ func defaults() setup {
 		server: ServerConfig{
 			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
 			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
-			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second, SendTimeout: 10 * time.Second,
+			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second, SendTimeout: 10 * time.Second, Reflection: true,
 		},
 		client: ClientConfig{
 			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
