@@ -88,8 +88,8 @@ func lastElement(name string) (string, error) {
 	return last, nil
 }
 
-// resolveLinks goes through symbolic links, so that the file is replaced and not the link, also where
-// it is not there yet.
+// resolveLinks goes through symbolic links, so that the file is replaced and not the link, also
+// where it is not there yet.
 func resolveLinks(file string) (string, error) {
 	for range 40 { // As many as Linux follows.
 		to, err := os.Readlink(file)

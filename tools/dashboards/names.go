@@ -29,7 +29,8 @@ const (
 // service that has one.
 const backendUp, backend = "_backend_up", "backend"
 
-// certificateTimes are registered only by programs that have certificates, which ask starts none of.
+// certificateTimes are registered only by programs that have certificates, which ask starts none
+// of.
 var certificateTimes = []string{
 	"_tls_certificate_not_before_timestamp_seconds",
 	"_tls_certificate_not_after_timestamp_seconds",

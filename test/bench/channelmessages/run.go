@@ -175,8 +175,8 @@ type bed struct {
 	addresses [2]string
 }
 
-// makeBed builds our server and starts what is shared. What is there when it fails has to be stopped
-// too.
+// makeBed builds our server and starts what is shared. What is there when it fails has to be
+// stopped too.
 func makeBed(ctx context.Context) (b *bed, err error) {
 	b = &bed{}
 	if b.root, err = os.MkdirTemp("", "quartet-bench-"); err != nil {
@@ -217,7 +217,8 @@ func (b *bed) stop() error {
 	return errors.Join(err, os.RemoveAll(b.root))
 }
 
-// conversation is between a sender at one replica and receivers at both, the first at the other one.
+// conversation is between a sender at one replica and receivers at both, the first at the other
+// one.
 func (b *bed) conversation(ctx context.Context, name string, receivers int) (
 	c contestant, leave func(), err error,
 ) {
