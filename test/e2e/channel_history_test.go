@@ -231,6 +231,13 @@ func (s channelClustered) historyReplaced(t *testing.T) {
 	old := []string{"old 1", "old 2", "old 3"}
 	say(t, stayed[0], old...)
 	wantHeard(t, append(slices.Clone(stayed[1:]), left...), old...)
+	// Only a participant that has heard something knows which history it was.
+	eventually(t, "old messages at the command line", outageTime, func(context.Context) error {
+		if heard := terminal.stdout.String(); !strings.Contains(heard, old[len(old)-1]) {
+			return fmt.Errorf("it wrote %q and said %q", heard, &terminal.stderr)
+		}
+		return nil
+	})
 	for _, v := range left {
 		v.Close()
 	}
@@ -241,8 +248,10 @@ func (s channelClustered) historyReplaced(t *testing.T) {
 	speaker := s.joinAnew(t, clients[0], room)
 	say(t, speaker, newer...)
 	var first uint64
+	ctx, cancel := context.WithTimeout(t.Context(), outageTime)
+	defer cancel()
 	for i, v := range stayed {
-		m, err := v.Receive(t.Context())
+		m, err := v.Receive(ctx)
 		if first = channel.First(err); !errors.Is(err, channel.ErrHistoryChanged) || first == 0 {
 			t.Errorf(
 				"the participant that stayed at replica %d got %q and %v, and is to read from %d",
@@ -264,7 +273,12 @@ func (s channelClustered) historyReplaced(t *testing.T) {
 			)
 		}
 	}
-	<-terminal.done
+	eventually(t, "the end of the command line", outageTime, func(context.Context) error {
+		if terminal.running() {
+			return fmt.Errorf("it wrote %q and said %q", &terminal.stdout, &terminal.stderr)
+		}
+		return nil
+	})
 	if told := terminal.stderr.String(); terminal.err == nil ||
 		!strings.Contains(told, "history of the channel") ||
 		strings.Contains(terminal.stdout.String(), "new") {
