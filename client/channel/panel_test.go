@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,6 +84,7 @@ type participant struct {
 	t        *testing.T
 	attempts int
 	position json.RawMessage
+	skipped  []pageEvent
 }
 
 func joinPage(t *testing.T, at string, query url.Values) *participant {
@@ -103,9 +105,16 @@ func (p *participant) say(frame string) {
 	}
 }
 
-// next returns the next event of a type.
+// next returns the next event of a type. A receipt may come before or after the message itself, so
+// events of other types are kept for later.
 func (p *participant) next(kind string) pageEvent {
 	p.t.Helper()
+	for i, e := range p.skipped {
+		if e.Type == kind {
+			p.skipped = slices.Delete(p.skipped, i, i+1)
+			return e
+		}
+	}
 	for {
 		_, text, err := p.Read(clienttest.Deadline(p.t))
 		if err != nil {
@@ -127,6 +136,7 @@ func (p *participant) next(kind string) pageEvent {
 		if e.Type == "end" {
 			p.t.Fatalf("it ended: %+v", e)
 		}
+		p.skipped = append(p.skipped, e)
 	}
 }
 

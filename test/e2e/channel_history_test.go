@@ -244,9 +244,7 @@ func (s channelClustered) historyReplaced(t *testing.T) {
 
 	s.replaceVolume(t)
 
-	newer := []string{"new 1", "new 2", "new 3", "new 4", "new 5"}
-	speaker := s.joinAnew(t, clients[0], room)
-	say(t, speaker, newer...)
+	// A replica that has told them knows the new history; one that has not would end a new participant.
 	var first uint64
 	ctx, cancel := context.WithTimeout(t.Context(), outageTime)
 	defer cancel()
@@ -262,6 +260,9 @@ func (s channelClustered) historyReplaced(t *testing.T) {
 			)
 		}
 	}
+	newer := []string{"new 1", "new 2", "new 3", "new 4", "new 5"}
+	speaker := s.joinAnew(t, clients[0], room)
+	say(t, speaker, newer...)
 	for i, v := range left {
 		_, err := join(clients[i], channel.JoinOptions{Position: v.Position()})
 		if first = channel.First(err); !errors.Is(err, channel.ErrHistoryChanged) || first == 0 {
