@@ -1,9 +1,7 @@
 package channel_test
 
 import (
-	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,28 +45,11 @@ func openPanel(t *testing.T, server string, environ ...string) string {
 		t.Fatal(err)
 	}
 	panel.Name = "channel"
-	c, err := console.New(console.Options{
+	address := clienttest.ServeConsole(t, console.Options{
 		Config: cfg.Console, Product: "test", Telemetry: telemetry.Discard(), Peers: peers,
 		Panels: []console.Panel{panel},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- c.Serve(ctx, lis) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		http.DefaultClient.CloseIdleConnections()
-	})
-	return "ws://" + lis.Addr().String() + "/panels/channel/api/join"
+	return "ws://" + address + "/panels/channel/api/join"
 }
 
 // pageEvent is what a page is told.

@@ -58,28 +58,11 @@ func openPanel(t *testing.T, server string, environ ...string) *panel {
 	if err := config.Load("TEST_", environ, config.Group{Into: &cfg}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := console.New(console.Options{
+	address := clienttest.ServeConsole(t, console.Options{
 		Config: cfg, Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
 		Panels: []console.Panel{p},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- c.Serve(ctx, lis) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		http.DefaultClient.CloseIdleConnections()
-	})
-	return &panel{t, "http://" + lis.Addr().String() + "/panels/object/api/"}
+	return &panel{t, "http://" + address + "/panels/object/api/"}
 }
 
 // object is where an object of a name is.
