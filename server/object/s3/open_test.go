@@ -120,11 +120,11 @@ func TestWrongCredentialsAreNoticedAtOnce(t *testing.T) {
 func TestAStoreThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	f, url := newFake(t)
 	s := open(t, url, smallPart)
-	f.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	f.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		_, _ = io.Copy(io.Discard, r.Body) // Or the server does not notice that its client has gone.
 		<-r.Context().Done()
 		return true
-	}
+	})
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errSlow)
 	defer cancel()
 	if _, err := s.put(ctx, "key", nil, "", absent); !errors.Is(err, engine.ErrUnavailable) {
@@ -143,7 +143,7 @@ func TestABusyStoreIsUnavailable(t *testing.T) {
 	s := open(t, url, smallPart)
 	var refusals, requests atomic.Int64
 	var status, code = http.StatusServiceUnavailable, "SlowDown"
-	f.Before = func(w http.ResponseWriter, r *http.Request, _ string) bool {
+	f.Before(func(w http.ResponseWriter, r *http.Request, _ string) bool {
 		requests.Add(1)
 		if refusals.Add(-1) < 0 {
 			return false
@@ -151,7 +151,7 @@ func TestABusyStoreIsUnavailable(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		s3test.Fail(w, status, code)
 		return true
-	}
+	})
 	refusals.Store(1)
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("after one refusal: %v", err)
@@ -184,10 +184,10 @@ func TestABusyStoreIsUnavailable(t *testing.T) {
 func TestWarningsOfTheSDKAreLogged(t *testing.T) {
 	setCredentials(t, testAccessKey, testSecretKey)
 	service, url := newFake(t)
-	service.Before = func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+	service.Before(func(w http.ResponseWriter, _ *http.Request, _ string) bool {
 		w.Header().Set("Date", "soon")
 		return false
-	}
+	})
 	var log strings.Builder
 	o := options()
 	o.Log = slog.New(slog.NewTextHandler(&log, nil))

@@ -138,7 +138,7 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					var requests atomic.Int64
 					var done atomic.Bool
 					var key, method string
-					fake.After = func(_ http.ResponseWriter, r *http.Request, k string) bool {
+					fake.After(func(_ http.ResponseWriter, r *http.Request, k string) bool {
 						if strings.Contains(r.URL.RawQuery, "list-type") {
 							return false // Of opening.
 						}
@@ -152,11 +152,11 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 							panic(http.ErrAbortHandler)
 						}
 						return false
-					}
+					})
 					h, content := header("o"), enginetest.Content(size)
 					o := transfer(t, url, smallPart, h, content)
 					what := fmt.Sprintf("%d bytes, answer %d (%s %s), silent %v", size, lost, method, key, silent)
-					fake.After = nil
+					fake.After(nil)
 					s := open(t, url, smallPart)
 					got, err := enginetest.Read(t.Context(), s, "o", o.Generation, 0, 0, 1<<20, true)
 					if err != nil || !bytes.Equal(got, content) {
@@ -184,7 +184,7 @@ func TestAWriterThatWasOvertakenIsToldWhereToContinue(t *testing.T) {
 	first, second := open(t, url, smallPart), open(t, url, smallPart)
 	h, content := header("o"), enginetest.Content(3*smallPart+5)
 	var overtaken atomic.Bool
-	fake.After = func(_ http.ResponseWriter, r *http.Request, key string) bool {
+	fake.After(func(_ http.ResponseWriter, r *http.Request, key string) bool {
 		if r.Method != http.MethodPut || !strings.HasPrefix(key, uploadsPrefix) ||
 			!overtaken.CompareAndSwap(false, true) {
 			return false
@@ -198,7 +198,7 @@ func TestAWriterThatWasOvertakenIsToldWhereToContinue(t *testing.T) {
 			t.Error(err)
 		}
 		panic(http.ErrAbortHandler)
-	}
+	})
 	_, err := enginetest.Put(t.Context(), first, h, content)
 	if at, ok := errors.AsType[*engine.OffsetError](err); !ok || at.Committed != smallPart {
 		t.Errorf("got %v, want the offset %d", err, smallPart)
@@ -219,20 +219,20 @@ func TestAPartBehindOneThatFailedDoesNotCount(t *testing.T) {
 	h.Expect.SHA256 = sum[:]
 	var up atomic.Bool
 	third := make(chan struct{})
-	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	fake.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		if r.URL.Query().Get("partNumber") != "2" || up.Load() {
 			return false
 		}
 		<-third
 		panic(http.ErrAbortHandler)
-	}
+	})
 	var arrived sync.Once
-	fake.After = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	fake.After(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		if r.URL.Query().Get("partNumber") == "3" {
 			arrived.Do(func() { close(third) })
 		}
 		return false
-	}
+	})
 	u, err := open(t, url, smallPart).Begin(t.Context(), h, true)
 	if err != nil {
 		t.Fatal(err)
@@ -263,12 +263,12 @@ func TestPartsOfAnotherSizeThatNeverCameAreNoObstacle(t *testing.T) {
 	fake, url := newFake(t)
 	h, content := header("o"), enginetest.Content(5*smallPart+5)
 	var up atomic.Bool
-	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	fake.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		if r.URL.Query().Has("partNumber") && !up.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		return false
-	}
+	})
 	if _, err := enginetest.Put(t.Context(), open(t, url, 2*smallPart), h, content); !errors.Is(err,
 		engine.ErrUnavailable) {
 		t.Fatalf("got %v", err)
@@ -294,7 +294,7 @@ func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 				var requests atomic.Int64
 				var overtaken atomic.Bool
 				var made engine.Object
-				fake.Before = func(_ http.ResponseWriter, _ *http.Request, _ string) bool {
+				fake.Before(func(_ http.ResponseWriter, _ *http.Request, _ string) bool {
 					if requests.Add(1) != int64(at+1) {
 						return false
 					}
@@ -323,9 +323,9 @@ func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 						t.Errorf("%s at %d: %v", act, at, err)
 					}
 					return false
-				}
+				})
 				o, err := enginetest.Put(t.Context(), first, h, content)
-				fake.Before = nil
+				fake.Before(nil)
 				what := fmt.Sprintf("%d bytes, %s before request %d", size, act, at)
 				allowed := []error{engine.ErrWriterReplaced, engine.ErrOffsetMismatch, engine.ErrUploadNotFound}
 				known := func(e error) bool { return errors.Is(err, e) }
@@ -449,17 +449,17 @@ func TestAnOutageDuringExpiryIsAWarning(t *testing.T) {
 		_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never)
 		return err
 	}
-	fake.Before = func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+	fake.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
 		if r.Method == http.MethodDelete {
 			panic(http.ErrAbortHandler)
 		}
 		return false
-	}
+	})
 	if err := expire(); !errors.Is(err, engine.ErrUnavailable) ||
 		!strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("%v, logged:\n%s", err, &log)
 	}
-	fake.Before = nil
+	fake.Before(nil)
 	if err := expire(); err != nil || len(fake.Keys()) != 1 {
 		t.Errorf("%v, and %d keys are left, want the object", err, len(fake.Keys()))
 	}

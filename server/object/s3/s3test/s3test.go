@@ -26,11 +26,9 @@ const Bucket = "quartet"
 // Fake answers what the engine asks of S3, with one bucket and without looking at signatures. What
 // it should answer was observed on versitygw.
 type Fake struct {
-	// Before and After, if not nil, see each request to a key; the answer of one that panics with
-	// http.ErrAbortHandler is lost. They may be changed only while no request is under way.
-	Before, After func(w http.ResponseWriter, r *http.Request, key string) (answered bool)
-
 	mu       sync.Mutex
+	before   Hook
+	after    Hook
 	keys     map[string]stored
 	uploads  map[string]*upload
 	requests int
@@ -49,8 +47,27 @@ type upload struct {
 	parts     map[int]stored
 }
 
+// Hook sees a request to a key, and says whether it has answered it. The answer of one that panics
+// with http.ErrAbortHandler is lost.
+type Hook func(w http.ResponseWriter, r *http.Request, key string) (answered bool)
+
 // New returns a service whose bucket is empty.
 func New() *Fake { return &Fake{keys: map[string]stored{}, uploads: map[string]*upload{}} }
+
+// Before has the hook called before each further request is carried out, or no hook if it is nil.
+func (f *Fake) Before(h Hook) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = h
+}
+
+// After has the hook called after each further request was carried out and before it is answered, or
+// no hook if it is nil. What the hook says is ignored.
+func (f *Fake) After(h Hook) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.after = h
+}
 
 // Keys returns what the bucket has.
 func (f *Fake) Keys() map[string][]byte {
@@ -102,7 +119,10 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Fail(w, http.StatusNotFound, "NoSuchBucket")
 		return
 	}
-	if f.Before != nil && f.Before(w, r, key) {
+	f.mu.Lock()
+	before, after := f.before, f.after
+	f.mu.Unlock()
+	if before != nil && before(w, r, key) {
 		return
 	}
 	body, err := io.ReadAll(r.Body)
@@ -110,8 +130,8 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // Half a request.
 	}
 	answer := f.do(r, key, body)
-	if f.After != nil {
-		f.After(w, r, key)
+	if after != nil {
+		after(w, r, key)
 	}
 	answer(w)
 }
