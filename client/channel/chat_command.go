@@ -64,7 +64,7 @@ func userName() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return u.Username
 	}
-	return "anonymous" // A container may run as a user that nobody has named.
+	return "anonymous" // A container may run as a user without a name.
 }
 
 // chat is one participant at a terminal or in a pipe.

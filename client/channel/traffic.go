@@ -110,7 +110,7 @@ func (s *speaker) exchange(ctx context.Context, body string) error {
 	return nil
 }
 
-// unheard is why a message was not heard. One that has a receipt was promised to everybody.
+// unheard is why a message was not heard. One that has a receipt was promised to all participants.
 func unheard(ctx context.Context, body string, err error,
 	receipts <-chan *quartetv1.Receipt) error {
 	if ctx.Err() != nil {

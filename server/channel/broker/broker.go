@@ -146,7 +146,7 @@ type Broker struct {
 }
 
 // Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a
-// server inside this process, which listens to nobody else; "nats://host:4222[,nats://...]" names
+// server inside this process, which listens on no port; "nats://host:4222[,nats://...]" names
 // servers of a cluster, with credentials as user information. Open waits for a cluster that is not
 // there yet until ctx is done.
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {

@@ -32,8 +32,8 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		// The client makes room for all at once, for each request of a batch.
 		nats.SyncQueueLen(batchMessages + 1),
-		// Nothing is buffered while disconnected: Publish tries again by itself, and only while somebody
-		// waits for it.
+		// Nothing is buffered while disconnected: Publish tries again by itself, and only while its
+		// caller waits for it.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.disconnected),
 		nats.ReconnectErrHandler(b.notConnected),

@@ -115,7 +115,7 @@ func TestDamageInsideTheStreamIsCountedLoggedAndToldToReaders(t *testing.T) {
 			if strings.Count(log.String(), "messages are missing inside the stream") != 1 {
 				t.Errorf("logged:\n%s", &log)
 			}
-			// Those who come now are not concerned.
+			// A subscriber that joins after it misses nothing.
 			live := subscribe(t, b, "room", nil)
 			publish(t, b, "room", "ann", "1", "")
 			receive(t, live, 1)
@@ -264,7 +264,7 @@ func TestDamagedRecordsDoNotKeepTheBrokerFromStarting(t *testing.T) {
 			t.Errorf("%+v: %d messages, then %v", flip, len(before), err)
 		}
 		if err == nil && b.lineage.changes.Load() == 0 {
-			t.Errorf("%+v: the end is gone, and nobody was told", flip)
+			t.Errorf("%+v: the end is gone, and no subscriber was told", flip)
 		}
 		closeBroker(t, b)
 	}

@@ -61,8 +61,8 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 	}
 	e := &embedded{opts: opts, lock: lock, failed: make(chan struct{}, 1), done: make(chan struct{})}
 	if err := e.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir,
-			err), lock.Close())
+		err = fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir, err)
+		return nil, errors.Join(err, lock.Close())
 	}
 	ctx, e.stopped = context.WithCancel(context.Background())
 	go e.supervise(ctx)

@@ -46,7 +46,7 @@ type hub struct {
 	polled  uint64        // front.last at the last poll
 	closed  bool          // the last subscriber has left
 	err     error         // why there is nothing more to come
-	changed chan struct{} // closed at the next change; nil if nobody waits
+	changed chan struct{} // closed at the next change; nil if no subscriber waits
 }
 
 // acquire returns the hub of a channel, to be released.
@@ -156,8 +156,8 @@ func (h *hub) take(m Message) (front position, contradicted bool) {
 	h.broker.lineage.saw(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
 	h.grow(len(m.Body) + messageOverhead)
-	for len(h.ring) > ringMessages || h.bytes > ringBytes || len(h.ring) > 0 &&
-		h.broker.rings.Load() > ringsBytes {
+	for len(h.ring) > ringMessages || h.bytes > ringBytes ||
+		len(h.ring) > 0 && h.broker.rings.Load() > ringsBytes {
 		h.evict()
 	}
 	if m.Sequence > h.front.last {
@@ -218,7 +218,7 @@ func (h *hub) observe(p position) {
 	defer h.mu.Unlock()
 	if p.last > h.front.last || h.front == (position{}) {
 		h.front = p
-		h.known.Add(1) // Or more, which shows when somebody reads them.
+		h.known.Add(1) // Or more, which shows when a subscriber reads them.
 		h.wake()
 	}
 }
@@ -274,8 +274,8 @@ func (h *hub) look(p *position) (outlook, error) {
 }
 
 // leadsTo says that nothing can be between p and a message that was announced with this
-// predecessor. No predecessor proves nothing, as messages may have come and gone, except to
-// somebody who asked for all that is kept.
+// predecessor. No predecessor proves nothing, as messages may have come and gone, except to a
+// subscriber that asked for all that is kept.
 func (p position) leadsTo(predecessor uint64) bool {
 	if predecessor == 0 {
 		return p == position{}

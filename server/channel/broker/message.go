@@ -38,7 +38,7 @@ type Message struct {
 	Body []byte
 	// Time is when the message was stored, by the clock of the server that did.
 	Time time.Time
-	// Traceparent and Tracestate are the W3C trace context that goes to everybody; empty if there is
+	// Traceparent and Tracestate are the W3C trace context that all subscribers get; empty if there is
 	// none or it was not printable ASCII of at most 64 and 512 bytes.
 	Traceparent, Tracestate string
 }

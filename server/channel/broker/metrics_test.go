@@ -75,7 +75,7 @@ func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	if n := observed().GetSampleCount(); n != 2 {
 		t.Errorf("%d observations of 2 messages", n)
 	}
-	// Somebody who is busy with something else keeps his messages waiting himself.
+	// A subscriber that does not receive keeps its own messages waiting.
 	for _, id := range []string{"c", "d", "e"} {
 		publish(t, b, "room", "ann", id, "")
 	}
@@ -138,7 +138,7 @@ func TestLagIsExactWhereverTheMessagesAre(t *testing.T) {
 	again := subscribe(t, b, "room", pointer(0))
 	receive(t, again, 1)
 	if lag := lagOf(t, registry); lag != n-1 {
-		t.Errorf("who begins again is behind by %d, want %d", lag, n-1)
+		t.Errorf("the lag of a subscriber that begins again is %d, want %d", lag, n-1)
 	}
 	again.Close()
 	if lag := lagOf(t, registry); lag != 0 {

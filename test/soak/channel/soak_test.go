@@ -238,7 +238,7 @@ func (w *world) damage() {
 	if !isSubsequence(heard, w.kept) {
 		w.t.Fatalf("%d messages were read that are not those that were said", len(heard))
 	}
-	// A message of a speaker who begins now shows whether the listener goes on.
+	// A message of a speaker that begins now shows whether the listener goes on.
 	ctx, cancel := w.context()
 	defer cancel()
 	before := len(w.kept)
@@ -249,7 +249,7 @@ func (w *world) damage() {
 		w.t.Fatalf("the listener heard %.20q, %v", m.GetBody(), err)
 	}
 	if missing := before - len(heard); missing > 0 && !damaged && !told {
-		w.t.Fatalf("%d messages are missing, and nobody was told", missing)
+		w.t.Fatalf("%d messages are missing, and neither the reader nor the listener was told", missing)
 	}
 	w.t.Logf("%d of %d messages are left; damage %t, listener %v", len(heard), before, damaged, err)
 	w.listener.Close()
@@ -312,7 +312,7 @@ func (w *world) trySay() error {
 	return err
 }
 
-// verify reads everything, as a participant who comes now.
+// verify reads everything, as a participant that joins now.
 func (w *world) verify() {
 	w.t.Helper()
 	if heard, damaged := w.readAll(); damaged || !slices.Equal(heard, w.kept) {
