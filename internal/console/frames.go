@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
-	"google.golang.org/grpc/codes"
+	rpccode "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -75,35 +75,14 @@ type statusJSON struct {
 	Details []json.RawMessage `json:"details,omitempty"`
 }
 
-// codeNames are the names that gRPC documents, in place of those of Go.
-var codeNames = map[codes.Code]string{
-	codes.OK:                 "OK",
-	codes.Canceled:           "CANCELLED",
-	codes.Unknown:            "UNKNOWN",
-	codes.InvalidArgument:    "INVALID_ARGUMENT",
-	codes.DeadlineExceeded:   "DEADLINE_EXCEEDED",
-	codes.NotFound:           "NOT_FOUND",
-	codes.AlreadyExists:      "ALREADY_EXISTS",
-	codes.PermissionDenied:   "PERMISSION_DENIED",
-	codes.ResourceExhausted:  "RESOURCE_EXHAUSTED",
-	codes.FailedPrecondition: "FAILED_PRECONDITION",
-	codes.Aborted:            "ABORTED",
-	codes.OutOfRange:         "OUT_OF_RANGE",
-	codes.Unimplemented:      "UNIMPLEMENTED",
-	codes.Internal:           "INTERNAL",
-	codes.Unavailable:        "UNAVAILABLE",
-	codes.DataLoss:           "DATA_LOSS",
-	codes.Unauthenticated:    "UNAUTHENTICATED",
-}
-
 // describe is a status with its details.
 func describe(err error) *statusJSON {
 	s := status.Convert(err)
-	name, known := codeNames[s.Code()]
-	if !known {
-		name = s.Code().String()
+	described := &statusJSON{
+		Code:    uint32(s.Code()),
+		Name:    rpccode.Code(s.Code()).String(), // as gRPC documents it; Go's own says Canceled
+		Message: s.Message(),
 	}
-	described := &statusJSON{Code: uint32(s.Code()), Name: name, Message: s.Message()}
 	for _, detail := range s.Proto().GetDetails() {
 		described.Details = append(described.Details, describeDetail(detail))
 	}

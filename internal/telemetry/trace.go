@@ -11,6 +11,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	rpccode "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -29,10 +30,9 @@ func spanAttributes(name string) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}
 }
 
-// endSpan ends a span that is recorded, with its attributes and what became of
-// the call.
+// endSpan ends a span that is recorded, with its attributes and what became of the call.
 func endSpan(span trace.Span, st *status.Status, isError bool, attributes []attribute.KeyValue) {
-	code := canonical(st.Code())
+	code := rpccode.Code(st.Code()).String() // as the conventions spell it
 	attributes = append(attributes, semconv.RPCResponseStatusCode(code))
 	if isError {
 		span.SetStatus(otelcodes.Error, st.Message())
@@ -62,34 +62,6 @@ func isServerFault(code codes.Code) bool {
 	}
 }
 
-// canonical spells a code as the gRPC specification and the conventions do,
-// DEADLINE_EXCEEDED, where Go's String says DeadlineExceeded.
-func canonical(code codes.Code) string {
-	if int(code) >= len(canonicalCodes) {
-		return strconv.Itoa(int(code))
-	}
-	return canonicalCodes[code]
-}
-
-var canonicalCodes = [...]string{
-	"OK",
-	"CANCELLED",
-	"UNKNOWN",
-	"INVALID_ARGUMENT",
-	"DEADLINE_EXCEEDED",
-	"NOT_FOUND",
-	"ALREADY_EXISTS",
-	"PERMISSION_DENIED",
-	"RESOURCE_EXHAUSTED",
-	"FAILED_PRECONDITION",
-	"ABORTED",
-	"OUT_OF_RANGE",
-	"UNIMPLEMENTED",
-	"INTERNAL",
-	"UNAVAILABLE",
-	"DATA_LOSS",
-	"UNAUTHENTICATED",
-}
 
 // serverAddress splits a target such as dns:///host:port for a client's span.
 // The resolved address is left out: it changes with every pod.
