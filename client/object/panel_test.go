@@ -164,12 +164,8 @@ func TestPanelDownloads(t *testing.T) {
 	t.Run("names that a path cannot have", func(t *testing.T) {
 		for _, name := range []string{"..", "a//b", "ä?#%2F"} {
 			address := p.api + "objects/?name=" + url.QueryEscape(name)
-			if r, b := p.do(
-				"PUT",
-				address,
-				strings.NewReader(name),
-				nil,
-			); r.StatusCode != http.StatusCreated {
+			if r, b := p.do("PUT", address, strings.NewReader(name),
+				nil); r.StatusCode != http.StatusCreated {
 				t.Errorf("%q: %s %s", name, r.Status, b)
 			}
 			if r, b := p.do("GET", address, nil, nil); r.StatusCode != http.StatusOK || string(b) != name {
@@ -411,12 +407,7 @@ func TestPanelTus(t *testing.T) {
 			meta("filename", "x", "crc32c", fmt.Sprintf("%08x", crc32c.Checksum([]byte("abc")))),
 			201,
 		)
-		if r, b, err := p.patch(
-			at,
-			0,
-			strings.NewReader("abc"),
-			nil,
-		); err != nil ||
+		if r, b, err := p.patch(at, 0, strings.NewReader("abc"), nil); err != nil ||
 			r.StatusCode != http.StatusNoContent {
 			t.Errorf("%v %s %v", r, b, err)
 		}
@@ -433,30 +424,15 @@ func TestPanelTus(t *testing.T) {
 			t.Errorf("a wrong checksum: %v %s %v", r, b, err)
 		}
 		at = p.create(3, meta("filename", "wrong"), 201)
-		if r, b, err = p.patch(
-			at,
-			0,
-			strings.NewReader("abc"),
-			map[string]string{"Repr-Digest": digest(nil)},
-		); err != nil ||
-			r.StatusCode != 460 {
+		if r, b, err = p.patch(at, 0, strings.NewReader("abc"),
+			map[string]string{"Repr-Digest": digest(nil)}); err != nil || r.StatusCode != 460 {
 			t.Errorf("a wrong digest: %v %s %v", r, b, err)
 		}
-		if r, b, err = p.patch(
-			at,
-			2,
-			strings.NewReader("c"),
-			nil,
-		); err != nil ||
+		if r, b, err = p.patch(at, 2, strings.NewReader("c"), nil); err != nil ||
 			r.StatusCode != http.StatusConflict {
 			t.Errorf("a gap: %v %s %v", r, b, err)
 		}
-		if r, b, err = p.patch(
-			at,
-			0,
-			strings.NewReader("abcd"),
-			nil,
-		); err != nil ||
+		if r, b, err = p.patch(at, 0, strings.NewReader("abcd"), nil); err != nil ||
 			r.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("more than was said: %v %s %v", r, b, err)
 		}
@@ -475,12 +451,7 @@ func TestPanelTus(t *testing.T) {
 	t.Run("one that is terminated is gone", func(t *testing.T) {
 		p := openPanel(t, server.Address)
 		at := p.create(len(content), meta("filename", "ended"), 201)
-		if r, b, err := p.patch(
-			at,
-			0,
-			bytes.NewReader(content[:1<<20]),
-			nil,
-		); err != nil ||
+		if r, b, err := p.patch(at, 0, bytes.NewReader(content[:1<<20]), nil); err != nil ||
 			r.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %s %v", r, b, err)
 		}

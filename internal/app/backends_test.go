@@ -30,10 +30,7 @@ func TestOnlyAChangeOfABackendIsLogged(t *testing.T) {
 		answer = next
 		b.look(t.Context())
 	}
-	if lines := strings.Count(
-		log.String(),
-		"\n",
-	); lines != 2 ||
+	if lines := strings.Count(log.String(), "\n"); lines != 2 ||
 		!strings.Contains(log.String(), "no route") {
 		t.Errorf("logged:\n%s", &log)
 	}

@@ -66,12 +66,8 @@ func serveHTTP(
 			}
 		})
 		defer unused()
-		if err := server.Serve(
-			rpc.OperatorBounds.Bound(lis, nil),
-		); !errors.Is(
-			err,
-			http.ErrServerClosed,
-		) {
+		if err := server.Serve(rpc.OperatorBounds.Bound(lis, nil)); !errors.Is(err,
+			http.ErrServerClosed) {
 			return err
 		}
 		<-stopped

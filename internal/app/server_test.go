@@ -197,12 +197,8 @@ func TestPeersThatSayNothingDoNotFailTheDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := healthpb.NewHealthClient(
-		conn,
-	).Check(
-		apptest.Deadline(t),
-		&healthpb.HealthCheckRequest{},
-	); err != nil {
+	if _, err := healthpb.NewHealthClient(conn).Check(apptest.Deadline(t),
+		&healthpb.HealthCheckRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Stop(); err != nil {
@@ -302,10 +298,7 @@ func TestADrainIsSeenInTheMetrics(t *testing.T) {
 		"TEST_DRAIN_SCRAPE_WAIT=30s",
 		"TEST_DRAIN_BUDGET=60s",
 	)
-	if text := scrape(
-		t,
-		s.HTTP,
-	); !strings.Contains(text, "test_draining 0\n") ||
+	if text := scrape(t, s.HTTP); !strings.Contains(text, "test_draining 0\n") ||
 		!strings.Contains(text, "test_drain_seconds 0\n") {
 		t.Errorf("before the drain:\n%s", text)
 	}
@@ -391,9 +384,7 @@ func TestABudgetWithoutTimeForCallsIsRefused(t *testing.T) {
 }
 
 func TestArgumentsThatMeanNothingExitWith2(t *testing.T) {
-	if status, output := run(
-		[]string{"--port=1"},
-	); status != 2 ||
+	if status, output := run([]string{"--port=1"}); status != 2 ||
 		!strings.Contains(output, "--port") {
 		t.Errorf("exit status %d, want 2, and:\n%s", status, output)
 	}
@@ -430,9 +421,8 @@ func TestHelpNamesEveryVariableAndTheProgramAsItWasStarted(t *testing.T) {
 			t.Errorf("%s is not explained", fields[0])
 		}
 	}
-	if status, output := run(
-		[]string{"--version"},
-	); status != 0 || !strings.HasPrefix(output, "test-server v1.2.3 (") ||
+	if status, output := run([]string{"--version"}); status != 0 ||
+		!strings.HasPrefix(output, "test-server v1.2.3 (") ||
 		!strings.Contains(output, runtime.Version()) {
 		t.Errorf("exit status %d: %q", status, output)
 	}

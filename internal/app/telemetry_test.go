@@ -143,11 +143,9 @@ func TestWhatMakesNoSenseInAVariableIsLoggedOnce(t *testing.T) {
 					[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=otlp"},
 					strings.Fields(variable)...)...)
 			written := out.lines(t)
-			if name, _, _ := strings.Cut(
-				variable,
-				"=",
-			); len(written) != 1 || !strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
-				!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) ||
+			if name, _, _ := strings.Cut(variable, "="); len(written) != 1 ||
+				!strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
+					!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) ||
 				strings.Contains(out.text.String(), "hush") {
 				t.Errorf("the log has %s", &out.text)
 			}
@@ -230,9 +228,7 @@ func TestTheHTTPServerSaysInTheLogWhatFails(t *testing.T) {
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}
-	if written := out.lines(
-		t,
-	); len(written) != 1 || written[0]["msg"] != "http" ||
+	if written := out.lines(t); len(written) != 1 || written[0]["msg"] != "http" ||
 		!strings.Contains(fmt.Sprint(written[0]["text"]), "http: Accept error") {
 		t.Errorf("the log has %v", written)
 	}
@@ -329,9 +325,7 @@ func TestAProblemOfAServiceIsOneOfTheConfiguration(t *testing.T) {
 			out,
 			out,
 		)
-		if written := out.lines(
-			t,
-		); status != test.status || len(written) != 1 ||
+		if written := out.lines(t); status != test.status || len(written) != 1 ||
 			!strings.Contains(fmt.Sprint(written[0]["error"]), test.text) {
 			t.Errorf("status %d, and the log has %v", status, written)
 		}

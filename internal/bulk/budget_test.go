@@ -37,11 +37,7 @@ func TestWhoFindsNothingWaitsAndIsThenRefused(t *testing.T) {
 		b := NewBudget(100, 12, wait, 1)
 		release := reserve(t, b, 100, 100, 100)
 		began := time.Now()
-		if _, _, err := b.Reserve(
-			t.Context(),
-			1,
-			1,
-		); !errors.Is(err, ErrBudget) ||
+		if _, _, err := b.Reserve(t.Context(), 1, 1); !errors.Is(err, ErrBudget) ||
 			time.Since(began) != wait {
 			t.Errorf("%v after %s, want %v after %s", err, time.Since(began), ErrBudget, wait)
 		}
@@ -64,11 +60,7 @@ func TestOnlySoManyWait(t *testing.T) {
 		go func() { _, _, _ = b.Reserve(context.Background(), 1, 1) }()
 		synctest.Wait()
 		began := time.Now()
-		if _, _, err := b.Reserve(
-			t.Context(),
-			1,
-			1,
-		); !errors.Is(err, ErrBudget) ||
+		if _, _, err := b.Reserve(t.Context(), 1, 1); !errors.Is(err, ErrBudget) ||
 			time.Since(began) != 0 {
 			t.Errorf("%v after %s, want %v at once", err, time.Since(began), ErrBudget)
 		}

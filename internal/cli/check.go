@@ -86,12 +86,8 @@ func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 	return c.withTimeout(ctx, func(ctx context.Context) error {
 		for i, service := range c.Services {
 			for _, descriptor := range service.Descriptors {
-				if err := c.awaitService(
-					ctx,
-					c.config.target(service),
-					sessions[i],
-					string(descriptor.FullName()),
-				); err != nil {
+				if err := c.awaitService(ctx, c.config.target(service), sessions[i],
+					string(descriptor.FullName())); err != nil {
 					return err
 				}
 			}

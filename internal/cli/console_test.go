@@ -70,11 +70,7 @@ func TestServeHasAConsoleWhereOneIsConfigured(t *testing.T) {
 	clitest.Want(t, fetch(t, "http://"+address+"/api/catalogue"), `"grpc.testing.TestService"`)
 	conn := converse(t, address)
 	terminate()
-	if e := await(
-		t,
-		conn,
-		"status",
-	); e.Status.Name != "UNAVAILABLE" ||
+	if e := await(t, conn, "status"); e.Status.Name != "UNAVAILABLE" ||
 		!strings.Contains(e.Status.Message, "stopping") {
 		t.Errorf("%+v", e)
 	}

@@ -149,16 +149,8 @@ func TestAServiceMayBeSomewhereElse(t *testing.T) {
 		Services: services(),
 		Environ:  []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)},
 	}
-	if code := c.Run(
-		t.Context(),
-		"localhost:1",
-		"find",
-		"x",
-		"--timeout",
-		"20s",
-		"--server",
-		server,
-	); code != 0 {
+	if code := c.Run(t.Context(), "localhost:1", "find", "x", "--timeout", "20s", "--server",
+		server); code != 0 {
 		t.Errorf("exit code %d, %s", code, &c.Err)
 	}
 }

@@ -74,10 +74,8 @@ func TestAnOutageIsALineThatIsAlive(t *testing.T) {
 	)
 	alive := map[string]bool{}
 	for _, frame := range frames[1 : len(frames)-3] { // The rest erase it and report the end.
-		if !strings.HasPrefix(
-			frame,
-			"connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ",
-		) ||
+		if !strings.HasPrefix(frame,
+			"connection lost, 850.0 MiB of 913.0 MiB are safe, trying again in ") ||
 			strings.Contains(frame, "\n") {
 			t.Errorf("shown: %q", frame)
 		}

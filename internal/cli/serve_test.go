@@ -99,21 +99,16 @@ func TestServe(t *testing.T) {
 	for name, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
 		"liveness": healthpb.HealthCheckResponse_SERVING, "readiness": healthpb.HealthCheckResponse_NOT_SERVING,
 	} {
-		if got, err := health.Check(
-			t.Context(),
-			&healthpb.HealthCheckRequest{Service: name},
-		); err != nil ||
-			got.Status != want {
+		if got, err := health.Check(t.Context(),
+			&healthpb.HealthCheckRequest{Service: name}); err != nil || got.Status != want {
 			t.Errorf("%s without a server: %v, %v", name, got, err)
 		}
 	}
 
 	f, _ := startFake(t, server)
 	<-c.Err.Await(`"msg":"ready"`)
-	if got, err := health.Check(
-		t.Context(),
-		&healthpb.HealthCheckRequest{Service: "readiness"},
-	); err != nil ||
+	if got, err := health.Check(t.Context(),
+		&healthpb.HealthCheckRequest{Service: "readiness"}); err != nil ||
 		got.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("readiness: %v, %v", got, err)
 	}

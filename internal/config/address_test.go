@@ -66,10 +66,8 @@ func TestAddressesAreCheckedAtStart(t *testing.T) {
 		Address Address `env:"ADDRESS" envDefault:":50051"`
 	}
 	load := func(value string) error { return Load("T_", []string{"T_ADDRESS=" + value}, Group{Into: &cfg}) }
-	if err := load(
-		"50051",
-	); err == nil ||
-		err.Error() != `T_ADDRESS="50051": is a port alone, did you mean :50051?` {
+	want := `T_ADDRESS="50051": is a port alone, did you mean :50051?`
+	if err := load("50051"); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	for _, value := range []string{"127.0.0.1:0", " :0 ", ":0\n", "\t[::]:0"} {

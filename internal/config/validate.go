@@ -19,18 +19,14 @@ func invalid(prefix string, cfg any) []string {
 	ask = func(v reflect.Value, prefix string) {
 		if validator, ok := v.Addr().Interface().(Validator); ok {
 			for _, problem := range prefixed(validator.Validate(), v, prefix) {
-				if !slices.Contains(
-					problems,
-					problem,
-				) { // an embedded struct is asked through the outer one too
+				// An embedded struct is asked through the outer one too.
+				if !slices.Contains(problems, problem) {
 					problems = append(problems, problem)
 				}
 			}
 		}
 		for i := range v.NumField() {
-			if field := v.Type().Field(
-				i,
-			); field.IsExported() && field.Tag.Get("env") == "" &&
+			if field := v.Type().Field(i); field.IsExported() && field.Tag.Get("env") == "" &&
 				isGroup(field.Type) {
 				ask(v.Field(i), prefix+field.Tag.Get("envPrefix"))
 			}

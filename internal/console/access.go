@@ -59,9 +59,7 @@ func (a access) knowsHost(r *http.Request) bool {
 		return true
 	}
 	host := hostOf(r.Host)
-	if _, err := netip.ParseAddr(
-		strings.Trim(host, "[]"),
-	); err == nil || host == "localhost" ||
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" ||
 		strings.HasSuffix(host, ".localhost") {
 		return true
 	}
@@ -112,10 +110,7 @@ func (a access) of(r *http.Request) rights {
 }
 
 func bearer(r *http.Request) string {
-	if scheme, token, found := strings.Cut(
-		r.Header.Get("Authorization"),
-		" ",
-	); found &&
+	if scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " "); found &&
 		strings.EqualFold(scheme, "bearer") {
 		return strings.TrimSpace(token)
 	}

@@ -486,10 +486,8 @@ func (b *bridge) last(err error, trailers metadata.MD) {
 	b.cancel(err) // From now on the page has a limited time.
 	all := pairs(trailers)
 	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	if b.emit(
-		context.Background(),
-		event{Type: "status", Status: describe(err), Trailers: all},
-	) == nil {
+	if b.emit(context.Background(), event{Type: "status", Status: describe(err),
+		Trailers: all}) == nil {
 		_ = b.socket.Close(websocket.StatusNormalClosure, "") // The page has everything.
 	}
 }

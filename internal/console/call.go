@@ -57,9 +57,8 @@ func (c *call) run(ctx context.Context) error {
 			case !c.outbox.canRepeat():
 				return rpc.Final(err)
 			case mayResume(err):
-				if failed := c.emit(
-					event{Type: "break", Attempt: c.begun, Status: describe(err)},
-				); failed != nil {
+				if failed := c.emit(event{Type: "break", Attempt: c.begun,
+					Status: describe(err)}); failed != nil {
 					return rpc.Final(failed)
 				}
 			}

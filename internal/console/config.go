@@ -121,10 +121,7 @@ func (n names) allow(name string) error {
 		return fmt.Errorf("%q is reserved or no name of metadata", name)
 	}
 	for _, allowed := range n {
-		if rest, wild := strings.CutSuffix(
-			allowed,
-			"*",
-		); name == allowed ||
+		if rest, wild := strings.CutSuffix(allowed, "*"); name == allowed ||
 			wild && strings.HasPrefix(name, rest) {
 			return nil
 		}

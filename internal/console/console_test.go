@@ -84,11 +84,8 @@ func (f *fake) StreamingOutputCall(
 ) error {
 	for _, p := range r.GetResponseParameters() {
 		for range max(1, p.GetIntervalUs()) {
-			if err := s.Send(
-				&grpc_testing.StreamingOutputCallResponse{
-					Payload: &grpc_testing.Payload{Body: make([]byte, p.GetSize())},
-				},
-			); err != nil {
+			payload := &grpc_testing.Payload{Body: make([]byte, p.GetSize())}
+			if err := s.Send(&grpc_testing.StreamingOutputCallResponse{Payload: payload}); err != nil {
 				return err
 			}
 			f.sent.Add(1)
@@ -356,9 +353,7 @@ func TestModes(t *testing.T) {
 		if e := p.next("message"); e.Message["username"] != "x" || e.Bytes == 0 || e.Peer == "" {
 			t.Errorf("message: %+v", e)
 		}
-		if e := p.ends(
-			codes.OK,
-		); !contains(e.Trailers, "x-trailer", "bye") ||
+		if e := p.ends(codes.OK); !contains(e.Trailers, "x-trailer", "bye") ||
 			!contains(e.Trailers, "x-raw-bin", "AAE=") {
 			t.Errorf("trailers: %+v", e)
 		}
@@ -837,11 +832,7 @@ func TestConfig(t *testing.T) {
 	} {
 		var cfg console.Config
 		name, _, _ := strings.Cut(bad, "=")
-		if err := config.Load(
-			"T_",
-			[]string{"T_" + bad},
-			config.Group{Into: &cfg},
-		); err == nil ||
+		if err := config.Load("T_", []string{"T_" + bad}, config.Group{Into: &cfg}); err == nil ||
 			!strings.Contains(fmt.Sprint(err), name) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -68,14 +68,8 @@ func (p *pair) arrived(labels ...string) float64 {
 // methods that are not registered comparable.
 func TestUnknownMethodsArriveAsWhatTheyAreHandled(t *testing.T) {
 	p := start(t, &service{}, Discard(), Discard())
-	if err := p.conn.Invoke(
-		testContext(t),
-		"/no.such.Service/Method",
-		&grpc_testing.Empty{},
-		&grpc_testing.Empty{},
-	); status.Code(
-		err,
-	) != codes.Unimplemented {
+	if err := p.conn.Invoke(testContext(t), "/no.such.Service/Method", &grpc_testing.Empty{},
+		&grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {
 		t.Fatal(err)
 	}
 	p.settle()

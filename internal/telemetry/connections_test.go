@@ -21,11 +21,7 @@ func TestConnectionsAreCountedWhileTheyAreOpen(t *testing.T) {
 	}
 	_ = p.conn.Close()
 	waitUntil(t, ctx, func() bool { return server.look() == 0 && client.look() == 0 })
-	if s, c := testutil.ToFloat64(
-		server.Counter,
-	), testutil.ToFloat64(
-		client.Counter,
-	); s != 1 ||
+	if s, c := testutil.ToFloat64(server.Counter), testutil.ToFloat64(client.Counter); s != 1 ||
 		c != 1 {
 		t.Errorf("%v opened at the server and %v at the client", s, c)
 	}
@@ -58,22 +54,12 @@ func TestConnectionsStayWhatTheyAre(t *testing.T) {
 		if _, err := there.Write([]byte("PRI * HTTP/2.0")); err != nil {
 			t.Fatal(err)
 		}
-		if got, _, err := telemetry.CountServerConnections(
-			creds,
-		).Clone().ServerHandshake(
-			here,
-		); got != here ||
-			err != nil {
+		server, client := telemetry.CountServerConnections(creds), telemetry.CountClientConnections(creds)
+		if got, _, err := server.Clone().ServerHandshake(here); got != here || err != nil {
 			t.Errorf("the server's is a %T, %v", got, err)
 		}
-		if got, _, err := telemetry.CountClientConnections(
-			creds,
-		).Clone().ClientHandshake(
-			testContext(t),
-			"",
-			there,
-		); got != there ||
-			err != nil {
+		got, _, err := client.Clone().ClientHandshake(testContext(t), "", there)
+		if got != there || err != nil {
 			t.Errorf("the client's is a %T, %v", got, err)
 		}
 	}
@@ -125,9 +111,7 @@ func TestConnectionsWithinAProcessAreOnlyOpened(t *testing.T) {
 	conn, other := net.Pipe()
 	connections := Discard().client.connections
 	connections.add(conn)
-	if opened, open := testutil.ToFloat64(
-		connections.Counter,
-	), connections.look(); opened != 1 ||
+	if opened, open := testutil.ToFloat64(connections.Counter), connections.look(); opened != 1 ||
 		open != 0 {
 		t.Errorf("%v opened, %v open", opened, open)
 	}

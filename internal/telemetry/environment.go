@@ -44,15 +44,8 @@ func (e environment) protocols() (spans, metrics string) {
 		e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
 		e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"),
 	)
-	if exporters := e.list(
-		"OTEL_TRACES_EXPORTER",
-		"otlp",
-		"none",
-	); slices.Contains(
-		exporters,
-		"otlp",
-	) ||
-		e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
+	if exporters := e.list("OTEL_TRACES_EXPORTER", "otlp", "none"); slices.Contains(exporters,
+		"otlp") || e.value("OTEL_TRACES_EXPORTER") == "" && collector != "" {
 		spans = e.protocol("TRACES")
 	}
 	if slices.Contains(e.list("OTEL_METRICS_EXPORTER", "otlp", "prometheus", "none"), "otlp") {

@@ -67,9 +67,8 @@ func TestAFloodOfCallsOfOneKindIsAFewLinesAndTheirNumber(t *testing.T) {
 			if want := lineBurst + 5 + 1; len(written) < want || len(written) > want+1 {
 				t.Fatalf("%d lines", len(written))
 			}
-			if got, want := written[len(written)-2]["suppressed"], float64(
-				lineInterval/(10*time.Millisecond)-1,
-			); got != want {
+			if got, want := written[len(written)-2]["suppressed"],
+				float64(lineInterval/(10*time.Millisecond)-1); got != want {
 				t.Errorf("%v were left out before a line, want %v", got, want)
 			}
 			if last := written[len(written)-1]; last["code"] != "Internal" || last["suppressed"] != nil {

@@ -70,18 +70,15 @@ func TestMetricsInFourModes(t *testing.T) {
 func sameBytes(t *testing.T, p *pair, k kind, method string) {
 	t.Helper()
 	labels := []string{string(k), testServiceName, method}
-	up := testutil.ToFloat64(p.client.client.bytesSent.WithLabelValues(labels...))
-	down := testutil.ToFloat64(p.server.server.bytesSent.WithLabelValues(labels...))
-	if got := testutil.ToFloat64(
-		p.server.server.bytesReceived.WithLabelValues(labels...),
-	); got != up ||
-		up < 100 {
+	bytes := func(of *prometheus.CounterVec) float64 {
+		return testutil.ToFloat64(of.WithLabelValues(labels...))
+	}
+	up, got := bytes(p.client.client.bytesSent), bytes(p.server.server.bytesReceived)
+	if got != up || up < 100 {
 		t.Errorf("client sent %v bytes, server received %v", up, got)
 	}
-	if got := testutil.ToFloat64(
-		p.client.client.bytesReceived.WithLabelValues(labels...),
-	); got != down ||
-		down == 0 {
+	down, got := bytes(p.server.server.bytesSent), bytes(p.client.client.bytesReceived)
+	if got != down || down == 0 {
 		t.Errorf("server sent %v bytes, client received %v", down, got)
 	}
 }
@@ -100,12 +97,8 @@ func TestMessagesCountWhileTheStreamRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, want := read(
-		t,
-		p.client.client,
-		bidiStream,
-		"FullDuplexCall",
-	), (numbers{started: 1, sent: 2, received: 2, inFlight: 1}); got != want {
+	if got, want := read(t, p.client.client, bidiStream, "FullDuplexCall"),
+		(numbers{started: 1, sent: 2, received: 2, inFlight: 1}); got != want {
 		t.Errorf("client: got %+v, want %+v", got, want)
 	}
 	// The handler counts a reply after it was sent, so of the second we only
@@ -164,10 +157,8 @@ func TestClientStreamsEnd(t *testing.T) {
 			codes.Canceled,
 			func(t *testing.T, ctx context.Context, cancel func(), p *pair) {
 				t.Helper()
-				if _, err := p.stub.StreamingOutputCall(
-					ctx,
-					&grpc_testing.StreamingOutputCallRequest{},
-				); err != nil {
+				if _, err := p.stub.StreamingOutputCall(ctx,
+					&grpc_testing.StreamingOutputCallRequest{}); err != nil {
 					t.Error(err)
 				}
 				cancel()
@@ -182,10 +173,8 @@ func TestClientStreamsEnd(t *testing.T) {
 				t.Helper()
 				ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 				t.Cleanup(cancel)
-				if _, err := p.stub.StreamingOutputCall(
-					ctx,
-					&grpc_testing.StreamingOutputCallRequest{},
-				); err != nil &&
+				if _, err := p.stub.StreamingOutputCall(ctx,
+					&grpc_testing.StreamingOutputCallRequest{}); err != nil &&
 					status.Code(err) != codes.DeadlineExceeded {
 					t.Error(err)
 				}
@@ -197,10 +186,8 @@ func TestClientStreamsEnd(t *testing.T) {
 			"StreamingOutputCall",
 			codes.Canceled,
 			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
-				if _, err := p.stub.StreamingOutputCall(
-					ctx,
-					&grpc_testing.StreamingOutputCallRequest{},
-				); err != nil {
+				if _, err := p.stub.StreamingOutputCall(ctx,
+					&grpc_testing.StreamingOutputCallRequest{}); err != nil {
 					t.Error(err)
 				}
 				_ = p.conn.Close()
@@ -213,10 +200,8 @@ func TestClientStreamsEnd(t *testing.T) {
 			codes.Canceled,
 			func(t *testing.T, ctx context.Context, _ func(), p *pair) {
 				_ = p.conn.Close()
-				if _, err := p.stub.StreamingOutputCall(
-					ctx,
-					&grpc_testing.StreamingOutputCallRequest{},
-				); err == nil {
+				if _, err := p.stub.StreamingOutputCall(ctx,
+					&grpc_testing.StreamingOutputCallRequest{}); err == nil {
 					t.Error("a stream on a closed connection")
 				}
 			},
@@ -293,10 +278,8 @@ func TestMethodsCountFromZero(t *testing.T) {
 		}
 	}
 	methods := testService().Methods().Len() + 1 // and those that are not registered
-	if got, want := testutil.CollectAndCount(
-		server.server,
-		"grpc_server_handled_total",
-	), methods*(len(expectedCodes)+len(faultCodes)); got != want {
+	if got, want := testutil.CollectAndCount(server.server, "grpc_server_handled_total"),
+		methods*(len(expectedCodes)+len(faultCodes)); got != want {
 		t.Errorf("%d series of handled_total from the start, want %d", got, want)
 	}
 	if got := testutil.CollectAndCount(server.server, "grpc_server_handling_seconds"); got != methods {

@@ -113,14 +113,8 @@ func TestSeriesDoNotGrow(t *testing.T) {
 			&grpc_testing.SimpleRequest{ResponseSize: int32(100 + i)},
 		)
 		method := fmt.Sprintf("/invented.Service%d/Method", i)
-		if err := conn.Invoke(
-			testContext(t),
-			method,
-			&grpc_testing.Empty{},
-			&grpc_testing.Empty{},
-		); status.Code(
-			err,
-		) != codes.Unimplemented {
+		if err := conn.Invoke(testContext(t), method, &grpc_testing.Empty{},
+			&grpc_testing.Empty{}); status.Code(err) != codes.Unimplemented {
 			t.Fatal(err)
 		}
 	}

@@ -174,9 +174,7 @@ func TestTheDecisionOfATrustedCallerHolds(t *testing.T) {
 					&peer.Peer{AuthInfo: c.info},
 				)
 				want := c.want[trust] && flags.IsSampled()
-				if got := trace.SpanContextFromContext(
-					s.admit(ctx),
-				); got.IsSampled() != want ||
+				if got := trace.SpanContextFromContext(s.admit(ctx)); got.IsSampled() != want ||
 					got.TraceID() != parent.TraceID() {
 					t.Errorf("%s, trust in %q, flags %v: %v, want sampled=%t", name, trust, flags, got, want)
 				}

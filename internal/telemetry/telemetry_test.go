@@ -15,12 +15,8 @@ func TestHandlerServesOpenMetrics(t *testing.T) {
 	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
 	response := httptest.NewRecorder()
 	telemetry.Handler().ServeHTTP(response, request)
-	if got := response.Header().Get(
-		"Content-Type",
-	); !strings.HasPrefix(
-		got,
-		"application/openmetrics-text",
-	) {
+	if got := response.Header().Get("Content-Type"); !strings.HasPrefix(got,
+		"application/openmetrics-text") {
 		t.Errorf("content type is %q", got)
 	}
 	for _, want := range []string{

@@ -62,7 +62,6 @@ func isServerFault(code codes.Code) bool {
 	}
 }
 
-
 // serverAddress splits a target such as dns:///host:port for a client's span.
 // The resolved address is left out: it changes with every pod.
 func serverAddress(target string) []attribute.KeyValue {

@@ -119,10 +119,8 @@ func (t *Telemetry) Mend(
 	}
 	for _, prefix := range prefixes {
 		certificate, key := prefix+"CLIENT_CERTIFICATE", prefix+"CLIENT_KEY"
-		if err := keyPair(
-			strings.TrimSpace(lookup(certificate)),
-			strings.TrimSpace(lookup(key)),
-		); err != nil {
+		if err := keyPair(strings.TrimSpace(lookup(certificate)),
+			strings.TrimSpace(lookup(key))); err != nil {
 			t.Log.Warn(
 				"variables make no sense, and count as not set",
 				"variable",
@@ -155,11 +153,8 @@ func oneOf(values ...string) func(string) (string, error) {
 }
 
 func mendRatio(value string) (string, error) {
-	if number, err := strconv.ParseFloat(
-		value,
-		64,
-	); err != nil ||
-		!(0 <= number && number <= 1) { // What is not a number is neither.
+	// What is not a number is neither.
+	if number, err := strconv.ParseFloat(value, 64); err != nil || !(0 <= number && number <= 1) {
 		return "", fmt.Errorf("%q is no number from 0 to 1", value)
 	}
 	return value, nil
@@ -249,9 +244,7 @@ var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 func mendHeader(text string) (string, error) {
 	name, value, found := strings.Cut(text, "=")
-	if _, err := url.PathUnescape(
-		value,
-	); !found || err != nil ||
+	if _, err := url.PathUnescape(value); !found || err != nil ||
 		!token.MatchString(strings.TrimSpace(name)) {
 		return "", errors.New(
 			"not each header is a name=value, with the value percent-encoded",

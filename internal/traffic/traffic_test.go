@@ -83,10 +83,7 @@ func TestOperationsAreMadeAtTheirRateAndCounted(t *testing.T) {
 		r := start(t, one(func(context.Context) error { return nil }))
 		time.Sleep(2*time.Second + time.Millisecond)
 		r.end(t, 20, 0)
-		if n, err := testutil.GatherAndCount(
-			r.registry,
-			"traffic_operation_seconds",
-		); n != 1 ||
+		if n, err := testutil.GatherAndCount(r.registry, "traffic_operation_seconds"); n != 1 ||
 			err != nil {
 			t.Errorf("%d times, %v", n, err)
 		}
@@ -137,11 +134,8 @@ func TestAllCountersAreThereFromTheStart(t *testing.T) {
 			want += fmt.Sprintf("traffic_operations_total{%s,verdict=%q} 0\n", method, verdict)
 		}
 	}
-	if err := testutil.GatherAndCompare(
-		registry,
-		strings.NewReader(want),
-		"traffic_operations_total",
-	); err != nil {
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),
+		"traffic_operations_total"); err != nil {
 		t.Error(err)
 	}
 	if n, err := testutil.GatherAndCount(registry, "traffic_operation_seconds"); n != 4 || err != nil {
@@ -270,10 +264,8 @@ func TestSetUpIsTriedUntilItSucceeds(t *testing.T) {
 			t.Errorf("ready is %v after %d tries", r.ready.Load(), tries.Load())
 		}
 		r.end(t, 10, 0)
-		if n := strings.Count(
-			r.log.String(),
-			`"traffic not set up, trying again" service=grpc.testing.TestService`,
-		); n != 3 {
+		line := `"traffic not set up, trying again" service=grpc.testing.TestService`
+		if n := strings.Count(r.log.String(), line); n != 3 {
 			t.Errorf("logged %d times:\n%s", n, r.log)
 		}
 	})
@@ -353,10 +345,7 @@ func TestRatesAreValidated(t *testing.T) {
 		}
 	}
 	for _, rate := range []float64{-1, 1e-11, 1e-4, 1e9, math.NaN(), math.Inf(1)} {
-		if err := traffic.ValidRate(
-			"RATE",
-			rate,
-		); err == nil ||
+		if err := traffic.ValidRate("RATE", rate); err == nil ||
 			!strings.HasPrefix(err.Error(), "RATE=") {
 			t.Errorf("%v: %v", rate, err)
 		}

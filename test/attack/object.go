@@ -300,10 +300,8 @@ func makeSmallParts(ctx context.Context, t target, amount int) error {
 	return prepared(t, func(conn *grpc.ClientConn) error {
 		first := header(partsObject)
 		for offset := range amount {
-			if err := untilTaken(
-				ctx,
-				func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) },
-			); err != nil {
+			commit := func() error { return send(ctx, conn, first, chunk(offset, []byte{1})) }
+			if err := untilTaken(ctx, commit); err != nil {
 				return fmt.Errorf("commit a byte at %d: %w", offset, err)
 			}
 		}

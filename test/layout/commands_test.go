@@ -139,10 +139,7 @@ func TestCommandsAreFound(t *testing.T) {
 	files := func(name string) string {
 		return map[string]string{".ci/run": "unchanged test\n", "Makefile": "up: image ## Run\nimage: ## Build\n"}[name]
 	}
-	if got := unrun(
-		[]string{"test", "image", "other"},
-		files,
-	); len(got) != 1 ||
+	if got := unrun([]string{"test", "image", "other"}, files); len(got) != 1 ||
 		!strings.HasSuffix(got[0], "make other") {
 		t.Errorf("got %q", got)
 	}

@@ -226,13 +226,8 @@ func TestImportsFindsWhatIsForbidden(t *testing.T) {
 		for _, path := range want[r.name] {
 			problems = append(problems, r.name+": "+path)
 		}
-		if got := g.broken(
-			r,
-			map[string]string{"example.org/blob": "is accepted here"},
-		); !slices.Equal(
-			got,
-			problems,
-		) {
+		if got := g.broken(r,
+			map[string]string{"example.org/blob": "is accepted here"}); !slices.Equal(got, problems) {
 			t.Errorf("%s:\ngot      %q\nexpected %q", r.name, got, problems)
 		}
 	}

@@ -26,10 +26,7 @@ func TestAChatKeepsTheLineThatIsTypedApartFromWhatComesIn(t *testing.T) {
 	ann.Await("hel")
 	bob.Type("good morning\r")
 	shown := ann.Await("bob: good morning\r\n")
-	if _, behind, _ := strings.Cut(
-		shown,
-		"\r\x1b[J",
-	); strings.Contains(behind, "hel") ||
+	if _, behind, _ := strings.Cut(shown, "\r\x1b[J"); strings.Contains(behind, "hel") ||
 		behind == "" {
 		t.Errorf("the line that is typed is not cleared first: %q", shown)
 	}

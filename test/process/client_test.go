@@ -33,15 +33,8 @@ func TestAResultThatCannotBeWrittenIsAFailure(t *testing.T) {
 func wantLost(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		if output := processtest.Shell(
-			t,
-			1,
-			address,
-			"client "+command+" >/dev/full",
-		); !strings.Contains(
-			output,
-			"no space left on device",
-		) {
+		if output := processtest.Shell(t, 1, address,
+			"client "+command+" >/dev/full"); !strings.Contains(output, "no space left on device") {
 			t.Errorf("%s: %s", command, output)
 		}
 	}
@@ -51,15 +44,8 @@ func wantLost(t *testing.T, address string, commands ...string) {
 func wantClosed(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
-		if output := processtest.Shell(
-			t,
-			1,
-			address,
-			"client "+command+" >&-",
-		); !strings.Contains(
-			output,
-			"standard output is closed",
-		) {
+		if output := processtest.Shell(t, 1, address, "client "+command+" >&-"); !strings.Contains(output,
+			"standard output is closed") {
 			t.Errorf("%s: %s", command, output)
 		}
 	}

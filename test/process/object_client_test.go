@@ -32,15 +32,8 @@ func TestObjectsThatCannotBeWrittenAreAFailure(t *testing.T) {
 		"client list >/dev/null; client check </dev/null >/dev/null 2>&-",
 	)
 	for _, line := range []string{"client download x - | cat", "client download x /dev/stdout | cat", "client download x >(cat); wait $!"} {
-		if output := processtest.Shell(
-			t,
-			0,
-			server.Address,
-			line,
-		); !strings.Contains(
-			output,
-			"content\n",
-		) {
+		if output := processtest.Shell(t, 0, server.Address, line); !strings.Contains(output,
+			"content\n") {
 			t.Errorf("%s: %s", line, output)
 		}
 	}
@@ -48,15 +41,8 @@ func TestObjectsThatCannotBeWrittenAreAFailure(t *testing.T) {
 
 func TestAStandardInputThatIsClosedIsNotTakenForAnEmptyOne(t *testing.T) {
 	server := processtest.Start(t)
-	if output := processtest.Shell(
-		t,
-		1,
-		server.Address,
-		"client upload - x <&-",
-	); !strings.Contains(
-		output,
-		"standard input is closed",
-	) {
+	if output := processtest.Shell(t, 1, server.Address,
+		"client upload - x <&-"); !strings.Contains(output, "standard input is closed") {
 		t.Error(output)
 	}
 	processtest.Shell(t, 3, server.Address, "client get x")

@@ -36,11 +36,8 @@ func TestTheCommandsOfTheREADME(t *testing.T) {
 	server := processtest.Start(t)
 	// Each command takes what the one before it has left.
 	folder := t.TempDir()
-	if err := os.WriteFile(
-		filepath.Join(folder, "report.pdf"),
-		[]byte("a report"),
-		0o600,
-	); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "report.pdf"), []byte("a report"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	tried := 0

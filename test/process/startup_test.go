@@ -46,10 +46,7 @@ func TestWhatCannotBeConfiguredEndsWithOneSentenceAndStatus2(t *testing.T) {
 	} {
 		setting := process.Setting(test.name, test.value)
 		code, printed := run(t, "server", nil, setting)
-		if name, _, _ := strings.Cut(
-			setting,
-			"=",
-		); code != 2 || !strings.Contains(printed, name+"=") ||
+		if name, _, _ := strings.Cut(setting, "="); code != 2 || !strings.Contains(printed, name+"=") ||
 			strings.Contains(printed, "panic") {
 			t.Errorf("%s: exit code %d: %s", setting, code, printed)
 		}
@@ -109,11 +106,8 @@ func TestEveryLineIsJSON(t *testing.T) {
 		}
 		wantJSON(t, name, printed)
 		for _, variable := range env {
-			if name, _, _ := strings.Cut(
-				variable,
-				"=",
-			); strings.HasSuffix(name, "_LIMIT") &&
-				strings.Count(printed, `"`+name+`"`) != 1 {
+			name, _, _ := strings.Cut(variable, "=")
+			if strings.HasSuffix(name, "_LIMIT") && strings.Count(printed, `"`+name+`"`) != 1 {
 				t.Errorf("%s is not logged once: %s", name, printed)
 			}
 		}

@@ -53,13 +53,8 @@ func TestBadFiles(t *testing.T) {
 		{"mountPath: /b", "mountPath: /a/", "two entries have the mountPath /a"},
 		{"mountPath: /b", "mountPath: /a", "two entries have the mountPath /a"},
 	} {
-		if problems := strings.Join(
-			check(strings.NewReader(strings.Replace(good, test.old, test.new, 1))),
-			"\n",
-		); !strings.Contains(
-			problems,
-			test.want,
-		) {
+		if problems := strings.Join(check(strings.NewReader(strings.Replace(good, test.old, test.new,
+			1))), "\n"); !strings.Contains(problems, test.want) {
 			t.Errorf("with %s: got %q, want %q", test.new, problems, test.want)
 		}
 	}

@@ -166,13 +166,8 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 			if strings.HasSuffix(name, "_SERVER") {
 				kind = "target"
 			}
-			if err := add(
-				schema,
-				node{"$ref": "#/definitions/" + kind},
-				program,
-				"config",
-				name,
-			); err != nil {
+			if err := add(schema, node{"$ref": "#/definitions/" + kind}, program, "config",
+				name); err != nil {
 				return nil, err
 			}
 		}

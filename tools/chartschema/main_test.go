@@ -44,9 +44,8 @@ func TestSchemaHasServicesAndWhatTheChartDoesNotSet(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(
-		schema["definitions"],
-	); got != "map[h:map[properties:map[i:map[]] required:[i]]]" {
+	got := fmt.Sprint(schema["definitions"])
+	if got != "map[h:map[properties:map[i:map[]] required:[i]]]" {
 		t.Errorf("the definitions are %s", got)
 	}
 	properties, err := json.Marshal(schema["properties"])
@@ -79,10 +78,7 @@ func TestProgramThatFailsOrSaysNothingIsAnError(t *testing.T) {
 		{func(string) (string, error) { return "", broken }, "does not build"},
 		{func(string) (string, error) { return "usage\n", nil }, "help of server: the help lists no variables"},
 	} {
-		if _, err := assemble(
-			chart(),
-			test.help,
-		); err == nil ||
+		if _, err := assemble(chart(), test.help); err == nil ||
 			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("got %v, want %s", err, test.want)
 		}

@@ -25,13 +25,8 @@ data: {SHOP_SERVER: "dns:///x"}
 	if err != nil || len(got) != 2 {
 		t.Fatalf("got %v (%v), want the settings of two components", got, err)
 	}
-	if want := map[string]string{
-		"SHOP_A_DIR":  "/tmp/here/data/a",
-		"SHOP_A_MODE": "database",
-	}; !maps.Equal(
-		got["server"],
-		want,
-	) {
+	if want := map[string]string{"SHOP_A_DIR": "/tmp/here/data/a",
+		"SHOP_A_MODE": "database"}; !maps.Equal(got["server"], want) {
 		t.Errorf("the server has %v, want %v", got["server"], want)
 	}
 	if want := map[string]string{"SHOP_SERVER": "dns:///x"}; !maps.Equal(got["client"], want) {

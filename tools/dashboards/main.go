@@ -79,10 +79,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if c.known, err = readNames(
-		ctx,
-		strings.FieldsFunc(*metrics, func(r rune) bool { return r == ',' }),
-	); err != nil {
+	isComma := func(r rune) bool { return r == ',' }
+	if c.known, err = readNames(ctx, strings.FieldsFunc(*metrics, isComma)); err != nil {
 		return err
 	}
 	c.check(files)

@@ -23,11 +23,8 @@ func changed(t *testing.T, name, old, now string) string {
 		t.Fatalf("no %q in %s (%v)", old, name, err)
 	}
 	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(
-		file,
-		[]byte(strings.Replace(string(text), old, now, 1)),
-		0o600,
-	); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, now, 1)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -78,10 +75,7 @@ func TestEachMistakeIsOneLine(t *testing.T) {
 			if err == nil {
 				t.Fatal("nothing found")
 			}
-			if lines := strings.Count(
-				out,
-				"\n",
-			); lines != 1 || !strings.HasPrefix(out, file+": ") ||
+			if lines := strings.Count(out, "\n"); lines != 1 || !strings.HasPrefix(out, file+": ") ||
 				!strings.Contains(out, test.want) {
 				t.Errorf("want one line with %q, got\n%s", test.want, out)
 			}
@@ -160,11 +154,8 @@ func TestDocumentsAndProgramsAgree(t *testing.T) {
 }
 
 func TestFileThatIsNoAnswerIsNoListOfMetrics(t *testing.T) {
-	if err := run(
-		t.Context(),
-		[]string{"-metrics", "testdata/rules.yaml", "testdata/good.json"},
-		&strings.Builder{},
-	); err == nil {
+	if err := run(t.Context(), []string{"-metrics", "testdata/rules.yaml", "testdata/good.json"},
+		&strings.Builder{}); err == nil {
 		t.Error("accepted")
 	}
 }

@@ -54,10 +54,8 @@ var (
 func targets(files []string) []string {
 	var all []string
 	for _, file := range files {
-		if i := slices.IndexFunc(
-			rules,
-			func(r rule) bool { return strings.HasPrefix(file, r.prefix) },
-		); i >= 0 {
+		applies := func(r rule) bool { return strings.HasPrefix(file, r.prefix) }
+		if i := slices.IndexFunc(rules, applies); i >= 0 {
 			all = append(all, rules[i].targets...)
 		}
 	}

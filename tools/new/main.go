@@ -84,12 +84,7 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	if err := errors.Join(project.Validate(template, l), empty(template, dir)); err != nil {
 		return err
 	}
-	if changed, err := git(
-		ctx,
-		template,
-		"status",
-		"--porcelain",
-	); err == nil && changed != "" &&
+	if changed, err := git(ctx, template, "status", "--porcelain"); err == nil && changed != "" &&
 		from == "" {
 		fmt.Println("new: what is not committed here is left out")
 	}
@@ -166,10 +161,7 @@ func origin(ctx context.Context, template string) string {
 		u.User = nil
 		return u.String()
 	}
-	if host, path, found := strings.Cut(
-		remote,
-		":",
-	); found && !strings.Contains(host, "/") &&
+	if host, path, found := strings.Cut(remote, ":"); found && !strings.Contains(host, "/") &&
 		path != "" {
 		return remote // git@host:path
 	}

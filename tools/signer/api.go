@@ -100,14 +100,8 @@ func (a *api) requests(ctx context.Context, signer string) ([]*request, error) {
 func (a *api) servicesOf(ctx context.Context, r *request) ([]string, error) {
 	core := "/api/v1/namespaces/" + url.PathEscape(r.Metadata.Namespace)
 	var pod struct{ Metadata metadata }
-	if err := a.do(
-		ctx,
-		http.MethodGet,
-		core+"/pods/"+url.PathEscape(r.Spec.PodName),
-		"",
-		nil,
-		&pod,
-	); err != nil {
+	if err := a.do(ctx, http.MethodGet, core+"/pods/"+url.PathEscape(r.Spec.PodName), "", nil,
+		&pod); err != nil {
 		return nil, err
 	}
 	if pod.Metadata.UID != r.Spec.PodUID {

@@ -57,11 +57,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Metadata metadata
 			Status   status
 		}
-		if err := json.NewDecoder(
-			r.Body,
-		).Decode(
-			&change,
-		); err != nil ||
+		if err := json.NewDecoder(r.Body).Decode(&change); err != nil ||
 			change.Metadata.ResourceVersion != "7" {
 			http.Error(w, "conflict", http.StatusConflict)
 			return
@@ -152,19 +148,13 @@ func TestACertificateHasTheNamesThatTheClusterVouchesFor(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-		if _, err := cert.Verify(
-			x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{usage}},
-		); err != nil {
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: pool,
+			KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
 			t.Error(err)
 		}
 	}
-	if want := []string{
-		"server.shop.svc",
-		"server.shop.svc.cluster.local",
-	}; !slices.Equal(
-		cert.DNSNames,
-		want,
-	) {
+	if want := []string{"server.shop.svc",
+		"server.shop.svc.cluster.local"}; !slices.Equal(cert.DNSNames, want) {
 		t.Errorf("got the names %q, expected %q", cert.DNSNames, want)
 	}
 	if uri := cert.URIs[0].String(); uri != "spiffe://cluster.local/ns/shop/sa/server" {

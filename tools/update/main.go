@@ -81,17 +81,8 @@ func run(ctx context.Context, project, from, to string) error {
 			}
 		}
 	}
-	if _, err := git(
-		ctx,
-		scratch,
-		nil,
-		"clone",
-		"--quiet",
-		"--no-checkout",
-		"--",
-		from,
-		u.template,
-	); err != nil {
+	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--", from,
+		u.template); err != nil {
 		return err
 	}
 	if to == "" {
@@ -162,17 +153,8 @@ func (u updater) render(
 ) (string, error) {
 	fmt.Printf("update: making the project from revision %s\n", revision[:12])
 	checkout, made := filepath.Join(u.scratch, name+"-template"), filepath.Join(u.scratch, name)
-	if _, err := git(
-		ctx,
-		u.template,
-		nil,
-		"worktree",
-		"add",
-		"--quiet",
-		"--detach",
-		checkout,
-		revision,
-	); err != nil {
+	if _, err := git(ctx, u.template, nil, "worktree", "add", "--quiet", "--detach", checkout,
+		revision); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(checkout, "tools", "new")); errors.Is(err, fs.ErrNotExist) {

@@ -93,9 +93,8 @@ func start(t *testing.T) (template, project, newer string) {
 		files[name] = string(text)
 	}
 	write(t, project, files)
-	if err := (lock.Lock{Revision: first, Module: "example.org/x", Name: "x", Services: []string{"echo"}}).Write(
-		project,
-	); err != nil {
+	if err := (lock.Lock{Revision: first, Module: "example.org/x", Name: "x",
+		Services: []string{"echo"}}).Write(project); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, project)
@@ -126,28 +125,16 @@ func TestAProjectThatWasNotEditedBecomesTheNewOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"README.md", "Makefile", "mended.go", "added.go"} {
-		if got, want := read(
-			t,
-			project,
-			name,
-		), read(
-			t,
-			filepath.Join(template, "files"),
-			name,
-		); got != want {
+		if got, want := read(t, project, name),
+			read(t, filepath.Join(template, "files"), name); got != want {
 			t.Errorf("%s is %q, expected %q", name, got, want)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(project, "forgotten.go")); err == nil {
 		t.Error("what the template has no more is still there")
 	}
-	if branch, _ := git(
-		t.Context(),
-		project,
-		nil,
-		"branch",
-		"--show-current",
-	); branch != "update-"+newer[:12] {
+	if branch, _ := git(t.Context(), project, nil, "branch",
+		"--show-current"); branch != "update-"+newer[:12] {
 		t.Errorf("it is on the branch %s", branch)
 	}
 	if l, err := lock.Read(project); err != nil || l.Revision != newer {
@@ -190,34 +177,19 @@ func TestTheSameLinesAreAConflictAndMainIsLeftAlone(t *testing.T) {
 		map[string]string{"README.md": lines("title", "", "a", "b, ours", "c", "", "end")},
 	)
 	before := commit(t, project)
-	if err := run(
-		t.Context(),
-		project,
-		template,
-		newer,
-	); err == nil ||
+	if err := run(t.Context(), project, template, newer); err == nil ||
 		!strings.Contains(err.Error(), "conflicts") {
 		t.Errorf("got %v", err)
 	}
-	if got := read(
-		t,
-		project,
-		"README.md",
-	); !strings.Contains(got, "<<<<<<<") || !strings.Contains(got, "b, ours") ||
-		!strings.Contains(got, "b, better") {
+	if got := read(t, project, "README.md"); !strings.Contains(got, "<<<<<<<") ||
+		!strings.Contains(got, "b, ours") || !strings.Contains(got, "b, better") {
 		t.Errorf("README.md is %q", got)
 	}
 	if main, err := git(t.Context(), project, nil, "rev-parse", "main"); err != nil || main != before {
 		t.Errorf("main is at %s, %v; expected %s", main, err, before)
 	}
-	if conflicts, _ := git(
-		t.Context(),
-		project,
-		nil,
-		"diff",
-		"--name-only",
-		"--diff-filter=U",
-	); conflicts != "README.md" {
+	if conflicts, _ := git(t.Context(), project, nil, "diff", "--name-only",
+		"--diff-filter=U"); conflicts != "README.md" {
 		t.Errorf("there are conflicts in %q", conflicts)
 	}
 }
@@ -236,24 +208,14 @@ func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 		}
 	}
 	write(t, project, map[string]string{"README.md": "edited"})
-	if err := run(
-		t.Context(),
-		project,
-		template,
-		newer,
-	); err == nil ||
+	if err := run(t.Context(), project, template, newer); err == nil ||
 		!strings.Contains(err.Error(), "commit") {
 		t.Errorf("changes that are not committed: %v", err)
 	}
 	if branches, _ := git(t.Context(), project, nil, "branch"); strings.Contains(branches, "update-") {
 		t.Errorf("there are branches %s", branches)
 	}
-	if err := run(
-		t.Context(),
-		t.TempDir(),
-		template,
-		"",
-	); err == nil ||
+	if err := run(t.Context(), t.TempDir(), template, ""); err == nil ||
 		!strings.Contains(err.Error(), lock.Name) {
 		t.Errorf("a folder that is no project: %v", err)
 	}

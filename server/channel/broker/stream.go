@@ -107,8 +107,8 @@ func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 
 // adopt makes an existing stream keep our promises. Its limits follow our options only where it is
 // ours alone, in the embedded server. In a cluster they belong to the operator: were every start of
-// a replica to set them, it would undo what the operator did about a full disk, and a lower one would
-// discard messages on the spot.
+// a replica to set them, it would undo what the operator did about a full disk, and a lower one
+// would discard messages on the spot.
 func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	have := stream.CachedInfo().Config
 	want, wished := have, have

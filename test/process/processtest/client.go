@@ -79,10 +79,8 @@ func (c *Client) Ends(tb testing.TB, code int, part string) {
 	tb.Helper()
 	began := time.Now()
 	_ = c.Wait() // The exit code says how it ended.
-	if took := time.Since(
-		began,
-	); c.ProcessState.ExitCode() != code || !strings.Contains(c.err.String(), part) ||
-		took > 10*time.Second {
+	if took := time.Since(began); c.ProcessState.ExitCode() != code ||
+		!strings.Contains(c.err.String(), part) || took > 10*time.Second {
 		tb.Errorf(
 			"%v: %v after %v, expected %d and %q:\n%s",
 			c.Args[1:],

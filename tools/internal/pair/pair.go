@@ -68,16 +68,11 @@ func Start(
 		return nil, err
 	}
 	for _, given := range []map[string]string{server, client} {
-		if len(given) > 0 &&
-			!slices.ContainsFunc(
-				slices.Collect(maps.Keys(given)),
-				func(name string) bool { return strings.HasPrefix(name, prefix) },
-			) {
+		names := slices.Sorted(maps.Keys(given))
+		begins := func(name string) bool { return strings.HasPrefix(name, prefix) }
+		if len(names) > 0 && !slices.ContainsFunc(names, begins) {
 			return nil, fmt.Errorf(
-				"the programs have variables that begin with %s, none of which is among %q",
-				prefix,
-				slices.Sorted(maps.Keys(given)),
-			)
+				"the programs have variables that begin with %s, none of which is among %q", prefix, names)
 		}
 	}
 	here := map[string]string{prefix + "GRPC_ADDRESS": "127.0.0.1:0"}

@@ -256,10 +256,8 @@ func identifiers(
 					return true
 				})
 				for _, i := range parsed.Imports {
-					if name := assumedName(
-						strings.Trim(i.Path.Value, `"`),
-					); i.Name == nil && name != oldName &&
-						name != oldService {
+					name := assumedName(strings.Trim(i.Path.Value, `"`))
+					if i.Name == nil && name != oldName && name != oldService {
 						found[name] = relative
 					}
 				}
@@ -304,10 +302,8 @@ func plural(name string) string {
 // package is called otherwise, it writes the name beside the path.
 func assumedName(importPath string) string {
 	base := strings.TrimPrefix(path.Base(importPath), "go-")
-	if i := strings.IndexFunc(
-		base,
-		func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) },
-	); i >= 0 {
+	isNoName := func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+	if i := strings.IndexFunc(base, isNoName); i >= 0 {
 		base = base[:i]
 	}
 	return base

@@ -103,12 +103,8 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := removeServices(
-		ctx,
-		to,
-		string(readme),
-		slices.DeleteFunc(all, func(s string) bool { return slices.Contains(l.Services, s) }),
-	); err != nil {
+	left := slices.DeleteFunc(all, func(s string) bool { return slices.Contains(l.Services, s) })
+	if err := removeServices(ctx, to, string(readme), left); err != nil {
 		return err
 	}
 	for _, name := range about {
@@ -143,19 +139,13 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 		return err
 	}
 	if l.Service != "" {
-		if err := rename(
-			to,
-			serviceRules(l.Service),
-			func(file string) bool { return file == lock.Name || hasOtherEcho(file) },
-		); err != nil {
+		excluded := func(file string) bool { return file == lock.Name || hasOtherEcho(file) }
+		if err := rename(to, serviceRules(l.Service), excluded); err != nil {
 			return err
 		}
 	}
-	if err := rename(
-		to,
-		productRules(l),
-		func(file string) bool { return file == lock.Name },
-	); err != nil {
+	isLock := func(file string) bool { return file == lock.Name }
+	if err := rename(to, productRules(l), isLock); err != nil {
 		return err
 	}
 	return gofmt(to, l)

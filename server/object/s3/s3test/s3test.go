@@ -61,8 +61,8 @@ func (f *Fake) Before(h Hook) {
 	f.before = h
 }
 
-// After has the hook called after each further request was carried out and before it is answered, or
-// no hook if it is nil. What the hook says is ignored.
+// After has the hook called after each further request was carried out and before it is answered,
+// or no hook if it is nil. What the hook says is ignored.
 func (f *Fake) After(h Hook) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
