@@ -224,8 +224,7 @@ type digestReader struct {
 	err error
 }
 
-// Read implements io.Reader. It never returns io.ErrUnexpectedEOF, with which the body of a request
-// says that it was cut, and others that they have come to the end.
+// Read implements io.Reader. Its error is errTooSoon where the body of a request was cut.
 func (d *digestReader) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p)
 	if d.want.crc32c != nil {

@@ -313,10 +313,12 @@ func (w *awayWriter) Write([]byte) (int, error) {
 func TestAnErrorOfTheCallerIsNeverTakenForOneOfTheServer(t *testing.T) {
 	server := processtest.Start(t, small...)
 	client := newClient(t, server.Address, object.Options{})
-	source := io.MultiReader(bytes.NewReader(clienttest.Random(9, 100_000)), iotest.ErrReader(errAway))
-	if _, err := client.Upload(clienttest.Deadline(t), "o", source,
-		object.UploadOptions{}); !errors.Is(err, errAway) || errors.Is(err, rpc.ErrGaveUp) {
-		t.Errorf("upload: %v", err)
+	for _, want := range []error{errAway, io.ErrUnexpectedEOF, fmt.Errorf("cut: %w", io.EOF)} {
+		source := io.MultiReader(bytes.NewReader(clienttest.Random(9, 100_000)), iotest.ErrReader(want))
+		if _, err := client.Upload(clienttest.Deadline(t), "o", source,
+			object.UploadOptions{}); !errors.Is(err, want) || errors.Is(err, rpc.ErrGaveUp) {
+			t.Errorf("upload: %v, want %v", err, want)
+		}
 	}
 	if _, err := client.Upload(clienttest.Deadline(t), "o",
 		bytes.NewReader(clienttest.Random(8, 100_000)), object.UploadOptions{}); err != nil {

@@ -270,7 +270,7 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 			return err
 		}
 		a.Ready()
-		n, err := io.ReadFull(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
+		n, err := fill(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		a.Wait()
 		if u.options.Size > 0 && u.offset+int64(n) > u.options.Size {
 			return rpc.Final(fmt.Errorf("%w: it is longer than %d bytes", ErrSourceChanged, u.options.Size))
@@ -281,7 +281,7 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == io.EOF { //nolint:errorlint // io.Reader says the end so; wrapped it is a failure.
 			if err := u.whole(); err != nil {
 				return rpc.Final(err)
 			}
@@ -293,6 +293,18 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		}
 	}
 	return nil
+}
+
+// fill reads until the buffer is full or r has ended or failed. In contrast to that of io.ReadFull,
+// its error is r's own: io.ErrUnexpectedEOF says that r was cut, as the body of a request may be,
+// and what was read of it is not the whole.
+func fill(r io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var more int
+		more, err = r.Read(buffer[n:])
+		n += more
+	}
+	return n, err
 }
 
 // whole tells whether what was sent, up to the end of the source, is one state of it.
