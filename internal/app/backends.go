@@ -22,15 +22,17 @@ const (
 
 // backend is what a service depends on, such as a disk, a bucket or a broker.
 type backend struct {
-	name  string
+	name string
+	// check is Check of the service. It may ignore its context, for example while a disk hangs.
 	check func(context.Context) error
 	log   *slog.Logger
+	// gauge is backend_up of this backend, and up what it shows. Only the goroutine of watch uses up.
 	gauge prometheus.Gauge
 	up    bool
 }
 
-// newBackends lists the backends of the services. They have just answered, or the process would
-// not have started.
+// newBackends lists the backends of the services as being up: open has just checked them, or the
+// process would not have started.
 func (o *Running) newBackends() (backends []*backend) {
 	gauges := promauto.With(o.telemetry.Metrics).NewGaugeVec(prometheus.GaugeOpts{
 		Name: "backend_up", Help: "Whether the backend answered when it was last asked.",
@@ -51,7 +53,9 @@ func (o *Running) newBackends() (backends []*backend) {
 	return backends
 }
 
-// watchBackends asks until ctx is done, which is before the drain closes the backends.
+// watchBackends asks every interval until ctx is done, which is when the drain begins to close
+// streams and before it closes the backends. Each backend has a goroutine of its own, so that one
+// that hangs does not delay the answers of the others.
 func watchBackends(ctx context.Context, backends []*backend, interval time.Duration) {
 	var watching sync.WaitGroup
 	for _, b := range backends {
@@ -60,6 +64,7 @@ func watchBackends(ctx context.Context, backends []*backend, interval time.Durat
 	watching.Wait()
 }
 
+// watch checks the backend again and again, an interval after each answer.
 func (b *backend) watch(ctx context.Context, interval time.Duration) {
 	for ctx.Err() == nil {
 		b.look(ctx)
@@ -72,20 +77,22 @@ func (b *backend) watch(ctx context.Context, interval time.Duration) {
 func (b *backend) look(ctx context.Context) {
 	answered, err := ask(ctx, b.check)
 	b.tell(ctx, err)
+	// Without this wait each interval would leave one more goroutine at a disk that hangs.
 	select {
 	case <-answered:
 	case <-ctx.Done():
 	}
 }
 
-// ask returns soon after checkTimeout, even if the check ignores its context. answered is closed
-// when the check has returned.
+// ask checks a backend in a goroutine, and returns soon after checkTimeout even if the check
+// ignores its context. answered is closed when the check has returned.
 func ask(
 	ctx context.Context,
 	check func(context.Context) error,
 ) (answered <-chan struct{}, err error) {
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	// answer has room for one value, so that a check that returns late does not block for ever.
 	returned, answer := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(returned)
@@ -96,6 +103,7 @@ func ask(
 		return returned, err
 	case <-limited.Done():
 	}
+	// The check gets a little more time: one that heeds its context returns now, with a better error.
 	select {
 	case err := <-answer: // It knows more than the context.
 		return returned, err
@@ -108,6 +116,7 @@ func ask(
 // answer.
 func (b *backend) tell(ctx context.Context, err error) {
 	up := err == nil
+	// A check that the drain has cancelled says nothing about the backend.
 	if ctx.Err() != nil || up == b.up {
 		return
 	}

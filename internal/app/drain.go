@@ -11,7 +11,9 @@ import (
 // step is one step of a drain. do must return when its context is done; a step that does not is
 // abandoned, so that the following steps are still taken.
 type step struct {
-	name    string
+	// name is how the log and the error call the step.
+	name string
+	// timeout is its part of the budget.
 	timeout time.Duration
 	do      func(ctx context.Context) error
 }
@@ -43,6 +45,7 @@ const lateness = 500 * time.Millisecond
 func (s step) take(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	// done has room for the result of a step that returns after it was abandoned.
 	done := make(chan error, 1)
 	go func() { done <- s.do(ctx) }()
 	select {
@@ -50,12 +53,14 @@ func (s step) take(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
+	// Its deadline has passed: a step that heeds it returns within moments, with the error to report.
 	late := time.NewTimer(lateness)
 	defer late.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-late.C:
+		// The goroutine goes on, but the process exits when the other steps are done.
 		return fmt.Errorf("ignored its deadline of %s", s.timeout)
 	}
 }

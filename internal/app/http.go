@@ -37,20 +37,24 @@ func serveHTTP(
 	log *slog.Logger,
 ) part {
 	server := &http.Server{
-		Handler:        handler,
-		ReadTimeout:    times.request,
-		WriteTimeout:   times.answer,
-		IdleTimeout:    times.idle,
+		Handler:      handler,
+		ReadTimeout:  times.request,
+		WriteTimeout: times.answer,
+		IdleTimeout:  times.idle,
+		// Enough for Prometheus, kubectl port-forward and browsers; Go's default is 1 MiB for each
+		// request.
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       telemetry.StandardLog(log, name, slog.LevelWarn),
 	}
 	return part{name, func(ctx context.Context) error {
 		var silent sync.Map // connections
+		// net/http calls this from the goroutines of all connections, with StateNew first.
 		server.ConnState = func(conn net.Conn, state http.ConnState) {
 			silent.Delete(conn)
 			if state == http.StateNew {
 				silent.Store(conn, nil)
 			}
+			// A connection that was accepted after closeAll below has run must not hold up Shutdown either.
 			if ctx.Err() != nil {
 				closeAll(&silent)
 			}
@@ -59,22 +63,27 @@ func serveHTTP(
 		unused := context.AfterFunc(ctx, func() {
 			defer close(stopped)
 			closeAll(&silent)
+			// The context is done already; the time for the end needs one that is not.
 			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping/2)
 			defer cancel()
 			if server.Shutdown(shutdown) != nil {
 				_ = server.Close() // What did not end by itself has no more time.
 			}
 		})
+		// If Serve fails by itself there is nothing to shut down.
 		defer unused()
+		// The connections of operators are few; the bound keeps a flood of them away from the metrics.
 		if err := server.Serve(rpc.OperatorBounds.Bound(lis, nil)); !errors.Is(err,
 			http.ErrServerClosed) {
 			return err
 		}
+		// Serve returns as soon as Shutdown begins, while answers are still being written.
 		<-stopped
 		return nil
 	}}
 }
 
+// closeAll closes connections on which no request has come, so that none is lost.
 func closeAll(conns *sync.Map) {
 	for conn := range conns.Range {
 		_ = conn.(net.Conn).Close() // It has carried nothing.

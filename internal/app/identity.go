@@ -28,6 +28,7 @@ func (i Identity) Own(environ []string, groups ...config.Group) []string {
 	for _, name := range i.Variables {
 		others[i.EnvironmentPrefix()+name] = true
 	}
+	// A variable that this program has, too, is its own.
 	for _, variable := range config.Usage(i.EnvironmentPrefix(), groups...) {
 		delete(others, variable.Name)
 	}

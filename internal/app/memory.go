@@ -15,6 +15,7 @@ const programMemory = 48 << 20
 
 // LimitMemory sets Go's memory limit by that of the process, unless GOMEMLIMIT has set one already.
 func (c Config) LimitMemory() {
+	// SetMemoryLimit with a negative value only returns the limit; MaxInt64 is Go's default, none.
 	if c.MemoryLimit > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(goMemory(int64(c.MemoryLimit)))
 	}
@@ -25,6 +26,7 @@ func (c Config) LimitMemory() {
 // server hold some MiB for each stream. It is for a main function, before the first server or
 // client is made.
 func FitBuffers() {
+	// The sizes are given as exponents of two: 256 B, then each power of two from 1 KiB to 2 MiB.
 	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 	if err != nil { // It takes any exponents that a buffer can have.
 		panic(err)

@@ -21,6 +21,7 @@ import (
 // process.
 func Signalled() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// stop gives both signals back their default action, which is to end the process at once.
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
@@ -34,7 +35,8 @@ func PrintVariables(w io.Writer, id Identity, groups ...config.Group) {
 	_ = table.Flush() // It fails only if w does.
 }
 
-// Process runs until its context is done: its probes and metrics, its work, and its drain.
+// Process is what a server and a client that runs in Kubernetes have in common: probes, metrics,
+// work, and the drain. Serve runs it until its context is done.
 type Process struct {
 	Config    Config
 	Telemetry *telemetry.Telemetry
@@ -52,8 +54,10 @@ type Process struct {
 	// EndWork lets the work under way end, until ctx is done, and then cuts it.
 	EndWork func(ctx context.Context) error
 	// Close closes what is named, all at the same time.
+	// The connections to backends are an example. All are closed when EndWork has returned.
 	Close []Closer
 	// Listening are further addresses to log beside those of the probes and the metrics.
+	// They alternate: name, value.
 	Listening []any
 }
 
@@ -66,7 +70,9 @@ type Closer struct {
 // Listeners are the ports that every process has; Profile is nil if there is none.
 type Listeners struct{ Probe, HTTP, Profile net.Listener }
 
-// Listen opens them, before anything else is opened: that a port is taken is known at once.
+// Listen opens the listeners, which a program does before anything else, so that a port that is
+// taken is known before a backend is touched. prefix is that of the variables, for errors. What was
+// opened is in l also on failure: the caller closes it.
 func (c Config) Listen(ctx context.Context, prefix string) (l Listeners, err error) {
 	var probe, http, profile error
 	l.Probe, probe = Listen(ctx, prefix+"PROBE_ADDRESS", c.ProbeAddress)
@@ -74,6 +80,7 @@ func (c Config) Listen(ctx context.Context, prefix string) (l Listeners, err err
 	if c.ProfileAddress != "" {
 		l.Profile, profile = Listen(ctx, prefix+"PROFILE_ADDRESS", c.ProfileAddress)
 	}
+	// All ports that are taken are reported at once.
 	return l, errors.Join(probe, http, profile)
 }
 
@@ -86,7 +93,7 @@ func Listen(ctx context.Context, variable string, address config.Address) (net.L
 	return lis, nil
 }
 
-// Close closes the listeners that were opened.
+// Close closes the listeners that were opened, of a process that never came to Serve.
 func (l Listeners) Close() {
 	for _, lis := range []net.Listener{l.Probe, l.HTTP, l.Profile} {
 		if lis != nil {
@@ -97,6 +104,7 @@ func (l Listeners) Close() {
 
 // Serve runs the process until ctx is done or a part of it fails, and drains it.
 func (p *Process) Serve(ctx context.Context, l Listeners) error {
+	// These run until the drain is over: the kubelet and Prometheus are answered during it, too.
 	parts := []part{
 		{"probe", func(ctx context.Context) error { return p.ServeProbes(ctx, l.Probe) }},
 		serveHTTP(
@@ -126,6 +134,7 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	for name, run := range p.Run {
 		parts = append(parts, part{name, run})
 	}
+	// A metric shows the limit, so that alerts can compare the time of a drain with it.
 	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
 	p.Telemetry.Log.Info("listening", append(listening, p.Listening...)...)
 	return run(
@@ -143,21 +152,26 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 func (p *Process) drain() []step {
 	cfg := p.Config.Drain
 	return []step{
+		// Health checks fail from here on. The process still accepts calls: clients and endpoints learn
+		// only during the delay that it is about to stop.
 		{"unready", cfg.Delay, func(ctx context.Context) error {
 			p.Telemetry.BeginDrain()
 			p.SetReady(false)
 			_ = rpc.Sleep(ctx, cfg.Delay) // Its deadline is the same.
+			// Streams end now, in a way that tells their clients to resume at another replica.
 			if p.Draining != nil {
 				close(p.Draining)
 			}
 			return nil
 		}},
 		{"work", cfg.calls(), p.EndWork},
+		// Each Closer has the time of backends(); lateness is for one that ignores its deadline.
 		{"close", cfg.backends() + lateness, p.closeAll},
 		{"last scrape", cfg.ScrapeWait, func(ctx context.Context) error {
 			p.Telemetry.AwaitScrape(ctx, cfg.ScrapeWait)
 			return nil
 		}},
+		// After this no span and no metric is exported, so that it is the last step.
 		{"telemetry", cfg.export(), func(ctx context.Context) error {
 			if err := p.Telemetry.Shutdown(ctx); err != nil {
 				p.Telemetry.Log.Warn("the last of traces and metrics is not exported", "error", err)
@@ -170,6 +184,7 @@ func (p *Process) drain() []step {
 // closeAll closes everything at the same time, so that one Closer that hangs takes no time from the
 // others.
 func (p *Process) closeAll(ctx context.Context) error {
+	// Each goroutine writes an element of its own, so that no lock is needed.
 	failures := make([]error, len(p.Close))
 	var closing sync.WaitGroup
 	for i, c := range p.Close {

@@ -28,6 +28,7 @@ func run(
 	budget, stopping time.Duration,
 	drain []step,
 ) error {
+	// The parts outlive ctx: the signal begins the drain, and only the end of the drain stops them.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group := start(running, log, parts)
@@ -40,9 +41,11 @@ func run(
 		failure = group.ended(end)
 		log.Warn("stopping", "part", end.name, "error", end.err)
 	}
+	// ctx may be done, so that the steps get a context without its end, but with its values.
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget-stopping)
 	drained := takeSteps(draining, log, drain)
 	cancel()
+	// Now the parts return by themselves, and wait collects what they say.
 	stop()
 	return errors.Join(failure, drained, group.wait(stopping))
 }
@@ -53,12 +56,16 @@ type end struct {
 	err  error
 }
 
-// group is the parts that still run.
+// group is the parts that still run. Only the goroutine of run uses its map.
 type group struct {
-	ends    chan end
+	// ends has room for all parts, so that a part that returns after the process gave up on it is not
+	// blocked.
+	ends chan end
+	// running counts the parts by name.
 	running map[string]int
 }
 
+// start runs each part in a goroutine, under a context that is done when the drain is over.
 func start(ctx context.Context, log *slog.Logger, parts []part) *group {
 	g := &group{ends: make(chan end, len(parts)), running: map[string]int{}}
 	for _, p := range parts {
@@ -89,6 +96,7 @@ func (g *group) wait(stopping time.Duration) error {
 	for len(g.running) > 0 {
 		select {
 		case e := <-g.ends:
+			// nil is no cancellation and lands in failures, where errors.Join leaves it out.
 			if err := g.ended(e); !errors.Is(err, context.Canceled) {
 				failures = append(failures, err)
 			}

@@ -47,6 +47,7 @@ type Host struct {
 type Opened struct {
 	// Service registers the implementation and has the rules for its errors.
 	rpc.Service
+	// nil for a service without a backend.
 	// Check asks whether the backend answers. It is asked once before the server is ready, and every
 	// few seconds from then on, for the metric backend_up.
 	Check func(context.Context) error
@@ -60,7 +61,9 @@ type Opened struct {
 // Server is a program that answers services.
 type Server struct {
 	Identity Identity
-	Version  string
+	// Version is that of the build, for --version, traces and metrics.
+	Version string
+	// Services are listed in the server's main; their order is that of the help and of opening.
 	Services []Service
 }
 
@@ -77,6 +80,7 @@ type serverConfig struct {
 
 // groups are the variables of the server and of its services.
 func (s Server) groups() (*serverConfig, []config.Group) {
+	// The defaults of the ports differ between server and client, so they are no tags of Config.
 	cfg := &serverConfig{Process: Config{ProbeAddress: ":50052", HTTPAddress: ":9464"}}
 	groups := []config.Group{{Into: cfg}}
 	for _, service := range s.Services {
@@ -100,7 +104,9 @@ func (s Server) Main(args, environ []string, stdout, stderr io.Writer) int {
 	return s.main(ctx, args, environ, stdout, stderr)
 }
 
+// main is Main with the context that a signal ends, which tests replace.
 func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	// A mistake of the list is one of the program. It shows before any configuration is read.
 	if err := s.validate(); err != nil {
 		fmt.Fprintf(stderr, "services:\n%v\n", err)
 		return 2
@@ -122,6 +128,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		)
 		return 2
 	}
+	// Own hides the variables of the client, which often share a ConfigMap or a shell with these.
 	if err := config.Load(
 		s.Identity.EnvironmentPrefix(),
 		s.Identity.Own(environ, groups...),
@@ -129,22 +136,27 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
 		return 2
 	}
+	// Both settings are process-wide and have to be in force before memory is taken in earnest.
 	cfg.Process.LimitMemory()
 	FitBuffers()
 	t := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
 		err = running.Serve(ctx)
+		// A process that did not start has something to export as well, such as logs about its backends.
 	} else {
 		export, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Process.Drain.export())
 		defer cancel()
 		_ = t.Shutdown(export) // The error that matters is the one that ended open.
+		// A signal while a backend was being opened looks like a failure of the backend. Kubernetes stops
+		// a pod of a cancelled rollout in this way, which is a clean stop.
 		if ctx.Err() != nil {
 			t.Log.Info("stopped before it was ready", "cause", context.Cause(ctx), "error", err)
 			return 0
 		}
 	}
 	switch {
+	// The kubelet shows the status of the container: 2 tells an operator that no restart will help.
 	case config.IsProblem(err):
 		t.Log.Error("configuration", "error", err)
 		return 2
@@ -176,6 +188,8 @@ func (s Server) validate() error {
 			complain("Open is not set")
 		}
 		if config != nil &&
+			// reflect.TypeOf of an interface that holds nothing is nil, which is a service without
+			// variables.
 			(config.Kind() != reflect.Pointer || config.Elem().Kind() != reflect.Struct ||
 				reflect.ValueOf(service.Config).IsNil()) {
 			complain("Config has to be a pointer to a struct")
@@ -189,6 +203,7 @@ func (s Server) validate() error {
 // have in common.
 var ServiceName = regexp.MustCompile("^[a-z][a-z0-9]*$")
 
+// printUsage writes the text of --help.
 func (s Server) printUsage(w io.Writer, name string, groups []config.Group) {
 	names := make([]string, len(s.Services))
 	for i, service := range s.Services {
@@ -227,13 +242,16 @@ type Running struct {
 	config    *serverConfig
 	telemetry *telemetry.Telemetry
 	listeners Listeners
-	grpc      net.Listener
-	rpc       *rpc.Server
-	webPort   net.Listener // nil if there is none
-	web       *web.Server  // likewise
-	opened    []opened
-	draining  chan struct{}
-	working   sync.WaitGroup // the work of services, and the watch of their backends
+	// grpc is the port for clients, rpc the server that answers there.
+	grpc    net.Listener
+	rpc     *rpc.Server
+	webPort net.Listener // nil if there is none
+	web     *web.Server  // likewise
+	// opened are the services in the order of the list, so far as they are open.
+	opened []opened
+	// draining is Host.Draining: closed when open streams have to end.
+	draining chan struct{}
+	working  sync.WaitGroup // the work of services, and the watch of their backends
 }
 
 // opened is a service under its name.
@@ -243,7 +261,8 @@ type opened struct {
 }
 
 // open opens the listeners first, so that a port that is taken is known before a backend is
-// touched.
+// touched, then the services, and then the gRPC server, whose limits the services may have lowered.
+// When it fails it closes what it has opened, without waiting for the end of ctx.
 func (s Server) open(
 	ctx context.Context,
 	cfg *serverConfig,
@@ -269,6 +288,7 @@ func (s Server) open(
 	for _, service := range s.Services {
 		one, err := service.Open(ctx, Host{Telemetry: t, RPC: &cfg.RPC, Draining: o.draining})
 		if err != nil {
+			// The service does not know its prefix, and only the host can write it before the names.
 			if service.Config != nil && config.IsProblem(err) {
 				return o, config.Complete(prefix, service.group(), err)
 			}
@@ -285,6 +305,8 @@ func (s Server) open(
 			return o, err
 		}
 	}
+	// An unreachable backend fails the start, so that a rollout with a wrong address stops before it
+	// replaces pods that work.
 	return o, o.check(ctx)
 }
 
@@ -338,7 +360,9 @@ func (o *Running) Serve(ctx context.Context) error {
 		ServeProbes: o.rpc.Health().ServeProbes,
 		Draining:    o.draining,
 		Run: map[string]func(context.Context) error{
+			// Serve of gRPC knows no context: GracefulStop in endWork ends it.
 			"grpc": func(context.Context) error { return o.rpc.Serve(o.grpc) },
+			// newBackends registers the gauge, which is why it is called once, by the part itself.
 			"backends": o.untilDrain(
 				func(ctx context.Context) { watchBackends(ctx, o.newBackends(), checkInterval) },
 			),
@@ -358,6 +382,7 @@ func (o *Running) Serve(ctx context.Context) error {
 			p.Close = append(p.Close, Closer{one.name, one.Close})
 		}
 	}
+	// The listeners are open, so that the kernel queues connections until the parts accept them.
 	p.SetReady(true)
 	return p.Serve(ctx, o.listeners)
 }
@@ -365,6 +390,7 @@ func (o *Running) Serve(ctx context.Context) error {
 // untilDrain is a part of the process whose work ends when the drain begins, because what it works
 // on is closed then. The part itself goes on: one that returned would end the process.
 func (o *Running) untilDrain(work func(context.Context)) func(context.Context) error {
+	// Counted here and not in the goroutine: endWork must not find 0 before the part has begun.
 	o.working.Add(1)
 	return func(ctx context.Context) error {
 		working, stop := context.WithCancel(ctx)
@@ -377,6 +403,7 @@ func (o *Running) untilDrain(work func(context.Context)) func(context.Context) e
 			}
 		}()
 		work(working)
+		// Closing waits for this, so that no work uses a backend that is closed.
 		o.working.Done()
 		<-ctx.Done()
 		return nil
@@ -386,6 +413,7 @@ func (o *Running) untilDrain(work func(context.Context)) func(context.Context) e
 // endWork lets calls under way and the work beside them end. What is cut at the deadline is no
 // failure of the server: its clients resume it.
 func (o *Running) endWork(ctx context.Context) error {
+	// Both ports end at the same time, since they share the time of the step.
 	var ending sync.WaitGroup
 	end := func(port string, stop func(context.Context) error) {
 		ending.Go(func() {

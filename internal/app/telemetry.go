@@ -38,11 +38,14 @@ func NewTelemetry(
 		logTo,
 	)
 	slog.SetDefault(t.Log)
+	// Lines of Go's log package have no level; here they are warnings.
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	otel.SetErrorHandler(t.ErrorHandler())
 	otel.SetLogger(logr.FromSlogHandler(otelLog{t.Log.Handler()}))
+	// lookup reads environ when it is called, and so sees the mended values, which are appended below.
 	lookup := func(name string) string { return config.Lookup(environ, name) }
 	for name, value := range t.Mend(lookup, checkCollector) {
+		// Clip makes append copy, so that the array of the caller stays as it is.
 		environ = append(slices.Clip(environ), name+"="+value)
 		mendVariable(name, value)
 	}
@@ -50,12 +53,14 @@ func NewTelemetry(
 	return t
 }
 
+// checkCollector returns an error unless text is an address to which OTLP can be exported.
 func checkCollector(text string) error {
 	_, err := config.ParseURL(text, "http", "https")
 	return err
 }
 
-// mendVariable changes a variable of the process, where the SDK of OpenTelemetry reads it.
+// mendVariable changes a variable of the process itself, since the SDK of OpenTelemetry reads the
+// environment there and takes no values of ours. "" removes it.
 func mendVariable(name, value string) {
 	if value == "" {
 		_ = os.Unsetenv(name) // It fails for malformed names only, as below.
@@ -72,10 +77,12 @@ const ExportUsage = "Traces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set, 
 // level -1.
 type otelLog struct{ slog.Handler }
 
+// Enabled implements slog.Handler.
 func (h otelLog) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.Handler.Enabled(ctx, otelLevel(level))
 }
 
+// Handle implements slog.Handler. It copies the line without the attributes that may hold secrets.
 func (h otelLog) Handle(ctx context.Context, line slog.Record) error {
 	shown := slog.NewRecord(line.Time, otelLevel(line.Level), line.Message, line.PC)
 	line.Attrs(func(attr slog.Attr) bool {
@@ -95,6 +102,8 @@ func withoutSecrets(attr slog.Attr) (shown slog.Attr, ok bool) {
 		return attr, true
 	default: // It may be anything.
 	}
+	// The errors of package url and strconv quote what did not parse, which may be a token in a
+	// header.
 	if err, isError := attr.Value.Any().(error); isError {
 		var address *url.Error
 		var escape url.EscapeError
@@ -110,9 +119,11 @@ func withoutSecrets(attr slog.Attr) (shown slog.Attr, ok bool) {
 			return attr, true
 		}
 	}
+	// These two hold the name of a file and of a variable, and help to find the mistake.
 	return attr, attr.Key == "file" || attr.Key == "environment variable"
 }
 
+// otelLevel gives warnings of OpenTelemetry the level that they have in slog.
 func otelLevel(level slog.Level) slog.Level {
 	if level == -1 {
 		return slog.LevelWarn
@@ -132,6 +143,8 @@ func init() { //nolint:gochecknoinits // See above.
 // looks for a mistake.
 type grpcLog struct{}
 
+// write logs a line if its level is enabled. print is called only then, since grpc-go says much at
+// debug level.
 func (grpcLog) write(level slog.Level, print func(...any) string, args ...any) {
 	if log, ctx := slog.Default(), context.Background(); log.Enabled(ctx, level) {
 		log.Log(ctx, level, "grpc", "text", strings.TrimSpace(print(args...)))
@@ -145,11 +158,12 @@ func (l grpcLog) Warningln(args ...any) { l.write(slog.LevelDebug, fmt.Sprintln,
 func (l grpcLog) Error(args ...any)     { l.write(slog.LevelError, fmt.Sprint, args...) }
 func (l grpcLog) Errorln(args ...any)   { l.write(slog.LevelError, fmt.Sprintln, args...) }
 
+// Fatal only logs: grpc-go ends the process itself afterwards.
 func (l grpcLog) Fatal(
 	args ...any,
 ) {
 	l.write(slog.LevelError, fmt.Sprint, args...)
-}                                     // grpc-go exits by itself.
+}
 func (l grpcLog) Fatalln(args ...any) { l.write(slog.LevelError, fmt.Sprintln, args...) }
 
 func (l grpcLog) Infof(format string, args ...any) {
@@ -165,6 +179,7 @@ func (l grpcLog) Fatalf(format string, args ...any) {
 	l.write(slog.LevelError, formatted(format), args...)
 }
 
+// formatted makes fmt.Sprintf with a format look like fmt.Sprint, which write takes.
 func formatted(format string) func(...any) string {
 	return func(args ...any) string { return fmt.Sprintf(format, args...) }
 }

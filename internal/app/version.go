@@ -12,6 +12,7 @@ import (
 // go1.26.0 linux/amd64)".
 func VersionText(id Identity, program, version string) string {
 	about := []string{}
+	// Go records these where it builds inside a Git work tree; with -buildvcs=false they are missing.
 	if info, ok := debug.ReadBuildInfo(); ok {
 		settings := map[string]string{}
 		for _, setting := range info.Settings {

@@ -21,8 +21,10 @@ import (
 
 // Authority issues certificates for a server with mutual TLS and its clients.
 type Authority struct {
-	cert   *x509.Certificate
-	key    *ecdsa.PrivateKey
+	// cert is self-signed; it is what servers and clients of the test trust.
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	// folder has the files that a server reads its certificates from.
 	folder string
 }
 
@@ -33,6 +35,7 @@ func NewAuthority(tb testing.TB) *Authority {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	// Without NotBefore it is valid since year 1, so that no clock is too slow for it.
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
@@ -52,9 +55,11 @@ func NewAuthority(tb testing.TB) *Authority {
 func (a *Authority) Settings(tb testing.TB) []string {
 	tb.Helper()
 	pair := a.issue(tb, &x509.Certificate{
+		// Go's TLS checks the address that a client dials against these, and not the common name.
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
+	// The server reads PEM files, as from a mounted Kubernetes Secret.
 	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		tb.Fatal(err)
@@ -82,6 +87,7 @@ func (a *Authority) Client(tb testing.TB, uri string) *tls.Config {
 		tb.Fatal(err)
 	}
 	pair := a.issue(tb, &x509.Certificate{
+		// As a SPIFFE identity: the server tells callers with mutual TLS apart by it.
 		URIs: []*url.URL{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	pool := x509.NewCertPool()
@@ -97,6 +103,7 @@ func (a *Authority) Dial(tb testing.TB, address, uri string) *grpc.ClientConn {
 	conn, err := grpc.NewClient(
 		address,
 		grpc.WithTransportCredentials(credentials.NewTLS(a.Client(tb, uri))),
+		// With WaitForReady a call waits for the first handshake instead of failing with UNAVAILABLE.
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 	)
 	if err != nil {
@@ -106,6 +113,8 @@ func (a *Authority) Dial(tb testing.TB, address, uri string) *grpc.ClientConn {
 	return conn
 }
 
+// issue signs a certificate for a new key, valid as long as the authority itself. It completes
+// template.
 func (a *Authority) issue(tb testing.TB, template *x509.Certificate) tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

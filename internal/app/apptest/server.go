@@ -40,6 +40,8 @@ type Server struct {
 
 // Environ is what servers of tests run with. The variables in more win.
 func Environ(more ...string) []string {
+	// Port 0 makes tests independent of each other, and no test waits for endpoints to be removed. The
+	// last entry of a name counts, so that more wins.
 	return append([]string{
 		"TEST_GRPC_ADDRESS=127.0.0.1:0",
 		"TEST_PROBE_ADDRESS=127.0.0.1:0",
@@ -73,9 +75,11 @@ func Start(
 	s := &Server{Telemetry: t}
 	s.Address, s.Probe, s.HTTP = running.Addresses()
 	s.Web = running.WebAddress()
+	// It is not the context of the test, which ends before the cleanup: Stop has to begin the drain.
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- running.Serve(ctx) }()
+	// The client has neither interceptors nor a service config, so that no retry hides an error.
 	s.Conn, err = grpc.NewClient(
 		s.Address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -93,6 +97,8 @@ func Start(
 		cancel()
 		return <-ended
 	}
+	// The connection is closed first, so that a stream that the test left open does not hold up the
+	// drain until its deadline.
 	tb.Cleanup(func() {
 		_ = s.Conn.Close()
 		if err := s.Stop(); err != nil {
@@ -117,6 +123,7 @@ func WantStatus(tb testing.TB, err error, code codes.Code, reason string) map[st
 	if status.Code(err) != code {
 		tb.Fatalf("got %v, want code %v", err, code)
 	}
+	// At most one ErrorInfo is expected; the domain says that it is ours and not of a proxy.
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
 			if info.GetReason() != reason || info.GetDomain() != Identity.ErrorDomain() {
@@ -160,6 +167,8 @@ func Numbers(tb testing.TB, t *telemetry.Telemetry) map[string]float64 {
 	return all
 }
 
+// series is the name of a metric with the values of its labels, which the registry sorts by their
+// names.
 func series(name string, m *dto.Metric) string {
 	for _, label := range m.GetLabel() {
 		name += fmt.Sprintf("{%s}", label.GetValue())

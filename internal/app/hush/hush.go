@@ -12,6 +12,8 @@ import (
 	"log/slog"
 )
 
+// The loggers as they were when the process started. slog.SetDefault also redirects Go's log
+// package, so that its writer and flags have to be kept, too.
 var before, writer, flags = slog.Default(), log.Writer(), log.Flags()
 
 func init() { //nolint:gochecknoinits // It has to be before main.
