@@ -15,6 +15,7 @@ import (
 type Address string
 
 // UnmarshalText refuses what no process can listen at.
+// Port 0 is allowed here and not in the addresses of peers: it makes sense only to a listener.
 func (a *Address) UnmarshalText(text []byte) error {
 	if err := CheckHostPort(string(text), 0); err != nil {
 		return err
@@ -28,6 +29,8 @@ func (a *Address) UnmarshalText(text []byte) error {
 // at least leastPort. The net package takes more than that: it looks malformed hosts up in DNS, and
 // has a list of its own of names for ports.
 func CheckHostPort(text string, leastPort int) error {
+	// The frequent mistakes come first, each with a message that says what was meant, which the errors
+	// of net.SplitHostPort do not.
 	switch colons := strings.Count(text, ":"); {
 	case strings.ContainsAny(text, "\"'`"):
 		return errors.New("has quotes in it, which are the shell's and belong to no address")
@@ -66,11 +69,13 @@ func bracketed(text string) string {
 	return ", as in [::1]:50051"
 }
 
+// isPort reports whether text is a number from least to 65535. Names such as "http" are refused.
 func isPort(text string, least int) bool {
 	port, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && int(port) >= least
 }
 
+// isIP reports whether text is an IPv4 address or an IPv6 address without brackets.
 func isIP(text string) bool {
 	_, err := netip.ParseAddr(text)
 	return err == nil
@@ -79,10 +84,13 @@ func isIP(text string) bool {
 var (
 	// name is a host name as DNS has them, with the underscores that it has too.
 	name = regexp.MustCompile(`^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$`)
-	// numeric is what ends in a number: an IPv4 address, or one with a mistake.
+	// numeric matches what ends in a number. Such a name is meant as an IPv4 address, so that one that
+	// does not parse as an address, such as 10.0.0.256, is a mistake and no host name.
 	numeric = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
 )
 
+// isHost reports whether text is an IP address or a host name. 253 bytes is the longest name that
+// DNS can carry (RFC 1035, 255 bytes on the wire).
 func isHost(text string) bool {
 	return isIP(text) || len(text) <= 253 && name.MatchString(text) && !numeric.MatchString(text)
 }

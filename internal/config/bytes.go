@@ -11,7 +11,9 @@ import (
 // unit, as Kubernetes writes sizes: 1000, 8MiB, 64GiB, 1.5KiB.
 type Bytes int64
 
-// The longest unit first, so that String finds the one that fits best.
+// units go from the largest to the smallest. String takes the first that divides a size, and
+// UnmarshalText must try "MiB" before "B", which is the end of it too. The empty unit is last
+// because every text ends in it.
 var units = []struct {
 	name string
 	size float64
@@ -26,7 +28,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 			continue
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		// float64 holds every whole number up to 2^53 (8 PiB) exactly.
 		size := value * unit.size
+		// The negation also refuses NaN, which ParseFloat reads from "nan", and which no comparison holds
+		// for.
 		if err != nil || !(size >= 0 && size < math.MaxInt64) || size != math.Trunc(size) {
 			break
 		}
@@ -38,6 +43,8 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 // String is the shortest exact form that UnmarshalText reads back.
 func (b Bytes) String() string {
+	// The first unit that leaves no remainder gives the shortest number. 0 is left out: it would be
+	// "0TiB".
 	for _, unit := range units {
 		if size := int64(unit.size); b != 0 && int64(b)%size == 0 {
 			return strconv.FormatInt(int64(b)/size, 10) + unit.name

@@ -31,10 +31,14 @@ type Group struct {
 // into every container of the namespace, are no problem, even where one has the name of a variable
 // of ours.
 func Load(prefix string, environ []string, groups ...Group) error {
+	// Three kinds of mistakes are collected, and none hides another: names that nothing knows, names
+	// that two groups share, and values that do not parse or are not valid.
 	ours := own(prefix, environ)
 	variables := Usage(prefix, groups...)
 	problems := unknown(prefix, ours, variables)
 	for i, variable := range variables {
+		// With two variables of one name an operator could not set either alone. It is a mistake of the
+		// program.
 		if slices.ContainsFunc(variables[:i], func(v Variable) bool { return v.Name == variable.Name }) {
 			problems = append(
 				problems,
@@ -61,6 +65,7 @@ func own(prefix string, environ []string) map[string]string {
 	ours := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
+		// Service links are looked for in the untrimmed entry: Kubernetes writes them without blanks.
 		if !strings.HasPrefix(name, prefix) || isServiceLink(entry) {
 			continue
 		}
@@ -79,10 +84,13 @@ func fill(prefix string, ours map[string]string, group Group) (problems []error)
 	options := env.Options{Prefix: prefix + group.Prefix}
 	usable := map[string]string{}
 	for _, variable := range Usage(prefix, group) {
+		// A variable that is not set has its default from the struct in the last step.
 		value, set := ours[variable.Name]
 		if !set {
 			continue
 		}
+		// This parse is only a check, on a copy of the struct. It sees this variable alone, so that its
+		// error is about no other.
 		options.Environment = map[string]string{variable.Name: value}
 		if err := env.ParseWithOptions(fresh(group.Into), options); err != nil {
 			problems = append(problems, unparsable(variable.Name, value, parseError(err)))
@@ -90,10 +98,13 @@ func fill(prefix string, ours map[string]string, group Group) (problems []error)
 			usable[variable.Name] = value
 		}
 	}
+	// Now the real struct is filled at once, with the values that are known to parse.
 	options.Environment = usable
 	if err := env.ParseWithOptions(group.Into, options); err != nil {
 		return append(problems, err) // A mistake in the struct itself.
 	}
+	// Validate is called also when a value did not parse: it sees the default there, and finds what is
+	// wrong with the other values in the same run.
 	for _, problem := range invalid(prefix+group.Prefix, group.Into) {
 		problems = append(problems, errors.New(problem))
 	}
@@ -102,6 +113,7 @@ func fill(prefix string, ours map[string]string, group Group) (problems []error)
 
 // parseError is what is wrong with a value, without the name of its Go field.
 func parseError(err error) error {
+	// env wraps the error of the value in a ParseError, which begins with the field's name and type.
 	if parse, ok := errors.AsType[env.ParseError](err); ok {
 		return parse.Err
 	}

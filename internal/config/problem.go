@@ -9,6 +9,7 @@ import (
 // problem is an error of the configuration, see Problem.
 type problem struct{ error }
 
+// Unwrap lets errors.Is and errors.As see the error below.
 func (p problem) Unwrap() error { return p.error }
 
 // Problem makes err one of the configuration that shows only when it is used. Its lines begin with

@@ -13,6 +13,7 @@ import (
 // come into a line or an error.
 type Secret string
 
+// hidden is what stands in place of a secret.
 const hidden = "***"
 
 // Format implements fmt.Formatter, for every verb.
@@ -25,7 +26,10 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 var (
-	user       = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:/+)?.*@`)
+	// user matches user information before the last @, after a scheme if there is one. (?s) lets the
+	// dot match a newline too, so that nothing of a value of several lines is shown.
+	user = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]*:/+)?.*@`)
+	// parameters matches the query of a URL, where tokens are often passed.
 	parameters = regexp.MustCompile(`(?s)\?.+`)
 )
 
@@ -40,6 +44,8 @@ func Masked(value string) string {
 // of strconv and time do.
 func unparsable(name, value string, err error) error {
 	shown, text := Masked(value), err.Error()
+	// Errors of strconv and time have the value in the form that strconv.Quote gives it; the masked
+	// form takes its place.
 	if shown != value {
 		quoted := strconv.Quote(value)
 		text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], shown)

@@ -18,10 +18,13 @@ var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(` +
 	`PORT_\d+_(TCP|UDP|SCTP)_(ADDR=[0-9a-f.:]+|PORT=\d+|PROTO=(tcp|udp|sctp))` +
 	`)$`)
 
+// isServiceLink reports whether an entry NAME=value of the environment comes from Kubernetes.
 func isServiceLink(entry string) bool { return serviceLink.MatchString(entry) }
 
 // suggestion proposes the closest name if at most a third of it differs.
 func suggestion(prefix, name string, known []string) string {
+	// The length counts without the prefix, which all names have in common, so that a short name needs
+	// to be close.
 	best, distance := "", (len(name)-len(prefix))/3+1
 	for _, candidate := range known {
 		if d := levenshtein.ComputeDistance(name, candidate); d < distance {

@@ -15,6 +15,7 @@ import (
 func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	expected := "expected " + schemes[0] + "://host:port"
 	scheme, _, found := strings.Cut(text, "://")
+	// The usual mistakes of an operator are told apart before url.Parse, whose errors quote the input.
 	switch {
 	case text != "" && strings.ContainsAny(text[:1]+text[len(text)-1:], "\"'`"):
 		return nil, errors.New("has quotes around it, which are the shell's and belong to no address")
@@ -22,6 +23,7 @@ func ParseURL(text string, schemes ...string) (*url.URL, error) {
 		return nil, errors.New("has blanks in it, " + expected)
 	case !found:
 		return nil, errors.New("has no scheme, " + expected)
+	// A scheme is compared without case, as RFC 3986 (section 3.1) has it.
 	case !slices.Contains(schemes, strings.ToLower(scheme)):
 		return nil, fmt.Errorf("has another scheme than %s, %s", strings.Join(schemes, " or "), expected)
 	}
@@ -34,6 +36,7 @@ func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	return u, checkHost(u, expected)
 }
 
+// checkHost checks the host and the port of a parsed URL, which url.Parse takes almost as they are.
 func checkHost(u *url.URL, expected string) error {
 	host := u.Host
 	switch port := u.Port(); {
@@ -41,6 +44,7 @@ func checkHost(u *url.URL, expected string) error {
 		return errors.New("has no host, " + expected)
 	case port != "" && !isPort(port, 1), strings.HasSuffix(host, ":"):
 		return errors.New("has a port that is no number from 1 to 65535, " + expected)
+	// Without a port the scheme's default counts. CheckHostPort needs some port to check the host.
 	case port == "":
 		host += ":1"
 	}

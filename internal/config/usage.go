@@ -28,6 +28,8 @@ func Usage(prefix string, groups ...Group) []Variable {
 					Default:     field.Tag.Get("envDefault"),
 					Description: field.Tag.Get("desc"),
 				}
+				// A default may come from the program instead of the tag: the value that the field has before
+				// Load.
 				if variable.Default == "" && !value.IsZero() {
 					variable.Default = fmt.Sprint(value.Interface())
 				}
@@ -50,14 +52,17 @@ func fresh(into any) any {
 // name.
 func walk(v reflect.Value, prefix string, visit func(reflect.StructField, reflect.Value, string)) {
 	if v.Kind() != reflect.Struct {
+		// A group may point to something that is no struct; env reports that as a mistake of the program.
 		return
 	}
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		switch {
+		// reflect could read unexported fields, but env cannot set them.
 		case !field.IsExported():
 		case field.Tag.Get("env") != "":
 			visit(field, v.Field(i), prefix)
+		// A struct without a variable of its own has some inside, under its prefix.
 		case isGroup(field.Type):
 			walk(v.Field(i), prefix+field.Tag.Get("envPrefix"), visit)
 		}

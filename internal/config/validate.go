@@ -15,8 +15,11 @@ type Validator interface{ Validate() error }
 // invalid calls Validate of the struct that cfg points to, and of every struct inside it.
 func invalid(prefix string, cfg any) []string {
 	var problems []string
+	// ask goes down the struct and keeps the prefix that the fields around each inner struct add.
 	var ask func(v reflect.Value, prefix string)
 	ask = func(v reflect.Value, prefix string) {
+		// v is addressable because cfg is a pointer, so Validate may have a pointer or a value as
+		// receiver.
 		if validator, ok := v.Addr().Interface().(Validator); ok {
 			for _, problem := range prefixed(validator.Validate(), v, prefix) {
 				// An embedded struct is asked through the outer one too.
@@ -38,6 +41,8 @@ func invalid(prefix string, cfg any) []string {
 	return problems
 }
 
+// nameBytes are the bytes that a name of a variable consists of; the first other byte ends the
+// name.
 const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 // prefixed completes the names with which the lines of err begin. The text
@@ -46,6 +51,8 @@ func prefixed(err error, v reflect.Value, prefix string) []string {
 	if err == nil {
 		return nil
 	}
+	// Only a line that begins with the name of a variable of this struct gets the prefix. inner is the
+	// envPrefix of structs inside v, which Validate writes itself.
 	names := map[string]bool{}
 	walk(v, "", func(field reflect.StructField, _ reflect.Value, inner string) {
 		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
