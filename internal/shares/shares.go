@@ -16,17 +16,25 @@ var ErrTooManyWait = errors.New("too many calls of one caller wait")
 
 // Shares is an amount of which each caller can hold a part. It is safe for concurrent use.
 type Shares struct {
-	all     *semaphore.Weighted // nil if something else bounds it
-	each    int64
-	most    int
+	// all bounds what all callers hold together; nil if something else bounds it.
+	all *semaphore.Weighted // nil if something else bounds it
+	// each is what one caller may hold, in the unit of Take's n, for example bytes or calls.
+	each int64
+	// most is how many calls of one caller may wait for its share, 0 for any number. Each is a
+	// goroutine and a request that the process keeps.
+	most int
+	// waiting counts the calls that wait, for the caller's share or for the whole.
 	waiting atomic.Int64
 
 	mu       sync.Mutex
 	byCaller map[any]*share // of callers that hold some, or wait
 }
 
+// share is what one caller holds. It leaves the map with its last user, so that callers that come
+// once, each with an address of its own, leave no memory behind.
 type share struct {
 	*semaphore.Weighted
+	// users are the calls that hold some or wait; waiting are those of them that wait for the share.
 	users, waiting int // guarded by Shares.mu
 }
 
@@ -45,11 +53,14 @@ func New(all, each int64, most int) *Shares {
 // a share.
 func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
 	own, err := s.takeOwn(ctx, caller, n)
+	// The own share comes first: a caller that has used it up waits at its own share, and not in the
+	// queue for the whole, where it would hold up the others.
 	if err != nil {
 		return nil, err
 	}
 	if s.all != nil {
 		if err := s.acquire(ctx, s.all, n); err != nil {
+			// Without its part of the whole the call has nothing, so that its own share is free again.
 			own.Release(n)
 			s.leave(caller, own)
 			return nil, err
@@ -72,7 +83,9 @@ func (s *Shares) takeOwn(ctx context.Context, caller any, n int64) (*share, erro
 		own = &share{Weighted: semaphore.NewWeighted(s.each)}
 		s.byCaller[caller] = own
 	}
+	// From here on leave has to be called, on every path: by Take's giveBack or on failure below.
 	own.users++
+	// TryAcquire does not jump the queue: it fails also while earlier calls of the caller wait.
 	if own.TryAcquire(n) {
 		s.mu.Unlock()
 		return own, nil
@@ -84,6 +97,7 @@ func (s *Shares) takeOwn(ctx context.Context, caller any, n int64) (*share, erro
 	}
 	own.waiting++
 	s.mu.Unlock()
+	// The lock is not held here, since other callers must be able to take and give back meanwhile.
 	err := s.acquire(ctx, own.Weighted, n)
 	s.mu.Lock()
 	own.waiting--
@@ -95,6 +109,7 @@ func (s *Shares) takeOwn(ctx context.Context, caller any, n int64) (*share, erro
 	return own, nil
 }
 
+// acquire takes n from one semaphore and counts the call as waiting only if it has to wait.
 func (s *Shares) acquire(ctx context.Context, from *semaphore.Weighted, n int64) error {
 	if from.TryAcquire(n) {
 		return nil
@@ -104,6 +119,7 @@ func (s *Shares) acquire(ctx context.Context, from *semaphore.Weighted, n int64)
 	return from.Acquire(ctx, n)
 }
 
+// leave ends one use of a caller's share, and forgets the caller after the last.
 func (s *Shares) leave(caller any, own *share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
