@@ -11,6 +11,7 @@ import (
 // metrics count operations under the labels that calls have. All are there from the start, since a
 // counter that appears with its first bad operation hides that one from rate().
 type metrics struct {
+	// operations has the verdict of each operation as its last label: good or bad.
 	operations *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
 }
@@ -21,6 +22,7 @@ type methodMetrics struct {
 	seconds   prometheus.Observer
 }
 
+// newMetrics registers the metrics, with all labels of the sources' operations at zero.
 func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
 	register := promauto.With(registerer)
 	m := metrics{
@@ -42,6 +44,8 @@ func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
 	return m
 }
 
+// of returns the metrics of a method. The service has to have it: the labels come from its
+// descriptor.
 func (m metrics) of(service protoreflect.ServiceDescriptor, method string) methodMetrics {
 	labels := telemetry.MethodLabelValues(service.Methods().ByName(protoreflect.Name(method)))
 	return methodMetrics{

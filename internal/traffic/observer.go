@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// observer counts one kind of operation, and logs the beginning and the end of its outages.
+// observer counts one kind of operation, and logs the beginning and the end of its outages. Only
+// the goroutine that repeats the operation uses it.
 type observer struct {
 	method  string
 	log     *slog.Logger
@@ -15,6 +16,7 @@ type observer struct {
 	failed int
 }
 
+// observer makes the observer of one operation of a source.
 func (t *Traffic) observer(source Source, operation Operation) *observer {
 	return &observer{
 		method:  string(source.Service.FullName()) + "/" + operation.Method,
@@ -24,6 +26,8 @@ func (t *Traffic) observer(source Source, operation Operation) *observer {
 	}
 }
 
+// observe counts an operation, with the error of its Do. A failure is logged when it is the first
+// in a row, so that an outage is two lines and not one per operation; a wrong answer always is.
 func (o *observer) observe(took time.Duration, err error) {
 	o.metrics.seconds.Observe(took.Seconds())
 	if err == nil {

@@ -103,6 +103,8 @@ func New(options Options, sources ...Source) *Traffic {
 // does not hide the others.
 func (t *Traffic) Run(ctx context.Context) error {
 	defer t.cut()
+	// left counts the sources that are not set up. The one more is taken off below, when all have been
+	// started, so that OnReady is called also without any source.
 	var left atomic.Int64
 	left.Store(int64(len(t.sources)) + 1)
 	ready := func() {
@@ -113,6 +115,7 @@ func (t *Traffic) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	for _, source := range t.sources {
 		running.Go(func() {
+			// setUp is false only if ctx was done first: no operation was started.
 			if t.setUp(ctx, source) {
 				ready()
 				t.run(ctx, source)
@@ -121,6 +124,8 @@ func (t *Traffic) Run(ctx context.Context) error {
 	}
 	ready()
 	running.Wait()
+	// Sources without operations return at once. Run has to stay: a part that returns ends the
+	// process.
 	<-ctx.Done()
 	return nil
 }
@@ -141,6 +146,7 @@ func (t *Traffic) setUp(ctx context.Context, source Source) bool {
 		if err == nil {
 			return true
 		}
+		// An error after the end of ctx comes from the end, and is not worth a line.
 		if ctx.Err() == nil {
 			t.options.Log.Warn(
 				"traffic not set up, trying again",
@@ -165,8 +171,10 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 		running.Go(func() { t.repeat(ctx, operation, observer) })
 	}
 	running.Wait()
+	// With all rates at 0 there is no operation to wait for, but what SetUp made is still needed.
 	<-ctx.Done()
 	if source.CleanUp != nil {
+		// ctx is done by now. t.life ends with Cut, which ends the cleaning as well.
 		cleaning, cancel := context.WithTimeout(t.life, cleanUpTimeout)
 		defer cancel()
 		source.CleanUp(cleaning)
@@ -190,6 +198,7 @@ func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *obs
 			return
 		case <-ticker.C:
 		}
+		// select chooses at random when the end and a tick come together.
 		if ctx.Err() == nil {
 			t.try(operation, observer)
 		}
@@ -198,6 +207,7 @@ func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *obs
 
 // try makes one operation, in its time, and counts it unless it was cut by our own stop.
 func (t *Traffic) try(operation Operation, observer *observer) {
+	// t.life and not the context of Run: an operation under way at the signal may still end.
 	ctx, cancel := context.WithTimeout(t.life, t.options.Timeout)
 	defer cancel()
 	began := time.Now()

@@ -26,10 +26,12 @@ func TryWithin(t *testing.T, timeout time.Duration, source traffic.Source, metho
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	// Await, SetUp and CleanUp are left out: the test has prepared what the operation needs.
 	only := traffic.Source{Service: source.Service, IsWrong: source.IsWrong}
 	for _, operation := range source.Operations {
 		if operation.Method == method {
 			do := operation.Do
+			// The first tick comes after a millisecond.
 			operation.Rate, operation.Do = 1000, func(ctx context.Context) error {
 				stop() // This one ends, and no other begins.
 				return do(ctx)
@@ -50,6 +52,7 @@ func TryWithin(t *testing.T, timeout time.Duration, source traffic.Source, metho
 	t.Logf("%s", &log)
 	counted := Counted(t, registry)
 	switch {
+	// The counts are {good, bad}. Wrong and late answers are both bad; the log tells them apart.
 	case counted[method] == [2]float64{1, 0}:
 		return "good"
 	case counted[method] == [2]float64{0, 1} && bytes.Contains(log.Bytes(), []byte(`msg="traffic: wrong"`)):
