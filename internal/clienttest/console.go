@@ -9,7 +9,8 @@ import (
 	"example.com/quartet/internal/console"
 )
 
-// ServeConsole serves a console until the test is over, and returns its address.
+// ServeConsole serves a console on a free loopback port until the test is over, and returns its
+// address, host:port. Serve has to end without an error.
 func ServeConsole(t testing.TB, options console.Options) (address string) {
 	t.Helper()
 	c, err := console.New(options)
@@ -20,6 +21,7 @@ func ServeConsole(t testing.TB, options console.Options) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It is not t.Context, which is done before the cleanup: Serve ends when the cleanup says so.
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- c.Serve(ctx, lis) }()
@@ -28,6 +30,7 @@ func ServeConsole(t testing.TB, options console.Options) (address string) {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
+		// Connections that the test's requests have left idle would show as leaked goroutines.
 		http.DefaultClient.CloseIdleConnections()
 	})
 	return lis.Addr().String()

@@ -11,10 +11,12 @@ import (
 // Proxy stands between client and server, and cuts connections in the middle of whatever is under
 // way.
 type Proxy struct {
+	// Address is where clients connect, backend where the proxy connects for each of them.
 	Address string
 	backend string
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// conns are both ends of each open connection, for CutAll.
 	conns map[net.Conn]bool
 	// cuts are how many bytes, both ways together, each of the next connections may carry.
 	cuts []int
@@ -35,12 +37,14 @@ func NewProxy(t *testing.T, backend string) *Proxy {
 	running.Go(func() {
 		for {
 			conn, err := listener.Accept()
+			// The listener was closed: the test is over.
 			if err != nil {
 				return
 			}
 			running.Go(func() { p.carry(conn) })
 		}
 	})
+	// No new connection can come when the open ones are cut, so that Wait returns.
 	t.Cleanup(func() {
 		_ = listener.Close()
 		p.CutAll()
@@ -57,14 +61,15 @@ func (p *Proxy) CutAfter(bytes ...int) {
 }
 
 // HoldAfter calls do once so many bytes have come, both ways together, and passes nothing on until
-// it returns.
+// it returns. do must not call methods of the proxy, which is locked meanwhile.
 func (p *Proxy) HoldAfter(bytes int, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.holdAt, p.held = bytes, do
 }
 
-// hold counts bytes that have come.
+// hold counts bytes that have come. The lock stops all directions of all connections while held
+// runs.
 func (p *Proxy) hold(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,6 +90,7 @@ func (p *Proxy) CutAll() {
 
 // budget is how much a connection may still carry; one without a limit has none.
 type budget struct {
+	// mu guards the rest: the two directions of a connection take from one budget.
 	mu      sync.Mutex
 	limited bool
 	left    int
@@ -102,8 +108,10 @@ func (b *budget) take(n int) int {
 	return n
 }
 
+// carry connects to the backend and copies both ways until one of them ends, which ends the other.
 func (p *Proxy) carry(client net.Conn) {
 	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.backend)
+	// The client sees what it would see of a server that is gone.
 	if err != nil {
 		_ = client.Close()
 		return
@@ -124,6 +132,7 @@ func (p *Proxy) carry(client net.Conn) {
 	delete(p.conns, server)
 }
 
+// open remembers the two ends of a connection, and gives it the next of the cuts as its budget.
 func (p *Proxy) open(conns ...net.Conn) *budget {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,6 +147,8 @@ func (p *Proxy) open(conns ...net.Conn) *budget {
 	return &budget{limited: true, left: left}
 }
 
+// pass copies one direction until a side closes, or the budget is used up: what it still allows of
+// the last read is passed on, so that a message can be cut in its middle.
 func (p *Proxy) pass(to io.Writer, from io.Reader, b *budget) {
 	buffer := make([]byte, 32<<10)
 	for {

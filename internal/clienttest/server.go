@@ -35,6 +35,8 @@ func Serve(
 	}
 	server := grpc.NewServer()
 	register(server)
+	// Connections of rpc.NewClient check the health of a server, and send no calls to one that does
+	// not say SERVING.
 	healthy := health.NewServer()
 	for service := range server.GetServiceInfo() {
 		healthy.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
@@ -43,6 +45,7 @@ func Serve(
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	t.Cleanup(func() {
+		// Stop may be called again after the test has called it.
 		server.Stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -51,7 +54,8 @@ func Serve(
 	return listener.Addr().String(), server.Stop
 }
 
-// Reserve is an address at which no server listens.
+// Reserve is an address at which no server listens, for servers that start later. Another process
+// may take the port in between, which is unlikely.
 func Reserve(t *testing.T) string {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -76,6 +80,8 @@ func Dial(
 	services ...protoreflect.ServiceDescriptor,
 ) *grpc.ClientConn {
 	t.Helper()
+	// The defaults of ClientConfig are those of the programs, so that tests see their retries and
+	// limits.
 	var cfg rpc.ClientConfig
 	if err := config.Load("TEST_", nil, config.Group{Into: &cfg}); err != nil {
 		t.Fatal(err)
@@ -88,15 +94,16 @@ func Dial(
 	return conn
 }
 
-// FastRetries is a resumption with shorter pauses than the default.
+// FastRetries is a resumption with pauses of a millisecond, for servers that recover at once.
 func FastRetries() rpc.Resumption { return rpc.Resumption{RetryDelay: time.Millisecond} }
 
-// FewRetries is a resumption for servers that stay broken.
+// FewRetries is a resumption for servers that stay broken: it gives up after the third try.
 func FewRetries() rpc.Resumption {
 	return rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 3}
 }
 
-// CutSoon is a resumption for servers that hang.
+// CutSoon is a resumption for servers that hang: a stream without progress for 100 ms counts as
+// broken.
 func CutSoon() rpc.Resumption {
 	resumption := FewRetries()
 	resumption.StallTimeout = 100 * time.Millisecond

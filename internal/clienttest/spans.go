@@ -17,11 +17,13 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// Collector takes the spans of a server in a process of its own, as any collector does.
+// Collector takes the spans of a server in a process of its own, by OTLP over gRPC as any collector
+// does.
 type Collector struct {
 	collectorpb.UnimplementedTraceServiceServer
 	address string
 
+	// mu guards spans, which Export appends to from goroutines of gRPC.
 	mu    sync.Mutex
 	spans []*tracepb.Span
 }
@@ -34,7 +36,8 @@ func NewCollector(t *testing.T) *Collector {
 	return c
 }
 
-// Environment has a server send its spans here.
+// Environment has a server send its spans here, 50 ms after they ended at most instead of
+// OpenTelemetry's default of 5 s, so that tests do not wait for them. more is added.
 func (c *Collector) Environment(more ...string) []string {
 	return append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + c.address, "OTEL_BSP_SCHEDULE_DELAY=50"}, more...)
 }
@@ -60,6 +63,7 @@ func (c *Collector) Wait(t *testing.T, name string, count int) []*tracepb.Span {
 	apptest.Eventually(t, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		// DeleteFunc works on a copy, since other calls of Wait look for other names.
 		found = slices.DeleteFunc(slices.Clone(c.spans), func(s *tracepb.Span) bool {
 			return s.GetName() != name
 		})
@@ -68,14 +72,15 @@ func (c *Collector) Wait(t *testing.T, name string, count int) []*tracepb.Span {
 	return found
 }
 
-// Traced is telemetry whose spans can be read.
+// Traced is telemetry that exports nothing, with a recorder of the spans that it makes.
 func Traced() (*telemetry.Telemetry, *tracetest.SpanRecorder) {
 	t, recorder := telemetry.Discard(), tracetest.NewSpanRecorder()
 	t.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
 	return t, recorder
 }
 
-// Spans are those of a name that have ended, once there are so many.
+// Spans returns the spans of a name that have ended, once there are so many: a span of a call ends
+// after the call has returned to the test.
 func Spans(
 	t *testing.T, recorder *tracetest.SpanRecorder, name string, count int,
 ) []sdktrace.ReadOnlySpan {
@@ -99,7 +104,8 @@ func Attributes(span sdktrace.ReadOnlySpan) map[string]string {
 	return all
 }
 
-// WantNumbers checks numbers as they are now, under the names that apptest.Numbers gives them.
+// WantNumbers checks numbers as they are now, under the names that apptest.Numbers gives them. It
+// is for what a client has counted when a call returns; apptest.WantNumbers waits for servers.
 func WantNumbers(t *testing.T, tele *telemetry.Telemetry, want map[string]float64) {
 	t.Helper()
 	all := apptest.Numbers(t, tele)

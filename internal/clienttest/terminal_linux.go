@@ -13,13 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is a program at a terminal of its own, with a person that reads and types.
+// Terminal is a program at a pseudoterminal of its own. The test reads and types as a person would.
 type Terminal struct {
 	*exec.Cmd
-	tb      testing.TB
-	master  *os.File
+	tb testing.TB
+	// master is the test's end of the pseudoterminal: what is written to it are keys for the program.
+	master *os.File
+	// changed has a value when output has come since Await last looked.
 	changed chan struct{}
 
+	// mu guards the rest, which the reading goroutine and the test share.
 	mu     sync.Mutex
 	output string
 	read   int // how much of the output was waited for
@@ -32,6 +35,8 @@ func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	// /dev/ptmx gives a new pseudoterminal on each open. The program's end is /dev/pts/number, and is
+	// locked at first (see pts(4)).
 	number, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
@@ -42,11 +47,15 @@ func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	// With O_NOCTTY the terminal does not become the one of the test itself. The test keeps this end
+	// open, since reading the master fails (EIO) as soon as no process has it open.
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	program.Stdin, program.Stdout, program.Stderr = slave, slave, slave
+	// In a session of its own the program gets the terminal as its controlling one, so that Ctrl-C
+	// typed here becomes SIGINT for it.
 	program.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	program.Env = append(program.Environ(), "TERM=xterm")
 	if err := program.Start(); err != nil {
@@ -62,10 +71,12 @@ func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
 			t.mu.Lock()
 			t.output += string(buffer[:n])
 			t.mu.Unlock()
+			// Await needs to know only that there is more, so that one value waiting is enough.
 			select {
 			case t.changed <- struct{}{}:
 			default:
 			}
+			// Closing the master in the cleanup ends the loop.
 			if err != nil {
 				return
 			}
@@ -103,6 +114,7 @@ func (t *Terminal) Await(part string) string {
 			return rest[:i+len(part)]
 		}
 		t.mu.Unlock()
+		// The lock is not held here, or no output could come.
 		select {
 		case <-t.changed:
 		case <-timeout:
@@ -111,7 +123,8 @@ func (t *Terminal) Await(part string) string {
 	}
 }
 
-// Raw tells whether the program takes every key as it is typed.
+// Raw reports whether the program takes every key as it is typed, and not line by line (ICANON
+// off).
 func (t *Terminal) Raw() bool {
 	t.tb.Helper()
 	state, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS)
