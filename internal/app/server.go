@@ -47,9 +47,8 @@ type Host struct {
 type Opened struct {
 	// Service registers the implementation and has the rules for its errors.
 	rpc.Service
-	// nil for a service without a backend.
-	// Check asks whether the backend answers. It is asked once before the server is ready, and every
-	// few seconds from then on, for the metric backend_up.
+	// Check asks whether the backend answers, and is nil for a service without one. It is asked once
+	// before the server is ready, and every few seconds from then on, for the metric backend_up.
 	Check func(context.Context) error
 	// Work is done beside the calls until ctx is done, which is when the drain begins. It has to
 	// return then: Close is called after it.
@@ -143,8 +142,8 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
 		err = running.Serve(ctx)
-		// A process that did not start has something to export as well, such as logs about its backends.
 	} else {
+		// A process that did not start has spans to export as well, such as those of its backends.
 		export, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Process.Drain.export())
 		defer cancel()
 		_ = t.Shutdown(export) // The error that matters is the one that ended open.

@@ -16,6 +16,7 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
+// checkCommand makes the command "check".
 func (c *command) checkCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -27,6 +28,8 @@ answers, and removes what it made. It is what "helm test" runs.`,
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			return c.call(ctx, c.Services, func(sessions []Session) error {
+				// The steps of all services are made and validated first, so that a mistake in the last service
+				// shows before the first makes a call.
 				checks := make([][]Step, len(c.Services))
 				for i, service := range c.Services {
 					if service.Check == nil {
@@ -34,6 +37,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 					}
 					checks[i] = service.Check(sessions[i])
 					if err := service.validateSteps(checks[i]); err != nil {
+						// A method that is not in the contract is a mistake of the program, which no retry mends.
 						return usageError{err}
 					}
 				}
@@ -60,14 +64,18 @@ answers, and removes what it made. It is what "helm test" runs.`,
 	return cmd
 }
 
-// step is a step that succeeded.
+// step is a step that succeeded, as a line of the output: --json has it under these names.
 type step struct {
-	Mode    string  `json:"mode"`
-	Service string  `json:"service,omitempty"`
-	Method  string  `json:"method"`
+	Mode    string `json:"mode"`
+	Service string `json:"service,omitempty"`
+	// Method is the RPC, or "serving" for the question to the health service, which has no Service
+	// here.
+	Method string `json:"method"`
+	// Seconds is how long the call took, with all its retries.
 	Seconds float64 `json:"seconds"`
 }
 
+// writeStep writes a step for people, in columns: mode, method, time.
 func writeStep(w io.Writer, s step) error {
 	took := ""
 	if s.Service != "" {
@@ -84,6 +92,7 @@ const healthPause = 500 * time.Millisecond
 // call.
 func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 	return c.withTimeout(ctx, func(ctx context.Context) error {
+		// The services are asked one after the other, within one timeout for all of them.
 		for i, service := range c.Services {
 			for _, descriptor := range service.Descriptors {
 				if err := c.awaitService(ctx, c.config.target(service), sessions[i],
@@ -106,13 +115,16 @@ func (c *command) awaitService(
 ) error {
 	said := ""
 	for {
+		// A call that fails because the server is not there counts as a reason to wait, too.
 		reason := unserving(ctx, session, service)
 		if reason == "" {
 			return nil
 		}
+		// The reason that was noted last says more than that the last call ran out of time.
 		if ctx.Err() != nil {
 			return fmt.Errorf("server at %s: %s", target, cmp.Or(said, reason))
 		}
+		// Each reason is noted once, however often it is the answer.
 		if reason != said {
 			said = reason
 			c.note("waiting for server at %s: %s", target, Printable(reason))
@@ -130,6 +142,7 @@ func unserving(ctx context.Context, session Session, service string) string {
 		&healthpb.HealthCheckRequest{Service: service},
 	)
 	switch {
+	// The health protocol (grpc.health.v1) has this code for a service that the server does not know.
 	case status.Code(err) == codes.NotFound:
 		return rpc.LacksService + " " + service
 	case err != nil:
@@ -148,7 +161,9 @@ func (c *command) check(
 	steps []Step,
 	write func(io.Writer, step) error,
 ) error {
+	// Later steps build on earlier ones, so there is no point in going on after a failure.
 	for _, s := range steps {
+		// validateSteps has made sure that it is in the contract.
 		method := service.method(s.Method)
 		done := step{
 			Mode:    ModeName(method),

@@ -66,6 +66,7 @@ func (s Service) method(name string) protoreflect.MethodDescriptor {
 
 // Session is a connection to a service, for as long as a command or the process runs.
 type Session struct {
+	// Conn carries all services of a target, and lives as long as the Session.
 	Conn      grpc.ClientConnInterface
 	Telemetry *telemetry.Telemetry
 	// Instance is the name of this process in what it stores, unique among those that call the same
@@ -82,7 +83,8 @@ type Session struct {
 type Step struct {
 	// Method is the RPC's name in the first of the Descriptors that has it.
 	Method string
-	Do     func(ctx context.Context) error
+	// Do makes the call and verifies the answer.
+	Do func(ctx context.Context) error
 }
 
 // Show prints a step of a demo and its result.
@@ -116,10 +118,13 @@ func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c := p.command(environ, stdin, stdout, stderr)
+	// The goroutine ends with the process, if no second signal comes.
 	go func() {
 		<-signals
+		// The first signal: the command ends by itself, and serve drains.
 		cancel()
 		<-signals
+		// The second: interruptible returns at once.
 		close(c.again)
 	}()
 	return c.run(ctx, args)
@@ -135,6 +140,8 @@ func (p Program) Run(
 	return p.command(environ, stdin, stdout, stderr).run(ctx, args)
 }
 
+// command makes a run of the program. Its parts know each other: a result that is written on
+// standard output ends an outage.
 func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Writer) *command {
 	c := &command{
 		Program: p, environ: environ, stdin: stdin, stderr: newScreen(stderr, environ),
@@ -150,11 +157,14 @@ type command struct {
 	Program
 	environ []string
 	stdin   io.Reader
-	stdout  *result
-	stderr  *screen
+	// stdout and stderr belong to the terminal or to a pipe. stderr has notes, progress, logs and
+	// errors.
+	stdout *result
+	stderr *screen
 
-	name    string // what the program was started as, without a path
-	typed   string // and with it, as a shell takes it
+	name  string // what the program was started as, without a path
+	typed string // and with it, as a shell takes it
+	// server, timeout and quiet are the flags that all commands take.
 	server  string
 	timeout time.Duration
 	quiet   bool
@@ -165,6 +175,8 @@ type command struct {
 	// again is closed with the second signal.
 	again chan struct{}
 	// hint is how to go on with what was interrupted.
+	// It is set by the goroutine of the command, and read by run while that may still be going on.
+	// restore is used in the same way.
 	hint atomic.Pointer[string]
 	// restore puts the terminal back into its former mode.
 	restore atomic.Pointer[func()]
@@ -177,9 +189,11 @@ type command struct {
 // run runs the command that args name.
 func (c *command) run(ctx context.Context, args []string) int {
 	c.name, c.typed = filepath.Base(args[0]), args[0]
+	// A path that a shell would split or expand is quoted, so that examples of the help can be pasted.
 	if strings.ContainsAny(c.typed, " \t'\"\\$`&;()<>|*?[#~%!{") {
 		c.typed = "'" + strings.ReplaceAll(c.typed, "'", `'\''`) + "'"
 	}
+	// A mistake in the list of services is one of the program; it shows with every command.
 	if err := c.validate(); err != nil {
 		err = usageError{err}
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
@@ -191,19 +205,24 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	called, err := root.ExecuteContextC(ctx)
+	// Whatever the command was doing to the terminal ends before the last lines are written.
 	c.outage.stop()
 	if restore := c.restore.Load(); restore != nil {
 		(*restore)()
 	}
+	// A result that could not be written is a failure, even if the command did not notice. An error of
+	// the command itself comes first, since it is more likely to be the cause.
 	if lost := c.stdout.failure(); lost != nil && (err == nil || !c.started) {
 		err = lost
 	} else if err != nil && !c.started {
+		// cobra's own errors, such as those for an unknown flag, come before the command has started.
 		err = usageError{fmt.Errorf("%w\nsee %s --help", err, called.CommandPath())}
 	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 	}
 	code := c.exitCode(err)
+	// Only in these cases the same command may go on later.
 	if hint := c.hint.Load(); hint != nil && *hint != "" &&
 		(code == exitInterrupted || code == exitUnavailable) {
 		fmt.Fprintln(c.stderr, *hint)
@@ -218,6 +237,7 @@ const grace = time.Second
 // interruptible returns what do returns, or soon after ctx is done or at the second signal without
 // it. One that serves has all the time that its drain takes.
 func (c *command) interruptible(ctx context.Context, serves bool, do func() error) error {
+	// The goroutine may be left behind: run returns, and the process ends.
 	done := make(chan error, 1)
 	go func() { done <- do() }()
 	select {
@@ -225,6 +245,7 @@ func (c *command) interruptible(ctx context.Context, serves bool, do func() erro
 		return err
 	case <-ctx.Done():
 	}
+	// A channel that is nil is never ready, so that serve waits for its drain or the second signal.
 	var late <-chan time.Time
 	if !serves {
 		late = time.After(grace)
@@ -243,6 +264,7 @@ func (c *command) do(
 	do func(ctx context.Context, args []string) error,
 ) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		// From here on an error is one of the command, and not of the command line.
 		c.started = true
 		if err := c.loadConfig(cmd.Name() != serve); err != nil {
 			return usageError{fmt.Errorf("configuration\n%w", err)}
@@ -251,6 +273,7 @@ func (c *command) do(
 			return usageError{err}
 		}
 		c.config.Process.LimitMemory()
+		// The flag wins over the environment, and over what single services have there.
 		if cmd.Flags().Changed("server") {
 			server, err := parseTarget(strings.TrimSpace(c.server))
 			if err != nil {
@@ -261,6 +284,7 @@ func (c *command) do(
 		ctx := cmd.Context()
 		if c.timeout > 0 {
 			var cancel context.CancelFunc
+			// The cause tells the timeout of the command from the deadline of a single call.
 			ctx, cancel = context.WithTimeoutCause(
 				ctx,
 				c.timeout,
@@ -283,6 +307,7 @@ func (c *command) validateArguments(cmd *cobra.Command, args []string) (err erro
 			err = fmt.Errorf("--%s=%q: is not UTF-8", f.Name, f.Value.String())
 		}
 	})
+	// The usage line names the arguments: "copy NAME [FILE]".
 	names := strings.Fields(cmd.Use)[1:]
 	for i, arg := range args {
 		if i < len(names) && strings.Contains(names[i], "FILE") || utf8.ValidString(arg) {

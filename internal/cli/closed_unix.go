@@ -17,6 +17,7 @@ func wasClosed(stream any) bool {
 		return false
 	}
 	info, err := f.Stat()
+	// The file descriptor is not open at all.
 	if err != nil {
 		return true
 	}

@@ -20,6 +20,8 @@ import (
 // flushTimeout bounds how long the end of a command is held up by a trace collector.
 const flushTimeout = 2 * time.Second
 
+// newTelemetry makes the telemetry of this run, whose log goes to standard error above the live
+// line.
 func (c *command) newTelemetry(ctx context.Context) *telemetry.Telemetry {
 	return app.NewTelemetry(
 		ctx,
@@ -34,6 +36,7 @@ func (c *command) newTelemetry(ctx context.Context) *telemetry.Telemetry {
 
 // flush ends telemetry. What was asked for is done, whether or not its trace arrives.
 func flush(ctx context.Context, t *telemetry.Telemetry) {
+	// The command may have ended because ctx is done; its spans are exported all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	_ = t.Shutdown(ctx)
@@ -42,6 +45,7 @@ func flush(ctx context.Context, t *telemetry.Telemetry) {
 // connections are one to each target, with all services that are there.
 type connections []connection
 
+// connection is one gRPC connection; target and services say what it was made for.
 type connection struct {
 	*grpc.ClientConn
 	target   string
@@ -59,6 +63,7 @@ func (c *command) connect(
 		conns = connections{{target: string(c.config.Server)}}
 	}
 	for _, service := range services {
+		// Services at one target share a connection: HTTP/2 carries all their calls.
 		at := conns.index(c.config.target(service))
 		if at < 0 {
 			at, conns = len(conns), append(conns, connection{target: c.config.target(service)})
@@ -66,6 +71,7 @@ func (c *command) connect(
 		conns[at].services = append(conns[at].services, service.Descriptors...)
 	}
 	for i := range conns {
+		// NewClient does not dial. It fails for a target or an option that cannot be right.
 		if conns[i].ClientConn, err = rpc.NewClient(
 			c.config.RPC,
 			t,
@@ -78,6 +84,7 @@ func (c *command) connect(
 	return conns, nil
 }
 
+// index finds the connection to a target, -1 if there is none.
 func (c connections) index(target string) int {
 	for i := range c {
 		if c[i].target == target {
@@ -87,6 +94,7 @@ func (c connections) index(target string) int {
 	return -1
 }
 
+// close closes all connections, and so ends the calls that are left on them.
 func (c connections) close() error {
 	var problems []error
 	for _, conn := range c {
@@ -127,6 +135,8 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 		return err
 	}
 	defer conns.close()
+	// Waiting first lets the command say what it waits for, which a call that waits for a connection
+	// does not.
 	if err := c.await(ctx, conns); err != nil {
 		return err
 	}
@@ -134,6 +144,7 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 	if err != nil {
 		return err
 	}
+	// A stream of a command is resumed for as long as it takes; --timeout and signals end it.
 	for i := range sessions {
 		sessions[i].Resumption.MaxTries = math.MaxInt
 	}
@@ -143,7 +154,7 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 // waitTimeout is how long a command waits for servers without --timeout.
 const waitTimeout = 30 * time.Second
 
-// await returns when all connections are ready.
+// await returns when all connections are ready, and tells the reason while one is not.
 func (c *command) await(ctx context.Context, conns connections) error {
 	return c.withTimeout(ctx, func(ctx context.Context) error {
 		for _, conn := range conns {
@@ -151,6 +162,8 @@ func (c *command) await(ctx context.Context, conns connections) error {
 				c.note(
 					"waiting for server at %s: %s",
 					conn.Target(),
+					// The reason comes from the network: it may have control characters or the password of a proxy
+					// in it.
 					Printable(telemetry.Redacted(conn.naming(reason))),
 				)
 			})
@@ -164,10 +177,12 @@ func (c *command) await(ctx context.Context, conns connections) error {
 
 // withTimeout waits for servers, and gives a timeout an error of its own.
 func (c *command) withTimeout(ctx context.Context, wait func(context.Context) error) error {
+	// --timeout bounds the whole command, so that it bounds the wait as well.
 	limit := cmp.Or(c.timeout, waitTimeout)
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()
 	err := wait(waiting)
+	// An error of wait is what the wait was for; that it ended for lack of time is put before it.
 	if err != nil && errors.Is(context.Cause(waiting), errTimeout) {
 		return fmt.Errorf("%w %v: %w; a longer --timeout waits longer", errTimeout, limit, err)
 	}

@@ -23,11 +23,13 @@ type webConsole struct {
 	listener net.Listener
 }
 
-// consolePeers are nil without a console, which leaves the connections without what it costs.
+// consolePeers returns what counts the connections and calls to each server for the page. Both are
+// nil without a console, so that calls of the traffic do not pay for it.
 func (c *command) consolePeers() (*console.Peers, []grpc.DialOption) {
 	if c.config.Console.Address == "" {
 		return nil, nil
 	}
+	// gRPC tells a stats handler of each call, and which server it went to.
 	peers := console.NewPeers()
 	return peers, []grpc.DialOption{grpc.WithStatsHandler(peers)}
 }
@@ -52,6 +54,7 @@ func (c *command) openConsole(
 		Telemetry:  t,
 		Resumption: rpc.Resumption{Log: t.Log},
 	}
+	// Panels have clients of their own, which must not register the traffic's metrics twice.
 	sessions, err := c.sessions(c.Services, conns, withoutMetrics(t))
 	if err != nil {
 		return nil, err
@@ -69,6 +72,7 @@ func (c *command) openConsole(
 			if err != nil {
 				return nil, fmt.Errorf("panel of %s: %w", service.Name, err)
 			}
+			// The name of the service is the panel's place in the addresses of the page.
 			panel.Name = service.Name
 			options.Panels = append(options.Panels, panel)
 		}
@@ -77,6 +81,7 @@ func (c *command) openConsole(
 	if err != nil {
 		return nil, err
 	}
+	// The port is opened last: what fails above leaves no listener behind.
 	lis, err := app.Listen(
 		ctx,
 		c.Identity.EnvironmentPrefix()+"CONSOLE_ADDRESS",
@@ -99,15 +104,16 @@ func withoutMetrics(t *telemetry.Telemetry) *telemetry.Telemetry {
 // consoleGrace is how long calls from the console have to end by themselves when a process drains.
 const consoleGrace = 2 * time.Second
 
-// end lets open calls end for a moment, and cuts them.
+// end stops the page for new calls, lets open ones end for consoleGrace, and cuts them.
 func (w *webConsole) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, consoleGrace)
 	defer cancel()
 	w.Stop(ctx)
 }
 
-// consoleCommand is the console by itself.
+// consoleCommand makes the command "console", which serves the page without any traffic.
 func (c *command) consoleCommand() *cobra.Command {
+	// The default is a free port of the loopback interface, which no other machine reaches.
 	address := config.Address("127.0.0.1:0")
 	cmd := &cobra.Command{
 		Use:   "console",
@@ -129,6 +135,7 @@ the same page is at $%[1]sCONSOLE_ADDRESS; the other variables %[1]sCONSOLE_… 
 		"where the page is, `host:port`; port 0 is a free one",
 	)
 	cmd.RunE = c.do(func(ctx context.Context, _ []string) error {
+		// The flag is checked as the variable is, whose place it takes.
 		if err := address.UnmarshalText([]byte(listen)); err != nil {
 			return usageError{fmt.Errorf("--address=%q: %w", listen, err)}
 		}
@@ -155,6 +162,7 @@ func (c *command) runConsole(ctx context.Context) error {
 	for _, conn := range conns {
 		conn.Connect() // The page shows whether the servers are there.
 	}
+	// The address is the result of the command, so it goes to standard output, where scripts read it.
 	fmt.Fprintf(c.stdout, "http://%s/\n", page.listener.Addr())
 	return page.Serve(ctx, page.listener)
 }

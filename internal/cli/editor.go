@@ -15,9 +15,12 @@ import (
 // Editor is a terminal on which a person types a line while other lines come in above it.
 type Editor struct {
 	*term.Terminal
-	out     *os.File
-	keys    *keyboard
-	closed  atomic.Bool
+	// out is standard output, which Terminal draws on and reads the size of.
+	out  *os.File
+	keys *keyboard
+	// closed is set when the terminal is back to normal: writers may come later than that.
+	closed atomic.Bool
+	// restore brings the terminal back. It runs once, called by Close or at the end of the command.
 	restore func()
 }
 
@@ -26,8 +29,8 @@ func (e *Editor) Write(p []byte) (int, error) {
 	if e.closed.Load() {
 		return e.out.Write(p)
 	}
-	// The terminal counts every character as one column, and so does not find the beginning of a
-	// line with wider ones.
+	// term.Terminal counts every character as one column, and so does not find the beginning of a
+	// typed line with wider ones, such as Chinese. Erasing first leaves no rest of it.
 	if _, err := e.Terminal.Write(append([]byte(clearBelow), p...)); err != nil {
 		return 0, err
 	}
@@ -43,6 +46,7 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 	if !IsTerminal(in) || !IsTerminal(out) || config.Lookup(c.command.environ, "TERM") == "dumb" {
 		return nil, nil
 	}
+	// In raw mode the program gets each key and draws what is typed; before is the mode to go back to.
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return nil, err
@@ -59,13 +63,16 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 	}
 	keys.resize()
 	screen := c.command.stderr
+	// Notes and logs go through the editor from now on, or they would tear the typed line.
 	normal := screen.redirect(e)
 	e.restore = sync.OnceFunc(func() {
+		// Write goes straight to the file from here on, also for a log line that comes at this moment.
 		e.closed.Store(true)
 		screen.redirect(normal)
 		_, _ = io.WriteString(out, clearLine)
 		_ = term.Restore(int(in.Fd()), before) // A terminal that is gone needs none.
 	})
+	// run calls it if the command ends without Close, as it does when it is interrupted.
 	c.command.restore.Store(&e.restore)
 	return e, nil
 }
@@ -73,6 +80,7 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 // ReadLine returns the next line, and io.EOF after Ctrl-D.
 func (e *Editor) ReadLine() (string, error) {
 	line, err := e.Terminal.ReadLine()
+	// term.Terminal returns io.EOF for Ctrl-C, too; it is no end of the input.
 	if err != nil && e.keys.interrupted.Load() {
 		return "", errInterrupted
 	}
@@ -86,15 +94,19 @@ func (e *Editor) Close() { e.restore() }
 // the same.
 type keyboard struct {
 	*os.File
+	// resize tells the editor the size of the terminal; it is called with each key.
 	resize      func()
 	interrupted atomic.Bool
 }
 
+// Read implements io.Reader. It looks for Ctrl-C in what was typed before the editor gets it.
 func (k *keyboard) Read(p []byte) (int, error) {
 	n, err := k.File.Read(p)
+	// No signal for a changed size is needed: the line is drawn again with each key anyway.
 	k.resize()
 	if bytes.IndexByte(p[:n], ctrlC) >= 0 {
 		k.interrupted.Store(true)
+		// The signal takes the usual way, so that a second Ctrl-C ends the program at once.
 		if self, err := os.FindProcess(os.Getpid()); err == nil {
 			_ = self.Signal(os.Interrupt) // It is ourselves.
 		}
@@ -102,6 +114,7 @@ func (k *keyboard) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ctrlC is the byte that a terminal sends for Ctrl-C, ETX in ASCII.
 const ctrlC = 3
 
 // clearBelow goes to the beginning of the line and erases it and those below.

@@ -22,10 +22,13 @@ const (
 	exitNotFound    = 3
 	exitUnavailable = 4
 	exitDamaged     = 5
+	// 128 and the number of SIGINT, as shells have it.
 	exitInterrupted = 130
 )
 
 var (
+	// errInterrupted and errTimeout are ours, and not those of a context, because the deadline of a
+	// call is a context's error as well.
 	errInterrupted = errors.New("interrupted")
 	errTimeout     = errors.New("not done within")
 	// errWrongAnswers says that content was lost, doubled, reordered or damaged.
@@ -35,6 +38,7 @@ var (
 // usageError is a mistake in how the program was called.
 type usageError struct{ error }
 
+// Unwrap lets errors.Is and errors.As see the error below.
 func (e usageError) Unwrap() error { return e.error }
 
 // UsageError makes an error a mistake in the arguments of a command, with exit code 2.
@@ -42,6 +46,8 @@ func UsageError(err error) error { return usageError{err} }
 
 // exitCode is the exit code for an error, by which scripts tell errors apart.
 func (p Program) exitCode(err error) int {
+	// The order counts where an error is of several kinds: wrapped in a usageError, a status is no
+	// longer looked at, and damage comes before unavailability.
 	var usage usageError
 	switch {
 	case err == nil:
@@ -94,6 +100,7 @@ func IsUnavailable(err error) bool {
 // adds, in printable characters, on one line unless it is a list of our own.
 func message(err error) string {
 	var usage usageError
+	// The texts are those of this program and of its configuration, one problem a line.
 	if errors.As(err, &usage) {
 		return strings.Join(
 			strings.FieldsFunc(telemetry.Redacted(err.Error()), func(r rune) bool { return r == '\n' }),
@@ -105,12 +112,15 @@ func message(err error) string {
 		error
 		GRPCStatus() *status.Status
 	}
+	// The answer may be wrapped in text that says what was done: only its own part is replaced.
 	if errors.As(err, &answer) {
 		text = strings.Replace(text, answer.Error(), answerText(answer.GRPCStatus()), 1)
 	}
+	// A server or a proxy chose parts of the text.
 	return Printable(strings.ReplaceAll(telemetry.Redacted(text), "\n", "; "))
 }
 
+// answerText is the message of a status with its reason, or with its code if it has none.
 func answerText(s *status.Status) string {
 	reason := rpc.Reason(s.Err())
 	if reason == "" {

@@ -37,6 +37,7 @@ type loadOptions struct {
 // modes are those of gRPC as metrics spell them.
 var modes = []string{"unary", "server_stream", "client_stream", "bidi_stream"}
 
+// loadCommand makes the command "load".
 func (c *command) loadCommand() *cobra.Command {
 	var o loadOptions
 	cmd := &cobra.Command{
@@ -87,6 +88,7 @@ was lost, doubled, reordered or damaged, and 1 if an operation failed or was lat
 // maxConcurrency bounds the workers of load, each of which is set up for itself.
 const maxConcurrency = 10_000
 
+// validate checks the flags, all of them at once, and parses the size.
 func (o *loadOptions) validate() error {
 	var problems []error
 	if o.duration <= 0 {
@@ -103,6 +105,7 @@ func (o *loadOptions) validate() error {
 	}
 	if o.size != "" {
 		var size config.Bytes
+		// Half of the largest size leaves room for sums.
 		if err := size.UnmarshalText([]byte(o.size)); err != nil || size < 1 || size > math.MaxInt64/2 {
 			problems = append(
 				problems,
@@ -127,12 +130,15 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
 	var measured []*measurement
 	var setUps, cleanUps []func(context.Context) error
+	// A worker starts operations until started is done, and whole is the life of the operations.
 	var workers []func(started, whole context.Context)
 	for i, service := range c.Services {
 		if service.Traffic == nil {
 			continue
 		}
 		var its []*measurement // by operation
+		// Each worker is a client of its own, with its own name in what it stores, so that workers never
+		// wait for each other on the client's side.
 		for n := range o.concurrency {
 			session := sessions[i]
 			session.Instance = fmt.Sprintf("load-%s-%d", run, n)
@@ -144,12 +150,14 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			}
 			if n == 0 {
 				its = newMeasurements(o, source)
+				// its has nil where an operation is not made; the report has no line for those.
 				measured = append(
 					measured,
 					slices.DeleteFunc(slices.Clone(its), func(m *measurement) bool { return m == nil })...)
 			}
 			wrong := func(err error) bool { return err != nil && (source.Wrong(err) || c.isDamage(err)) }
 			for at, operation := range source.Operations {
+				// All workers of an operation count in one measurement.
 				if m := its[at]; m != nil {
 					workers = append(workers, func(started, whole context.Context) {
 						m.repeat(started, whole, c.config.Timeout, operation, wrong)
@@ -164,11 +172,13 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			}
 		}
 	}
+	// What was set up is removed also after a signal, within the time of one operation.
 	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
 	if err := c.all(ctx, setUps); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
 	began := time.Now()
+	// No operation begins after o.duration; one that is under way may end.
 	started, stop := context.WithTimeout(ctx, o.duration)
 	defer stop()
 	var running sync.WaitGroup
@@ -180,13 +190,14 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 	if err := c.report(o, measured, time.Since(began)); err != nil {
 		return err
 	}
+	// The report is written also after an interruption, and the exit code says that there was one.
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return verdict(measured)
 }
 
-// showLoad shows progress on a terminal.
+// showLoad shows progress on a terminal, twice a second, until no operation is started any more.
 func (c *command) showLoad(
 	ctx context.Context,
 	o loadOptions,
@@ -223,21 +234,25 @@ func (c *command) all(ctx context.Context, do []func(context.Context) error) err
 	var doing sync.WaitGroup
 	places := make(chan struct{}, setUpConcurrency)
 	for _, one := range do {
+		// It blocks here, so that there are no more goroutines than places.
 		places <- struct{}{}
 		doing.Go(func() {
 			defer func() { <-places }()
 			limited, end := context.WithTimeout(ctx, c.config.Timeout)
 			defer end()
 			if err := one(limited); err != nil {
+				// The first error cancels the others, and is the cause that is returned.
 				cancel(err)
 			}
 		})
 	}
 	doing.Wait()
+	// It is nil if nothing has failed and ctx is not done. The deferred cancel comes later.
 	return context.Cause(ctx)
 }
 
-// verdict is an error with the first failure, if there is one.
+// verdict is the error of a run: with the first wrong answer of each operation, or else the first
+// failure.
 func verdict(measured []*measurement) error {
 	var good, failed, wrong int
 	var first, firstWrong error
@@ -246,6 +261,7 @@ func verdict(measured []*measurement) error {
 		first, firstWrong = errors.Join(first, m.firstFailed), errors.Join(firstWrong, m.firstWrong)
 	}
 	switch {
+	// Wrong answers come first: exit code 5 says that content is not safe.
 	case wrong > 0:
 		return fmt.Errorf("%w: %d of %d: %w", errWrongAnswers, wrong, good+failed+wrong, firstWrong)
 	case failed > 0:
@@ -260,18 +276,23 @@ func verdict(measured []*measurement) error {
 // loadError is the failure of a run. It has no status: it is not that of one call.
 type loadError struct{ text string }
 
+// Error implements error.
 func (e loadError) Error() string { return e.text }
 
 // measurement has the counts and times of one kind of operation.
 type measurement struct {
 	service, method, mode string
-	limit                 *rate.Limiter
+	// limit is shared by all workers, since --rate is for all of them together.
+	limit *rate.Limiter
 
+	// mu guards the counts, which all workers of the operation change. verdict and report read them
+	// when the workers have ended.
 	mu                      sync.Mutex
 	good, failed, wrong     int
 	firstFailed, firstWrong error
-	times                   [maxBucket + 1]int
-	slowest                 time.Duration
+	// times counts good operations by bucket, see bucketsPerE; slowest is exact.
+	times   [maxBucket + 1]int
+	slowest time.Duration
 }
 
 // newMeasurements are those of a source's operations, nil for one that is not made.
@@ -280,6 +301,7 @@ func newMeasurements(o loadOptions, source traffic.Source) []*measurement {
 	for i, operation := range source.Operations {
 		method := source.Service.Methods().ByName(protoreflect.Name(operation.Method))
 		mode := modeLabel(method)
+		// A rate of 0 in the configuration switches an operation off, here as in serve.
 		if operation.Rate == 0 || !slices.Contains(o.modes, mode) {
 			continue
 		}
@@ -291,7 +313,8 @@ func newMeasurements(o loadOptions, source traffic.Source) []*measurement {
 			service: string(source.Service.FullName()),
 			method:  operation.Method,
 			mode:    mode,
-			limit:   rate.NewLimiter(limit, 1),
+			// With a burst of 1 operations are spread evenly, and no worker catches up on missed ones.
+			limit: rate.NewLimiter(limit, 1),
 		}
 	}
 	return all
@@ -316,6 +339,7 @@ func (m *measurement) repeat(
 		began := time.Now()
 		err := operation.Do(ctx)
 		cancel()
+		// Our own end cut it: the server has not failed.
 		if err != nil && whole.Err() != nil {
 			return
 		}
@@ -332,10 +356,14 @@ func (m *measurement) repeat(
 // Times are counted in buckets that are 1 % wide, the last of which is at about a minute and a
 // half.
 const (
+	// bucketsPerE is the number of buckets in which a time grows by the factor e, so that each is
+	// e^(1/100), about 1 % wider than the last. Bucket 2520 begins at e^25.2 ns, which is 88 s.
 	bucketsPerE = 100
 	maxBucket   = 2520
 )
 
+// count counts an operation. Only good ones count for the times: failures that come at once would
+// make a broken server look fast.
 func (m *measurement) count(took time.Duration, err error, wrong bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -355,6 +383,7 @@ func (m *measurement) count(took time.Duration, err error, wrong bool) {
 	}
 	m.good++
 	m.slowest = max(m.slowest, took)
+	// At least 1 ns, since the logarithm of 0 is no index.
 	m.times[min(int(math.Log(float64(max(took, 1)))*bucketsPerE), maxBucket)]++
 }
 
@@ -363,6 +392,7 @@ func (m *measurement) quantile(part float64) time.Duration {
 	rank := int(math.Ceil(part * float64(m.good)))
 	for bucket, n := range m.times {
 		if rank -= n; rank <= 0 && n > 0 {
+			// A bucket says the time only to 1 %; its upper end may be more than any operation took.
 			return min(time.Duration(math.Exp(float64(bucket+1)/bucketsPerE)), m.slowest)
 		}
 	}
@@ -422,7 +452,7 @@ func (c *command) report(o loadOptions, measured []*measurement, took time.Durat
 	return table.Flush()
 }
 
-// short leaves three digits of a time.
+// short leaves three digits of a time, which is what the buckets are exact to.
 func short(d time.Duration) time.Duration {
 	unit := time.Nanosecond
 	for d/unit >= 1000 {

@@ -22,10 +22,13 @@ import (
 type outage struct {
 	command *command
 
+	// mu guards began and end, and what is shown: the goroutine that resumes a stream and the one that
+	// counts down use them.
 	mu    sync.Mutex
 	began time.Time // the zero time while there is none
 	end   func()    // of the line that counts down
-	tell  func(state string)
+	// tell, if set by Outages, takes the state in place of the terminal.
+	tell func(state string)
 }
 
 // Outages calls do in place of writing to the terminal: with the reason when a stream broke, and
@@ -36,10 +39,12 @@ func (c *Console) Outages(do func(state string)) { c.command.outage.tell = do }
 func (o *outage) lost(cause error, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// The stream may break again before it has continued: that is the same outage, with a new wait.
 	first := o.began.IsZero()
 	if first {
 		o.began = time.Now()
 	}
+	// The line that counts down to the last attempt makes room for the next.
 	if o.end != nil {
 		o.end()
 		o.end = nil
@@ -52,7 +57,9 @@ func (o *outage) lost(cause error, wait time.Duration) {
 	case o.command.stderr.width != nil:
 		ctx, cancel := context.WithCancel(context.Background())
 		o.end = cancel
+		// It gets copies of what it needs, so that it takes the lock only for drawing.
 		go o.countDown(ctx, state, o.began, time.Now().Add(wait))
+	// In a pipe each attempt would be a line; one for the outage is enough.
 	case first:
 		o.command.note("%s, trying again", state)
 	}
@@ -67,6 +74,7 @@ func (o *outage) countDown(ctx context.Context, state string, began, until time.
 		} else {
 			line += fmt.Sprintf(" (%.0f s so far)", time.Since(began).Seconds())
 		}
+		// Under the lock, so that a line is never drawn after back or lost has ended this one.
 		o.mu.Lock()
 		if ctx.Err() == nil {
 			o.command.stderr.show(line)
@@ -80,6 +88,7 @@ func (o *outage) countDown(ctx context.Context, state string, began, until time.
 func (o *outage) back() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// It is called for all that comes, so that it is cheap without an outage.
 	if o.began.IsZero() {
 		return
 	}
@@ -115,6 +124,7 @@ func outageState(cause error) string {
 		return "server is busy"
 	case errors.Is(cause, rpc.ErrStalled):
 		return "server is silent"
+	// Without a reason from our server the code comes from gRPC, whose text names sockets and frames.
 	case status.Code(cause) == codes.Unavailable && rpc.Reason(cause) == "" || errors.Is(cause, rpc.ErrEnded):
 		return "connection lost"
 	default:
@@ -129,6 +139,8 @@ type outageHandler struct {
 	outage *outage
 }
 
+// Handle implements slog.Handler. A line with an error and a wait is that of a stream that is tried
+// again; the attributes are the ones that package rpc writes.
 func (h outageHandler) Handle(ctx context.Context, r slog.Record) error {
 	var cause error
 	wait := time.Duration(-1)
@@ -156,6 +168,7 @@ func (c *command) forPerson(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t
 	}
+	// A copy, since the connections go on with the telemetry as it is.
 	person := *t
 	person.Log = slog.New(outageHandler{t.Log.Handler(), &c.outage})
 	return &person

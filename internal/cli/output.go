@@ -25,6 +25,8 @@ func Printable(text string) string {
 	})
 }
 
+// escape replaces what is no graphic character (Unicode's L, M, N, P, S and Zs) by how. U+200C and
+// U+200D are the zero-width non-joiner and joiner.
 func escape(text string, how func(rune) string) string {
 	var safe strings.Builder
 	for _, r := range text {
@@ -42,6 +44,7 @@ func escape(text string, how func(rune) string) string {
 // JSON allows are escaped all the same.
 func WriteJSON(w io.Writer, value any) (err error) {
 	var line bytes.Buffer
+	// The names are those of the .proto file, as in the rest of the command line.
 	if m, ok := value.(proto.Message); ok {
 		var text []byte
 		if text, err = (protojson.MarshalOptions{UseProtoNames: true}).Marshal(m); err == nil {
@@ -49,6 +52,7 @@ func WriteJSON(w io.Writer, value any) (err error) {
 		}
 	} else {
 		encoder := json.NewEncoder(&line)
+		// The line does not go into HTML, so that & and < stay readable.
 		encoder.SetEscapeHTML(false)
 		err = encoder.Encode(value)
 		line.Truncate(max(line.Len()-len("\n"), 0))
@@ -57,6 +61,7 @@ func WriteJSON(w io.Writer, value any) (err error) {
 		return err
 	}
 	_, err = fmt.Fprintln(w, escape(line.String(), func(r rune) string {
+		// JSON escapes what is beyond 16 bits as a surrogate pair (RFC 8259, section 7).
 		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
 			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
 		}
@@ -70,6 +75,7 @@ func Time(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 // Size is a number of bytes for people.
 func Size(bytes int64) string {
+	// Binary units, as in the configuration.
 	value, unit := float64(bytes), "B"
 	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB", "PiB"} {
 		if value < 1024 {

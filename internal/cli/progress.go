@@ -18,8 +18,9 @@ const (
 type Progress struct {
 	command *command
 	doing   string // "downloading", say
-	start   time.Time
-	shown   time.Time
+	// start is when this run began, and shown when it last showed something.
+	start time.Time
+	shown time.Time
 	// done, safe and total are in bytes; total is -1 while it is not known.
 	done, safe, total int64
 	resumes           int
@@ -48,7 +49,9 @@ func (c *Console) NewProgress(doing string, continued bool) *Progress {
 // are known to stay so whatever happens, after so many resumes. It may be called as often as there
 // is something to say.
 func (p *Progress) Update(done, safe, total int64, resumes int) {
+	// Bytes have come or were taken, so that an outage is over.
 	p.command.outage.back()
+	// The first Update of a continued transfer says what the run before it did.
 	if p.continued {
 		p.base, p.continued = done, false
 	}
@@ -68,8 +71,9 @@ func (p *Progress) Update(done, safe, total int64, resumes int) {
 	}
 }
 
-// End reports the result.
+// End reports the result, what being the name of that which was transferred.
 func (p *Progress) End(what string) {
+	// Without an Update, or without a byte more than the earlier run had, nothing was left to do.
 	if p.continued || p.base > 0 && p.base == p.done {
 		p.command.note("%s: it was complete already, nothing had to be transferred", what)
 		return
@@ -131,9 +135,11 @@ func (p *Progress) bar() string {
 
 // rate is in bytes per second since the beginning.
 func (p *Progress) rate() int64 {
+	// At least a millisecond, so that a transfer that ends at once divides by no zero.
 	return int64(float64(max(p.done-p.base, 0)) / max(time.Since(p.start).Seconds(), 1e-3))
 }
 
+// resumed says how often the stream was resumed, as the end of a sentence.
 func (p *Progress) resumed() string {
 	switch p.resumes {
 	case 0:

@@ -13,11 +13,13 @@ import (
 	"example.com/quartet/internal/config"
 )
 
+// root makes the command that has all others, with the flags that all of them take.
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           c.name,
-		Short:         c.About,
-		Version:       app.VersionText(c.Identity, component, c.Version),
+		Use:     c.name,
+		Short:   c.About,
+		Version: app.VersionText(c.Identity, component, c.Version),
+		// run prints errors itself, on one line and without the usage.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// People paste what they read, so it has the path that they typed. Completion goes by the
@@ -59,6 +61,7 @@ func (c *command) root() *cobra.Command {
 		for _, descriptor := range service.Descriptors {
 			names = append(names, string(descriptor.FullName()))
 		}
+		// The overview lists the commands of a service below the names of its gRPC services.
 		root.AddGroup(&cobra.Group{ID: service.Name, Title: strings.Join(names, ", ")})
 		for _, cmd := range service.Commands(&Console{c, service}) {
 			cmd.GroupID = service.Name
@@ -73,6 +76,7 @@ func (c *command) root() *cobra.Command {
 		cmd.GroupID = "all"
 		root.AddCommand(cmd)
 	}
+	// A command without Run is a help topic to cobra.
 	root.AddCommand(c.environmentTopic(), c.exitCodesTopic())
 	return root
 }
@@ -130,6 +134,7 @@ func (c *command) environmentTopic() *cobra.Command {
 	}
 }
 
+// section is a part of the table of variables.
 type section struct {
 	title    string
 	prefixes []string
@@ -152,6 +157,7 @@ func (c *command) variables() string {
 	_, groups := c.groups()
 	own := make([][]config.Variable, len(sections))
 	for _, v := range config.Usage(prefix, groups[0]) {
+		// -1 is a variable that no section has; max puts it into the first.
 		at := slices.IndexFunc(sections, func(s section) bool {
 			return slices.ContainsFunc(
 				s.prefixes,
@@ -173,6 +179,7 @@ func (c *command) variables() string {
 	}
 	for _, service := range c.Services {
 		var its []config.Variable
+		// A service may have two groups: its SERVER, and its own struct.
 		for _, group := range groups[1:] {
 			if group.Prefix == service.environmentPrefix() {
 				its = append(its, config.Usage(prefix, group)...)
@@ -233,6 +240,7 @@ func (c *command) demoCommand() *cobra.Command {
 	}
 }
 
+// show implements Show: what in a column, the result beside it.
 func (c *command) show(what, format string, args ...any) {
 	fmt.Fprintf(c.stdout, "%-10s "+format+"\n", append([]any{what}, args...)...)
 }

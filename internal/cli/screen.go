@@ -16,13 +16,16 @@ const clearLine = "\r\x1b[K"
 // screen is standard error. On a terminal its last line may be a live one, which whatever else is
 // written there replaces, logs too.
 type screen struct {
-	mu   sync.Mutex
-	to   io.Writer
+	mu sync.Mutex
+	to io.Writer
+	// live says that the last line is a live one, to erase before anything else is written.
 	live bool
 	// width is that of the terminal, nil if there is none.
 	width func() int
 }
 
+// newScreen makes the screen of a standard error. TERM=dumb says that the terminal cannot move its
+// cursor, as that of an editor.
 func newScreen(to io.Writer, environ []string) *screen {
 	s := &screen{to: to}
 	if f, ok := to.(*os.File); ok && IsTerminal(f) && config.Lookup(environ, "TERM") != "dumb" {
@@ -36,6 +39,7 @@ func newScreen(to io.Writer, environ []string) *screen {
 	return s
 }
 
+// Write implements io.Writer. The live line is not drawn again here; its next update does that.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,6 +61,7 @@ func (s *screen) redirect(to io.Writer) (before io.Writer) {
 func (s *screen) show(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A line that wraps could not be erased by clearLine; the last column wraps on some terminals.
 	if width := s.width(); len(text) >= width {
 		text = text[:max(width-1, 0)]
 	}
@@ -71,6 +76,7 @@ func (s *screen) hide() {
 	s.clear()
 }
 
+// clear erases the live line. The caller has locked mu.
 func (s *screen) clear() {
 	if s.live {
 		_, _ = io.WriteString(s.to, clearLine)

@@ -17,6 +17,7 @@ import (
 // serve is the name of the command that runs as a service.
 const serve = "serve"
 
+// serveCommand makes the command "serve".
 func (c *command) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   serve,
@@ -40,6 +41,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 	var conns connections
 	var page *webConsole
 	started := false
+	// Until Process.Serve has taken them over, an error has to close what is open already.
 	defer func() {
 		if !started { // Otherwise the drain does it.
 			if page != nil {
@@ -80,6 +82,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 	s.traffic = traffic.New(traffic.Options{
 		Timeout: c.config.Timeout, Registerer: t.Metrics, Log: t.Log, OnReady: s.ready,
 	}, sources...)
+	// WithoutCancel: the signal begins the drain, and only its step "work" stops the traffic.
 	s.working, s.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	p := &app.Process{
 		Config:      c.config.Process,
@@ -98,6 +101,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 	if page != nil {
 		p.Run["console"] = func(ctx context.Context) error { return page.Serve(ctx, page.listener) }
 		p.Listening = append(p.Listening, "console", page.listener.Addr().String())
+		// Calls from the page and the traffic end at the same time, within the same step.
 		p.EndWork = func(ctx context.Context) error {
 			var ending sync.WaitGroup
 			defer ending.Wait()
@@ -113,8 +117,10 @@ func (c *command) serve(ctx context.Context) (err error) {
 // each connection beside them, since a server that no traffic goes to has to be there too.
 func (c *command) sources(s *service, sessions []Session) (all []traffic.Source, err error) {
 	for _, conn := range s.connections {
-		// Services that share a connection wait together, and are logged once.
+		// Services that share a connection wait together, and are logged once. All sources call await at
+		// the same time; OnceFunc has the others wait for the first.
 		await := sync.OnceFunc(func() { s.await(conn) })
+		// This source has no operations. It makes OnReady wait for the server.
 		all = append(all, traffic.Source{Await: func(context.Context) { await() }})
 		for i, service := range c.Services {
 			if service.Traffic != nil && c.config.target(service) == conn.target {
@@ -144,6 +150,7 @@ type service struct {
 	worked   chan struct{}
 }
 
+// work makes the traffic until endWork stops it. It is a part of the process.
 func (s *service) work() error {
 	defer close(s.worked)
 	return s.traffic.Run(s.working)
@@ -159,7 +166,7 @@ func (s *service) await(conn connection) {
 	}
 }
 
-// ready is closed when all servers are there and have what the traffic needs. The client stays
+// ready is called once all servers are there and have what the traffic needs. The client stays
 // ready when servers go away later, since its own ports still answer.
 func (s *service) ready() {
 	s.probes.SetReady(true)
@@ -170,9 +177,11 @@ func (s *service) ready() {
 // not there to end them. That is no failure of the client: a download may take as long as its
 // timeout, and servers that are uninstalled together with the client may end first.
 func (s *service) endWork(ctx context.Context) error {
+	// No new operation begins from here on.
 	s.stopWork()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// It has room for the value, so that the goroutine ends also when nothing reads it.
 	hopeless := make(chan string, 1)
 	go func() { hopeless <- s.hopeless(ctx) }()
 	select {

@@ -16,10 +16,12 @@ type result struct {
 	to     io.Writer
 	outage *outage
 
+	// mu guards err: results may be written by several goroutines.
 	mu  sync.Mutex
 	err error
 }
 
+// Write implements io.Writer.
 func (r *result) Write(p []byte) (int, error) {
 	r.outage.back() // What is written has come.
 	n, err := r.to.Write(p)
@@ -43,7 +45,7 @@ func (r *result) failure() error {
 	return fmt.Errorf("write the result: %w", r.err)
 }
 
-// Fd is that of the file, if it is one.
+// Fd is that of the file, or none, so that IsTerminal can be asked about it.
 func (r *result) Fd() uintptr {
 	if f, ok := r.to.(*os.File); ok {
 		return f.Fd()
@@ -51,12 +53,13 @@ func (r *result) Fd() uintptr {
 	return ^uintptr(0)
 }
 
-// IsTerminal reports whether it is a terminal.
+// IsTerminal reports whether a stream is a terminal. What has no file descriptor is none.
 func IsTerminal(stream any) bool {
 	f, ok := stream.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// A shell closes them with <&- and >&-.
 var (
 	errNoStdin  = errors.New("standard input is closed")
 	errNoStdout = errors.New("standard output is closed")

@@ -28,11 +28,13 @@ var zone = regexp.MustCompile(`\[([0-9A-Fa-f:.]+)%(25)?([^]]+)\]`)
 
 // parseTarget reads a target as gRPC does. What has no scheme that gRPC knows is host:port.
 func parseTarget(text string) (target, error) {
+	// url.Parse takes a percent sign for the beginning of an escape, and refuses the zone otherwise.
 	text = zone.ReplaceAllString(text, "[$1%25$3]")
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
 		return hostPort(text, text)
 	}
+	// gRPC takes dns:host:port (opaque) and dns:///host:port (path) for the same.
 	endpoint := strings.TrimPrefix(u.Path, "/") + u.Opaque
 	switch {
 	case u.User != nil:
@@ -43,15 +45,20 @@ func parseTarget(text string) (target, error) {
 		if err != nil || address.Addr().Is4() != (u.Scheme == "ipv4") {
 			return "", fmt.Errorf("is no address and port of %s", u.Scheme)
 		}
+		// The address becomes host:port, which gRPC understands.
 		return parseTarget(address.String())
+	// It looks like a URL, so that the scheme is meant as one: http://, for example.
 	case resolver.Get(u.Scheme) == nil && strings.Contains(text, "://"):
 		return "", fmt.Errorf("gRPC knows no %s://, expected host:port", u.Scheme)
+	// host:port parses as a URL with the scheme "host".
 	case resolver.Get(u.Scheme) == nil:
 		return hostPort(text, text)
 	case u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("must not have a ? or #, expected %s:///host:port", u.Scheme)
+	// What is left of gRPC's own schemes are unix and unix-abstract.
 	case u.Scheme != "dns" && u.Scheme != "passthrough":
 		return socket(text, u)
+	// dns://host:port names a DNS server and nothing to look up.
 	case endpoint == "" && u.Host != "":
 		return "", fmt.Errorf("has two slashes, did you mean %s:///%s?", u.Scheme, u.Host)
 	case u.Opaque != "": // Which gRPC takes as it is, with a zone that is encoded.
@@ -68,6 +75,7 @@ func hostPort(text, address string) (target, error) {
 	return target(text), config.CheckHostPort(decoded(address), 1)
 }
 
+// decoded is an address without the escape of its zone.
 func decoded(address string) string { return strings.Replace(address, "%25", "%", 1) }
 
 // checkAuthority refuses a DNS server that cannot be one: dns://server:53/host:port.
@@ -76,6 +84,7 @@ func checkAuthority(u *url.URL) error {
 	if server == "" {
 		return nil
 	}
+	// 53 is the port of DNS, which gRPC takes without one.
 	if u.Port() == "" {
 		server += ":53"
 	}

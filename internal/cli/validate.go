@@ -11,7 +11,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// validate finds mistakes in the list of services, which would end in a panic much later.
+// validate finds mistakes in the list of services, which would end in a panic much later. All are
+// reported, since their author is to mend them in one go.
 func (p Program) validate() error {
 	var problems []error
 	names := map[string]bool{}
@@ -26,6 +27,7 @@ func (p Program) validate() error {
 			problems = append(problems, fmt.Errorf("service %q: its name is there twice", service.Name))
 		}
 		names[service.Name] = true
+		// A descriptor is nil if it was looked up in a generated file by a name that it does not have.
 		if len(service.Descriptors) == 0 || slices.Contains(service.Descriptors, nil) {
 			problems = append(
 				problems,
@@ -39,7 +41,8 @@ func (p Program) validate() error {
 	return errors.Join(problems...)
 }
 
-// validateSteps finds the methods of a check that do not exist.
+// validateSteps finds the methods of a check that do not exist: they are strings in the service's
+// code, which no compiler compares with the contract.
 func (s Service) validateSteps(steps []Step) error {
 	var problems []error
 	for _, step := range steps {
@@ -57,7 +60,8 @@ func (s Service) validateSteps(steps []Step) error {
 	return errors.Join(problems...)
 }
 
-// validateTraffic finds the methods of traffic that do not exist.
+// validateTraffic finds the methods of traffic that do not exist, before metrics take their labels
+// from them.
 func (s Service) validateTraffic(source traffic.Source) error {
 	if source.Service == nil {
 		return fmt.Errorf("service %q: its traffic has no descriptor", s.Name)

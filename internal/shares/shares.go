@@ -52,9 +52,9 @@ func New(all, each int64, most int) *Shares {
 // is comparable. It fails with ErrTooManyWait, or with the error of ctx; always, if n is more than
 // a share.
 func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
-	own, err := s.takeOwn(ctx, caller, n)
 	// The own share comes first: a caller that has used it up waits at its own share, and not in the
 	// queue for the whole, where it would hold up the others.
+	own, err := s.takeOwn(ctx, caller, n)
 	if err != nil {
 		return nil, err
 	}

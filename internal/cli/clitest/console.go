@@ -15,14 +15,18 @@ import (
 // Console is a command line that runs in a test, with what it wrote. The program is called "test",
 // and its variables begin with TEST_.
 type Console struct {
+	// Services are what the program calls.
 	Services []cli.Service
-	Stdin    string
-	Environ  []string
+	// Stdin is what the program reads, and Environ is added to its environment.
+	Stdin   string
+	Environ []string
+	// Out and Err are standard output and standard error.
 	Out, Err Output
 }
 
 // Output is a writer that can be read, and waited on, while it is written.
 type Output struct {
+	// mu guards the rest, which the program and the test share.
 	mu   sync.Mutex
 	text bytes.Buffer
 	// want is what is waited for, and found is closed when it is there.
@@ -39,6 +43,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// look closes found if want has been written. The caller has locked mu.
 func (o *Output) look() {
 	if o.found != nil && strings.Contains(o.text.String(), o.want) {
 		close(o.found)
@@ -46,7 +51,8 @@ func (o *Output) look() {
 	}
 }
 
-// Await is closed once text has been written.
+// Await returns a channel that is closed once text has been written, also if that was before. Only
+// the last Await of an Output is looked for.
 func (o *Output) Await(text string) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,6 +62,7 @@ func (o *Output) Await(text string) <-chan struct{} {
 	return found
 }
 
+// String returns what was written so far.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,7 +88,8 @@ func (c *Console) Run(ctx context.Context, server string, args ...string) int {
 	)
 }
 
-// Expect runs a command line, wants an exit code, and returns what was written.
+// Expect runs a command line against a server, fails the test unless it ends with an exit code, and
+// returns what was written.
 func Expect(
 	t *testing.T,
 	code int,
@@ -104,7 +112,7 @@ func Expect(
 	return c.Out.String(), c.Err.String()
 }
 
-// Want wants a part in a text.
+// Want fails the test unless part is in text.
 func Want(t *testing.T, text, part string) {
 	t.Helper()
 	if !strings.Contains(text, part) {
