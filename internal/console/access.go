@@ -18,6 +18,7 @@ import (
 
 // access decides who may use a console.
 type access struct {
+	// token admits to everything, "" for anyone; readToken admits to reading, "" if there is none.
 	token, readToken string
 	origins          []string // scheme://host[:port], in lower case
 }
@@ -31,6 +32,7 @@ const (
 	everything
 )
 
+// newAccess reads the tokens and the list of origins from the configuration.
 func newAccess(cfg Config) (access, error) {
 	a := access{token: string(cfg.Token), readToken: string(cfg.ReadToken)}
 	for origin := range strings.SplitSeq(cfg.Origins, ",") {
@@ -39,6 +41,8 @@ func newAccess(cfg Config) (access, error) {
 			continue
 		}
 		u, err := url.Parse(origin)
+		// An origin is scheme, host and port alone (RFC 6454): a browser never sends a path with it, so
+		// that an entry with one would never match.
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
 			u.Scheme+"://"+u.Host != origin {
 			return a, fmt.Errorf(
@@ -56,13 +60,16 @@ func newAccess(cfg Config) (access, error) {
 // have to be known. Addresses and localhost cannot be pointed elsewhere.
 func (a access) knowsHost(r *http.Request) bool {
 	if a.token != "" {
+		// A page with a name of its own that points here has no token, so that names need no check.
 		return true
 	}
+	// The port does not matter: kubectl port-forward and Services have their own.
 	host := hostOf(r.Host)
 	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" ||
 		strings.HasSuffix(host, ".localhost") {
 		return true
 	}
+	// The name of an origin in the configuration is one that browsers reach this console by.
 	return slices.ContainsFunc(a.origins, func(origin string) bool {
 		_, at, _ := strings.Cut(origin, "://")
 		return hostOf(at) == host
@@ -80,10 +87,14 @@ func hostOf(hostPort string) string {
 // sameOrigin tells whether a request does not come from a page that is not the console's own or
 // among the origins. Programs that are no browsers send no Origin.
 func (a access) sameOrigin(r *http.Request) bool {
+	// A browser sets Origin for each WebSocket and for each request that is not GET or HEAD, and no
+	// page can change it.
 	origin := strings.ToLower(r.Header.Get("Origin"))
 	if origin == "" {
+		// Browsers leave Origin out of simple GETs, but say in this header where the page came from.
 		return r.Header.Get("Sec-Fetch-Site") != "cross-site"
 	}
+	// An Origin is the console's own if it has the host that the request was made to.
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && u.Host == strings.ToLower(r.Host) ||
 		slices.Contains(a.origins, origin)
@@ -109,6 +120,8 @@ func (a access) of(r *http.Request) rights {
 	}
 }
 
+// bearer returns the token of a request, from its Authorization header or from the subprotocols of
+// a WebSocket; "" if it has none.
 func bearer(r *http.Request) string {
 	if scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " "); found &&
 		strings.EqualFold(scheme, "bearer") {
@@ -125,6 +138,7 @@ func bearer(r *http.Request) string {
 
 // same compares in a time that tells nothing of the token, not even its length.
 func same(a, b string) bool {
+	// Comparing hashes of one length hides the length, and ConstantTimeCompare the first difference.
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
@@ -140,6 +154,7 @@ func (a access) ticket(path string, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// A ticket is 8 bytes of time, in seconds since 1970, and the seal over it.
 	expiry := binary.BigEndian.AppendUint64(nil, uint64(now.Add(ticketLife).Unix()))
 	return base64.RawURLEncoding.EncodeToString(append(expiry, a.seal(expiry, u)...)), nil
 }
@@ -147,10 +162,13 @@ func (a access) ticket(path string, now time.Time) (string, error) {
 // seal is what only a process that knows the token can make.
 func (a access) seal(expiry []byte, u *url.URL) []byte {
 	query := u.Query()
+	// The ticket is part of the query that it is for, and cannot be sealed into itself.
 	query.Del("ticket")
+	// The text before the token makes the key differ from the hash that same uses.
 	key := sha256.Sum256([]byte("ticket " + a.token))
 	mac := hmac.New(sha256.New, key[:])
 	mac.Write(expiry)
+	// Encode sorts the query, so that a browser may send its parameters in another order.
 	mac.Write([]byte(u.EscapedPath() + "?" + query.Encode()))
 	return mac.Sum(nil)
 }
@@ -158,10 +176,12 @@ func (a access) seal(expiry []byte, u *url.URL) []byte {
 // admits tells whether a request has a ticket for what it wants to read.
 func (a access) admits(r *http.Request, now time.Time) bool {
 	ticket, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get("ticket"))
+	// A ticket is for reading panels, and never for the calls of the bridge.
 	if err != nil || len(ticket) < 8 || !isRead(r) || !strings.HasPrefix(r.URL.Path, panelsPath) {
 		return false
 	}
 	expiry, seal := ticket[:8], ticket[8:]
+	// The seal is checked first: only then the time in the ticket is one that a client has written.
 	return hmac.Equal(seal, a.seal(expiry, r.URL)) &&
 		now.Before(time.Unix(int64(binary.BigEndian.Uint64(expiry)), 0))
 }
@@ -171,6 +191,8 @@ func (c *Console) protected(
 	handle func(http.ResponseWriter, *http.Request, rights),
 ) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		// Without this a page elsewhere could use the rights of a person's browser, which reaches ports
+		// that the page's server does not.
 		if !c.access.sameOrigin(r) {
 			http.Error(w, "pages of this origin may not use the console", http.StatusForbidden)
 			return
@@ -181,6 +203,7 @@ func (c *Console) protected(
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)
 			return
 		}
+		// What the answer says is for the one that had the token, and not for a cache.
 		w.Header().Set("Cache-Control", "no-store")
 		handle(w, r, its)
 	}

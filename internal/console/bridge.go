@@ -43,27 +43,35 @@ const (
 type bridge struct {
 	console *Console
 	socket  *websocket.Conn
-	began   time.Time
+	// began is the zero of all times in events.
+	began time.Time
 	// open is the context of the socket, which is cut with it, and cancel ends the call alone.
 	open   context.Context
 	cancel context.CancelCauseFunc
 
+	// helpers are the goroutines beside the one that makes the call; serveCall waits for them.
 	helpers sync.WaitGroup
-	write   sync.Mutex
-	active  atomic.Int64 // when a message last passed, in nanoseconds since 1970
+	// write is held while events are written, in their order. A page that reads slowly has it held
+	// long.
+	write  sync.Mutex
+	active atomic.Int64 // when a message last passed, in nanoseconds since 1970
 
 	// news is what the connection has told of attempts and headers, to be written before what comes
 	// after it.
+	// mu guards news, attempts and peer. It is never held while something is written: gRPC calls
+	// attempt and header, and must not wait for a page.
 	mu       sync.Mutex
 	news     []event
 	attempts int
 	peer     string
-	hasNews  chan struct{}
+	// hasNews has a value when news has come since tellNews last wrote.
+	hasNews chan struct{}
 
 	// credit is how many replies the page takes; it has no bound if limited is false.
 	limited bool
 	credit  chan int
-	left    int
+	// left is what remains of the credit. Only the goroutine that receives replies uses it.
+	left int
 }
 
 // Reasons for which a bridge cancels its call.
@@ -73,6 +81,8 @@ var (
 	errIdle      = status.Error(codes.Canceled, "no message has passed for too long")
 )
 
+// serveCall carries a call over a WebSocket, from its first frame to its status. Errors from here
+// on are events of type "status", because the handshake has been answered.
 func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) {
 	// The origin has been checked already, with names that may differ from the host.
 	socket, err := websocket.Accept(
@@ -83,13 +93,18 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	if err != nil {
 		return // The answer says why.
 	}
+	// A frame that is longer closes the socket: a page cannot have the client take more memory.
 	socket.SetReadLimit(int64(c.Config.MaxFrameBytes))
+	// The socket has a life of its own, which only cut ends, so that a call that was ended can still
+	// write its status.
 	open, cut := context.WithCancel(context.WithoutCancel(r.Context()))
 	ctx, cancel := context.WithCancelCause(open)
 	b := &bridge{
 		console: c, socket: socket, began: time.Now(), open: open, cancel: cancel,
 		hasNews: make(chan struct{}, 1), credit: make(chan int, 1),
 	}
+	// The deferred steps run in the reverse order: the call ends, the socket closes, and then nothing
+	// keeps the helpers from returning.
 	defer b.helpers.Wait()
 	defer func() { _ = socket.CloseNow() }() // It has been closed, or its peer is gone.
 	defer cut()
@@ -101,6 +116,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	})
 	b.active.Store(b.began.UnixNano())
 	caller := rpc.CallerAt(r.RemoteAddr)
+	// The place is taken after the handshake, so that a refusal has a code and a text on the page.
 	end, err := c.calls.begin(cancel, caller)
 	if err != nil {
 		b.last(err, nil)
@@ -117,6 +133,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 
 // start reads the first frame and prepares the call.
 func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
+	// It is the socket's context: a read that fails for lack of time closes the socket.
 	starting, cancel := context.WithTimeout(b.open, startTimeout)
 	defer cancel()
 	f, err := b.read(starting)
@@ -130,6 +147,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 			telemetry.Text(f.Type),
 		)
 	}
+	// gRPC writes full names of methods with a slash before them.
 	m, known := b.console.methods[strings.TrimPrefix(f.Method, "/")]
 	if !known {
 		return nil, status.Errorf(
@@ -170,13 +188,15 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 	}}, nil
 }
 
+// preparedCall is a call with what its first frame says beside the messages.
 type preparedCall struct {
 	call
 	metadata metadata.MD
 	deadline time.Duration
 }
 
-// metadata are those of a call, as far as it may have them.
+// metadata converts what the page wants sent, and returns an error for what the configuration does
+// not allow, what is reserved, and what gRPC could not send.
 func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 	allowed, err := newNames(c.Config.Metadata)
 	if err != nil {
@@ -184,13 +204,16 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 	}
 	md, size := metadata.MD{}, 0
 	for _, pair := range wanted {
+		// HTTP/2 has names in lower case only (RFC 9113, section 8.2).
 		name, value := strings.ToLower(pair[0]), pair[1]
 		if err := allowed.allow(name); err != nil {
 			return nil, err
 		}
+		// Servers bound the headers of a call, and answer larger ones with errors that say little.
 		if size += len(name) + len(value); size > mostMetadata {
 			return nil, fmt.Errorf("metadata are larger than %d bytes", mostMetadata)
 		}
+		// gRPC carries any bytes in names that end with -bin, and encodes them itself.
 		if strings.HasSuffix(name, "-bin") {
 			decoded, err := base64.StdEncoding.DecodeString(value)
 			if err != nil {
@@ -211,31 +234,37 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 // run makes the call while it reads what the page sends, and returns how it ended.
 func (b *bridge) run(ctx context.Context, c *preparedCall) error {
 	name := methodName(c.method)
+	// The span has all attempts of the call as its children, and its trace is what the page links to.
 	ctx, span := b.console.Telemetry.Tracer.Start(
 		ctx,
 		"console "+name,
 		trace.WithSpanKind(trace.SpanKindInternal),
 	)
 	defer span.End()
+	// The page has the trace, if it is sampled, before anything can fail.
 	if err := b.emit(ctx, b.started(span.SpanContext())); err != nil {
 		return err
 	}
+	// The connection's stats handler, Peers, tells the bridge of each attempt through this value.
 	calling := context.WithValue(
 		metadata.NewOutgoingContext(ctx, c.metadata),
 		watcherKey{},
 		watcher(b),
 	)
+	// The deadline holds for the call and not for ctx, by which its last events are still written.
 	if c.deadline > 0 {
 		limited, cancel := context.WithTimeout(calling, c.deadline)
 		defer cancel()
 		calling = limited
 	}
+	// The helpers that only this call needs end when it does.
 	over := make(chan struct{})
 	defer close(over)
 	b.helpers.Go(func() { b.listen(ctx, &c.call, over) }) // until the socket is closed
 	b.helpers.Go(func() { b.watch(&c.call, over) })
 	b.helpers.Go(func() { b.tellNews(ctx, over) })
 	err := c.run(calling)
+	// The reason for which the call was cancelled says more than gRPC's CANCELLED.
 	if cause := context.Cause(ctx); cause != nil { // The page or the console ended it.
 		err = cause
 	} else if err != nil && errors.Is(calling.Err(), context.DeadlineExceeded) &&
@@ -245,6 +274,8 @@ func (b *bridge) run(ctx context.Context, c *preparedCall) error {
 	return err
 }
 
+// started is the first event, with the trace if it is sampled, and a link to it if one is
+// configured.
 func (b *bridge) started(span trace.SpanContext) event {
 	e := event{Type: "started"}
 	if span.IsSampled() {
@@ -261,6 +292,7 @@ func (b *bridge) read(ctx context.Context) (frame, error) {
 	var f frame
 	kind, text, err := b.socket.Read(ctx)
 	if err != nil {
+		// However reading failed, nothing more can be said to the page.
 		return f, errGone
 	}
 	if kind != websocket.MessageText {
@@ -285,6 +317,7 @@ func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 			return
 		default:
 		}
+		// The page is gone, or what it sends is no frame: the call ends, and run returns this error.
 		if err != nil {
 			b.cancel(err)
 			return
@@ -329,9 +362,12 @@ func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) err
 	if wrong != nil {
 		return b.emit(ctx, event{Type: "error", Error: telemetry.Text(wrong.Error())})
 	}
+	// It waits while the server takes no messages. Nothing more is read from the page then, so that
+	// TCP holds it back.
 	if err := c.outbox.put(ctx, message); err != nil {
 		return err
 	}
+	// A method that takes one message has its request complete with it.
 	if !c.method.IsStreamingClient() {
 		c.outbox.halfClose()
 	}
@@ -341,6 +377,7 @@ func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) err
 // emit writes an event, and waits until the page wants it, if it is a reply, and has taken what
 // came before.
 func (b *bridge) emit(ctx context.Context, e event) error {
+	// Only replies need credit: other events are few, and the page needs them to follow the call.
 	if e.Type == "message" {
 		if err := b.awaitCredit(ctx); err != nil {
 			return err
@@ -349,13 +386,16 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 	}
 	b.write.Lock()
 	defer b.write.Unlock()
+	// News that came before this event is written before it.
 	b.mu.Lock()
 	news := b.news
 	b.news = nil
+	// The page draws a reply at the server that sent it.
 	if e.Peer == "" && (e.Type == "message" || e.Type == "break" || e.Type == "status") {
 		e.Peer = b.peer
 	}
 	b.mu.Unlock()
+	// tellNews emits an event without a type, which only writes the news.
 	if e.Type != "" {
 		news = append(news, b.timed(e))
 	}
@@ -364,6 +404,7 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 		if err != nil {
 			return err
 		}
+		// b.open and not ctx: the last events of a call that has ended may still be written.
 		if err := b.socket.Write(b.open, websocket.MessageText, text); err != nil {
 			b.cancel(errGone)
 			return errGone
@@ -372,6 +413,7 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 	return nil
 }
 
+// timed sets the time of an event, in milliseconds since the socket was opened.
 func (b *bridge) timed(e event) event {
 	e.Time = float64(time.Since(b.began).Microseconds()) / 1000
 	return e
@@ -391,7 +433,8 @@ func (b *bridge) awaitCredit(ctx context.Context) error {
 	return nil
 }
 
-// grant adds to what the page takes.
+// grant adds to the number of replies that the page takes. It does not wait: what has not been
+// taken up yet is added to.
 func (b *bridge) grant(more int) {
 	if more <= 0 {
 		return
@@ -401,6 +444,7 @@ func (b *bridge) grant(more int) {
 		case b.credit <- more:
 			return
 		case before := <-b.credit:
+			// The bound keeps a page from overflowing the sum.
 			more = min(more+before, 1<<20)
 		}
 	}
@@ -430,6 +474,7 @@ func (b *bridge) tell(e event) {
 	if len(b.news) < mostNews {
 		b.news = append(b.news, b.timed(e))
 	}
+	// It must not block; one value that waits is enough.
 	select {
 	case b.hasNews <- struct{}{}:
 	default:
@@ -454,6 +499,7 @@ func (b *bridge) tellNews(ctx context.Context, over <-chan struct{}) {
 
 // watch ends the call when the page is gone or nothing happens.
 func (b *bridge) watch(c *call, over <-chan struct{}) {
+	// Half of the idle time keeps a short one from being overrun by much.
 	ticker := time.NewTicker(min(pingInterval, b.console.Config.IdleTimeout/2))
 	defer ticker.Stop()
 	for {
@@ -483,9 +529,12 @@ func (b *bridge) last(err error, trailers metadata.MD) {
 	if errors.Is(err, errGone) {
 		return
 	}
+	// The AfterFunc in serveCall begins to count lastTimeout.
 	b.cancel(err) // From now on the page has a limited time.
 	all := pairs(trailers)
+	// Maps have no order; the page shows trailers in the same one each time.
 	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	// A context that is done would not let the status through.
 	if b.emit(context.Background(), event{Type: "status", Status: describe(err),
 		Trailers: all}) == nil {
 		_ = b.socket.Close(websocket.StatusNormalClosure, "") // The page has everything.

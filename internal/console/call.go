@@ -16,12 +16,15 @@ import (
 
 // call is a call that a page makes, with all its attempts.
 type call struct {
-	method  method
-	outbox  *outbox
+	method method
+	// outbox has the requests. The bridge puts them in, and attempts take them out by number.
+	outbox *outbox
+	// resume says that the page has asked for another attempt after a break, policy by which rules.
 	resume  bool
 	policy  rpc.Resumption
 	emit    func(event) error // waits until the page has taken the event
 	convert converter
+	// trailer is that of the last attempt.
 	trailer metadata.MD
 
 	begun int // attempts of the whole call, by Resume
@@ -38,6 +41,7 @@ func (c *call) run(ctx context.Context) error {
 	if !c.resume {
 		return c.attempt(ctx)
 	}
+	// Without Retriable the built-in rules hold, which mayResume repeats for the page.
 	c.policy.Retriable = nil
 	return c.policy.Resume(
 		ctx,
@@ -46,6 +50,8 @@ func (c *call) run(ctx context.Context) error {
 			a.Ready() // Nothing says when a server has to answer.
 			c.begun++
 			if c.begun > 1 {
+				// An event that cannot be written means that the page is gone: another attempt would be for
+				// nothing.
 				if err := c.emit(event{Type: "resume", Attempt: c.begun}); err != nil {
 					return rpc.Final(err)
 				}
@@ -54,9 +60,11 @@ func (c *call) run(ctx context.Context) error {
 			switch {
 			case err == nil || ctx.Err() != nil:
 				return err
+			// What was sent is no longer kept, so that the call cannot be made again from its beginning.
 			case !c.outbox.canRepeat():
 				return rpc.Final(err)
 			case mayResume(err):
+				// The page sees the break before the pause that comes now.
 				if failed := c.emit(event{Type: "break", Attempt: c.begun,
 					Status: describe(err)}); failed != nil {
 					return rpc.Final(failed)
@@ -79,6 +87,7 @@ func mayResume(err error) bool {
 
 // attempt makes the call once.
 func (c *call) attempt(ctx context.Context) error {
+	// Unary calls go by Invoke, as those of generated clients do.
 	if !c.method.IsStreamingClient() && !c.method.IsStreamingServer() {
 		return c.unary(ctx)
 	}
@@ -89,22 +98,26 @@ func (c *call) attempt(ctx context.Context) error {
 		),
 		ClientStreams: c.method.IsStreamingClient(),
 		ServerStreams: c.method.IsStreamingServer(),
+		// The codec hands messages over as bytes; package dynamicpb is needed only for JSON.
 	}, "/"+methodName(c.method), grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		cancel()
 		return err
 	}
+	// Sending and receiving are independent of each other in a bidirectional call.
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer cancel()
 	failed := make(chan error, 1)
 	sending.Go(func() {
+		// A failure to send that is not the server's ends the receiving, too.
 		if err := c.send(ctx, stream); err != nil {
 			failed <- err
 			cancel()
 		}
 	})
 	err = c.receive(ctx, stream)
+	// It is set when RecvMsg has returned the end or an error.
 	c.trailer = stream.Trailer()
 	select {
 	case reason := <-failed: // The cancellation was ours.
@@ -129,6 +142,7 @@ func (c *call) receive(ctx context.Context, stream grpc.ClientStream) error {
 		if err := c.show(ctx, reply); err != nil {
 			return err
 		}
+		// grpc-go has read the status, too, before it returns an only reply.
 		if !c.method.IsStreamingServer() {
 			return nil
 		}
@@ -142,6 +156,7 @@ func (c *call) send(ctx context.Context, stream grpc.ClientStream) error {
 		if err != nil {
 			return nil // The call is over.
 		}
+		// The page has half-closed without a message, and gRPC would send an empty request.
 		if message == nil && number == 0 && !c.method.IsStreamingClient() {
 			return errNoMessage
 		}
@@ -162,11 +177,13 @@ func (c *call) send(ctx context.Context, stream grpc.ClientStream) error {
 	}
 }
 
+// errNoMessage is for a page that half-closes a call before the one message that its method takes.
 var errNoMessage = status.Error(
 	codes.InvalidArgument,
 	"the call has to have one message before it is half-closed",
 )
 
+// unary makes a call of one request and one reply, when the page has sent the request.
 func (c *call) unary(ctx context.Context) error {
 	message, err := c.outbox.get(ctx, 0)
 	if err != nil {
@@ -175,6 +192,7 @@ func (c *call) unary(ctx context.Context) error {
 	if message == nil {
 		return errNoMessage
 	}
+	// Before Invoke, which returns only with the reply.
 	if err := c.tellSent(0, message); err != nil {
 		return err
 	}
@@ -201,12 +219,14 @@ func (c *call) show(ctx context.Context, reply encoded) error {
 	}
 	size := len(reply)
 	e := event{Type: "message", Bytes: &size, Message: text}
+	// A reply that cannot be shown is still a reply: the page says so, and the call goes on.
 	if wrong != nil {
 		e.Error = wrong.Error()
 	}
 	return c.emit(e)
 }
 
+// tellSent says that a request was sent. number counts from 0, and size is in bytes of protobuf.
 func (c *call) tellSent(number int, message encoded) error {
 	size := len(message)
 	return c.emit(

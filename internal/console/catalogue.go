@@ -21,6 +21,7 @@ const noSideEffects = descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 
 // The catalogue, as the page reads it.
 type (
+	// catalogueJSON is the whole. Messages and Enums are by their full names.
 	catalogueJSON struct {
 		Product      string                 `json:"product"`
 		Version      string                 `json:"version"`
@@ -32,10 +33,13 @@ type (
 		DashboardURL string                 `json:"dashboard_url,omitempty"`
 		Panels       []panelJSON            `json:"panels,omitempty"`
 	}
+	// panelJSON is the page that a service adds: Name is its path below /panels/, Title what people
+	// read.
 	panelJSON struct {
 		Name  string `json:"name"`
 		Title string `json:"title"`
 	}
+	// serviceJSON is a gRPC service. Target is where the client's connection to it goes.
 	serviceJSON struct {
 		Name    string       `json:"name"`
 		Comment string       `json:"comment,omitempty"`
@@ -43,6 +47,7 @@ type (
 		Package string       `json:"go_package,omitempty"`
 		Methods []methodJSON `json:"methods"`
 	}
+	// methodJSON is an RPC; Input and Output are names in Messages.
 	methodJSON struct {
 		Name    string `json:"name"`
 		Comment string `json:"comment,omitempty"`
@@ -53,11 +58,13 @@ type (
 		Safe       bool `json:"safe,omitempty"`
 		Deprecated bool `json:"deprecated,omitempty"`
 	}
+	// messageJSON is a message, from whose fields the page makes a form.
 	messageJSON struct {
 		Comment string      `json:"comment,omitempty"`
 		Fields  []fieldJSON `json:"fields"`
 		Oneofs  []oneofJSON `json:"oneofs,omitempty"`
 	}
+	// fieldJSON is a field of a message.
 	fieldJSON struct {
 		Name     string     `json:"name"` // as in the contract
 		JSON     string     `json:"json"`
@@ -70,10 +77,12 @@ type (
 		Key      string     `json:"key,omitempty"`   // kind of the keys of a map
 		Value    *fieldJSON `json:"value,omitempty"` // of a map
 	}
+	// oneofJSON is a oneof; its fields name it.
 	oneofJSON struct {
 		Name    string `json:"name"`
 		Comment string `json:"comment,omitempty"`
 	}
+	// enumJSON is an enum, with its values in the order of the contract.
 	enumJSON struct {
 		Comment string      `json:"comment,omitempty"`
 		Values  []valueJSON `json:"values"`
@@ -85,7 +94,8 @@ type (
 	}
 )
 
-// describer collects what messages and methods are made of.
+// describer collects what messages and methods are made of, starting at the methods. contract has
+// the comments.
 type describer struct {
 	contract *protoregistry.Files
 	catalogueJSON
@@ -104,11 +114,13 @@ func catalogue(o Options) ([]byte, error) {
 		Metadata:     o.Config.Metadata,
 		DashboardURL: o.Config.DashboardURL,
 	}}
+	// An empty contract is an empty set: everything is described, without comments.
 	var set descriptorpb.FileDescriptorSet
 	if err := proto.Unmarshal(o.Contract, &set); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
 	var err error
+	// The contract may leave out files that it imports; those have no comments then.
 	if d.contract, err = (protodesc.FileOptions{AllowUnresolvable: true}).NewFiles(&set); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
@@ -124,11 +136,13 @@ func catalogue(o Options) ([]byte, error) {
 // comment is what stands above a declaration in the contract. The descriptors that a program is
 // compiled with have no comments, so they are looked up by name.
 func (d *describer) comment(of protoreflect.Descriptor) string {
+	// Messages of other modules, such as google.protobuf.Timestamp, are not in the contract.
 	found, err := d.contract.FindDescriptorByName(of.FullName())
 	if err != nil {
 		return ""
 	}
 	location := found.ParentFile().SourceLocations().ByDescriptor(found)
+	// A comment may also stand behind a short declaration.
 	text := location.LeadingComments
 	if text == "" {
 		text = location.TrailingComments
@@ -137,6 +151,7 @@ func (d *describer) comment(of protoreflect.Descriptor) string {
 	begun := false // a paragraph
 	for line := range strings.Lines(text) {
 		line = strings.TrimPrefix(strings.TrimRight(line, " \r\n"), " ")
+		// The page fills its own lines: sentences are joined, and blank lines and lists are kept.
 		switch {
 		case line == "":
 			begun = false
@@ -153,6 +168,7 @@ func (d *describer) comment(of protoreflect.Descriptor) string {
 	return strings.TrimSpace(comment.String())
 }
 
+// service describes a service, its methods, and by them all messages.
 func (d *describer) service(s Service) {
 	described := serviceJSON{
 		Name:    string(s.Descriptor.FullName()),
@@ -169,7 +185,8 @@ func (d *describer) service(s Service) {
 			Name: string(
 				m.Name(),
 			),
-			Comment:    d.comment(m),
+			Comment: d.comment(m),
+			// The first label is grpc_type.
 			Mode:       telemetry.MethodLabelValues(m)[0],
 			Safe:       isSafe(m),
 			Deprecated: options.GetDeprecated(),
@@ -180,6 +197,7 @@ func (d *describer) service(s Service) {
 	d.Services = append(d.Services, described)
 }
 
+// message describes a message, and what it has in it, unless it is known, and returns its name.
 func (d *describer) message(m protoreflect.MessageDescriptor) string {
 	name := string(m.FullName())
 	if _, known := d.Messages[name]; known {
@@ -188,6 +206,8 @@ func (d *describer) message(m protoreflect.MessageDescriptor) string {
 	d.Messages[name] = messageJSON{} // It may have itself in it.
 	described := messageJSON{Comment: d.comment(m), Fields: []fieldJSON{}}
 	for i := range m.Oneofs().Len() {
+		// protoc makes a synthetic oneof for each field that is optional in proto3; it is not in the
+		// contract.
 		if oneof := m.Oneofs().Get(i); !oneof.IsSynthetic() {
 			described.Oneofs = append(described.Oneofs, oneofJSON{string(oneof.Name()), d.comment(oneof)})
 		}
@@ -199,6 +219,7 @@ func (d *describer) message(m protoreflect.MessageDescriptor) string {
 	return name
 }
 
+// field describes a field; its message or enum is described under its own name.
 func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
 	described := fieldJSON{
 		Name: string(
@@ -208,6 +229,7 @@ func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
 		Comment:  d.comment(f),
 		Kind:     f.Kind().String(),
 		Repeated: f.IsList(),
+		// A message is left out or there in any case; the page needs to know it only of scalars.
 		Optional: f.HasPresence() && f.Message() == nil,
 	}
 	if oneof := f.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
@@ -215,6 +237,7 @@ func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
 	}
 	switch {
 	case f.IsMap():
+		// The kind of a map's values, with their type.
 		value := d.field(f.MapValue())
 		described.Kind, described.Key, described.Value = "map", f.MapKey().Kind().String(), &value
 	case f.Message() != nil:
@@ -225,6 +248,7 @@ func (d *describer) field(f protoreflect.FieldDescriptor) fieldJSON {
 	return described
 }
 
+// enum describes an enum, unless it is known, and returns its name.
 func (d *describer) enum(e protoreflect.EnumDescriptor) string {
 	name := string(e.FullName())
 	if _, known := d.Enums[name]; known {
@@ -242,6 +266,8 @@ func (d *describer) enum(e protoreflect.EnumDescriptor) string {
 	return name
 }
 
+// serveCatalogue answers with what the page shows. X-Rights says what the token of the request
+// admits to, so that the page hides what would be refused.
 func (c *Console) serveCatalogue(w http.ResponseWriter, _ *http.Request, its rights) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Rights", map[rights]string{reading: "read", everything: "write"}[its])

@@ -30,6 +30,7 @@ func (codec) Name() string { return encodingproto.Name }
 // Marshal implements encoding.CodecV2.
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	if message, ok := v.(encoded); ok {
+		// The message is handed over without a copy: it is not changed afterwards.
 		return mem.BufferSlice{mem.SliceBuffer(message)}, nil
 	}
 	return encoding.GetCodecV2(encodingproto.Name).Marshal(v)
@@ -38,6 +39,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal implements encoding.CodecV2.
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if message, ok := v.(*encoded); ok {
+		// Materialize copies, since grpc-go uses the buffers again.
 		*message = data.Materialize()
 		return nil
 	}
@@ -45,12 +47,13 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // converter turns messages into JSON and back, a few at the same time, which bounds the memory that
-// it takes.
+// it takes. Each value in the channel is a conversion under way.
 type converter chan struct{}
 
 // mostConversions is how many.
 const mostConversions = 4
 
+// enter waits for a place. The conversion gives it back by receiving.
 func (c converter) enter(ctx context.Context) error {
 	select {
 	case c <- struct{}{}:
@@ -70,6 +73,7 @@ func (c converter) encode(
 		return nil, nil, err
 	}
 	defer func() { <-c }()
+	// A dynamic message: the console has the descriptors of services, and not their generated types.
 	decoded := dynamicpb.NewMessage(d)
 	if err := protojson.Unmarshal(text, decoded); err != nil {
 		return nil, fmt.Errorf("message: %w", err), nil

@@ -72,6 +72,7 @@ func validLink(link string) error {
 	if link == "" {
 		return nil
 	}
+	// The placeholders have braces, which are no part of a URL; the rest has to be one without them.
 	u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(link))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return errors.New("is no link, expected http://host/path or https://host/path")
@@ -79,11 +80,15 @@ func validLink(link string) error {
 	return nil
 }
 
-// names are those of the metadata that calls may have.
+// names are those of the metadata that calls may have, in lower case; one that ends with * stands
+// for all that begin with the rest.
 type names []string
 
+// metadataName has the characters that gRPC allows in names (Custom-Metadata in its HTTP/2
+// protocol).
 var metadataName = regexp.MustCompile(`^[0-9a-z_.-]+$`)
 
+// newNames reads a list of names that are divided by commas.
 func newNames(list string) (all names, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.ToLower(strings.TrimSpace(name))
@@ -117,6 +122,7 @@ var reserved = map[string]bool{
 
 // allow returns why a call may not have metadata of a name, or nil.
 func (n names) allow(name string) error {
+	// Names that begin with grpc- belong to gRPC, whatever the configuration says.
 	if !metadataName.MatchString(name) || strings.HasPrefix(name, "grpc-") || reserved[name] {
 		return fmt.Errorf("%q is reserved or no name of metadata", name)
 	}

@@ -54,9 +54,11 @@ type Options struct {
 // Console is a page and its bridge.
 type Console struct {
 	Options
-	access    access
-	methods   map[string]method // by service/method
-	panels    map[string]Panel
+	access  access
+	methods map[string]method // by service/method
+	// panels are by their names.
+	panels map[string]Panel
+	// catalogue is the JSON of /api/catalogue, made once.
 	catalogue []byte
 	numbers   numbers
 	calls     calls
@@ -64,6 +66,7 @@ type Console struct {
 	mux       *http.ServeMux
 }
 
+// method is an RPC and the connection over which it is called.
 type method struct {
 	protoreflect.MethodDescriptor
 	conn *grpc.ClientConn
@@ -104,10 +107,12 @@ func New(o Options) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The page itself is open: it has no secrets, and asks for the token.
 	c.mux.Handle("GET /", http.FileServerFS(page))
 	c.mux.HandleFunc("GET /api/catalogue", c.protected(c.serveCatalogue))
 	c.mux.HandleFunc("GET /api/metrics", c.protected(c.serveMetrics))
 	c.mux.HandleFunc("GET /api/pods", c.protected(c.servePods))
+	// A WebSocket begins with a GET.
 	c.mux.HandleFunc("GET /api/call", c.protected(c.serveCall))
 	c.mux.HandleFunc("POST /api/ticket", c.protected(c.serveTicket))
 	return c, nil
@@ -120,6 +125,7 @@ func methodName(m protoreflect.MethodDescriptor) string {
 
 // isSafe tells whether the contract says that a method changes nothing.
 func isSafe(m protoreflect.MethodDescriptor) bool {
+	// A descriptor whose options are of another type has none that is known here.
 	options, ok := m.Options().(interface{ GetIdempotencyLevel() idempotency })
 	return ok && options.GetIdempotencyLevel() == noSideEffects
 }
@@ -141,10 +147,12 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, value := range pageHeaders {
 		w.Header().Set(name, value)
 	}
+	// Before everything else, since the same-origin rule of browsers rests on the name.
 	if !c.access.knowsHost(r) {
 		http.Error(w, "this name is not among the console's origins", http.StatusMisdirectedRequest)
 		return
 	}
+	// http.ServeMux would clean the path, see servePanel.
 	if strings.HasPrefix(r.URL.Path, panelsPath) {
 		c.servePanel(w, r)
 		return
@@ -177,6 +185,8 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
+		// ctx is done, so that what is left of calls ends at once. In serve the drain has called Stop
+		// before, with time.
 		c.Stop(ctx)
 		_ = server.Close() // Answers are short; what is not read by now is lost.
 	})
@@ -188,6 +198,7 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 	if err := server.Serve(bounds.Bound(lis, nil)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	// Serve returns when Close begins, before the calls have ended.
 	<-closed
 	return nil
 }
@@ -203,6 +214,7 @@ func (c *Console) Stop(ctx context.Context) { c.calls.stop(ctx) }
 type calls struct {
 	all, perCaller int
 
+	// mu guards what follows.
 	mu       sync.Mutex
 	open     map[*openCall]bool
 	callers  map[rpc.Caller]int
@@ -210,11 +222,13 @@ type calls struct {
 	changed  chan struct{} // closed, and another one, when a call has ended
 }
 
+// openCall is a call with a place; cancel ends it with a reason.
 type openCall struct {
 	caller rpc.Caller
 	cancel context.CancelCauseFunc
 }
 
+// newCalls makes the bounds: all over all callers, perCaller for each.
 func newCalls(all, perCaller int) calls {
 	return calls{
 		all: all, perCaller: perCaller,
@@ -252,6 +266,7 @@ func (c *calls) begin(
 	return func() { c.end(call) }, nil
 }
 
+// end gives the place of a call back, and wakes stop.
 func (c *calls) end(call *openCall) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,6 +278,8 @@ func (c *calls) end(call *openCall) {
 	c.changed = make(chan struct{})
 }
 
+// stop refuses new calls and waits for the open ones. When ctx is done it cancels those, without
+// waiting for them to notice.
 func (c *calls) stop(ctx context.Context) {
 	for {
 		c.mu.Lock()

@@ -68,6 +68,8 @@ type event struct {
 	Status *statusJSON `json:"status,omitempty"`
 }
 
+// statusJSON is a status of gRPC. Details are messages in protobuf's JSON, with their type as
+// "@type".
 type statusJSON struct {
 	Code    uint32            `json:"code"`
 	Name    string            `json:"name"`
@@ -89,6 +91,8 @@ func describe(err error) *statusJSON {
 	return described
 }
 
+// describeDetail writes a detail as JSON, and one of a type that the client does not know in
+// base64.
 func describeDetail(detail *anypb.Any) json.RawMessage {
 	if text, err := protojson.Marshal(detail); err == nil {
 		return text

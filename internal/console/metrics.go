@@ -21,12 +21,13 @@ type methodNumbers struct {
 	MessagesReceived float64            `json:"messages_received"`
 	BytesSent        float64            `json:"bytes_sent"`
 	BytesReceived    float64            `json:"bytes_received"`
-	// as far as buckets tell, as all that follows
+	// P50 and P99 are in seconds, as exactly as the buckets allow.
 	P50     float64  `json:"p50_seconds"`
 	P99     float64  `json:"p99_seconds"`
 	Buckets []bucket `json:"buckets"` // of how long calls took, each with all below
 }
 
+// bucket is how many calls took at most Below seconds, as the buckets of Prometheus count.
 type bucket struct {
 	Below float64 `json:"below_seconds"`
 	Count uint64  `json:"count"`
@@ -36,16 +37,20 @@ type bucket struct {
 type numbers struct {
 	gather prometheus.Gatherer
 
+	// mu guards at and latest. It is held while the metrics are gathered, so that pages that ask
+	// meanwhile wait for this one answer.
 	mu     sync.Mutex
 	at     time.Time
 	latest map[string]*methodNumbers
 }
 
+// of returns the numbers of a method, all zero if it was never called.
 func (n *numbers) of(method string) (methodNumbers, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Since(n.at) >= time.Second {
 		families, err := n.gather.Gather()
+		// Gather returns what it could read together with its error.
 		if err != nil && len(families) == 0 {
 			return methodNumbers{}, err
 		}
@@ -62,6 +67,7 @@ func read(families []*dto.MetricFamily) map[string]*methodNumbers {
 	all := map[string]*methodNumbers{}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
+			// Metrics without these labels come together under "/", which no page asks for.
 			name := label(m, "grpc_service") + "/" + label(m, "grpc_method")
 			its := all[name]
 			if its == nil {
@@ -91,6 +97,7 @@ func read(families []*dto.MetricFamily) map[string]*methodNumbers {
 				its.BytesReceived = value
 			case "grpc_client_handling_seconds":
 				for _, b := range m.GetHistogram().GetBucket() {
+					// JSON has no infinity; the count of this bucket is that of all calls.
 					if !math.IsInf(b.GetUpperBound(), 1) {
 						its.Buckets = append(its.Buckets, bucket{b.GetUpperBound(), b.GetCumulativeCount()})
 					}
@@ -108,6 +115,7 @@ func read(families []*dto.MetricFamily) map[string]*methodNumbers {
 func quantile(part float64, buckets []bucket, count uint64) float64 {
 	rank, from, below := part*float64(count), 0.0, 0.0
 	for _, b := range buckets {
+		// in is how many are in this bucket alone, below how many in those before it.
 		if in := float64(b.Count) - below; in > 0 && float64(b.Count) >= rank {
 			return from + (b.Below-from)*(rank-below)/in
 		}
@@ -119,6 +127,7 @@ func quantile(part float64, buckets []bucket, count uint64) float64 {
 	return from
 }
 
+// label returns the value of a label, "" if there is none.
 func label(m *dto.Metric, name string) string {
 	for _, l := range m.GetLabel() {
 		if l.GetName() == name {
@@ -128,6 +137,7 @@ func label(m *dto.Metric, name string) string {
 	return ""
 }
 
+// serveMetrics answers with the numbers of the method in the query, for the charts of the page.
 func (c *Console) serveMetrics(w http.ResponseWriter, r *http.Request, _ rights) {
 	name := r.URL.Query().Get("method")
 	if _, known := c.methods[name]; !known {
@@ -142,6 +152,7 @@ func (c *Console) serveMetrics(w http.ResponseWriter, r *http.Request, _ rights)
 	writeJSON(w, its)
 }
 
+// writeJSON answers with v as JSON.
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // It fails if the peer is gone.

@@ -10,14 +10,20 @@ import (
 // sent, so that a server that does not read holds back the page; and, for a call that is to be
 // continued after a break, those that have been.
 type outbox struct {
-	mu      sync.Mutex
+	// mu guards what follows but full. The bridge puts messages in while attempts of the call take
+	// them out.
+	mu sync.Mutex
+	// waiting are the messages that wait, and before them those that are kept, without gaps.
 	waiting []encoded
 	first   int // the number of the first of them
 	taken   int // the number of the next one to be sent for the first time
 	unsent  int // bytes of those that wait for it
 	bytes   int // of those that are kept though they have been sent
-	keep    bool
-	closed  bool
+	// keep says that what was sent is kept. It turns false when that becomes too much.
+	keep bool
+	// closed says that the page has half-closed.
+	closed bool
+	// changed is closed, and another one made, with each change.
 	changed chan struct{}
 	// full says that the page is held back.
 	full atomic.Bool
@@ -31,6 +37,7 @@ const (
 	keepBytes = 1 << 20
 )
 
+// newOutbox makes an empty one; keep is for a call that is continued after a break.
 func newOutbox(keep bool) *outbox { return &outbox{keep: keep, changed: make(chan struct{})} }
 
 // signal tells those that wait. The caller holds the lock.
@@ -39,11 +46,12 @@ func (o *outbox) signal() {
 	o.changed = make(chan struct{})
 }
 
-// put waits for room.
+// put waits until there is room for a message, and adds it. It fails only when ctx is done.
 func (o *outbox) put(ctx context.Context, message encoded) error {
 	defer o.full.Store(false)
 	for {
 		o.mu.Lock()
+		// The left side is the number of messages that have not been sent.
 		if o.first+len(o.waiting)-o.taken < mostWaiting && o.unsent < mostUnsent {
 			o.waiting = append(o.waiting, message)
 			o.unsent += len(message)
@@ -70,6 +78,7 @@ func (o *outbox) halfClose() {
 	o.signal()
 }
 
+// isClosed reports whether the page has half-closed.
 func (o *outbox) isClosed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -80,6 +89,7 @@ func (o *outbox) isClosed() bool {
 func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 	for {
 		o.mu.Lock()
+		// number is never below first: what is dropped has been sent, and is not asked for again.
 		if at := number - o.first; at < len(o.waiting) {
 			message := o.waiting[at]
 			o.mu.Unlock()
@@ -103,15 +113,18 @@ func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 func (o *outbox) sent(number, size int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// A repeated message was counted when it was sent first.
 	if number < o.taken {
 		return false
 	}
 	o.taken = number + 1
 	o.unsent -= size
 	if o.bytes += size; o.bytes > keepBytes {
+		// The call goes on, but a break ends it from now on.
 		o.keep = false
 	}
 	if !o.keep {
+		// A new array lets the memory of those that were sent go.
 		o.waiting = append([]encoded(nil), o.waiting[o.taken-o.first:]...)
 		o.first = o.taken
 	}

@@ -58,6 +58,7 @@ func (c *Console) servePanel(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// servePanelAPI passes a request to the API of a panel, in one of the places that calls have.
 func (c *Console) servePanelAPI(
 	w http.ResponseWriter,
 	r *http.Request,
@@ -68,6 +69,7 @@ func (c *Console) servePanelAPI(
 		http.Error(w, "this token may only read", http.StatusForbidden)
 		return
 	}
+	// calls.stop cancels it when the console stops.
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	end, err := c.calls.begin(cancel, rpc.CallerAt(r.RemoteAddr))
@@ -87,6 +89,7 @@ func (c *Console) servePanelAPI(
 // isRead tells whether a request changes nothing.
 func isRead(r *http.Request) bool {
 	switch r.Method {
+	// An upgrade to WebSocket begins with a GET, but what follows may do anything.
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return r.Header.Get("Upgrade") == ""
 	default:
@@ -114,7 +117,8 @@ type paced struct {
 	body    io.ReadCloser
 	// waited is how long has been waited for the bytes that came of the body.
 	waited time.Duration
-	came   int64
+	// came is how many bytes of the body have come.
+	came int64
 }
 
 // Unwrap is for http.ResponseController.
@@ -128,6 +132,7 @@ func (p *paced) SetWriteDeadline(time.Time) error { return nil }
 
 // Write implements io.Writer.
 func (p *paced) Write(data []byte) (n int, err error) {
+	// The loop is entered once for no data, too, since Write of nothing sends the headers.
 	for first := true; err == nil && (first || n < len(data)); first = false {
 		if err = p.control.SetWriteDeadline(time.Now().Add(silence)); err != nil {
 			return n, err
@@ -151,6 +156,7 @@ func (b pacedBody) Read(into []byte) (int, error) {
 	n, err := b.body.Read(into)
 	b.waited += time.Since(began)
 	b.came += int64(n)
+	// The first seconds are free: a request that begins slowly is not refused for it.
 	if err == nil && b.waited > silence+time.Duration(b.came)*time.Second/slowest {
 		err = ErrSlow
 	}
@@ -172,6 +178,7 @@ func WatchPeers(ctx context.Context, attempt func(address string)) context.Conte
 	return context.WithValue(ctx, watcherKey{}, watcher(peerFunc(attempt)))
 }
 
+// peerFunc makes a function a watcher that has no use for headers.
 type peerFunc func(address string)
 
 func (f peerFunc) attempt(address string) { f(address) }

@@ -17,6 +17,7 @@ import (
 // of the client's connections, so that the steady traffic counts too, and it tells calls of the
 // console which server answers them.
 type Peers struct {
+	// mu guards counts and what they point to. Each call of the client takes it twice, for a moment.
 	mu     sync.Mutex
 	counts map[peerKey]*peerCount
 }
@@ -24,14 +25,17 @@ type Peers struct {
 // NewPeers has counted nothing.
 func NewPeers() *Peers { return &Peers{counts: map[peerKey]*peerCount{}} }
 
+// peerKey is a method, as "package.Service/Method", and the address of a server.
 type peerKey struct{ method, address string }
 
 // peerCount is how many attempts began in each of the last periods, and how many are open.
 type peerCount struct {
+	// begun is a ring: period modulo periods is the index.
 	begun  [periods]int
 	period int64 // of the newest in begun
 	open   int
-	last   time.Time
+	// last is when an attempt last began or ended.
+	last time.Time
 }
 
 const (
@@ -41,8 +45,11 @@ const (
 	mostCounts = 4096
 )
 
+// advance empties the periods that have passed without an attempt, and returns the index of now's.
+// The caller holds the lock of Peers.
 func (c *peerCount) advance(now time.Time) int {
 	period := now.UnixNano() / int64(periodLength)
+	// After a long pause all periods are empty; no more rounds are needed than there are.
 	for range min(period-c.period, periods) {
 		c.period++
 		c.begun[c.period%periods] = 0
@@ -57,6 +64,7 @@ type watcher interface {
 	header(metadata.MD)
 }
 
+// Keys of values in the contexts of calls.
 type (
 	watcherKey struct{}
 	attemptKey struct{}
@@ -70,12 +78,14 @@ type attempt struct {
 
 // TagRPC implements stats.Handler.
 func (p *Peers) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	// gRPC calls it once for each attempt. The name begins with a slash.
 	return context.WithValue(ctx, attemptKey{}, &attempt{method: info.FullMethodName[1:]})
 }
 
 // HandleRPC implements stats.Handler.
 func (p *Peers) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	switch s := s.(type) {
+	// Now the attempt has a connection; one that never gets here has gone to no server.
 	case *stats.OutHeader:
 		a, _ := ctx.Value(attemptKey{}).(*attempt)
 		if a == nil || s.RemoteAddr == nil {
@@ -102,6 +112,7 @@ func (p *Peers) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Conte
 // HandleConn implements stats.Handler.
 func (p *Peers) HandleConn(context.Context, stats.ConnStats) {}
 
+// begin counts an attempt at the server with the address.
 func (p *Peers) begin(a *attempt, address net.Addr) {
 	key, now := peerKey{a.method, address.String()}, time.Now()
 	p.mu.Lock()
@@ -111,6 +122,7 @@ func (p *Peers) begin(a *attempt, address net.Addr) {
 		if len(p.counts) >= mostCounts {
 			p.forget(now)
 		}
+		// With everything in use this attempt is not counted. The memory is worth more than the number.
 		if len(p.counts) >= mostCounts {
 			return
 		}
@@ -123,6 +135,7 @@ func (p *Peers) begin(a *attempt, address net.Addr) {
 	a.in = count
 }
 
+// end takes an attempt off those that are open. An attempt that was not counted has no count.
 func (p *Peers) end(a *attempt) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,6 +194,7 @@ func (p *Peers) Of(method string) []Pod {
 			pod.Last = count.last
 		}
 	}
+	// What follows works on copies.
 	p.mu.Unlock()
 	sorted := make([]Pod, 0, len(pods))
 	for _, pod := range pods {
@@ -191,6 +205,8 @@ func (p *Peers) Of(method string) []Pod {
 	return sorted
 }
 
+// servePods answers with the targets and with the servers that a method's calls went to, for the
+// map of the page.
 func (c *Console) servePods(w http.ResponseWriter, r *http.Request, _ rights) {
 	writeJSON(
 		w,
@@ -204,6 +220,7 @@ type server struct {
 	State  string `json:"state"`
 }
 
+// servers are the targets of all services, each once, with the state of their connection.
 func (c *Console) servers() (all []server) {
 	for _, service := range c.Services {
 		s := server{service.Conn.Target(), service.Conn.GetState().String()}
