@@ -92,13 +92,13 @@ func (c *call) attempt(ctx context.Context) error {
 		return c.unary(ctx)
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	// The codec hands messages over as bytes; package dynamicpb is needed only for JSON.
 	stream, err := c.method.conn.NewStream(ctx, &grpc.StreamDesc{
 		StreamName: string(
 			c.method.Name(),
 		),
 		ClientStreams: c.method.IsStreamingClient(),
 		ServerStreams: c.method.IsStreamingServer(),
-		// The codec hands messages over as bytes; package dynamicpb is needed only for JSON.
 	}, "/"+methodName(c.method), grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		cancel()

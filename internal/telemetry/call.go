@@ -18,11 +18,15 @@ import (
 // side is what the calls of a server, or of a client, have in common.
 type side struct {
 	*Telemetry
-	lines    *slog.Logger // of calls
+	// lines is the log of calls. Each kind of them has a limit of its own, so that only the budget of
+	// the whole log is left to apply.
+	lines *slog.Logger // of calls
+	// methods finds what is counted of a method by its name.
 	methods  methods
 	isServer bool
 	keys     keys
-	calls    sync.Pool
+	// calls are calls that have ended, to be used again, see arrive.
+	calls sync.Pool
 }
 
 // keys are the span attributes of our own, in the namespace of the product.
@@ -35,6 +39,7 @@ func (t *Telemetry) Key(
 	return attribute.Key(t.Namespace + "." + name)
 }
 
+// newSide makes one side of t, with the methods of table.
 func newSide(t *Telemetry, isServer bool, table methods) *side {
 	return &side{
 		Telemetry: t,
@@ -57,12 +62,14 @@ type call struct {
 	method *method
 	called string // gRPC's full name, as the caller wrote it
 	ctx    context.Context
+	// span is noSpan if the trace is not recorded or the method is quiet.
 	span   trace.Span
 	began  time.Time
 	target string // of a client
 
 	sent, received flow
-	ended          atomic.Bool
+	// ended is set by the first end.
+	ended atomic.Bool
 
 	// A call is its own carrier of trace contexts, which saves two allocations.
 	incoming incoming
@@ -89,6 +96,8 @@ func (c *call) name() string {
 	return c.method.name
 }
 
+// release gives the call back to the pool. No goroutine may use it from then on, so that only calls
+// without a stream are released.
 func (c *call) release() {
 	pool := &c.side.calls
 	*c = call{}
@@ -134,6 +143,7 @@ func (c *call) end(err error) {
 func (c *call) observeEnd(st *status.Status, fault string, took time.Duration) {
 	m, code, now := c.method, known(st.Code()), c.began.Add(took)
 	span := trace.SpanContextFromContext(c.ctx)
+	// An exemplar whose trace was not recorded would lead nowhere.
 	recorded := span.IsSampled() && !m.quiet
 	if recorded && m.examples.lacks(took.Seconds(), now) {
 		m.seconds.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), exemplar(span))
@@ -147,6 +157,8 @@ func (c *call) observeEnd(st *status.Status, fault string, took time.Duration) {
 	}
 }
 
+// endSpan ends the span with the attributes of a call. One that does not record is ended all the
+// same, and costs no attributes.
 func (c *call) endSpan(st *status.Status, fault string) {
 	if !c.span.IsRecording() {
 		c.span.End()
@@ -159,6 +171,7 @@ func (c *call) endSpan(st *status.Status, fault string) {
 		c.side.keys.bytesSent.Int64(c.sent.bytes.Load()),
 		c.side.keys.bytesReceived.Int64(c.received.bytes.Load()),
 	)
+	// The span of an unknown method is named _OTHER, so that the caller's name is an attribute.
 	if c.method.name == other {
 		attributes = append(attributes, semconv.RPCMethodOriginal(c.name()))
 	}

@@ -31,6 +31,7 @@ func (s *ClientCalls) UnaryInterceptor(
 	opts ...grpc.CallOption,
 ) error {
 	c := s.begin(ctx, fullMethod, unary, conn)
+	// The pool may have it back: an invoker does not use the call after it has returned.
 	defer c.release()
 	c.didSend(req)
 	err := invoker(c.injected(), fullMethod, req, reply, conn, opts...)
@@ -59,7 +60,9 @@ func (s *ClientCalls) StreamInterceptor(
 ) (grpc.ClientStream, error) {
 	c := s.begin(ctx, fullMethod, kindOf(desc.ClientStreams, desc.ServerStreams), conn)
 	stream, err := streamer(c.injected(), desc, conn, fullMethod,
+		// The slice is clipped, so that append does not write into the array of the caller.
 		append(opts[:len(opts):len(opts)], grpc.OnFinish(c.endIfFailed))...)
+	// OnFinish may not have been called for a stream that was never there.
 	if err != nil {
 		c.end(err)
 		return nil, err
@@ -67,6 +70,7 @@ func (s *ClientCalls) StreamInterceptor(
 	return &clientStreamCall{stream, c, desc.ServerStreams}, nil
 }
 
+// begin finds the method and counts the call. k counts only for a method that is not known.
 func (s *ClientCalls) begin(
 	ctx context.Context,
 	fullMethod string,
@@ -93,10 +97,13 @@ func (c *call) endIfFailed(err error) {
 // ends the retries.
 type clientStreamCall struct {
 	grpc.ClientStream
-	call          *call
+	call *call
+	// manyResponses says that only io.EOF is success, and not the first reply.
 	manyResponses bool
 }
 
+// SendMsg implements grpc.ClientStream. An error is counted by RecvMsg or OnFinish, which know the
+// status.
 func (s *clientStreamCall) SendMsg(msg any) error {
 	err := s.ClientStream.SendMsg(msg)
 	if err == nil {
@@ -105,6 +112,7 @@ func (s *clientStreamCall) SendMsg(msg any) error {
 	return err
 }
 
+// RecvMsg implements grpc.ClientStream.
 func (s *clientStreamCall) RecvMsg(msg any) error {
 	err := s.ClientStream.RecvMsg(msg)
 	if err == nil {

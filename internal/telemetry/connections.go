@@ -20,11 +20,13 @@ type connections struct {
 	prometheus.Counter // of those opened
 	number             prometheus.GaugeFunc
 
+	// mu guards open and limit. Connections are added by handshakes, and looked at by scrapes.
 	mu    sync.Mutex
 	open  []syscall.RawConn // and some that were closed since the last look
 	limit int               // how many there may be before the next look
 }
 
+// newConnections makes the two metrics of a side, "grpc_server" for example.
 func newConnections(side string) *connections {
 	c := &connections{limit: 64}
 	c.Counter = prometheus.NewCounter(
@@ -52,6 +54,8 @@ func (c *connections) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open = append(c.open, raw)
+	// Without a scrape the list would grow for ever. Doubling the limit keeps the cost of a look small
+	// for each connection.
 	if len(c.open) >= c.limit {
 		c.forgetClosed()
 		c.limit = max(64, 2*len(c.open))
@@ -66,6 +70,8 @@ func (c *connections) look() float64 {
 	return float64(len(c.open))
 }
 
+// forgetClosed drops connections whose file descriptor is closed, which Control reports without a
+// system call. The caller holds the lock.
 func (c *connections) forgetClosed() {
 	c.open = slices.DeleteFunc(c.open, func(raw syscall.RawConn) bool {
 		return raw.Control(func(uintptr) {}) != nil
@@ -102,6 +108,7 @@ func (t *Telemetry) CountServerConnections(
 
 // AcceptedConnection counts a connection that a server has accepted without such credentials.
 func (t *Telemetry) AcceptedConnection(conn net.Conn) {
+	// A *tls.Conn has no file descriptor, but the connection below it has.
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secured.NetConn()
 	}
@@ -123,6 +130,7 @@ func (c counted) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo,
 	if err != nil {
 		c.telemetry.server.handshakes.fail(c.telemetry.Log, conn.RemoteAddr(), handshakeReason(err), err)
 	} else if c.Info().SecurityProtocol == "insecure" {
+		// Without TLS there is no handshake to fail: the first bytes tell what the client speaks.
 		if reason, err := greeting(conn); err != nil {
 			c.telemetry.server.handshakes.fail(c.telemetry.Log, conn.RemoteAddr(), reason, err)
 		}

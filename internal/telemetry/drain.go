@@ -9,10 +9,13 @@ import (
 
 // drain holds the metrics of the end of the process.
 type drain struct {
+	// limit is the time that a drain may take, in seconds.
 	limit prometheus.Gauge
+	// began is when the drain began, nil before.
 	began atomic.Pointer[time.Time]
 }
 
+// newDrain registers the metrics, so that they are there, as 0, from the start.
 func newDrain(registry prometheus.Registerer) *drain {
 	d := &drain{limit: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "drain_limit_seconds",
@@ -32,6 +35,7 @@ func newDrain(registry prometheus.Registerer) *drain {
 	return d
 }
 
+// active is 1 from the begin of the drain on.
 func (d *drain) active() float64 {
 	if d.began.Load() == nil {
 		return 0
@@ -39,6 +43,7 @@ func (d *drain) active() float64 {
 	return 1
 }
 
+// seconds is the age of the drain, by which an alert finds one that takes too long.
 func (d *drain) seconds() float64 {
 	began := d.began.Load()
 	if began == nil {
@@ -51,4 +56,5 @@ func (d *drain) seconds() float64 {
 func (t *Telemetry) SetDrainLimit(limit time.Duration) { t.drain.limit.Set(limit.Seconds()) }
 
 // BeginDrain says that the process drains from now on.
+// It may be called again; the first time counts.
 func (t *Telemetry) BeginDrain() { t.drain.began.CompareAndSwap(nil, new(time.Now())) }

@@ -17,11 +17,13 @@ import (
 // handles badly. A value that is not supported, or makes no sense, is logged and counts as not set:
 // telemetry never stops a process.
 type environment struct {
+	// lookup returns the value of a variable, "" if it is not set.
 	lookup func(name string) string
 	log    *slog.Logger
 	told   map[string]bool // variables of which a value was logged, with the value
 }
 
+// newEnvironment reads variables by lookup, and logs what it does not take.
 func newEnvironment(lookup func(name string) string, log *slog.Logger) environment {
 	return environment{lookup, log, map[string]bool{}}
 }
@@ -35,11 +37,13 @@ const (
 // protocols are those by which spans and metrics are exported, "" if they are not. Spans are if
 // there is a collector; metrics, which can be scraped, only if they are asked for.
 func (e environment) protocols() (spans, metrics string) {
+	// These two are asked only to log that what they ask for is not supported.
 	e.list("OTEL_LOGS_EXPORTER", "none")
 	e.list("OTEL_CONFIG_FILE")
 	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
 		return "", ""
 	}
+	// The variable of the signal wins over that of all signals, as in the specification.
 	collector := cmp.Or(
 		e.lookup("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
 		e.lookup("OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -57,6 +61,7 @@ func (e environment) protocols() (spans, metrics string) {
 // propagator is what calls carry of a trace in their metadata.
 func (e environment) propagator() propagation.TextMapPropagator {
 	var chosen []propagation.TextMapPropagator
+	// "none" is among the supported values, and chooses neither.
 	names := e.list("OTEL_PROPAGATORS", "tracecontext", "baggage", "none")
 	if len(names) == 0 || slices.Contains(names, "tracecontext") {
 		chosen = append(chosen, propagation.TraceContext{})
@@ -95,6 +100,7 @@ func (e environment) list(variable string, supported ...string) (values []string
 // supports logs a value that is not supported.
 func (e environment) supports(variable, value string, supported ...string) bool {
 	ok := slices.Contains(supported, value)
+	// A variable may be read several times; its value is logged once.
 	if setting := variable + "=" + value; !ok && !e.told[setting] {
 		e.told[setting] = true
 		e.log.Warn(
@@ -149,5 +155,6 @@ func (e environment) resource(ctx context.Context, id Identity) *resource.Resour
 	if err != nil {
 		e.log.Warn("not every resource attribute is exported", "error", err)
 	}
+	// The attributes are exported with every batch, and one that is not UTF-8 would spoil them all.
 	return resource.NewWithAttributes(res.SchemaURL(), fitAttributes(res.Attributes())...)
 }

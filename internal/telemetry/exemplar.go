@@ -19,9 +19,11 @@ const exampleInterval = time.Second
 // of each code, and then one every interval. So those that are rare, the slow
 // and the failed, always have one.
 type examples struct {
+	// bounds are the upper bounds of the buckets, in seconds.
 	bounds  []float64
 	buckets []atomic.Int64 // when each had its last, in Unix nanoseconds
-	codes   [codes.Unauthenticated + 1]atomic.Int64
+	// codes is the same for each status code.
+	codes [codes.Unauthenticated + 1]atomic.Int64
 }
 
 func newExamples(bounds []float64) *examples {
@@ -42,6 +44,8 @@ func (e *examples) lacksCode(
 	return due(&e.codes[code], now)
 }
 
+// due reports whether the last exemplar is old enough, and if so counts one now. Of calls that end
+// at the same time one wins the swap.
 func due(last *atomic.Int64, now time.Time) bool {
 	before, at := last.Load(), now.UnixNano()
 	return at-before >= int64(exampleInterval) && last.CompareAndSwap(before, at)

@@ -33,6 +33,8 @@ func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string)
 	env := newEnvironment(lookup, t.Log)
 	t.Propagator = env.propagator()
 	spans, metrics := env.protocols()
+	// Without an exporter there is nothing to describe a resource for, and the tracer stays the one
+	// that does nothing.
 	if spans == "" && metrics == "" {
 		return
 	}
@@ -56,6 +58,7 @@ func (t *Telemetry) exportSpans(
 	res *resource.Resource,
 	env environment,
 ) (err error) {
+	// The exporters read addresses, headers and certificates from the environment themselves.
 	var exporter sdktrace.SpanExporter
 	if protocol == overHTTP {
 		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithProxy(t.proxy))
@@ -106,6 +109,7 @@ func (t *Telemetry) exportMetrics(
 	}
 	reader := sdkmetric.NewPeriodicReader(
 		exporter,
+		// The bridge reads the registry at each export, so that scraped and pushed numbers are the same.
 		sdkmetric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(classic{t.Registry}))),
 	)
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))
@@ -150,6 +154,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	var ending sync.WaitGroup
 	problems := make([]error, len(t.ends))
 	for i, end := range t.ends {
+		// Spans and metrics share the time, and a dead collector of one takes none of the other's.
 		ending.Go(func() { problems[i] = end(ctx) })
 	}
 	ending.Wait()
@@ -165,6 +170,7 @@ type classic struct{ prometheus.Gatherer }
 // Gather implements prometheus.Gatherer.
 func (c classic) Gather() ([]*dto.MetricFamily, error) {
 	families, err := c.Gatherer.Gather()
+	// Gather returns messages of its own, which may be changed.
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			if m.Counter != nil {
@@ -190,6 +196,7 @@ func (c classic) Gather() ([]*dto.MetricFamily, error) {
 // negative size, and without a delay exports as fast as it can.
 func (e environment) batches(o *sdktrace.BatchSpanProcessorOptions) {
 	o.MaxQueueSize = e.number("OTEL_BSP_MAX_QUEUE_SIZE", sdktrace.DefaultMaxQueueSize, 1<<20)
+	// A batch cannot be larger than the queue that it is taken from.
 	o.MaxExportBatchSize = min(
 		o.MaxQueueSize,
 		e.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", sdktrace.DefaultMaxExportBatchSize, 1<<20),

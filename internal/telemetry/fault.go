@@ -14,6 +14,7 @@ import (
 // no warning, its span no error, and no objective counts it.
 type ClientFault struct{ Status *status.Status }
 
+// Error implements error.
 func (e *ClientFault) Error() string { return e.Status.Err().Error() }
 
 // GRPCStatus is what the client got.

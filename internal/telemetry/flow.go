@@ -31,6 +31,7 @@ func (f *flow) pass(msg any, d *direction, began time.Time) {
 	f.bytes.Add(size)
 	d.messages.Inc()
 	d.bytes.Add(float64(size))
+	// Most directions are not timed, and need no clock.
 	if d.first == nil && d.gap == nil {
 		return
 	}

@@ -33,6 +33,7 @@ const (
 	handshakeOther   = "other"
 )
 
+// handshakeReasons are all values of the label reason.
 var handshakeReasons = []string{
 	handshakePlaintext,
 	handshakeTLS,
@@ -50,9 +51,11 @@ var handshakeReasons = []string{
 // handshakes counts those of a server that failed, by reason, and logs one of each reason a minute.
 type handshakes struct {
 	*prometheus.CounterVec
+	// lines limit the log by reason: a port scan must not fill it, and must not hide other reasons.
 	lines map[string]*lineLimit
 }
 
+// newHandshakes makes the counter, with each reason at 0.
 func newHandshakes() *handshakes {
 	h := &handshakes{
 		CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -68,6 +71,7 @@ func newHandshakes() *handshakes {
 	return h
 }
 
+// fail counts a handshake that failed, and logs it unless there were too many of its reason.
 func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err error) {
 	level := slog.LevelWarn
 	if reason == handshakeClosed {
@@ -106,11 +110,13 @@ func handshakeReason(err error) string {
 	var certificate *tls.CertificateVerificationError
 	var network *net.OpError
 	switch {
+	// crypto/tls returns it if the first bytes are no TLS, as those of HTTP/2 in plaintext.
 	case errors.As(err, &record):
 		return handshakePlaintext
 	case errors.As(err, &certificate):
 		return handshakeCertificate
 	// crypto/tls and grpc-go have no types for it and what follows.
+	// The texts are checked by tests with real handshakes, which fail if an update changes them.
 	case strings.HasSuffix(err.Error(), "didn't provide a certificate"):
 		return handshakeNoCertificate
 	case strings.Contains(err.Error(), "unsupported application protocols"),
@@ -151,17 +157,21 @@ func greeting(conn net.Conn) (reason string, err error) {
 	first := make([]byte, len(preface))
 	var size int
 	var peeked error
+	// The runtime calls the function again when there is something to read, as long as it returns
+	// false.
 	err = raw.Read(func(fd uintptr) bool {
 		size, peeked = peek(fd, first)
 		return !errors.Is(peeked, syscall.EAGAIN) && !errors.Is(peeked, syscall.EINTR)
 	})
 	switch err = cmp.Or(err, peeked); {
+	// Nothing to read on a socket that is ready means that the client has closed it.
 	case err == nil && size == 0:
 		return handshakeClosed, io.EOF
 	case err != nil:
 		return handshakeReason(err), err
 	case first[0] == tlsRecord:
 		return handshakeTLS, errors.New("the client speaks TLS")
+	// Fewer bytes than the preface may have come, so that only those are compared.
 	case !bytes.HasPrefix([]byte(preface), first[:size]):
 		return handshakeNotHTTP2, errors.New("the client speaks no HTTP/2")
 	default:

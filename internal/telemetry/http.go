@@ -42,6 +42,7 @@ func ProfileHandler() http.Handler {
 func (t *Telemetry) AwaitScrape(ctx context.Context, atMost time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
+	// From here on a scrape that begins counts. One that is under way has older numbers.
 	t.awaiting.Store(true)
 	select {
 	case <-t.scraped:

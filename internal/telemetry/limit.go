@@ -35,9 +35,11 @@ const (
 // lineLimit lets some lines pass at once, and after them one for each interval.
 type lineLimit struct {
 	*rate.Limiter
+	// suppressed counts the lines that were left out since one passed.
 	suppressed atomic.Int64
 }
 
+// newLineLimit lets burst lines pass at once, and then one each interval.
 func newLineLimit(burst int, interval time.Duration) *lineLimit {
 	return &lineLimit{Limiter: rate.NewLimiter(rate.Every(interval), burst)}
 }
@@ -62,6 +64,7 @@ func (l *lineLimit) pass() (suppressed int64, ok bool) {
 // callLimits are those of the lines of a method's calls, by code.
 type callLimits [codes.Unauthenticated + 1]*lineLimit
 
+// newCallLimits makes the limits of one method: a level of its own for each code, see severity.
 func newCallLimits(isServer bool) *callLimits {
 	limits := &callLimits{}
 	for code := range limits {
@@ -80,6 +83,7 @@ type limited struct {
 // Handle implements slog.Handler.
 func (h limited) Handle(ctx context.Context, line slog.Record) error {
 	if h.kinds != nil {
+		// A line over its limit takes nothing of the budget.
 		suppressed, ok := h.kinds.limit(line).pass()
 		if !ok {
 			return nil
@@ -122,11 +126,13 @@ func withinBudget(log *slog.Logger) *slog.Logger {
 // program; should a library put something else into them, what does not fit into the table shares a
 // limit.
 type lineKinds struct {
+	// mu guards known.
 	mu    sync.Mutex
 	known map[lineKind]*lineLimit
 	rest  *lineLimit
 }
 
+// lineKind is what lines have to have in common to share a limit.
 type lineKind struct {
 	level slog.Level
 	text  string
@@ -137,10 +143,12 @@ const (
 	mostKindText = 128 // bytes of a text that tell it from others
 )
 
+// newLineKinds knows no kind yet; each gets its limit with its first line.
 func newLineKinds() *lineKinds {
 	return &lineKinds{known: map[lineKind]*lineLimit{}, rest: newKindLimit(slog.LevelInfo)}
 }
 
+// limit finds the limit of a line, and makes it for a new kind, as long as there is room.
 func (k *lineKinds) limit(line slog.Record) *lineLimit {
 	kind := lineKind{line.Level, line.Message[:min(len(line.Message), mostKindText)]}
 	k.mu.Lock()
@@ -151,6 +159,7 @@ func (k *lineKinds) limit(line slog.Record) *lineLimit {
 	if len(k.known) == mostKinds {
 		return k.rest
 	}
+	// A part of a text keeps all of it in memory; the copy has only what is compared.
 	kind.text = strings.Clone(kind.text)
 	limit := newKindLimit(line.Level)
 	k.known[kind] = limit
@@ -165,6 +174,7 @@ type budget struct {
 	refused atomic.Int64 // lines, since one was written
 }
 
+// newBudget bounds what is written to a writer.
 func newBudget(to io.Writer) *budget {
 	return &budget{Writer: to, bytes: rate.NewLimiter(logRate, logBurst)}
 }
@@ -184,6 +194,7 @@ func (b *budget) hasRoom(level slog.Level) bool {
 
 // Write takes a line, which may use room of the future: how long it is was not known before.
 func (b *budget) Write(line []byte) (int, error) {
+	// ReserveN refuses more than the burst, and so would take nothing for a longer line.
 	b.bytes.ReserveN(time.Now(), min(len(line), logBurst))
 	return b.Writer.Write(line)
 }

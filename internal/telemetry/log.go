@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// newLogger makes the log: limits first, since what is left out need not be formatted, then the
+// trace, then the format, and the budget where bytes are written.
 func newLogger(cfg Config, to io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: fitLine}
 	lines := newBudget(to)
@@ -29,6 +31,7 @@ func newLogger(cfg Config, to io.Writer) *slog.Logger {
 // that a line leads to its trace and a trace to its lines.
 type traced struct{ slog.Handler }
 
+// Handle implements slog.Handler.
 func (h traced) Handle(ctx context.Context, line slog.Record) error {
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		line.AddAttrs(
@@ -39,12 +42,15 @@ func (h traced) Handle(ctx context.Context, line slog.Record) error {
 	return h.Handler.Handle(ctx, line)
 }
 
+// WithAttrs implements slog.Handler. Without it the logger would lose the trace with its first
+// attribute.
 func (h traced) WithAttrs(
 	attrs []slog.Attr,
 ) slog.Handler {
 	return traced{h.Handler.WithAttrs(attrs)}
 }
 
+// WithGroup implements slog.Handler.
 func (h traced) WithGroup(
 	name string,
 ) slog.Handler {
@@ -95,6 +101,7 @@ func severity(code codes.Code, isServer bool) slog.Level {
 func (c *call) log(st *status.Status, err error, took time.Duration) {
 	code := known(st.Code())
 	level, fault := severity(code, c.side.isServer), faultIn(err)
+	// A client at fault could otherwise fill the log with errors of the server.
 	if fault != "" {
 		level = slog.LevelDebug
 	}
@@ -130,6 +137,7 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	c.side.lines.LogAttrs(c.ctx, level, c.side.callLine(), append(attrs, c.remote()...)...)
 }
 
+// callLine is the text of the line, which is the same for all calls of a side.
 func (s *side) callLine() string {
 	if s.isServer {
 		return "served call"
@@ -157,6 +165,7 @@ const errorBurst = 10
 // of it. OpenTelemetry knows only a process-wide handler, so the program has to
 // pass this one to otel.SetErrorHandler.
 func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
+	// The lines have a limit of their own here, so that only the budget of the log is left.
 	lines, within := newLineLimit(errorBurst, rareInterval), withinBudget(t.Log)
 	return otel.ErrorHandlerFunc(func(err error) {
 		if suppressed, ok := lines.pass(); ok {

@@ -16,7 +16,8 @@ import (
 type Messages struct {
 	tracer  trace.Tracer
 	sampler *sampler
-	joined  trace.SpanContext
+	// joined is the span of the beginning, to which the spans of messages link.
+	joined trace.SpanContext
 	// apart is the context of the stream without its span, so that a message without a trace begins
 	// its own.
 	apart      context.Context
@@ -96,6 +97,7 @@ func (m *Messages) Start(
 // From returns a context with the trace that came with a message, recorded or not. One that is
 // malformed or too long is none.
 func (m *Messages) From(carried TraceContext) context.Context {
+	// The sizes come from a peer: parsing anything longer would cost memory for nothing.
 	if len(carried.Traceparent) > maxTraceparent || len(carried.Tracestate) > maxTracestate {
 		return m.apart
 	}

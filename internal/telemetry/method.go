@@ -21,8 +21,10 @@ const (
 	bidiStream   kind = "bidi_stream"
 )
 
+// kinds are all modes.
 var kinds = []kind{unary, clientStream, serverStream, bidiStream}
 
+// kindOf is the mode of a method by which of its sides stream.
 func kindOf(clientStreams, serverStreams bool) kind {
 	switch {
 	case clientStreams && serverStreams:
@@ -39,11 +41,12 @@ func kindOf(clientStreams, serverStreams bool) kind {
 // method holds everything about an RPC method that is the same for each of its
 // calls, resolved once, so that a call or a message costs no look-up.
 type method struct {
-	name       string // service/method, or other
-	quiet      bool   // neither spans nor log lines
-	lines      *callLimits
-	families   *families
-	labels     []string // grpc_type, grpc_service, grpc_method
+	name     string // service/method, or other
+	quiet    bool   // neither spans nor log lines
+	lines    *callLimits
+	families *families
+	labels   []string // grpc_type, grpc_service, grpc_method
+	// span and attributes are made once: each call would otherwise allocate the same ones.
 	span       []trace.SpanStartOption
 	attributes []attribute.KeyValue
 
@@ -52,10 +55,12 @@ type method struct {
 	inFlight         prometheus.Gauge
 	seconds          prometheus.Observer
 	examples         *examples
-	handled          [codes.Unauthenticated + 1]prometheus.Counter
-	sent, received   direction
+	// handled has a counter for each of expectedCodes, nil for the others, see countOf.
+	handled        [codes.Unauthenticated + 1]prometheus.Counter
+	sent, received direction
 }
 
+// method makes the entry of a method, whose metrics are at 0 from then on.
 func (f *families) method(k kind, service, name string, span trace.SpanKind) *method {
 	labels := []string{string(k), service, name}
 	m := &method{
@@ -81,6 +86,7 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 	for _, code := range expectedCodes {
 		m.handled[code] = m.countOf(code, "")
 	}
+	// All unknown methods have one name, and no service in front of it.
 	if service == other {
 		m.name = other
 	}
@@ -104,6 +110,7 @@ func (m *method) timeMessages(k kind) {
 	if m.families.isServer {
 		fromServer, fromClient = fromClient, fromServer
 	}
+	// A bidirectional stream has gaps both ways; those of what is received show how the peer is doing.
 	streaming := map[kind]*direction{
 		serverStream: fromServer, clientStream: fromClient, bidiStream: &m.received,
 	}[k]
@@ -147,6 +154,7 @@ func (m *method) countOf(code codes.Code, fault string) prometheus.Counter {
 	return m.families.ended(m.labels, code.String(), fault)
 }
 
+// ended returns the counter for a code and, on a server, whose fault it was.
 func (f *families) ended(labels []string, code, fault string) prometheus.Counter {
 	labels = append(labels[:3:3], code)
 	if f.isServer {
@@ -165,6 +173,7 @@ type methods struct {
 	other map[kind]func() *method // by a client made when first needed, which is rarely
 }
 
+// newMethods makes the table for services, whose methods have their metrics from the start.
 func newMethods(
 	f *families,
 	span trace.SpanKind,
@@ -184,6 +193,7 @@ func newMethods(
 		}
 	}
 	for _, k := range kinds {
+		// Calls of several goroutines may need it first at the same time.
 		table.other[k] = sync.OnceValue(func() *method { return f.method(k, other, other, span) })
 	}
 	if f.isServer {
@@ -192,6 +202,7 @@ func newMethods(
 	return table
 }
 
+// find returns the entry of a method, or that of unknown ones of the mode k.
 func (t methods) find(fullMethod string, k kind) *method {
 	if m, ok := t.known[fullMethod]; ok {
 		return m

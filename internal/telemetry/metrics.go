@@ -52,9 +52,11 @@ type families struct {
 	first, gap               *prometheus.HistogramVec
 	connections              *connections
 	handshakes               *handshakes // of a server
-	all                      []prometheus.Collector
+	// all are what Describe and Collect go through.
+	all []prometheus.Collector
 }
 
+// newServerFamilies makes the metrics of a server, which counts more than a client does.
 func newServerFamilies() *families {
 	f := newFamilies("grpc_server", "grpc_code", "grpc_fault")
 	f.isServer = true
@@ -70,6 +72,7 @@ func newServerFamilies() *families {
 	return f
 }
 
+// newClientFamilies makes the metrics of a client.
 func newClientFamilies() *families { return newFamilies("grpc_client", "grpc_code") }
 
 // newFamilies makes the metrics of a side; ended are the labels by which it counts how calls ended.
@@ -116,6 +119,7 @@ func add[C prometheus.Collector](f *families, c C) C {
 	return c
 }
 
+// counter makes a counter by method, and by the labels in more.
 func (f *families) counter(name, help string, more ...string) *prometheus.CounterVec {
 	return add(
 		f,
@@ -126,6 +130,7 @@ func (f *families) counter(name, help string, more ...string) *prometheus.Counte
 	)
 }
 
+// histogram makes one by the labels, with classic and native buckets.
 func (f *families) histogram(
 	name, help string,
 	buckets []float64,

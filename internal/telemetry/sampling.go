@@ -53,9 +53,12 @@ func (t Trust) of(ctx context.Context) bool {
 // sampler decides which traces are recorded, as OTEL_TRACES_SAMPLER says. What a peer has decided
 // is settled by admit, before a span is started below it.
 type sampler struct {
-	own         sdktrace.Sampler // of traces that begin here
+	own sdktrace.Sampler // of traces that begin here
+	// parentBased says that a span below another is recorded if that is. It is true by default, as in
+	// OpenTelemetry.
 	parentBased bool
-	trust       Trust
+	// trust says whose decision counts, see Trust.
+	trust Trust
 }
 
 // The values of OTEL_TRACES_SAMPLER, and the prefix that the first three may have.
@@ -78,6 +81,7 @@ func (e environment) sampler(trust Trust) *sampler {
 	case never:
 		s.own = sdktrace.NeverSample()
 	case ratio:
+		// Without an argument the ratio is 1, which is to record everything.
 		if share := e.value("OTEL_TRACES_SAMPLER_ARG"); share != "" {
 			number, _ := strconv.ParseFloat(share, 64) // Mend leaves no other.
 			s.own = sdktrace.TraceIDRatioBased(number)
@@ -89,6 +93,7 @@ func (e environment) sampler(trust Trust) *sampler {
 // ShouldSample implements sdktrace.Sampler.
 func (s *sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	parent := trace.SpanContextFromContext(p.ParentContext)
+	// This is the beginning of a trace, or a local parent does not count.
 	if !s.follows(parent) {
 		return s.own.ShouldSample(p)
 	}
@@ -114,6 +119,7 @@ func (s *sampler) Description() string {
 // part, since the peer has chosen it: other peers could have all of their calls recorded, or none.
 // The identifier stays, and with it the way from the peer's log to ours.
 func (s *sampler) admit(ctx context.Context) context.Context {
+	// Without an exporter nothing is recorded, and the trace passes through as it came.
 	if s == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx
 	}
@@ -139,6 +145,7 @@ func (s *sampler) settle(ctx context.Context, trusted bool) context.Context {
 	if sampled == parent.IsSampled() {
 		return ctx
 	}
+	// It stays a remote parent, so that spans below it follow the decision, see follows.
 	return trace.ContextWithRemoteSpanContext(
 		ctx,
 		parent.WithTraceFlags(parent.TraceFlags().WithSampled(sampled)),

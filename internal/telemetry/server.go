@@ -52,6 +52,7 @@ func (s *ServerCalls) StreamInterceptor(
 	info *grpc.StreamServerInfo,
 	handler grpc.StreamHandler,
 ) error {
+	// A method that is not registered comes as a bidirectional stream here.
 	c := s.begin(stream.Context(), info.FullMethod, kindOf(info.IsClientStream, info.IsServerStream))
 	err := handler(srv, &serverStreamCall{stream, c})
 	c.end(err)
@@ -65,8 +66,10 @@ func (s *ServerCalls) Refused(ctx context.Context, fullMethod string, err error)
 	c.release()
 }
 
+// begin counts a call and takes the trace that came with it.
 func (s *ServerCalls) begin(ctx context.Context, fullMethod string, k kind) *call {
 	c := s.side.arrive(ctx, s.side.methods.find(fullMethod, k), fullMethod)
+	// A quiet call has no span below which the trace would go on.
 	if !c.method.quiet {
 		c.extract()
 	}
@@ -80,8 +83,10 @@ type serverStreamCall struct {
 	call *call
 }
 
+// Context implements grpc.ServerStream. It has the span, which handlers add their own spans to.
 func (s *serverStreamCall) Context() context.Context { return s.call.ctx }
 
+// SendMsg implements grpc.ServerStream.
 func (s *serverStreamCall) SendMsg(msg any) error {
 	err := s.ServerStream.SendMsg(msg)
 	if err == nil {
@@ -93,6 +98,7 @@ func (s *serverStreamCall) SendMsg(msg any) error {
 // Received counts a message that came in another way than by RecvMsg.
 func (s *serverStreamCall) Received(msg any) { s.call.didReceive(msg) }
 
+// RecvMsg implements grpc.ServerStream.
 func (s *serverStreamCall) RecvMsg(msg any) error {
 	err := s.ServerStream.RecvMsg(msg)
 	if err == nil {
@@ -107,6 +113,7 @@ func (s *serverStreamCall) RecvMsg(msg any) error {
 func (s *ServerCalls) Arrived(info *tap.Info) {
 	m := s.side.methods.find(info.FullMethodName, bidiStream)
 	m.arrived.Inc()
+	// gRPC clients send this header with each retry by their policy (gRFC A6).
 	if attempts := info.Header["grpc-previous-rpc-attempts"]; len(attempts) > 0 && attempts[0] != "0" {
 		m.retried.Inc()
 	}

@@ -13,10 +13,12 @@ import (
 type spans struct {
 	exported, failed, dropped prometheus.Counter
 
+	// pending is how many spans have ended and are not exported yet; limit is the size of the queue.
 	pending atomic.Int64
 	limit   int64
 }
 
+// newSpans registers the counters, at 0 also while no span is exported.
 func newSpans(registry prometheus.Registerer) *spans {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "spans_" + name + "_total", Help: help})
@@ -41,12 +43,14 @@ func (s *spans) processor(
 		countedExporter{exporter, s},
 		options,
 		func(o *sdktrace.BatchSpanProcessorOptions) {
+			// The options run in order, so that this one sees what the one before it has set.
 			s.limit = int64(o.MaxQueueSize)
 		},
 	)
 	return boundedProcessor{batches, s}
 }
 
+// boundedProcessor drops spans, and counts them, before the queue of OpenTelemetry would.
 type boundedProcessor struct {
 	sdktrace.SpanProcessor
 	spans *spans
@@ -64,6 +68,7 @@ func (p boundedProcessor) OnEnd(span sdktrace.ReadOnlySpan) {
 	}
 }
 
+// countedExporter counts the spans that an exporter took, and those that it did not.
 type countedExporter struct {
 	sdktrace.SpanExporter
 	spans *spans
@@ -72,6 +77,7 @@ type countedExporter struct {
 // ExportSpans implements sdktrace.SpanExporter.
 func (e countedExporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, fitSpans(batch))
+	// Whether they have arrived or not, they wait no more.
 	e.spans.pending.Add(-int64(len(batch)))
 	if err != nil {
 		e.spans.failed.Add(float64(len(batch)))

@@ -46,30 +46,39 @@ type Identity struct {
 	Namespace string
 	// Service is service.name in traces: "shop-server".
 	Service string
+	// Version is that of the build.
 	Version string
 }
 
 // Telemetry is one process's logger, registry and tracer.
 type Telemetry struct {
+	// Namespace begins the names of the product's own metrics and span attributes, without an
+	// underscore.
 	Namespace string
 	Log       *slog.Logger
-	Registry  *prometheus.Registry
+	// Registry has all metrics; those of gRPC have no prefix there, so that dashboards for them work.
+	Registry *prometheus.Registry
 	// Metrics registers in Registry, and puts the namespace and an underscore before every name.
-	Metrics    prometheus.Registerer
+	Metrics prometheus.Registerer
+	// Tracer makes spans, and Propagator takes traces from and puts them into metadata. Export sets
+	// both.
 	Tracer     trace.Tracer
 	Propagator propagation.TextMapPropagator
 
-	quietCalls     bool
-	trust          Trust
-	proxied        bool     // whether the collector is reached through a proxy
-	sampler        *sampler // nil before Export, and where no span is exported
+	// quietCalls leaves out the line of each call, see QuietCalls.
+	quietCalls bool
+	trust      Trust
+	proxied    bool     // whether the collector is reached through a proxy
+	sampler    *sampler // nil before Export, and where no span is exported
+	// server and client are the metrics of calls, for all servers and all clients of the process.
 	server, client *families
 	spans          *spans
 	drain          *drain
-	awaiting       *atomic.Bool  // AwaitScrape has been called
-	scraped        chan struct{} // takes one scrape that began after that
-	identity       Identity
-	ends           []func(context.Context) error // of what is exported
+	// Pointers and channels, so that copies such as that of QuietCalls share them.
+	awaiting *atomic.Bool  // AwaitScrape has been called
+	scraped  chan struct{} // takes one scrape that began after that
+	identity Identity
+	ends     []func(context.Context) error // of what is exported
 }
 
 // New builds the telemetry of a process, of which nothing is exported before
@@ -77,6 +86,7 @@ type Telemetry struct {
 func New(id Identity, cfg Config, logTo io.Writer) *Telemetry {
 	t := base(id.Namespace, newLogger(cfg, logTo))
 	t.identity, t.trust, t.proxied = id, cfg.TraceTrust, cfg.Proxy
+	// Metrics of Go and of the process keep the names that every dashboard knows.
 	t.Registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(schedulerLatency)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -97,6 +107,7 @@ func (t *Telemetry) QuietCalls() *Telemetry {
 	return &quiet
 }
 
+// base is telemetry that logs to log and exports nothing.
 func base(namespace string, log *slog.Logger) *Telemetry {
 	registry := prometheus.NewRegistry()
 	metrics := prometheus.WrapRegistererWithPrefix(namespace+"_", registry)

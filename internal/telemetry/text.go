@@ -33,11 +33,15 @@ func Text(text string) string { return fit(text, maxText) }
 // most 64 bytes.
 func MethodName(name string) string { return fit(printable(fit(name, maxMethod)), maxMethod) }
 
+// fit cuts a text that is longer than most bytes, at the beginning of a character, ends it with …
+// and replaces what is not UTF-8.
 func fit(text string, most int) string {
 	if len(text) <= most && utf8.ValidString(text) {
 		return text
 	}
+	// It is cut first: a text may have megabytes, of which only the beginning is looked at.
 	valid := strings.ToValidUTF8(text[:min(len(text), most)], string(utf8.RuneError))
+	// U+FFFD takes three bytes where one was wrong, so that the text may have grown too long.
 	if len(text) <= most && len(valid) <= most {
 		return valid
 	}
@@ -101,6 +105,7 @@ func fitLine(_ []string, attr slog.Attr) slog.Attr {
 // fitSpan is a span as it is exported.
 type fitSpan struct{ sdktrace.ReadOnlySpan }
 
+// fitSpans wraps the spans of a batch. The texts are made fit when the exporter reads them.
 func fitSpans(batch []sdktrace.ReadOnlySpan) []sdktrace.ReadOnlySpan {
 	fit := make([]sdktrace.ReadOnlySpan, len(batch))
 	for i, span := range batch {
@@ -126,6 +131,7 @@ func (s fitSpan) Status() sdktrace.Status {
 
 // Events implements sdktrace.ReadOnlySpan.
 func (s fitSpan) Events() []sdktrace.Event {
+	// What the span returns is its own, and other processors may read it at the same time.
 	events := slices.Clone(s.ReadOnlySpan.Events())
 	for i := range events {
 		events[i].Name, events[i].Attributes = Text(events[i].Name), fitAttributes(events[i].Attributes)
@@ -142,6 +148,7 @@ func (s fitSpan) Links() []sdktrace.Link {
 	return links
 }
 
+// fitAttributes copies attributes and makes keys and values fit.
 func fitAttributes(attributes []attribute.KeyValue) []attribute.KeyValue {
 	fit := slices.Clone(attributes)
 	for i := range fit {
@@ -151,6 +158,7 @@ func fitAttributes(attributes []attribute.KeyValue) []attribute.KeyValue {
 	return fit
 }
 
+// fitValue makes the texts in a value fit, however deep they are.
 func fitValue(value attribute.Value) attribute.Value {
 	switch value.Type() {
 	case attribute.STRING:

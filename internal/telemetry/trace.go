@@ -20,6 +20,7 @@ import (
 // scope names this package as the origin of its spans.
 const scope = "example.com/quartet/internal/telemetry"
 
+// noTracer makes no spans, and costs nothing.
 func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(scope) }
 
 // spanAttributes are the same for every call of a method.
@@ -45,9 +46,12 @@ func endSpan(span trace.Span, st *status.Status, isError bool, attributes []attr
 // isError is what a call's span says. A server's is an error only for the codes
 // that the gRPC conventions call the server's fault, unless it was its client's.
 func (c *call) isError(st *status.Status, fault string) bool {
+	// On a client each code but OK is an error: it did not get what it called for.
 	return st.Code() != codes.OK && (!c.side.isServer || fault == "" && isServerFault(st.Code()))
 }
 
+// isServerFault tells which codes OpenTelemetry's conventions for gRPC spans of a server call
+// errors.
 func isServerFault(code codes.Code) bool {
 	switch code {
 	case codes.Unknown,
@@ -70,6 +74,7 @@ func serverAddress(target string) []attribute.KeyValue {
 	if err != nil {
 		return []attribute.KeyValue{semconv.ServerAddress(address)}
 	}
+	// A port that is a name, or none, is 0.
 	number, _ := strconv.Atoi(port)
 	return []attribute.KeyValue{semconv.ServerAddress(host), semconv.ServerPort(number)}
 }
@@ -79,6 +84,7 @@ func serverAddress(target string) []attribute.KeyValue {
 // tracestate that is too long is left out: it would be exported with each span.
 type incoming struct{ ctx context.Context }
 
+// Get implements propagation.TextMapCarrier.
 func (c *incoming) Get(key string) string {
 	values := c.Values(key)
 	if len(values) == 0 || key == "tracestate" && len(values[0]) > maxTracestate {
@@ -87,6 +93,7 @@ func (c *incoming) Get(key string) string {
 	return values[0]
 }
 
+// Values implements propagation.ValuesGetter, by which baggage is read from several headers.
 func (c *incoming) Values(
 	key string,
 ) []string {
@@ -104,7 +111,8 @@ func (c *call) extract() {
 // outgoing collects a trace context as the pairs that gRPC wants.
 type outgoing struct {
 	pairs []string
-	room  [6]string // for traceparent, tracestate and baggage
+	// room is the array of pairs, so that the usual three of them allocate nothing.
+	room [6]string // for traceparent, tracestate and baggage
 }
 
 func (*outgoing) Get(string) string       { return "" }

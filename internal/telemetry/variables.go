@@ -86,6 +86,7 @@ func (t *Telemetry) Mend(
 	checkURL func(text string) error,
 ) map[string]string {
 	mended := map[string]string{}
+	// The SDK reads nothing then.
 	if strings.EqualFold(strings.TrimSpace(lookup("OTEL_SDK_DISABLED")), "true") {
 		return mended
 	}
@@ -95,6 +96,7 @@ func (t *Telemetry) Mend(
 			continue
 		}
 		sense, err := v.mend(value)
+		// Both lines are without the value: only the errors, which are ours, say what they may.
 		switch {
 		case err != nil && sense == "":
 			t.Log.Warn(
@@ -113,10 +115,12 @@ func (t *Telemetry) Mend(
 				err,
 			)
 		}
+		// Blanks around a value count as a change, too: the SDK does not take all of them off.
 		if sense != lookup(v.name) {
 			mended[v.name] = sense
 		}
 	}
+	// A certificate and its key make sense only together, so that they are looked at as pairs.
 	for _, prefix := range prefixes {
 		certificate, key := prefix+"CLIENT_CERTIFICATE", prefix+"CLIENT_KEY"
 		if err := keyPair(strings.TrimSpace(lookup(certificate)),
@@ -134,6 +138,7 @@ func (t *Telemetry) Mend(
 	return mended
 }
 
+// within takes whole numbers from least to most.
 func within(least, most int) func(string) (string, error) {
 	return func(value string) (string, error) {
 		if number, err := strconv.Atoi(value); err != nil || number < least || number > most {
@@ -143,6 +148,7 @@ func within(least, most int) func(string) (string, error) {
 	}
 }
 
+// oneOf takes one of the values, in any case, and returns it in lower case.
 func oneOf(values ...string) func(string) (string, error) {
 	return func(value string) (string, error) {
 		if value = strings.ToLower(value); !slices.Contains(values, value) {
@@ -152,6 +158,7 @@ func oneOf(values ...string) func(string) (string, error) {
 	}
 }
 
+// mendRatio takes a share of traces from 0 to 1.
 func mendRatio(value string) (string, error) {
 	// What is not a number is neither.
 	if number, err := strconv.ParseFloat(value, 64); err != nil || !(0 <= number && number <= 1) {
@@ -160,6 +167,7 @@ func mendRatio(value string) (string, error) {
 	return value, nil
 }
 
+// endpoint takes the URL of a collector, or a Unix domain socket, which gRPC reaches as unix:path.
 func endpoint(checkURL func(text string) error) func(string) (string, error) {
 	return func(value string) (string, error) {
 		if path, ok := strings.CutPrefix(value, "unix:"); ok && strings.Trim(path, "/") != "" {
@@ -172,6 +180,7 @@ func endpoint(checkURL func(text string) error) func(string) (string, error) {
 	}
 }
 
+// mendCertificates takes a file with certificates of authorities that are read as PEM.
 func mendCertificates(file string) (string, error) {
 	content, err := os.ReadFile(file)
 	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(content) {
@@ -207,12 +216,14 @@ func elements(mend func(element string) (mended string, err error)) func(string)
 			if mended != "" {
 				kept = append(kept, mended)
 			}
+			// One problem of a list is enough for its line in the log.
 			problem = cmp.Or(problem, err)
 		}
 		return strings.Join(kept, ","), problem
 	}
 }
 
+// errEmpty is about two commas in a row, or one at an end.
 var errEmpty = errors.New("the list has an empty element")
 
 // mendElement takes one of a list of names, which are looked at where they are used.
@@ -242,6 +253,7 @@ func mendAttribute(text string) (string, error) {
 // token matches the names of headers.
 var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
+// mendHeader takes a name=value that is sent with each export.
 func mendHeader(text string) (string, error) {
 	name, value, found := strings.Cut(text, "=")
 	if _, err := url.PathUnescape(value); !found || err != nil ||
