@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// main checks each file that is named, and reports the problems of all before it fails.
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("chartrendered: ")
@@ -41,11 +42,13 @@ func main() {
 	}
 }
 
+// node is a mapping of YAML.
 type node = map[string]any
 
 // check returns what is wrong with the resources of a file.
 func check(file io.Reader) (problems []string) {
 	var resources []node
+	// helm template writes all resources into one stream, as documents of YAML.
 	for documents := yaml.NewDecoder(file); ; {
 		var resource node
 		if err := documents.Decode(&resource); errors.Is(err, io.EOF) {
@@ -53,6 +56,7 @@ func check(file io.Reader) (problems []string) {
 		} else if err != nil { // This includes a key that is there twice.
 			return append(problems, err.Error())
 		}
+		// A template that renders nothing leaves an empty document behind.
 		if resource != nil {
 			resources = append(resources, resource)
 		}
@@ -60,6 +64,7 @@ func check(file io.Reader) (problems []string) {
 	if len(resources) == 0 {
 		problems = append(problems, "there is nothing in it")
 	}
+	// All resources are in the namespace of the release, so that kind and name tell them apart.
 	seen := map[string]bool{}
 	for _, resource := range resources {
 		name := fmt.Sprintf("%v %v", resource["kind"], at(resource, "metadata", "name"))
@@ -75,18 +80,24 @@ func check(file io.Reader) (problems []string) {
 }
 
 var (
-	// Services have to have names of this form, and others of this chart are made of the same.
+	// goodName is the form of the names of Services (RFC 1035, at most 63 characters), which are part
+	// of DNS names. Other resources of the chart are named by the same helpers, and so have to fit as
+	// well.
 	goodName = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	// freeNamed are kinds whose names may have other forms.
 	freeNamed = regexp.MustCompile(`^(APIService|ClusterRole|ClusterRoleBinding|ClusterTrustBundle)$`)
+	// goodLabel is the form of the value of a label: at most 63 characters, or none.
 	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 	// textField is a field whose value is a string.
 	textField = regexp.MustCompile(`(?i)(name|namespace|^interval)$`)
+	// goodImage is a name with a tag or a digest. Without one of them a node would pull whatever is
+	// the latest.
 	goodImage = regexp.MustCompile(
 		`^[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$`,
 	)
 )
 
+// checkResource checks the name of a resource, and of a Deployment that its selector fits its pods.
 func checkResource(resource node) (problems []string) {
 	name := fmt.Sprint(at(resource, "metadata", "name"))
 	if !freeNamed.MatchString(fmt.Sprint(resource["kind"])) && !goodName.MatchString(name) {
@@ -95,6 +106,7 @@ func checkResource(resource node) (problems []string) {
 	if resource["kind"] != "Deployment" {
 		return problems
 	}
+	// A Deployment with a selector that its own template does not have is refused by the API server.
 	labels, _ := at(resource, "spec", "template", "metadata", "labels").(node)
 	selector, _ := at(resource, "spec", "selector", "matchLabels").(node)
 	if len(selector) == 0 {
@@ -111,7 +123,8 @@ func checkResource(resource node) (problems []string) {
 	return problems
 }
 
-// checkNode goes through everything below a node, whose path is given.
+// checkNode goes through everything below a node, in the order of the keys, so that problems come
+// in the same order each time. where is the path to the node, with a dot before it.
 func checkNode(where string, value any) (problems []string) {
 	switch value := value.(type) {
 	case node:
@@ -126,12 +139,15 @@ func checkNode(where string, value any) (problems []string) {
 	return problems
 }
 
+// checkField checks the value of one key: what its name says about the value, the type that YAML
+// gives it, and, of a list, that no two entries are the same to Kubernetes.
 func checkField(where, key string, value any) (problems []string) {
 	say := func(format string, args ...any) {
 		problems = append(problems, where[1:]+": "+fmt.Sprintf(format, args...))
 	}
 	switch key {
 	case "labels", "matchLabels", "nodeSelector", "annotations", "data":
+		// The values of all of these are strings. true, 1 and 1.0 have to be quoted in YAML to be one.
 		for name, text := range asNode(value) {
 			if text, ok := text.(string); !ok ||
 				key != "annotations" && key != "data" && !goodLabel.MatchString(text) {
@@ -143,17 +159,20 @@ func checkField(where, key string, value any) (problems []string) {
 			say("%q is no image", image)
 		}
 	}
+	// A name such as 123 or yes is a number or a truth value to YAML, unless it is quoted.
 	switch value.(type) {
 	case nil, bool, int:
 		if textField.MatchString(key) {
 			say("%v is no string", value)
 		}
+	// 1e3 and 1.10 become numbers; of resources, quantities such as 0.5 are allowed.
 	case float64:
 		if !strings.Contains(where, ".resources.") {
 			say("%v is neither a string nor an integer", value)
 		}
 	}
-	// Kubernetes merges lists by these fields.
+	// Kubernetes merges lists by these fields, and an entry that is there twice replaces the other
+	// without a word.
 	field := "name"
 	if key == "volumeMounts" {
 		field = "mountPath"
@@ -164,6 +183,7 @@ func checkField(where, key string, value any) (problems []string) {
 		entry := asNode(entry)
 		id := entry[field]
 		if folder, ok := id.(string); ok && key == "volumeMounts" {
+			// /data and /data/ are one place to mount at.
 			id = path.Join("/", folder)
 		}
 		if id != nil && seen[id] {
@@ -171,6 +191,7 @@ func checkField(where, key string, value any) (problems []string) {
 		} else if id != nil {
 			seen[id] = true
 		}
+		// The API server takes only strings as values of variables.
 		if set, ok := entry["value"]; ok && key == "env" {
 			if _, ok := set.(string); !ok {
 				say("%v is %v, which is no string", entry["name"], set)
@@ -180,6 +201,7 @@ func checkField(where, key string, value any) (problems []string) {
 	return append(problems, checkNode(where, value)...)
 }
 
+// asNode is a value as a mapping, nil (from which every key is missing) if it is none.
 func asNode(value any) node {
 	inner, _ := value.(node)
 	return inner

@@ -45,6 +45,8 @@ func main() {
 	}
 }
 
+// run makes both files and writes them, or with check compares them with what is there. It reports
+// each that is stale, so that one run tells all.
 func run(ctx context.Context, root string, check bool) error {
 	help := func(program string) (string, error) { return pair.Help(ctx, root, program) }
 	schema, err := assemble(os.DirFS(filepath.Join(root, "charts", "quartet")), help)
@@ -55,6 +57,7 @@ func run(ctx context.Context, root string, check bool) error {
 	if err != nil {
 		return err
 	}
+	// Both files come from the same lists, so that they are written or checked together.
 	for file, text := range map[string][]byte{
 		filepath.Join("charts", "quartet", "values.schema.json"): schema,
 		"variables.go": variables,
@@ -69,6 +72,7 @@ func run(ctx context.Context, root string, check bool) error {
 	return err
 }
 
+// programs are the folders of the programs, which are also the names of their parts in the values.
 var programs = []string{"server", "client"}
 
 // variablesOf are those that a program lists, without their prefix.
@@ -77,11 +81,13 @@ func variablesOf(program string, help func(program string) (string, error)) ([]s
 	if err != nil {
 		return nil, err
 	}
+	// The prefix is read from the help, since a project may have any name.
 	prefix, err := pair.PrefixIn(text)
 	if err != nil {
 		return nil, fmt.Errorf("help of %s: %w", program, err)
 	}
 	var names []string
+	// A line of the table begins with two blanks and the name of a variable.
 	for _, found := range regexp.MustCompile(`(?m)^  `+prefix+`([A-Z0-9_]+)\b`).FindAllStringSubmatch(text, -1) {
 		names = append(names, found[1])
 	}
@@ -104,6 +110,7 @@ func list(help func(program string) (string, error)) ([]byte, error) {
 	source.WriteString(
 		"// variables are those of both programs, without their prefix.\nvar variables = []string{\n",
 	)
+	// Both programs have some variables in common, such as those of logs.
 	for _, name := range slices.Compact(all) {
 		fmt.Fprintf(&source, "\t%q,\n", name)
 	}
@@ -114,7 +121,8 @@ func list(help func(program string) (string, error)) ([]byte, error) {
 // node is an object in a JSON schema.
 type node = map[string]any
 
-// assemble takes a chart, and what gives it the help of a program.
+// assemble makes the schema of a chart. help returns the text with which a program lists its
+// variables; tests have one that starts no program.
 func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, error) {
 	var schema node
 	if err := read(chart, "values.base.schema.json", &schema); err != nil {
@@ -130,6 +138,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	if err := yaml.Unmarshal(text, &defaults); err != nil {
 		return nil, fmt.Errorf("values.yaml: %w", err)
 	}
+	// Parts that several places of the schema refer to.
 	definitions, _ := schema["definitions"].(node)
 	require(schema, defaults, definitions)
 
@@ -142,6 +151,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 		if err := read(chart, file, &service); err != nil {
 			return nil, err
 		}
+		// A service's schema stands below services.<name> of the values.
 		if err := add(schema, service, "services", filepath.Base(filepath.Dir(file))); err != nil {
 			return nil, err
 		}
@@ -151,6 +161,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	// What is left in it at the end is set by the chart and read by no program.
 	unknown := maps.Clone(set)
 	for _, program := range programs {
 		names, err := variablesOf(program, help)
@@ -162,6 +173,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 			if set[name] {
 				continue
 			}
+			// Addresses of services have a form of their own, which the schema checks.
 			kind := "setting"
 			if strings.HasSuffix(name, "_SERVER") {
 				kind = "target"
@@ -182,6 +194,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 
 	var made bytes.Buffer
 	encoder := json.NewEncoder(&made)
+	// The schema is for people, too: < and > stay as they are.
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	err = encoder.Encode(schema)
@@ -192,10 +205,12 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 // rely on them. What is empty by default may be missing. Helm takes null for an order to forget the
 // default.
 func require(schema, defaults, definitions node) {
+	// A part may be defined elsewhere in the schema.
 	if reference, ok := schema["$ref"].(string); ok {
 		schema, _ = definitions[filepath.Base(reference)].(node)
 	}
 	properties, ok := schema["properties"].(node)
+	// It allows any property, so that none can be required by name.
 	if !ok {
 		return
 	}

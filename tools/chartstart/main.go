@@ -29,7 +29,9 @@ func main() {
 	}
 }
 
+// run starts both programs with what the chart gives them, and stops them again.
 func run(ctx context.Context, repository string, rendered io.Reader) error {
+	// Programs and data are in a folder that is removed afterwards.
 	scratch, err := os.MkdirTemp("", "chartstart")
 	if err != nil {
 		return err
@@ -39,11 +41,14 @@ func run(ctx context.Context, repository string, rendered io.Reader) error {
 	if err != nil {
 		return err
 	}
+	// Without this a chart whose labels have changed would pass, with programs that have only
+	// defaults.
 	for _, program := range []string{"server", "client"} {
 		if len(settings[program]) == 0 {
 			return fmt.Errorf("no ConfigMap with settings of the %s", program)
 		}
 	}
+	// Start fails if a program refuses a variable or does not listen.
 	both, err := pair.Start(ctx, repository, scratch, settings["server"], settings["client"])
 	if err != nil {
 		return err
@@ -51,7 +56,8 @@ func run(ctx context.Context, repository string, rendered io.Reader) error {
 	return both.Stop()
 }
 
-// configMaps are the settings of each component, with paths below /data moved to a folder here.
+// configMaps are the settings of each component, by app.kubernetes.io/component. The chart mounts
+// volumes at /data; paths below it become paths in a folder here.
 func configMaps(rendered io.Reader, folder string) (map[string]map[string]string, error) {
 	found := map[string]map[string]string{}
 	for documents := yaml.NewDecoder(rendered); ; {
@@ -69,6 +75,7 @@ func configMaps(rendered io.Reader, folder string) (map[string]map[string]string
 			continue
 		}
 		settings := map[string]string{}
+		// Only now is data decoded as strings: that of other kinds has other forms.
 		if err := document.Data.Decode(&settings); err != nil {
 			return nil, err
 		}

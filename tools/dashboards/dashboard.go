@@ -17,12 +17,15 @@ type board struct {
 	dashboard.Dashboard
 	file    string
 	defined []string // the variables before this one
-	ids     map[uint32]bool
+	// ids are the identities of panels that are taken.
+	ids map[uint32]bool
 }
 
 // readDashboard takes a dashboard as Grafana exports it. A field that Grafana's types do not have
 // is an error, since Grafana would ignore it without a word.
 func (c *checker) readDashboard(file string, text []byte) error {
+	// The SDK decodes the queries of a panel by the type of its data source, which has to be
+	// registered.
 	plugins.RegisterDefaultPlugins()
 	b := &board{checker: c, file: file, ids: map[uint32]bool{}}
 	if err := b.UnmarshalJSONStrict(text); err != nil {
@@ -32,6 +35,8 @@ func (c *checker) readDashboard(file string, text []byte) error {
 		return err
 	}
 	uid := value(b.Uid)
+	// Links between dashboards use uid, and Grafana replaces a dashboard by another with the same one.
+	// The tag is how the chart's dashboards find each other.
 	if uid == "" || c.uids[uid] != "" || value(b.Title) == "" || !slices.Contains(b.Tags, "quartet") {
 		c.wrong(
 			file,
@@ -44,14 +49,17 @@ func (c *checker) readDashboard(file string, text []byte) error {
 	for _, v := range b.Templating.List {
 		b.variable(v)
 	}
+	// Annotations are vertical marks, at rollouts for example.
 	for _, a := range b.Annotations.List {
 		if a.Expr != nil {
 			b.source(a.Name, &a.Datasource)
 			b.ask(query{title: a.Name, text: *a.Expr, hidden: true})
 		}
 	}
+	// Panels of the whole board, and rows, share one grid.
 	var places []dashboard.GridPos
 	for _, p := range b.Panels {
+		// An entry is a panel or a row, which may have panels inside.
 		if p.Panel != nil {
 			b.panel(*p.Panel, &places)
 			continue
@@ -65,6 +73,8 @@ func (c *checker) readDashboard(file string, text []byte) error {
 	return nil
 }
 
+// labelValues matches what Grafana offers for the values of a label. Its selector is checked as a
+// query.
 var labelValues = regexp.MustCompile(`^label_values\((.+), *\w+\)$`)
 
 // variable may use only those before it: Grafana asks in that order.
@@ -88,6 +98,7 @@ func (b *board) variable(v dashboard.VariableModel) {
 // panel checks what its reader needs, and takes its queries.
 func (b *board) panel(p dashboard.Panel, places *[]dashboard.GridPos) {
 	title := value(p.Title)
+	// A panel without an identity counts as 0, which place refuses.
 	if p.Id == nil {
 		p.Id = new(uint32)
 	}
@@ -103,6 +114,7 @@ func (b *board) panel(p dashboard.Panel, places *[]dashboard.GridPos) {
 	if len(p.Targets) == 0 {
 		b.wrong(b.file, title, "asks nothing")
 	}
+	// Expressions of a panel refer to its targets by these names.
 	refs := map[string]bool{}
 	for _, target := range p.Targets {
 		t, ok := target.(*prometheus.Dataquery)
@@ -119,7 +131,8 @@ func (b *board) panel(p dashboard.Panel, places *[]dashboard.GridPos) {
 	}
 }
 
-// place checks that a panel has an identity and a place of its own.
+// place checks that a panel has an identity and a place of its own. Grafana moves panels that
+// overlap, and so shows another board than the file describes.
 func (b *board) place(title string, id uint32, at *dashboard.GridPos, places *[]dashboard.GridPos) {
 	if id == 0 || b.ids[id] {
 		b.wrong(b.file, title, "its id %d is another panel's, or none", id)
@@ -130,6 +143,7 @@ func (b *board) place(title string, id uint32, at *dashboard.GridPos, places *[]
 		return
 	}
 	for _, o := range *places {
+		// Two rectangles overlap if they do in both directions.
 		if at.X < o.X+o.W && o.X < at.X+at.W && at.Y < o.Y+o.H && o.Y < at.Y+at.H {
 			b.wrong(b.file, title, "lies on the panel at x %d, y %d", o.X, o.Y)
 		}
@@ -137,6 +151,7 @@ func (b *board) place(title string, id uint32, at *dashboard.GridPos, places *[]
 	*places = append(*places, *at)
 }
 
+// ask takes a query of the board, with values in place of the variables that are defined so far.
 func (b *board) ask(q query) {
 	q.file = b.file
 	b.queries = append(b.queries, b.expand(q, b.defined))

@@ -8,9 +8,12 @@ import (
 )
 
 var (
-	quoted     = regexp.MustCompile("`([^`]+)`")
+	// quoted is text in backticks, which is how documents write names.
+	quoted = regexp.MustCompile("`([^`]+)`")
+	// metricName is a name of this product's or of gRPC's metrics, also outside of tables.
 	metricName = regexp.MustCompile(`\b(?:grpc_(?:server|client|SIDE)|quartet)_[a-z0-9_]+`)
-	fences     = regexp.MustCompile("(?s)```.*?```")
+	// fences are blocks of code. They mention metrics, and describe none.
+	fences = regexp.MustCompile("(?s)```.*?```")
 )
 
 // documented collects what documents say about metrics.
@@ -30,12 +33,14 @@ func (c *checker) readDocument(file string, text []byte) error {
 	}
 	for line := range strings.Lines(prose) {
 		cells := strings.Split(line, "|")
+		// A row of three cells is split into five parts, as it begins and ends with a bar.
 		if len(cells) < 4 {
 			continue
 		}
 		kind := strings.TrimSpace(cells[2])
 		described := slices.Contains([]string{"counter", "gauge", "histogram", "summary"}, kind)
 		for _, found := range quoted.FindAllStringSubmatch(cells[1], -1) {
+			// A group describes all metrics whose names begin with the prefix.
 			if prefix, group := strings.CutSuffix(found[1], "…"); group && kind == "" {
 				c.groups = append(c.groups, prefix)
 			}
@@ -50,6 +55,7 @@ func (c *checker) readDocument(file string, text []byte) error {
 			}
 		}
 	}
+	// Each unknown name is reported once for a document.
 	mentioned := map[string]bool{}
 	for _, found := range metricName.FindAllString(strings.ReplaceAll(string(text), "`…", "`grpc_SIDE"), -1) {
 		for _, name := range bothSides(found) {
@@ -62,6 +68,7 @@ func (c *checker) readDocument(file string, text []byte) error {
 	return nil
 }
 
+// bothSides is the name for server and client, where a document writes SIDE for both.
 func bothSides(name string) []string {
 	if !strings.Contains(name, "SIDE") {
 		return []string{name}
@@ -83,6 +90,7 @@ func (c *checker) undocumented() {
 		if !c.metrics[name] {
 			c.wrong(where, name, "is registered, and no table describes it")
 		}
+		// A label needs to be explained somewhere, and not with each metric.
 		for _, label := range slices.Sorted(maps.Keys(c.known.series[name])) {
 			if !c.words[label] {
 				c.wrong(where, name, "no document explains its label %q", label)

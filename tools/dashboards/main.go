@@ -48,6 +48,7 @@ func main() {
 	}
 }
 
+// run checks what args name, and prints to out what they ask for.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dashboards", flag.ContinueOnError)
 	metrics := flags.String(
@@ -61,6 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		"print what selects series, except those that rules record",
 	)
 	expressions := flags.Bool("expressions", false, "print what panels draw and rules evaluate")
+	// The variables of a dashboard have values that select everything, unless the caller has others.
 	c := checker{
 		values:     map[string]*string{},
 		uids:       map[string]string{},
@@ -85,6 +87,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	c.check(files)
 	switch {
+	// Problems come first: queries that are wrong are of no use to a live Prometheus.
 	case len(c.problems) > 0:
 		print(out, c.problems)
 		return fmt.Errorf("%d problems in %d files", len(c.problems), len(files))
@@ -110,6 +113,7 @@ func filesOf(args []string) ([]string, error) {
 	}
 	for _, pattern := range slices.Concat(needed, optional) {
 		found, err := filepath.Glob(pattern)
+		// A pattern that finds nothing would pass a check of nothing.
 		if err != nil || len(found) == 0 && slices.Contains(needed, pattern) {
 			return nil, errors.Join(err, fmt.Errorf("no files like %s here", pattern))
 		}

@@ -84,7 +84,8 @@ func readNames(ctx context.Context, files []string) (names, error) {
 	return known, nil
 }
 
-// ask starts a server that keeps everything itself, and a client with its steady traffic. Every
+// ask reads /metrics of both programs: it starts a server that keeps everything itself, and a
+// client with its steady traffic.
 // metric is there at zero before the first call, so the first answer has them all.
 func (n names) ask(ctx context.Context) (err error) {
 	scratch, err := os.MkdirTemp("", "dashboards")
@@ -96,6 +97,7 @@ func (n names) ask(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// A program that does not end well is a failure, too, even if its metrics were read.
 	defer func() { err = errors.Join(err, both.Stop()) }()
 	for _, process := range []*pair.Process{both.Server, both.Client} {
 		request, err := http.NewRequestWithContext(
@@ -128,6 +130,7 @@ func (n names) read(text io.Reader) error {
 		return err
 	}
 	for name, family := range families {
+		// From the name of the build's metric follows the prefix of the product's own.
 		if product, ok := strings.CutSuffix(name, buildInfo); ok && name != goBuildInfo {
 			n.series[product+backendUp] = map[string]bool{backend: true}
 			for _, time := range certificateTimes {
@@ -135,6 +138,7 @@ func (n names) read(text io.Reader) error {
 			}
 		}
 		n.kinds[name] = strings.ToLower(family.GetType().String())
+		// What a histogram x or a summary x is stored as are series of other names.
 		series := []string{name}
 		switch family.GetType() {
 		case dto.MetricType_HISTOGRAM:
@@ -143,6 +147,7 @@ func (n names) read(text io.Reader) error {
 			series = append(series, name+"_count", name+"_sum")
 		default:
 		}
+		// All series of a metric have the same labels.
 		labels := map[string]bool{}
 		for _, metric := range family.GetMetric() {
 			for _, pair := range metric.GetLabel() {

@@ -13,6 +13,7 @@ import (
 
 // checker collects what the files ask and what is wrong with them.
 type checker struct {
+	// known are the metrics that the programs register.
 	known  names
 	values map[string]*string // that stand for variables
 	uids   map[string]string  // of dashboards, and the files where they are
@@ -29,6 +30,7 @@ type query struct {
 	rule, hidden      bool   // hidden is what is not drawn: lists of variables, marks on panels
 }
 
+// wrong reports a problem with a panel, a rule or a name in a file.
 func (c *checker) wrong(file, title, format string, args ...any) {
 	c.problems = append(
 		c.problems,
@@ -41,6 +43,7 @@ func (c *checker) wrong(file, title, format string, args ...any) {
 func (c *checker) check(files []string) {
 	documents := false
 	for _, file := range files {
+		// Files that are neither dashboards nor documents are rules.
 		read := c.readRules
 		switch filepath.Ext(file) {
 		case ".json":
@@ -56,6 +59,7 @@ func (c *checker) check(files []string) {
 			c.wrong(file, "", "%v", err)
 		}
 	}
+	// Without any document every metric would be undocumented.
 	if documents {
 		c.undocumented()
 	}
@@ -68,7 +72,8 @@ func (c *checker) check(files []string) {
 	}
 }
 
-// readRules leaves it to promtool to say whether the rest of the file is right.
+// readRules takes the queries of a file of Prometheus rules. It leaves it to promtool to say
+// whether the rest of the file is right.
 func (c *checker) readRules(file string, text []byte) error {
 	var rules struct {
 		Groups []struct {
@@ -82,6 +87,7 @@ func (c *checker) readRules(file string, text []byte) error {
 		for _, r := range group.Rules {
 			c.queries = append(
 				c.queries,
+				// One of Alert and Record is empty.
 				query{file: file, title: r.Alert + r.Record, text: r.Expr, records: r.Record, rule: true},
 			)
 		}
@@ -89,7 +95,7 @@ func (c *checker) readRules(file string, text []byte) error {
 	return nil
 }
 
-// query finds what is selected. Rules may also select what rules record; dashboards may not,
+// query parses a query, and checks what it selects and groups by.
 // because a person that opens one need not have the rules.
 func (c *checker) query(q query, recorded map[string]bool) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.text)
@@ -102,6 +108,7 @@ func (c *checker) query(q query, recorded map[string]bool) {
 		c.expressions = append(c.expressions, line+expr.String())
 	}
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		// A label that no metric has would put everything into one group.
 		for _, label := range groupedBy(node) {
 			if !c.known.labels[label] {
 				c.wrong(q.file, q.title, "no label is called %q", label)
@@ -144,6 +151,7 @@ func groupedBy(node parser.Node) []string {
 // builtIn are the variables that Grafana itself gives.
 var builtIn = []string{"__interval", "__range", "__rate_interval"}
 
+// variable matches $name, ${name} and ${name:format}.
 var variable = regexp.MustCompile(`\$\{?(\w+)(?::\w+)?\}?`)
 
 // expand puts values in place of variables, which are defined in the dashboard or by Grafana.
@@ -157,6 +165,7 @@ func (c *checker) expand(q query, defined []string) query {
 		if value := c.values[name]; value != nil {
 			return *value
 		}
+		// Other variables have several values, which select by a regular expression.
 		return ".+"
 	})
 	return q

@@ -18,6 +18,7 @@ const again = 500 * time.Millisecond
 // kubectl has what every one of its commands is told.
 type kubectl struct{ context, namespace string }
 
+// command is kubectl with arguments, in the context and namespace. It is killed when ctx ends.
 func (k kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(
 		ctx,
@@ -28,6 +29,7 @@ func (k kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
 // wait waits until the pods of all deployments are those of the last deployment.
 func (k kubectl) wait(ctx context.Context, deployments []string) error {
 	for _, deployment := range deployments {
+		// rollout status waits by itself, and fails when the deployment's own deadline has passed.
 		if output, err := k.command(ctx, "rollout", "status", deployment).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %s", deployment, problem(output, err))
 		}
@@ -40,6 +42,7 @@ func (k kubectl) wait(ctx context.Context, deployments []string) error {
 // first connection after that pod has gone, and is made anew.
 func (k kubectl) forward(ctx context.Context, spec string) {
 	service, ports, _ := strings.Cut(spec, ":")
+	// The same problem is said once, however often the command is started again.
 	for said := ""; ctx.Err() == nil; pause(ctx) {
 		output, err := k.command(ctx, "port-forward", service, ports).CombinedOutput()
 		if text := problem(output, err); ctx.Err() == nil && text != said {
@@ -58,6 +61,7 @@ func (k kubectl) logs(ctx context.Context, selector string) {
 		began:   time.Now(),
 	}
 	defer f.running.Wait()
+	// kubectl's watch ends now and then, as when the API server restarts.
 	for ; ctx.Err() == nil; pause(ctx) {
 		watch := k.command(ctx, "get", "pods", "--selector", selector, "--watch", "--output", "name")
 		names, err := watch.StdoutPipe()
@@ -75,9 +79,11 @@ func (k kubectl) logs(ctx context.Context, selector string) {
 // followers are the commands that print the logs of one pod each.
 type followers struct {
 	kubectl kubectl
+	// began is when logs began: what pods have logged before is not of interest.
 	began   time.Time
 	running sync.WaitGroup
 
+	// mu guards what follows, which the followers change when they end.
 	mu      sync.Mutex
 	follows map[string]bool
 	since   map[string]time.Time // when a pod's follower ended
@@ -93,6 +99,7 @@ func (f *followers) follow(ctx context.Context, pod string) {
 		return
 	}
 	f.follows[pod] = true
+	// A pod that was followed before goes on from there, so that no line comes twice.
 	since, ok := f.since[pod]
 	if !ok {
 		since = f.began
@@ -100,11 +107,13 @@ func (f *followers) follow(ctx context.Context, pod string) {
 	f.running.Go(func() {
 		follow := f.kubectl.command(ctx, "logs", pod, "--follow", "--prefix", "--all-containers",
 			"--since-time", since.UTC().Format(time.RFC3339Nano))
+		// kubectl's own errors, as about a container that does not run yet, are of no interest.
 		follow.Stdout, follow.Stderr = os.Stdout, io.Discard
 		err := follow.Run()
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.follows, pod)
+		// A follower that failed has printed nothing or not all; the next one begins where it did.
 		if err == nil {
 			f.since[pod] = time.Now()
 		}
@@ -120,6 +129,7 @@ func problem(output []byte, err error) string {
 	return text
 }
 
+// pause waits before another try, or until ctx ends.
 func pause(ctx context.Context) {
 	select {
 	case <-ctx.Done():

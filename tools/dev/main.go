@@ -47,6 +47,7 @@ var (
 		{"Dockerfile", build},
 	}
 	build = []string{"image", "load", "release"}
+	// order is the one in which targets depend on each other.
 	order = []string{"generate", start, "image", "load", "platform", "release"}
 )
 
@@ -65,6 +66,7 @@ func targets(files []string) []string {
 // inOrder returns targets in order, each once. The start does what comes after it in the order.
 func inOrder(some []string) (all []string) {
 	for _, target := range order {
+		// The start is last in a round: it builds and deploys everything.
 		if slices.Contains(some, target) && !slices.Contains(all, start) {
 			all = append(all, target)
 		}
@@ -87,6 +89,7 @@ func main() {
 	}
 }
 
+// run reads the flags, watches the tree, and starts the loop.
 func run(ctx context.Context) error {
 	makeCommand := flag.String(
 		"make",
@@ -112,10 +115,12 @@ func run(ctx context.Context) error {
 	)
 	flag.Parse()
 
+	// Watching begins before the first round, so that an edit during it is not lost.
 	edits, err := watch(ctx, ".")
 	if err != nil {
 		return err
 	}
+	// Logs and forwards end with ctx, and are waited for, so that no kubectl is left behind.
 	var background sync.WaitGroup
 	defer background.Wait()
 	stopForwards := func() {}
@@ -125,6 +130,7 @@ func run(ctx context.Context) error {
 			words := append(strings.Fields(*makeCommand), targets...)
 			return command(ctx, words[0], words[1:]...)
 		},
+		// The logs follow all later pods by themselves.
 		deployed: sync.OnceFunc(func() {
 			if *selector != "" {
 				background.Go(func() { k.logs(ctx, *selector) })
@@ -155,6 +161,7 @@ type loop struct {
 // run ends with its context, or if there can be no more edits. What fails is tried again with the
 // next edit.
 func (l *loop) run(ctx context.Context) error {
+	// due are the targets of the next round. They stay due when a round fails.
 	due, began := []string{start}, time.Now()
 	for {
 		made := false
@@ -181,6 +188,7 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		began = next.at
 		due = append(due, targets(next.files)...)
+		// What has changed is not known, and so is everything.
 		if next.lost {
 			due = append(due, start)
 		}
@@ -191,6 +199,7 @@ func (l *loop) run(ctx context.Context) error {
 // wait returns the next edit. Until then it waits for the pods of the last round, if there may be
 // new ones: they may never be ready, and an edit is what mends that.
 func (l *loop) wait(ctx context.Context, began time.Time, made bool) (next edit, more bool) {
+	// The wait for pods ends with the next edit.
 	waiting, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	defer done.Wait()
@@ -214,6 +223,7 @@ func (l *loop) wait(ctx context.Context, began time.Time, made bool) (next edit,
 	return next, more
 }
 
+// say prints a line of the loop's own, between those of make and of the pods.
 func say(format string, args ...any) { fmt.Printf("dev: "+format+"\n", args...) }
 
 // command runs a program, whose output is ours. When the context ends it gets SIGTERM: Helm then
@@ -222,6 +232,7 @@ func command(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	// A child that ignores the signal is killed after that.
 	cmd.WaitDelay = 10 * time.Second
 	return cmd.Run()
 }

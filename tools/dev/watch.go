@@ -39,6 +39,7 @@ func watch(ctx context.Context, root string) (<-chan edit, error) {
 	if _, err := add(watcher, root, root); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", root, err), watcher.Close())
 	}
+	// The channel has no room: while a round runs, changes wait in the watcher and become one edit.
 	edits := make(chan edit)
 	go func() {
 		defer close(edits)
@@ -48,6 +49,7 @@ func watch(ctx context.Context, root string) (<-chan edit, error) {
 			if !ok {
 				return
 			}
+			// An edit of a document, for example, concerns no target.
 			if !next.lost && len(targets(next.files)) == 0 {
 				continue
 			}
@@ -61,8 +63,8 @@ func watch(ctx context.Context, root string) (<-chan edit, error) {
 	return edits, nil
 }
 
-// add watches a folder with all below, and returns the files in it. What is gone meanwhile is left
-// out.
+// add watches a folder with all below, since fsnotify watches single folders only, and returns the
+// files in it. What is gone meanwhile is left out: editors create files and remove them at once.
 func add(watcher *fsnotify.Watcher, root, folder string) (files []string, err error) {
 	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(root, path)
@@ -87,6 +89,7 @@ func add(watcher *fsnotify.Watcher, root, folder string) (files []string, err er
 
 // collect waits for a change, and for those that come soon after it.
 func collect(ctx context.Context, watcher *fsnotify.Watcher, root string) (next edit, ok bool) {
+	// Both are nil, and so never ready, before the first change.
 	var pause, end <-chan time.Time
 	for {
 		select {
@@ -100,6 +103,7 @@ func collect(ctx context.Context, watcher *fsnotify.Watcher, root string) (next 
 			if !open {
 				return edit{}, false
 			}
+			// The watcher's queue was too short, for example: more may have changed than is known.
 			say("watching: %v", err)
 			return edit{lost: true, at: time.Now()}, true
 		case event, open := <-watcher.Events:
@@ -111,6 +115,7 @@ func collect(ctx context.Context, watcher *fsnotify.Watcher, root string) (next 
 				continue
 			}
 			next.files = append(next.files, files...)
+			// Each change begins the pause anew, and end bounds how long that can go on.
 			pause = time.After(quiet)
 			if end == nil {
 				next.at, end = time.Now(), time.After(most)
@@ -123,9 +128,11 @@ func collect(ctx context.Context, watcher *fsnotify.Watcher, root string) (next 
 func changed(watcher *fsnotify.Watcher, root string, event fsnotify.Event) []string {
 	name, err := filepath.Rel(root, event.Name)
 	name = filepath.ToSlash(name)
+	// Only a change of mode or times: indexers and backups do that.
 	if err != nil || event.Op == fsnotify.Chmod || ignored(name) {
 		return nil
 	}
+	// A folder that is moved here has files already, for which no events come.
 	if info, err := os.Stat(event.Name); err == nil && info.IsDir() && event.Has(fsnotify.Create) {
 		files, err := add(watcher, root, event.Name)
 		if err != nil {

@@ -57,12 +57,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	l.Services = strings.FieldsFunc(*services, func(r rune) bool { return r == ',' || r == ' ' })
 	err := run(ctx, *template, *dir, *from, l)
+	// Before Fatal, which ends the process without deferred calls.
 	stop()
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
+// run makes the project in a folder beside dir, and moves it there when it is whole. from is a
+// project.lock, whose answers replace those in l.
 func run(ctx context.Context, template, dir, from string, l lock.Lock) (err error) {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -72,15 +75,18 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 			return err
 		}
 	}
+	// The revision is always that of the checkout, also with -lock: make update checks it out before.
 	if l.Revision, err = git(ctx, template, "rev-parse", "HEAD"); err != nil {
 		return fmt.Errorf("%s is no clone of the template: %w", template, err)
 	}
 	if from == "" {
 		l.Template = origin(ctx, template)
 	}
+	// -C of the go command has changed the folder that a relative path starts at.
 	if dir != "" && !filepath.IsAbs(dir) {
 		dir = filepath.Join(template, dir)
 	}
+	// All mistakes in the answers are reported at once, before anything is written.
 	if err := errors.Join(project.Validate(template, l), empty(template, dir)); err != nil {
 		return err
 	}
@@ -92,17 +98,20 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
+	// It is beside dir, so that the rename stays within one file system.
 	made, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(made)
+	// MkdirTemp makes folders that only their owner can read.
 	if err := os.Chmod(made, 0o755); err != nil {
 		return err
 	}
 	if err := project.Render(ctx, template, l, made); err != nil {
 		return err
 	}
+	// The output of the tools is shown only if they fail.
 	var output strings.Builder
 	if err := project.Finish(ctx, made, l, &output); err != nil {
 		return fmt.Errorf("%w\n%s", err, &output)
@@ -112,6 +121,7 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 			return err
 		}
 	}
+	// An empty folder makes place. Remove fails if something has come into it meanwhile.
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -136,6 +146,7 @@ func empty(template, dir string) error {
 	if len(entries) > 0 {
 		return fmt.Errorf("DIR: %s is not empty", dir)
 	}
+	// A project inside the template would be part of its repository.
 	inside, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -157,10 +168,12 @@ func origin(ctx context.Context, template string) string {
 	if err != nil {
 		return ""
 	}
+	// https and ssh addresses may have a user with a token in them.
 	if u, err := url.Parse(remote); err == nil && u.Host != "" {
 		u.User = nil
 		return u.String()
 	}
+	// The form of scp, which url.Parse does not take for one with a host.
 	if host, path, found := strings.Cut(remote, ":"); found && !strings.Contains(host, "/") &&
 		path != "" {
 		return remote // git@host:path
@@ -176,6 +189,7 @@ func begin(ctx context.Context, dir string, l lock.Lock) error {
 		l.Revision,
 		lock.Name,
 	)
+	// A machine without an identity can make the first commit all the same.
 	name, email := "make new", "make-new@localhost"
 	if v, err := git(ctx, dir, "config", "user.name"); err == nil && v != "" {
 		name = v
@@ -186,6 +200,7 @@ func begin(ctx context.Context, dir string, l lock.Lock) error {
 	for _, args := range [][]string{
 		{"init", "--quiet", "--initial-branch=main"},
 		{"add", "--all"},
+		// A key with a password would ask for it, and hooks of the user are about other repositories.
 		{"-c", "user.name=" + name, "-c", "user.email=" + email, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--message", message},
 	} {
 		if _, err := git(ctx, dir, args...); err != nil {
@@ -195,6 +210,7 @@ func begin(ctx context.Context, dir string, l lock.Lock) error {
 	return nil
 }
 
+// next says what can be done with the new project.
 func next(dir string, l lock.Lock) {
 	fmt.Printf(`%s is ready in %s.
 
@@ -218,6 +234,7 @@ func orEcho(l lock.Lock) string {
 	return strings.ToUpper(l.Services[0][:1]) + l.Services[0][1:]
 }
 
+// git runs git in a folder and returns what it prints, without blanks around it.
 func git(ctx context.Context, folder string, args ...string) (string, error) {
 	var stdout, stderr strings.Builder
 	command := exec.CommandContext(ctx, "git", append([]string{"-C", folder}, args...)...)

@@ -26,9 +26,11 @@ func main() {
 	flag.StringVar(&r.Name, "name", "", "the `name` of the RPC: Cancel")
 	flag.StringVar(&r.Mode, "mode", "unary", "the `mode`: "+strings.Join(scaffold.Modes, ", "))
 	flag.Parse()
+	// Ctrl-C ends the commands that AddRPC runs, and it takes back what it has written.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 
 	created, err := scaffold.AddRPC(ctx, *project, r, os.Stderr)
+	// Before Fatal, which ends the process without deferred calls.
 	stop()
 	if err != nil {
 		log.Fatal(err)

@@ -29,11 +29,13 @@ func main() {
 	)
 	flag.StringVar(&r.Mode, "mode", "unary", "the `mode`: "+strings.Join(scaffold.Modes, ", "))
 	flag.Parse()
+	// Ctrl-C ends the commands that AddService runs, and it takes back what it has written.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	if r.Name == "" {
 		r.Name = "Get" + strings.TrimSuffix(r.Service, "Service")
 	}
 	created, err := scaffold.AddService(ctx, *project, r, os.Stderr)
+	// Before Fatal, which ends the process without deferred calls.
 	stop()
 	if err != nil {
 		log.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 // api is the part of Kubernetes' API that the signer uses, which is too little for client-go.
 type api struct {
+	// server is the address of the API server, with its scheme.
 	server string
 	token  string // file, whose content changes
 	client *http.Client
@@ -32,6 +33,7 @@ func inCluster(host, port string) (*api, error) {
 	if host == "" {
 		return nil, errors.New("KUBERNETES_SERVICE_HOST is not set: the signer runs in a pod")
 	}
+	// The API server has a certificate of the cluster's own authority.
 	authorities, err := os.ReadFile(accountFolder + "ca.crt")
 	if err != nil {
 		return nil, err
@@ -43,10 +45,12 @@ func inCluster(host, port string) (*api, error) {
 	}
 	return &api{
 		server: "https://" + net.JoinHostPort(host, port), token: accountFolder + "token",
+		// Without a timeout a connection that hangs would stop the signer for good.
 		client: &http.Client{Transport: transport, Timeout: 10 * time.Second},
 	}, nil
 }
 
+// metadata is what all resources have, as far as the signer needs it.
 type metadata struct {
 	Namespace       string            `json:"namespace"`
 	Name            string            `json:"name"`
@@ -58,17 +62,23 @@ type metadata struct {
 // request is a PodCertificateRequest of certificates.k8s.io/v1.
 type request struct {
 	Metadata metadata `json:"metadata"`
-	Spec     struct {
-		PodName                   string            `json:"podName"`
-		PodUID                    string            `json:"podUID"`
-		ServiceAccountName        string            `json:"serviceAccountName"`
-		MaxExpirationSeconds      int64             `json:"maxExpirationSeconds"`
+	// Spec is checked by the API server, which lets a kubelet ask only for pods on its own node, by the
+	// names that they have.
+	Spec struct {
+		PodName              string `json:"podName"`
+		PodUID               string `json:"podUID"`
+		ServiceAccountName   string `json:"serviceAccountName"`
+		MaxExpirationSeconds int64  `json:"maxExpirationSeconds"`
+		// StubPKCS10Request is a certificate request in DER. Only its public key counts; the kubelet has
+		// signed it to prove that it has the private key.
 		StubPKCS10Request         []byte            `json:"stubPKCS10Request"`
 		UnverifiedUserAnnotations map[string]string `json:"unverifiedUserAnnotations"`
 	} `json:"spec"`
 	Status status `json:"status"`
 }
 
+// status is the answer to a request. The API server takes the times only if they are those in the
+// certificate.
 type status struct {
 	Conditions       []condition `json:"conditions,omitempty"`
 	CertificateChain string      `json:"certificateChain,omitempty"`
@@ -77,6 +87,7 @@ type status struct {
 	NotAfter         time.Time   `json:"notAfter,omitzero"`
 }
 
+// condition is how a request was answered: Issued, Denied or Failed.
 type condition struct {
 	Type    string    `json:"type"`
 	Status  string    `json:"status"`
@@ -85,10 +96,13 @@ type condition struct {
 	Since   time.Time `json:"lastTransitionTime"`
 }
 
+// answered reports whether a signer has answered already. An answer is final.
 func (r *request) answered() bool { return len(r.Status.Conditions) > 0 }
 
+// requestsPath is the API group of the requests, which is stable since Kubernetes 1.37.
 const requestsPath = "/apis/certificates.k8s.io/v1/"
 
+// requests lists those for a signer, of all namespaces.
 func (a *api) requests(ctx context.Context, signer string) ([]*request, error) {
 	var list struct{ Items []*request }
 	query := url.Values{"fieldSelector": {"spec.signerName=" + signer}}.Encode()
@@ -104,6 +118,8 @@ func (a *api) servicesOf(ctx context.Context, r *request) ([]string, error) {
 		&pod); err != nil {
 		return nil, err
 	}
+	// Names of pods of a StatefulSet come again: the certificate must not go by the labels of a later
+	// pod.
 	if pod.Metadata.UID != r.Spec.PodUID {
 		return nil, fmt.Errorf("the pod %s is another one by now", r.Spec.PodName)
 	}
@@ -118,6 +134,7 @@ func (a *api) servicesOf(ctx context.Context, r *request) ([]string, error) {
 	}
 	var names []string
 	for _, service := range services.Items {
+		// The labels are those of the API server, and not what the pod says of itself.
 		if selects(service.Spec.Selector, pod.Metadata.Labels) {
 			names = append(names, service.Metadata.Name)
 		}
@@ -136,6 +153,7 @@ func selects(selector, labels map[string]string) bool {
 	return len(selector) > 0
 }
 
+// deny answers a request with a refusal, which is final: the pod gets no certificate by it.
 func (a *api) deny(ctx context.Context, r *request, reason, message string) error {
 	return a.setStatus(ctx, r, &status{Conditions: []condition{
 		{
@@ -143,7 +161,8 @@ func (a *api) deny(ctx context.Context, r *request, reason, message string) erro
 			Status:  "True",
 			Reason:  reason,
 			Message: message,
-			Since:   time.Now().UTC().Truncate(time.Second),
+			// The API has times in whole seconds.
+			Since: time.Now().UTC().Truncate(time.Second),
 		},
 	}})
 }
@@ -156,6 +175,7 @@ func (a *api) setStatus(ctx context.Context, r *request, s *status) error {
 		url.PathEscape(
 			r.Metadata.Name,
 		) + "/status"
+	// A merge patch with a resourceVersion is refused with 409 if the resource has another one by now.
 	change := map[string]any{
 		"metadata": map[string]string{"resourceVersion": r.Metadata.ResourceVersion},
 		"status":   s,
@@ -166,6 +186,8 @@ func (a *api) setStatus(ctx context.Context, r *request, s *status) error {
 // largest is the size of the largest answer that is read, in bytes.
 const largest = 64 << 20
 
+// do makes a request to the API server. body is sent as JSON unless it is nil, and the answer is
+// read into into unless that is nil.
 func (a *api) do(ctx context.Context, method, path, contentType string, body, into any) error {
 	var content []byte
 	if body != nil {
@@ -178,6 +200,7 @@ func (a *api) do(ctx context.Context, method, path, contentType string, body, in
 	if err != nil {
 		return err
 	}
+	// The kubelet replaces the token before it expires, so that it is read each time.
 	token, err := os.ReadFile(a.token)
 	if err != nil {
 		return err
@@ -196,6 +219,7 @@ func (a *api) do(ctx context.Context, method, path, contentType string, body, in
 	if err != nil {
 		return err
 	}
+	// The text of an error says why; 500 bytes of it are enough for a line in the log.
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s %s: %s: %.500s", method, req.URL.Path, resp.Status, answer)
 	}

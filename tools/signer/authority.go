@@ -16,9 +16,12 @@ import (
 
 // authority signs certificates.
 type authority struct {
-	cert              *x509.Certificate
-	key               crypto.Signer
-	domain            string
+	cert *x509.Certificate
+	key  crypto.Signer
+	// domain is the trust domain, and the end of the DNS names of Services.
+	domain string
+	// lifetime is how long certificates are valid; renewal is when pods renew them, 0 for after half
+	// of it.
 	lifetime, renewal time.Duration
 }
 
@@ -29,6 +32,8 @@ const (
 	leastRenewal  = 10 * time.Minute
 )
 
+// readAuthority reads the certificate and the key of an authority from a folder that is mounted
+// from a Secret, and checks the times that its certificates are to have.
 func readAuthority(folder, domain string, lifetime, renewal time.Duration) (*authority, error) {
 	pair, err := tls.LoadX509KeyPair(
 		filepath.Join(folder, "tls.crt"),
@@ -68,25 +73,32 @@ func (a *authority) sign(r *request, services []string, now time.Time) (*status,
 	if err != nil {
 		return nil, err
 	}
+	// 127 random bits: RFC 5280 allows 20 octets, and two certificates must not have one number.
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, err
 	}
+	// The node of a peer may have a clock that is behind, and would not take it yet.
 	begin := now.Add(-skew).Truncate(time.Second)
+	// MaxExpirationSeconds is what the pod asks for at most.
 	lifetime := min(a.lifetime, time.Duration(r.Spec.MaxExpirationSeconds)*time.Second)
 	end := begin.Add(lifetime)
+	// A certificate that outlives its authority is worth nothing after it.
 	if end.After(a.cert.NotAfter) {
 		return nil, errors.New("the authority expires before the certificate would")
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, NotBefore: begin, NotAfter: end,
-		KeyUsage:    x509.KeyUsageDigitalSignature,
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		// Every pod may call.
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		// The SPIFFE ID is how servers with mutual TLS tell callers apart.
 		URIs: []*url.URL{{
 			Scheme: "spiffe", Host: a.domain,
 			Path: "/ns/" + r.Metadata.Namespace + "/sa/" + r.Spec.ServiceAccountName,
 		}},
 	}
+	// Clients call a Service by one of these names, and check it against the certificate.
 	for _, service := range services {
 		name := service + "." + r.Metadata.Namespace + ".svc"
 		template.DNSNames = append(template.DNSNames, name, name+"."+a.domain)

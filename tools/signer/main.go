@@ -60,9 +60,11 @@ func main() {
 // interval is how often the signer looks for requests. A pod waits for its certificate that long.
 const interval = time.Second
 
+// run answers requests until ctx is done. A problem is logged once, until it changes.
 func run(ctx context.Context, api *api, a *authority, name string) {
 	log.Printf("signing for %s until %s", name, a.cert.NotAfter.Format(time.DateOnly))
 	said := ""
+	// The API is asked again and again; a watch would be more code than the rest.
 	for ticker := time.NewTicker(interval); ; {
 		problem := ""
 		if err := signAll(ctx, api, a, name); err != nil && ctx.Err() == nil {
@@ -99,7 +101,11 @@ func signAll(ctx context.Context, api *api, a *authority, name string) error {
 	return errors.Join(problems...)
 }
 
+// answer signs a request or denies it. An error means that it is tried again; a denial is for what
+// would never be right.
 func answer(ctx context.Context, api *api, a *authority, r *request) error {
+	// The API asks signers to deny annotations that they do not know, since a pod expects them to have
+	// an effect.
 	if len(r.Spec.UnverifiedUserAnnotations) > 0 {
 		return api.deny(ctx, r, "InvalidUnverifiedUserAnnotations", "this signer knows no annotations")
 	}

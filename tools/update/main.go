@@ -43,12 +43,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *project, *from, *to)
+	// Before Fatal, which ends the process without deferred calls.
 	stop()
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
+// run makes the project from both revisions, and merges what differs between them.
 func run(ctx context.Context, project, from, to string) error {
 	l, err := lock.Read(project)
 	if err != nil {
@@ -81,11 +83,13 @@ func run(ctx context.Context, project, from, to string) error {
 			}
 		}
 	}
+	// --no-checkout: each revision gets a work tree of its own in render.
 	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--", from,
 		u.template); err != nil {
 		return err
 	}
 	if to == "" {
+		// It is what the template's repository calls its main branch.
 		to = "origin/HEAD"
 	}
 	newer, err := u.revision(ctx, to)
@@ -96,9 +100,12 @@ func run(ctx context.Context, project, from, to string) error {
 		fmt.Println("update: the project is at the newest revision of the template already")
 		return nil
 	}
+	// A template whose history was rewritten, or another repository, does not have it.
 	if _, err := u.revision(ctx, l.Revision); err != nil {
 		return fmt.Errorf("%s does not have the revision in project.lock: %w", from, err)
 	}
+	// base is what the project was made as; theirs is the same project from the newer revision, as its
+	// child. The difference between the two is what the template has changed.
 	base, err := u.render(ctx, "base", l, l.Revision, "")
 	if err != nil {
 		return err
@@ -110,6 +117,8 @@ func run(ctx context.Context, project, from, to string) error {
 	return u.merge(ctx, newer, theirs)
 }
 
+// updater has the folder of the project, one for all that is made on the way, and the clone of the
+// template in it.
 type updater struct{ project, scratch, template string }
 
 // revision is the commit of a revision of the template, which may be the name of one of its
@@ -125,6 +134,7 @@ func (u updater) revision(ctx context.Context, name string) (string, error) {
 		"--end-of-options",
 		name+"^{commit}",
 	)
+	// A clone has the branches of its origin only under this name.
 	if err != nil {
 		commit, err = git(
 			ctx,
@@ -157,9 +167,11 @@ func (u updater) render(
 		revision); err != nil {
 		return "", err
 	}
+	// The generator of that revision is used, since an older project may have another form.
 	if _, err := os.Stat(filepath.Join(checkout, "tools", "new")); errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("revision %s of the template is from before make new", revision[:12])
 	}
+	// The answers of the project, with which the generator asks nothing.
 	answers := filepath.Join(u.scratch, name+"-answers")
 	if err := os.Mkdir(answers, 0o755); err != nil {
 		return "", err
@@ -172,6 +184,7 @@ func (u updater) render(
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}
+	// The lock of the result names the revision, so that the next update begins there.
 	l.Revision = revision
 	if err := l.Write(made); err != nil {
 		return "", err
@@ -186,6 +199,7 @@ func (u updater) render(
 		"GIT_WORK_TREE=" + made,
 		"GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index"),
 	}
+	// The objects go to the project's repository, where merge needs them; no branch names them.
 	if _, err := git(ctx, made, env, "add", "--all"); err != nil {
 		return "", err
 	}
@@ -205,7 +219,8 @@ func (u updater) render(
 	return git(ctx, made, env, args...)
 }
 
-// merge applies what theirs differs from its parent to a new branch.
+// merge applies what theirs differs from its parent to a new branch, as git cherry-pick does it:
+// three ways, with the project as it is as the other side.
 func (u updater) merge(ctx context.Context, revision, theirs string) error {
 	branch := "update-" + revision[:12]
 	if _, err := git(ctx, u.project, nil, "switch", "--quiet", "--create", branch); err != nil {
@@ -219,6 +234,8 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 		"commit.gpgsign=false",
 		"cherry-pick",
 		"--allow-empty",
+		// An update that the project has already made by itself is a commit without a change, and no
+		// error.
 		"--keep-redundant-commits",
 		theirs,
 	)
@@ -252,6 +269,7 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 func git(ctx context.Context, folder string, env []string, args ...string) (string, error) {
 	var stdout, stderr strings.Builder
 	command := exec.CommandContext(ctx, "git", append([]string{"-C", folder}, args...)...)
+	// No editor is opened for a message: there may be no terminal.
 	command.Env = append(os.Environ(), append(env, "GIT_EDITOR=true")...)
 	command.Stdout, command.Stderr = &stdout, &stderr
 	if err := command.Run(); err != nil {
@@ -264,6 +282,8 @@ func git(ctx context.Context, folder string, env []string, args ...string) (stri
 func remove(folder string) {
 	_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
+			// The module cache of the go command is read-only, and a folder has to be writable to be
+			// emptied.
 			_ = os.Chmod(path, 0o700)
 		}
 		return nil

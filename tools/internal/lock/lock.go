@@ -46,6 +46,7 @@ func Read(folder string) (Lock, error) {
 		return l, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
+	// A field that is not known comes from a later template, whose answers this one cannot keep.
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&l); err != nil {
 		return l, fmt.Errorf("%s: %w", Name, err)

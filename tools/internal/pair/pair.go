@@ -19,6 +19,7 @@ import (
 	"time"
 )
 
+// Both are long, since a machine that runs tests may be slow.
 const (
 	startTime = time.Minute
 	stopTime  = time.Minute
@@ -45,6 +46,7 @@ func Start(
 	repository, scratch string,
 	server, client map[string]string,
 ) (*Pair, error) {
+	// A folder as the output takes both programs, named after their folders.
 	build := exec.CommandContext(
 		ctx,
 		"go",
@@ -67,6 +69,7 @@ func Start(
 	if err != nil {
 		return nil, err
 	}
+	// Settings under another prefix would be ignored, and everything would pass with defaults.
 	for _, given := range []map[string]string{server, client} {
 		names := slices.Sorted(maps.Keys(given))
 		begins := func(name string) bool { return strings.HasPrefix(name, prefix) }
@@ -75,6 +78,7 @@ func Start(
 				"the programs have variables that begin with %s, none of which is among %q", prefix, names)
 		}
 	}
+	// Port 0 is a free one; the log says which. A client is told that of the server.
 	here := map[string]string{prefix + "GRPC_ADDRESS": "127.0.0.1:0"}
 	if p.Server, err = start(ctx, scratch, prefix, server, here, "server"); err != nil {
 		return nil, err
@@ -99,11 +103,13 @@ func start(
 	program string,
 	args ...string,
 ) (*Process, error) {
+	// An empty address here becomes one of the loopback interface below, as all that were given.
 	environment := map[string]string{
 		prefix + "DRAIN_DELAY":   "0s",
 		prefix + "PROBE_ADDRESS": "",
 		prefix + "HTTP_ADDRESS":  "",
 	}
+	// What is given wins over these, and what has to be so here over both.
 	maps.Copy(environment, given)
 	for name := range environment {
 		if strings.HasSuffix(name, "_ADDRESS") {
@@ -111,6 +117,7 @@ func start(
 		}
 	}
 	maps.Copy(environment, here)
+	// read understands lines of JSON, and the one that it needs is of the level info.
 	environment[prefix+"LOG_FORMAT"], environment[prefix+"LOG_LEVEL"] = "json", "info"
 
 	p := &Process{
@@ -121,6 +128,7 @@ func start(
 	for name, value := range environment {
 		p.command.Env = append(p.command.Env, name+"="+value)
 	}
+	// Both outputs go through one pipe, so that the lines stay in their order.
 	reader, writer := io.Pipe()
 	p.command.Stdout, p.command.Stderr = writer, writer
 	if err := p.command.Start(); err != nil {
@@ -135,6 +143,7 @@ func start(
 
 	inTime, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
+	// The process may fail to start, or hang.
 	select {
 	case p.Addresses = <-listening:
 		return p, nil
@@ -168,9 +177,12 @@ func (p *Process) read(output io.Reader, listening chan<- map[string]string) {
 		default: // It has said so before.
 		}
 	}
+	// Without a reader the process would block.
 	_, _ = io.Copy(io.Discard, output) // after a line that is too long
 }
 
+// stop sends SIGTERM, waits for the drain, and returns an error with all output if the exit status
+// is not 0.
 func (p *Process) stop() error {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {

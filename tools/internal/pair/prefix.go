@@ -27,7 +27,7 @@ func Help(ctx context.Context, repository, program string) (string, error) {
 	return string(help), nil
 }
 
-// Each program has LOG_FORMAT.
+// logFormat matches a variable that each program has, whatever else it has.
 var logFormat = regexp.MustCompile(`(?m)^  ([A-Z0-9_]+_)LOG_FORMAT `)
 
 // PrefixIn finds in the help of a program what its variables begin with, "SHOP_" for example. The

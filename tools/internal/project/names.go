@@ -64,6 +64,7 @@ func Validate(template string, l lock.Lock) error {
 	)
 }
 
+// validModule checks the path of the Go module.
 func validModule(path string) error {
 	if path == "" {
 		return errors.New("MODULE is missing, the path of the Go module: github.com/acme/orders-api")
@@ -71,6 +72,7 @@ func validModule(path string) error {
 	if err := module.CheckPath(path); err != nil {
 		return fmt.Errorf("MODULE: %w", err)
 	}
+	// Its import paths would end with the version, which the names in the template do not.
 	if _, major, _ := module.SplitPathVersion(path); major != "" {
 		return fmt.Errorf(
 			"MODULE: %s names the major version %s, which a new project does not have yet",
@@ -90,6 +92,8 @@ func ours(what, text string) error {
 	return nil
 }
 
+// validName checks the product's name: in DNS, in Go, and that it is nothing else in the template
+// yet.
 func validName(template, name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf(
@@ -116,6 +120,7 @@ func validName(template, name string) error {
 	if _, err := os.Lstat(filepath.Join(template, "charts", name)); err == nil {
 		return fmt.Errorf("NAME: charts/%s is there already", name)
 	}
+	// The package at the root gets the name. In files that import it, nothing else may have it.
 	taken, err := identifiers(template, func(file *ast.File) bool {
 		return slices.ContainsFunc(
 			file.Imports,
@@ -131,6 +136,7 @@ func validName(template, name string) error {
 	return nil
 }
 
+// validServices checks which services the project is to have.
 func validServices(template string, services []string) error {
 	all, err := Services(template)
 	if err != nil {
@@ -156,11 +162,13 @@ func validServices(template string, services []string) error {
 	return nil
 }
 
+// validService checks what the service is to be called, "" for its name in the template.
 func validService(template string, l lock.Lock) error {
 	name := l.Service
 	if name == "" {
 		return nil
 	}
+	// Protobuf names the service with the word Service after it.
 	if !serviceForm.MatchString(name) || strings.HasSuffix(name, "Service") {
 		return fmt.Errorf(
 			"SERVICE: %q has to be letters and digits, begin with an upper-case letter, and not end with Service: Order",
@@ -176,6 +184,7 @@ func validService(template string, l lock.Lock) error {
 	if err := ours("SERVICE", name); err != nil {
 		return err
 	}
+	// The folder and the Go package of the service have the name in lower case.
 	folder := strings.ToLower(name)
 	if token.IsKeyword(folder) || types.Universe.Lookup(folder) != nil ||
 		slices.Contains(reserved, folder) {
@@ -191,6 +200,7 @@ func validService(template string, l lock.Lock) error {
 	if err != nil {
 		return err
 	}
+	// The schema lists all variables, of the host as well: those of a service begin with its name.
 	if prefix := strings.ToUpper(folder) + "_"; strings.Contains(string(schema), `"`+prefix) {
 		return fmt.Errorf("SERVICE: there are variables already that begin with %s", prefix)
 	}
@@ -200,6 +210,7 @@ func validService(template string, l lock.Lock) error {
 	if err != nil {
 		return err
 	}
+	// These are the forms in which the name appears in Go.
 	for _, word := range []string{
 		folder, name, lowerFirst(name), plural(name), lowerFirst(plural(name)),
 	} {
@@ -217,6 +228,7 @@ func validService(template string, l lock.Lock) error {
 
 // Services are the services of the template, by the names of their folders.
 func Services(template string) ([]string, error) {
+	// Each folder below server/ is a service.
 	entries, err := os.ReadDir(filepath.Join(template, "server"))
 	if err != nil {
 		return nil, err
@@ -249,12 +261,14 @@ func identifiers(
 					return err
 				}
 				relative, _ := filepath.Rel(root, file)
+				// The old names are left out: they are what becomes the new one.
 				ast.Inspect(parsed, func(n ast.Node) bool {
 					if name, ok := n.(*ast.Ident); ok && name.Name != oldName && name.Name != oldService {
 						found[name.Name] = relative
 					}
 					return true
 				})
+				// An import without a name beside it is called by the name of its package.
 				for _, i := range parsed.Imports {
 					name := assumedName(strings.Trim(i.Path.Value, `"`))
 					if i.Name == nil && name != oldName && name != oldService {
@@ -273,10 +287,16 @@ func identifiers(
 
 // The forms that a name has: in Go and Protobuf, where there are no dashes; in metrics and, in
 // upper case, in variables; in identifiers; in titles.
+// goName has no dashes: ordersapi.
 func goName(name string) string { return strings.ReplaceAll(name, "-", "") }
-func snake(name string) string  { return strings.ReplaceAll(name, "-", "_") }
-func camel(name string) string  { return strings.ReplaceAll(title(name), " ", "") }
 
+// snake has underscores: orders_api.
+func snake(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// camel has upper-case letters: OrdersApi.
+func camel(name string) string { return strings.ReplaceAll(title(name), " ", "") }
+
+// title has blanks and upper-case letters: Orders Api.
 func title(name string) string {
 	words := strings.Split(name, "-")
 	for i, word := range words {
@@ -285,6 +305,7 @@ func title(name string) string {
 	return strings.Join(words, " ")
 }
 
+// lowerFirst is the name of something that is not exported.
 func lowerFirst(name string) string { return strings.ToLower(name[:1]) + name[1:] }
 
 // plural is what several of them are called.

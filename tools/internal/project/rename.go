@@ -78,10 +78,12 @@ func hasOtherEcho(file string) bool {
 // replacer applies rules one after another. What a rule has put in place contains none of what the
 // later ones look for.
 type replacer struct {
+	// patterns and with have the same order.
 	patterns []*regexp.Regexp
 	with     []string
 }
 
+// newReplacer compiles rules, which are ours: one that does not compile is a mistake here.
 func newReplacer(rules []rule) replacer {
 	var r replacer
 	for _, rule := range rules {
@@ -91,6 +93,7 @@ func newReplacer(rules []rule) replacer {
 	return r
 }
 
+// replace applies all rules to a text.
 func (r replacer) replace(text string) string {
 	for i, pattern := range r.patterns {
 		text = pattern.ReplaceAllString(text, r.with[i])
@@ -113,11 +116,13 @@ func rename(root string, rules []rule, leftOut func(file string) bool) error {
 		if err != nil {
 			return err
 		}
+		// A file with a zero byte is no text, such as an image.
 		if bytes.IndexByte(text, 0) < 0 {
 			if err := rewrite(filepath.Join(root, file), r.replace(string(text))); err != nil {
 				return err
 			}
 		}
+		// The path has names as well.
 		if to := r.replace(file); to != file {
 			if err := move(root, file, to); err != nil {
 				return err
@@ -129,6 +134,7 @@ func rename(root string, rules []rule, leftOut func(file string) bool) error {
 
 // move gives a file another path, which must be free, and removes the folders that it leaves empty.
 func move(root, from, to string) error {
+	// Two files that get one name would be a file that is lost.
 	if _, err := os.Lstat(filepath.Join(root, to)); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, fmt.Errorf("%s cannot become %s, which is there already", from, to))
 	}
@@ -138,6 +144,7 @@ func move(root, from, to string) error {
 	if err := os.Rename(filepath.Join(root, from), filepath.Join(root, to)); err != nil {
 		return err
 	}
+	// os.Remove removes a folder only if it is empty.
 	for folder := path.Dir(from); folder != "." && os.Remove(filepath.Join(root, folder)) == nil; {
 		folder = path.Dir(folder)
 	}
@@ -151,7 +158,9 @@ func Leftovers(root string, l lock.Lock) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The product's name is looked for in any case and inside other words, since nothing else has it.
 	product := regexp.MustCompile(`(?i)` + oldName)
+	// echo is a word of its own in shells and prose, so that only forms that mean the service count.
 	service := regexp.MustCompile(
 		`EchoService|Echo(Request|Response)|[Ee]cho_?[Cc]ommand|ECHO_|\b[Ee]choes\b|/echo\b|\becho\.(proto|md|go|Service)`,
 	)
@@ -198,6 +207,7 @@ func gofmt(root string, l lock.Lock) error {
 			return err
 		}
 		if assumedName(l.Module) != goName(l.Name) {
+			// goimports would add the name itself, but it is not needed here for anything else.
 			text = regexp.MustCompile(`(?m)^(import |\t)"`+regexp.QuoteMeta(l.Module)+`"$`).
 				ReplaceAll(text, []byte(`${1}`+goName(l.Name)+` "`+l.Module+`"`))
 		}
@@ -214,6 +224,7 @@ func gofmt(root string, l lock.Lock) error {
 
 // rewrite replaces the content of a file, and keeps its mode.
 func rewrite(file, text string) error {
+	// Without O_CREATE the mode stays, which says of scripts that they can be run.
 	to, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err

@@ -103,6 +103,7 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err != nil {
 		return err
 	}
+	// These are not chosen, and removed as the README tells people to.
 	left := slices.DeleteFunc(all, func(s string) bool { return slices.Contains(l.Services, s) })
 	if err := removeServices(ctx, to, string(readme), left); err != nil {
 		return err
@@ -112,12 +113,14 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 			return err
 		}
 	}
+	// From here on it goes from the larger to the smaller: parts of files, and what has lost its use.
 	if err := cutParts(to, l.Services); err != nil {
 		return err
 	}
 	if err := cutPlatformSchema(to); err != nil {
 		return err
 	}
+	// Code that only a removed service used goes as well.
 	if err := prune(to); err != nil {
 		return err
 	}
@@ -128,9 +131,11 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err := os.MkdirAll(filepath.Join(to, "gen"), 0o755); err != nil {
 		return err
 	}
+	// The answers are part of the project: make update reads them.
 	if err := l.Write(to); err != nil {
 		return err
 	}
+	// Parts of the README are taken over into the project's own.
 	kept, err := cutPart(string(readme), l.Services)
 	if err != nil {
 		return fmt.Errorf("README.md:%w", err)
@@ -138,12 +143,14 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err := addFiles(view{Lock: l, Title: title(l.Name), readme: kept, root: to}); err != nil {
 		return err
 	}
+	// The service first: product rules do not touch its name.
 	if l.Service != "" {
 		excluded := func(file string) bool { return file == lock.Name || hasOtherEcho(file) }
 		if err := rename(to, serviceRules(l.Service), excluded); err != nil {
 			return err
 		}
 	}
+	// project.lock has the names that it is about, and stays as it is.
 	isLock := func(file string) bool { return file == lock.Name }
 	if err := rename(to, productRules(l), isLock); err != nil {
 		return err
@@ -187,14 +194,18 @@ func copyRevision(ctx context.Context, from, revision, to string) error {
 	if err := command.Start(); err != nil {
 		return err
 	}
+	// What is left of the output is read, or git would block and Wait never return.
 	err = extract(stdout, to)
 	_, _ = io.Copy(io.Discard, stdout)
+	// git's error is the cause of a broken archive.
 	if waited := command.Wait(); waited != nil {
 		return fmt.Errorf("git archive: %w\n%s", waited, &stderr)
 	}
 	return err
 }
 
+// extract writes the folders and files of an archive below a folder. OpenRoot keeps names such as
+// ../x inside of it. Links are left out.
 func extract(archive io.Reader, to string) error {
 	root, err := os.OpenRoot(to)
 	if err != nil {
@@ -214,6 +225,7 @@ func extract(archive io.Reader, to string) error {
 			err = root.MkdirAll(strings.TrimSuffix(header.Name, "/"), 0o755)
 		case tar.TypeReg:
 			mode := fs.FileMode(0o644)
+			// Of a mode git records only whether a file can be run.
 			if header.Mode&0o100 != 0 {
 				mode = 0o755
 			}
@@ -243,22 +255,28 @@ func removeServices(ctx context.Context, folder, readme string, services []strin
 	var script []string
 	variable := 0
 	for line := range strings.SplitSeq(steps, "\n") {
+		// The steps name a service as an example. The script takes its argument in place of that.
 		if strings.HasPrefix(line, "S=") {
 			line, variable = "S=$1", variable+1
 		}
+		// Generating and testing is for Finish, when the project is whole.
 		if !strings.HasPrefix(line, "make ") {
 			script = append(script, line)
 		}
 	}
+	// The README has changed in a way that these steps do not understand.
 	if variable != 1 {
 		return errors.New(`README.md: the steps below "Remove a service" do not set S once`)
 	}
+	// The steps use git rm, which takes only files that are committed. The commit has an identity of its
+	// own, since the machine may have none, and goes with the repository at the end.
 	for _, command := range append([][]string{
 		{"git", "init", "--quiet", "--template="}, {"git", "add", "--all"},
 		{"git", "-c", "user.name=new", "-c", "user.email=new@localhost", "commit", "--quiet", "--message", "copy"},
 	}, scripts(script, services)...) {
 		run := exec.CommandContext(ctx, command[0], command[1:]...)
 		run.Dir = folder
+		// Settings of the user, such as hooks, must not change what is made.
 		run.Env = append(run.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 		if output, err := run.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, output)
@@ -267,6 +285,7 @@ func removeServices(ctx context.Context, folder, readme string, services []strin
 	return os.RemoveAll(filepath.Join(folder, ".git"))
 }
 
+// scripts are commands that run the lines once for each service, which is their $1.
 func scripts(lines, services []string) (all [][]string) {
 	for _, service := range services {
 		all = append(
@@ -279,6 +298,7 @@ func scripts(lines, services []string) (all [][]string) {
 
 // prune removes the packages of internal/ that nothing imports any more.
 func prune(root string) error {
+	// A package that is removed may have been the last to import another one.
 	for {
 		imported := map[string]bool{}
 		packages := map[string]bool{}
@@ -304,6 +324,7 @@ func prune(root string) error {
 				return err
 			}
 			for _, i := range parsed.Imports {
+				// An external test imports its own package, which is no use of it.
 				if name := strings.Trim(i.Path.Value, `"`); name != here {
 					imported[name] = true
 				}
@@ -324,7 +345,7 @@ func prune(root string) error {
 					return err
 				}
 			}
-			// Others may be below it.
+			// The folder goes if it is empty; packages below it may stay.
 			_ = os.Remove(filepath.Join(root, strings.TrimPrefix(name, oldModule+"/")))
 		}
 		if !removed {
@@ -335,6 +356,8 @@ func prune(root string) error {
 
 // addFiles writes the files that a project has in place of the template's.
 func addFiles(v view) error {
+	// Their end-to-end tests need the backends of the platform; without these services there is less
+	// to test.
 	small := !v.Has("object") && !v.Has("channel")
 	if small {
 		if err := keepOnly(filepath.Join(v.root, "test", "e2e"), smallE2E); err != nil {
@@ -356,6 +379,7 @@ func addFiles(v view) error {
 			}
 			to = "test/e2e/" + rest
 		}
+		// The files have braces of their own, as templates of Helm and workflows do.
 		parsed, err := template.New(name).Delims("[[", "]]").Parse(string(text))
 		if err != nil {
 			return err

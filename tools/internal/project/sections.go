@@ -63,9 +63,14 @@ func cutParts(root string, services []string) error {
 	return nil
 }
 
+// cutPart removes from a text the parts that a project with these services does not have, and the
+// comments around those that stay. Its errors begin with the number of a line.
 func cutPart(text string, services []string) (string, error) {
 	var kept strings.Builder
+	// began is the line where the part began that is open, 0 outside of one; stays says whether lines
+	// are kept.
 	began, stays := 0, true
+	// blank says that empty lines are dropped, after a part that was left out behind one.
 	number, blank := 0, false
 	for line := range strings.Lines(text) {
 		number++
@@ -111,6 +116,7 @@ func section(document, heading string) (string, error) {
 
 // block is the first block of code in a text.
 func block(text string) (string, error) {
+	// A fence may have the name of a language behind it, to the end of the line.
 	_, after, found := strings.Cut(text, "\n```")
 	_, after, _ = strings.Cut(after, "\n")
 	code, _, ended := strings.Cut(after, "\n```")
@@ -160,6 +166,7 @@ func mapOf(readme, root string) (string, error) {
 			line = line[:indented] + strings.Join(there, " ")
 		}
 		kept = append(kept, line)
+		// Lines below are in this folder.
 		above = append(above, strings.TrimSuffix(there[0], "/"))
 	}
 	return strings.Join(kept, "\n"), nil
@@ -196,6 +203,7 @@ func cutPlatformSchema(root string) error {
 			nil,
 		)
 	}
+	// The schema has another layout than these patterns expect.
 	if !json.Valid(text) {
 		return fmt.Errorf("%s is no JSON any more", file)
 	}

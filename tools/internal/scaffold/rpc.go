@@ -37,8 +37,11 @@ func (f facts) Upper() string { return strings.ToUpper(f.Package) }
 // Variable is the name of the rate's variable, without prefixes.
 func (f facts) Variable() string { return "TRAFFIC_" + strings.ToUpper(snake(f.Name)) }
 
+// kinds are the modes as comments of the contract and of the code spell them.
 var kinds = map[string]string{"unary": "unary", "server": "server streaming", "client": "client streaming", "bidi": "bidirectional"}
 
+// addRPC changes the contract and both sides in memory. Every check comes before apply writes the
+// first file.
 func (p *project) addRPC(r RPC) error {
 	if !slices.Contains(Modes, r.Mode) {
 		return fmt.Errorf("MODE: %q is none of %s", r.Mode, strings.Join(Modes, ", "))
@@ -46,10 +49,13 @@ func (p *project) addRPC(r RPC) error {
 	if err := errors.Join(validName("SERVICE", r.Service), validName("NAME", r.Name)); err != nil {
 		return err
 	}
+	// The contract comes first: it says whether there is such a service at all.
 	if err := p.addToContract(r); err != nil {
 		return err
 	}
 	folder := strings.ToLower(r.Service)
+	// The names of types and fields are not known yet: learnServer and learnClient read them from the
+	// code, which people may have renamed.
 	f := facts{RPC: r, Module: p.module, Import: p.importPath(), V1: p.alias(), Package: folder, Kind: kinds[r.Mode]}
 	if err := p.learnServer(&f, "server/"+folder); err != nil {
 		return err
@@ -83,12 +89,14 @@ func (p *project) addToFake(f facts, folder string) error {
 	if err != nil {
 		return err
 	}
+	// The fake is the struct that embeds the generated Unimplemented server of the service.
 	embedding := regexp.MustCompile(`type (\w+) struct \{\n(?:\t.*\n|\n)*?\t` + f.V1 + `\.Unimplemented` + f.Service + `ServiceServer\n`)
 	for _, test := range tests {
 		text, err := os.ReadFile(test)
 		if err != nil {
 			return err
 		}
+		// The first fake is enough: the templates put one into each service.
 		if found := embedding.FindSubmatch(text); found != nil {
 			f.Receiver = string(found[1])
 			made, err := execute(clientTests, f.Mode, f)
@@ -104,6 +112,7 @@ func (p *project) addToFake(f facts, folder string) error {
 // addToContract adds the RPC to its service, at the end, and its messages to the file.
 func (p *project) addToContract(r RPC) error {
 	file := path.Join(p.proto, strings.ToLower(r.Service)+".proto")
+	// It may have been made by addService, and not be written yet.
 	text, err := p.read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("SERVICE: there is no %sService, which would be in %s", r.Service, file)
@@ -111,10 +120,12 @@ func (p *project) addToContract(r RPC) error {
 	if err != nil {
 		return err
 	}
+	// The service's own name, since a file may have several.
 	begin := regexp.MustCompile(`(?m)^service ` + r.Service + `Service \{`).FindStringIndex(text)
 	if begin == nil {
 		return fmt.Errorf("SERVICE: %s has no service %sService", file, r.Service)
 	}
+	// The messages have names of the RPC, and must not be there either.
 	for _, name := range []string{"rpc " + r.Name, "message " + r.Name + "Request", "message " + r.Name + "Response"} {
 		if regexp.MustCompile(`(?m)^\s*` + name + `\b`).MatchString(text) {
 			return fmt.Errorf("NAME: %s has %s already", file, name)
@@ -132,6 +143,7 @@ func (p *project) addToContract(r RPC) error {
 	if err != nil {
 		return err
 	}
+	// A blank line stands before each RPC but the first.
 	head := strings.TrimRight(text[:end], " \n")
 	if !strings.HasSuffix(head, "{") {
 		head += "\n"
@@ -141,6 +153,8 @@ func (p *project) addToContract(r RPC) error {
 }
 
 // closing is where the block ends that is open at an offset of a .proto, or -1.
+// It knows comments of one line and strings, whose braces count for nothing. Block comments are not
+// used in the contract.
 func closing(text string, from int) int {
 	depth := 1
 	for i := from; i < len(text); i++ {
@@ -164,14 +178,17 @@ func closing(text string, from int) int {
 	return -1
 }
 
-// learnServer finds the type that answers the service, and how it learns of the drain.
+// learnServer finds the type that answers the service, by the generated interface that it embeds,
+// and its field that is closed when the drain begins, by its type.
 func (p *project) learnServer(f *facts, folder string) error {
 	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
 		embeds, draining := false, ""
 		for _, field := range fields.List {
+			// A field without a name is an embedded one.
 			if s, ok := field.Type.(*ast.SelectorExpr); ok && len(field.Names) == 0 && strings.HasSuffix(s.Sel.Name, f.Service+"ServiceServer") {
 				embeds = true
 			}
+			// <-chan is the type of app.Host.Draining.
 			if c, ok := field.Type.(*ast.ChanType); ok && c.Dir == ast.RECV && len(field.Names) == 1 {
 				draining = field.Names[0].Name
 			}
@@ -186,7 +203,7 @@ func (p *project) learnServer(f *facts, folder string) error {
 	return err
 }
 
-// learnClient finds what a Client calls.
+// learnClient finds the field by which a Client calls the service, by its generated type.
 func (p *project) learnClient(f *facts, folder string) error {
 	err := p.eachStruct(folder, func(name string, fields *ast.FieldList) {
 		for _, field := range fields.List {
@@ -201,6 +218,7 @@ func (p *project) learnClient(f *facts, folder string) error {
 	return err
 }
 
+// eachStruct calls each for every struct in the Go files of a folder, in the order of their names.
 func (p *project) eachStruct(folder string, each func(name string, fields *ast.FieldList)) error {
 	files, err := p.goFiles(folder)
 	if err != nil {
@@ -224,11 +242,14 @@ func (p *project) eachStruct(folder string, each func(name string, fields *ast.F
 }
 
 // addToClient adds the RPC to the service's check, its steady traffic, and the setting of its rate.
+// It finds the places in the parsed code and inserts text there, so that everything else, comments
+// included, stays as it is. Places that are missing are an error, with what was expected.
 func (p *project) addToClient(f facts, folder string) error {
 	files, err := p.goFiles(folder)
 	if err != nil {
 		return err
 	}
+	// Each place is taken once: the first that fits.
 	done := map[string]bool{}
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		text := files[file]
@@ -238,6 +259,7 @@ func (p *project) addToClient(f facts, folder string) error {
 			return err
 		}
 		offset := func(pos token.Pos) int { return set.Position(pos).Offset }
+		// Insertions are collected by their offset, since each would move the places after it.
 		insert := map[int]string{}
 		// add puts something at the end of a list that ends with a bracket.
 		add := func(what string, open, end token.Pos, added string) {
@@ -245,6 +267,7 @@ func (p *project) addToClient(f facts, folder string) error {
 				return
 			}
 			done[what] = true
+			// The list may end with a comma and a new line, or be in one line; gofmt puts it right later.
 			inside := strings.TrimRight(text[offset(open)+1:offset(end)], " \t\n")
 			if inside != "" && !strings.HasSuffix(inside, ",") {
 				added = "," + added
@@ -253,6 +276,7 @@ func (p *project) addToClient(f facts, folder string) error {
 		}
 		for _, declaration := range parsed.Decls {
 			switch d := declaration.(type) {
+			// The rate becomes a field of Config, at its end.
 			case *ast.GenDecl:
 				for _, spec := range d.Specs {
 					if s, ok := spec.(*ast.TypeSpec); ok && s.Name.Name == "Config" {
@@ -263,6 +287,7 @@ func (p *project) addToClient(f facts, folder string) error {
 						}
 					}
 				}
+			// Lists are found in any function that has what the inserted line refers to.
 			case *ast.FuncDecl:
 				session, config := parameter(d, "Session"), receiver(d, "Config")
 				ast.Inspect(d, func(n ast.Node) bool {
@@ -287,6 +312,7 @@ func (p *project) addToClient(f facts, folder string) error {
 				})
 			}
 		}
+		// From the end to the beginning, so that the offsets before an insertion stay right.
 		for _, at := range slices.Backward(slices.Sorted(maps.Keys(insert))) {
 			text = text[:at] + insert[at] + text[at:]
 		}
@@ -294,6 +320,7 @@ func (p *project) addToClient(f facts, folder string) error {
 			p.changed[file] = text
 		}
 	}
+	// Nothing has been written yet, so that an RPC without one of these is not added at all.
 	for what, where := range map[string]string{
 		"Config":              "a struct Config",
 		"Validate":            "a method Validate of Config that returns errors.Join(…)",

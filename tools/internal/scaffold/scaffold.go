@@ -32,6 +32,8 @@ type RPC struct {
 	Mode    string // one of Modes
 }
 
+// nameForm is the form of names in Protobuf, where services, RPCs and messages begin with an
+// upper-case letter.
 var nameForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 
 // AddRPC adds an RPC to a service of the project in a folder. It writes nothing if the project
@@ -42,6 +44,7 @@ func AddRPC(ctx context.Context, root string, r RPC, output io.Writer) ([]string
 	if err != nil {
 		return nil, err
 	}
+	// Both Order and OrderService are understood.
 	r.Service = strings.TrimSuffix(r.Service, "Service")
 	if err := p.addRPC(r); err != nil {
 		return nil, err
@@ -56,6 +59,7 @@ func AddService(ctx context.Context, root string, r RPC, output io.Writer) ([]st
 		return nil, err
 	}
 	r.Service = strings.TrimSuffix(r.Service, "Service")
+	// A service without an RPC would not compile; it exists only between these two steps.
 	if err := p.addService(r.Service); err != nil {
 		return nil, err
 	}
@@ -67,13 +71,16 @@ func AddService(ctx context.Context, root string, r RPC, output io.Writer) ([]st
 
 // project is a checkout, with changes that are not written yet.
 type project struct {
-	root    string
-	module  string
-	proto   string // the folder of the contract: "proto/orders/v1"
-	pkg     string // its package: "orders.v1"
+	root   string
+	module string
+	proto  string // the folder of the contract: "proto/orders/v1"
+	pkg    string // its package: "orders.v1"
+	// changed has the new content of files by their path, also of those that are not there yet.
 	changed map[string]string
 }
 
+// open reads what the names of a project follow from: its module and the one folder of its
+// contract.
 func open(root string) (*project, error) {
 	p := &project{root: root, changed: map[string]string{}}
 	text, err := p.read("go.mod")
@@ -97,10 +104,13 @@ func open(root string) (*project, error) {
 
 // alias is what Go files call the generated package, which they import by its path.
 func (p *project) alias() string { return strings.ReplaceAll(p.pkg, ".", "") }
+
+// importPath is the path of the generated package.
 func (p *project) importPath() string {
 	return p.module + "/gen/" + strings.ReplaceAll(p.pkg, ".", "/")
 }
 
+// read returns a file as it will be, if it is to change, or as it is.
 func (p *project) read(file string) (string, error) {
 	if text, there := p.changed[file]; there {
 		return text, nil
@@ -129,6 +139,7 @@ func (p *project) goFiles(folder string) (map[string]string, error) {
 	for _, entry := range entries {
 		names = append(names, path.Join(folder, entry.Name()))
 	}
+	// Files that are not written yet count as well: addRPC looks at those of addService.
 	for file := range p.changed {
 		if path.Dir(file) == folder {
 			names = append(names, file)
@@ -150,6 +161,7 @@ func (p *project) apply(
 	output io.Writer,
 	service string,
 ) (created []string, err error) {
+	// What was there before, to take back everything if a step fails.
 	old := map[string][]byte{}
 	for file, text := range p.changed {
 		if path.Ext(file) == ".go" {
@@ -166,6 +178,7 @@ func (p *project) apply(
 		}
 	}
 	slices.Sort(created)
+	// The project is left as it was, generated code included, even after Ctrl-C.
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.takeBack(old))
@@ -185,6 +198,7 @@ func (p *project) apply(
 	if err := p.run(ctx, output, "make", "generate"); err != nil {
 		return nil, err
 	}
+	// Vet compiles the tests too, and so finds names that are taken.
 	return created, p.run(
 		ctx,
 		output,
@@ -197,6 +211,7 @@ func (p *project) apply(
 	)
 }
 
+// takeBack restores the files as they were, and removes those that are new.
 func (p *project) takeBack(old map[string][]byte) error {
 	var problems []error
 	for file := range p.changed {
@@ -213,11 +228,13 @@ func (p *project) takeBack(old map[string][]byte) error {
 	return errors.Join(problems...)
 }
 
+// run runs a command in the project. Its output is shown only if it fails.
 func (p *project) run(ctx context.Context, output io.Writer, name string, args ...string) error {
 	var said bytes.Buffer
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir = p.root
 	command.Stdout, command.Stderr = &said, &said
+	// make passes its own flags on by these, which are about another make.
 	command.Env = slices.DeleteFunc(command.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
 	})
@@ -237,6 +254,7 @@ func validName(what, name string) error {
 			name,
 		)
 	}
+	// A keyword cannot be a package, and a name such as string would hide the type.
 	if lower := strings.ToLower(name); token.IsKeyword(lower) || types.Universe.Lookup(lower) != nil {
 		return fmt.Errorf("%s: nothing in Go can be called %s", what, lower)
 	}
@@ -252,6 +270,7 @@ func snake(name string) string {
 // another use for.
 func fileOf(name string) string {
 	file := snake(name)
+	// A file x_test.go is a test to the go command, and x_linux.go is for Linux alone.
 	last := file[strings.LastIndex(file, "_")+1:]
 	if last != file && (last == "test" || slices.Contains(platforms, last)) {
 		return strings.ReplaceAll(file, "_", "")

@@ -20,6 +20,7 @@ func (p *project) addService(name string) error {
 			return fmt.Errorf("NAME: %s/%s is there already", side, folder)
 		}
 	}
+	// The schema lists all variables, so that it tells which prefixes are taken.
 	schemas, err := filepath.Glob(filepath.Join(p.root, "charts", "*", "values.schema.json"))
 	if err != nil {
 		return err
@@ -40,9 +41,11 @@ func (p *project) addService(name string) error {
 		V1:      p.alias(),
 		Package: folder,
 	}
+	// The templates use both what an RPC's templates know, as f, and what only a service needs.
 	of := map[string]any{
-		"f":    f,
-		"Pkg":  p.pkg,
+		"f":   f,
+		"Pkg": p.pkg,
+		// protoc-gen-go names the variable of a file by its path, with underscores.
 		"File": strings.ReplaceAll(strings.ReplaceAll(p.pkg, ".", "_")+"_"+folder, "/", "_"),
 	}
 	for file, text := range map[string]string{
@@ -71,7 +74,8 @@ func (p *project) addService(name string) error {
 	return nil
 }
 
-// addToMain adds the service to the list in a main, and its import.
+// addToMain adds the service to the list in a main, and its import beside those of the other
+// services of that side. Both are found by their text, and an error says if there is none.
 func (p *project) addToMain(side, folder string) error {
 	file := side + "/main.go"
 	text, err := p.read(file)
@@ -88,6 +92,7 @@ func (p *project) addToMain(side, folder string) error {
 	}
 	text = list.ReplaceAllString(text, "${0}\t"+folder+".Service(),\n")
 	line := "\t\"" + p.module + "/" + side + "/" + folder + "\"\n"
+	// The import goes before the last one of that side, or to the end; gofmt sorts it.
 	p.changed[file] = imports.ReplaceAllStringFunc(text, func(block string) string {
 		at := strings.LastIndex(block, "\t\""+p.module+"/"+side+"/")
 		if at < 0 {
@@ -98,6 +103,8 @@ func (p *project) addToMain(side, folder string) error {
 	return nil
 }
 
+// The texts of a new service follow, each as a template of the file that its name says. They are
+// part of the generated project, where they are compiled and linted.
 const newProto = `
 syntax = "proto3";
 
@@ -111,6 +118,7 @@ service {{.f.Service}}Service {
 }
 `
 
+// newServer is service.go of the server: what it registers, with nothing behind it yet.
 const newServer = `
 // Package {{.f.Package}} answers {{.f.Service}}Service: one file per RPC.
 package {{.f.Package}}
@@ -150,6 +158,7 @@ type service struct {
 }
 `
 
+// newErrors is errors.go of the server: an error table with the rules that every stream needs.
 const newErrors = `
 package {{.f.Package}}
 
@@ -160,6 +169,7 @@ import "{{.f.Module}}/internal/rpc"
 var errorTable = rpc.ErrorTable{Rules: rpc.StreamRules}
 `
 
+// newClientService is service.go of the client. addToClient adds each RPC to the list in check.
 const newClientService = `
 package {{.f.Package}}
 
@@ -208,6 +218,7 @@ func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
 }
 `
 
+// newClient is client.go, to which each RPC adds a method in a file of its own.
 const newClient = `
 // Package {{.f.Package}} calls {{.f.Service}}Service: one file per RPC, named as the server's.
 package {{.f.Package}}
@@ -229,6 +240,8 @@ func NewClient(conn grpc.ClientConnInterface) *Client {
 }
 `
 
+// newConfig is config.go of the client. addToClient adds a rate for each RPC, and its check to
+// Join.
 const newConfig = `
 package {{.f.Package}}
 
@@ -248,6 +261,7 @@ func (c Config) Validate() error {
 }
 `
 
+// newTraffic is traffic.go of the client. addToClient adds each RPC to the list of operations.
 const newTraffic = `
 package {{.f.Package}}
 
@@ -261,6 +275,7 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 }
 `
 
+// newDocument is the service's page of the documentation.
 const newDocument = `
 # {{.f.Service}}Service
 

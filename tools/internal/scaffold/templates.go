@@ -3,6 +3,7 @@ package scaffold
 // Each text has a template for each mode. The messages that they begin with have one text, which
 // comes back, so that both programs, check and the steady traffic work from the first minute on.
 
+// protoMethods are the RPC in the contract, to be indented as it stands in its service.
 const protoMethods = `
 {{define "unary"}}  // {{.Name}} (unary) returns the text.
   rpc {{.Name}}({{.Name}}Request) returns ({{.Name}}Response);
@@ -23,6 +24,7 @@ const protoMethods = `
   rpc {{.Name}}(stream {{.Name}}Request) returns (stream {{.Name}}Response);
 {{end}}`
 
+// protoMessages are its two messages. Each RPC has its own, so that they can change apart.
 const protoMessages = `
 // {{.Name}}Request is a text.
 message {{.Name}}Request {
@@ -37,6 +39,8 @@ message {{.Name}}Response {
 }
 `
 
+// serverFiles are the method of the server, one file per RPC. Streams that wait for their client
+// also look at the drain, so that the server can stop.
 const serverFiles = `
 {{define "unary"}}package {{.Package}}
 
@@ -136,6 +140,8 @@ func (s *{{.Receiver}}) {{.Name}}(stream grpc.BidiStreamingServer[{{.V1}}.{{.Nam
 }
 {{end}}`
 
+// testHead begins each test of a server, and testTail ends it. It fails on purpose until the author
+// writes what the RPC promises.
 const testHead = `package {{.Package}}
 
 import (
@@ -158,6 +164,7 @@ const testTail = `	t.Errorf("{{.Name}} answers %q: say here what it has to answe
 }
 {{end}}`
 
+// serverTests call the RPC over a real connection, as a client without retries does.
 const serverTests = `
 {{define "unary"}}` + testHead + `	got, err := client.{{.Name}}(apptest.Deadline(t), request)
 	if err != nil {
@@ -198,6 +205,7 @@ const serverTests = `
 	}
 ` + testTail
 
+// verifyHead and verifyTail stand around a call of the client whose answer is compared.
 const verifyHead = `
 // verify{{.Name}} makes a call whose answer is known, for check and the steady traffic.
 func verify{{.Name}}(s cli.Session) func(ctx context.Context) error {
@@ -215,6 +223,7 @@ const verifyTail = `		if err == nil && got != text {
 }
 {{end}}`
 
+// clientFiles are the method of the client, and the call that check and the steady traffic make.
 const clientFiles = `
 {{define "unary"}}package {{.Package}}
 
@@ -364,9 +373,11 @@ func (c *Client) {{.Name}}(ctx context.Context, requests []*{{.V1}}.{{.Name}}Req
 		})
 ` + verifyTail
 
+// fakeComment is the comment of each method of the fake.
 const fakeComment = `// {{.Name}} answers as the contract says.
 `
 
+// clientTests are the method of the server that the client's tests have in place of a real one.
 const clientTests = `
 {{define "unary"}}package {{.Package}}
 
