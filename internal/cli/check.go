@@ -24,14 +24,17 @@ func (c *command) checkCommand() *cobra.Command {
 		Short: "See whether everything works",
 		Long: `Waits until the servers say that each of the services is serving, makes one call of each mode that they have, verifies the
 answers, and removes what it made. It is what "helm test" runs.`,
+		// The examples have the program as it was called.
 		Example: fmt.Sprintf("  %s check\n  %[1]s check --timeout 30s && echo all is well", c.typed),
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
+			// One set of connections serves all services.
 			return c.call(ctx, c.Services, func(sessions []Session) error {
 				// The steps of all services are made and validated first, so that a mistake in the last service
 				// shows before the first makes a call.
 				checks := make([][]Step, len(c.Services))
 				for i, service := range c.Services {
+					// A service may have nothing to check beyond its health.
 					if service.Check == nil {
 						continue
 					}
@@ -48,6 +51,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 				if asJSON {
 					write = func(w io.Writer, s step) error { return WriteJSON(w, s) }
 				}
+				// The health of all services is a step of its own in the output, the first.
 				if err := write(c.stdout, step{Mode: "grpc.health.v1", Method: "serving"}); err != nil {
 					return err
 				}
@@ -79,6 +83,7 @@ type step struct {
 func writeStep(w io.Writer, s step) error {
 	took := ""
 	if s.Service != "" {
+		// Ten microseconds are as exact as a call over a network can be measured.
 		took = time.Duration(s.Seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
 	}
 	_, err := fmt.Fprintf(w, "ok  %-17s %-19s %s\n", s.Mode, s.Method, took)
@@ -91,6 +96,7 @@ const healthPause = 500 * time.Millisecond
 // awaitServices returns when all services are serving. A ready connection does not prove that, see
 // call.
 func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
+	// Without --timeout a command does not wait for ever.
 	return c.withTimeout(ctx, func(ctx context.Context) error {
 		// The services are asked one after the other, within one timeout for all of them.
 		for i, service := range c.Services {
@@ -113,6 +119,7 @@ func (c *command) awaitService(
 	session Session,
 	service string,
 ) error {
+	// said is the reason that was noted last.
 	said := ""
 	for {
 		// A call that fails because the server is not there counts as a reason to wait, too.
@@ -146,6 +153,7 @@ func unserving(ctx context.Context, session Session, service string) string {
 	case status.Code(err) == codes.NotFound:
 		return rpc.LacksService + " " + service
 	case err != nil:
+		// The call itself failed, as when the connection was lost.
 		return fmt.Sprintf("no answer whether %s is serving: %s", service, status.Convert(err).Message())
 	case answer.GetStatus() != healthpb.HealthCheckResponse_SERVING:
 		return fmt.Sprintf("%s is not serving", service)
@@ -171,6 +179,7 @@ func (c *command) check(
 			Method:  s.Method,
 		}
 		began := time.Now()
+		// The error says which call failed, since the steps before it were printed as good.
 		if err := s.Do(ctx); err != nil {
 			return fmt.Errorf("%s %s/%s: %w", done.Mode, done.Service, done.Method, err)
 		}

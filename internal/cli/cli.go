@@ -109,6 +109,7 @@ const component = "client"
 // help of the root command explains it. SIGINT, SIGTERM and SIGHUP end the command, unless it was
 // started with SIGHUP ignored, as by nohup; the second of them does so at once.
 func (p Program) Main(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// There is room for both signals: os/signal drops what a channel cannot take.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -256,6 +257,7 @@ func (c *command) interruptible(ctx context.Context, serves bool, do func() erro
 	case <-late:
 	case <-c.again:
 	}
+	// The command goes on in its goroutine until the process exits.
 	return c.ended(ctx, errInterrupted)
 }
 
@@ -272,9 +274,11 @@ func (c *command) do(
 		if err := c.validateArguments(cmd, args); err != nil {
 			return usageError{err}
 		}
+		// It has an effect only where MEMORY_LIMIT is set, as in a pod.
 		c.config.Process.LimitMemory()
 		// The flag wins over the environment, and over what single services have there.
 		if cmd.Flags().Changed("server") {
+			// Blanks around a flag mean as little as those around a variable.
 			server, err := parseTarget(strings.TrimSpace(c.server))
 			if err != nil {
 				return usageError{fmt.Errorf("--server=%q: %w", config.Masked(c.server), err)}
@@ -302,6 +306,7 @@ func (c *command) validateArguments(cmd *cobra.Command, args []string) (err erro
 	if cmd.Flags().Changed("timeout") && c.timeout <= 0 {
 		return fmt.Errorf("--timeout=%v: has to be more than zero", c.timeout)
 	}
+	// Visit calls only for flags that were set.
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if !utf8.ValidString(f.Value.String()) {
 			err = fmt.Errorf("--%s=%q: is not UTF-8", f.Name, f.Value.String())
@@ -324,6 +329,7 @@ func (c *command) ended(ctx context.Context, err error) error {
 	// The last has its reason with it.
 	case err == nil || ctx.Err() == nil || errors.Is(err, errTimeout):
 		return err
+	// The command's own limit ended the call, whatever gRPC made of it.
 	case errors.Is(context.Cause(ctx), errTimeout):
 		return context.Cause(ctx)
 	default:

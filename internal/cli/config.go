@@ -100,6 +100,7 @@ func (c *command) levelChosen() bool {
 // single ones.
 func (c *clientConfig) useServer(at target) {
 	c.Server = at
+	// An empty target is that of all, see target.
 	for _, service := range c.servers {
 		service.Server = ""
 	}

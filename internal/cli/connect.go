@@ -128,7 +128,9 @@ func (c *command) sessions(
 // SERVING for it, that of several when the server says SERVING for itself, whether or not it has
 // them all.
 func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
+	// Everything that this function opens, it closes again before the command ends.
 	t := c.newTelemetry(ctx)
+	// Spans of the call reach the collector, if there is one, before the process exits.
 	defer flush(ctx, t)
 	conns, err := c.connect(services, c.callTelemetry(t))
 	if err != nil {

@@ -96,6 +96,7 @@ func (c *command) openConsole(
 // withoutMetrics is telemetry for clients besides those of the traffic, whose metrics exist once in
 // a process. The connections count all calls.
 func withoutMetrics(t *telemetry.Telemetry) *telemetry.Telemetry {
+	// A copy shares the log, the tracer and the counters of calls, which are made already.
 	other := *t
 	other.Metrics = prometheus.NewRegistry()
 	return &other
@@ -150,6 +151,7 @@ func (c *command) runConsole(ctx context.Context) error {
 	t := c.newTelemetry(ctx)
 	defer flush(ctx, t)
 	peers, opts := c.consolePeers()
+	// The connections last as long as the page, and not as a call.
 	conns, err := c.connect(c.Services, t, opts...)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 		return nil, err
 	}
 	keys := &keyboard{File: in}
+	// Terminal reads keys from standard input and draws on standard output.
 	e := &Editor{out: out, keys: keys, Terminal: term.NewTerminal(struct {
 		io.Reader
 		io.Writer
@@ -69,6 +70,7 @@ func (c *Console) Edit(prompt string) (*Editor, error) {
 		// Write goes straight to the file from here on, also for a log line that comes at this moment.
 		e.closed.Store(true)
 		screen.redirect(normal)
+		// A line that was begun is not left in front of the shell's prompt.
 		_, _ = io.WriteString(out, clearLine)
 		_ = term.Restore(int(in.Fd()), before) // A terminal that is gone needs none.
 	})
@@ -105,6 +107,7 @@ func (k *keyboard) Read(p []byte) (int, error) {
 	// No signal for a changed size is needed: the line is drawn again with each key anyway.
 	k.resize()
 	if bytes.IndexByte(p[:n], ctrlC) >= 0 {
+		// ReadLine looks at it to tell the two ends apart.
 		k.interrupted.Store(true)
 		// The signal takes the usual way, so that a second Ctrl-C ends the program at once.
 		if self, err := os.FindProcess(os.Getpid()); err == nil {

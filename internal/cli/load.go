@@ -140,6 +140,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 		// Each worker is a client of its own, with its own name in what it stores, so that workers never
 		// wait for each other on the client's side.
 		for n := range o.concurrency {
+			// A copy: each worker changes what it is called and where it stores.
 			session := sessions[i]
 			session.Instance = fmt.Sprintf("load-%s-%d", run, n)
 			session.Bytes = o.bytes
@@ -335,6 +336,7 @@ func (m *measurement) repeat(
 	wrong func(error) bool,
 ) {
 	for m.limit.Wait(started) == nil && started.Err() == nil {
+		// A late operation counts as failed, as in serve.
 		ctx, cancel := context.WithTimeout(whole, timeout)
 		began := time.Now()
 		err := operation.Do(ctx)
@@ -371,12 +373,14 @@ func (m *measurement) count(took time.Duration, err error, wrong bool) {
 	case wrong:
 		m.wrong++
 		if m.firstWrong == nil {
+			// The wrong answer itself is wrapped, so that its kind decides the exit code.
 			m.firstWrong = fmt.Errorf("%s: %w", m.method, err)
 		}
 		return
 	case err != nil:
 		m.failed++
 		if m.firstFailed == nil {
+			// Only the text of a failure is kept: the exit code of a load is 1 whatever its status.
 			m.firstFailed = fmt.Errorf("%s: %s", m.method, message(err))
 		}
 		return

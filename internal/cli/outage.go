@@ -49,12 +49,14 @@ func (o *outage) lost(cause error, wait time.Duration) {
 		o.end()
 		o.end = nil
 	}
+	// How much of a transfer is safe is what a person wants to know now.
 	state := outageState(cause) + o.command.progress.sofar()
 	switch {
 	case o.command.quiet:
 	case o.tell != nil:
 		o.tell(state)
 	case o.command.stderr.width != nil:
+		// Not the command's context: the outage ends the line, or stop does.
 		ctx, cancel := context.WithCancel(context.Background())
 		o.end = cancel
 		// It gets copies of what it needs, so that it takes the lock only for drawing.

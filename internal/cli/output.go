@@ -55,6 +55,7 @@ func WriteJSON(w io.Writer, value any) (err error) {
 		// The line does not go into HTML, so that & and < stay readable.
 		encoder.SetEscapeHTML(false)
 		err = encoder.Encode(value)
+		// Encode ends with a new line, which comes below.
 		line.Truncate(max(line.Len()-len("\n"), 0))
 	}
 	if err != nil {
@@ -83,6 +84,7 @@ func Size(bytes int64) string {
 		}
 		value, unit = value/1024, larger
 	}
+	// Single bytes have no fraction.
 	if unit == "B" {
 		return fmt.Sprintf("%d B", bytes)
 	}

@@ -33,6 +33,7 @@ type Progress struct {
 // NewProgress begins to show the progress of something: "downloading". continued says that an
 // earlier run has begun it.
 func (c *Console) NewProgress(doing string, continued bool) *Progress {
+	// shown starts now, so that what is over in two seconds shows no line at all.
 	p := &Progress{
 		command:   c.command,
 		doing:     doing,
@@ -41,6 +42,7 @@ func (c *Console) NewProgress(doing string, continued bool) *Progress {
 		shown:     time.Now(),
 		total:     -1,
 	}
+	// The line of an outage has how far this is.
 	c.command.progress = p
 	return p
 }
@@ -129,6 +131,7 @@ func (p *Progress) bar() string {
 	if p.total <= 0 {
 		return p.doing
 	}
+	// More than the whole can be done if the total was a guess.
 	full := int(min(p.done*barWidth/p.total, barWidth))
 	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
 }

@@ -29,6 +29,7 @@ func (c *command) root() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetUsageTemplate(usageTemplate)
 	help := root.HelpFunc()
+	// The overview is one screen; cobra's own help of the root would list flags instead.
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if cmd == root {
 			c.overview(root)
@@ -54,6 +55,7 @@ func (c *command) root() *cobra.Command {
 	)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress and no notes")
 	for _, service := range c.Services {
+		// It may be called by check, serve and the console only.
 		if service.Commands == nil {
 			continue
 		}
@@ -69,6 +71,7 @@ func (c *command) root() *cobra.Command {
 		}
 	}
 	root.AddGroup(&cobra.Group{ID: "all", Title: "All services, and the program itself"})
+	// cobra adds the command "completion" itself.
 	root.SetCompletionCommandGroupID("all")
 	for _, cmd := range []*cobra.Command{
 		c.checkCommand(), c.loadCommand(), c.serveCommand(), c.consoleCommand(), c.demoCommand(),
@@ -168,6 +171,7 @@ func (c *command) variables() string {
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	// All sections are one table, so that their columns have one width.
 	write := func(title string, variables []config.Variable) {
 		fmt.Fprintf(table, "\n%s:\n", title)
 		for _, v := range variables {

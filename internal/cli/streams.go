@@ -50,6 +50,7 @@ func (r *result) Fd() uintptr {
 	if f, ok := r.to.(*os.File); ok {
 		return f.Fd()
 	}
+	// No file has this number: term.IsTerminal says no.
 	return ^uintptr(0)
 }
 

@@ -72,6 +72,7 @@ func parseTarget(text string) (target, error) {
 
 // hostPort is text, whose part address is host:port.
 func hostPort(text, address string) (target, error) {
+	// Port 0 can only be listened at.
 	return target(text), config.CheckHostPort(decoded(address), 1)
 }
 

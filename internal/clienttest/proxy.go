@@ -73,6 +73,7 @@ func (p *Proxy) HoldAfter(bytes int, do func()) {
 func (p *Proxy) hold(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// It happens once, whatever comes later.
 	if p.holdAt -= n; p.holdAt <= 0 && p.held != nil {
 		p.held()
 		p.held = nil

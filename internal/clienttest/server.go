@@ -27,6 +27,7 @@ func Serve(
 ) (target string, stop func()) {
 	t.Helper()
 	if address == "" {
+		// A test may give the address of a server that it has stopped, to start another one there.
 		address = "127.0.0.1:0"
 	}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)

@@ -75,6 +75,7 @@ func (c *Collector) Wait(t *testing.T, name string, count int) []*tracepb.Span {
 // Traced is telemetry that exports nothing, with a recorder of the spans that it makes.
 func Traced() (*telemetry.Telemetry, *tracetest.SpanRecorder) {
 	t, recorder := telemetry.Discard(), tracetest.NewSpanRecorder()
+	// By default every trace that begins here is recorded.
 	t.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
 	return t, recorder
 }

@@ -42,6 +42,7 @@ func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
 		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
 	}
 	if err == nil {
+		// The width matters: progress and the editor draw for it.
 		err = unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
 	}
 	if err != nil {
@@ -57,6 +58,7 @@ func StartTerminal(tb testing.TB, program *exec.Cmd) *Terminal {
 	// In a session of its own the program gets the terminal as its controlling one, so that Ctrl-C
 	// typed here becomes SIGINT for it.
 	program.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	// Without TERM, as in CI, the program would take the terminal for a dumb one.
 	program.Env = append(program.Environ(), "TERM=xterm")
 	if err := program.Start(); err != nil {
 		tb.Fatal(err)
@@ -104,6 +106,7 @@ func (t *Terminal) Type(keys string) {
 // up to its end.
 func (t *Terminal) Await(part string) string {
 	t.tb.Helper()
+	// Half a minute is far more than a program needs, also on a machine under load.
 	timeout := time.After(30 * time.Second)
 	for {
 		t.mu.Lock()

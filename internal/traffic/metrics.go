@@ -38,6 +38,7 @@ func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
 	}
 	for _, source := range sources {
 		for _, operation := range source.Operations {
+			// With the labels the series come into being.
 			m.of(source.Service, operation.Method)
 		}
 	}

@@ -41,6 +41,7 @@ func (o *observer) observe(took time.Duration, err error) {
 	o.metrics.bad.Inc()
 	o.failed++
 	switch {
+	// A wrong answer is a fault of the servers whatever came before it, so that none is left out.
 	case o.source.Wrong(err):
 		o.log.Error("traffic: wrong", "method", o.method, "error", err)
 	case o.failed == 1:

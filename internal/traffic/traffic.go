@@ -140,6 +140,7 @@ func (t *Traffic) setUp(ctx context.Context, source Source) bool {
 		if source.SetUp == nil {
 			return true
 		}
+		// A set-up that hangs is tried again as well.
 		limited, cancel := context.WithTimeout(ctx, t.options.Timeout)
 		err := source.SetUp(limited)
 		cancel()
@@ -190,6 +191,7 @@ func (t *Traffic) repeat(ctx context.Context, operation Operation, observer *obs
 	if operation.Rate == 0 {
 		return
 	}
+	// ValidRate has made sure that this is an interval that a ticker can count.
 	ticker := time.NewTicker(time.Duration(float64(time.Second) / operation.Rate))
 	defer ticker.Stop()
 	for {
