@@ -155,6 +155,7 @@ func unserving(ctx context.Context, session Session, service string) string {
 	case err != nil:
 		// The call itself failed, as when the connection was lost.
 		return fmt.Sprintf("no answer whether %s is serving: %s", service, status.Convert(err).Message())
+	// The server is there, and drains, or has lost its backend, or is not ready yet.
 	case answer.GetStatus() != healthpb.HealthCheckResponse_SERVING:
 		return fmt.Sprintf("%s is not serving", service)
 	default:

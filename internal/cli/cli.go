@@ -67,7 +67,9 @@ func (s Service) method(name string) protoreflect.MethodDescriptor {
 // Session is a connection to a service, for as long as a command or the process runs.
 type Session struct {
 	// Conn carries all services of a target, and lives as long as the Session.
-	Conn      grpc.ClientConnInterface
+	Conn grpc.ClientConnInterface
+	// Telemetry is that of the process. Its Metrics may be a registry of their own, as for the
+	// console.
 	Telemetry *telemetry.Telemetry
 	// Instance is the name of this process in what it stores, unique among those that call the same
 	// servers.
@@ -157,7 +159,8 @@ func (p Program) command(environ []string, stdin io.Reader, stdout, stderr io.Wr
 type command struct {
 	Program
 	environ []string
-	stdin   io.Reader
+	// stdin may be closed, see NeedStdin.
+	stdin io.Reader
 	// stdout and stderr belong to the terminal or to a pipe. stderr has notes, progress, logs and
 	// errors.
 	stdout *result
@@ -200,6 +203,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(c.stderr, "%s: %s\n", c.name, message(err))
 		return c.exitCode(err)
 	}
+	// The commands are made for each run: their flags are fields of c.
 	root := c.root()
 	root.SetArgs(args[1:])
 	root.SetIn(c.stdin)

@@ -21,10 +21,13 @@ type clientConfig struct {
 	RPC    rpc.ClientConfig `envPrefix:"RPC_"`
 	// Process has what serve needs besides: ports, drain, logs. Commands use the logs and traces of
 	// it.
-	Process  app.Config
-	Console  console.Config `envPrefix:"CONSOLE_"`
-	Instance string         `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
-	Timeout  time.Duration  `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
+	Process app.Config
+	// Console is used by serve and by the command "console", whose flag replaces the address.
+	Console console.Config `envPrefix:"CONSOLE_"`
+	// Instance tells what several clients store on the same servers apart.
+	Instance string `env:"INSTANCE" desc:"serve: name of this process in what its traffic stores, unique among those that call the same servers; if empty, the host's name"`
+	// Timeout holds for serve and for load.
+	Timeout time.Duration `env:"TRAFFIC_TIMEOUT" envDefault:"30s" desc:"serve: time after which an operation of the traffic counts as bad"`
 
 	// servers are where single services are, by their names.
 	servers map[string]*serviceConfig
@@ -61,6 +64,7 @@ func (p Program) groups() (*clientConfig, []config.Group) {
 		Process: app.Config{ProbeAddress: ":50053", HTTPAddress: ":9465"},
 		servers: map[string]*serviceConfig{},
 	}
+	// The program's own group is the first; root.go relies on that.
 	groups := []config.Group{{Into: cfg}}
 	for _, service := range p.Services {
 		prefix := service.environmentPrefix()

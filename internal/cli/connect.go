@@ -78,6 +78,7 @@ func (c *command) connect(
 			conns[i].target,
 			conns[i].services,
 			opts...); err != nil {
+			// What is open already is closed again.
 			return nil, usageError{errors.Join(err, conns[:i].close())}
 		}
 	}
@@ -116,6 +117,7 @@ func (c *command) sessions(
 	sessions := make([]Session, len(services))
 	for i, service := range services {
 		sessions[i] = Session{
+			// connect has made a connection for each service, so that there is one.
 			Conn:      conns[conns.index(c.config.target(service))].ClientConn,
 			Telemetry: t,
 			Instance:  instance,
@@ -170,6 +172,8 @@ func (c *command) await(ctx context.Context, conns connections) error {
 				)
 			})
 			if err != nil {
+				// The text is all that is used of it: the status of gRPC is about the connection, and not about
+				// a call.
 				return errors.New(conn.naming(err.Error()))
 			}
 		}

@@ -46,12 +46,13 @@ func (c *command) openConsole(
 		return nil, nil
 	}
 	options := console.Options{
-		Config:     c.config.Console,
-		Product:    c.Identity.Name,
-		Version:    c.Version,
-		Contract:   c.Contract,
-		Peers:      peers,
-		Telemetry:  t,
+		Config:    c.config.Console,
+		Product:   c.Identity.Name,
+		Version:   c.Version,
+		Contract:  c.Contract,
+		Peers:     peers,
+		Telemetry: t,
+		// Resumes of calls from the page are logged: the page is gone when an operator looks for them.
 		Resumption: rpc.Resumption{Log: t.Log},
 	}
 	// Panels have clients of their own, which must not register the traffic's metrics twice.
@@ -140,6 +141,7 @@ the same page is at $%[1]sCONSOLE_ADDRESS; the other variables %[1]sCONSOLE_… 
 		if err := address.UnmarshalText([]byte(listen)); err != nil {
 			return usageError{fmt.Errorf("--address=%q: %w", listen, err)}
 		}
+		// openConsole reads it there.
 		c.config.Console.Address = address
 		return c.runConsole(ctx)
 	})

@@ -41,6 +41,7 @@ func (e *Editor) Write(p []byte) (int, error) {
 // ends. It returns nil where standard input and output are no terminal. What is written to standard
 // error comes in above the line too.
 func (c *Console) Edit(prompt string) (*Editor, error) {
+	// A test, or a pipe, has something else there than a file: no terminal.
 	in, _ := c.command.stdin.(*os.File)
 	out, _ := c.command.stdout.to.(*os.File)
 	if !IsTerminal(in) || !IsTerminal(out) || config.Lookup(c.command.environ, "TERM") == "dumb" {

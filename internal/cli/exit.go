@@ -16,10 +16,12 @@ import (
 
 // The exit codes, which the help of the root command explains.
 const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitNotFound    = 3
+	exitDone   = 0
+	exitFailed = 1
+	// The server's refusal of a name counts as usage, too, see exitCode.
+	exitUsage    = 2
+	exitNotFound = 3
+	// Later the same command may succeed, see IsUnavailable.
 	exitUnavailable = 4
 	exitDamaged     = 5
 	// 128 and the number of SIGINT, as shells have it.

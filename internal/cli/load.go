@@ -24,12 +24,18 @@ import (
 
 // loadOptions are the flags of load.
 type loadOptions struct {
-	duration    time.Duration
+	// duration is how long operations are started; the last ones may take longer.
+	duration time.Duration
+	// concurrency is how many workers each operation has.
 	concurrency int
-	rate        float64
-	size        string
-	modes       []string
-	json        bool
+	// rate is in operations of each kind per second, by all workers together; 0 for no limit.
+	rate float64
+	// size is what each operation stores, as config.Bytes is written; "" for what the environment
+	// says.
+	size string
+	// modes are those of the operations to make, json whether the report is for programs.
+	modes []string
+	json  bool
 
 	bytes int64 // size, parsed
 }
@@ -39,6 +45,7 @@ var modes = []string{"unary", "server_stream", "client_stream", "bidi_stream"}
 
 // loadCommand makes the command "load".
 func (c *command) loadCommand() *cobra.Command {
+	// cobra parses the flags into it before RunE is called.
 	var o loadOptions
 	cmd := &cobra.Command{
 		Use:   "load",
@@ -100,6 +107,7 @@ func (o *loadOptions) validate() error {
 			fmt.Errorf("--concurrency=%d: is not between 1 and %d", o.concurrency, maxConcurrency),
 		)
 	}
+	// NaN < 0 is false, so that NaN has to be asked for.
 	if o.rate < 0 || math.IsNaN(o.rate) {
 		problems = append(problems, fmt.Errorf("--rate=%v: is negative", o.rate))
 	}
@@ -128,6 +136,7 @@ func (o *loadOptions) validate() error {
 // load runs workers that make operations until the time is over, and shows the results.
 func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) error {
 	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
+	// measured is in the order of the services and of their operations, as the report shows them.
 	var measured []*measurement
 	var setUps, cleanUps []func(context.Context) error
 	// A worker starts operations until started is done, and whole is the life of the operations.
@@ -136,6 +145,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 		if service.Traffic == nil {
 			continue
 		}
+		// its is in the order of source.Operations, the same for all workers of a service.
 		var its []*measurement // by operation
 		// Each worker is a client of its own, with its own name in what it stores, so that workers never
 		// wait for each other on the client's side.
@@ -166,6 +176,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 				}
 			}
 			if source.SetUp != nil {
+				// Each worker prepares what its own operations use.
 				setUps = append(setUps, source.SetUp)
 			}
 			if source.CleanUp != nil {
@@ -175,6 +186,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 	}
 	// What was set up is removed also after a signal, within the time of one operation.
 	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
+	// Nothing is measured before all is set up.
 	if err := c.all(ctx, setUps); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
@@ -268,6 +280,7 @@ func verdict(measured []*measurement) error {
 	case failed > 0:
 		return loadError{fmt.Sprintf("%d of %d operations failed: %v", failed, good+failed, first)}
 	case good == 0:
+		// A load without operations proves nothing, as where no service uses the chosen mode.
 		return loadError{"no operation was made"}
 	default:
 		return nil
@@ -335,6 +348,8 @@ func (m *measurement) repeat(
 	operation traffic.Operation,
 	wrong func(error) bool,
 ) {
+	// Wait returns at the end of started, and also if the end would come before the next operation is
+	// due.
 	for m.limit.Wait(started) == nil && started.Err() == nil {
 		// A late operation counts as failed, as in serve.
 		ctx, cancel := context.WithTimeout(whole, timeout)
@@ -393,6 +408,7 @@ func (m *measurement) count(took time.Duration, err error, wrong bool) {
 
 // quantile is the time that a part of the operations took at most.
 func (m *measurement) quantile(part float64) time.Duration {
+	// The rank is that of the operation which is slower than part of all, counted from 1.
 	rank := int(math.Ceil(part * float64(m.good)))
 	for bucket, n := range m.times {
 		if rank -= n; rank <= 0 && n > 0 {
@@ -405,17 +421,21 @@ func (m *measurement) quantile(part float64) time.Duration {
 
 // loadResult is a measurement for programs.
 type loadResult struct {
-	Service   string  `json:"service"`
-	Method    string  `json:"method"`
-	Mode      string  `json:"mode"`
-	Good      int     `json:"good"`
-	Failed    int     `json:"failed"`
-	Wrong     int     `json:"wrong"`
+	// Service is the full name in the contract, and Mode what metrics call the mode.
+	Service string `json:"service"`
+	Method  string `json:"method"`
+	Mode    string `json:"mode"`
+	// Failed operations ended with an error or late, and Wrong ones with an answer that must not be.
+	Good   int `json:"good"`
+	Failed int `json:"failed"`
+	Wrong  int `json:"wrong"`
+	// PerSecond counts good operations only.
 	PerSecond float64 `json:"per_second"`
-	P50       float64 `json:"p50_seconds"`
-	P90       float64 `json:"p90_seconds"`
-	P99       float64 `json:"p99_seconds"`
-	Max       float64 `json:"max_seconds"`
+	// Times are in seconds. Those of half, 90 % and 99 % of the good operations are exact to 1 %.
+	P50 float64 `json:"p50_seconds"`
+	P90 float64 `json:"p90_seconds"`
+	P99 float64 `json:"p99_seconds"`
+	Max float64 `json:"max_seconds"`
 }
 
 // report writes what was measured in so much time.

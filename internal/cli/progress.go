@@ -10,7 +10,8 @@ import (
 const (
 	barInterval  = 100 * time.Millisecond
 	lineInterval = 2 * time.Second
-	barWidth     = 16
+	// barWidth is in characters, without the brackets.
+	barWidth = 16
 )
 
 // Progress shows the progress of a transfer: as a bar on a terminal, and as a line every two
@@ -23,7 +24,8 @@ type Progress struct {
 	shown time.Time
 	// done, safe and total are in bytes; total is -1 while it is not known.
 	done, safe, total int64
-	resumes           int
+	// resumes is how often the stream has been continued after a break.
+	resumes int
 	// continued says that another run has begun the transfer; base is what it did, which does not
 	// count for this one's rate.
 	continued bool
@@ -58,6 +60,7 @@ func (p *Progress) Update(done, safe, total int64, resumes int) {
 		p.base, p.continued = done, false
 	}
 	p.done, p.safe, p.total, p.resumes = done, safe, total, resumes
+	// width is set on a terminal only.
 	interval, bar := lineInterval, p.command.stderr.width != nil
 	if bar {
 		interval = barInterval
@@ -113,6 +116,7 @@ func (p *Progress) String() string {
 // sofar is how much of it is safe, or at least was on its way: ", 850.0 MiB of 913.0 MiB are safe".
 func (p *Progress) sofar() string {
 	switch {
+	// An outage may come to a command that transfers nothing.
 	case p == nil || p.done == 0:
 		return ""
 	case p.safe > 0 && p.total > 0:

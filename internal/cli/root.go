@@ -37,6 +37,7 @@ func (c *command) root() *cobra.Command {
 		}
 		help(cmd, args)
 	})
+	// cobra lets these stand before and after the name of a command.
 	flags := root.PersistentFlags()
 	flags.StringVar(
 		&c.server,
@@ -157,6 +158,7 @@ var sections = []section{
 // variables is the table of all that can be configured, by group.
 func (c *command) variables() string {
 	prefix := c.Identity.EnvironmentPrefix()
+	// New groups have the defaults: what this run has loaded does not matter here.
 	_, groups := c.groups()
 	own := make([][]config.Variable, len(sections))
 	for _, v := range config.Usage(prefix, groups[0]) {

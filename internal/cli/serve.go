@@ -59,6 +59,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// The ports are opened before the traffic is made, so that one that is taken stops the start.
 	listeners, err := c.config.Process.Listen(ctx, c.Identity.EnvironmentPrefix())
 	if err != nil {
 		listeners.Close()
@@ -92,6 +93,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 		Run: map[string]func(context.Context) error{
 			"traffic": func(context.Context) error { return s.work() },
 		},
+		// The traffic ends in the step "work" of the drain, and the connections close after it.
 		EndWork: s.endWork,
 		Close: []app.Closer{
 			{Name: "connections", Close: func(context.Context) error { return conns.close() }},

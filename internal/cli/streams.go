@@ -17,7 +17,8 @@ type result struct {
 	outage *outage
 
 	// mu guards err: results may be written by several goroutines.
-	mu  sync.Mutex
+	mu sync.Mutex
+	// err is the first that a write has returned.
 	err error
 }
 

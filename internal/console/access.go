@@ -27,6 +27,7 @@ type access struct {
 type rights int
 
 const (
+	// The order counts: a right includes those below it.
 	nothing rights = iota
 	reading        // look, and call methods without side effects
 	everything
@@ -175,6 +176,7 @@ func (a access) seal(expiry []byte, u *url.URL) []byte {
 
 // admits tells whether a request has a ticket for what it wants to read.
 func (a access) admits(r *http.Request, now time.Time) bool {
+	// A ticket that is missing decodes to nothing, and is too short.
 	ticket, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get("ticket"))
 	// A ticket is for reading panels, and never for the calls of the bridge.
 	if err != nil || len(ticket) < 8 || !isRead(r) || !strings.HasPrefix(r.URL.Path, panelsPath) {

@@ -60,8 +60,9 @@ type bridge struct {
 	// after it.
 	// mu guards news, attempts and peer. It is never held while something is written: gRPC calls
 	// attempt and header, and must not wait for a page.
-	mu       sync.Mutex
-	news     []event
+	mu   sync.Mutex
+	news []event
+	// attempts counts those of the call, and peer is the server of the newest.
 	attempts int
 	peer     string
 	// hasNews has a value when news has come since tellNews last wrote.
@@ -177,6 +178,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 			)
 		}
 	}
+	// Only now replies can come, so that no lock is needed.
 	b.limited, b.left = f.Messages > 0, f.Messages
 	return &preparedCall{metadata: md, deadline: deadline, call: call{
 		method:  m,
@@ -198,6 +200,7 @@ type preparedCall struct {
 // metadata converts what the page wants sent, and returns an error for what the configuration does
 // not allow, what is reserved, and what gRPC could not send.
 func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
+	// Validate has read it without an error before.
 	allowed, err := newNames(c.Config.Metadata)
 	if err != nil {
 		return nil, err
@@ -226,6 +229,7 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 				name,
 			)
 		}
+		// A name may have several values, in the order of the page.
 		md.Append(name, value)
 	}
 	return md, nil
@@ -290,6 +294,7 @@ func (b *bridge) started(span trace.SpanContext) event {
 // read reads a frame.
 func (b *bridge) read(ctx context.Context) (frame, error) {
 	var f frame
+	// Read also answers pings and takes the answers to ours, so that it has to be called all the time.
 	kind, text, err := b.socket.Read(ctx)
 	if err != nil {
 		// However reading failed, nothing more can be said to the page.
@@ -508,6 +513,7 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 		case <-over:
 			return
 		}
+		// A conversation may pause for long, but not for ever: it has one of few places.
 		if time.Since(time.Unix(0, b.active.Load())) > b.console.Config.IdleTimeout {
 			b.cancel(errIdle)
 			return

@@ -23,15 +23,18 @@ const noSideEffects = descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 type (
 	// catalogueJSON is the whole. Messages and Enums are by their full names.
 	catalogueJSON struct {
-		Product      string                 `json:"product"`
-		Version      string                 `json:"version"`
-		Services     []serviceJSON          `json:"services"`
-		Messages     map[string]messageJSON `json:"messages"`
-		Enums        map[string]enumJSON    `json:"enums"`
-		MaxFrame     int64                  `json:"max_frame_bytes"`
-		Metadata     string                 `json:"metadata"`
-		DashboardURL string                 `json:"dashboard_url,omitempty"`
-		Panels       []panelJSON            `json:"panels,omitempty"`
+		// Product and Version are what the page calls itself.
+		Product  string                 `json:"product"`
+		Version  string                 `json:"version"`
+		Services []serviceJSON          `json:"services"`
+		Messages map[string]messageJSON `json:"messages"`
+		Enums    map[string]enumJSON    `json:"enums"`
+		// MaxFrame lets the page refuse a message that the bridge would not take.
+		MaxFrame int64 `json:"max_frame_bytes"`
+		// Metadata is the list of names that calls may have, as it is configured.
+		Metadata     string      `json:"metadata"`
+		DashboardURL string      `json:"dashboard_url,omitempty"`
+		Panels       []panelJSON `json:"panels,omitempty"`
 	}
 	// panelJSON is the page that a service adds: Name is its path below /panels/, Title what people
 	// read.
@@ -41,9 +44,10 @@ type (
 	}
 	// serviceJSON is a gRPC service. Target is where the client's connection to it goes.
 	serviceJSON struct {
-		Name    string       `json:"name"`
-		Comment string       `json:"comment,omitempty"`
-		Target  string       `json:"target"`
+		Name    string `json:"name"`
+		Comment string `json:"comment,omitempty"`
+		Target  string `json:"target"`
+		// Package is where the Go code of the service is generated to.
 		Package string       `json:"go_package,omitempty"`
 		Methods []methodJSON `json:"methods"`
 	}

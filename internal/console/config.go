@@ -50,6 +50,7 @@ func (c Config) Validate() error {
 	if c.ReadToken != "" && c.Token == "" {
 		bad("READ_TOKEN: without TOKEN everything would be open all the same")
 	}
+	// With one token for both, reading would admit to everything.
 	if c.ReadToken != "" && c.ReadToken == c.Token {
 		bad("READ_TOKEN: is the same as TOKEN")
 	}

@@ -28,7 +28,8 @@ import (
 // Service is a gRPC service that can be called.
 type Service struct {
 	Descriptor protoreflect.ServiceDescriptor
-	Conn       *grpc.ClientConn
+	// Conn is the client's connection to the target of the service, which other services may share.
+	Conn *grpc.ClientConn
 }
 
 // Options are what a console shows and how it calls.
@@ -192,6 +193,7 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 	})
 	defer stop()
 	bounds := rpc.Bounds{
+		// Each call holds a connection of its own; the page and its files need some besides.
 		All:       c.Config.MaxCalls + otherConnections,
 		PerCaller: c.Config.MaxCallsPerCaller + otherConnections/2,
 	}
@@ -284,6 +286,7 @@ func (c *calls) stop(ctx context.Context) {
 	for {
 		c.mu.Lock()
 		c.stopping = true
+		// changed is read under the lock: a call that ends from here on closes this one.
 		open, changed := len(c.open), c.changed
 		if ctx.Err() != nil {
 			for call := range c.open {

@@ -75,6 +75,7 @@ func read(families []*dto.MetricFamily) map[string]*methodNumbers {
 				all[name] = its
 			}
 			switch value := m.GetCounter().GetValue() + m.GetGauge().GetValue(); family.GetName() {
+			// The names and labels are those that package telemetry registers.
 			case "grpc_client_in_flight":
 				its.Live = value
 			case "grpc_client_started_total":

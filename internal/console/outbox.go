@@ -59,6 +59,7 @@ func (o *outbox) put(ctx context.Context, message encoded) error {
 			o.mu.Unlock()
 			return nil
 		}
+		// It is read under the lock, so that no change after it is missed.
 		changed := o.changed
 		o.full.Store(true)
 		o.mu.Unlock()

@@ -44,6 +44,7 @@ func (c *Console) servePanel(w http.ResponseWriter, r *http.Request) {
 	switch base := panelsPath + name; {
 	case !known:
 		http.NotFound(w, r)
+	// Links of the page are relative, and need the slash at the end.
 	case !inside:
 		http.Redirect(w, r, base+"/", http.StatusPermanentRedirect)
 	case strings.HasPrefix(rest, "api/"):
@@ -134,6 +135,8 @@ func (p *paced) SetWriteDeadline(time.Time) error { return nil }
 func (p *paced) Write(data []byte) (n int, err error) {
 	// The loop is entered once for no data, too, since Write of nothing sends the headers.
 	for first := true; err == nil && (first || n < len(data)); first = false {
+		// Each piece has its own time, so that a slow peer can take a large answer as long as it takes
+		// some.
 		if err = p.control.SetWriteDeadline(time.Now().Add(silence)); err != nil {
 			return n, err
 		}

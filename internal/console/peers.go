@@ -175,6 +175,7 @@ func (p *Peers) Of(method string) []Pod {
 	now := time.Now()
 	p.mu.Lock()
 	p.forget(now)
+	// A server has an entry for each method; here they become one.
 	pods, all := map[string]*Pod{}, 0
 	for key, count := range p.counts {
 		if method != "" && key.method != method {
@@ -223,6 +224,7 @@ type server struct {
 // servers are the targets of all services, each once, with the state of their connection.
 func (c *Console) servers() (all []server) {
 	for _, service := range c.Services {
+		// GetState does not connect: looking at the page changes nothing.
 		s := server{service.Conn.Target(), service.Conn.GetState().String()}
 		if !slices.Contains(all, s) {
 			all = append(all, s)
