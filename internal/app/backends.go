@@ -127,5 +127,6 @@ func (b *backend) tell(ctx context.Context, err error) {
 		return
 	}
 	b.gauge.Set(0)
+	// The log says it once for each outage; the gauge says it for as long as it lasts.
 	b.log.WarnContext(ctx, "backend is down", "backend", b.name, "error", err)
 }

@@ -28,6 +28,7 @@ func Signalled() (context.Context, context.CancelFunc) {
 
 // PrintVariables writes a table of the variables of groups.
 func PrintVariables(w io.Writer, id Identity, groups ...config.Group) {
+	// The columns are the name, the default and the description.
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, v := range config.Usage(id.EnvironmentPrefix(), groups...) {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.Default, v.Description)
@@ -190,6 +191,7 @@ func (p *Process) closeAll(ctx context.Context) error {
 	for i, c := range p.Close {
 		closing.Go(func() {
 			if err := (step{c.Name, p.Config.Drain.backends(), c.Close}).take(ctx); err != nil {
+				// A Closer that fails is named, and does not keep the others from closing.
 				failures[i] = fmt.Errorf("%s: %w", c.Name, err)
 			}
 		})

@@ -38,6 +38,7 @@ func run(
 	case <-ctx.Done():
 		log.Info("stopping", "cause", context.Cause(ctx))
 	case end := <-group.ends:
+		// The part may have ended without an error, which is a reason to stop all the same.
 		failure = group.ended(end)
 		log.Warn("stopping", "part", end.name, "error", end.err)
 	}

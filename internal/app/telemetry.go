@@ -49,6 +49,7 @@ func NewTelemetry(
 		environ = append(slices.Clip(environ), name+"="+value)
 		mendVariable(name, value)
 	}
+	// Nothing is exported before this, so that what was mended counts.
 	t.Export(ctx, lookup)
 	return t
 }

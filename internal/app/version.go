@@ -21,6 +21,7 @@ func VersionText(id Identity, program, version string) string {
 		if revision := settings["vcs.revision"]; revision != "" {
 			about = append(about, "revision "+revision[:min(len(revision), 12)])
 		}
+		// The work tree had changes that no commit has.
 		if settings["vcs.modified"] == "true" {
 			about = append(about, "modified")
 		}

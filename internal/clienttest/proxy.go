@@ -65,6 +65,7 @@ func (p *Proxy) CutAfter(bytes ...int) {
 func (p *Proxy) HoldAfter(bytes int, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// The count begins anew here, whatever has come before.
 	p.holdAt, p.held = bytes, do
 }
 

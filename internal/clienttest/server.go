@@ -34,6 +34,8 @@ func Serve(
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It is grpc-go as it comes, without the limits and interceptors of the programs, so that a test
+	// decides what a client sees.
 	server := grpc.NewServer()
 	register(server)
 	// Connections of rpc.NewClient check the health of a server, and send no calls to one that does
@@ -63,6 +65,7 @@ func Reserve(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The port was free a moment ago, and the kernel has chosen it.
 	defer listener.Close()
 	return listener.Addr().String()
 }
@@ -70,6 +73,7 @@ func Reserve(t *testing.T) string {
 // quickly connects again at once, where a program would wait a second first.
 var quickly = grpc.WithConnectParams(grpc.ConnectParams{
 	Backoff: backoff.Config{
+		// The pauses grow from 1 ms by half each time, to 100 ms.
 		BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond,
 	},
 	MinConnectTimeout: 5 * time.Second,

@@ -49,6 +49,7 @@ func (c *Collector) Export(
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, resource := range r.GetResourceSpans() {
+		// Spans come grouped by process and by library; tests want only the spans.
 		for _, scope := range resource.GetScopeSpans() {
 			c.spans = append(c.spans, scope.GetSpans()...)
 		}

@@ -112,6 +112,7 @@ func (t *Terminal) Await(part string) string {
 		t.mu.Lock()
 		rest := t.output[t.read:]
 		if i := strings.Index(rest, part); i >= 0 {
+			// The next Await begins behind this part.
 			t.read += i + len(part)
 			t.mu.Unlock()
 			return rest[:i+len(part)]
@@ -130,6 +131,7 @@ func (t *Terminal) Await(part string) string {
 // off).
 func (t *Terminal) Raw() bool {
 	t.tb.Helper()
+	// The mode belongs to the terminal, so that the master's end shows it.
 	state, err := unix.IoctlGetTermios(int(t.master.Fd()), unix.TCGETS)
 	if err != nil {
 		t.tb.Fatal(err)

@@ -130,6 +130,7 @@ func (c *call) end(err error) {
 	st, fault := status.Convert(err), faultIn(err)
 	took := time.Since(c.began)
 	c.method.inFlight.Dec()
+	// Metrics count quiet calls, too; logs and spans do not.
 	c.observeEnd(st, fault, took)
 	if c.method.quiet {
 		return

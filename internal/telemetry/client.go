@@ -33,6 +33,7 @@ func (s *ClientCalls) UnaryInterceptor(
 	c := s.begin(ctx, fullMethod, unary, conn)
 	// The pool may have it back: an invoker does not use the call after it has returned.
 	defer c.release()
+	// grpc-go serializes the request after this, so that one that cannot be is counted as sent.
 	c.didSend(req)
 	err := invoker(c.injected(), fullMethod, req, reply, conn, opts...)
 	if err == nil {

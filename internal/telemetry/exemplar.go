@@ -32,6 +32,7 @@ func newExamples(bounds []float64) *examples {
 
 // lacks tells whether the bucket of a duration needs an exemplar.
 func (e *examples) lacks(seconds float64, now time.Time) bool {
+	// The index of the first bound that is not smaller, as Prometheus sorts into buckets.
 	bucket, _ := slices.BinarySearch(e.bounds, seconds)
 	return due(&e.buckets[bucket], now)
 }

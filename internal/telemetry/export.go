@@ -31,6 +31,7 @@ import (
 // process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
 	env := newEnvironment(lookup, t.Log)
+	// Calls carry traces on even if nothing is exported here.
 	t.Propagator = env.propagator()
 	spans, metrics := env.protocols()
 	// Without an exporter there is nothing to describe a resource for, and the tracer stays the one

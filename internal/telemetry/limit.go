@@ -96,6 +96,7 @@ func (h limited) Handle(ctx context.Context, line slog.Record) error {
 		return nil
 	}
 	if count := h.budget.refused.Swap(0); count > 0 {
+		// Lines of all kinds were refused; this is the first that was written since.
 		line.AddAttrs(slog.Int64("over_budget", count))
 	}
 	return h.Handler.Handle(ctx, line)

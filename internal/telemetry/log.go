@@ -18,6 +18,7 @@ import (
 // newLogger makes the log: limits first, since what is left out need not be formatted, then the
 // trace, then the format, and the budget where bytes are written.
 func newLogger(cfg Config, to io.Writer) *slog.Logger {
+	// ReplaceAttr sees each attribute before it is formatted.
 	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: fitLine}
 	lines := newBudget(to)
 	var handler slog.Handler = slog.NewTextHandler(lines, options)
@@ -112,6 +113,7 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	if !ok {
 		return
 	}
+	// The bytes and messages of a call tell a stream that was cut from one that was never used.
 	attrs := []slog.Attr{
 		slog.String("method", c.name()),
 		slog.String("code", st.Code().String()),

@@ -87,6 +87,7 @@ func (m *Messages) Start(
 			semconv.MessagingMessageID(id),
 			semconv.MessagingMessageBodySize(bytes),
 		)
+		// A link to a span that was not recorded would lead nowhere.
 		if m.joined.IsSampled() {
 			span.AddLink(trace.Link{SpanContext: m.joined})
 		}

@@ -106,6 +106,7 @@ func (f *families) method(k kind, service, name string, span trace.SpanKind) *me
 // from the server answers the call; the gaps are those of the direction that
 // streams, and of a conversation those in what one hears.
 func (m *method) timeMessages(k kind) {
+	// On a client what it receives is the server's, and on a server what it sends.
 	fromServer, fromClient := &m.received, &m.sent
 	if m.families.isServer {
 		fromServer, fromClient = fromClient, fromServer

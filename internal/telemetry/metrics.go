@@ -49,9 +49,10 @@ type families struct {
 	bytesReceived, bytesSent *prometheus.CounterVec
 	inFlight                 *prometheus.GaugeVec
 	seconds                  map[kind]*prometheus.HistogramVec
-	first, gap               *prometheus.HistogramVec
-	connections              *connections
-	handshakes               *handshakes // of a server
+	// first and gap are in seconds, and only of streams.
+	first, gap  *prometheus.HistogramVec
+	connections *connections
+	handshakes  *handshakes // of a server
 	// all are what Describe and Collect go through.
 	all []prometheus.Collector
 }

@@ -45,6 +45,7 @@ func fit(text string, most int) string {
 	if len(text) <= most && len(valid) <= most {
 		return valid
 	}
+	// It shows that there was more, within the limit.
 	const more = "…"
 	end := min(len(valid), most-len(more))
 	for end < len(valid) && !utf8.RuneStart(valid[end]) {

@@ -69,6 +69,7 @@ func isServerFault(code codes.Code) bool {
 // serverAddress splits a target such as dns:///host:port for a client's span.
 // The resolved address is left out: it changes with every pod.
 func serverAddress(target string) []attribute.KeyValue {
+	// The part after the last slash, or the whole of a target without one.
 	address := target[strings.LastIndexByte(target, '/')+1:]
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -26,6 +26,7 @@ type variable struct {
 // variables are those of all signals, and of each.
 func variables(checkURL func(text string) error) []variable {
 	const day = int(24 * time.Hour / time.Millisecond)
+	// These variables exist once, and those below for spans, metrics and both.
 	all := []variable{
 		{"OTEL_RESOURCE_ATTRIBUTES", elements(mendAttribute)},
 		{
@@ -202,6 +203,7 @@ func keyPair(certificate, key string) error {
 	case key == "":
 		return fmt.Errorf("there is a certificate, %s, and no key", certificate)
 	}
+	// It also finds a key that belongs to another certificate.
 	_, err := tls.LoadX509KeyPair(certificate, key)
 	return err
 }

@@ -29,6 +29,7 @@ func (t *Traffic) observer(source Source, operation Operation) *observer {
 // observe counts an operation, with the error of its Do. A failure is logged when it is the first
 // in a row, so that an outage is two lines and not one per operation; a wrong answer always is.
 func (o *observer) observe(took time.Duration, err error) {
+	// Failed operations are timed as well: a late one is as late as it is.
 	o.metrics.seconds.Observe(took.Seconds())
 	if err == nil {
 		o.metrics.good.Inc()

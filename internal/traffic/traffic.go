@@ -169,6 +169,7 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 	var running sync.WaitGroup
 	for _, operation := range source.Operations {
 		observer := t.observer(source, operation)
+		// Each operation has a goroutine of its own, so that a slow one delays no other.
 		running.Go(func() { t.repeat(ctx, operation, observer) })
 	}
 	running.Wait()

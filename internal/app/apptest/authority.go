@@ -93,6 +93,7 @@ func (a *Authority) Client(tb testing.TB, uri string) *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	return &tls.Config{
+		// The programs take nothing older.
 		MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair},
 	}
 }

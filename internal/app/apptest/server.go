@@ -60,6 +60,7 @@ func Start(
 	environ ...string,
 ) *Server {
 	tb.Helper()
+	// The server runs in the process of the test, by its own listeners.
 	running, err := app.Server{
 		Identity: Identity,
 		Version:  "test",
@@ -158,6 +159,7 @@ func Numbers(tb testing.TB, t *telemetry.Telemetry) map[string]float64 {
 	for _, family := range families {
 		if name, ours := strings.CutPrefix(family.GetName(), t.Namespace+"_"); ours {
 			for _, m := range family.GetMetric() {
+				// A metric has one of these; the others are 0.
 				all[series(name, m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(
 					m.GetHistogram().GetSampleCount(),
 				)

@@ -81,6 +81,7 @@ func Counted(t *testing.T, registry *prometheus.Registry) map[string][2]float64 
 			for _, label := range metric.GetLabel() {
 				labels[label.GetName()] = label.GetValue()
 			}
+			// A map's array cannot be changed in place.
 			counts := all[labels["grpc_method"]]
 			if labels["verdict"] == "good" {
 				counts[0] = metric.GetCounter().GetValue()
