@@ -27,6 +27,7 @@ func main() {
 	log.SetPrefix("chartrendered: ")
 	failed := false
 	for _, name := range os.Args[1:] {
+		// A file that cannot be opened is a mistake of the caller, and no problem of the chart.
 		file, err := os.Open(name)
 		if err != nil {
 			log.Fatal(err)
@@ -72,6 +73,7 @@ func check(file io.Reader) (problems []string) {
 			problems = append(problems, name+" is there twice")
 		}
 		seen[name] = true
+		// Each problem begins with the resource that has it.
 		for _, problem := range slices.Concat(checkResource(resource), checkNode("", resource)) {
 			problems = append(problems, name+": "+problem)
 		}
@@ -181,6 +183,7 @@ func checkField(where, key string, value any) (problems []string) {
 	entries, _ := value.([]any)
 	for _, entry := range entries {
 		entry := asNode(entry)
+		// An entry without this field is no object of such a list, and merges with nothing.
 		id := entry[field]
 		if folder, ok := id.(string); ok && key == "volumeMounts" {
 			// /data and /data/ are one place to mount at.

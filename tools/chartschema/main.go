@@ -134,6 +134,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	// The values of the chart are what an operator gets without any values file.
 	var defaults node
 	if err := yaml.Unmarshal(text, &defaults); err != nil {
 		return nil, fmt.Errorf("values.yaml: %w", err)
@@ -157,6 +158,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 		}
 	}
 
+	// Variables that the templates set have a place of their own in the values.
 	set, err := setByChart(chart)
 	if err != nil {
 		return nil, err
@@ -196,6 +198,7 @@ func assemble(chart fs.FS, help func(program string) (string, error)) ([]byte, e
 	encoder := json.NewEncoder(&made)
 	// The schema is for people, too: < and > stay as they are.
 	encoder.SetEscapeHTML(false)
+	// The schema is committed: a line for each value keeps its differences small.
 	encoder.SetIndent("", "  ")
 	err = encoder.Encode(schema)
 	return made.Bytes(), err

@@ -60,6 +60,7 @@ func run(ctx context.Context, repository string, rendered io.Reader) error {
 // volumes at /data; paths below it become paths in a folder here.
 func configMaps(rendered io.Reader, folder string) (map[string]map[string]string, error) {
 	found := map[string]map[string]string{}
+	// The ConfigMaps are found among all that the chart renders.
 	for documents := yaml.NewDecoder(rendered); ; {
 		var document struct {
 			Kind     string

@@ -92,6 +92,7 @@ func (b *board) variable(v dashboard.VariableModel) {
 			b.wrong(b.file, v.Name, "not label_values(selector, label): %q", text)
 		}
 	}
+	// It is defined after its own query, which must not use it.
 	b.defined = append(b.defined, v.Name)
 }
 
@@ -110,6 +111,7 @@ func (b *board) panel(p dashboard.Panel, places *[]dashboard.GridPos) {
 		value(p.FieldConfig.Defaults.Unit) == "" {
 		b.wrong(b.file, title, "no title, no unit, or no description that says what good looks like")
 	}
+	// A panel has a data source, and so has each of its targets.
 	b.source(title, p.Datasource)
 	if len(p.Targets) == 0 {
 		b.wrong(b.file, title, "asks nothing")

@@ -32,6 +32,7 @@ func (c *checker) readDocument(file string, text []byte) error {
 		c.words[found[1]] = true
 	}
 	for line := range strings.Lines(prose) {
+		// A bar inside a cell would be a mistake, since no name of a metric has one.
 		cells := strings.Split(line, "|")
 		// A row of three cells is split into five parts, as it begins and ends with a bar.
 		if len(cells) < 4 {

@@ -50,6 +50,7 @@ func main() {
 
 // run checks what args name, and prints to out what they ask for.
 func run(ctx context.Context, args []string, out io.Writer) error {
+	// The flags are in a set of their own, so that tests can call run several times.
 	flags := flag.NewFlagSet("dashboards", flag.ContinueOnError)
 	metrics := flags.String(
 		"metrics",

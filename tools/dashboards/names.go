@@ -100,6 +100,7 @@ func (n names) ask(ctx context.Context) (err error) {
 	// A program that does not end well is a failure, too, even if its metrics were read.
 	defer func() { err = errors.Join(err, both.Stop()) }()
 	for _, process := range []*pair.Process{both.Server, both.Client} {
+		// The log of each program has said where /metrics is.
 		request, err := http.NewRequestWithContext(
 			ctx,
 			http.MethodGet,
@@ -137,6 +138,7 @@ func (n names) read(text io.Reader) error {
 				n.series[product+time] = map[string]bool{side: true}
 			}
 		}
+		// Documents write the kinds in lower case.
 		n.kinds[name] = strings.ToLower(family.GetType().String())
 		// What a histogram x or a summary x is stored as are series of other names.
 		series := []string{name}

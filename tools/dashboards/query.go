@@ -105,6 +105,7 @@ func (c *checker) query(q query, recorded map[string]bool) {
 	}
 	line := q.file + "\t" + q.title + "\t"
 	if !q.hidden {
+		// The form is the parser's, in which two queries that mean the same look the same.
 		c.expressions = append(c.expressions, line+expr.String())
 	}
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {

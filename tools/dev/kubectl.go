@@ -41,6 +41,7 @@ func (k kubectl) wait(ctx context.Context, deployments []string) error {
 // service/name:local:remote, until its context ends. A forward leads to one pod: it ends with the
 // first connection after that pod has gone, and is made anew.
 func (k kubectl) forward(ctx context.Context, spec string) {
+	// kubectl takes the name and the ports as two arguments.
 	service, ports, _ := strings.Cut(spec, ":")
 	// The same problem is said once, however often the command is started again.
 	for said := ""; ctx.Err() == nil; pause(ctx) {
@@ -63,6 +64,7 @@ func (k kubectl) logs(ctx context.Context, selector string) {
 	defer f.running.Wait()
 	// kubectl's watch ends now and then, as when the API server restarts.
 	for ; ctx.Err() == nil; pause(ctx) {
+		// The watch begins with a line for each pod that is there.
 		watch := k.command(ctx, "get", "pods", "--selector", selector, "--watch", "--output", "name")
 		names, err := watch.StdoutPipe()
 		if err != nil || watch.Start() != nil {

@@ -124,9 +124,11 @@ func run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	stopForwards := func() {}
+	// The parts of the loop are functions, so that tests can have others than make and kubectl.
 	l := loop{
 		edits: edits,
 		make: func(ctx context.Context, targets []string) error {
+			// The command may have words of its own, such as make -s.
 			words := append(strings.Fields(*makeCommand), targets...)
 			return command(ctx, words[0], words[1:]...)
 		},
@@ -187,6 +189,7 @@ func (l *loop) run(ctx context.Context) error {
 			return errors.New("the tree cannot be watched any more")
 		}
 		began = next.at
+		// What failed before is due again, together with what was edited since.
 		due = append(due, targets(next.files)...)
 		// What has changed is not known, and so is everything.
 		if next.lost {
@@ -207,6 +210,7 @@ func (l *loop) wait(ctx context.Context, began time.Time, made bool) (next edit,
 	if made {
 		done.Go(func() {
 			switch err := l.rollout(waiting); {
+			// The next edit has ended the wait: nothing is to be said.
 			case waiting.Err() != nil:
 			case err != nil:
 				say("%v; waiting for edits", err)

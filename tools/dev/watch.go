@@ -149,6 +149,7 @@ func ignored(name string) bool {
 	if name == "." {
 		return false
 	}
+	// A hidden folder hides all that is in it, such as .git.
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") || strings.HasPrefix(part, "#") || part == "testdata" {
 			return true

@@ -105,6 +105,7 @@ const requestsPath = "/apis/certificates.k8s.io/v1/"
 // requests lists those for a signer, of all namespaces.
 func (a *api) requests(ctx context.Context, signer string) ([]*request, error) {
 	var list struct{ Items []*request }
+	// The API server selects by this field, so that requests for other signers do not come.
 	query := url.Values{"fieldSelector": {"spec.signerName=" + signer}}.Encode()
 	err := a.do(ctx, http.MethodGet, requestsPath+"podcertificaterequests?"+query, "", nil, &list)
 	return list.Items, err
@@ -112,6 +113,7 @@ func (a *api) requests(ctx context.Context, signer string) ([]*request, error) {
 
 // servicesOf are the names of the Services in the pod's namespace that select it.
 func (a *api) servicesOf(ctx context.Context, r *request) ([]string, error) {
+	// Names are escaped, although Kubernetes has none that need it.
 	core := "/api/v1/namespaces/" + url.PathEscape(r.Metadata.Namespace)
 	var pod struct{ Metadata metadata }
 	if err := a.do(ctx, http.MethodGet, core+"/pods/"+url.PathEscape(r.Spec.PodName), "", nil,

@@ -69,6 +69,7 @@ const skew = time.Minute
 // sign makes the certificate for a request. services are those that select its pod. Only a pod that
 // is behind one gets a certificate for servers.
 func (a *authority) sign(r *request, services []string, now time.Time) (*status, error) {
+	// The API server has checked the signature of the request.
 	csr, err := x509.ParseCertificateRequest(r.Spec.StubPKCS10Request)
 	if err != nil {
 		return nil, err
@@ -112,6 +113,7 @@ func (a *authority) sign(r *request, services []string, now time.Time) (*status,
 	}
 	renewal := lifetime / 2
 	if a.renewal != 0 {
+		// A pod may ask for a shorter life than that of the flag, and the renewal has to be within it.
 		renewal = min(a.renewal, lifetime-leastRenewal)
 	}
 	return &status{

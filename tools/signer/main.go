@@ -48,6 +48,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	// The authority is read once, at the start.
 	a, err := readAuthority(*authority, *domain, *lifetime, *renewal)
 	if err != nil {
 		log.Fatal("authority: ", err)

@@ -223,6 +223,7 @@ func (u updater) render(
 // three ways, with the project as it is as the other side.
 func (u updater) merge(ctx context.Context, revision, theirs string) error {
 	branch := "update-" + revision[:12]
+	// The name has the revision, so that two updates do not share a branch.
 	if _, err := git(ctx, u.project, nil, "switch", "--quiet", "--create", branch); err != nil {
 		return err
 	}

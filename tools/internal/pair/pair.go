@@ -80,6 +80,7 @@ func Start(
 	}
 	// Port 0 is a free one; the log says which. A client is told that of the server.
 	here := map[string]string{prefix + "GRPC_ADDRESS": "127.0.0.1:0"}
+	// The server is first, as the client is told where it listens.
 	if p.Server, err = start(ctx, scratch, prefix, server, here, "server"); err != nil {
 		return nil, err
 	}
@@ -137,6 +138,7 @@ func start(
 	listening := make(chan map[string]string, 1)
 	go p.read(reader, listening)
 	go func() {
+		// Wait returns when the process has ended and all of its output was copied.
 		p.err = p.command.Wait()
 		_ = writer.Close() // The reader sees the end, and closes ended.
 	}()
@@ -162,6 +164,7 @@ func (p *Process) read(output io.Reader, listening chan<- map[string]string) {
 	defer close(p.ended)
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
+		// All output is kept, for the error of a process that fails.
 		p.output.Write(lines.Bytes())
 		p.output.WriteByte('\n')
 		var line map[string]any

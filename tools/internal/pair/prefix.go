@@ -19,6 +19,7 @@ func Help(ctx context.Context, repository, program string) (string, error) {
 		arguments = []string{"run", "./client", "help", "environment"}
 	}
 	command := exec.CommandContext(ctx, "go", arguments...)
+	// What the go command says while it compiles is shown.
 	command.Dir, command.Stderr = repository, os.Stderr
 	help, err := command.Output()
 	if err != nil {

@@ -69,6 +69,7 @@ func validModule(path string) error {
 	if path == "" {
 		return errors.New("MODULE is missing, the path of the Go module: github.com/acme/orders-api")
 	}
+	// These are the rules of the go command for paths of modules.
 	if err := module.CheckPath(path); err != nil {
 		return fmt.Errorf("MODULE: %w", err)
 	}
@@ -117,6 +118,7 @@ func validName(template, name string) error {
 		slices.Contains(reserved, goName) {
 		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
 	}
+	// The chart of the product gets the name, beside others such as that of the platform.
 	if _, err := os.Lstat(filepath.Join(template, "charts", name)); err == nil {
 		return fmt.Errorf("NAME: charts/%s is there already", name)
 	}
@@ -130,6 +132,7 @@ func validName(template, name string) error {
 	if err != nil {
 		return err
 	}
+	// A variable or an import of that name would hide the package.
 	if where := taken[goName]; where != "" {
 		return fmt.Errorf("NAME: %s is the name of something else in %s", goName, where)
 	}
@@ -190,6 +193,7 @@ func validService(template string, l lock.Lock) error {
 		slices.Contains(reserved, folder) {
 		return fmt.Errorf("SERVICE: a Go package cannot be called %s", folder)
 	}
+	// Two packages of one name could not be imported together.
 	if folder == goName(l.Name) {
 		return fmt.Errorf("SERVICE: %s is the product's name", folder)
 	}
@@ -219,6 +223,7 @@ func validService(template string, l lock.Lock) error {
 		}
 	}
 	for _, side := range []string{"server", "client"} {
+		// The file echo.go of the side would get this path.
 		if _, err := os.Lstat(filepath.Join(template, side, oldService, folder+".go")); err == nil {
 			return fmt.Errorf("SERVICE: %s/%s has a file %s.go already", side, oldService, folder)
 		}

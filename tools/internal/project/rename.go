@@ -22,6 +22,7 @@ type rule struct{ pattern, replacement string }
 // productRules say what becomes of each form of the product's name. The first one that matches
 // somewhere decides.
 func productRules(l lock.Lock) []rule {
+	// Variables have underscores where the name has dashes.
 	upper := strings.ToUpper(snake(l.Name))
 	return []rule{
 		{`example\.com/quartet\b`, l.Module},
@@ -176,6 +177,7 @@ func Leftovers(root string, l lock.Lock) ([]string, error) {
 			}
 			return product.MatchString(line)
 		}
+		// A path counts as a place, too.
 		if old(file) {
 			found = append(found, file)
 		}

@@ -95,6 +95,7 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err := copyRevision(ctx, from, l.Revision, to); err != nil {
 		return err
 	}
+	// The README as the template has it: it is cut and replaced below.
 	readme, err := os.ReadFile(filepath.Join(to, "README.md"))
 	if err != nil {
 		return err
@@ -172,6 +173,7 @@ func Finish(ctx context.Context, folder string, l lock.Lock, output io.Writer) e
 			return fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 		}
 	}
+	// Names are looked for at the end, in what was generated as well.
 	left, err := Leftovers(folder, l)
 	if err != nil {
 		return err
@@ -244,6 +246,7 @@ func extract(archive io.Reader, to string) error {
 // removeServices does what README.md says below "Remove a service", for each of them. What it makes
 // there comes later. The steps are git's, so that they need a repository.
 func removeServices(ctx context.Context, folder, readme string, services []string) error {
+	// The README is what an adopter follows: steps that do not work there fail here, too.
 	text, err := section(readme, "Remove a service")
 	if err != nil {
 		return err
@@ -314,6 +317,7 @@ func prune(root string) error {
 			if strings.HasPrefix(file, "internal/") {
 				packages[here] = true
 			}
+			// Only the imports are needed, so that the rest of the file is not parsed.
 			parsed, err := parser.ParseFile(
 				token.NewFileSet(),
 				filepath.Join(root, file),

@@ -78,6 +78,7 @@ func cutPart(text string, services []string) (string, error) {
 			if began != 0 {
 				return "", fmt.Errorf("%d: a part begins within the one that begins in line %d", number, began)
 			}
+			// A part stays if the project has one of the services that it names.
 			began, stays = number, slices.ContainsFunc(
 				strings.Fields(mark[1]),
 				func(name string) bool { return slices.Contains(services, name) },
@@ -110,6 +111,7 @@ func section(document, heading string) (string, error) {
 	if !found {
 		return "", fmt.Errorf("README.md has no heading %q", heading)
 	}
+	// It goes to the next heading of the same order, or to the end.
 	body, _, _ := strings.Cut(after, "\n## ")
 	return "## " + heading + "\n" + strings.TrimRight(body, "\n"), nil
 }
@@ -144,7 +146,9 @@ func mapOf(readme, root string) (string, error) {
 	var above []string // the folder at each level
 	for line := range strings.SplitSeq(all, "\n") {
 		indented := len(line) - len(strings.TrimLeft(line, " "))
+		// The map indents each level by two blanks.
 		level := indented / 2
+		// Two blanks separate the names from the description.
 		names, about, described := strings.Cut(line[indented:], "  ")
 		if level > len(above) {
 			continue // It belongs to what is not there.

@@ -98,6 +98,7 @@ func (p *project) addToFake(f facts, folder string) error {
 		}
 		// The first fake is enough: the templates put one into each service.
 		if found := embedding.FindSubmatch(text); found != nil {
+			// The method is one of the fake, and not of the server's type.
 			f.Receiver = string(found[1])
 			made, err := execute(clientTests, f.Mode, f)
 			if err != nil {
@@ -303,6 +304,7 @@ func (p *project) addToClient(f facts, folder string) error {
 								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, session))
 							}
 						}
+					// The rate is checked where Validate joins the errors of the other rates.
 					case *ast.CallExpr:
 						if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Join" && d.Name.Name == "Validate" && config != "" {
 							add("Validate", n.Lparen, n.Rparen, fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name))

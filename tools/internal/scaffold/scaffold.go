@@ -90,6 +90,7 @@ func open(root string) (*project, error) {
 	if found := regexp.MustCompile(`(?m)^module (\S+)$`).FindStringSubmatch(text); found != nil {
 		p.module = found[1]
 	}
+	// The folder of the contract has the name of the product, which is not known here.
 	contracts, err := filepath.Glob(filepath.Join(root, "proto", "*", "v1"))
 	if err != nil {
 		return nil, err
@@ -165,6 +166,7 @@ func (p *project) apply(
 	old := map[string][]byte{}
 	for file, text := range p.changed {
 		if path.Ext(file) == ".go" {
+			// A text that does not parse is found before anything is written.
 			formatted, err := format.Source([]byte(text))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)

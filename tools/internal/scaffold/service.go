@@ -87,6 +87,7 @@ func (p *project) addToMain(side, folder string) error {
 	if !list.MatchString(text) || !imports.MatchString(text) {
 		return fmt.Errorf("%s has no list of services: var services = …", file)
 	}
+	// Two imports of one name do not compile.
 	if regexp.MustCompile(`"[^"]*/` + folder + `"`).MatchString(text) {
 		return fmt.Errorf("NAME: %s imports something of that name already", file)
 	}
