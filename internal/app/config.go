@@ -54,7 +54,9 @@ const longestClosing = 15 * time.Second
 
 // closing is the time for what comes after the calls, without the last scrape: three fifths for
 // backends, one for the export, one for stopping.
-func (c DrainConfig) closing() time.Duration  { return min(c.Budget/3, longestClosing) }
+func (c DrainConfig) closing() time.Duration { return min(c.Budget/3, longestClosing) }
+
+// Together these three are closing, so that no step has to know of the others.
 func (c DrainConfig) backends() time.Duration { return c.closing() * 3 / 5 }
 func (c DrainConfig) export() time.Duration   { return c.closing() / 5 }
 func (c DrainConfig) stopping() time.Duration { return c.closing() / 5 }

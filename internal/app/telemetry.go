@@ -152,6 +152,7 @@ func (grpcLog) write(level slog.Level, print func(...any) string, args ...any) {
 	}
 }
 
+// grpc-go's interface has each level in three forms, as Go's log package has them.
 func (l grpcLog) Info(args ...any)      { l.write(slog.LevelDebug, fmt.Sprint, args...) }
 func (l grpcLog) Infoln(args ...any)    { l.write(slog.LevelDebug, fmt.Sprintln, args...) }
 func (l grpcLog) Warning(args ...any)   { l.write(slog.LevelDebug, fmt.Sprint, args...) }

@@ -209,6 +209,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
+	// called is the command that the arguments name, also if it was not run.
 	called, err := root.ExecuteContextC(ctx)
 	// Whatever the command was doing to the terminal ends before the last lines are written.
 	c.outage.stop()

@@ -155,6 +155,7 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 			session.Instance = fmt.Sprintf("load-%s-%d", run, n)
 			session.Bytes = o.bytes
 			session.Telemetry = telemetry.Discard() // Its metrics are for one client, and here are many.
+			// It is the source of one worker, which serve makes once for all.
 			source := service.Traffic(session)
 			if err := service.validateTraffic(source); err != nil {
 				return usageError{err}
@@ -464,6 +465,7 @@ func (c *command) report(o loadOptions, measured []*measurement, took time.Durat
 			)
 			continue
 		}
+		// Each line is complete in itself, so that a script can read them one by one.
 		err := WriteJSON(
 			c.stdout,
 			loadResult{m.service, m.method, m.mode, m.good, m.failed, m.wrong, perSecond,

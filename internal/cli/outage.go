@@ -72,8 +72,10 @@ func (o *outage) countDown(ctx context.Context, state string, began, until time.
 	for ctx.Err() == nil {
 		line := state + ", trying again"
 		if left := time.Until(until); left > 0 {
+			// It is rounded up, so that it never shows 0 s while there is still a wait.
 			line += fmt.Sprintf(" in %.0f s", math.Ceil(left.Seconds()))
 		} else {
+			// The attempt is under way, and may take long.
 			line += fmt.Sprintf(" (%.0f s so far)", time.Since(began).Seconds())
 		}
 		// Under the lock, so that a line is never drawn after back or lost has ended this one.

@@ -30,6 +30,7 @@ func newScreen(to io.Writer, environ []string) *screen {
 	s := &screen{to: to}
 	if f, ok := to.(*os.File); ok && IsTerminal(f) && config.Lookup(environ, "TERM") != "dumb" {
 		s.width = func() int {
+			// The window may have changed since the last line.
 			if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 				return width
 			}

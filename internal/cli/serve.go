@@ -51,6 +51,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 			flush(ctx, t)
 		}
 	}()
+	// The connections have to know of the console before they are made.
 	peers, opts := c.consolePeers()
 	if conns, err = c.connect(c.Services, t, opts...); err != nil {
 		return err
@@ -208,6 +209,7 @@ const absence = 2 * time.Second
 func (s *service) hopeless(ctx context.Context) string {
 	var targets sync.WaitGroup
 	for _, conn := range s.connections {
+		// All targets are waited for at the same time, since each has to be absent for a while.
 		targets.Go(
 			func() { _ = rpc.WaitGone(ctx, conn.ClientConn, absence) },
 		) // Its error is that of ctx.

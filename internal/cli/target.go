@@ -30,6 +30,7 @@ var zone = regexp.MustCompile(`\[([0-9A-Fa-f:.]+)%(25)?([^]]+)\]`)
 func parseTarget(text string) (target, error) {
 	// url.Parse takes a percent sign for the beginning of an escape, and refuses the zone otherwise.
 	text = zone.ReplaceAllString(text, "[$1%25$3]")
+	// gRPC parses targets with url.Parse as well.
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
 		return hostPort(text, text)

@@ -97,6 +97,7 @@ func (a access) sameOrigin(r *http.Request) bool {
 	}
 	// An Origin is the console's own if it has the host that the request was made to.
 	u, err := url.Parse(origin)
+	// Origin is "null" for a page from a file or a sandbox, which has no host.
 	return err == nil && u.Host != "" && u.Host == strings.ToLower(r.Host) ||
 		slices.Contains(a.origins, origin)
 }
@@ -201,6 +202,7 @@ func (c *Console) protected(
 		}
 		its := c.access.of(r)
 		if its == nothing {
+			// HTTP asks for this header with 401 (RFC 9110, section 15.5.2).
 			w.Header().Set("WWW-Authenticate", `Bearer realm="console"`)
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)
 			return

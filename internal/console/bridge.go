@@ -364,6 +364,7 @@ func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) err
 	if err != nil {
 		return err
 	}
+	// The JSON is not one of the message; the page shows what is wrong with it.
 	if wrong != nil {
 		return b.emit(ctx, event{Type: "error", Error: telemetry.Text(wrong.Error())})
 	}

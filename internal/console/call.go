@@ -107,6 +107,7 @@ func (c *call) attempt(ctx context.Context) error {
 	// Sending and receiving are independent of each other in a bidirectional call.
 	var sending sync.WaitGroup
 	defer sending.Wait()
+	// Leaving the stream before its end would leak it otherwise.
 	defer cancel()
 	failed := make(chan error, 1)
 	sending.Go(func() {

@@ -15,8 +15,10 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
+// idempotency is what the contract says of a method in the option idempotency_level.
 type idempotency = descriptorpb.MethodOptions_IdempotencyLevel
 
+// noSideEffects is the level of methods that a token for reading may call.
 const noSideEffects = descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 
 // The catalogue, as the page reads it.

@@ -78,6 +78,7 @@ func (c converter) encode(
 	if err := protojson.Unmarshal(text, decoded); err != nil {
 		return nil, fmt.Errorf("message: %w", err), nil
 	}
+	// Required fields of proto2, for example, may be missing.
 	message, wrong = proto.Marshal(decoded)
 	return message, wrong, nil
 }

@@ -92,6 +92,7 @@ func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 		o.mu.Lock()
 		// number is never below first: what is dropped has been sent, and is not asked for again.
 		if at := number - o.first; at < len(o.waiting) {
+			// It stays where it is: sent drops it, or keeps it for another attempt.
 			message := o.waiting[at]
 			o.mu.Unlock()
 			return message, nil

@@ -184,6 +184,7 @@ func WatchPeers(ctx context.Context, attempt func(address string)) context.Conte
 // peerFunc makes a function a watcher that has no use for headers.
 type peerFunc func(address string)
 
+// attempt and header implement watcher.
 func (f peerFunc) attempt(address string) { f(address) }
 func (f peerFunc) header(metadata.MD)     {}
 

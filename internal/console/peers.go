@@ -202,6 +202,7 @@ func (p *Peers) Of(method string) []Pod {
 		pod.Share = float64(pod.Calls) / float64(max(all, 1))
 		sorted = append(sorted, *pod)
 	}
+	// The page shows them in the same order each time.
 	slices.SortFunc(sorted, func(a, b Pod) int { return cmp.Compare(a.Address, b.Address) })
 	return sorted
 }

@@ -143,6 +143,7 @@ func (c *call) end(err error) {
 // where a handler has recorded one.
 func (c *call) observeEnd(st *status.Status, fault string, took time.Duration) {
 	m, code, now := c.method, known(st.Code()), c.began.Add(took)
+	// It is the span of the call, or one that a handler or a caller has put into the context.
 	span := trace.SpanContextFromContext(c.ctx)
 	// An exemplar whose trace was not recorded would lead nowhere.
 	recorded := span.IsSampled() && !m.quiet
@@ -165,6 +166,7 @@ func (c *call) endSpan(st *status.Status, fault string) {
 		c.span.End()
 		return
 	}
+	// Twelve is room for all that are added below.
 	attributes := append(make([]attribute.KeyValue, 0, 12), c.method.attributes...)
 	attributes = append(attributes,
 		c.side.keys.messagesSent.Int64(c.sent.messages.Load()),

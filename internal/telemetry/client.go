@@ -120,6 +120,7 @@ func (s *clientStreamCall) RecvMsg(msg any) error {
 		s.call.didReceive(msg)
 	}
 	switch {
+	// Of one reply it is the reply, and of many the end after them, that says OK.
 	case errors.Is(err, io.EOF) && s.manyResponses, err == nil && !s.manyResponses:
 		s.call.end(nil)
 	case err != nil:

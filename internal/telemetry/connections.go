@@ -47,6 +47,7 @@ func (c *connections) add(conn net.Conn) {
 	if !ok {
 		return
 	}
+	// The RawConn is kept in place of the connection, which it does not keep open.
 	raw, err := descriptor.SyscallConn()
 	if err != nil {
 		return // It is closed already.
@@ -150,5 +151,6 @@ func (c counted) ClientHandshake(
 
 // Clone implements credentials.TransportCredentials.
 func (c counted) Clone() credentials.TransportCredentials {
+	// grpc-go clones credentials for each connection of a client.
 	return counted{c.TransportCredentials.Clone(), c.connections, c.telemetry}
 }

@@ -21,6 +21,7 @@ func newDrain(registry prometheus.Registerer) *drain {
 		Name: "drain_limit_seconds",
 		Help: "How long the steps of a drain may take together.",
 	})}
+	// They are read at each scrape, so that nothing has to update them.
 	registry.MustRegister(
 		d.limit,
 		prometheus.NewGaugeFunc(

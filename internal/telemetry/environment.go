@@ -40,6 +40,7 @@ func (e environment) protocols() (spans, metrics string) {
 	// These two are asked only to log that what they ask for is not supported.
 	e.list("OTEL_LOGS_EXPORTER", "none")
 	e.list("OTEL_CONFIG_FILE")
+	// It switches everything off, whatever else is set.
 	if slices.Contains(e.list("OTEL_SDK_DISABLED", "true", "false"), "true") {
 		return "", ""
 	}
@@ -149,6 +150,7 @@ func (e environment) number(variable string, byDefault, most int) int {
 // resource names the process. The variables of OpenTelemetry win over what is given here, as its
 // specification says. Of OTEL_RESOURCE_ATTRIBUTES it has what is well-formed.
 func (e environment) resource(ctx context.Context, id Identity) *resource.Resource {
+	// The options are in the order in which the later ones win.
 	res, err := resource.New(ctx,
 		resource.WithAttributes(semconv.ServiceName(id.Service), semconv.ServiceVersion(id.Version)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithFromEnv())

@@ -26,6 +26,7 @@ type examples struct {
 	codes [codes.Unauthenticated + 1]atomic.Int64
 }
 
+// newExamples are those of a histogram with these upper bounds, none of which has an exemplar yet.
 func newExamples(bounds []float64) *examples {
 	return &examples{bounds: bounds, buckets: make([]atomic.Int64, len(bounds)+1)}
 }

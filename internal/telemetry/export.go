@@ -41,6 +41,7 @@ func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string)
 	}
 	res := env.resource(ctx, t.identity)
 	if spans != "" {
+		// Spans and metrics do not depend on each other: one may fail.
 		if err := t.exportSpans(ctx, spans, res, env); err != nil {
 			t.Log.Warn("traces are not exported", "error", err)
 		}
@@ -64,6 +65,7 @@ func (t *Telemetry) exportSpans(
 	if protocol == overHTTP {
 		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithProxy(t.proxy))
 	} else {
+		// Neither constructor waits for a connection.
 		exporter, err = otlptracegrpc.New(ctx, otlptracegrpc.WithDialOption(t.dialOptions()...))
 	}
 	if err != nil {
@@ -178,6 +180,7 @@ func (c classic) Gather() ([]*dto.MetricFamily, error) {
 				m.Counter.Exemplar = nil
 			}
 			if h := m.Histogram; h != nil {
+				// What is not copied here are the fields of native histograms.
 				m.Histogram = &dto.Histogram{
 					SampleCount:      h.SampleCount,
 					SampleSum:        h.SampleSum,

@@ -42,6 +42,7 @@ func (f *flow) pass(msg any, d *direction, began time.Time) {
 	case n == 1 && d.first != nil:
 		d.first.Observe(now.Seconds())
 	}
+	// Only the goroutine of this direction reads and writes it.
 	f.last = now
 }
 

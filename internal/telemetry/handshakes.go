@@ -97,6 +97,7 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 	h.WithLabelValues(reason).Inc()
 }
 
+// errTooMany is what the log says of a connection that was refused.
 var errTooMany = errors.New("too many connections")
 
 // RefusedConnection counts a connection that a server closed at once because there were too many.

@@ -28,6 +28,7 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 // process busy: it is for an address that only operators reach.
 func ProfileHandler() http.Handler {
 	mux := http.NewServeMux()
+	// Index also serves the profiles by name, such as /debug/pprof/heap.
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -130,7 +130,8 @@ type lineKinds struct {
 	// mu guards known.
 	mu    sync.Mutex
 	known map[lineKind]*lineLimit
-	rest  *lineLimit
+	// rest is the limit of all kinds that came when the table was full.
+	rest *lineLimit
 }
 
 // lineKind is what lines have to have in common to share a limit.

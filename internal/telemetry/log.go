@@ -34,6 +34,7 @@ type traced struct{ slog.Handler }
 
 // Handle implements slog.Handler.
 func (h traced) Handle(ctx context.Context, line slog.Record) error {
+	// A span that is not recorded has identifiers as well: the peer's log may have them.
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		line.AddAttrs(
 			slog.String("trace_id", span.TraceID().String()),

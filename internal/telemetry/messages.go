@@ -20,7 +20,8 @@ type Messages struct {
 	joined trace.SpanContext
 	// apart is the context of the stream without its span, so that a message without a trace begins
 	// its own.
-	apart      context.Context
+	apart context.Context
+	// attributes are those of each span: the system, the destination and the participant.
 	attributes []attribute.KeyValue
 }
 

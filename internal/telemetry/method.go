@@ -190,6 +190,7 @@ func newMethods(
 				string(md.Name()),
 				span,
 			)
+			// The key is as gRPC writes it, so that finding it makes no string.
 			table.known["/"+m.name] = m
 		}
 	}

@@ -76,6 +76,7 @@ func (e environment) sampler(trust Trust) *sampler {
 		return s
 	}
 	var own string
+	// A name without the prefix does not look at a local parent.
 	own, s.parentBased = strings.CutPrefix(name, parentBased)
 	switch own {
 	case never:

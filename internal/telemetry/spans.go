@@ -60,6 +60,7 @@ type boundedProcessor struct {
 func (p boundedProcessor) OnEnd(span sdktrace.ReadOnlySpan) {
 	switch {
 	case !span.SpanContext().IsSampled(): // It would not be exported.
+	// Several calls may end at once, so that counting comes before comparing.
 	case p.spans.pending.Add(1) > p.spans.limit:
 		p.spans.pending.Add(-1)
 		p.spans.dropped.Inc()

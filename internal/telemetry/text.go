@@ -165,6 +165,7 @@ func fitValue(value attribute.Value) attribute.Value {
 	case attribute.STRING:
 		return attribute.StringValue(Text(value.AsString()))
 	case attribute.STRINGSLICE:
+		// The SDK returns a copy.
 		texts := value.AsStringSlice()
 		for i := range texts {
 			texts[i] = Text(texts[i])

@@ -247,6 +247,7 @@ func mendAttribute(text string) (string, error) {
 		return "", fmt.Errorf("%q is no key=value", text)
 	}
 	if _, err := url.PathUnescape(value); err != nil {
+		// Escaped, it is read as what it says.
 		return key + "=" + url.PathEscape(value), fmt.Errorf("%q: %w", key, err)
 	}
 	return text, nil

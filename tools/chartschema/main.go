@@ -276,6 +276,7 @@ func add(schema, what node, path ...string) error {
 	return nil
 }
 
+// read decodes a file of the chart, which is JSON.
 func read(chart fs.FS, file string, into *node) error {
 	text, err := fs.ReadFile(chart, file)
 	if err == nil {

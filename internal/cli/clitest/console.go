@@ -77,6 +77,7 @@ func (c *Console) Run(ctx context.Context, server string, args ...string) int {
 		About:    "Calls services.",
 		Services: c.Services,
 	}
+	// c.Environ comes last, and so wins.
 	environ := append([]string{"TEST_SERVER=" + server}, c.Environ...)
 	return program.Run(
 		ctx,
