@@ -92,6 +92,7 @@ func (n names) ask(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// The folder has the programs, and what the server keeps.
 	defer os.RemoveAll(scratch)
 	both, err := pair.Start(ctx, "..", scratch, nil, nil)
 	if err != nil {

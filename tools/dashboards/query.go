@@ -141,6 +141,7 @@ func groupedBy(node parser.Node) []string {
 	switch n := node.(type) {
 	case *parser.AggregateExpr:
 		return n.Grouping
+	// on, ignoring, group_left and group_right name labels as well.
 	case *parser.BinaryExpr:
 		if n.VectorMatching != nil {
 			return slices.Concat(n.VectorMatching.MatchingLabels, n.VectorMatching.Include)
@@ -164,6 +165,7 @@ func (c *checker) expand(q query, defined []string) query {
 			c.wrong(q.file, q.title, "no variable is called %q", name)
 		}
 		if value := c.values[name]; value != nil {
+			// It is a regular expression, or a duration for the variables of Grafana itself.
 			return *value
 		}
 		// Other variables have several values, which select by a regular expression.

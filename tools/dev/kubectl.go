@@ -82,7 +82,8 @@ func (k kubectl) logs(ctx context.Context, selector string) {
 type followers struct {
 	kubectl kubectl
 	// began is when logs began: what pods have logged before is not of interest.
-	began   time.Time
+	began time.Time
+	// running are the followers, for logs to wait for.
 	running sync.WaitGroup
 
 	// mu guards what follows, which the followers change when they end.

@@ -34,7 +34,9 @@ var (
 	// image with the same programs is the same image, and the nodes get only images that they lack.
 	rules = []rule{
 		{"proto/", []string{"generate"}}, // which edits gen/
+		// This rule has to be above that of all charts, of which this is one.
 		{"charts/platform/", []string{"platform"}},
+		// The chart needs no new image.
 		{"charts/", []string{"release"}},
 		{"server/", build},
 		{"client/", build},
@@ -84,6 +86,7 @@ func main() {
 	err := run(ctx)
 	stop()
 	if err != nil {
+		// Ctrl-C is no error: run returns nil when its context ends.
 		fmt.Fprintln(os.Stderr, "dev:", err)
 		os.Exit(1)
 	}
@@ -153,7 +156,9 @@ func run(ctx context.Context) error {
 
 // loop answers edits with targets of the Makefile.
 type loop struct {
-	edits     <-chan edit
+	// edits come from watch; it is closed when watching has ended.
+	edits <-chan edit
+	// make runs targets, and returns when they are done.
 	make      func(ctx context.Context, targets []string) error
 	deployed  func()                      // is called after each round that went well
 	rollout   func(context.Context) error // waits for the pods

@@ -114,6 +114,7 @@ func collect(ctx context.Context, watcher *fsnotify.Watcher, root string) (next 
 			if len(files) == 0 {
 				continue
 			}
+			// A file may be there several times; targets takes each target once.
 			next.files = append(next.files, files...)
 			// Each change begins the pause anew, and end bounds how long that can go on.
 			pause = time.After(quiet)

@@ -40,6 +40,7 @@ func inCluster(host, port string) (*api, error) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authorities)
+	// No proxy is used: the API server is inside of the cluster.
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}
@@ -52,9 +53,10 @@ func inCluster(host, port string) (*api, error) {
 
 // metadata is what all resources have, as far as the signer needs it.
 type metadata struct {
-	Namespace       string            `json:"namespace"`
-	Name            string            `json:"name"`
-	UID             string            `json:"uid"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+	// ResourceVersion changes with each write, see setStatus.
 	ResourceVersion string            `json:"resourceVersion"`
 	Labels          map[string]string `json:"labels,omitempty"`
 }
@@ -71,7 +73,8 @@ type request struct {
 		MaxExpirationSeconds int64  `json:"maxExpirationSeconds"`
 		// StubPKCS10Request is a certificate request in DER. Only its public key counts; the kubelet has
 		// signed it to prove that it has the private key.
-		StubPKCS10Request         []byte            `json:"stubPKCS10Request"`
+		StubPKCS10Request []byte `json:"stubPKCS10Request"`
+		// UnverifiedUserAnnotations are the pod author's wishes, which the API server does not check.
 		UnverifiedUserAnnotations map[string]string `json:"unverifiedUserAnnotations"`
 	} `json:"spec"`
 	Status status `json:"status"`
@@ -80,11 +83,12 @@ type request struct {
 // status is the answer to a request. The API server takes the times only if they are those in the
 // certificate.
 type status struct {
-	Conditions       []condition `json:"conditions,omitempty"`
-	CertificateChain string      `json:"certificateChain,omitempty"`
-	NotBefore        time.Time   `json:"notBefore,omitzero"`
-	BeginRefreshAt   time.Time   `json:"beginRefreshAt,omitzero"`
-	NotAfter         time.Time   `json:"notAfter,omitzero"`
+	Conditions []condition `json:"conditions,omitempty"`
+	// CertificateChain is in PEM, the certificate of the pod first.
+	CertificateChain string    `json:"certificateChain,omitempty"`
+	NotBefore        time.Time `json:"notBefore,omitzero"`
+	BeginRefreshAt   time.Time `json:"beginRefreshAt,omitzero"`
+	NotAfter         time.Time `json:"notAfter,omitzero"`
 }
 
 // condition is how a request was answered: Issued, Denied or Failed.

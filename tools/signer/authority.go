@@ -90,6 +90,7 @@ func (a *authority) sign(r *request, services []string, now time.Time) (*status,
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, NotBefore: begin, NotAfter: end,
+		// TLS 1.3 uses the key only to sign.
 		KeyUsage: x509.KeyUsageDigitalSignature,
 		// Every pod may call.
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},

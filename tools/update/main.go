@@ -207,6 +207,7 @@ func (u updater) render(
 	if err != nil {
 		return "", err
 	}
+	// commit-tree makes a commit without a branch, and needs no work tree.
 	args := []string{
 		"commit-tree",
 		tree,
@@ -249,6 +250,7 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 		)
 		return err
 	}
+	// A cherry-pick fails for conflicts and for mistakes; only conflicts leave files unmerged.
 	conflicts, listed := git(ctx, u.project, nil, "diff", "--name-only", "--diff-filter=U")
 	if listed != nil || conflicts == "" {
 		return errors.Join(err, listed)

@@ -21,8 +21,10 @@ import (
 
 // Both are long, since a machine that runs tests may be slow.
 const (
+	// startTime is how long a program may take to say that it listens.
 	startTime = time.Minute
-	stopTime  = time.Minute
+	// stopTime is how long it may take from SIGTERM to its exit.
+	stopTime = time.Minute
 )
 
 // Pair is a server and a client that calls it.
@@ -34,8 +36,9 @@ type Process struct {
 
 	command *exec.Cmd
 	output  bytes.Buffer // not to be read before ended is closed
-	ended   chan struct{}
-	err     error // how it ended
+	// ended is closed when the process has ended and all of its output was read.
+	ended chan struct{}
+	err   error // how it ended
 }
 
 // Start takes the folder of the repository, an empty folder for programs and data, and the
@@ -84,6 +87,7 @@ func Start(
 	if p.Server, err = start(ctx, scratch, prefix, server, here, "server"); err != nil {
 		return nil, err
 	}
+	// The client calls the server, whatever address it was given for it.
 	there := map[string]string{prefix + "SERVER": p.Server.Addresses["grpc"]}
 	if p.Client, err = start(ctx, scratch, prefix, client, there, "client", "serve"); err != nil {
 		return nil, errors.Join(err, p.Server.stop())

@@ -33,7 +33,10 @@ const (
 const maxName = 30
 
 var (
-	nameForm    = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9])*$`)
+	// nameForm is that of a name in DNS, without two dashes in a row, which become two blanks in
+	// titles.
+	nameForm = regexp.MustCompile(`^[a-z]([a-z0-9]|-[a-z0-9])*$`)
+	// serviceForm is that of a name in Protobuf.
 	serviceForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 )
 
@@ -197,6 +200,7 @@ func validService(template string, l lock.Lock) error {
 	if folder == goName(l.Name) {
 		return fmt.Errorf("SERVICE: %s is the product's name", folder)
 	}
+	// | slices|Services that the project does not have count as well: it may take them later.
 	if services, err := Services(template); err != nil || slices.Contains(services, folder) {
 		return errors.Join(err, fmt.Errorf("SERVICE: there is a service %s", folder))
 	}

@@ -53,10 +53,12 @@ func productRules(l lock.Lock) []rule {
 func serviceRules(name string) []rule {
 	folder := strings.ToLower(name)
 	return []rule{
+		// Plurals come before the singular, which is part of them.
 		{`ECHOES`, strings.ToUpper(plural(folder))},
 		{`ECHO`, strings.ToUpper(folder)},
 		{`Echoes`, plural(name)},
 		{`echoes`, plural(folder)},
+		// The verb does not fit another name.
 		{`echoed`, "sent back"},
 		{`([a-z])Echo`, "${1}" + name},
 		{`Echo`, name},
@@ -181,6 +183,7 @@ func Leftovers(root string, l lock.Lock) ([]string, error) {
 		if old(file) {
 			found = append(found, file)
 		}
+		// Lines are counted from 1, as editors do.
 		number := 0
 		for line := range strings.Lines(string(text)) {
 			number++

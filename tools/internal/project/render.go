@@ -75,6 +75,7 @@ var added embed.FS
 // view is what templates of files can ask.
 type view struct {
 	lock.Lock
+	// Title is the product's name in titles: Orders Api.
 	Title  string
 	readme string // the template's
 	root   string // the project
@@ -92,6 +93,7 @@ func (v view) Map() (string, error) { return mapOf(v.readme, v.root) }
 // Render makes the project in an empty folder, from a revision of the template in another one. It
 // does not generate what tools generate; Finish does.
 func Render(ctx context.Context, from string, l lock.Lock, to string) error {
+	// Files that are not committed have no part in it.
 	if err := copyRevision(ctx, from, l.Revision, to); err != nil {
 		return err
 	}

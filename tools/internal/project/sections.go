@@ -20,6 +20,7 @@ import (
 // which name the services with which the part stays; the template's own name is never among those
 // of a project. The comments are removed, and so is a file of which nothing is left.
 var (
+	// beginMark matches the comment in all the languages of the tree: shell, YAML, Go, Markdown, Helm.
 	beginMark = regexp.MustCompile(
 		`^\s*(?:#|//|<!--|\{\{-? ?/\*)\s*template:only ([a-z ]+?)\s*(?:-->|\*/-?\}\})?\s*$`,
 	)

@@ -20,6 +20,7 @@ import (
 // facts are what the files of an RPC are made from.
 type facts struct {
 	RPC
+	// Module is the path of the project's Go module, Import that of the generated package.
 	Module, Import, V1 string // V1 is the alias of the generated package
 	Package            string // of Go: "order"
 	Kind               string // the mode in words
@@ -157,6 +158,7 @@ func (p *project) addToContract(r RPC) error {
 // It knows comments of one line and strings, whose braces count for nothing. Block comments are not
 // used in the contract.
 func closing(text string, from int) int {
+	// The opening brace has been read.
 	depth := 1
 	for i := from; i < len(text); i++ {
 		switch {
@@ -351,6 +353,7 @@ func receiver(d *ast.FuncDecl, typeName string) string {
 	if d.Recv == nil || len(d.Recv.List) != 1 || len(d.Recv.List[0].Names) != 1 {
 		return ""
 	}
+	// The receiver may be a pointer.
 	of := d.Recv.List[0].Type
 	if star, ok := of.(*ast.StarExpr); ok {
 		of = star.X
