@@ -18,7 +18,8 @@ import (
 
 // access decides who may use a console.
 type access struct {
-	// token admits to everything, "" for anyone; readToken admits to reading, "" if there is none.
+	// token admits to everything; without one, every request does. readToken admits to reading, "" if
+	// there is none.
 	token, readToken string
 	origins          []string // scheme://host[:port], in lower case
 }
