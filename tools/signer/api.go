@@ -64,8 +64,8 @@ type metadata struct {
 // request is a PodCertificateRequest of certificates.k8s.io/v1.
 type request struct {
 	Metadata metadata `json:"metadata"`
-	// Spec is checked by the API server, which lets a kubelet ask only for pods on its own node, by the
-	// names that they have.
+	// Spec is checked by the API server, which lets a kubelet ask only for pods on its own node, by
+	// the names that they have.
 	Spec struct {
 		PodName              string `json:"podName"`
 		PodUID               string `json:"podUID"`

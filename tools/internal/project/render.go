@@ -273,8 +273,8 @@ func removeServices(ctx context.Context, folder, readme string, services []strin
 	if variable != 1 {
 		return errors.New(`README.md: the steps below "Remove a service" do not set S once`)
 	}
-	// The steps use git rm, which takes only files that are committed. The commit has an identity of its
-	// own, since the machine may have none, and goes with the repository at the end.
+	// The steps use git rm, which takes only files that are committed. The commit has an identity of
+	// its own, since the machine may have none, and goes with the repository at the end.
 	for _, command := range append([][]string{
 		{"git", "init", "--quiet", "--template="}, {"git", "add", "--all"},
 		{"git", "-c", "user.name=new", "-c", "user.email=new@localhost", "commit", "--quiet", "--message", "copy"},
