@@ -10,7 +10,8 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-// Config is where channels are kept, and how, each value by an environment variable.
+// Config is where channels are kept, and how. Each value is set by an environment variable, which
+// has the prefix of the product and of this service before its name.
 type Config struct {
 	Dir         string        `env:"DIR" envDefault:"data/channel" desc:"folder of the embedded broker, which one process owns"`
 	URL         config.Secret `env:"URL" envDefault:"embedded:" desc:"embedded: or nats://host:4222[,nats://…]"`
@@ -22,6 +23,7 @@ type Config struct {
 	MaxOpen     int           `env:"MAX_OPEN" envDefault:"20000" desc:"channels with participants on this replica at once"`
 	MaxKept     int64         `env:"MAX_KEPT" envDefault:"50000" desc:"channels that have messages; each costs memory as long as one of them is kept"`
 
+	// Limits of the streams, which this package keeps and not the broker.
 	MaxParticipants          int           `env:"MAX_PARTICIPANTS" envDefault:"20000" desc:"participants on this replica at once"`
 	MaxParticipantsPerCaller int           `env:"MAX_PARTICIPANTS_PER_CALLER" envDefault:"0" desc:"participants of one certificate, or else of one address; 0 for half of MAX_PARTICIPANTS"`
 	JoinTimeout              time.Duration `env:"JOIN_TIMEOUT" envDefault:"10s" desc:"time for the join to arrive after the headers of an exchange"`
@@ -43,6 +45,8 @@ func (c Config) Validate() error {
 	)
 }
 
+// options are what the broker needs of the configuration. The limits of participants are not in it:
+// it knows subscriptions only.
 func (c Config) options(t *telemetry.Telemetry) broker.Options {
 	return broker.Options{
 		Name:        t.Namespace,

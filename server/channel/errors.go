@@ -12,14 +12,17 @@ import (
 )
 
 var (
+	// errAmbiguousStart refuses a join that sets more than one of the three.
 	errAmbiguousStart = errors.New("a join begins at one place: after_sequence, after or from_sequence")
-	errNotReading     = errors.New("the participant does not read")
-	// errOver ends what still wanted to send when a conversation is over, which has another end
-	// already.
+	// errNotReading ends a stream that could not be written to for SendTimeout.
+	errNotReading = errors.New("the participant does not read")
+	// errOver is what send returns once the last reply has been sent. No client sees it: the
+	// conversation has ended with something else already.
 	errOver = errors.New("the conversation is over")
 )
 
-// notReadingError ends the conversation of a participant that does not read.
+// notReadingError is errNotReading with the sequence of the last message that was sent, which may
+// not have arrived. The participant may join again after it, or after the last one it has seen.
 type notReadingError struct{ last uint64 }
 
 func (e *notReadingError) Error() string {
@@ -28,8 +31,10 @@ func (e *notReadingError) Error() string {
 
 func (e *notReadingError) Unwrap() error { return errNotReading }
 
-// errorTable is the one place where errors of the broker become status codes. Whatever is not here
-// reaches a client as INTERNAL with a fixed text, and the log with its own.
+// errorTable is the one place where errors of the broker become status codes, those that the
+// comment on Exchange in the .proto promises. Whatever is not here reaches a client as INTERNAL
+// with a fixed text, and the log with its own. Hide keeps the text from clients as well: that of
+// the broker may have addresses and folders in it.
 var errorTable = rpc.ErrorTable{
 	Rules: append(rpc.StreamRules, []rpc.ErrorRule{
 		{Is: broker.ErrInvalidName, Code: codes.InvalidArgument, Reason: "INVALID_NAME"},
@@ -49,8 +54,8 @@ var errorTable = rpc.ErrorTable{
 	Metadata: whereToGoOn,
 }
 
-// whereToGoOn tells a participant that cannot go on where it was from where it can, and one that
-// did not read how far it had come.
+// whereToGoOn is the metadata of an error: first_sequence tells a participant that cannot go on
+// where it was from where it can, and last_sequence one that did not read how far it had come.
 func whereToGoOn(err error) map[string]string {
 	if broken, ok := errors.AsType[*broker.BreakError](err); ok {
 		return map[string]string{"first_sequence": strconv.FormatUint(broken.First, 10)}

@@ -21,15 +21,19 @@ import (
 )
 
 const (
-	// rejoinDelay is what goodbye asks participants to wait.
+	// rejoinDelay is the retry_delay of a goodbye: how long participants are asked to wait before they
+	// join again.
 	rejoinDelay = 500 * time.Millisecond
-	// busyDelay is what a participant for which there is no room is asked to wait.
+	// busyDelay is how long, on average, a participant is asked to wait that was refused because there
+	// are too many. Each gets a random delay around it, so that they do not all come back at once.
 	busyDelay = time.Second
 )
 
-// Exchange (bidirectional) carries the conversation of one participant. One goroutine speaks for
-// the participant, one listens, and this one ends both: when the participant has left or does not
-// read, and when the server drains.
+// Exchange (bidirectional) carries the conversation of one participant. Three goroutines work on
+// it: one receives what the participant says (speak), one sends what is said in the channel
+// (listen), and the handler's own waits for what ends the conversation: the participant has left,
+// has not read for too long, or the server drains. When the handler returns, gRPC cancels the
+// stream's context, which ends the other two.
 func (s *service) Exchange(stream exchangeStream) error {
 	caller := rpc.CallerOf(stream.Context())
 	pace, err := s.participants.enter(caller)
@@ -37,6 +41,9 @@ func (s *service) Exchange(stream exchangeStream) error {
 		return err
 	}
 	defer s.participants.leave(caller)
+	// gRPC's Recv cannot be given a deadline. So it runs in a goroutine from the beginning, and
+	// awaitJoin can stop waiting for the join. The goroutine goes on with speak once there is a
+	// conversation; if there will be none, begin is closed and it ends.
 	first, begin := make(chan received, 1), make(chan *conversation, 1)
 	defer close(begin)
 	go func() {
@@ -54,12 +61,14 @@ func (s *service) Exchange(stream exchangeStream) error {
 	if err != nil {
 		return err
 	}
+	// The memory for messages that were read and not sent yet is bounded by caller.
 	start.Reader = caller
 	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), start)
 	if err != nil {
 		return err
 	}
 	defer subscription.Close()
+	// Nothing else sends yet, so that joined is the first reply, as the contract says.
 	if err := stream.Send(joined(subscription)); err != nil {
 		return err
 	}
@@ -80,19 +89,24 @@ func (s *service) Exchange(stream exchangeStream) error {
 	}
 	c.unread = watchdog{after: s.config.SendTimeout, barks: make(chan struct{}, 1)}
 	c.seenSoFar.Store(c.seen)
+	// From here on two goroutines may send, which c.sending puts in order.
 	begin <- c
 	go func() { c.end(c.listen()) }()
 	return c.wait(s.host.Draining)
 }
 
+// exchangeStream is the server's side of the RPC.
 type exchangeStream = grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
 
+// received is what one Recv returned.
 type received struct {
 	request *quartetv1.ExchangeRequest
 	err     error
 }
 
-// awaitJoin takes the first message, and does not wait long for it.
+// awaitJoin returns the join, which has to be the first message. A stream that does not send it
+// within JoinTimeout is ended with ErrIdle, because an open stream costs memory; one that comes
+// while the server drains is sent to another replica.
 func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quartetv1.Join, error) {
 	timeout := time.NewTimer(s.config.JoinTimeout)
 	defer timeout.Stop()
@@ -118,42 +132,58 @@ func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quarte
 	}
 }
 
-// conversation is one participant in one channel.
+// conversation is one participant in one channel. Up to ended, nothing but unread changes once the
+// conversation has begun.
 type conversation struct {
-	broker       *broker.Broker
-	stream       exchangeStream
-	pace         *broker.Pace
-	channel      string
-	participant  string
-	owner        string // identity of the client, empty if it has none
+	broker      *broker.Broker
+	stream      exchangeStream
+	pace        *broker.Pace
+	channel     string
+	participant string
+	// owner is the identity in the client's certificate, empty if it has none. It is part of what a
+	// repeated message_id is recognized by: no other client can make this one's messages look
+	// repeated.
+	owner string
+	// subscription delivers what is said in the channel, to listen only.
 	subscription *broker.Subscription
 	telemetry    *telemetry.Telemetry
-	messages     *telemetry.Messages
-	unread       watchdog
-	ended        chan error
+	// messages makes the short span of each message.
+	messages *telemetry.Messages
+	// unread notices that the participant does not read. It is guarded by sending.
+	unread watchdog
+	// ended has room for one error, the first that ends the conversation; nil ends it with OK.
+	ended chan error
 
-	// seenSoFar is seen, for the one that does not send.
+	// seenSoFar is a copy of seen for wait, which cannot wait for sending: a sender that is blocked,
+	// because the participant does not read, holds it.
 	seenSoFar atomic.Uint64
 
-	// sending is held by the one that sends. It guards what follows.
+	// sending is a lock with room for one, held while a reply is sent, because gRPC allows one Send at
+	// a time. It is a channel and not a mutex, so that waiting for it ends with the stream. It guards
+	// the fields below.
 	sending chan struct{}
-	// over says that nothing may be sent any more.
+	// over says that the last reply has been sent. What still wants to send gets errOver.
 	over bool
 	// seen is the sequence of the last message sent to the participant.
 	seen uint64
-	// leaving says that the participant gets the messages up to last, and then the end.
+	// leaving says that the participant has half-closed: the stream ends once it has the message with
+	// the sequence last, which was the channel's last at that moment.
 	leaving bool
 	last    uint64
 }
 
-// wait ends the conversation. A participant that reads slowly holds up its own messages only: they
-// wait in the store, not in memory. One that does not read at all does not stay.
+// wait returns what the RPC ends with. It runs in the handler's goroutine, and never sends itself:
+// a participant that does not read blocks whichever goroutine sends.
+//
+// A participant that reads slowly holds up only its own messages, which wait in the store and not
+// in memory. One that reads nothing for SendTimeout is sent away.
 func (c *conversation) wait(draining <-chan struct{}) error {
 	for {
 		select {
 		case err := <-c.ended:
 			return err
 		case <-draining:
+			// A closed channel is ready for ever: nil is never ready, so that goodbye is said once.
 			draining = nil
 			go func() { c.end(c.sayGoodbye()) }()
 		case <-c.unread.barks:
@@ -164,7 +194,8 @@ func (c *conversation) wait(draining <-chan struct{}) error {
 	}
 }
 
-// end ends the conversation with the first error, or without one.
+// end makes wait return err, if it is the first; nil is the end without an error. Later ones are
+// dropped, since what comes after the first is mostly a consequence of it.
 func (c *conversation) end(err error) {
 	if errors.Is(err, errOver) {
 		return // It has ended with something else.
@@ -175,7 +206,8 @@ func (c *conversation) end(err error) {
 	}
 }
 
-// send sends one reply, unless the conversation is over.
+// send sends one reply, and then calls sent, if it is not nil, while it still holds sending. It
+// fails with errOver if the last reply has been sent already.
 func (c *conversation) send(reply *quartetv1.ExchangeResponse, sent func()) error {
 	select {
 	case c.sending <- struct{}{}:
@@ -197,7 +229,8 @@ func (c *conversation) send(reply *quartetv1.ExchangeResponse, sent func()) erro
 	return nil
 }
 
-// listen sends what is said in the channel.
+// listen sends the channel's messages to the participant until one of them is the last that it
+// waits for, or it fails. It runs in a goroutine of its own.
 func (c *conversation) listen() error {
 	for {
 		message, err := c.subscription.Next(c.stream.Context())
@@ -205,6 +238,8 @@ func (c *conversation) listen() error {
 			return err
 		}
 		complete := false
+		// seen changes together with the sending, under the same lock: leave relies on it to decide
+		// whether the participant has all, or listen has still to send some.
 		err = c.send(channelMessage(message), func() {
 			c.seen = message.Sequence
 			c.seenSoFar.Store(message.Sequence)
@@ -215,12 +250,16 @@ func (c *conversation) listen() error {
 			return err
 		}
 		if complete {
+			// What is stored behind the last message may be damaged: then this is an error instead of OK.
 			return c.subscription.End(c.stream.Context(), message.Sequence)
 		}
 	}
 }
 
-// speak keeps what the participant says, until it leaves.
+// speak keeps what the participant says until it half-closes. It takes one message at a time: the
+// next one is received after the receipt for this one was sent, so a participant that sends faster
+// than messages can be kept is held back by gRPC's flow control. It runs in the goroutine that
+// received the join.
 func (c *conversation) speak() error {
 	for {
 		request, err := c.stream.Recv()
@@ -236,7 +275,8 @@ func (c *conversation) speak() error {
 	}
 }
 
-// publish keeps one message and confirms it.
+// publish keeps one message and sends its receipt. An error ends the conversation: the participant
+// learns from it that the message has no receipt, and may send it again with the same id.
 func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	if !r.HasMessage() {
 		return fmt.Errorf("%w: after the join of an exchange come messages", rpc.ErrMessageOrder)
@@ -246,6 +286,7 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 		Tracestate: m.GetTraceContext().GetTracestate()}
 	ctx, span := c.messages.Start(c.messages.From(carried), telemetry.KeepMessage, m.GetMessageId(),
 		len(m.GetBody()))
+	// Subscribers get the context of this span and not the sender's, so that their spans are below it.
 	carried = telemetry.TraceContextOf(ctx)
 	receipt, err := c.keep(ctx, broker.Message{
 		Participant: c.participant,
@@ -266,8 +307,7 @@ func (c *conversation) publish(r *quartetv1.ExchangeRequest) error {
 	}.Build()}.Build(), nil)
 }
 
-// keep keeps a message once it is the caller's turn, which shares one pace among all its
-// participants.
+// keep keeps a message once it is the caller's turn: all participants of one caller share one pace.
 func (c *conversation) keep(ctx context.Context, m broker.Message) (broker.Receipt, error) {
 	if err := c.pace.Wait(ctx, m); err != nil {
 		return broker.Receipt{}, err
@@ -275,7 +315,8 @@ func (c *conversation) keep(ctx context.Context, m broker.Message) (broker.Recei
 	return c.broker.Publish(ctx, c.channel, m)
 }
 
-// endKeep ends the span of a message, with what became of it.
+// endKeep ends the span of a message with its sequence, or with the status that the participant
+// gets.
 func (c *conversation) endKeep(span trace.Span, receipt broker.Receipt, err error) {
 	switch {
 	case err != nil:
@@ -287,8 +328,9 @@ func (c *conversation) endKeep(span trace.Span, receipt broker.Receipt, err erro
 	rpc.EndSpan(span, err)
 }
 
-// leave has the participant get what is in the channel at this moment. If that is still to come,
-// listen ends the conversation.
+// leave is called when the participant has half-closed. Its receipts have been sent by then; what
+// it still gets are the messages that are in the channel at this moment. If it has them already,
+// the conversation ends here, otherwise listen ends it after the last of them.
 func (c *conversation) leave() error {
 	last, err := c.broker.LastSequence(c.stream.Context(), c.channel)
 	if err != nil {
@@ -299,29 +341,37 @@ func (c *conversation) leave() error {
 	case <-c.stream.Context().Done():
 		return c.stream.Context().Err()
 	}
+	// Under the lock listen either has sent the last message already, or will see leaving when it
+	// does.
 	seen := c.seen
 	c.leaving, c.last, c.over = true, last, seen >= last
 	<-c.sending
 	if seen >= last {
 		return c.subscription.End(c.stream.Context(), seen)
 	}
+	// Returning would end the conversation too early; it is over when the handler returns.
 	<-c.stream.Context().Done()
 	return c.stream.Context().Err()
 }
 
-// sayGoodbye sends the last reply.
+// sayGoodbye sends goodbye and makes it the last reply. Messages that the participant has sent
+// meanwhile get no receipt, and are sent again to another replica.
 func (c *conversation) sayGoodbye() error {
 	return c.send(goodbye(), func() { c.over = true })
 }
 
-// watchdog barks when a reply could not be sent in time: the participant does not read. It is
-// started and stopped by the one that sends.
+// watchdog says so when a reply could not be sent within a time: gRPC's Send blocks when the
+// participant does not read. start and stop are called by the goroutine that holds sending.
 type watchdog struct {
+	// after is how long one Send may take.
 	after time.Duration
+	// barks has something when one took longer.
 	barks chan struct{}
+	// timer is made by the first Send and reused by all others; nil before.
 	timer *time.Timer
 }
 
+// start begins the time of one Send.
 func (w *watchdog) start() {
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.after, w.bark)
@@ -330,8 +380,10 @@ func (w *watchdog) start() {
 	}
 }
 
+// stop ends it. A Send that has just taken too long may have been reported all the same.
 func (w *watchdog) stop() { w.timer.Stop() }
 
+// bark runs in the timer's goroutine.
 func (w *watchdog) bark() {
 	select {
 	case w.barks <- struct{}{}:
@@ -339,7 +391,8 @@ func (w *watchdog) bark() {
 	}
 }
 
-// startOf is where a participant wants to begin.
+// startOf is where a participant wants to begin, as the broker takes it. Without any of the three
+// fields that is what is said from now on. It fails with errAmbiguousStart if more than one is set.
 func startOf(join *quartetv1.Join) (start broker.Start, err error) {
 	given := 0
 	if join.HasAfterSequence() {
@@ -356,6 +409,8 @@ func startOf(join *quartetv1.Join) (start broker.Start, err error) {
 	}
 	if join.HasFromSequence() {
 		given++
+		// 0 means to the broker that From is not set. No message has the sequence 0, so that 1 is as
+		// good.
 		start.From = max(1, join.GetFromSequence())
 	}
 	if given > 1 {
@@ -364,6 +419,8 @@ func startOf(join *quartetv1.Join) (start broker.Start, err error) {
 	return start, nil
 }
 
+// joined is the first reply: where the channel stands, and what previous_sequence of the first
+// message will be.
 func joined(s *broker.Subscription) *quartetv1.ExchangeResponse {
 	after := quartetv1.Position_builder{History: s.After().History,
 		Sequence: s.After().Sequence}.Build()
@@ -377,6 +434,7 @@ func joined(s *broker.Subscription) *quartetv1.ExchangeResponse {
 	}.Build()}.Build()
 }
 
+// channelMessage is a message of the channel as its participants get it.
 func channelMessage(m broker.Message) *quartetv1.ExchangeResponse {
 	message := quartetv1.ChannelMessage_builder{
 		Sequence:         m.Sequence,
@@ -393,6 +451,7 @@ func channelMessage(m broker.Message) *quartetv1.ExchangeResponse {
 	return quartetv1.ExchangeResponse_builder{Message: message}.Build()
 }
 
+// goodbye is the reply that ends a stream when the server drains.
 func goodbye() *quartetv1.ExchangeResponse {
 	return quartetv1.ExchangeResponse_builder{Goodbye: quartetv1.Goodbye_builder{
 		RetryDelay: durationpb.New(rejoinDelay),

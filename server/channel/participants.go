@@ -10,24 +10,27 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-// participants bounds how many there are and how fast they speak, over all and of one caller, so
-// that none can take the place of all others.
+// participants bounds how many participants are on this replica and how fast they speak, over all
+// and by caller, so that no caller can take the place of all others.
 type participants struct {
 	all, perCaller int
-	pace           *broker.Pace // of all messages
+	// pace is that of all messages; a caller gets half of it.
+	pace *broker.Pace
 
 	mu    sync.Mutex
 	count int
-	by    map[rpc.Caller]*share // of callers that have participants
+	// by has the callers that have participants now.
+	by map[rpc.Caller]*share
 }
 
+// share is what one caller has: the number of its participants, and the pace that they share.
 type share struct {
 	count int
 	pace  *broker.Pace
 }
 
-// newParticipants gives a caller half of the places and of the pace, if perCaller does not say
-// otherwise.
+// newParticipants takes the numbers of places over all and for one caller. If perCaller is 0, a
+// caller may have half of all.
 func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	if perCaller == 0 {
 		perCaller = max(1, all/2)
@@ -35,8 +38,9 @@ func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	return &participants{all: all, perCaller: perCaller, pace: pace, by: map[rpc.Caller]*share{}}
 }
 
-// enter takes a place, to be left, and returns the pace at which the caller may speak; or it says
-// when to come back.
+// enter takes a place for a participant and returns the pace at which its caller may speak. The
+// participant must leave. If there is no place, the error has the status of the contract
+// (TOO_MANY_PARTICIPANTS) and when to come back.
 func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,6 +48,7 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	if s == nil {
 		s = &share{pace: p.pace.Half()}
 	}
+	// A new share is noted only with its first participant: refused callers must not fill the map.
 	var problem string
 	switch {
 	case p.count >= p.all:
@@ -60,6 +65,8 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 		busyDelay/2+rand.N(busyDelay))
 }
 
+// leave gives back the place of a participant. With the last one of a caller its pace is forgotten
+// as well, and begins full if the caller comes back.
 func (p *participants) leave(caller rpc.Caller) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

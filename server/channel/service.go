@@ -13,7 +13,8 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
-// Service is what the server has of ChannelService.
+// Service is what the server has of ChannelService, for the list in server/main.go. The host fills
+// cfg from the environment before it calls Open.
 func Service() app.Service {
 	cfg := &Config{}
 	return app.Service{
@@ -32,7 +33,8 @@ func Service() app.Service {
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterChannelServiceServer(r, s) },
 					Errors:   errorTable,
-					// A body that is somewhat too long is told so by the handler.
+					// Twice the largest body: what is somewhat too long reaches the broker, which refuses it with
+					// BODY_TOO_LARGE; what is far too long is refused by the host and never reaches the handler.
 					MessageBytes: map[string]int{"Exchange": 2 * broker.MaxBody},
 				},
 				Check: b.Check,

@@ -12,12 +12,18 @@ import (
 // sequence, the time and the length of the subject before its content, and a checksum of all that
 // at its end. See msgBlock in server/filestore.go of nats-server 2.15.
 const (
-	recordHeader   = 22
+	// All in bytes: 4 of length, 8 of sequence, 8 of time, 2 of the subject's length.
+	recordHeader = 22
+	// A checksum is not verified here: the server does that when it reads without its index.
 	recordChecksum = 8
-	withHeaders    = 1 << 31 // a bit of the length
-	erasedMessage  = 1 << 63 // bits of the sequence
-	tombstone      = 1 << 62
-	longestRecord  = 32 << 20
+	// withHeaders is a bit of the length: the message has headers. It is no part of the number.
+	withHeaders = 1 << 31
+	// erasedMessage and tombstone are bits of the sequence: the message was erased, or the record has
+	// no content and only says that a message is gone.
+	erasedMessage = 1 << 63
+	tombstone     = 1 << 62
+	// longestRecord is more than any record has, as a block has 8 MiB.
+	longestRecord = 32 << 20
 	// longestJump is more than the sequences of one block can be apart.
 	longestJump = 1 << 20
 )
@@ -42,6 +48,7 @@ func inspectBlocks(storeDir, stream string) (newest uint64, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("reading %s: %w", block, err)
 		}
+		// A block is at <stream>/msgs/<number>.blk.
 		folder := filepath.Dir(block)
 		if filepath.Base(filepath.Dir(folder)) == stream {
 			newest = max(newest, last)
@@ -49,6 +56,7 @@ func inspectBlocks(storeDir, stream string) (newest uint64, err error) {
 		if sound {
 			continue
 		}
+		// Without it the server reads the blocks, and writes a new one.
 		index := filepath.Join(folder, "index.db")
 		if err := os.Remove(index); err != nil && !os.IsNotExist(err) {
 			return 0, err
@@ -57,8 +65,9 @@ func inspectBlocks(storeDir, stream string) (newest uint64, err error) {
 	return newest, nil
 }
 
-// followRecords follows the records of a block to its end, or to the first one that makes no sense.
-// It returns the sequence of the last message before that.
+// followRecords follows the records of a block to its end, or to the first one that makes no sense,
+// for which sound is false. It reads their headers only. last is the sequence of the last message
+// before that, 0 if there is none.
 func followRecords(name string) (last uint64, sound bool, err error) {
 	block, err := os.Open(name)
 	if err != nil {
@@ -76,6 +85,7 @@ func followRecords(name string) (last uint64, sound bool, err error) {
 			return 0, false, err
 		}
 		length := int64(binary.LittleEndian.Uint32(header) &^ withHeaders)
+		// A length that does not fit leads to nowhere.
 		if length < recordHeader+recordChecksum || length > longestRecord || at+length > info.Size() {
 			return last, false, nil
 		}

@@ -94,6 +94,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// withDefaults replaces zero values, so that the rest of the package need not know of them.
 func (o Options) withDefaults() Options {
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
 	o.MaxBytes = cmp.Or(o.MaxBytes, 1<<30)
@@ -109,40 +110,58 @@ func (o Options) withDefaults() Options {
 
 // Broker publishes to channels and subscribes to them. It is safe for concurrent use.
 type Broker struct {
-	opts     Options
-	names    names
-	log      *slog.Logger
-	metrics  *metrics
-	embedded *embedded // nil in a cluster
+	opts    Options
+	names   names
+	log     *slog.Logger
+	metrics *metrics
+	// embedded is the NATS server inside this process; nil if messages are kept in a cluster.
+	embedded *embedded
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	stream   jetstream.Stream
 
-	tasks sync.WaitGroup // what Close waits for: publishing and watching
+	// tasks are publishers and the goroutines of the Broker, for which Close waits. They enter.
+	tasks sync.WaitGroup
 
-	mu            sync.Mutex
-	closed        chan struct{} // closed with mu held
-	hubs          map[string]*hub
+	mu sync.Mutex
+	// closed ends everything that waits. It is closed with mu held, so that no task enters afterwards.
+	closed chan struct{}
+	// hubs are those of the channels that have subscribers here, by the channel's name. With mu held a
+	// hub's own mu may be taken, and not the other way round.
+	hubs map[string]*hub
+	// subscriptions are the open ones, for the metrics.
 	subscriptions map[*Subscription]struct{}
 
+	// announcements has what the stream announces of all channels, for the goroutine of announce.
 	announcements chan *nats.Msg
-	urgent        chan struct{} // asks for a poll now
-	recent        recent
-	lineage       *lineage
-	damage        damage
+	// urgent asks watch for a poll now, because announcements may have been lost.
+	urgent chan struct{}
+	// recent is the last state of the stream that was asked for.
+	recent recent
+	// lineage is what is known of the stream's history, and damage of its holes.
+	lineage *lineage
+	damage  damage
 
 	*memory
+	// consumers bounds and pauses what startConsumer creates.
 	consumers struct {
-		worthwhile  int64 // longReplay, but for tests
-		places      *semaphore.Weighted
-		pausedUntil atomic.Int64 // in nanoseconds since 1970
+		// worthwhile is longReplay, which tests make smaller.
+		worthwhile int64
+		places     *semaphore.Weighted
+		// pausedUntil is a time in nanoseconds since 1970: until then no consumer is created.
+		pausedUntil atomic.Int64
 	}
 
-	confirmed       atomic.Uint64 // the highest sequence of a receipt
-	remembered      atomic.Uint64
-	refusesMessages atomic.Bool // the cluster had no room for the last one
+	// confirmed is the highest sequence of a receipt in this history. The embedded server's folder has
+	// it in a file, remembered is what was last written there.
+	confirmed  atomic.Uint64
+	remembered atomic.Uint64
+	// refusesMessages says that the cluster had no room for the last message: Check then asks with one
+	// whether it has again.
+	refusesMessages atomic.Bool
 
-	unconnected atomic.Pointer[error] // why the last attempt to connect failed
+	// unconnected is why the last attempt to connect failed.
+	unconnected atomic.Pointer[error]
 }
 
 // Open connects to the broker and sees to it that the stream exists. The url "embedded:" starts a
@@ -151,6 +170,7 @@ type Broker struct {
 // there yet until ctx is done.
 func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
+	// What the handlers of the connection use has to be there before connect.
 	b := &Broker{
 		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
 		urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
@@ -160,13 +180,14 @@ func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	b.memory = newMemory(url == embeddedURL, opts)
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
-		// The error that matters is the one above; what was started ends without a deadline, as it has no
-		// work.
+		// Close stops what was started. It gets no deadline: there is no work yet that it could wait for.
 		return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 	}
 	return b, nil
 }
 
+// open starts the server if it is the embedded one, connects, finds or creates the stream, and
+// starts the goroutines that Close waits for. What fails here keeps the process from starting.
 func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if url == embeddedURL {
 		b.opts.Replicas = 1
@@ -183,6 +204,8 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if b.stream, err = b.ensureStream(ctx); err != nil {
 		return err
 	}
+	// The stream as it is now has the history that all later ones are compared with. A connection that
+	// is made from here on is a new doubt, and not settled by this.
 	doubts := b.lineage.doubts.Load()
 	stream := b.stream.CachedInfo()
 	if err = b.begin(ctx, stream); err != nil {
@@ -190,21 +213,28 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 	}
 	b.lineage.settled.Store(doubts)
 	if b.embedded != nil {
+		// Receipts promise that messages are on the disk, which is only true if the stream's own files
+		// and folders are, too: the server has written them and not flushed them.
 		if b.opts.SyncAlways {
 			if err := flushAll(b.opts.Dir); err != nil {
 				return err
 			}
 		}
+		// After a crash the server drops what it cannot read at the end of the last block, and does not
+		// report it.
 		if had := b.embedded.had(stream.Created); had > stream.State.LastSeq {
 			b.lineage.changes.Add(1)
 			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",
 				"stream", b.names.stream, "last_sequence", stream.State.LastSeq, "was", had)
 		}
 	}
+	// Damage in the middle shows only when it is read. That takes a while, so it is done in the
+	// background, and readers wait for the part that they are at.
 	if b.embedded != nil && stream.State.Msgs > 0 {
 		b.damage.verifyAgain(stream.State.FirstSeq, stream.State.LastSeq)
 		b.startVerifying()
 	}
+	// The server itself knows of some holes since its start.
 	if err = b.inspect(ctx, stream.State); err != nil {
 		return err
 	}
@@ -221,7 +251,8 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 }
 
 // Check returns nil if the broker answers, the stream exists and messages can be stored, which is
-// what readiness should ask.
+// what readiness should ask. It also settles doubts about the history, so that subscribers are told
+// within seconds even if no message comes.
 func (b *Broker) Check(ctx context.Context) error {
 	if err := b.checkWriting(ctx); err != nil {
 		return err
@@ -255,7 +286,8 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 }
 
-// refuse makes everything from now on fail with ErrClosed.
+// refuse makes everything from now on fail with ErrClosed, and wakes all subscribers. It may be
+// called again.
 func (b *Broker) refuse() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -267,6 +299,7 @@ func (b *Broker) refuse() {
 	}
 }
 
+// isClosed says whether Close was called.
 func (b *Broker) isClosed() bool {
 	select {
 	case <-b.closed:
@@ -276,6 +309,7 @@ func (b *Broker) isClosed() bool {
 	}
 }
 
+// disconnect undoes open in the opposite order. Any part may be missing, if open has failed.
 func (b *Broker) disconnect() {
 	if b.embedded != nil {
 		b.remember()
@@ -288,9 +322,12 @@ func (b *Broker) disconnect() {
 	}
 }
 
-// remember writes down how far the embedded stream has come.
+// remember writes down how far the embedded stream has come, if it has moved since the last time,
+// so that the next start notices if its end is gone. watch calls it after each poll, disconnect at
+// the end.
 func (b *Broker) remember() {
 	created, witness := b.lineage.known()
+	// Without subscribers this process sees no messages, but it has given receipts for them.
 	newest := max(witness.Sequence, b.confirmed.Load())
 	if created.IsZero() || newest == b.remembered.Swap(newest) {
 		return
@@ -300,7 +337,8 @@ func (b *Broker) remember() {
 	}
 }
 
-// enter registers a task that Close waits for; the caller must call b.tasks.Done.
+// enter registers a task that Close waits for; the caller must call b.tasks.Done. It fails with
+// ErrClosed once Close was called: a WaitGroup must not grow while it is waited for.
 func (b *Broker) enter() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -311,8 +349,9 @@ func (b *Broker) enter() error {
 	return nil
 }
 
-// explain turns the error of a request that had a deadline of its own into the one the caller
-// should see.
+// explain turns the error of a request that had a deadline of its own into the one that the caller
+// of the package should see: that the Broker is closed, that the caller's own ctx is done, or else
+// that the broker is unavailable.
 func (b *Broker) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

@@ -25,25 +25,33 @@ const (
 	// replica that was killed.
 	consumerLife = 30 * time.Second
 
+	// consumerNext is JetStream's subject to pull from a consumer, followed by stream and consumer.
 	consumerNext = "$JS.API.CONSUMER.MSG.NEXT."
 )
 
-// consumer is a pull consumer that reads a channel for one subscriber with much to read. It takes
-// half the time of batches from fetch, for which JetStream writes headers with the sequence and the
-// time into each message; a consumer has them in the subject for replies. It proves no more than
-// fetch does. Not safe for concurrent use.
+// consumer is a pull consumer of JetStream that reads a channel for one subscriber with much to
+// read. It takes half the time of batches from fetch, for which JetStream writes headers with the
+// sequence and the time into each message; a consumer has them in the subject for replies. Nothing
+// relies on it: a subscriber whose consumer fails reads with fetch, and what either has read is
+// checked by replay in the same way. Not safe for concurrent use.
 type consumer struct {
-	broker    *Broker
-	name      string
-	inbox     *nats.Subscription
-	delivered uint64 // by the consumer, to notice what was lost on the way
-	last      uint64 // sequence of the last message it has returned, or that it starts after
-	// messages behind last, at least: what JetStream says of a consumer leaves out those that it skips
+	broker *Broker
+	name   string
+	// inbox is where JetStream sends the messages to.
+	inbox *nats.Subscription
+	// delivered counts messages of the consumer, which JetStream numbers: a difference shows that one
+	// was lost on the way.
+	delivered uint64
+	// last is the sequence of the last message it has returned, or that it starts after.
+	last uint64
+	// left is how many messages are behind last, at least: the number that JetStream tells leaves out
+	// those that it cannot read and skips.
 	left int64
 }
 
-// startConsumer creates a consumer that begins after a sequence, behind which so many messages are
-// left. It returns nil if there is none to be had.
+// startConsumer creates a consumer that begins after the sequence last, behind which left messages
+// are. It returns nil if there are consumersAtOnce already, or none could be created lately or now;
+// the subscriber then reads with fetch.
 func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 	left int64) *consumer {
 	if time.Now().UnixNano() < b.consumers.pausedUntil.Load() || !b.consumers.places.TryAcquire(1) {
@@ -57,6 +65,7 @@ func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 		AckPolicy:   jetstream.AckNonePolicy, MaxDeliver: 1, InactiveThreshold: consumerLife, Replicas: 1,
 		MemoryStorage: true,
 	})
+	// From here on c has one of the places, which stop gives back.
 	c := &consumer{broker: b, last: last, left: left}
 	if err == nil {
 		c.name = created.CachedInfo().Name
@@ -64,6 +73,8 @@ func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 	}
 	if err != nil {
 		c.stop()
+		// An error that has another explanation, the end of the caller or of the connection, says nothing
+		// about whether consumers can be created.
 		if ctx.Err() == nil && b.lineage.isSettled() {
 			b.consumers.pausedUntil.Store(time.Now().Add(consumerPause).UnixNano())
 			b.log.Warn("long replays take longer: there is no consumer for them", "error", err)
@@ -74,7 +85,8 @@ func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 }
 
 // next reads several messages, each with the Previous of the batch, and learns how many are left
-// behind them. After an error the consumer is of no use.
+// behind them. After an error the consumer is of no use. Like fetch it counts among the reads that
+// are under way at once.
 func (c *consumer) next(ctx context.Context) (batch []Message, left int64, err error) {
 	if err := c.broker.reads.Acquire(ctx, 1); err != nil {
 		return nil, 0, err
@@ -83,10 +95,13 @@ func (c *consumer) next(ctx context.Context) (batch []Message, left int64, err e
 	if batch, left, err = c.pull(ctx); err != nil {
 		return nil, 0, c.broker.explain(ctx, err)
 	}
+	// If messages were skipped, the own count is higher than JetStream's, which makes count in replay
+	// look for them.
 	c.left = max(left, c.left-int64(len(batch)))
 	return batch, c.left, nil
 }
 
+// pull asks for one batch and returns it, without waiting for messages that are not there yet.
 func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err error) {
 	b := c.broker
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -106,6 +121,7 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 			return nil, 0, err
 		}
 		if status := msg.Header.Get("Status"); status != "" {
+			// A batch without a message is an error: the consumer was created because there are some.
 			if len(batch) == 0 {
 				return nil, 0, fmt.Errorf("reading with a consumer: %s %s", status,
 					msg.Header.Get("Description"))
@@ -116,11 +132,14 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 		if err != nil {
 			return nil, 0, err
 		}
+		// Messages come over the connection without acknowledgement, so that one can be lost when a
+		// buffer overflows.
 		if c.delivered++; at.Sequence.Consumer != c.delivered {
 			return nil, 0, errors.New("a message was lost")
 		}
 		m := b.names.content(msg)
 		m.Sequence, m.Previous, m.Time = at.Sequence.Stream, previous, at.Timestamp.UTC()
+		// What this process has read has to be there after the next connection, too.
 		b.lineage.saw(m.Sequence, m.Time)
 		batch, left = append(batch, m), int64(at.NumPending)
 		if previous, c.last = m.Sequence, m.Sequence; left == 0 {

@@ -13,8 +13,10 @@ import (
 )
 
 const (
+	// embeddedURL asks for a server inside this process.
 	embeddedURL = "embedded:"
 
+	// reconnectWait is the pause between two attempts to connect to the same server.
 	reconnectWait = 500 * time.Millisecond
 	// pingInterval bounds how long a connection that died without a word goes unnoticed: two of them.
 	pingInterval = 10 * time.Second
@@ -28,6 +30,7 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
+		// By default the client gives up when a server has refused the credentials twice.
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),
 		// The client makes room for all at once, for each request of a batch.
@@ -45,6 +48,7 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 		options = append(options, nats.InProcessServer(doubting{b, b.embedded}))
 		return nats.Connect("", options...)
 	default:
+		// The error has nothing of the URL in it, as that may have a password.
 		if err := CheckURL(address); err != nil {
 			return nil, fmt.Errorf("URL of the message broker: %w", err)
 		}
@@ -52,7 +56,9 @@ func (b *Broker) connect(address string) (*nats.Conn, error) {
 	}
 }
 
-// doubting makes connections, and says so before anything can arrive on them.
+// doubting makes connections for nats.go, and puts the history in doubt before anything can arrive
+// on them: behind the new connection may be another store. It is asked for each connection, the
+// first and all later ones.
 type doubting struct {
 	broker   *Broker
 	embedded *embedded
@@ -90,6 +96,8 @@ func CheckURL(url string) error {
 	return nil
 }
 
+// checkElement checks one server of a list. Paths and queries are refused, since NATS would ignore
+// them.
 func checkElement(element string) error {
 	u, err := config.ParseURL(element, "nats")
 	if err == nil && strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
@@ -98,11 +106,13 @@ func checkElement(element string) error {
 	return err
 }
 
-// errConnecting says that there is no connection and no reason for that yet.
+// errConnecting says that there is no connection, and that no attempt has failed so far with a
+// reason.
 var errConnecting = errors.New("not connected yet")
 
-// reason puts why there is no connection in place of what nats.go says of the request then: that
-// its buffer is full, which has no room on purpose.
+// reason replaces an error of nats.go that would mislead the operator: while there is no connection
+// each request fails because "the buffer is full", which has no room on purpose. In its place comes
+// why there is no connection. Other errors are returned as they are.
 func (b *Broker) reason(err error) error {
 	if !errors.Is(err, nats.ErrReconnectBufExceeded) {
 		return err
@@ -113,23 +123,29 @@ func (b *Broker) reason(err error) error {
 	return errConnecting
 }
 
+// notConnected is called by nats.go after each attempt to connect that has failed.
 func (b *Broker) notConnected(_ *nats.Conn, err error) {
 	if !errors.Is(err, nats.ErrNoServers) { // It comes first, and says nothing.
 		b.unconnected.Store(&err)
 	}
 }
 
+// disconnected is called by nats.go when a connection has ended, which it then makes anew.
 func (b *Broker) disconnected(_ *nats.Conn, err error) {
 	if err != nil { // nil if we closed it
 		b.log.Warn("disconnected from the message broker", "error", err)
 	}
 }
 
+// reconnected is called by nats.go when there is a connection again. What was announced meanwhile
+// is lost: settleSoon checks the history, and then has all channels polled.
 func (b *Broker) reconnected(nc *nats.Conn) {
 	b.log.Info("connected to the message broker again", "server", nc.ConnectedServerName())
 	b.settleSoon()
 }
 
+// connectionError is called by nats.go for what belongs to no request, such as permissions that are
+// missing or messages that nothing has taken in time.
 func (b *Broker) connectionError(_ *nats.Conn, _ *nats.Subscription, err error) {
 	b.log.Warn("message broker", "error", err)
 	if errors.Is(err, nats.ErrSlowConsumer) {

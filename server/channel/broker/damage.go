@@ -31,17 +31,22 @@ type span struct{ first, last uint64 }
 type damage struct {
 	mu    sync.Mutex
 	holes []span // in order, apart
-	told  int    // how many deleted messages the broker had told of when it was last asked for them
+	// told is the number of deleted messages in the last answer of the broker, which lists them only
+	// when it has changed.
+	told int
 
-	// verifying is what has to be read once, from verified on; empty if verified has come to until.
+	// verified and until say what is still to be read once: the sequences after verified, up to until.
+	// There is nothing if verified has come to until.
 	verified, until uint64
-	progress        chan struct{} // closed and replaced when verified has moved
+	// progress is closed and replaced when verified has moved; nil if nothing ever had to be verified.
+	progress chan struct{}
 }
 
-// add notes a hole, and says whether it was not known.
+// add notes a hole, and says whether it was not known. One that touches others is joined with them.
 func (d *damage) add(hole span) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// i is the first hole that ends behind the new one's begin, or right before it.
 	i, _ := slices.BinarySearchFunc(d.holes, hole.first,
 		func(h span, first uint64) int { return cmp.Compare(h.last+1, first) })
 	j := i
@@ -55,14 +60,15 @@ func (d *damage) add(hole span) bool {
 	return true
 }
 
-// forget drops holes that are no longer inside the stream, and all if it begins anew.
+// forget drops holes that end before a sequence, as those are no longer inside the stream. The
+// largest sequence drops all, which is for a stream that begins anew.
 func (d *damage) forget(before uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.holes = slices.DeleteFunc(d.holes, func(h span) bool { return h.last < before })
 }
 
-// between returns the first hole after one sequence and up to another.
+// between returns the first hole that has a sequence in (after, through].
 func (d *damage) between(after, through uint64) (span, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,6 +80,7 @@ func (d *damage) between(after, through uint64) (span, bool) {
 	return span{}, false
 }
 
+// count is how many messages are missing, for the metric.
 func (d *damage) count() (messages int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +90,8 @@ func (d *damage) count() (messages int64) {
 	return messages
 }
 
-// isNews says whether the broker tells of more or fewer deleted messages than before.
+// isNews notes how many deleted messages the broker tells of, and says whether that is another
+// number than the last time.
 func (d *damage) isNews(told int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,7 +100,7 @@ func (d *damage) isNews(told int) bool {
 	return news
 }
 
-// found notes a hole, and tells the operator if it is new.
+// foundHole notes a hole, and logs it for the operator if it is new.
 func (b *Broker) foundHole(hole span) {
 	if b.damage.add(hole) {
 		b.log.Error("messages are missing inside the stream: what is stored is damaged, and participants that read there are told",
@@ -100,12 +108,15 @@ func (b *Broker) foundHole(hole span) {
 	}
 }
 
-// inspect notes what the broker tells of holes in the stream.
+// inspect notes what the broker tells of holes in the stream. It is called with each state of the
+// stream that was asked for, and mostly finds that the number of deleted messages has not changed,
+// which costs no request.
 func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error {
 	b.damage.forget(state.FirstSeq)
 	if !b.damage.isNews(state.NumDeleted) || state.NumDeleted == 0 {
 		return nil
 	}
+	// A list of so many would be too long for one message, so they are found by reading.
 	if state.NumDeleted > mostListed {
 		b.damage.verifyAgain(state.FirstSeq, state.LastSeq)
 		b.startVerifying()
@@ -118,6 +129,7 @@ func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error
 		b.damage.isNews(-1) // Ask again.
 		return b.explain(ctx, err)
 	}
+	// The list has single sequences in order. Each run of successive ones is one hole.
 	deleted := info.State.Deleted
 	for len(deleted) > 0 {
 		n := 1
@@ -130,7 +142,8 @@ func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error
 	return nil
 }
 
-// verifyAgain makes a range be read once.
+// verifyAgain makes the sequences from first to last be read once. It does not begin to: that is
+// startVerifying.
 func (d *damage) verifyAgain(first, last uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -140,14 +153,15 @@ func (d *damage) verifyAgain(first, last uint64) {
 	d.verified, d.until = first-1, last
 }
 
-// unverified returns what is to be read next, and a channel that is closed when some of it has
-// been.
+// unverified returns the sequences that are to be read next, none if next is greater than until,
+// and a channel that is closed when some of them have been.
 func (d *damage) unverified() (next, until uint64, progress <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.verified + 1, d.until, d.progress
 }
 
+// verifiedThrough notes how far has been read, and wakes the readers that wait for it.
 func (d *damage) verifiedThrough(sequence uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -156,7 +170,8 @@ func (d *damage) verifiedThrough(sequence uint64) {
 	d.progress = make(chan struct{})
 }
 
-// startVerifying reads what is to be verified in the background.
+// startVerifying starts a goroutine that reads what is to be verified. It does nothing once the
+// Broker is closed.
 func (b *Broker) startVerifying() {
 	if b.enter() != nil {
 		return
@@ -167,7 +182,8 @@ func (b *Broker) startVerifying() {
 	}()
 }
 
-// verifyAll reads what is to be verified, until ctx is done or the Broker is closed.
+// verifyAll reads what is to be verified until nothing is left. It tries again after errors, and
+// returns early when ctx is done or the Broker is closed.
 func (b *Broker) verifyAll(ctx context.Context) {
 	for {
 		next, until, _ := b.damage.unverified()
@@ -190,8 +206,8 @@ func (b *Broker) verifyAll(ctx context.Context) {
 	}
 }
 
-// verify reads the next messages of the stream, whatever their channel, and notes which are
-// missing. It returns how far it has come.
+// verify reads the messages from next on, whatever their channel, and notes which are missing up to
+// until. It returns the sequence up to which it is certain now, after one batch.
 func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64, err error) {
 	batch, _, err := b.fetch(ctx,
 		query{Sequence: next, NextIn: b.names.subject + "*", Messages: verifyMessages,
@@ -199,6 +215,8 @@ func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64
 	if err != nil {
 		return 0, err
 	}
+	// Asked after the reading: what had been discarded by then may be missing in the batch for that
+	// reason, what is missing behind it cannot.
 	now, err := b.state(ctx)
 	if err != nil {
 		return 0, err
@@ -213,6 +231,7 @@ func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64
 		}
 		through = max(through, m.Sequence)
 	}
+	// Nothing is left up to until, so that the rest of it is missing.
 	if len(batch) == 0 || batch[len(batch)-1].Sequence > until {
 		if through < until {
 			b.foundHole(span{through + 1, until})
@@ -222,7 +241,9 @@ func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64
 	return through, nil
 }
 
-// awaitVerified waits until the stream has been verified up to a sequence, if it is to be at all.
+// awaitVerified waits until the stream has been verified up to a sequence, and returns at once if
+// there is nothing to verify that far. Readers call it before they take what they have read for
+// complete.
 func (b *Broker) awaitVerified(ctx context.Context, through uint64) error {
 	for {
 		next, until, progress := b.damage.unverified()

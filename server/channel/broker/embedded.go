@@ -23,7 +23,9 @@ const (
 	// startTimeout bounds the start of the embedded server if the context does not; it reads what is
 	// stored first.
 	startTimeout = 2 * time.Minute
-	readyPoll    = 10 * time.Millisecond
+	// readyPoll is how long the start waits before it looks whether the server has failed or ctx is
+	// done.
+	readyPoll = 10 * time.Millisecond
 	// syncInterval is how much a crash of the machine may cost, unless Options.SyncAlways is set. NATS
 	// defaults to two minutes.
 	syncInterval = 10 * time.Second
@@ -35,25 +37,36 @@ const (
 
 // embedded is a NATS server inside this process.
 //
-// The server keeps an error of a write for ever: it takes nothing more until it is started anew,
-// and answers nothing. So there is another one as soon as the folder can be written to again.
-// Messages with a receipt are on the disk.
+// After a write that failed the server takes no message more and answers nothing until it is
+// started anew. So supervise stops it, waits until the folder can be written to, and starts another
+// one in its place. What was acknowledged is in the files, and the new one has it; the connection
+// of this process finds it like a server that was restarted.
 type embedded struct {
-	opts    Options
-	lock    *flock.Flock
-	failed  chan struct{} // has something when a write has failed
-	full    atomic.Bool   // a write has failed, and there is still no room
+	opts Options
+	lock *flock.Flock
+	// failed has something when a write has failed, for supervise.
+	failed chan struct{}
+	// full says that a write has failed and there is still no room: messages are then refused at once,
+	// and not tried.
+	full atomic.Bool
+	// stopped tells supervise to stop the server, and done is closed when it has.
 	stopped context.CancelFunc
 	done    chan struct{} // closed when nothing is left
 
-	mu      sync.Mutex
-	newest  uint64 // the last message of the stream in its blocks before the server has read them
-	server  *server.Server
-	syncer  *syncer
-	writing context.Context // ends when a write has failed
+	// mu guards what is replaced together with the server.
+	mu sync.Mutex
+	// newest is the sequence of the last message in the stream's blocks before the server has read
+	// them.
+	newest uint64
+	server *server.Server
+	// syncer flushes that server's files.
+	syncer *syncer
+	// writing ends when a write of that server has failed, by calling fail.
+	writing context.Context
 	fail    context.CancelFunc
 }
 
+// startEmbedded locks the folder, starts a server on it, and supervises it until stop.
 func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 	lock, err := lockFolder(opts.Dir)
 	if err != nil {
@@ -69,15 +82,19 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 	return e, nil
 }
 
+// start starts a server and puts it in place of the one before, if there was one.
 func (e *embedded) start(ctx context.Context) error {
+	// Before the server: afterwards what it has dropped from the end cannot be seen.
 	newest, err := inspectBlocks(e.opts.Dir, namesOf(e.opts.Name).stream)
 	if err != nil {
 		return err
 	}
 	log := &serverLog{log: e.opts.Log, fatal: make(chan string, 1), writeFailed: e.writeFailed}
 	srv, err := server.NewServer(&server.Options{
-		ServerName:             e.opts.Name,
-		DontListen:             true,
+		ServerName: e.opts.Name,
+		// Only this process connects, without a port.
+		DontListen: true,
+		// The process handles its signals itself.
 		NoSigs:                 true,
 		DisableJetStreamBanner: true,
 		JetStream:              true,
@@ -103,6 +120,8 @@ func (e *embedded) start(ctx context.Context) error {
 	return nil
 }
 
+// ready waits until the server takes connections. It fails with what the server has logged as
+// fatal, or when ctx is done.
 func ready(ctx context.Context, srv *server.Server, fatal <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -118,17 +137,19 @@ func ready(ctx context.Context, srv *server.Server, fatal <-chan string) error {
 	return nil
 }
 
-// InProcessConn implements nats.InProcessConnProvider.
+// InProcessConn implements nats.InProcessConnProvider. It is called for each connection, so that
+// the one after a replacement leads to the new server.
 func (e *embedded) InProcessConn() (net.Conn, error) { return e.current().InProcessConn() }
 
+// current is the server that runs, or the one that is being replaced.
 func (e *embedded) current() *server.Server {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.server
 }
 
-// untilFailure returns a context that also ends when a write has failed: there will be no
-// acknowledgement then.
+// untilFailure returns a context that also ends when a write has failed: the server acknowledges
+// nothing after that, and the publisher need not wait for its timeout.
 func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.CancelFunc) {
 	e.mu.Lock()
 	writing := e.writing
@@ -138,8 +159,9 @@ func (e *embedded) untilFailure(ctx context.Context) (context.Context, context.C
 	return ctx, func() { stop(); cancel() }
 }
 
-// commit returns when what was acknowledged is on the disk. If that fails, what the server holds in
-// memory may be ahead of the disk, so it is replaced.
+// commit returns when what was acknowledged is on the disk, or at once without SyncAlways. If
+// flushing fails, what the server holds in memory may be ahead of the disk, so it is replaced, and
+// the publisher gets no receipt.
 func (e *embedded) commit() error {
 	if !e.opts.SyncAlways {
 		return nil
@@ -155,13 +177,15 @@ func (e *embedded) commit() error {
 	return err
 }
 
-// writeFailed is called by the server, from within the write.
+// writeFailed has the server replaced. It is called by the server from within the write, where
+// waiting for the server would be a deadlock, and by commit.
 func (e *embedded) writeFailed() {
 	if e.room() != nil {
 		e.full.Store(true)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	// It is nil while the first server starts.
 	if e.fail != nil {
 		e.fail()
 	}
@@ -171,7 +195,8 @@ func (e *embedded) writeFailed() {
 	}
 }
 
-// supervise replaces a server whose writes fail, once they would not.
+// supervise replaces a server whose writes fail, until ctx is done, and then stops the last one. It
+// runs in a goroutine of its own.
 func (e *embedded) supervise(ctx context.Context) {
 	defer close(e.done)
 	for {
@@ -185,6 +210,8 @@ func (e *embedded) supervise(ctx context.Context) {
 	}
 }
 
+// replace stops the server and starts another one as soon as the folder can be written to, for
+// which it looks every openRetry. While it waits, full has whether the reason is a lack of room.
 func (e *embedded) replace(ctx context.Context) {
 	e.opts.Log.Error("the embedded message broker cannot write, and is started anew once it can",
 		"folder", e.opts.Dir)
@@ -220,8 +247,8 @@ func (e *embedded) room() error {
 	return nil
 }
 
-// tryWrite fails with ErrStoreFull if there is no room, and with ErrUnavailable if the folder
-// cannot be written to.
+// tryWrite writes a small file. It fails with ErrStoreFull if there is no room, and with
+// ErrUnavailable if the folder cannot be written to for another reason.
 func (e *embedded) tryWrite() error {
 	if err := e.room(); err != nil {
 		return err
@@ -237,6 +264,8 @@ func (e *embedded) tryWrite() error {
 	}
 }
 
+// writeProbe writes a file, flushes it and removes it: some file systems report only then that they
+// have no room.
 func writeProbe(name string) error {
 	file, err := os.Create(name)
 	if err != nil {
@@ -253,6 +282,7 @@ func (e *embedded) stop() {
 	_ = e.lock.Close() // which unlocks it
 }
 
+// stopServer returns when the server has closed its files.
 func stopServer(srv *server.Server) {
 	srv.Shutdown()
 	srv.WaitForShutdown()
@@ -280,23 +310,26 @@ func lockFolder(dir string) (*flock.Flock, error) {
 	return lock, nil
 }
 
-// newestFile has the latest message that was stored, so that a start can tell that the end of the
-// stream is gone: the server cuts off what it cannot read there, and says nothing.
+// newestFile has the creation time of the stream and the sequence of the latest message that was
+// stored, so that a start can tell that the end of the stream is gone: the server cuts off what it
+// cannot read there, and does not report it.
 const newestFile = ".newest"
 
-// remember writes down how far the stream has come. It need not be on the disk at once: an older
-// one is as true.
+// remember writes down how far the stream has come. It does not flush the file: after a crash an
+// older number is still true, and only shows less.
 func (e *embedded) remember(created time.Time, sequence uint64) error {
 	name := filepath.Join(e.opts.Dir, newestFile)
 	if err := os.WriteFile(name+".tmp", fmt.Appendf(nil, "%d %d\n", created.UnixNano(), sequence),
 		0o640); err != nil {
 		return err
 	}
+	// A crash in the middle of writing must not leave half a number.
 	return os.Rename(name+".tmp", name)
 }
 
-// had is how far the stream had come before the server started: by what was noted, which may be
-// some seconds old, and by what stood in its blocks.
+// had is how far the stream that was created at that time had come before the server started: the
+// greater of what was noted, which may be some seconds old, and what stood in its blocks, the end
+// of which may be damaged.
 func (e *embedded) had(created time.Time) (sequence uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -318,19 +351,22 @@ func (e *embedded) remembered(created time.Time) (sequence uint64) {
 	return sequence
 }
 
-// serverLog passes on what the server logs, at levels that suit a component: its notices are our
-// details.
+// serverLog passes on what the server logs. Its notices are details to an operator of this process,
+// so they are logged as such.
 type serverLog struct {
-	log         *slog.Logger
-	fatal       chan string
+	log *slog.Logger
+	// fatal has the first reason for which the server would have ended its process.
+	fatal chan string
+	// writeFailed is called when the text says that a write has failed.
 	writeFailed func()
 }
 
-// failedWrites are the texts by which the server says that it takes nothing more. It tells in no
-// other way.
+// failedWrites are parts of the texts by which the server says that it takes nothing more, in lower
+// case. It has no callback or state for that.
 var failedWrites = []string{"critical write error", "failed to store a msg", "will be disabled",
 	"disabling jetstream"}
 
+// write logs one line of the server. The server may call it from any goroutine, with locks held.
 func (l *serverLog) write(level slog.Level, format string, args []any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
 	l.log.Log(context.Background(), level, "embedded message broker", "text", text)

@@ -49,39 +49,51 @@ func (e *BreakError) Error() string {
 // Unwrap returns what happened.
 func (e *BreakError) Unwrap() error { return e.cause }
 
-// lineage is what a Broker knows of the history that the stream has. It is in doubt after every
-// connection, since the store behind the new one may be another, and whenever something contradicts
-// it. While it is in doubt no reader moves.
+// lineage is what a Broker knows of the history that the stream has: when it was created, and the
+// latest message in it. The history is in doubt after every connection, since the store behind the
+// new one may be another, and whenever something contradicts what was seen. While it is in doubt no
+// reader moves, until settle has compared.
 type lineage struct {
-	doubts, settled atomic.Int64  // equal if there is no doubt
-	settling        chan struct{} // held by the one that settles it
-	changes         atomic.Int64
+	// doubts counts what has put the history in doubt, settled is what it was when that was last
+	// settled: equal if there is no doubt. A doubt that comes while another is being settled is kept
+	// that way.
+	doubts, settled atomic.Int64
+	// settling is a lock with room for one, so that one goroutine asks the broker and the others wait
+	// for what it finds.
+	settling chan struct{}
+	// changes counts how often the stream had another history, for the metric.
+	changes atomic.Int64
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// created is when the stream was created: another time is another stream.
 	created time.Time
 	// witness is the latest message that this process has seen. A store that does not have it has
 	// another history.
 	witness found
 }
 
+// newLineage has doubts = settled = 0. The first connection adds a doubt, which open settles.
 func newLineage() *lineage { return &lineage{settling: make(chan struct{}, 1)} }
 
 func (l *lineage) doubt()          { l.doubts.Add(1) }
 func (l *lineage) isSettled() bool { return l.doubts.Load() == l.settled.Load() }
 
+// known is what compare compares with.
 func (l *lineage) known() (created time.Time, witness found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.created, l.witness
 }
 
+// set takes what the stream has now for what is to be compared with.
 func (l *lineage) set(created time.Time, witness found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.created, l.witness = created, witness
 }
 
-// saw notes a message, unless it may be of another history.
+// saw notes a message as the witness if it is later than that. While there is a doubt it notes
+// nothing, as the message may be of another history.
 func (l *lineage) saw(sequence uint64, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,8 +102,9 @@ func (l *lineage) saw(sequence uint64, at time.Time) {
 	}
 }
 
-// contradict puts the history in doubt because a message does not follow what was seen: that is the
-// witness then.
+// contradict puts the history in doubt because a message was announced that does not follow the
+// last one that its channel has seen. That one is the witness then: if it is still in the stream,
+// the history is the same.
 func (b *Broker) contradict(seen position) {
 	b.lineage.mu.Lock()
 	if seen.last != 0 && !seen.stored.IsZero() {
@@ -134,6 +147,7 @@ func (b *Broker) settle(ctx context.Context) error {
 	case <-b.closed:
 		return ErrClosed
 	}
+	// Loaded before anything is asked: what is in doubt from here on is not settled by the answers.
 	doubts := b.lineage.doubts.Load()
 	if doubts == b.lineage.settled.Load() {
 		return nil
@@ -146,6 +160,7 @@ func (b *Broker) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What was known of holes and messages was true of the other history only.
 	if why != "" {
 		b.damage.forget(math.MaxUint64)
 		if err := b.begin(ctx, stream); err != nil {
@@ -160,7 +175,9 @@ func (b *Broker) settle(ctx context.Context) error {
 	return nil
 }
 
-// compare says in which way the stream contradicts what was seen, if it does.
+// compare says in which way the stream contradicts what was seen; empty if it does not. A replica
+// that has just become the leader may have still to apply the latest messages, so in a cluster a
+// message that is missing at the end is asked for several times before it counts as gone.
 func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (string, error) {
 	created, witness := b.lineage.known()
 	if !stream.Created.Equal(created) {
@@ -191,7 +208,8 @@ func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (str
 	}
 }
 
-// begin takes the history that the stream has for the one to compare with.
+// begin takes the history that the stream has now for the one that later ones are compared with.
+// The last message that is there is the witness.
 func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error {
 	var last found
 	if stream.State.Msgs > 0 {
@@ -205,7 +223,8 @@ func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error 
 	return nil
 }
 
-// streamInfo asks the leader for the stream, and creates it if an operator has deleted it.
+// streamInfo asks the leader for the state and the configuration of the stream. If an operator has
+// deleted it, streamInfo creates it again; that is another history, which the doubt tells.
 func (b *Broker) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -221,13 +240,15 @@ func (b *Broker) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) 
 	return info, b.explain(ctx, err)
 }
 
-// history is the name of the one that the stream has.
+// history is the name of the history that the stream has, for positions: its creation in
+// nanoseconds since 1970, to base 36.
 func (b *Broker) history() string {
 	created, _ := b.lineage.known()
 	return strconv.FormatInt(created.UnixNano(), 36)
 }
 
-// endHubs ends all subscriptions. The next subscriber of a channel starts with a new hub.
+// endHubs ends all subscriptions with err. The next subscriber of a channel starts with a new hub,
+// in which nothing of the other history is left.
 func (b *Broker) endHubs(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -237,7 +258,9 @@ func (b *Broker) endHubs(err error) {
 	}
 }
 
-// broken adds to an error that ends a reader from where another one can go on.
+// broken makes a *BreakError of an error that says that a reader cannot go on, with the sequence of
+// the first message that the channel has, or the stream's next one if it has none. Other errors are
+// returned as they are; damaged has made its BreakError itself.
 func (b *Broker) broken(ctx context.Context, subject string, err error) error {
 	if !errors.Is(err, ErrSequenceGone) && !errors.Is(err, ErrHistoryChanged) {
 		return err

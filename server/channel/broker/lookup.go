@@ -18,23 +18,32 @@ const (
 	// stateAge is how old a state may be where an older one is only less useful, not less true.
 	stateAge = time.Second
 
+	// leaderGet is JetStream's subject to ask the leader for one message, followed by the stream.
 	leaderGet = "$JS.API.STREAM.MSG.GET."
 )
 
-// state is where the stream stood at a moment.
+// state is where the stream stood at a moment, as its leader says.
 type state struct {
-	// what lineage.doubts was before the moment: a state of another history is of no use
-	doubts      int64
-	first, last uint64 // sequences; messages before first have been discarded
-	retention   time.Duration
-	channels    int64     // that have messages
-	at          time.Time // not after the moment, by our clock
+	// doubts is what lineage.doubts was before the moment: if it has changed, the state may be that of
+	// another history and is of no use.
+	doubts int64
+	// first and last are sequences. Messages before first have been discarded.
+	first, last uint64
+	// retention is the MaxAge of the stream; 0 if messages are kept for ever.
+	retention time.Duration
+	// channels is how many channels have messages.
+	channels int64
+	// at is a time by our clock that is not after the moment.
+	at time.Time
 }
 
-// state asks the leader of the stream, which is ahead of all other replicas.
+// state asks the leader of the stream, which is ahead of all other replicas. It also notes the
+// damage that the answer tells of. If the answer does not fit what this process has seen, it fails
+// with ErrUnavailable and has the history checked: callers try again.
 func (b *Broker) state(ctx context.Context) (state, error) {
 	doubts := b.lineage.doubts.Load()
 	created, witness := b.lineage.known()
+	// Before the request, so that at is not after the moment of the answer.
 	at := time.Now()
 	info, err := b.streamInfo(ctx)
 	if err != nil {
@@ -48,6 +57,7 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 	if err := b.inspect(ctx, info.State); err != nil {
 		return state{}, err
 	}
+	// They are counted in the answer.
 	b.begun.Store(0)
 	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq,
 		last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
@@ -55,9 +65,11 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 	return now, nil
 }
 
-// recent remembers the last state, for all channels together.
+// recent is the last state that was asked for, for all channels together.
 type recent = atomic.Pointer[state]
 
+// recentState returns a state that is at most stateAge old. One request then serves all
+// participants that join within that time.
 func (b *Broker) recentState(ctx context.Context) (state, error) {
 	if last := b.recent.Load(); last != nil && last.doubts == b.lineage.doubts.Load() &&
 		time.Since(last.at) < stateAge {
@@ -66,19 +78,23 @@ func (b *Broker) recentState(ctx context.Context) (state, error) {
 	return b.state(ctx)
 }
 
-// query is a request for messages, as JetStream defines it.
+// query is a request for messages, as JetStream defines it for $JS.API.STREAM.MSG.GET and
+// $JS.API.DIRECT.GET.
 type query struct {
-	Sequence uint64 `json:"seq,omitempty"` // this one, or with NextIn the first from it on
-	NextIn   string `json:"next_by_subj,omitempty"`
-	LastIn   string `json:"last_by_subj,omitempty"`
+	// Sequence asks for this one, or with NextIn for the first from it on.
+	Sequence uint64 `json:"seq,omitempty"`
+	// NextIn and LastIn are subjects: of the next message there, or of the last one.
+	NextIn string `json:"next_by_subj,omitempty"`
+	LastIn string `json:"last_by_subj,omitempty"`
 	// LastOf asks for the last messages of several channels, those from Sequence on.
 	LastOf []string `json:"multi_last,omitempty"`
-	// Messages and Bytes bound a batch; the leader hands out none.
+	// Messages and Bytes bound a batch, which a replica hands out by DIRECT.GET. The leader answers
+	// MSG.GET with one message.
 	Messages int `json:"batch,omitempty"`
 	Bytes    int `json:"max_bytes,omitempty"`
 }
 
-// found is a message in the stream; the zero value if there is none.
+// found is a message in the stream, without its content; the zero value if there is none.
 type found struct {
 	Subject  string    `json:"subject"`
 	Sequence uint64    `json:"seq"`
@@ -90,8 +106,9 @@ func (m found) position() position {
 	return position{last: m.Sequence, through: m.Sequence, at: m.Time, stored: m.Time}
 }
 
-// find asks the leader for one message. Any replica could tell, but might not have the latest
-// message yet, and then a participant that has seen it would be told that it does not exist.
+// find asks the leader for one message, and returns the zero value if there is none. Any replica
+// could tell, but might not have the latest message yet, and then a participant that has seen it
+// would be told that it does not exist.
 func (b *Broker) find(ctx context.Context, q query) (found, error) {
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -122,9 +139,9 @@ func (b *Broker) find(ctx context.Context, q query) (found, error) {
 	return answer.Message, nil
 }
 
-// findDirect is find where there is no other replica. Its answer has the message as it is. That of
-// a leader has it in JSON, with which a join took most of its time and memory. It fails also if the
-// message is missing or its headers cannot be read.
+// findDirect is find for the embedded server, which is the only replica. It gets the message as it
+// is stored and not in JSON, with which a join took most of its time and memory. It fails if the
+// server answers with an error or the headers cannot be read; find then asks in the other way.
 func (b *Broker) findDirect(ctx context.Context, request []byte) (found, error) {
 	reply, err := b.nc.RequestMsgWithContext(ctx,
 		&nats.Msg{Subject: directGet + b.names.stream, Data: request})
@@ -155,8 +172,9 @@ func (b *Broker) LastSequence(ctx context.Context, channel string) (uint64, erro
 	return last.Sequence, err
 }
 
-// last returns the last message of a channel that can be read. JetStream says that there is none
-// also if the very last one is damaged.
+// last returns the last message of a channel that can be read; the zero value if there is none.
+// JetStream says that there is none also if the very last one is damaged. So what it says is
+// verified by reading the channel from its beginning, which is only long if it is damaged.
 func (b *Broker) last(ctx context.Context, subject string) (found, error) {
 	last, err := b.find(ctx, query{LastIn: subject})
 	if err != nil || last.Sequence != 0 {

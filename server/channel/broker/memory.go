@@ -44,19 +44,30 @@ const (
 	rememberedIDs = 200_000
 )
 
-// memory is what bounds the memory that channels take.
+// memory bounds the memory that channels take. What is beyond a bound waits, each caller for its
+// own share where there is one.
 type memory struct {
-	rings   atomic.Int64   // bytes in all rings
-	batches *shares.Shares // bytes in batches of readers
+	// rings is how many bytes are in the rings of all hubs. It may pass ringsBytes for a moment: a hub
+	// makes room after it has put in a message.
+	rings atomic.Int64
+	// batches are the bytes in batches of readers, by caller.
+	batches *shares.Shares
+	// reads are the requests for batches under way, of all and, as replays, of the subscriptions by
+	// caller.
 	reads   *semaphore.Weighted
 	replays *shares.Shares // reads of subscriptions
-	joins   *shares.Shares
-	sending *semaphore.Weighted // bytes that are being published
-	pace    *Pace
-	// channels that got their first message since the stream was last asked how many there are
+	// joins are the subscriptions that are being opened, by caller.
+	joins *shares.Shares
+	// sending are the bytes of messages that are being published.
+	sending *semaphore.Weighted
+	// pace is that of all messages together.
+	pace *Pace
+	// begun is how many messages were published that may have been the first of their channel, since
+	// the stream was last asked how many channels it has.
 	begun atomic.Int64
 }
 
+// newMemory asks the runtime for Go's memory limit (GOMEMLIMIT), of which blocks may take a part.
 func newMemory(isEmbedded bool, opts Options) *memory {
 	joins := int64(joinsAtOnce)
 	if isEmbedded {
@@ -72,12 +83,13 @@ func newMemory(isEmbedded bool, opts Options) *memory {
 	}
 }
 
-// Pace is how fast messages are kept. What comes faster waits: the embedded server remembers the
-// ids of messages for the DedupWindow, and keeps in memory what it has written a moment ago.
-// Servers of a cluster have memory of their own.
+// Pace is how fast messages are kept, in messages and in bytes. What comes faster waits: the
+// embedded server remembers the ids of messages for the DedupWindow, and keeps in memory what it
+// has written a moment ago. There is no limit for a cluster, whose servers have memory of their
+// own.
 type Pace struct{ messages, bytes *rate.Limiter }
 
-// newPace takes Go's memory limit in bytes.
+// newPace takes the memory limit in bytes; math.MaxInt64 is none, and then bytes have no pace.
 func newPace(isEmbedded bool, window time.Duration, limit int64) *Pace {
 	p := &Pace{rate.NewLimiter(rate.Inf, 1), rate.NewLimiter(rate.Inf, 1)}
 	if !isEmbedded {
@@ -85,17 +97,18 @@ func newPace(isEmbedded bool, window time.Duration, limit int64) *Pace {
 	}
 	p.messages = rate.NewLimiter(rate.Limit(rememberedIDs/window.Seconds()), rememberedIDs)
 	if limit < math.MaxInt64 {
-		// Half at once, and as much again before the first of it is gone.
+		// Half of the blocks' memory at once, and the other half by the time that the server lets go of
+		// the first.
 		blocks := max(limit/blocksPart, 16*MaxBody)
 		p.bytes = rate.NewLimiter(rate.Limit(float64(blocks/2)/blockAge.Seconds()), int(blocks/2))
 	}
 	return p
 }
 
-// Pace is that of all messages of this process.
+// Pace returns the pace of all messages of this process, for which Publish waits by itself.
 func (b *Broker) Pace() *Pace { return b.pace }
 
-// Half returns another Pace, half as fast.
+// Half returns another Pace, half as fast, for one caller.
 func (p *Pace) Half() *Pace {
 	half := func(l *rate.Limiter) *rate.Limiter {
 		return rate.NewLimiter(l.Limit()/2,
@@ -104,7 +117,8 @@ func (p *Pace) Half() *Pace {
 	return &Pace{half(p.messages), half(p.bytes)}
 }
 
-// Wait waits until a message may be kept. It fails with the error of ctx.
+// Wait waits until a message may be kept. It fails with the error of ctx, or with that of the
+// limiter if the deadline of ctx would pass first.
 func (p *Pace) Wait(ctx context.Context, m Message) error {
 	err := p.messages.Wait(ctx)
 	if err == nil {

@@ -16,6 +16,7 @@ const (
 	headerTraceparent = "traceparent"
 	headerTracestate  = "tracestate"
 
+	// Both in bytes. A traceparent of version 00 has 55.
 	maxTraceparent = 64
 	maxTracestate  = 512
 )
@@ -27,14 +28,16 @@ type Message struct {
 	Sequence uint64
 	// Previous is the sequence of the message before this one, as far as the receiver is concerned:
 	// the one it received before, or Subscription.After for the first.
-	Previous    uint64
+	Previous uint64
+	// Participant is the name under which the message was published.
 	Participant string
 	// Owner is the identity of the client that publishes the message, empty if it has none. It is not
 	// kept.
 	Owner string
 	// ID is the sender's, unique among the owner's messages in the channel under this participant's
 	// name.
-	ID   string
+	ID string
+	// Body is what was said, at most MaxBody bytes.
 	Body []byte
 	// Time is when the message was stored, by the clock of the server that did.
 	Time time.Time
@@ -43,7 +46,8 @@ type Message struct {
 	Traceparent, Tracestate string
 }
 
-// encode checks a message and writes it as it is kept.
+// encode checks a message and writes it as it is kept: the body as data, all else in headers, the
+// channel as the last token of the subject. What is malformed of a trace context is left out.
 func (n names) encode(channel string, m Message) (*nats.Msg, error) {
 	if err := CheckName(channel); err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
@@ -71,7 +75,8 @@ func (n names) encode(channel string, m Message) (*nats.Msg, error) {
 	return &nats.Msg{Subject: n.subject + escape(channel), Header: header, Data: m.Body}, nil
 }
 
-// isHeader says whether a value survives as a header, and is worth one.
+// isHeader says whether a value is not empty, not too long, and of printable ASCII alone: a line
+// break would begin another header.
 func isHeader(value string, longest int) bool {
 	return value != "" && len(value) <= longest &&
 		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
@@ -101,7 +106,8 @@ func (n names) decode(msg *nats.Msg) (Message, error) {
 	return m, nil
 }
 
-// content reads what is the sender's of a message.
+// content reads what the sender has set of a message. Sequence, Previous and Time are for the
+// caller.
 func (n names) content(msg *nats.Msg) Message {
 	participant, err := url.PathUnescape(msg.Header.Get(n.participant))
 	if err != nil {

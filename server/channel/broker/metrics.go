@@ -10,6 +10,7 @@ import (
 // metrics are what a Broker counts. All are there from the start: a counter that appears with its
 // first event hides that one from rate().
 type metrics struct {
+	// kept and duplicate are the two results of channel_messages_total.
 	kept, duplicate, delivered prometheus.Counter
 	deliverySeconds            prometheus.Observer
 }
@@ -43,6 +44,7 @@ func newMetrics(b *Broker) *metrics {
 		deliverySeconds: register.NewHistogram(prometheus.HistogramOpts{
 			Name: "channel_delivery_seconds",
 			Help: "Time from the moment a message was kept to the moment it is handed to a participant that waits for it.",
+			// The alert QuartetChannelDelivery needs a bound at 0.5.
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5,
 				1, 2.5, 5, 10},
 			NativeHistogramBucketFactor:     1.1,
@@ -52,6 +54,7 @@ func newMetrics(b *Broker) *metrics {
 	}
 }
 
+// said counts a receipt.
 func (m *metrics) said(r Receipt) {
 	if r.Duplicate {
 		m.duplicate.Inc()
@@ -60,8 +63,10 @@ func (m *metrics) said(r Receipt) {
 	}
 }
 
-// handed counts a message that goes to a participant. Its time is that of the broker's clock, which
-// may be another node's and ahead of ours.
+// handed counts a message that goes to a participant, and observes how long it took if the
+// participant waited for it: how long a slow or late participant takes says nothing about delivery.
+// The message's time is by the broker's clock, which may be another node's and ahead of ours, hence
+// max.
 func (m *metrics) handed(message Message, waitedFor bool) {
 	m.delivered.Inc()
 	if waitedFor {
@@ -69,18 +74,21 @@ func (m *metrics) handed(message Message, waitedFor bool) {
 	}
 }
 
+// participants is how many subscriptions are open.
 func (b *Broker) participants() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return int64(len(b.subscriptions))
 }
 
+// channelsOpen is how many channels have subscriptions. poll does nothing while there are none.
 func (b *Broker) channelsOpen() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return int64(len(b.hubs))
 }
 
+// lag is how many messages the subscription furthest behind has still to return.
 func (b *Broker) lag() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

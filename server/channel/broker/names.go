@@ -9,19 +9,20 @@ import (
 )
 
 const (
+	// In bytes, as the contract says.
 	maxName      = 128
 	maxMessageID = 64
 )
 
-// names are what the broker knows our things by. They begin with Options.Name, so that products can
-// share a broker.
+// names are what the stream, its subjects and headers are called at the broker. They begin with
+// Options.Name, so that several products can share a broker.
 type names struct {
 	stream string
 	// subject is where messages are published to, one subject per channel below it.
 	subject string
 	// live is where the stream announces what it has stored, under the same names.
 	live string
-	// Headers of a message.
+	// participant and messageID are names of headers.
 	participant, messageID string
 }
 
@@ -52,6 +53,7 @@ func CheckName(name string) error {
 	return nil
 }
 
+// checkMessageID returns ErrInvalidMessageID unless id is one by the contract.
 func checkMessageID(id string) error {
 	if id == "" || len(id) > maxMessageID ||
 		strings.ContainsFunc(id, func(r rune) bool { return !isPlain(r) }) {
@@ -60,6 +62,8 @@ func checkMessageID(id string) error {
 	return nil
 }
 
+// isPlain says whether a character may be in a message id, and stands for itself in an escaped
+// name.
 func isPlain(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_'
 }

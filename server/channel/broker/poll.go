@@ -14,10 +14,11 @@ const (
 	pollInterval = 2200 * time.Millisecond
 	// pollChannels is how many channels one request asks for; JetStream answers up to 1024.
 	pollChannels = 500
-	pollTimeout  = 30 * time.Second
+	// pollTimeout bounds one poll of all channels, and one round of the releaser.
+	pollTimeout = 30 * time.Second
 )
 
-// pollHubs asks at once for every channel whether something was missed.
+// pollHubs has watch poll now, and ask for channels with announcements, too. It does not wait.
 func (b *Broker) pollHubs() {
 	select {
 	case b.urgent <- struct{}{}:
@@ -25,7 +26,8 @@ func (b *Broker) pollHubs() {
 	}
 }
 
-// watch polls until the Broker is closed.
+// watch polls every pollInterval, and when asked to, until the Broker is closed. An error is not
+// logged above debug: Check reports a broker that does not answer.
 func (b *Broker) watch() {
 	for {
 		urgent := false
@@ -47,7 +49,7 @@ func (b *Broker) watch() {
 	}
 }
 
-// polled is a channel for which a poll asks, and what was known of it before.
+// polled is a channel for which a poll asks, and its front before the poll.
 type polled struct {
 	hub   *hub
 	front position
@@ -55,7 +57,8 @@ type polled struct {
 
 // poll finds out which channels have had something said in them that was not announced, and
 // confirms of the others that nothing was. It costs one request if nothing was said in the whole
-// stream, and a few for all channels together otherwise.
+// stream, and a few for all channels together otherwise. It stops at the first error, and the next
+// poll begins anew.
 func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	if b.channelsOpen() == 0 {
 		return nil
@@ -72,6 +75,7 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	if len(ask) == 0 {
 		return nil
 	}
+	// The last message of the stream tells pollSome whether the replica that answers is up to date.
 	newest, err := b.find(ctx, query{Sequence: before.last})
 	if err != nil {
 		return err
@@ -85,6 +89,7 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 		}
 		quiet, ask = append(quiet, confirmed...), ask[n:]
 	}
+	// What was discarded while the channels were asked for may have been said in one of them.
 	after, err := b.state(ctx)
 	if err != nil {
 		return err
@@ -107,6 +112,7 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 			if h.front.through == now.last {
 				h.settle(h.front, now) // Nothing at all was said since.
 			}
+		// Otherwise there were announcements since the last poll: the next one would show a gap.
 		case urgent || h.front.last == h.polled:
 			ask = append(ask, polled{h, h.front})
 		}
@@ -120,9 +126,10 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 	return ask
 }
 
-// pollSome asks any replica for the last message of some channels, and for that of the channel with
-// the newest message of all: a replica that does not have it is behind, and proves nothing. It
-// returns those in which nothing new was said.
+// pollSome asks any replica for the last message of each channel in ask, if it is after the
+// channel's front. Hubs whose channel has one are told, the others are returned: in their channels
+// nothing new was said. With them pollSome asks for the last message of the channel that has the
+// newest message of all: a replica that does not have that is behind, and proves nothing.
 func (b *Broker) pollSome(
 	ctx context.Context, ask []polled, newest found,
 ) (quiet []polled, err error) {
@@ -141,6 +148,7 @@ func (b *Broker) pollSome(
 		subjects = append(subjects, newest.Subject)
 	}
 	upToDate := false
+	// An answer has at most batchBytes; the rest is asked for from the next sequence on.
 	for left := int64(1); left > 0; {
 		left, err = b.request(ctx, query{Sequence: from, LastOf: subjects, Bytes: batchBytes},
 			func(subject string, m Message) {
@@ -164,10 +172,11 @@ func (b *Broker) pollSome(
 	return quiet, nil
 }
 
-// confirm moves the front of a quiet channel on, so that attentive subscribers are not told that
-// they may have missed something only because their last message has been discarded. Nothing after
-// the front is there; that nothing was there is certain only if nothing after it has been
-// discarded.
+// confirm moves the front of a quiet channel on to the end that the stream had before the poll.
+// Attentive subscribers are then not told that they may have missed something only because their
+// last message has been discarded. The poll has found nothing behind the front; that nothing ever
+// was there is certain only if nothing behind it has been discarded, which the state after the poll
+// says.
 func (h *hub) confirm(front position, before, after state) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,8 +185,8 @@ func (h *hub) confirm(front position, before, after state) {
 	}
 }
 
-// settle notes that nothing was said after a position up to the end of the stream. It is called
-// with mu held.
+// settle notes that nothing was said after the position front up to the end of the stream. The
+// hub's own front moves on with it unless it has changed meanwhile. It is called with mu held.
 func (h *hub) settle(front position, end state) {
 	h.quiet = position{last: front.last, through: max(front.through, end.last), at: end.at,
 		stored: front.stored}

@@ -14,18 +14,19 @@ const (
 	// publishPatience is how long Publish tries. It outlasts a restart of a server and the election of
 	// a leader.
 	publishPatience = 10 * time.Second
-	publishRetry    = 100 * time.Millisecond
+	// publishRetry is the pause between two attempts.
+	publishRetry = 100 * time.Millisecond
 	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a
 	// connection.
 	publishAttempt = 2 * time.Second
-	// countAge is how old the number of channels may be.
+	// countAge is how old the number of channels with messages may be that mayBegin compares.
 	countAge = 10 * time.Second
 	// probe is the subject's last token of messages that only find out whether they are stored. No
 	// channel has it.
 	probe = "~probe"
 )
 
-// Receipt confirms that a message is kept.
+// Receipt confirms that a message is kept, and has the sequence it got.
 type Receipt struct {
 	Sequence uint64
 	// Duplicate says that the participant used the id before in this channel: Sequence is the first
@@ -49,6 +50,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 	if err := b.enter(); err != nil {
 		return Receipt{}, err
 	}
+	// Close waits for the acknowledgement of what is on its way, so that a drain loses no receipt.
 	defer b.tasks.Done()
 	if err := b.pace.Wait(ctx, m); err != nil {
 		return Receipt{}, err
@@ -63,6 +65,8 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		return Receipt{}, b.explain(ctx, err)
 	}
 	defer b.sending.Release(size)
+	// Each attempt has the same message id: if the one before was kept and its answer lost, the broker
+	// says that this one is a duplicate, with the first one's sequence.
 	for tried := false; ; tried = true {
 		if err := b.room(); err != nil {
 			return Receipt{}, err
@@ -73,6 +77,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 			// A repetition of our own is none to the caller.
 			receipt := Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate && !tried}
 			b.metrics.said(receipt)
+			// Publishers end in any order; confirmed only grows.
 			for newest := b.confirmed.Load(); newest < ack.Sequence &&
 				!b.confirmed.CompareAndSwap(newest, ack.Sequence); {
 				newest = b.confirmed.Load()
@@ -82,6 +87,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		if isFull(err) {
 			return Receipt{}, fmt.Errorf("%w: %w", ErrStoreFull, err)
 		}
+		// In no table of errors, so that the client gets INTERNAL and the log the reason.
 		if refused(err) && !inProgress(err) {
 			return Receipt{}, fmt.Errorf("publishing: %w", err)
 		}
@@ -95,6 +101,8 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 	}
 }
 
+// publish makes one attempt, and returns when the message is acknowledged and, with SyncAlways, on
+// the disk.
 func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishAttempt)
 	defer cancel()
@@ -110,8 +118,9 @@ func (b *Broker) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck,
 	return ack, err
 }
 
-// mayBegin fails with ErrTooManyKept if a message would be the first one in a channel, and there
-// are too many.
+// mayBegin fails with ErrTooManyKept if a message would be the first one in its channel, and as
+// many channels as may be have messages. Only a channel that is not known to have messages costs
+// more than a look at its hub.
 func (b *Broker) mayBegin(ctx context.Context, channel string) error {
 	b.mu.Lock()
 	h := b.hubs[channel]
@@ -128,11 +137,13 @@ func (b *Broker) mayBegin(ctx context.Context, channel string) error {
 		now = &fresh
 	}
 	if now.channels+b.begun.Load() < b.opts.MaxKept {
-		if h != nil { // Or it is not known whether there are any.
+		// Without a hub it is not known whether the channel has messages already, and is in the count.
+		if h != nil {
 			b.begun.Add(1)
 		}
 		return nil
 	}
+	// There is no room for another channel: only one that has messages already may go on.
 	if last, err := b.LastSequence(ctx, channel); err == nil && last == 0 {
 		return ErrTooManyKept
 	}
@@ -151,9 +162,9 @@ func (b *Broker) room() error {
 	}
 }
 
-// checkWriting finds out whether messages can be stored: in the embedded server's folder with a
-// small file, in a cluster, where a message is all that can be written, only after one has been
-// refused.
+// checkWriting finds out whether messages can be stored, for Check. In the embedded server's folder
+// it writes a small file. In a cluster only a message can show it, so that one is sent, and only
+// after another has been refused; it is stored under a subject of no channel.
 func (b *Broker) checkWriting(ctx context.Context) error {
 	if b.embedded != nil {
 		return b.embedded.tryWrite()
@@ -170,7 +181,7 @@ func (b *Broker) checkWriting(ctx context.Context) error {
 }
 
 // isFull says that the broker has no room: the disk of the server is full, or a limit of the
-// account or of the stream is reached.
+// account or of the stream is reached. The numbers are error codes of JetStream.
 func isFull(err error) bool {
 	const (
 		accountLimits, insufficientResources = 10002, 10023

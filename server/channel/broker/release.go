@@ -10,26 +10,31 @@ import (
 	"time"
 )
 
-// releaser has the embedded server let go of blocks that it has written. The server keeps a block
-// that is read while it is written in memory as long as it is read now and then, all of 8 MiB, so
-// that readers of old messages could have it keep the whole stream. When the block's first message
-// is read after its second one, which is how a reader that goes backwards leaves a block, and its
-// last write was long ago, the server drops it; what it loads again to read it, the garbage
-// collector may take. See fetchMsg and tryForceExpireCache in server/filestore.go of nats-server
-// 2.15.
+// releaser has the embedded server let go of blocks that it has written, so that readers of old
+// messages cannot make it keep the whole stream in memory. A block has 8 MiB, and the server keeps
+// one that is read while it is written for as long as it is read now and then.
+//
+// The server drops such a block when its last write was long ago and its first message is read
+// after its second one, which is how a reader that goes backwards leaves a block. What it loads
+// again to read it, the garbage collector may take. See fetchMsg and tryForceExpireCache in
+// server/filestore.go of nats-server 2.15.
 type releaser struct {
 	broker *Broker
-	dir    string // of the blocks, 1.blk, 2.blk, …
-	next   int    // the first block that may be held
+	// dir is the folder of the blocks 1.blk, 2.blk, …
+	dir string
+	// next is the number of the first block that the server may still hold.
+	next int
 }
 
+// newReleaser begins with the newest block: the server has not written the older ones since its
+// start.
 func (b *Broker) newReleaser() (*releaser, error) {
 	dir := blocksDir(b.opts.Dir, b.names.stream)
 	newest, err := newestBlock(dir)
 	return &releaser{b, dir, max(newest, 1)}, err // This process has not written those before it.
 }
 
-// run works until the Broker is closed.
+// run releases blocks every half blockAge until the Broker is closed. An error is tried again.
 func (r *releaser) run() {
 	for {
 		select {
@@ -45,7 +50,8 @@ func (r *releaser) run() {
 	}
 }
 
-// release has all blocks released that are full, and old enough.
+// release has all blocks released that are full, which is when there is a next one, and were last
+// written longer than blockAge ago.
 func (r *releaser) release(ctx context.Context) error {
 	for ; ; r.next++ {
 		if _, err := os.Stat(blockPath(r.dir, r.next+1)); err != nil {
@@ -65,6 +71,7 @@ func (r *releaser) release(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// In this order, see releaser. What is read does not matter, nor whether it is still there.
 		for _, sequence := range []uint64{first + 1, first} {
 			if _, err := r.broker.find(ctx, query{Sequence: sequence}); err != nil {
 				return err
@@ -73,6 +80,7 @@ func (r *releaser) release(ctx context.Context) error {
 	}
 }
 
+// ignoreMissing returns err unless it says that a file does not exist.
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -80,7 +88,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// firstSequence is that of the first record of a block.
+// firstSequence is the sequence of the first record of a block, whatever kind of record it is.
 func firstSequence(path string) (uint64, error) {
 	block, err := os.Open(path)
 	if err != nil {
@@ -94,6 +102,7 @@ func firstSequence(path string) (uint64, error) {
 	return binary.LittleEndian.Uint64(header[4:]) &^ (erasedMessage | tombstone), nil
 }
 
+// blocksDir is where the server keeps the blocks of a stream of its only account, $G.
 func blocksDir(storeDir, stream string) string {
 	return filepath.Join(storeDir, "jetstream", "$G", "streams", stream, "msgs")
 }

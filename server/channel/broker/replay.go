@@ -15,20 +15,23 @@ import (
 )
 
 const (
-	// batchMessages and batchBytes bound what a subscriber that reads the stream holds in memory.
+	// batchMessages and batchBytes bound what a subscriber that reads the stream holds in memory: the
+	// broker ends a batch at the first of them, with the message that passes batchBytes.
 	batchMessages = 1024
 	batchBytes    = 256 << 10
 
+	// directGet is JetStream's subject to ask any replica for messages, followed by the stream.
 	directGet = "$JS.API.DIRECT.GET."
 )
 
-// position is how far a subscriber has come: last is the sequence of the last message it received,
-// and nothing else was said in its channel up to the sequence through, which was so at the time at.
-// The zero value is the beginning.
+// position is how far a subscriber has come. The zero value is the beginning: all that is kept.
 type position struct {
+	// last is the sequence of the last message that the subscriber has received. No other message was
+	// in its channel up to the sequence through; that was so at the time at.
 	last, through uint64
 	at            time.Time
-	stored        time.Time // when the message last was; zero if there is none
+	// stored is when the message last was stored; zero if there is none.
+	stored time.Time
 }
 
 // after is the position of a subscriber that has received m.
@@ -45,9 +48,14 @@ func (p position) intact(now state) bool {
 	return now.first <= p.through+1 && (now.retention == 0 || time.Since(p.at) < now.retention)
 }
 
-// replay reads the stream after p: the next messages, each Previous leading back to p.last, and how
-// many are left behind them. There are none if the answering replica is behind. It fails with
-// ErrSequenceGone if something after p may be missing. A long replay is read with a consumer.
+// replay reads the stream after p: the next messages, the first with p.last as its Previous, and
+// how many are left behind them. There are none if the replica that answers is behind. A long
+// replay is read with a consumer.
+//
+// What it returns has no gap. It fails with ErrSequenceGone if something after p may have been
+// discarded, and with a *BreakError if something may be damaged; messages before the damage are
+// returned first. So the order is: read, then look for damage, then ask the leader what had been
+// discarded by then.
 func (b *Broker) replay(ctx context.Context, c *consumer, subject string,
 	p position) (batch []Message, left int64, err error) {
 	if c != nil {
@@ -64,6 +72,7 @@ func (b *Broker) replay(ctx context.Context, c *consumer, subject string,
 			return nil, 0, err
 		}
 	}
+	// After the reading, see intact.
 	now, err := b.state(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -84,8 +93,10 @@ func (b *Broker) replay(ctx context.Context, c *consumer, subject string,
 	return batch, left, nil
 }
 
-// count verifies the range of a batch if the stream has fewer messages behind it than it counted.
-// It skips those that it cannot read, but counts them. What is said meanwhile may hide that.
+// count finds damage that nothing has told of. The broker counts messages that it cannot read, but
+// skips them in reading. So if fewer messages are behind a batch than left said before, some in the
+// range of the batch may be missing, and count verifies that range. Messages that are said
+// meanwhile can hide that.
 func (b *Broker) count(ctx context.Context, subject string, p position, batch []Message,
 	left int64) error {
 	last := batch[len(batch)-1].Sequence
@@ -105,8 +116,8 @@ func (b *Broker) count(ctx context.Context, subject string, p position, batch []
 	return nil
 }
 
-// untilDamage leaves out what is behind a hole in the stream: readers get what is before it, and
-// then ErrDamaged.
+// untilDamage returns the part of a batch that is before the first known hole after p. If nothing
+// is before the hole it fails with ErrDamaged, so that readers get all that is certain first.
 func (b *Broker) untilDamage(p position, batch []Message, now state) ([]Message, error) {
 	if len(batch) == 0 {
 		return batch, nil
@@ -123,8 +134,9 @@ func (b *Broker) untilDamage(p position, batch []Message, now state) ([]Message,
 	return batch[:before], nil
 }
 
-// fromBeginning leaves out messages that were being discarded while the batch was read, as others
-// may be missing behind them.
+// fromBeginning leaves out messages at the front that were being discarded while the batch was
+// read, as others may be missing behind them. A reader that asked for all that is kept begins with
+// the first message that was still kept afterwards.
 func fromBeginning(batch []Message, now state) []Message {
 	for len(batch) > 0 && !after(batch[0]).intact(now) {
 		batch = batch[1:]
@@ -136,7 +148,8 @@ func fromBeginning(batch []Message, now state) []Message {
 }
 
 // fetch reads several messages with one request from whichever replica answers, and learns how many
-// are left. Each has the Previous of the batch.
+// are left behind them. The Previous of each is the message before it in the batch, 0 for the
+// first. It waits while readsAtOnce others read.
 func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int64, err error) {
 	if err := b.reads.Acquire(ctx, 1); err != nil {
 		return nil, 0, err
@@ -149,7 +162,8 @@ func (b *Broker) fetch(ctx context.Context, q query) (batch []Message, left int6
 	return batch, left, nil
 }
 
-// request asks for several messages and hands out each with its subject.
+// request asks for several messages and calls each with every one and its subject, in their order.
+// It fails if one is lost on the way, after it has handed out those before it.
 func (b *Broker) request(ctx context.Context, q query,
 	each func(subject string, m Message)) (left int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -178,6 +192,7 @@ func (b *Broker) request(ctx context.Context, q query,
 		if err != nil {
 			return 0, err
 		}
+		// JetStream tells with each message which one it has sent before.
 		if m.Previous != last {
 			return 0, errors.New("a reply was lost")
 		}
@@ -187,7 +202,8 @@ func (b *Broker) request(ctx context.Context, q query,
 	}
 }
 
-// endOfBatch reads the status that only replies without a message have.
+// endOfBatch says whether a reply is the end of a batch, which has a status and no message. A
+// status that stands for an error is an error.
 func endOfBatch(reply *nats.Msg) (bool, error) {
 	switch status := reply.Header.Get("Status"); status {
 	case "":
@@ -199,7 +215,7 @@ func endOfBatch(reply *nats.Msg) (bool, error) {
 	}
 }
 
-// remaining is how many messages are left behind a batch, which its end tells.
+// remaining is how many messages are left behind a batch, as its end tells.
 func remaining(end *nats.Msg) int64 {
 	left, err := strconv.ParseInt(end.Header.Get("Nats-Num-Pending"), 10, 64)
 	if err != nil {

@@ -15,14 +15,17 @@ const (
 	// maxHeaders is room for the headers of a message, so that a body of MaxBody always fits.
 	maxHeaders = 8 << 10
 
+	// openRetry is the pause between two attempts: to find the stream, to verify it, to start the
+	// embedded server anew.
 	openRetry = 250 * time.Millisecond
 	// mostReasons bounds what is logged of one wait, each reason once.
 	mostReasons = 16
 )
 
+// numbers are left out when two reasons are compared.
 var numbers = regexp.MustCompile("[0-9]+")
 
-// streamConfig is the stream as we create it.
+// streamConfig is the stream as this process creates it if there is none.
 func (b *Broker) streamConfig() jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
 		Name:         b.names.stream,
@@ -37,6 +40,7 @@ func (b *Broker) streamConfig() jetstream.StreamConfig {
 	return cfg
 }
 
+// setLimits sets what belongs to the operator: how much is kept, how long, and on how many servers.
 func setLimits(cfg *jetstream.StreamConfig, opts Options) {
 	cfg.MaxAge = opts.Retention
 	cfg.MaxBytes = opts.MaxBytes
@@ -61,8 +65,8 @@ func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 	cfg.DenyPurge = true
 }
 
-// ensureStream creates the stream or adopts it, and tries until ctx is done or the broker refuses
-// for good.
+// ensureStream finds the stream or creates it. It tries until ctx is done or the broker refuses for
+// good, so that a server may start before its broker. Each reason to wait is logged once.
 func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	for told := map[string]bool{}; ; {
 		stream, err := b.tryStream(ctx)
@@ -86,8 +90,8 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 	}
 }
 
-// tryStream may run in several replicas at once: the same stream can be created and updated any
-// number of times.
+// tryStream finds the stream or creates it, in one attempt. Several replicas may do so at once: the
+// same stream can be created and updated any number of times.
 func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -105,10 +109,10 @@ func (b *Broker) tryStream(ctx context.Context) (jetstream.Stream, error) {
 	return b.adopt(ctx, stream)
 }
 
-// adopt makes an existing stream keep our promises. Its limits follow our options only where it is
-// ours alone, in the embedded server. In a cluster they belong to the operator: were every start of
-// a replica to set them, it would undo what the operator did about a full disk, and a lower one
-// would discard messages on the spot.
+// adopt sets what the package depends on in an existing stream. The limits follow the options only
+// where the stream is this process's alone, in the embedded server. In a cluster they belong to the
+// operator: were every start of a replica to set them, it would undo what the operator did about a
+// full disk, and a lower one would discard messages on the spot.
 func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	have := stream.CachedInfo().Config
 	want, wished := have, have
@@ -127,7 +131,8 @@ func (b *Broker) adopt(ctx context.Context, stream jetstream.Stream) (jetstream.
 	return b.js.UpdateStream(ctx, want)
 }
 
-// refused says that trying again would not help: the configuration is wrong.
+// refused says that the broker has understood and declined, so that trying again would not help:
+// the configuration is wrong. That there is no stream is not meant, as it is created.
 func refused(err error) bool {
 	const replicasOutsideCluster = 10074 // which JetStream calls an internal error
 	var api *jetstream.APIError
@@ -137,8 +142,8 @@ func refused(err error) bool {
 	return api.Code >= 400 && api.Code < 500 || api.ErrorCode == replicasOutsideCluster
 }
 
-// checkVersion refuses servers that cannot read several messages at once, which came with 2.11:
-// they would answer with one.
+// checkVersion refuses servers before 2.11, which cannot read several messages at once: they would
+// answer such a request with one.
 func (b *Broker) checkVersion() error {
 	var major, minor int
 	version := b.nc.ConnectedServerVersion()

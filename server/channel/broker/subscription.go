@@ -13,25 +13,39 @@ import (
 // replica was behind.
 const readRetry = 50 * time.Millisecond
 
-// Subscription receives the messages of one channel. Next is for one goroutine at a time.
+// Subscription receives the messages of one channel. Next is for one goroutine at a time; Close and
+// End may be called from others meanwhile. A field that is not atomic belongs to the goroutine of
+// Next, or does not change after Subscribe.
 type Subscription struct {
-	reader    any
-	reserved  atomic.Pointer[func()]   // gives back what pending has taken
-	consumer  atomic.Pointer[consumer] // of a long replay, or nil
-	hub       *hub
-	after     Position
-	last      uint64
-	position  position  // of what Next has returned
-	pending   []Message // read from the stream, to be returned next
-	streamEnd uint64    // of the stream when it was opened; 0 if it began there
-	ended     bool      // nothing is missing up to streamEnd
-	// it had all there was when it was opened or last looked: it waits for the next message
+	// reader is Start.Reader.
+	reader any
+	// reserved gives back the memory that was taken for pending; nil if there is none to give back.
+	reserved atomic.Pointer[func()]
+	// consumer reads a long replay; nil in all other cases.
+	consumer atomic.Pointer[consumer]
+	hub      *hub
+	// after and last are what After and Last return.
+	after Position
+	last  uint64
+	// position is that behind the last message that Next has returned.
+	position position
+	// pending has messages that were read from the stream, to be returned next.
+	pending []Message
+	// streamEnd is the last sequence that the stream had when the Subscription was opened; 0 if it
+	// begins there and reads nothing older.
+	streamEnd uint64
+	// ended says that Next has found no damage up to streamEnd.
+	ended bool
+	// waiting says that it had all there was when it was opened or last looked, so that the next
+	// message is one that it waits for.
 	waiting bool
-	had     atomic.Int64 // how many of the hub's known messages it has
+	// had is how many of the hub's known messages it has.
+	had     atomic.Int64
 	closing sync.Once
-	life    context.Context // until Close
-	end     context.CancelFunc
-	closed  <-chan struct{} // when life ends
+	// life ends with Close.
+	life   context.Context
+	end    context.CancelFunc
+	closed <-chan struct{} // when life ends
 }
 
 // Start is where in a channel a Subscription begins. The zero value is what is said from now on.
@@ -41,8 +55,8 @@ type Start struct {
 	// From, unless it is 0, begins with the first message that has this sequence or a greater one,
 	// whatever was before it.
 	From uint64
-	// Reader is whose memory it is that the Subscription takes: comparable, the same for all of one
-	// caller.
+	// Reader is whose share of the memory the Subscription takes: the caller, say. It is comparable,
+	// and the same for all Subscriptions of one caller.
 	Reader any
 }
 
@@ -59,7 +73,10 @@ func (b *Broker) Subscribe(
 	if err != nil {
 		return nil, err
 	}
+	// Only the opening counts as a join, which is over when Subscribe returns.
 	defer joined()
+	// Announcements are received from here on, before it is asked where the channel stands: a message
+	// that is said in between is announced or in the answer.
 	h, err := b.acquire(channel)
 	if err != nil {
 		return nil, err
@@ -76,20 +93,21 @@ func (b *Broker) Subscribe(
 	return s, nil
 }
 
-// enlist makes a subscription count, and dismiss ends that.
+// enlist counts a subscription in the metrics.
 func (b *Broker) enlist(s *Subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.subscriptions[s] = struct{}{}
 }
 
+// dismiss undoes enlist.
 func (b *Broker) dismiss(s *Subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.subscriptions, s)
 }
 
-// locate finds the position to start from.
+// locate finds the position to start from, and what After and Last return.
 func (s *Subscription) locate(ctx context.Context, start Start) error {
 	b := s.hub.broker
 	if err := b.settle(ctx); err != nil {
@@ -116,6 +134,7 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 	}
 	front := position{last: last.Sequence, through: max(last.Sequence, before.last), at: before.at,
 		stored: last.Time}
+	// What is said from now on begins behind the channel's last message.
 	if s.streamEnd = before.last; start.After == nil && start.From == 0 {
 		s.position, s.streamEnd = front, 0
 	}
@@ -126,12 +145,15 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 	return nil
 }
 
-// resume starts after a message that has to be there, and has to be the one that was seen.
+// resume starts after a message that has to be there, and has to be the one that was seen. If it is
+// not, resume says why, as far as it can: the history is another one, the message is damaged, or it
+// was discarded or never was in this channel.
 func (s *Subscription) resume(ctx context.Context, after Position) error {
 	b := s.hub.broker
 	if after.History != "" && after.History != b.history() {
 		return ErrHistoryChanged
 	}
+	// The zero position: all that is kept.
 	if after.Sequence == 0 {
 		return nil
 	}
@@ -151,6 +173,8 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 	if hole, found := b.damage.between(after.Sequence-1, after.Sequence); found {
 		return damaged(hole)
 	}
+	// It has not been discarded. A position with proof says that it was there, so that it is another
+	// history; a sequence alone may be a mistake.
 	if after.Sequence >= now.first && (after.History != "" || !after.Time.IsZero()) {
 		return fmt.Errorf("%w: message %d is not there or is another one", ErrHistoryChanged,
 			after.Sequence)
@@ -191,12 +215,16 @@ func (s *Subscription) After() Position { return s.after }
 // if there was none.
 func (s *Subscription) Last() uint64 { return s.last }
 
-// Next returns the next message of the channel and blocks until there is one, through an outage of
-// the broker, too.
+// Next returns the next message of the channel and blocks until there is one, also through an
+// outage of the broker.
 //
-// It fails with the error of ctx; with ErrClosed; or with a *BreakError: messages that it has not
-// returned yet were discarded, because the caller was slower than the retention, or the stream has
-// another history than the one it read.
+// It fails with the error of ctx; with ErrClosed; or with a *BreakError if messages that it has not
+// returned yet were discarded, because the caller was slower than the retention, if they are
+// damaged, or if the stream has another history than the one it read.
+//
+// It takes messages from the hub as long as they follow the last one, and otherwise from the
+// stream, of which it reads a batch at a time. While the history is in doubt it returns none that
+// it does not have already.
 func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	for {
 		select {
@@ -217,6 +245,7 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 			}
 			continue
 		}
+		// Without an error look has a message, or a reason to wait, or neither: then the stream is read.
 		next, err := s.hub.look(&s.position)
 		if next.found || next.changed != nil {
 			s.stopConsumer() // The stream need not be read.
@@ -227,6 +256,8 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 		case next.found:
 			s.had.Store(next.had)
 			return s.hand(next.message), nil
+		// It has all there is for the first time: what is stored up to the end may be damaged behind its
+		// last message.
 		case next.changed != nil && !s.ended:
 			if err := s.End(ctx, s.position.last); err != nil {
 				return Message{}, err
@@ -244,10 +275,10 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 	}
 }
 
-// End says of a reader that has received all there is, last of which is a message with the sequence
-// last, whether others may be missing behind it: it fails with a *BreakError if there is damage
-// before the end that the stream had when the Subscription was opened. It may be called while Next
-// runs.
+// End tells a reader that has received all there is, up to the message with the sequence last,
+// whether others may be missing behind it. It fails with a *BreakError if there is damage before
+// the end that the stream had when the Subscription was opened, and waits until that part has been
+// verified. It may be called while Next runs.
 func (s *Subscription) End(ctx context.Context, last uint64) error {
 	b := s.hub.broker
 	if last >= s.streamEnd {
@@ -262,7 +293,8 @@ func (s *Subscription) End(ctx context.Context, last uint64) error {
 	return nil
 }
 
-// take returns a message that was read from the stream, if there is one left.
+// take returns the next message of those that were read from the stream, if one is left. With the
+// last one it gives back the memory.
 func (s *Subscription) take() (m Message, ok bool) {
 	if len(s.pending) == 0 {
 		return m, false
@@ -275,7 +307,7 @@ func (s *Subscription) take() (m Message, ok bool) {
 	return m, true
 }
 
-// hand moves on behind a message that goes to the caller.
+// hand moves the position behind a message that Next returns, and counts it.
 func (s *Subscription) hand(m Message) Message {
 	s.position = after(m)
 	s.hub.broker.metrics.handed(m, s.waiting)
@@ -283,7 +315,9 @@ func (s *Subscription) hand(m Message) Message {
 	return m
 }
 
-// read fetches what comes next from the stream, or pauses if that does not succeed just now.
+// read fills pending with what comes next in the stream. If the broker is unavailable or the
+// replica that has answered is behind, it pauses and returns nil: Next tries again. An error ends
+// the reader.
 func (s *Subscription) read(ctx context.Context) (err error) {
 	b := s.hub.broker
 	if err := s.reserve(ctx); err != nil {
@@ -294,6 +328,7 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 			s.giveBack()
 		}
 	}()
+	// Both are compared with what is there after the reading.
 	known, doubts := s.hub.known.Load(), b.lineage.doubts.Load()
 	var left int64
 	c := s.consumer.Load()
@@ -321,6 +356,8 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 		s.had.Store(known - left - int64(len(s.pending)))
 		return nil
 	}
+	// Nothing is there for a reader from the beginning, although the hub has seen something: either
+	// the replica is behind or all was discarded, which only the leader knows.
 	if err == nil && s.position == (position{}) {
 		err = s.skipDiscarded(ctx)
 	}
@@ -331,7 +368,7 @@ func (s *Subscription) read(ctx context.Context) (err error) {
 	return nil
 }
 
-// reserve waits for memory for a batch.
+// reserve waits until the reader's share has memory for a batch. Close ends the waiting.
 func (s *Subscription) reserve(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -344,14 +381,14 @@ func (s *Subscription) reserve(ctx context.Context) (err error) {
 	return nil
 }
 
-// giveBack gives back what reserve has taken, once.
+// giveBack gives back what reserve has taken. It may be called from Next and Close at once.
 func (s *Subscription) giveBack() {
 	if giveBack := s.reserved.Swap(nil); giveBack != nil {
 		(*giveBack)()
 	}
 }
 
-// stopConsumer stops the consumer, once.
+// stopConsumer stops the consumer, if there is one. It may be called from Next and Close at once.
 func (s *Subscription) stopConsumer() {
 	if c := s.consumer.Swap(nil); c != nil {
 		c.stop()
@@ -359,6 +396,7 @@ func (s *Subscription) stopConsumer() {
 }
 
 // settle waits until it is certain that the stream has the history that was read, or another one.
+// While the broker is unavailable it pauses and returns nil, and Next calls it again.
 func (s *Subscription) settle(ctx context.Context) error {
 	err := s.hub.broker.settle(ctx)
 	if err != nil && !errors.Is(err, ErrUnavailable) {
@@ -378,7 +416,9 @@ func (s *Subscription) pause(ctx context.Context) {
 	s.wait(ctx, pause)
 }
 
-// skipDiscarded moves on from the beginning if nothing is kept any more of what the hub has seen.
+// skipDiscarded moves a reader that is at the beginning to the end of the stream if its channel has
+// no message any more: otherwise it would read the stream again and again, as the hub has seen
+// some.
 func (s *Subscription) skipDiscarded(ctx context.Context) error {
 	b := s.hub.broker
 	now, err := b.state(ctx)
@@ -392,6 +432,7 @@ func (s *Subscription) skipDiscarded(ctx context.Context) error {
 	return err
 }
 
+// wait returns when something has changed, ctx is done or the Subscription is closed.
 func (s *Subscription) wait(ctx context.Context, changed <-chan struct{}) {
 	select {
 	case <-changed:

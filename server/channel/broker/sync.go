@@ -11,18 +11,23 @@ import (
 	"sync"
 )
 
-// syncer makes what the embedded server has written survive a crash of the machine. The server
-// could do so by itself for each message; here one flush serves all publishers that wait for one.
-// The server has written a message to the file of its newest block when it acknowledges it, but not
-// flushed it.
+// syncer makes what the embedded server has written survive a crash of the machine. When the server
+// acknowledges a message it has written it to the file of its newest block, but not flushed it. It
+// could flush each message by itself; here one flush serves all publishers that wait for one.
 type syncer struct {
-	dir   string             // of the blocks, 1.blk, 2.blk, …
-	flush func(string) error // a file, or a folder
+	// dir is the folder of the blocks 1.blk, 2.blk, …
+	dir string
+	// flush flushes a file or a folder to the disk; tests replace it.
+	flush func(string) error
 
-	mu    sync.Mutex
-	open  *round // what publishers join; nil if the next one begins it
-	turn  sync.Mutex
-	block int // the newest that was there in the last round; 0 before the first; guarded by turn
+	mu sync.Mutex
+	// open is the round that publishers join; nil if the next one begins it. It is guarded by mu.
+	open *round
+	// turn is held by the publisher that flushes. It may take mu, and not the other way round.
+	turn sync.Mutex
+	// block is the number of the newest block in the last round, before which all is on the disk; 0
+	// before the first round. It is guarded by turn.
+	block int
 }
 
 // round is one flush and the publishers that it is for.
@@ -35,7 +40,9 @@ func newSyncer(storeDir, stream string) *syncer {
 	return &syncer{dir: blocksDir(storeDir, stream), flush: flush}
 }
 
-// commit returns when all that was acknowledged before it was called is on the disk.
+// commit returns when all that was acknowledged before it was called is on the disk. It joins the
+// round that has not begun to flush; the first of its publishers that gets its turn flushes for all
+// of them, and the others find it done.
 func (s *syncer) commit() error {
 	s.mu.Lock()
 	if s.open == nil {
@@ -44,7 +51,8 @@ func (s *syncer) commit() error {
 	mine := s.open
 	s.mu.Unlock()
 
-	s.turn.Lock() // Others join the round as long as the one before it is under way.
+	// While the round before is being flushed, other publishers join this one.
+	s.turn.Lock()
 	defer s.turn.Unlock()
 	if mine.done {
 		return mine.err
@@ -56,7 +64,8 @@ func (s *syncer) commit() error {
 	return mine.err
 }
 
-// flushBlocks flushes the block that was the newest, and those that have come since.
+// flushBlocks flushes the block that was the newest in the last round, and those that have come
+// since, each after the folder that has its name.
 func (s *syncer) flushBlocks() error {
 	if s.block == 0 {
 		newest, err := s.newestBlock()
@@ -81,13 +90,16 @@ func (s *syncer) flushBlocks() error {
 	}
 }
 
+// path is the file of a block.
 func (s *syncer) path(block int) string { return blockPath(s.dir, block) }
 
+// blockPath is where the server keeps a block.
 func blockPath(dir string, block int) string {
 	return filepath.Join(dir, strconv.Itoa(block)+".blk")
 }
 
-// newestBlock fails if there is none: messages would be somewhere else than expected.
+// newestBlock returns the number of the newest block and flushes the folder. It fails if there is
+// no block: messages would be somewhere else than expected, and not flushed.
 func (s *syncer) newestBlock() (int, error) {
 	newest, err := newestBlock(s.dir)
 	if err != nil {
@@ -99,7 +111,7 @@ func (s *syncer) newestBlock() (int, error) {
 	return newest, s.flush(s.dir)
 }
 
-// newestBlock is 0 if there is none.
+// newestBlock is the number of the newest block in a folder; 0 if there is none.
 func newestBlock(dir string) (newest int, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -125,6 +137,7 @@ func flushAll(dir string) error {
 	})
 }
 
+// flush flushes a file or a folder, for which it suffices to open it for reading.
 func flush(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
