@@ -8,7 +8,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// CancelUpload (unary) removes an unfinished upload. A stream that sends it is ended first.
+// CancelUpload (unary) removes an unfinished upload. A stream of this process that sends it is
+// ended first, by taking its lease; one of another process finds the upload gone.
 func (s *service) CancelUpload(
 	ctx context.Context, r *quartetv1.CancelUploadRequest,
 ) (*quartetv1.CancelUploadResponse, error) {
@@ -20,6 +21,7 @@ func (s *service) CancelUpload(
 		return nil, err
 	}
 	defer lease.release()
+	// What is gone, now or before, no longer counts against its caller's limit.
 	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil ||
 		errors.Is(err, engine.ErrUploadNotFound) {
 		s.limits.ended(r.GetUploadId())

@@ -13,7 +13,8 @@ import (
 	"example.com/quartet/server/object/s3"
 )
 
-// Config is where objects are kept, and how, each value by an environment variable.
+// Config is where objects are kept, and how, and what callers may take. Each value is set by an
+// environment variable, which has the prefix of the product and of this service before its name.
 type Config struct {
 	Dir             string        `env:"DIR" envDefault:"data/object" desc:"folder of objects, which one process owns"`
 	URL             config.Secret `env:"URL" desc:"address of a bucket to use in place of the folder: s3://bucket?region=…, with endpoint and use_path_style; the rest is as the AWS SDK finds it"`
@@ -48,6 +49,8 @@ func (c Config) Validate() error {
 	)
 }
 
+// checkURL checks the bucket's URL, and that the largest object has no more parts than S3 allows.
+// One part is left for the trailer.
 func (c Config) checkURL() error {
 	if c.URL == "" {
 		return nil
@@ -59,7 +62,8 @@ func (c Config) checkURL() error {
 	return s3.CheckURL(string(c.URL))
 }
 
-// openEngine opens the folder, or the bucket if there is one.
+// openEngine opens the folder, or the bucket if there is one. An error that the operator can mend
+// in the configuration is a config.Problem, with which the process ends with status 2.
 func (c Config) openEngine(
 	ctx context.Context, log *slog.Logger, quota *engine.Quota,
 ) (engine.Engine, error) {

@@ -8,7 +8,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// DeleteObject (unary) removes an object.
+// DeleteObject (unary) removes an object. Downloads of it that are under way end with
+// GENERATION_GONE.
 func (s *service) DeleteObject(
 	ctx context.Context, r *quartetv1.DeleteObjectRequest,
 ) (*quartetv1.DeleteObjectResponse, error) {

@@ -13,7 +13,8 @@ import (
 )
 
 // DownloadObject (server streaming) sends an object, or a range of it. A reader that is slow holds
-// the loop back, so that a download needs the same memory whatever its size.
+// the loop back, so that a download needs the same memory whatever its size: there are two buffers,
+// and Take waits until the transport has written one of them.
 func (s *service) DownloadObject(
 	r *quartetv1.DownloadObjectRequest,
 	stream grpc.ServerStreamingServer[quartetv1.DownloadObjectResponse],
@@ -22,6 +23,7 @@ func (s *service) DownloadObject(
 	if err := engine.CheckName(r.GetName()); err != nil {
 		return err
 	}
+	// Before the engine is asked: a caller with too many transfers costs the store nothing.
 	leave, err := s.limits.transfer(ctx)
 	if err != nil {
 		return err
@@ -33,14 +35,18 @@ func (s *service) DownloadObject(
 		return s.metrics.saw(err)
 	}
 	defer reader.Close()
+	// A range counts as well, since the request cannot tell it from a resume.
 	if r.GetReadOffset() > 0 {
 		s.metrics.resumedDownloads.Inc()
 	}
+	// All memory that the download can take is reserved now, so that it never waits for more in the
+	// middle.
 	buffers, fast, release, err := s.memory.forDownload(ctx, reader)
 	if err != nil {
 		return err
 	}
 	defer release()
+	// Runs before release: what gRPC has not written yet still takes the reserved memory.
 	defer buffers.Drain(ctx)
 	head := quartetv1.DownloadObjectResponse_builder{Object: protoObject(reader.Object())}.Build()
 	if err := stream.Send(head); err != nil {
@@ -51,6 +57,8 @@ func (s *service) DownloadObject(
 		if err != nil {
 			return err
 		}
+		// What Next returns has been verified. Bytes that are not what was written end the stream with
+		// DATA_LOSS before any of them is sent.
 		n, crc32c, err := reader.Next(*buffer, fast)
 		if err != nil {
 			buffers.Put(buffer)
@@ -67,6 +75,8 @@ func (s *service) DownloadObject(
 	}
 }
 
+// sendChunk sends one chunk. The buffer that data is in goes back to its transfer when the
+// transport has written it, which may be after sendChunk has returned.
 func sendChunk(
 	stream grpc.ServerStream, offset uint64, buffers mem.BufferSlice, data []byte, crc32c uint32,
 ) error {

@@ -10,11 +10,14 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// errEmptyChunk is what a peer can do wrong that an engine never sees.
+// errEmptyChunk refuses a chunk that moves nothing: a sender of those could hold its place for
+// ever.
 var errEmptyChunk = errors.New("chunk without data")
 
-// errorTable is the one place where errors of an engine become status codes. Whatever is not here
-// reaches a client as INTERNAL with a fixed text, and the log with its own.
+// errorTable is the one place where errors of an engine become status codes, those that the
+// comments in the .proto promise. Whatever is not here reaches a client as INTERNAL with a fixed
+// text, and the log with its own. Hide keeps the text from clients as well, since that of a store
+// may have paths and addresses in it.
 var errorTable = rpc.ErrorTable{
 	Rules: append(rpc.StreamRules, []rpc.ErrorRule{
 		{Is: errTooManyUploads, Code: codes.ResourceExhausted, Reason: "TOO_MANY_UPLOADS"},

@@ -7,7 +7,7 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// GetObject (unary) looks an object up.
+// GetObject (unary) looks an object up. It reads the trailer and no content.
 func (s *service) GetObject(
 	ctx context.Context, r *quartetv1.GetObjectRequest,
 ) (*quartetv1.GetObjectResponse, error) {

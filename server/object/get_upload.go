@@ -7,7 +7,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// GetUpload (unary) tells how far an upload is.
+// GetUpload (unary) tells how far an upload is. Every call asks the engine, as the stream that
+// sends the upload may be in another process.
 func (s *service) GetUpload(
 	ctx context.Context, r *quartetv1.GetUploadRequest,
 ) (*quartetv1.GetUploadResponse, error) {

@@ -8,13 +8,12 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// longestPause is how long a round of housekeeping waits for the next one at most, whatever the
-// time to live.
+// longestPause is the longest pause between two rounds of housekeeping, whatever the time to live.
 const longestPause = time.Hour
 
 // housekeeping counts what is stored and removes uploads that were abandoned, at the start and then
-// from time to time, until ctx is done. All replicas do so, independently of each other.
-// What fails is tried again in the next round.
+// from time to time, until ctx is done, which is when the drain begins. All replicas do so,
+// independently of each other. What fails is logged and tried again in the next round.
 func (s *service) housekeeping(ctx context.Context) {
 	log := s.host.Telemetry.Log
 	for ctx.Err() == nil {

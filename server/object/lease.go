@@ -9,29 +9,36 @@ import (
 )
 
 // leases let one stream of an upload work at a time in this process, always the newest: an older
-// one is told that it is replaced and finishes what it is doing, and the newest waits for that. The
-// zero value is ready for use.
+// one is told that it is replaced, ends with WRITER_REPLACED after the message that it is at, and
+// the newest waits for that. The zero value is ready for use.
 //
-// The newest stream is thus spared a race against one that a broken connection has left behind,
-// which it might lose. Across processes the engine decides.
+// This is for a sender whose connection broke and which continues at once, while the server has not
+// noticed the break: without it both streams would write, and the newer one might be the one to
+// fail. Between processes the engine decides.
 type leases struct {
-	mu      sync.Mutex
+	mu sync.Mutex
+	// uploads are those that streams work on, by upload_id.
 	uploads map[string]*leased
 }
 
 // leased is an upload that streams work on, or wait for.
 type leased struct {
-	busy   chan struct{} // holds one value while a stream has the lease
+	// busy holds one value while a stream has the lease.
+	busy chan struct{}
+	// newest is the claim that replaces the others.
 	newest *lease
-	users  int
+	// users is how many claims there are, which is when the upload may be forgotten. It is guarded by
+	// leases.mu, as newest is.
+	users int
 }
 
 // lease is one stream's claim on an upload, from acquire to release.
 type lease struct {
-	leases   *leases
-	id       string
-	upload   *leased
-	replaced chan struct{} // closed when a newer claim appears
+	leases *leases
+	id     string
+	upload *leased
+	// replaced is closed when a newer claim appears.
+	replaced chan struct{}
 }
 
 // acquire waits until the stream that has the lease releases it. It gives up with the error of ctx,
@@ -50,6 +57,8 @@ func (l *leases) acquire(ctx context.Context, id string) (*lease, error) {
 	return claim, nil
 }
 
+// enter makes a claim on an upload, and tells the newest one before that it is replaced. Older ones
+// were told already.
 func (l *leases) enter(id string) *lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,6 +85,7 @@ func (c *lease) release() {
 	c.leave()
 }
 
+// leave takes the claim back, without giving the lease to another stream.
 func (c *lease) leave() {
 	c.leases.mu.Lock()
 	defer c.leases.mu.Unlock()
@@ -84,7 +94,8 @@ func (c *lease) leave() {
 	}
 }
 
-// busy tells whether a stream works on an upload.
+// busy tells whether a stream works on an upload, or waits for it, so that housekeeping leaves it
+// alone.
 func (l *leases) busy(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

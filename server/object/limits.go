@@ -17,19 +17,24 @@ import (
 )
 
 // limits bound what one caller can take of what all share: transfers and lists at once, and uploads
-// that are not finished. The uploads are those that began in this process; those of others, and of
-// one before, leave with their time to live.
+// that are not finished. Only uploads that began in this process are counted, by upload_id. Those
+// of other processes, and of one that ended, are not; they leave with their time to live.
 type limits struct {
 	config Config
-	lists  *shares.Shares      // one of each caller
+	// lists gives each caller one place, and making is for all lists that are being made.
+	lists  *shares.Shares
 	making *semaphore.Weighted // those of all that are being made
 
-	mu        sync.Mutex
+	// mu guards the maps.
+	mu sync.Mutex
+	// transfers is how many each caller has now.
 	transfers map[rpc.Caller]int
-	owners    map[string]rpc.Caller // the caller of each unfinished upload
-	uploads   map[rpc.Caller]map[string]bool
+	// owners has the caller of each unfinished upload, and uploads the same by caller.
+	owners  map[string]rpc.Caller
+	uploads map[rpc.Caller]map[string]bool
 }
 
+// newLimits also registers the gauge of unfinished uploads.
 func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
 		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
@@ -54,7 +59,9 @@ const (
 	namePause = 20 * time.Microsecond
 )
 
-// list waits for the caller's turn to have a list made. release is told how many names there were.
+// list waits for the caller's turn to have a list made, and then for one of the places of all. The
+// caller of it calls release with the number of names in the list, which delays the next list by as
+// much. Too many that wait are refused with when to come back.
 func (l *limits) list(ctx context.Context) (release func(names int), err error) {
 	giveBack, err := l.lists.Take(ctx, rpc.CallerOf(ctx), 1)
 	if errors.Is(err, shares.ErrTooManyWait) {
@@ -73,6 +80,9 @@ func (l *limits) list(ctx context.Context) (release func(names int), err error) 
 	}, nil
 }
 
+// transfer takes one of the caller's places for uploads and downloads, which leave gives back. A
+// caller that has none left is refused with when to come back; it does not wait, as a transfer may
+// take hours.
 func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
 	caller := rpc.CallerOf(ctx)
 	l.mu.Lock()
@@ -94,8 +104,9 @@ func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
 // others.
 var errTooManyUploads = errors.New("too many unfinished uploads")
 
-// begun counts an upload as unfinished. Where there are too many, it looks at some of them, which
-// may have been finished or removed elsewhere.
+// begun counts an upload as unfinished; one that is counted already is not counted again. Where
+// there are too many, it looks at some of them, which may have been finished or removed in another
+// process, and then fails with errTooManyUploads if that has made no room.
 func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 	caller := rpc.CallerOf(ctx)
 	if l.take(id, caller) {
@@ -113,6 +124,7 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 	return errTooManyUploads
 }
 
+// take counts an upload unless that would be one too many.
 func (l *limits) take(id string, caller rpc.Caller) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,7 +141,9 @@ func (l *limits) take(id string, caller rpc.Caller) bool {
 	return true
 }
 
-// sample returns a few unfinished uploads, of a caller that has too many or else of any.
+// sample returns up to four unfinished uploads, of the caller if it has too many itself, or else of
+// any. Go's order of maps is random, so that all are looked at in time, for a few requests each
+// time.
 func (l *limits) sample(caller rpc.Caller) (ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,7 +159,7 @@ func (l *limits) sample(caller rpc.Caller) (ids []string) {
 	return ids
 }
 
-// ended counts an upload as finished, or gone.
+// ended counts an upload as finished, or gone. It may not have been counted.
 func (l *limits) ended(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

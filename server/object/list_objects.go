@@ -11,12 +11,14 @@ import (
 )
 
 const (
+	// These are the numbers that the .proto promises for page_size.
 	defaultPageSize = 100
 	maxPageSize     = 1000
 )
 
-// ListObjects (unary) lists a page of objects. A page token is the last name of the page before,
-// encoded so that callers build none by hand.
+// ListObjects (unary) lists a page of objects. A page token is the last name of the page before, so
+// that any replica can continue, and objects that come and go between two pages do not shift the
+// others. It is encoded so that callers build none by hand.
 func (s *service) ListObjects(
 	ctx context.Context, r *quartetv1.ListObjectsRequest,
 ) (*quartetv1.ListObjectsResponse, error) {
@@ -35,10 +37,12 @@ func (s *service) ListObjects(
 	if size == 0 {
 		size = defaultPageSize
 	}
+	// After the arguments were checked: a call that is refused takes no turn.
 	release, err := s.limits.list(ctx)
 	if err != nil {
 		return nil, err
 	}
+	// release is told the number that is known when the call ends.
 	names := 0
 	defer func() { release(names) }()
 	found, more, err := s.engine.List(ctx, r.GetPrefix(), string(after), min(size, maxPageSize))

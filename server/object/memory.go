@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// defaultMemory is for processes without a limit.
+	// defaultMemory is for processes without GOMEMLIMIT and without MEMORY_BYTES.
 	defaultMemory = 512 << 20
 	// smallChunk is what a download is sent in while memory is short. It costs about half of the
 	// speed.
@@ -41,14 +41,19 @@ const (
 //
 // What the kernel buffers for connections is not among it, nor are calls that carry no files.
 type memory struct {
-	budget        *bulk.Budget
+	// budget has the bytes that all transfers may reserve.
+	budget *bulk.Budget
+	// chunks are buffers of ChunkBytes for downloads, and small those for when memory is short.
 	chunks, small *bulk.Pool
 	// download and upload are what one of them takes, without its chunks or parts.
 	download, upload int64
-	largeBytes       int64
+	// largeBytes is the size of a buffer of chunks.
+	largeBytes int64
 
-	uploads *shares.Shares // of the budget, that uploads of one caller have
-	wait    time.Duration  // of an upload for its caller's share
+	// uploads are the bytes of the budget that uploads have, by caller, of which one may have half.
+	uploads *shares.Shares
+	// wait is how long an upload waits for its caller's share.
+	wait time.Duration
 }
 
 // transferMemory is how many bytes all transfers may take together: half of what the process may.
@@ -98,6 +103,8 @@ func newMemory(
 		largeBytes: int64(c.ChunkBytes),
 	}
 	m.uploads, m.wait = shares.New(0, max(limit/2, m.upload), int(max(waiting/2, 1))), c.MemoryWait
+	// A server on which not even one upload and one slow download fit would refuse all of them for
+	// ever: better that it does not start.
 	if least := max(m.upload, m.download+2*smallChunk); least > m.budget.Limit() {
 		return nil, config.Problem(fmt.Errorf("MEMORY_BYTES: %v are too few for transfers, of which one "+
 			"takes up to %v and those that wait %v; if not set, it is half of GOMEMLIMIT",
@@ -107,6 +114,7 @@ func newMemory(
 	return m, nil
 }
 
+// register registers the gauges of memory.
 func (m *memory) register(register promauto.Factory) {
 	for _, gauge := range []struct {
 		name, help string
@@ -124,7 +132,8 @@ func (m *memory) register(register promauto.Factory) {
 }
 
 // forDownload reserves memory for a download. It returns its chunks, whether there is memory for
-// the reader to be fast, and the function that ends it.
+// the reader to be fast, and the function that gives the memory back. If memory is short the
+// download gets small chunks at once, rather than wait for large ones.
 func (m *memory) forDownload(
 	ctx context.Context, r engine.Reader,
 ) (buffers *bulk.Buffers, fast bool, release func(), err error) {

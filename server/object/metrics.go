@@ -12,12 +12,17 @@ import (
 // metrics are what happens to objects. All are there from the start: a counter that appears with
 // its first event hides that one from rate().
 type metrics struct {
-	committedBytes, finished            prometheus.Counter
-	expired                             prometheus.Counter
-	resumedUploads, resumedDownloads    prometheus.Counter
+	// committedBytes and finished are of uploads, expired those that housekeeping has removed.
+	committedBytes, finished prometheus.Counter
+	expired                  prometheus.Counter
+	// Calls that did not begin at the first byte.
+	resumedUploads, resumedDownloads prometheus.Counter
+	// badChunks and badObjects are mistakes of senders, and corruptReads is damage in the store, on
+	// which an alert pages.
 	badChunks, badObjects, corruptReads prometheus.Counter
 }
 
+// newMetrics registers the metrics. The gauges ask the quota when they are scraped.
 func newMetrics(registry prometheus.Registerer, quota *engine.Quota) *metrics {
 	register := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
@@ -49,7 +54,8 @@ func newMetrics(registry prometheus.Registerer, quota *engine.Quota) *metrics {
 	}
 }
 
-// saw counts an error that is about wrong bytes, and returns it.
+// saw counts an error that is about wrong bytes, and returns it as it is. Handlers pass every error
+// of an engine through it.
 func (m *metrics) saw(err error) error {
 	switch {
 	case errors.Is(err, engine.ErrCorrupt):

@@ -18,7 +18,8 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// Service is what the server has of ObjectService.
+// Service is what the server has of ObjectService, for the list in server/main.go. The host fills
+// cfg from the environment before it calls Open.
 func Service() app.Service {
 	cfg := &Config{}
 	return app.Service{
@@ -49,16 +50,21 @@ type service struct {
 	// the build until it is written.
 	quartetv1.UnsafeObjectServiceServer
 
-	config  Config
-	host    app.Host
-	engine  engine.Engine
-	quota   *engine.Quota
+	// config is the configuration, checked.
+	config Config
+	host   app.Host
+	// engine keeps the objects, and quota is what it counts in.
+	engine engine.Engine
+	quota  *engine.Quota
+	// leases, limits and memory are what all calls of this process share.
 	leases  leases
 	limits  *limits
 	memory  *memory
 	metrics *metrics
 }
 
+// open opens the engine and makes what all calls share. The configuration of the server is made to
+// fit the memory here, before the host builds the server with it.
 func open(ctx context.Context, cfg Config, host app.Host) (s *service, err error) {
 	cfg.fitMemory(host.RPC)
 	quota := &engine.Quota{Limit: int64(cfg.QuotaBytes)}
@@ -67,6 +73,7 @@ func open(ctx context.Context, cfg Config, host app.Host) (s *service, err error
 	if s.engine, err = cfg.openEngine(ctx, host.Telemetry.Log, quota); err != nil {
 		return nil, err
 	}
+	// A store that can be read only is found at the start, and not by the first upload.
 	if err = s.engine.Ping(ctx); err == nil {
 		s.memory, err = newMemory(cfg, *host.RPC, s.engine.UploadBytes(), host.Telemetry.Metrics)
 	}

@@ -15,13 +15,17 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
+// uploadStream is the server's side of the RPC.
 type uploadStream = grpc.ClientStreamingServer[
 	quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
 // UploadObject (client streaming) receives an object, or the next piece of one. However the stream
-// ends, what is committed is kept.
+// ends, what is committed is kept, and the sender continues there in another stream, on any
+// replica.
 func (s *service) UploadObject(stream uploadStream) error {
 	ctx := stream.Context()
+	// The order is from what is cheap to refuse to what takes most: a place, the header, memory, and
+	// the lease, for which the stream before has to end.
 	leave, err := s.limits.transfer(ctx)
 	if err != nil {
 		return err
@@ -46,11 +50,14 @@ func (s *service) UploadObject(stream uploadStream) error {
 	defer lease.release()
 	w := &writer{service: s, ctx: ctx, header: header}
 	defer w.close()
+	// From here on messages are received by a goroutine, so that receiveUpload can wait for other
+	// events as well.
 	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
 	return s.receiveUpload(w, lease, requests, stream)
 }
 
-// checkHeader refuses what no engine has to see.
+// checkHeader refuses what breaks the rules of the contract, before memory is reserved and the
+// engine is asked.
 func (s *service) checkHeader(h engine.Header) error {
 	for _, err := range []error{
 		engine.CheckUploadID(h.UploadID), engine.CheckName(h.Name),
@@ -66,12 +73,13 @@ func (s *service) checkHeader(h engine.Header) error {
 	return nil
 }
 
+// tooLarge is the error for an object beyond MAX_BYTES.
 func (s *service) tooLarge() error {
 	return fmt.Errorf("%w: at most %d bytes are allowed", engine.ErrTooLarge, int64(s.config.MaxBytes))
 }
 
-// receiveHeader takes the first message. It holds no memory before that, and the host of all
-// services ends streams that do not begin.
+// receiveHeader takes the first message. No memory is reserved for the stream until then; one that
+// sends no message is ended by the host, as it does for all services.
 func receiveHeader(stream uploadStream) (h engine.Header, err error) {
 	r, err := recvUpload(stream)
 	if err != nil {
@@ -84,7 +92,7 @@ func receiveHeader(stream uploadStream) (h engine.Header, err error) {
 	return uploadHeader(r.GetHeader()), nil
 }
 
-// errUploadStopped sends a sender to another server.
+// errUploadStopped ends a stream when the drain begins: its sender continues on another server.
 func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
@@ -94,8 +102,9 @@ func errUploadStopped() error {
 // of its own.
 const leastRate = 64
 
-// receiveUpload takes chunks until the sender finishes or pauses, a newer stream takes the upload
-// over, or the server drains.
+// receiveUpload takes messages until the sender finishes or pauses, a newer stream takes the upload
+// over, the sender is idle or too slow, or the server drains. It runs in the handler's goroutine,
+// and w is used by no other.
 func (s *service) receiveUpload(
 	w *writer, lease *lease, requests <-chan rpc.Received[uploadRequest], stream uploadStream,
 ) error {
@@ -106,6 +115,7 @@ func (s *service) receiveUpload(
 		select {
 		case r := <-requests:
 			switch {
+			// The sender has half-closed without finish: it pauses.
 			case errors.Is(r.Err, io.EOF):
 				committed, err := w.pause()
 				if err != nil {
@@ -114,8 +124,10 @@ func (s *service) receiveUpload(
 				return stream.SendAndClose(quartetv1.UploadObjectResponse_builder{
 					CommittedSizeBytes: uint64(committed),
 				}.Build())
+			// The stream is broken or cancelled. writer.close keeps what it can.
 			case r.Err != nil:
 				return r.Err
+			// The reply is sent once the object is durable.
 			case r.Message.HasFinish():
 				o, err := w.finish(uploadExpect(r.Message.GetFinish()))
 				if err != nil {
@@ -128,10 +140,12 @@ func (s *service) receiveUpload(
 			if err := w.chunk(r.Message); err != nil {
 				return err
 			}
+			// The time begins anew only after enough bytes for all of it, and not with each message.
 			if w.received-mark >= least {
 				idle.Reset(s.config.IdleTimeout)
 				mark = w.received
 			}
+		// The newer stream waits for writer.close, which keeps what it can.
 		case <-lease.replaced:
 			return engine.ErrWriterReplaced
 		case <-idle.C:
@@ -141,6 +155,7 @@ func (s *service) receiveUpload(
 				}
 			}
 			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, leastRate)
+		// What has arrived is committed first, so that the sender repeats as little as possible.
 		case <-s.host.Draining:
 			if _, err := w.pause(); err != nil {
 				return err
@@ -158,6 +173,7 @@ type uploadRequest struct {
 	bulk bulk.Message
 }
 
+// recvUpload receives one message. Its bulk must be freed when it is not needed any more.
 func recvUpload(stream grpc.ServerStream) (*uploadRequest, error) {
 	r := &uploadRequest{UploadObjectRequest: new(quartetv1.UploadObjectRequest)}
 	r.bulk.Message = r.UploadObjectRequest
@@ -173,6 +189,7 @@ type stated interface {
 	GetSha256() []byte
 }
 
+// uploadExpect is what a header or a finish states. What is not set is nil, and is not verified.
 func uploadExpect(s stated) engine.Expect {
 	expect := engine.Expect{SHA256: s.GetSha256()}
 	if s.HasSizeBytes() {
@@ -184,6 +201,7 @@ func uploadExpect(s stated) engine.Expect {
 	return expect
 }
 
+// uploadHeader is a header as the engine takes it.
 func uploadHeader(h *quartetv1.UploadHeader) engine.Header {
 	return engine.Header{
 		UploadID:    h.GetUploadId(),

@@ -9,24 +9,34 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
+// defaultContentType is that of the contract, for senders that name none.
 const defaultContentType = "application/octet-stream"
 
 // writer is what one stream does to an upload. It asks the engine for the upload when the first
-// message after the header is there, so that a stream that says nothing more costs nothing.
+// message after the header is there, so that a stream that sends nothing more costs the store
+// nothing. It belongs to the handler's goroutine.
 type writer struct {
 	*service
-	ctx      context.Context
-	header   engine.Header
-	upload   engine.Upload // nil before that
-	began    int64         // what was committed then
-	counted  int64         // what of it is in the metrics
+	ctx    context.Context
+	header engine.Header
+	// upload is nil until the engine was asked.
+	upload engine.Upload
+	// began is what was committed when it was asked, in bytes like the next two.
+	began int64
+	// counted is how much of what is committed is in the metrics.
+	counted int64
+	// received is where the next chunk has to begin: all before it has been given to the engine, and
+	// need not be committed yet.
 	received int64
 }
 
+// begin asks the engine for the upload, once. fresh says that the sender begins at the first byte,
+// for which an engine may have nothing to look up.
 func (w *writer) begin(fresh bool) (err error) {
 	if w.upload != nil {
 		return nil
 	}
+	// Counted before it begins, so that streams that come at once cannot pass the limit together.
 	if err := w.limits.begun(w.ctx, w.header.UploadID, w.engine); err != nil {
 		return err
 	}
@@ -44,14 +54,17 @@ func (w *writer) begin(fresh bool) (err error) {
 	return nil
 }
 
-// known tells whether the engine has something of the upload.
+// known tells whether the engine has something of the upload that is not finished. The stream may
+// have ended, but the answer decides whether the upload still counts, so it is asked without its
+// end.
 func (w *writer) known() bool {
 	state, err := w.engine.Upload(context.WithoutCancel(w.ctx), w.header.UploadID)
 	return err == nil && state.Object == nil
 }
 
 // chunk takes the next bytes. A chunk that begins anywhere else than at the end of what arrived is
-// an OffsetError, with what arrived committed, so that the offset in the error holds.
+// refused with an OffsetError; what arrived is committed first, so that the sender can go on at the
+// offset in the error.
 func (w *writer) chunk(r *uploadRequest) error {
 	defer r.bulk.Free()
 	if !r.HasChunk() {
@@ -72,6 +85,8 @@ func (w *writer) chunk(r *uploadRequest) error {
 		}
 		return &engine.OffsetError{Committed: committed}
 	}
+	// The limits hold for what would have arrived with this chunk, and are checked before it is
+	// written.
 	size := int64(0)
 	for _, piece := range pieces {
 		size += int64(len(piece))
@@ -93,6 +108,7 @@ func (w *writer) chunk(r *uploadRequest) error {
 	return err
 }
 
+// pause commits what can be committed, and returns how much that is altogether.
 func (w *writer) pause() (committed int64, err error) {
 	if err := w.begin(false); err != nil {
 		return 0, err
@@ -102,6 +118,8 @@ func (w *writer) pause() (committed int64, err error) {
 	return committed, w.metrics.saw(err)
 }
 
+// finish makes the object visible if it is the one that header and finish state. Finishing an
+// upload again, because the answer was lost, returns the same object, and is not counted again.
 func (w *writer) finish(e engine.Expect) (engine.Object, error) {
 	if err := e.Check(); err != nil {
 		return engine.Object{}, err
@@ -118,7 +136,7 @@ func (w *writer) finish(e engine.Expect) (engine.Object, error) {
 	return o, w.metrics.saw(err)
 }
 
-// count counts what was committed since the last time.
+// count adds to the metrics what was committed since the last time.
 func (w *writer) count() {
 	if committed := w.upload.State().Committed; committed > w.counted {
 		w.metrics.committedBytes.Add(float64(committed - w.counted))
@@ -126,8 +144,8 @@ func (w *writer) count() {
 	}
 }
 
-// close ends the stream's work. An upload that is finished, or of which nothing is kept, is not
-// unfinished any more.
+// close ends the stream's work, whatever it ended with; the engine keeps what it can. An upload
+// that is finished, or of which nothing is kept, no longer counts as unfinished.
 func (w *writer) close() {
 	if w.upload == nil {
 		return

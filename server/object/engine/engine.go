@@ -79,6 +79,7 @@ func (e Expect) Check() error {
 	return nil
 }
 
+// equal tells whether both name the same, or leave it out.
 func (e Expect) equal(other Expect) bool {
 	return equalOptional(e.Size, other.Size) && equalOptional(e.CRC32C, other.CRC32C) &&
 		bytes.Equal(e.SHA256, other.SHA256)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Generations gives out numbers that no other object has: the time in nanoseconds. The zero value
-// is ready for use.
+// Generations gives out numbers that no other object of this process has: the time in nanoseconds
+// since 1970, so that a restart does not repeat any, either. The zero value is ready for use.
 type Generations struct{ last atomic.Int64 }
 
 // Next returns the time, or the next number if this one was given out already.

@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	// Both as the contract says.
 	maxNameBytes        = 128
 	maxContentTypeBytes = 255
 )
@@ -47,6 +48,8 @@ func CheckName(name string) error {
 	return nil
 }
 
+// uploadID leaves only characters that may be in a file name and in a key, so that an id is used in
+// both as it is.
 var uploadID = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
 
 // CheckUploadID returns an ErrInvalidUploadID unless an upload can have the id.

@@ -10,7 +10,8 @@ import (
 // other.
 const FileOverhead = 16 << 10
 
-// Quota knows how many bytes are stored, and keeps them below a limit.
+// Quota knows how many bytes are stored, and keeps them below a limit. It is safe for concurrent
+// use.
 type Quota struct {
 	// Limit is the most bytes that may be stored; 0 is none.
 	Limit int64
@@ -33,6 +34,7 @@ func (q *Quota) Fits(size int64) error {
 	return q.fits(size)
 }
 
+// fits is called with mu held.
 func (q *Quota) fits(size int64) error {
 	if free := max(0, q.Limit-q.held); q.Limit > 0 && size > free {
 		return fmt.Errorf("%w: there is room for %d bytes, not for %d more", ErrQuotaExceeded, free, size)

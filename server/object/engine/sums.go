@@ -2,7 +2,9 @@ package engine
 
 import "example.com/quartet/internal/crc32c"
 
-// Sums are the checksums of what has arrived of an upload, in blocks of BlockBytes.
+// Sums are the CRC-32C checksums of what has arrived of an upload, one for each block of
+// BlockBytes. They can be combined without the bytes: the checksum of the whole, and that of any
+// run of chunks, comes from those of the parts.
 type Sums struct {
 	BlockBytes int64
 	// Size is how many bytes they cover.
@@ -10,8 +12,9 @@ type Sums struct {
 	// Full are those of full blocks; an engine may take away what it has stored elsewhere.
 	Full []uint32
 	// Rest is that of the bytes after the last full block.
-	Rest  uint32
-	whole uint32 // of all full blocks
+	Rest uint32
+	// whole is the checksum of all full blocks together, also of those that were taken away from Full.
+	whole uint32
 }
 
 // AddBlock takes a full block, whose checksum is known.

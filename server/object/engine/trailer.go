@@ -19,7 +19,8 @@ const (
 	FooterBytes = 2048
 	// SumBytes is what the checksum of a block takes in the table.
 	SumBytes = 4
-	magic    = "quartet1"
+	// magic ends every stored object, and says that it is one of this format.
+	magic = "quartet1"
 )
 
 // Footer is what stands after content and checksums.
@@ -46,6 +47,8 @@ func Trailer(f Footer, sums []uint32) ([]byte, error) {
 		table = binary.BigEndian.AppendUint32(table, sum)
 	}
 	f.Sums, f.TableCRC32C = int64(len(sums)), crc32c.Checksum(table)
+	// JSON with spaces behind it, so that the footer has one length, by which it is found from the
+	// end.
 	var footer bytes.Buffer
 	encoder := json.NewEncoder(&footer)
 	encoder.SetEscapeHTML(false)
@@ -62,11 +65,13 @@ func Trailer(f Footer, sums []uint32) ([]byte, error) {
 	return append(binary.BigEndian.AppendUint32(table, sum), magic...), nil
 }
 
+// errFooter is why ParseFooter finds an object corrupt that does not end as Trailer writes it.
 var errFooter = errors.New("its trailer is damaged")
 
 // ParseFooter reads the last FooterBytes of what is stored under a name, of which there are stored
 // bytes in all. What Trailer did not write for it is an ErrCorrupt.
 func ParseFooter(data []byte, name string, stored int64) (f Footer, err error) {
+	// Short data, of a file that is no object, has no footer.
 	text, foot := data, []byte(nil)
 	if len(data) == FooterBytes {
 		text, foot = data[:FooterBytes-SumBytes-len(magic)], data[FooterBytes-SumBytes-len(magic):]
@@ -86,7 +91,7 @@ func ParseFooter(data []byte, name string, stored int64) (f Footer, err error) {
 	return f, nil
 }
 
-// ParseTable reads the whole table.
+// ParseTable reads the whole table, or returns an ErrCorrupt if its checksum is wrong.
 func (f Footer) ParseTable(table []byte) ([]uint32, error) {
 	if int64(len(table)) != f.Sums*SumBytes || crc32c.Checksum(table) != f.TableCRC32C {
 		return nil, fmt.Errorf("%w: %q: its checksums are damaged", ErrCorrupt, f.Name)
@@ -94,7 +99,8 @@ func (f Footer) ParseTable(table []byte) ([]uint32, error) {
 	return ParseSums(table), nil
 }
 
-// ParseSums reads a part of a table.
+// ParseSums reads a part of a table without checking it: a damaged checksum does not match its
+// block.
 func ParseSums(table []byte) []uint32 {
 	sums := make([]uint32, len(table)/SumBytes)
 	for i := range sums {
@@ -103,7 +109,7 @@ func ParseSums(table []byte) []uint32 {
 	return sums
 }
 
-// Range checks what a reader asks for, and returns where to stop.
+// Range checks what a reader asks for, and returns the offset to stop at. A limit of 0 is none.
 func (f Footer) Range(generation, offset, limit int64) (end int64, err error) {
 	switch {
 	case offset < 0 || limit < 0:

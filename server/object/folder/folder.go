@@ -27,7 +27,8 @@ import (
 )
 
 const (
-	// blockBytes is how much content has a checksum of its own, and so the least that is read.
+	// blockBytes is how much content has a checksum of its own, and so the least that is read and
+	// verified for a range.
 	blockBytes  = 32 << 10
 	lockFile    = ".lock"
 	checkFile   = ".check"
@@ -35,7 +36,8 @@ const (
 	logSuffix   = ".log"
 	folderMode  = 0o750
 	privateMode = 0o640
-	// fewNames are handled between two looks at whether the caller is still there.
+	// fewNames is how many names are handled between two looks at whether the caller has gone, and how
+	// many are read from a folder at a time.
 	fewNames = 256
 )
 
@@ -53,16 +55,22 @@ type Options struct {
 // Folder is an engine.Engine.
 type Folder struct {
 	Options
-	root        string
-	lock        *flock.Flock
+	// root is the folder, and lock keeps other processes out of it.
+	root string
+	lock *flock.Flock
+	// generations numbers new objects.
 	generations engine.Generations
-	objects     syncer // of the folder
-	uploads     syncer
+	// objects and uploads are the two folders. Their syncers make names durable.
+	objects syncer
+	uploads syncer
 
-	changing sync.Mutex // held while an object appears or goes
+	// changing is held while an object appears or goes, so that the quota and names follow what the
+	// folder has. names has a lock of its own, for readers.
+	changing sync.Mutex
 	names    names
 
-	syncFile func(*os.File) error // replaced by tests
+	// syncFile makes the content of a file durable; tests replace it.
+	syncFile func(*os.File) error
 }
 
 var _ engine.Engine = (*Folder)(nil)
@@ -104,13 +112,15 @@ func lockFolder(root string) (*flock.Flock, error) {
 }
 
 // recover makes the folders, removes what a process that died has not committed, and counts what
-// there is.
+// there is. It is called once, before anything else uses the folder.
 func (f *Folder) recover() error {
 	for _, folder := range []*syncer{&f.objects, &f.uploads} {
 		if err := os.MkdirAll(folder.path, folderMode); err != nil {
 			return err
 		}
 	}
+	// The names of both folders have to be durable, and that of the root in its parent, which this
+	// process may have no permission to open.
 	for _, folder := range []string{f.root, filepath.Dir(f.root)} {
 		if err := (&syncer{path: folder}).sync(); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
@@ -141,7 +151,9 @@ func (f *Folder) recover() error {
 	return err
 }
 
-// recoverUpload leaves of what has arrived only what is committed.
+// recoverUpload cuts the data of an upload off where the last commit ended, since what follows may
+// be on the disk in part. An upload of which nothing is committed, or less is there than was
+// committed, is removed; its sender begins anew.
 func (f *Folder) recoverUpload(name string) error {
 	path := filepath.Join(f.uploads.path, name)
 	id, isData := strings.CutSuffix(name, dataSuffix)
@@ -191,6 +203,7 @@ func eachName(folder string, do func(name string) error) error {
 	}
 }
 
+// objectPath, dataPath and logPath are where the files of an object and of an upload are.
 func (f *Folder) objectPath(name string) string {
 	return filepath.Join(f.objects.path, engine.EncodeName(name))
 }
@@ -203,6 +216,7 @@ func (f *Folder) Stat(_ context.Context, name string) (engine.Object, error) {
 	return footer.Object, err
 }
 
+// footer reads the footer of an object, or returns ErrNotFound.
 func (f *Folder) footer(name string) (engine.Footer, error) {
 	file, footer, err := f.open(name)
 	if err == nil {
@@ -211,8 +225,8 @@ func (f *Folder) footer(name string) (engine.Footer, error) {
 	return footer, err
 }
 
-// open opens an object's file and reads its footer. The file stays what it is, whatever happens to
-// the name.
+// open opens an object's file and reads its footer. The file keeps its content while it is open,
+// also when the name is given to another one or removed.
 func (f *Folder) open(name string) (*os.File, engine.Footer, error) {
 	file, err := os.Open(f.objectPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -229,6 +243,8 @@ func (f *Folder) open(name string) (*os.File, engine.Footer, error) {
 	return file, footer, nil
 }
 
+// readFooter reads the footer from the end of a file, and checks it against the file's size and the
+// name that it has.
 func readFooter(file *os.File, name string) (engine.Footer, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -265,13 +281,15 @@ func (f *Folder) List(
 	return objects, more, nil
 }
 
-// contentSize is the size of the content of a file that has a trailer.
+// contentSize computes the size of the content from that of the file: for each block the table has
+// a checksum. It does so without reading the file.
 func contentSize(stored int64) int64 {
 	stored -= engine.FooterBytes
 	return max(0, stored-engine.Blocks(stored, blockBytes+engine.SumBytes)*engine.SumBytes)
 }
 
-// publish gives a file the name of an object, whatever has that name.
+// publish gives a file the name of an object, which until then another object may have, and returns
+// when that is durable.
 func (f *Folder) publish(path, name string) error {
 	if err := f.replace(path, name); err != nil {
 		return err
@@ -279,6 +297,7 @@ func (f *Folder) publish(path, name string) error {
 	return f.objects.do()
 }
 
+// replace renames the file. The object that had the name no longer counts for the quota.
 func (f *Folder) replace(path, name string) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
@@ -302,9 +321,12 @@ func (f *Folder) Delete(_ context.Context, name string, generation int64) error 
 	return f.objects.do()
 }
 
+// remove deletes an object, if it has the generation or none is given. With changing held no other
+// object can appear between the comparison and the deletion.
 func (f *Folder) remove(name string, generation int64) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
+	// Without a generation the footer is not read: an object whose trailer is damaged can be deleted.
 	if generation != 0 {
 		footer, err := f.footer(name)
 		if err == nil && footer.Generation != generation {
@@ -328,7 +350,8 @@ func (f *Folder) remove(name string, generation int64) error {
 	return err
 }
 
-// Expire implements engine.Engine. An upload is as old as its files.
+// Expire implements engine.Engine. An upload is as old as the newer of its files. Most uploads have
+// two files, the first of which that is found removes both; the second is then not there.
 func (f *Folder) Expire(
 	ctx context.Context, before time.Time, busy func(id string) bool,
 ) (abandoned int, err error) {
@@ -338,6 +361,7 @@ func (f *Folder) Expire(
 			return context.Cause(ctx)
 		}
 		id := strings.TrimSuffix(strings.TrimSuffix(name, dataSuffix), logSuffix)
+		// A log without data is what remembers a finished upload.
 		unfinished := f.size(f.dataPath(id)) >= 0
 		if f.newer(f.dataPath(id), before) || f.newer(f.logPath(id), before) || busy(id) {
 			return nil
@@ -353,12 +377,13 @@ func (f *Folder) Expire(
 	return abandoned, errors.Join(failed, err)
 }
 
+// newer tells whether a file is there and was changed at that time or later.
 func (f *Folder) newer(path string, than time.Time) bool {
 	info, err := os.Lstat(path)
 	return err == nil && !info.ModTime().Before(than)
 }
 
-// size is negative if there is no such file.
+// size is that of a file in bytes; negative if there is no such file.
 func (f *Folder) size(path string) int64 {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -367,8 +392,8 @@ func (f *Folder) size(path string) int64 {
 	return info.Size()
 }
 
-// drop removes what there is of an upload, the log first: with it and without data, the upload
-// would be taken for finished.
+// drop removes the files of an upload, the log first. If the process died in between and only the
+// log were left, the upload would be taken for finished.
 func (f *Folder) drop(id string) error {
 	for _, path := range []string{f.logPath(id), f.dataPath(id)} {
 		size := f.size(path)
@@ -409,10 +434,12 @@ func (f *Folder) Cancel(_ context.Context, id string) error {
 	return f.drop(id)
 }
 
-// Count implements engine.Engine: what is stored is known.
+// Count implements engine.Engine. There is nothing to do: only this process changes what is stored,
+// and it counts exactly.
 func (f *Folder) Count(context.Context) error { return nil }
 
-// Ping implements engine.Engine by writing a small file.
+// Ping implements engine.Engine by writing and syncing a small file. A full disk is no error:
+// downloads and deletions go on.
 func (f *Folder) Ping(context.Context) error {
 	file, err := os.OpenFile(filepath.Join(f.root, checkFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC,
 		privateMode)
@@ -429,7 +456,7 @@ func (f *Folder) Ping(context.Context) error {
 	return err
 }
 
-// UploadBytes implements engine.Engine.
+// UploadBytes implements engine.Engine: bytes go to the file as they arrive.
 func (f *Folder) UploadBytes() int64 { return 0 }
 
 // Close implements engine.Engine.

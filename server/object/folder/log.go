@@ -15,23 +15,29 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// line is one of the lines of a log: JSON after the CRC-32C of itself. The first one has the
-// header, others what was committed until then, the last one the object that is about to appear: if
-// the data have gone, it has. What follows on the last whole line was never acknowledged.
+// line is one of the lines of a log, which is written as the CRC-32C of its JSON in hexadecimal, a
+// space, and the JSON. The first line has the header. Each of the others has what was committed
+// until then, and the last one the object that is about to appear: if the data file has gone after
+// that, it has appeared. What is not a whole line with the right checksum was never acknowledged,
+// nor was anything behind it.
 type line struct {
+	// The first line has these three.
 	Header     *engine.Header `json:"header,omitempty"`
 	Generation int64          `json:"generation,omitempty"`
 	CreateTime time.Time      `json:"create_time,omitzero"`
 
+	// Size is how many bytes are committed.
 	Size int64 `json:"size,omitempty"`
 	// Sums are the checksums of blocks from block First on; the last block may have more bytes in
 	// the next line.
 	First int64  `json:"first,omitempty"`
 	Sums  []byte `json:"sums,omitempty"`
 
+	// Object is in the last line only.
 	Object *engine.Object `json:"object,omitempty"`
 }
 
+// encode returns the line as it is written.
 func (l line) encode() []byte {
 	text, err := json.Marshal(l)
 	if err != nil {
@@ -46,12 +52,18 @@ type progress struct {
 	generation int64
 	createTime time.Time
 	size       int64
-	sums       []uint32
-	decided    *engine.Object // what is about to appear
-	object     *engine.Object // what has appeared
-	valid      int64          // where the next line goes
+	// sums are the checksums of blocks from the first on; that of the last block may cover a part of
+	// it.
+	sums []uint32
+	// decided is the object that the last line says, and object the same once it has appeared.
+	decided *engine.Object
+	object  *engine.Object // what has appeared
+	// valid is where in the log the next line goes: behind the last whole one, and in place of a line
+	// with an object that has not appeared.
+	valid int64
 }
 
+// state is what the engine tells of the upload.
 func (p *progress) state() engine.State {
 	if p.object != nil {
 		return engine.State{Committed: p.object.Size, Object: p.object}
@@ -87,6 +99,8 @@ func (f *Folder) readLog(id string) (*progress, error) {
 	return p, nil
 }
 
+// add takes the next line of the log. The checksum of a block that was not full is replaced by the
+// one in the line after it.
 func (p *progress) add(l line) {
 	switch {
 	case l.Header != nil:
@@ -99,15 +113,16 @@ func (p *progress) add(l line) {
 	}
 }
 
-// progress returns what is known of an upload, nil if nothing. It changes nothing, because another
-// goroutine may be about to write a line. A machine that crashed may have lost lines; an object
-// still says by which upload it came.
+// progress returns what is known of an upload, nil if nothing, or nothing that can be continued. It
+// changes nothing, because a stream of the upload may be about to write a line. If a crash of the
+// machine has taken the end of the log, the object itself still says by which upload it was made.
 func (f *Folder) progress(id string) (*progress, error) {
 	p, err := f.readLog(id)
 	have := f.size(f.dataPath(id))
 	if have < 0 { // The data may have become an object since the log was read.
 		p, err = f.readLog(id)
 	}
+	// Without a header nothing was ever committed.
 	if errors.Is(err, engine.ErrCorrupt) {
 		return nil, nil
 	}
@@ -134,6 +149,7 @@ func (f *Folder) objectOf(h engine.Header) *engine.Object {
 	return &footer.Object
 }
 
+// encodeSums writes checksums as the table of an object has them.
 func encodeSums(sums []uint32) []byte {
 	data := make([]byte, 0, len(sums)*engine.SumBytes)
 	for _, sum := range sums {

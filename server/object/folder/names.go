@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// names are those of all objects, in byte order, so that a list does not read the folder. Each
-// takes its bytes and 16 more.
+// names are those of all objects, in byte order, so that a list does not read the folder, which has
+// no order. In memory each takes its bytes and 16 more.
 type names struct {
 	mu     sync.Mutex
 	sorted []string
@@ -31,6 +31,7 @@ func (n *names) page(prefix, after string, limit int) (page []string, more bool)
 	return page, false
 }
 
+// add notes a name; one that is there already stays as it is.
 func (n *names) add(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -39,6 +40,7 @@ func (n *names) add(name string) {
 	}
 }
 
+// drop forgets a name.
 func (n *names) drop(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -12,21 +12,26 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// fewSums is how many checksums are read at a time.
+// fewSums is how many checksums are read at a time: those for 32 MiB of content.
 const fewSums = 1024
 
-// reader is an engine.Reader. It holds on to the file, and asks it whether the name still leads to
-// it.
+// reader is an engine.Reader. It reads whole blocks into the caller's buffer where they fit, and
+// otherwise keeps a block, of which it gives out pieces.
 type reader struct {
-	ctx         context.Context
-	file        *os.File
-	footer      engine.Footer
+	ctx context.Context
+	// file is open all the time, so that what is read is of one object. That its name is gone shows in
+	// its number of links.
+	file   *os.File
+	footer engine.Footer
+	// offset is that of the next byte to give out, and end where to stop.
 	offset, end int64
 
-	sums     []uint32 // from firstSum on
+	// sums are some of the table's checksums, those of the blocks from firstSum on.
+	sums     []uint32
 	firstSum int64
-	held     []byte // the block that begins at heldAt, verified
-	heldAt   int64
+	// held is the block that begins at heldAt, verified; nil if there is none.
+	held   []byte
+	heldAt int64
 }
 
 // Open implements engine.Engine.
@@ -59,7 +64,8 @@ func (r *reader) Memory() (least, most int64) {
 	return bytes, bytes
 }
 
-// Next implements engine.Reader.
+// Next implements engine.Reader. It looks at each call whether the object was replaced or deleted:
+// a download of an object that is gone ends, as the contract says.
 func (r *reader) Next(p []byte, _ bool) (n int, sum uint32, err error) {
 	if r.offset == r.end {
 		return 0, 0, io.EOF
@@ -79,8 +85,9 @@ func (r *reader) Next(p []byte, _ bool) (n int, sum uint32, err error) {
 	return n, sum, err
 }
 
-// blocks reads as many whole blocks as there is room for; it returns 0 if that is none. The last
-// block of an object is as long as it is.
+// blocks reads as many whole blocks as there is room for in p; it returns 0 if that is none, or if
+// the offset is inside of a block or that of the block that is held. The last block of an object
+// may be shorter than the others.
 func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 	if r.offset%blockBytes != 0 || r.offset == r.heldAt && r.held != nil {
 		return 0, 0, nil
@@ -110,7 +117,8 @@ func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 	return n, sum, nil
 }
 
-// piece gives out a piece of a block.
+// piece gives out a piece of one block, which it reads and verifies as a whole first: there is no
+// checksum for less.
 func (r *reader) piece(p []byte) (n int, sum uint32, err error) {
 	at := r.offset - r.offset%blockBytes
 	if r.held == nil || r.heldAt != at {
@@ -132,6 +140,7 @@ func (r *reader) piece(p []byte) (n int, sum uint32, err error) {
 	return n, crc32c.Checksum(p[:n]), nil
 }
 
+// read fills p from the file. A file that ends too early is corrupt.
 func (r *reader) read(p []byte, at int64) error {
 	if _, err := r.file.ReadAt(p, at); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -142,7 +151,8 @@ func (r *reader) read(p []byte, at int64) error {
 	return nil
 }
 
-// compare compares the checksum of the block at an offset with the one in the table.
+// compare compares the checksum of the block at an offset with the one in the table, of which it
+// reads the next part if need be.
 func (r *reader) compare(at int64, got uint32) error {
 	i := at / blockBytes
 	if i < r.firstSum || i >= r.firstSum+int64(len(r.sums)) {
@@ -158,6 +168,7 @@ func (r *reader) compare(at int64, got uint32) error {
 	return nil
 }
 
+// corrupt is the error for the block at an offset.
 func (r *reader) corrupt(at int64) error {
 	return fmt.Errorf("%w: %q, %d bytes from %d on", engine.ErrCorrupt, r.footer.Name,
 		min(blockBytes, r.footer.Size-at), at)

@@ -7,16 +7,20 @@ import (
 	"sync"
 )
 
-// syncer makes the names in a folder durable. Those that wait while a sync is under way share the
-// next one.
+// syncer makes the names in a folder durable: a file that was renamed, created or removed is so
+// after a crash only if the folder was synced. Those that wait while a sync is under way share the
+// next one, so that many uploads that finish at once cost few syncs.
 type syncer struct {
 	path string
 
-	syncing sync.Mutex // held during a sync
+	// syncing is held during a sync. mu may be taken with it held, and not the other way round.
+	syncing sync.Mutex
 	mu      sync.Mutex
-	next    *round // the sync that has not begun
+	// next is the sync that has not begun; nil if the next caller makes it. It is guarded by mu.
+	next *round
 }
 
+// round is one sync, and what became of it, for all that wait for it.
 type round struct {
 	once sync.Once
 	err  error
@@ -41,6 +45,7 @@ func (s *syncer) do() error {
 	return r.err
 }
 
+// sync syncs the folder now.
 func (s *syncer) sync() error {
 	dir, err := os.Open(s.path)
 	if err != nil {

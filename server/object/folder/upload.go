@@ -12,22 +12,32 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// upload is an engine.Upload. While a part is committed the next one is received.
+// upload is an engine.Upload. Bytes are written to the data file as they arrive. After each part a
+// goroutine commits what has arrived, which is to sync the data and then to note in the log how far
+// they go, while the next part is received.
 type upload struct {
 	folder *Folder
 	progress
-	data, log *os.File // nil before the first byte, and before the first commit
+	// data is nil before the first byte, and log before the first commit.
+	data, log *os.File
 
-	arrived engine.Sums // Full are those that are in no line yet.
-	first   int64       // the block that they begin with
+	// arrived are the checksums of all that was written. Its Full has only those that no line has yet,
+	// and first is the number of the block that they begin with.
+	arrived engine.Sums
+	first   int64 // the block that they begin with
 
-	commitDone chan error // nil if no commit is under way
+	// commitDone has the result of the commit under way; nil if there is none. While there is one, log
+	// and valid belong to its goroutine.
+	commitDone chan error
+	// committing is the line that this commit writes.
 	committing line
-	err        error
-	closed     bool
+	// err is the first failure, after which the upload can only be closed.
+	err    error
+	closed bool
 }
 
-// Begin implements engine.Engine.
+// Begin implements engine.Engine. It writes nothing: the files are created when the first byte
+// arrives.
 func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Upload, error) {
 	p, err := f.progress(h.UploadID)
 	if err != nil {
@@ -50,6 +60,7 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 	if u.object != nil {
 		return u, nil
 	}
+	// An upload that cannot fit is refused before its first byte. No room is kept for it.
 	if h.Expect.Size != nil {
 		if err := f.Quota.Fits(*h.Expect.Size - p.size); err != nil {
 			return nil, err
@@ -63,7 +74,8 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 	return u, nil
 }
 
-// reopen goes on where the log ends. The checksum of a block that is not full goes on as well.
+// reopen opens the files and goes on where the log ends. The checksum of a block that is not full
+// is known from the log, so that nothing is read again.
 func (u *upload) reopen() (err error) {
 	f := u.folder
 	if u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
@@ -75,7 +87,8 @@ func (u *upload) reopen() (err error) {
 	if u.log, err = os.OpenFile(f.logPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
 		return err
 	}
-	// Half a line of a process that died.
+	// What follows the last whole line is half a line of a process that died, or names an object that
+	// has not appeared.
 	if info, err := u.log.Stat(); err == nil && info.Size() > u.valid {
 		f.Quota.Give(info.Size() - u.valid)
 	}
@@ -96,7 +109,8 @@ func (u *upload) reopen() (err error) {
 	return nil
 }
 
-// State implements engine.Upload.
+// State implements engine.Upload. It notices a commit that has ended meanwhile, without waiting for
+// one.
 func (u *upload) State() engine.State {
 	if len(u.commitDone) > 0 && u.err == nil {
 		u.err = u.awaitCommit()
@@ -120,6 +134,8 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	if u.err != nil {
 		return u.err
 	}
+	// A part is full: it is committed, after the commit of the part before it. So two parts at most
+	// are not committed.
 	full := after.Size/u.folder.PartBytes > u.arrived.Size/u.folder.PartBytes
 	if u.arrived = after; full {
 		if u.err = engine.During("commit an upload", u.awaitCommit()); u.err == nil {
@@ -129,6 +145,8 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	return u.err
 }
 
+// append writes to the data file, which it creates if need be. Room is taken from the quota before,
+// and what was not written is given back.
 func (u *upload) append(pieces [][]byte, size int64) (err error) {
 	f := u.folder
 	if u.data == nil {
@@ -155,7 +173,8 @@ func (u *upload) append(pieces [][]byte, size int64) (err error) {
 	return nil
 }
 
-// pending are the checksums that are in no line yet, with that of a block that is not full.
+// pending are the checksums that no line has yet. The last is that of a block that is not full, if
+// there is one.
 func (u *upload) pending() []uint32 {
 	if u.arrived.Size%blockBytes > 0 {
 		return append(u.arrived.Full, u.arrived.Rest)
@@ -163,15 +182,18 @@ func (u *upload) pending() []uint32 {
 	return u.arrived.Full
 }
 
-// startCommit commits what was received while more is.
+// startCommit commits what has arrived so far in a goroutine of its own. awaitCommit takes its
+// result. There must be no commit under way.
 func (u *upload) startCommit() {
 	l := line{Size: u.arrived.Size, First: u.first, Sums: encodeSums(u.pending())}
+	// The line has a copy of the checksums, so that memory does not grow with the upload.
 	u.first, u.arrived.Full = u.arrived.Size/blockBytes, u.arrived.Full[:0]
 	u.commitDone, u.committing = make(chan error, 1), l
 	go func(done chan<- error) { done <- u.commit(l) }(u.commitDone)
 }
 
-// awaitCommit waits for the commit under way.
+// awaitCommit waits for the commit under way, if there is one. Only after it has succeeded do its
+// bytes count as committed.
 func (u *upload) awaitCommit() error {
 	if u.commitDone == nil {
 		return nil
@@ -183,7 +205,8 @@ func (u *upload) awaitCommit() error {
 	return err
 }
 
-// commit syncs the data before it writes a line that promises them.
+// commit syncs the data before it writes a line that promises them, and returns when the line is
+// durable. It runs in the goroutine of startCommit.
 func (u *upload) commit(l line) error {
 	if err := u.folder.syncFile(u.data); err != nil {
 		return fmt.Errorf("sync an upload: %w", err)
@@ -193,6 +216,7 @@ func (u *upload) commit(l line) error {
 	if err == nil {
 		err = u.folder.syncFile(u.log)
 	}
+	// The names of data and log are new.
 	if err == nil && fresh {
 		err = u.folder.uploads.do()
 	}
@@ -203,7 +227,8 @@ func (u *upload) commit(l line) error {
 	return err
 }
 
-// truncateLog removes what promises bytes that may not be durable.
+// truncateLog removes a line whose commit has failed: it would promise bytes that may not be
+// durable.
 func (u *upload) truncateLog() error {
 	if u.log == nil {
 		return nil
@@ -218,7 +243,7 @@ func (u *upload) truncateLog() error {
 	return err
 }
 
-// write writes a line to the log, which it begins if need be.
+// write writes a line to the log, which it creates with the header if need be.
 func (u *upload) write(l line) (err error) {
 	f, text := u.folder, l.encode()
 	if u.log == nil {
@@ -238,6 +263,7 @@ func (u *upload) write(l line) (err error) {
 	return nil
 }
 
+// head is the first line of the log.
 func (u *upload) head() line {
 	return line{Header: &u.header, Generation: u.generation, CreateTime: u.createTime}
 }
@@ -250,6 +276,7 @@ func (u *upload) Pause() (int64, error) {
 	return u.state().Committed, u.err
 }
 
+// commitAll commits all that has arrived.
 func (u *upload) commitAll() error {
 	if err := u.awaitCommit(); err != nil || u.object != nil || u.arrived.Size == u.size {
 		return err
@@ -272,6 +299,9 @@ func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
 	return *u.object, nil
 }
 
+// finish verifies the upload, writes the trailer behind the content, notes in the log which object
+// is about to appear, and gives the data file its name. After a crash at any point the upload
+// either continues at its last commit, or has become the object.
 func (u *upload) finish(e engine.Expect) error {
 	if err := u.awaitCommit(); err != nil {
 		return err
@@ -288,6 +318,7 @@ func (u *upload) finish(e engine.Expect) error {
 			return err
 		}
 	}
+	// The lines of the log have the checksums of all other blocks.
 	sums := u.pending()
 	if u.log != nil {
 		p, err := u.folder.readLog(u.header.UploadID)
@@ -307,6 +338,7 @@ func (u *upload) finish(e engine.Expect) error {
 	if err := f.Quota.Take(int64(len(trailer))); err != nil {
 		return err
 	}
+	// The object must be durable before it has a name.
 	if _, err = u.data.WriteAt(trailer, u.arrived.Size); err == nil {
 		err = f.syncFile(u.data)
 	}
@@ -324,8 +356,8 @@ func (u *upload) finish(e engine.Expect) error {
 	return nil
 }
 
-// verify returns the object that was received, if it is the one expected. Only for a SHA-256 is it
-// read once more.
+// verify returns the object that was received, or an error if it is not the one that the header and
+// e state. Sizes and CRC-32C are known; only for a SHA-256 is the content read once more.
 func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	o := engine.Object{
 		Name: u.header.Name, Generation: u.generation, ContentType: u.header.ContentType,
@@ -348,7 +380,8 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	return o, e.Match(o)
 }
 
-// discard removes an upload that is not what its sender expects.
+// discard removes an upload that is not what its sender expects, as more bytes cannot make it
+// right.
 func (u *upload) discard() error {
 	if u.data != nil && u.arrived.Size > u.folder.size(u.data.Name()) {
 		return nil
@@ -356,8 +389,8 @@ func (u *upload) discard() error {
 	return u.folder.drop(u.header.UploadID)
 }
 
-// Close implements engine.Upload. It keeps what arrived of a part if that is at least an eighth of
-// one.
+// Close implements engine.Upload. After a broken stream it commits what arrived since the last
+// commit, if that is at least an eighth of a part. Less is dropped, and sent again.
 func (u *upload) Close() error {
 	if u.closed {
 		return nil
@@ -370,6 +403,7 @@ func (u *upload) Close() error {
 		}
 		err = errors.Join(err, u.dropUncommitted())
 	}
+	// It was taken for the log together with that for the data, and there is none.
 	if u.data != nil && u.log == nil {
 		u.folder.Quota.Give(engine.FileOverhead)
 	}
@@ -381,6 +415,8 @@ func (u *upload) Close() error {
 	return engine.During("close an upload", err)
 }
 
+// dropUncommitted cuts the data file off behind the last commit, or removes the upload if nothing
+// of it is committed.
 func (u *upload) dropUncommitted() error {
 	f := u.folder
 	have := f.size(u.data.Name())

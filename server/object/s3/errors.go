@@ -15,18 +15,21 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// What S3 answers that is no failure of the service.
+// What S3 answers that is no failure of the service. The first four are for callers in this
+// package, and in no table of status codes.
 var (
 	errNoKey    = errors.New("no such key")
 	errNoUpload = errors.New("no such multipart upload")
 	errChanged  = errors.New("the condition does not hold")
 	// errParts means that parts are not those that were to be put together.
 	errParts = errors.New("the parts have changed")
-	errSlow  = fmt.Errorf("%w: no answer in time", engine.ErrUnavailable)
+	// errSlow is the cause of a context whose time for a request is over.
+	errSlow = fmt.Errorf("%w: no answer in time", engine.ErrUnavailable)
 )
 
-// explain says what an error of an S3 request means here. The end of ctx comes first, because the
-// SDK cannot tell a caller that has gone from a service that does not answer.
+// explain says what an error of an S3 request means here. The cause of ctx comes first, because the
+// SDK cannot tell a caller that has gone from a service that does not answer. What is none of these
+// is a failure, which a client gets as INTERNAL.
 func explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -55,9 +58,9 @@ func explain(ctx context.Context, err error) error {
 	return err
 }
 
-// isTransient tells whether the service could not be reached, broke off, or said that it is
-// busy. The SDK has tried several times by then. What it refuses for any other reason will be
-// refused again.
+// isTransient tells whether the service could not be reached, broke off, or said that it is busy.
+// The SDK has tried several times by then. What the service refuses for any other reason it will
+// refuse again.
 func isTransient(err error) bool {
 	switch statusCode(err) {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
@@ -71,6 +74,7 @@ func isTransient(err error) bool {
 		errorCode(err) == "RequestTimeout"
 }
 
+// errorCode is what S3 calls the error; empty if the error is none of its answers.
 func errorCode(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -79,6 +83,7 @@ func errorCode(err error) string {
 	return ""
 }
 
+// statusCode is that of the HTTP answer; 0 if there was none.
 func statusCode(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {

@@ -31,7 +31,8 @@ const (
 	// credentialsTimeout is less, because without any the SDK asks for those of an EC2 machine, and
 	// waits for the answer.
 	credentialsTimeout = 5 * time.Second
-	dialTimeout        = 3 * time.Second
+	// dialTimeout bounds one attempt to connect.
+	dialTimeout = 3 * time.Second
 	// idleConnections is how many connections are kept when they are not needed.
 	idleConnections = 64
 )
@@ -40,7 +41,8 @@ const (
 // have either.
 var ErrURL = errors.New("wrong URL")
 
-// CheckURL returns an error unless the URL is one that Open knows. It has no secret in it.
+// CheckURL returns an error unless the URL is one that Open knows. The error has nothing of the URL
+// in it that may be a secret.
 func CheckURL(rawURL string) error {
 	_, err := parse(rawURL)
 	return err
@@ -55,7 +57,8 @@ func (l location) String() string {
 	return "s3://" + l.bucket + " at " + l.endpoint.Scheme + "://" + l.endpoint.Host
 }
 
-// connect returns a client whose requests can be signed.
+// connect returns a client whose requests can be signed. Credentials and all that the URL does not
+// say come from where the AWS SDK looks for them.
 func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, error) {
 	transport := awshttp.NewBuildableClient()
 	if !opts.Proxy {
@@ -64,7 +67,8 @@ func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, err
 	load := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithLogger(sdkLog(opts.Log)), awsconfig.WithHTTPClient(transport),
 		awsconfig.WithRegion(l.Get("region")),
-		// Ours cover what is read.
+		// Every byte that is read is compared with the trailer's checksums, so that the SDK need not do
+		// it too.
 		awsconfig.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
@@ -83,7 +87,8 @@ func (l location) connect(ctx context.Context, opts Options) (*awss3.Client, err
 	}), nil
 }
 
-// sdkLog is where the SDK writes, instead of standard error, its warnings about answers.
+// sdkLog has the SDK's warnings in the log of the process: by default the SDK writes them to
+// standard error.
 func sdkLog(log *slog.Logger) logging.Logger {
 	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
 		level := slog.LevelDebug
@@ -108,6 +113,8 @@ var parameters = map[string]*regexp.Regexp{
 	"use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
 }
 
+// parse reads a URL. It refuses parameters that it does not know, since a misspelt one would be
+// ignored without a word.
 func parse(rawURL string) (l location, err error) {
 	u, err := url.Parse(rawURL)
 	switch {
@@ -165,7 +172,7 @@ func checkIdentity(ctx context.Context, cfg aws.Config) error {
 }
 
 // newHTTPClient keeps the SDK's settings, such as authorities from AWS_CA_BUNDLE, but does not wait
-// half a minute for a connection nor for ever for an answer.
+// half a minute for a connection, nor for ever for the head of an answer. It follows no redirects.
 func newHTTPClient(client aws.HTTPClient) aws.HTTPClient {
 	configured, ok := client.(*awshttp.BuildableClient)
 	if !ok {

@@ -17,42 +17,60 @@ const (
 	// its checksum is made, and how much is verified at a time where there is no memory for a
 	// block.
 	pieceBytes = 64 << 10
-	// blocksAtOnce is how many blocks one request asks for. With each of them it is seen whether
-	// the object is still there.
+	// blocksAtOnce is how many blocks one request asks for. Each request has the condition that the
+	// object is still the same one, so that a download of an object that is gone ends after that many.
 	blocksAtOnce = 4
 )
 
 // reader is an engine.Reader. A block is a part of the upload, and is verified as a whole before
-// any byte of it leaves: in memory, while the next one is fetched; or else, where there is no
-// memory for that, it is read twice, the first time for the checksums of its pieces.
+// any byte of it leaves. With memory for it (fast), a block is held and the next one is fetched
+// meanwhile by a goroutine. Without, it is read twice: the first time for the checksums of its
+// pieces, which are verified together, and the second time a piece at a time, each compared with
+// its checksum.
 type reader struct {
-	s           *S3
-	ctx         context.Context
-	cancel      context.CancelFunc
-	key, tag    string
-	footer      engine.Footer
-	blockSums   []uint32
-	tail        found // the last bytes of the object
+	s *S3
+	// ctx ends with that of the call, or with Close.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// tag is the ETag of the object at the beginning, which each request names as its condition.
+	key, tag string
+	footer   engine.Footer
+	// blockSums is the table of the trailer.
+	blockSums []uint32
+	// tail is what the first request has brought: the last bytes of the object. Its data are nil
+	// unless they are the object as a whole.
+	tail found
+	// offset is that of the next byte to give out, and end where to stop.
 	offset, end int64
 
-	data   []byte   // verified, from at on
-	sums   []uint32 // of the pieces of data, if it is a block
-	at     int64
-	buffer *[]byte       // that data is in, if it is a block
-	ahead  chan fetched  // nil if no block is being fetched
-	blocks io.ReadCloser // of blocks that are fetched, one after the other; nil between two requests
-	body   io.ReadCloser // of a block that is read for the second time
-	pieces []uint32      // of this block, from the next one on
+	// data is verified content, which begins at at.
+	data []byte
+	// sums are those of the pieces of data; nil if data is no block.
+	sums []uint32
+	at   int64
+	// buffer has data, and goes back to the engine with recycle; nil if data is no block.
+	buffer *[]byte
+	// ahead will have the block that a goroutine is fetching; nil if none is. Until then blocks
+	// belongs to that goroutine.
+	ahead chan fetched
+	// blocks is the answer to a request for several blocks, of which some are still to be read; nil
+	// between two requests.
+	blocks io.ReadCloser
+	// body is the rest of a block that is read for the second time, and pieces are the checksums for
+	// that rest.
+	body   io.ReadCloser
+	pieces []uint32 // of this block, from the next one on
 }
 
+// fetched is a block in a buffer, verified unless there is an error.
 type fetched struct {
 	buffer *[]byte
 	sums   []uint32 // of its pieces
 	err    error
 }
 
-// Open implements engine.Engine, by one request, which brings the trailer, and a small object as a
-// whole.
+// Open implements engine.Engine by one request, which brings the trailer, and with it a small
+// object as a whole.
 func (s *S3) Open(
 	ctx context.Context, name string, generation, offset, limit int64,
 ) (engine.Reader, error) {
@@ -67,6 +85,7 @@ func (s *S3) Open(
 	if err != nil {
 		return nil, err
 	}
+	// The table may then not be in what was read.
 	if footer.Sums > MaxParts {
 		return nil, fmt.Errorf("%w: %q has %d checksums", engine.ErrCorrupt, name, footer.Sums)
 	}
@@ -92,7 +111,8 @@ func (r *reader) Object() engine.Object { return r.footer.Object }
 // Remaining implements engine.Reader.
 func (r *reader) Remaining() int64 { return r.end - r.offset }
 
-// Memory implements engine.Reader: at best two blocks.
+// Memory implements engine.Reader: at least a piece, at best the block that is given out and the
+// one that is fetched.
 func (r *reader) Memory() (least, most int64) {
 	least = int64(len(r.blockSums)*engine.SumBytes+len(r.tail.data)) + min(r.Remaining(), pieceBytes)
 	if r.tail.data != nil {
@@ -114,6 +134,7 @@ func (r *reader) Next(p []byte, fast bool) (n int, sum uint32, err error) {
 	from := r.offset - r.at
 	n = copy(p, r.data[from:min(int64(len(r.data)), r.end-r.at)])
 	r.offset += int64(n)
+	// Whole pieces have a checksum already, so that the bytes need not be gone through again.
 	if to := from + int64(n); from%pieceBytes == 0 &&
 		(to%pieceBytes == 0 || to == int64(len(r.data))) && r.sums != nil {
 		for at := from; at < to; at += pieceBytes {
@@ -124,7 +145,8 @@ func (r *reader) Next(p []byte, fast bool) (n int, sum uint32, err error) {
 	return n, crc32c.Checksum(p[:n]), nil
 }
 
-// load has data cover the offset.
+// load has data cover the offset: with the object itself if it is small, with a piece if memory is
+// short, and else with a block.
 func (r *reader) load(fast bool) error {
 	r.recycle()
 	block := r.offset / r.footer.BlockBytes
@@ -152,6 +174,7 @@ func (r *reader) load(fast bool) error {
 	return nil
 }
 
+// recycle gives the buffer of data back.
 func (r *reader) recycle() {
 	if r.buffer != nil {
 		r.s.buffers.Put(r.buffer)
@@ -160,7 +183,8 @@ func (r *reader) recycle() {
 	r.data, r.sums = nil, nil
 }
 
-// fetch begins to fetch a block, the next one or any if none was fetched before.
+// fetch starts a goroutine that fetches a block: the one after the block that was fetched before,
+// or any if there was none.
 func (r *reader) fetch(block int64) {
 	r.ahead = make(chan fetched, 1)
 	go func(done chan<- fetched) {
@@ -170,7 +194,9 @@ func (r *reader) fetch(block int64) {
 			*buffer = make([]byte, size, size+tailBytes)
 		}
 		*buffer = (*buffer)[:size]
-		again := r.blocks != nil // A service may end what is read slowly.
+		// The request may have been under way for long, since a peer that reads slowly holds it up, and a
+		// service may have ended it. Then it is made again, once.
+		again := r.blocks != nil
 		sums, whole, err := r.fill(block, *buffer)
 		if err != nil && again && !errors.Is(err, engine.ErrGenerationGone) && r.ctx.Err() == nil {
 			sums, whole, err = r.fill(block, *buffer)
@@ -182,7 +208,9 @@ func (r *reader) fetch(block int64) {
 	}(r.ahead)
 }
 
-// fill reads a block from the request that is under way, or from a new one.
+// fill reads a block from the request that is under way, or makes a new one that goes up to the
+// next multiple of blocksAtOnce, or the end of the range. After the last of its blocks it closes
+// the request.
 func (r *reader) fill(block int64, buffer []byte) (sums []uint32, whole uint32, err error) {
 	start := block * r.footer.BlockBytes
 	if r.blocks == nil {
@@ -200,6 +228,8 @@ func (r *reader) fill(block int64, buffer []byte) (sums []uint32, whole uint32, 
 	return sums, whole, err
 }
 
+// open requests a range of the object, unless it was replaced or deleted: then it is an
+// ErrGenerationGone.
 func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
 	out, err := r.s.open(r.ctx, r.key, fmt.Sprintf("%d-%d", offset, offset+size-1), r.tag)
 	if errors.Is(err, errNoKey) || errors.Is(err, errChanged) {
@@ -211,6 +241,7 @@ func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
 	return out.Body, nil
 }
 
+// explain explains the first of two errors, of reading and of closing an answer.
 func (r *reader) explain(err, closed error) error {
 	if err == nil {
 		err = closed
@@ -218,7 +249,8 @@ func (r *reader) explain(err, closed error) error {
 	return explain(r.ctx, err)
 }
 
-// loadPiece loads a piece of a block, all of which was read once before.
+// loadPiece loads the piece at the offset. The first piece of a block, or of a range in it, has the
+// whole block read and verified first, for the checksums of its pieces.
 func (r *reader) loadPiece(block, start, size int64) (err error) {
 	buffer := make([]byte, min(pieceBytes, size))
 	if r.body == nil {
@@ -278,6 +310,7 @@ func (r *reader) readThrough(block, start, size int64, buffer []byte) (pieces []
 	return pieces, err
 }
 
+// compare returns an ErrCorrupt unless a block has the checksum that the table says.
 func (r *reader) compare(block int64, sum uint32) error {
 	if r.blockSums[block] != sum {
 		return r.corrupt(block)
@@ -285,6 +318,7 @@ func (r *reader) compare(block int64, sum uint32) error {
 	return nil
 }
 
+// corrupt is the error for a block, which is a part of the upload; S3 counts those from 1.
 func (r *reader) corrupt(block int64) error {
 	return fmt.Errorf("%w: %q, part %d", engine.ErrCorrupt, r.footer.Name, block+1)
 }

@@ -38,19 +38,24 @@ import (
 )
 
 const (
+	// What keys begin with, and the one that Ping writes.
 	objectsPrefix = "objects/"
 	uploadsPrefix = "uploads/"
 	checkKey      = "check"
 	// MaxParts is how many parts S3 allows in an upload; the last one of ours has the trailer.
 	MaxParts = 10_000
 	// tailBytes is as much as the longest trailer.
-	tailBytes      = engine.FooterBytes + MaxParts*engine.SumBytes
+	tailBytes = engine.FooterBytes + MaxParts*engine.SumBytes
+	// requestTimeout is how long one request may take, with the SDK's repetitions, besides the time
+	// for its bytes.
 	requestTimeout = 30 * time.Second
 	// slowestRate is what is granted to the bytes of a request besides requestTimeout, per second.
 	slowestRate = 1 << 20
-	// maxChanges bounds how often is looked again at what changes meanwhile.
+	// maxChanges bounds how often something is looked at again that another process has changed
+	// meanwhile.
 	maxChanges = 10
-	pageKeys   = 1000
+	// pageKeys is the most keys that S3 lists at once.
+	pageKeys = 1000
 )
 
 // Options are what an S3 can be told.
@@ -73,9 +78,11 @@ type Options struct {
 // S3 is an engine.Engine.
 type S3 struct {
 	Options
-	client      *awss3.Client
-	bucket      *string
-	buffers     sync.Pool // of *[]byte, each up to a part long
+	client *awss3.Client
+	bucket *string
+	// buffers are those for parts and blocks, as *[]byte, to be used again.
+	buffers sync.Pool
+	// spares are the parts that uploads may have in memory besides one each.
 	spares      *semaphore.Weighted
 	generations engine.Generations
 }
@@ -101,6 +108,7 @@ func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
 		Options: opts, client: client, bucket: &l.bucket,
 		spares: semaphore.NewWeighted(int64(opts.SpareParts)),
 	}
+	// The cheapest request that shows whether the bucket is there and may be read.
 	if _, _, err := s.list(ctx, uploadsPrefix, "", 1); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", l, err), s.Close())
 	}
@@ -120,7 +128,7 @@ func objectKey(name string) string { return objectsPrefix + engine.EncodeName(na
 func uploadKey(id string) string   { return uploadsPrefix + id }
 
 // requestContext bounds one request with its repetitions, so that a service that does not answer is
-// noticed.
+// noticed. size is how many bytes it sends.
 func requestContext(ctx context.Context, size int) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate,
 		errSlow)
@@ -131,10 +139,12 @@ func requestContext(ctx context.Context, size int) (context.Context, context.Can
 // process and the service could change what is downloaded as well, which is what https is for.
 var unsigned = awss3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 
+// encodeSum is a checksum as S3 has it: big-endian, in base64.
 func encodeSum(sum uint32) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum)))
 }
 
+// decodeSum is the inverse of encodeSum. ok is false if the text is no checksum of 4 bytes.
 func decodeSum(text *string) (sum uint32, ok bool) {
 	data, err := base64.StdEncoding.DecodeString(aws.ToString(text))
 	if err != nil || len(data) != engine.SumBytes {
@@ -143,10 +153,11 @@ func decodeSum(text *string) (sum uint32, ok bool) {
 	return binary.BigEndian.Uint32(data), true
 }
 
-// absent is the tag of a key that is not there.
+// absent is the tag of a key that is not there. Tags are ETags: S3 gives each content of a key one.
 const absent = ""
 
-// put writes a key if it has the tag, and returns its new one, or errChanged.
+// put writes a key if it has the tag, absent for one that must not be there, and returns its new
+// tag. It fails with errChanged if another process was faster.
 func (s *S3) put(
 	ctx context.Context, key string, data []byte, contentType, tag string,
 ) (string, error) {
@@ -173,13 +184,15 @@ func (s *S3) put(
 
 // found is what was read of a key.
 type found struct {
-	data     []byte
-	tag      string
-	size     int64 // of all there is
+	data []byte
+	tag  string
+	// size is that of the whole key, also where data is a range of it.
+	size     int64
 	modified time.Time
 }
 
-// get reads a key, or the range of it, if it has the tag or none is given.
+// get reads a key, or a range of it if byteRange is not empty. It fails with errChanged if a tag is
+// given that the key does not have, and with errNoKey if there is no key.
 func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error) {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
@@ -197,6 +210,7 @@ func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error)
 	return f, explain(ctx, err)
 }
 
+// open is get without reading the answer, which the caller has to close.
 func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetObjectOutput, error) {
 	in := &awss3.GetObjectInput{Bucket: s.bucket, Key: &key}
 	if byteRange != "" {
@@ -223,7 +237,8 @@ func (s *S3) remove(ctx context.Context, key, tag string) error {
 	return err
 }
 
-// list needs no continuation tokens: each page begins after a key.
+// list returns at most limit keys with a prefix that come after one, in their order, and whether
+// there are more. It needs no continuation tokens, so that any process can ask for the next page.
 func (s *S3) list(
 	ctx context.Context, prefix, after string, limit int,
 ) ([]types.Object, bool, error) {
@@ -242,7 +257,7 @@ func (s *S3) list(
 	return out.Contents, aws.ToBool(out.IsTruncated), nil
 }
 
-// each calls do for all keys with a prefix.
+// each calls do for all keys with a prefix, a page at a time, until do fails.
 func (s *S3) each(ctx context.Context, prefix string, do func(types.Object) error) error {
 	for after, more := "", true; more; {
 		var page []types.Object
@@ -261,8 +276,8 @@ func (s *S3) each(ctx context.Context, prefix string, do func(types.Object) erro
 	return nil
 }
 
-// stat reads the last bytes of an object, at least its footer. What is found is there with an
-// ErrCorrupt as well.
+// stat reads so many of the last bytes of an object, which have at least its footer. With an
+// ErrCorrupt it returns what it has read as well, so that a damaged object can be deleted.
 func (s *S3) stat(ctx context.Context, name string, bytes int) (engine.Footer, found, error) {
 	f, err := s.get(ctx, objectKey(name), fmt.Sprintf("-%d", bytes), absent)
 	switch {
@@ -284,8 +299,8 @@ func (s *S3) Stat(ctx context.Context, name string) (engine.Object, error) {
 	return footer.Object, err
 }
 
-// Delete implements engine.Engine, by two requests. To find the object replaced is to have deleted
-// it before that.
+// Delete implements engine.Engine by two requests. If the object is replaced between them, and any
+// generation was to be deleted, the call counts as one that came just before the replacement.
 func (s *S3) Delete(ctx context.Context, name string, generation int64) error {
 	footer, f, err := s.stat(ctx, name, engine.FooterBytes)
 	switch {
@@ -340,8 +355,9 @@ func (s *S3) List(
 }
 
 // keyBefore returns a key that is less than that of every name with the prefix, and not less than
-// that of any smaller name. So the list begins at the first match, although encoded names share no
-// whole characters with their prefix.
+// that of any smaller name: where a list of the prefix begins. The prefix itself cannot be given to
+// S3, because five bits of a name make a character of its key, so that the last character for the
+// prefix also depends on what follows it.
 func keyBefore(prefix string) string {
 	if prefix == "" {
 		return ""
@@ -362,7 +378,7 @@ func contentSize(o types.Object) int64 {
 	return max(0, aws.ToInt64(o.Size)-sums*engine.SumBytes-engine.FooterBytes)
 }
 
-// Count implements engine.Engine, by a request for every 1000 objects. Uploads under way are not in
+// Count implements engine.Engine by a request for every 1000 objects. Uploads under way are not in
 // it.
 func (s *S3) Count(ctx context.Context) error {
 	var held int64
@@ -376,7 +392,8 @@ func (s *S3) Count(ctx context.Context) error {
 	return err
 }
 
-// Ping implements engine.Engine by writing a small key.
+// Ping implements engine.Engine by writing a small key. A full bucket is no error: downloads and
+// deletions go on.
 func (s *S3) Ping(ctx context.Context) error {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
@@ -393,11 +410,11 @@ func (s *S3) Ping(ctx context.Context) error {
 	return nil
 }
 
-// UploadBytes implements engine.Engine: S3 wants to know how many bytes a part has, and a request
-// that broke can then be repeated.
+// UploadBytes implements engine.Engine. An upload holds a whole part: S3 wants to know the size of
+// a part before its bytes, and a request that broke can be repeated.
 func (s *S3) UploadBytes() int64 { return s.PartBytes + tailBytes }
 
-// Close implements engine.Engine.
+// Close implements engine.Engine. There is nothing to release but connections.
 func (s *S3) Close() error {
 	if c, ok := s.client.Options().HTTPClient.(*http.Client); ok {
 		c.CloseIdleConnections()
@@ -405,10 +422,11 @@ func (s *S3) Close() error {
 	return nil
 }
 
-// record leads from the id of an upload to all there is of it. Processes agree on it, because it is
-// written on condition only.
+// record leads from the id of an upload to all there is of it. It is written only on condition that
+// it is still as it was read, so that what one process has decided the others find.
 type record struct {
 	engine.Header
+	// These are the object's, and the size of its parts, from the stream that began the upload.
 	Generation int64     `json:"generation"`
 	CreateTime time.Time `json:"create_time"`
 	PartBytes  int64     `json:"part_bytes"`
@@ -416,15 +434,17 @@ type record struct {
 	S3Upload string `json:"s3_upload,omitempty"`
 	// Object is what the upload makes, once that is decided.
 	Object *engine.Object `json:"object,omitempty"`
-	// Before is the tag that the name had when the object was decided. A small object takes the
-	// place of just that.
+	// Before is the tag that the name had when the object was decided. A small object takes the place
+	// of just that, or of nothing.
 	Before string `json:"before,omitempty"`
-	// Hash is the state of the SHA-256 over the first Hashed bytes, if the sender will name it.
+	// Hash is the state of the SHA-256 over the first Hashed bytes, if the sender will name it: parts
+	// cannot be read before they are an object, so that another process could not compute it.
 	Hash   []byte `json:"hash,omitempty"`
 	Hashed int64  `json:"hashed,omitempty"`
 }
 
-// readRecord returns errNoKey if there is none.
+// readRecord reads the record of an upload. It returns errNoKey if there is none, and an ErrCorrupt
+// if it does not make sense.
 func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err error) {
 	if f, err = s.get(ctx, uploadKey(id), "", absent); err != nil {
 		return r, f, err
@@ -436,6 +456,8 @@ func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err 
 	return r, f, nil
 }
 
+// writeRecord writes a record in place of the one with the tag, and returns its new tag, or
+// errChanged.
 func (s *S3) writeRecord(ctx context.Context, r record, tag string) (string, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -451,8 +473,9 @@ type part struct {
 	size int64
 }
 
-// progress asks how far an upload is, and returns its full parts. A multipart upload that has gone
-// was completed, if its outcome was decided, and else aborted: then there is no upload.
+// progress asks S3 how far an upload is, and returns its full parts. A multipart upload that is
+// gone was completed, if the record says what it makes, and was aborted otherwise: then there is no
+// upload.
 func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, error) {
 	if r.S3Upload == "" {
 		return s.smallProgress(ctx, r)
@@ -470,17 +493,20 @@ func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, erro
 	for full < int64(len(parts)) && parts[full].size == r.PartBytes {
 		full++
 	}
-	if r.Object != nil { // After full parts comes one with the trailer.
+	// After the full parts comes one with the trailer, which may be as large.
+	if r.Object != nil {
 		full = min(full, r.Object.Size/r.PartBytes)
 	}
+	// A part that the state of the SHA-256 does not cover yet has to be sent again.
 	if r.HashSHA256 {
 		full = min(full, r.Hashed/r.PartBytes)
 	}
 	return engine.State{Committed: full * r.PartBytes}, parts[:full], nil
 }
 
-// smallProgress looks at what the name has. If that is neither the object nor what was there
-// before, the object was there in between; if it is nothing, the object is still to be put there.
+// smallProgress is progress for an object that is one PutObject. It looks at what the name has:
+// this upload's object, then it is finished; what was there before it, or nothing, then it is still
+// to be put there; anything else has come after the object, then it is finished as well.
 func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part, error) {
 	footer, f, err := s.stat(ctx, r.Name, engine.FooterBytes)
 	switch {
@@ -494,8 +520,8 @@ func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part,
 	return engine.State{}, nil, err
 }
 
-// parts returns the parts of a multipart upload from the first on without a gap, and when the last
-// one arrived.
+// parts returns the parts of a multipart upload, from the first up to the first one that is
+// missing, and when the last part arrived.
 func (s *S3) parts(
 	ctx context.Context, key, upload string,
 ) (parts []part, last time.Time, err error) {
@@ -523,7 +549,7 @@ func (s *S3) parts(
 	}
 }
 
-// abort removes a multipart upload; one that is gone is no error.
+// abort removes a multipart upload with its parts; one that is gone is no error.
 func (s *S3) abort(ctx context.Context, key, upload string) error {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
@@ -536,8 +562,9 @@ func (s *S3) abort(ctx context.Context, key, upload string) error {
 	return err
 }
 
-// lookup finds an upload and how far it is. Without a record it is an ErrUploadNotFound; so it is
-// where S3 has aborted the multipart upload, and then the record and its tag are there.
+// lookup finds an upload, its record and its tag, and how far it is. It fails with an
+// ErrUploadNotFound if there is no record, with the tag absent; or if there is one whose multipart
+// upload S3 has aborted, with its record and tag.
 func (s *S3) lookup(
 	ctx context.Context, id string,
 ) (r record, tag string, state engine.State, parts []part, err error) {
@@ -558,7 +585,7 @@ func (s *S3) lookup(
 	return r, tag, state, parts, err
 }
 
-// Upload implements engine.Engine, by two requests.
+// Upload implements engine.Engine by two requests.
 func (s *S3) Upload(ctx context.Context, id string) (engine.State, error) {
 	_, _, state, _, err := s.lookup(ctx, id)
 	return state, err
@@ -579,8 +606,8 @@ func (s *S3) Cancel(ctx context.Context, id string) error {
 	return s.drop(ctx, r, tag)
 }
 
-// drop removes an unfinished upload. What was committed goes first, because only the record leads
-// to it.
+// drop removes an unfinished upload. Its parts go first, because only the record leads to them: if
+// that fails, it can be tried again.
 func (s *S3) drop(ctx context.Context, r record, tag string) error {
 	if r.S3Upload != "" {
 		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
@@ -594,13 +621,16 @@ func (s *S3) drop(ctx context.Context, r record, tag string) error {
 	return err
 }
 
-// Expire implements engine.Engine, for all processes that share the bucket. Records go when they
-// are old, and multipart uploads without one when their last part is.
+// Expire implements engine.Engine. All processes that share the bucket do it, each for all uploads.
+// Records go when they are old, unless a part has arrived since. Then multipart uploads go whose
+// last part is old, for the case that no record leads to them.
 func (s *S3) Expire(
 	ctx context.Context, before time.Time, busy func(id string) bool,
 ) (abandoned int, err error) {
 	used := map[string]bool{} // multipart uploads that are busy
 	var failed []error
+	// Errors are logged, and one is returned: an upload that cannot be removed does not keep others
+	// from it.
 	fail := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
 			level := slog.LevelError
@@ -654,7 +684,8 @@ func (s *S3) Expire(
 	}
 }
 
-// expireRecord removes a record, and the multipart upload it leads to, if that is as old.
+// expireRecord removes a record, and the multipart upload that it leads to, if the last part of
+// that is as old. unfinished says that there was one.
 func (s *S3) expireRecord(
 	ctx context.Context, id, tag string, before time.Time,
 ) (unfinished bool, err error) {
@@ -677,9 +708,11 @@ func (s *S3) expireRecord(
 	return unfinished && err == nil, err
 }
 
+// errYoung keeps an upload from expiring.
 var errYoung = errors.New("a part has arrived since")
 
-// expireUpload aborts a multipart upload, if it is there, whose last part is old.
+// expireUpload aborts a multipart upload whose last part is old. If it is not there, unfinished is
+// false.
 func (s *S3) expireUpload(
 	ctx context.Context, key, upload string, before time.Time,
 ) (unfinished bool, err error) {

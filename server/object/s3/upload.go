@@ -19,44 +19,60 @@ import (
 	"example.com/quartet/server/object/engine"
 )
 
-// grace is how long an upload may go on with what it is doing after its sender has gone.
+// grace is how long an upload may go on with what it is doing after its sender has gone, so that a
+// part on its way need not be sent again.
 const grace = 10 * time.Second
 
 // maxInFlight is how many parts of an upload are on their way while the next one is received. A
 // second one took 18 MiB more, and gave nothing that could be measured.
 const maxInFlight = 1
 
-// sending is a part on its way to S3.
+// sending is a part on its way to S3. The goroutine that sends it sets tag, and then done has its
+// result.
 type sending struct {
 	part
 	buffer *[]byte
 	done   chan error
 }
 
-// upload is an engine.Upload. While a part is on its way to S3 the next one is received, if there
-// is memory for it.
+// upload is an engine.Upload. It collects a part in memory and sends it off by a goroutine;
+// meanwhile the next one is received, if there is memory for it. All else is done by the goroutine
+// that owns the upload. A fresh upload writes nothing until a part is full, or it is finished.
 type upload struct {
-	s      *S3
+	s *S3
+	// ctx outlives the sender's by grace.
 	ctx    context.Context
 	cancel context.CancelFunc
 	record
-	tag   string // of the record, absent before it is written
-	asked bool   // whether there is a record
-	done  *engine.Object
+	// tag is that of the record, absent before it is written.
+	tag string
+	// asked says that it is known whether there is a record.
+	asked bool
+	// done is the object once the upload is finished.
+	done *engine.Object
 
+	// arrived are the checksums of all bytes that were taken, a block for each part.
 	arrived engine.Sums
-	buffer  *[]byte // what was received after the last full part
-	parts   []part  // that S3 has
-	hash    hash.Hash
+	// buffer has what was taken after the last full part.
+	buffer *[]byte
+	// parts are those that S3 has, all from the first on.
+	parts []part
+	// hash is the SHA-256 over parts, if the sender names or announces one.
+	hash hash.Hash
 
-	inFlight []*sending // parts on their way, oldest first
-	failed   bool       // whether one of them has not arrived, so that those after it do not count
-	spares   int        // how many buffers there are besides one
-	err      error
-	closed   bool
+	// inFlight are the parts on their way, oldest first.
+	inFlight []*sending
+	// failed says that one of them has not arrived: those after it do not count.
+	failed bool
+	// spares is how many buffers there are besides one, each counted in S3.spares.
+	spares int
+	// err is the first failure, after which the upload can only be closed.
+	err    error
+	closed bool
 }
 
-// Begin implements engine.Engine. A fresh upload asks for nothing until a part is full.
+// Begin implements engine.Engine. For a fresh upload it asks for nothing: whether there is a record
+// shows when a part is full, which saves small objects a request.
 func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
 	generation := s.generations.Next()
 	u := &upload{s: s, buffer: s.buffer(), arrived: engine.Sums{BlockBytes: s.PartBytes}}
@@ -85,8 +101,8 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	return u, nil
 }
 
-// ask finds out how far the upload is. Where it is not found there may be a record, which is to be
-// written anew.
+// ask finds out how far the upload is, and continues there. If it returns false, the upload has to
+// begin, and u.tag is that of a record to write in place of, or absent.
 func (u *upload) ask() (found bool, err error) {
 	u.asked = true
 	r, tag, state, parts, err := u.s.lookup(u.ctx, u.UploadID)
@@ -101,6 +117,8 @@ func (u *upload) ask() (found bool, err error) {
 			u.UploadID)
 	}
 	u.record, u.tag, u.done, u.parts = r, tag, state.Object, parts
+	// Otherwise bytes were taken from the first on, and nothing of the upload is committed elsewhere:
+	// they still count.
 	if len(parts) > 0 || u.arrived.Size == 0 {
 		u.arrived = engine.Sums{BlockBytes: r.PartBytes}
 		for _, p := range parts {
@@ -116,7 +134,8 @@ func (u *upload) ask() (found bool, err error) {
 	return true, nil
 }
 
-// State implements engine.Upload.
+// State implements engine.Upload. It notices parts that have arrived meanwhile, without waiting for
+// any.
 func (u *upload) State() engine.State {
 	for u.err == nil && len(u.inFlight) > 0 && len(u.inFlight[0].done) > 0 {
 		u.err = u.awaitPart()
@@ -127,6 +146,7 @@ func (u *upload) State() engine.State {
 	return engine.State{Committed: u.committed()}
 }
 
+// committed is how many bytes S3 has in parts.
 func (u *upload) committed() int64 { return int64(len(u.parts)) * u.PartBytes }
 
 // Append implements engine.Upload.
@@ -155,7 +175,9 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	return u.err
 }
 
-// room is how large to make the buffer: as large as the part will be, if that is known.
+// room is how large to make the buffer: as large as the part will be, where that is known or the
+// object has several, and else twice as large as before, so that small objects of unknown size take
+// little.
 func (u *upload) room(need, have int) int {
 	if size := u.Expect.Size; size != nil {
 		before := int64(len(u.parts)+len(u.inFlight)) * u.PartBytes
@@ -170,8 +192,9 @@ func (u *upload) room(need, have int) int {
 	return int(u.PartBytes) + tailBytes
 }
 
-// flush sends a full part off. Where the record has to be written first, it may say that the upload
-// has begun already.
+// flush sends a full part off. Before the first one it begins the upload; if that finds that the
+// upload had begun already, flush returns an OffsetError. It returns when there is a buffer for the
+// next part: a spare one, or that of a part that has arrived.
 func (u *upload) flush() error {
 	if len(u.parts)+len(u.inFlight) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts,
@@ -205,7 +228,9 @@ func (u *upload) flush() error {
 	return nil
 }
 
-// begin begins a multipart upload and writes the record that leads to it. Only one process can.
+// begin begins a multipart upload of S3 and writes the record that leads to it. If another process
+// has written one first, begin aborts its own multipart upload and goes on with that record: with
+// an OffsetError if something is committed there.
 func (u *upload) begin() error {
 	ctx, cancel := requestContext(u.ctx, 0)
 	defer cancel()
@@ -235,8 +260,8 @@ func (u *upload) begin() error {
 	return nil
 }
 
-// decide writes the record, unless there is one by now that leads to something: then it adopts
-// that.
+// decide writes the record r, unless there is one by now that leads to something: then it continues
+// from that one, and the caller has to look at what u says.
 func (u *upload) decide(r record) error {
 	for range maxChanges {
 		tag, err := u.s.writeRecord(u.ctx, r, u.tag)
@@ -256,7 +281,8 @@ func (u *upload) decide(r record) error {
 	return engine.ErrWriterReplaced
 }
 
-// multipart is a multipart upload of S3.
+// multipart is what names a multipart upload of S3. It is a copy, for a goroutine that must not
+// look at the upload's record.
 type multipart struct {
 	s       *S3
 	key, id string
@@ -264,6 +290,7 @@ type multipart struct {
 
 func (u *upload) multipart() multipart { return multipart{u.s, objectKey(u.Name), u.S3Upload} }
 
+// sendPart sends a part, which S3 compares with its CRC-32C. Sending a part again replaces it.
 func (m multipart) sendPart(
 	ctx context.Context, number int, data []byte, sum uint32,
 ) (tag string, err error) {
@@ -284,7 +311,7 @@ func (m multipart) sendPart(
 	return aws.ToString(out.ETag), nil
 }
 
-// awaitParts waits for all parts that are on their way.
+// awaitParts waits for all parts that are on their way, and returns the first of their errors.
 func (u *upload) awaitParts() (err error) {
 	for len(u.inFlight) > 0 {
 		if failed := u.awaitPart(); err == nil {
@@ -294,8 +321,9 @@ func (u *upload) awaitParts() (err error) {
 	return err
 }
 
-// awaitPart waits for the oldest part. Its buffer is for the next one, if that has none yet. A part
-// after one that failed does not count, even if it has arrived: it is sent again.
+// awaitPart waits for the oldest part on its way. Its buffer becomes that of the next part, if that
+// has none yet. A part behind one that failed does not count, even if it has arrived: it is sent
+// again.
 func (u *upload) awaitPart() error {
 	p := u.inFlight[0]
 	err := <-p.done
@@ -317,8 +345,7 @@ func (u *upload) awaitPart() error {
 	return err
 }
 
-// noteHash notes how far the SHA-256 is, if there is one, because nothing else could tell another
-// process.
+// noteHash adds a part to the SHA-256, if there is one, and writes its state into the record.
 func (u *upload) noteHash(data []byte) (err error) {
 	if u.hash == nil {
 		return nil
@@ -339,11 +366,13 @@ func (u *upload) noteHash(data []byte) (err error) {
 	return err
 }
 
-// Pause implements engine.Upload.
+// Pause implements engine.Upload. What is not a whole part is not committed.
 func (u *upload) Pause() (int64, error) {
 	if u.err == nil {
 		u.err = u.awaitParts()
 	}
+	// A fresh upload without a full part has asked for nothing yet. If something is committed, its
+	// sender was wrong to begin at 0.
 	if u.err == nil && !u.asked {
 		if _, u.err = u.ask(); u.err == nil && u.State().Committed > 0 {
 			u.err = &engine.OffsetError{Committed: u.State().Committed}
@@ -366,6 +395,8 @@ func (u *upload) Finish(e engine.Expect) (engine.Object, error) {
 	return *u.done, e.Match(*u.done)
 }
 
+// finish verifies the upload and makes the object visible, by one PutObject if no part was sent, or
+// else by completing the multipart upload.
 func (u *upload) finish(e engine.Expect) error {
 	if u.Object != nil && u.S3Upload == "" && len(*u.buffer) == 0 && u.Object.Size > 0 {
 		return &engine.OffsetError{} // It was decided what to put there, which only the sender has.
@@ -388,7 +419,8 @@ func (u *upload) finish(e engine.Expect) error {
 	return u.finishLarge(object)
 }
 
-// verify returns the object that was received, if it is the one expected.
+// verify returns the object that was received, or an error if it is not the one that the header and
+// e state. A SHA-256 has to be announced before the first part is sent, as parts cannot be read.
 func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	rest := *u.buffer
 	o := engine.Object{
@@ -411,7 +443,8 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	return o, e.Match(o)
 }
 
-// discard removes an upload that is not what its sender expects.
+// discard removes an upload that is not what its sender expects, as more bytes cannot make it
+// right.
 func (u *upload) discard() error {
 	if u.tag == absent {
 		return nil
@@ -420,6 +453,8 @@ func (u *upload) discard() error {
 	return u.s.drop(u.ctx, u.record, u.tag)
 }
 
+// trailer is what is stored behind the content. Its last checksum, of what is after the last full
+// part, may cover nothing.
 func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	sums := append(slices.Clone(u.arrived.Full), u.arrived.Rest)
 	return engine.Trailer(engine.Footer{
@@ -427,8 +462,9 @@ func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	}, sums)
 }
 
-// finishSmall puts an object in the place of what the name has. First the record says what that is,
-// so that another attempt can tell whether this one has succeeded.
+// finishSmall puts an object in the place of what the name has. First it writes a record that says
+// what that is, so that an attempt whose answer is lost can be made again, here or in another
+// process: smallProgress tells from the record whether the first one has succeeded.
 func (u *upload) finishSmall(object engine.Object) error {
 	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
 	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
@@ -441,6 +477,7 @@ func (u *upload) finishSmall(object engine.Object) error {
 			return err
 		}
 	}
+	// Another stream has begun a multipart upload meanwhile.
 	if u.S3Upload != "" {
 		return &engine.OffsetError{Committed: u.committed()}
 	}
@@ -485,8 +522,8 @@ func (u *upload) sameObject(o engine.Object) error {
 	return nil
 }
 
-// finishLarge sends what is left, notes what the parts make, and has S3 put them together, which it
-// does once.
+// finishLarge sends what is left with the trailer as the last part, writes into the record which
+// object the parts make, and has S3 put them together, which it does once.
 func (u *upload) finishLarge(object engine.Object) error {
 	if u.Object != nil {
 		if err := u.sameObject(object); err != nil {
@@ -507,6 +544,8 @@ func (u *upload) finishLarge(object engine.Object) error {
 		return err
 	}
 	parts := slices.Concat(u.parts, []part{{tag, sum, int64(len(rest))}})
+	// Before completion, so that a process that finds the multipart upload gone can tell what became
+	// of it.
 	if u.Object == nil {
 		r := u.record
 		r.Object = &object
@@ -525,6 +564,8 @@ func (u *upload) finishLarge(object engine.Object) error {
 	return nil
 }
 
+// complete has S3 put the parts together. That it was done already is no error, whether by an
+// attempt whose answer was lost or by another process.
 func (u *upload) complete(parts []part) error {
 	ctx, cancel := requestContext(u.ctx, len(parts)<<10)
 	defer cancel()
@@ -540,6 +581,7 @@ func (u *upload) complete(parts []part) error {
 			PartNumber: aws.Int32(int32(i + 1)), ETag: &p.tag, ChecksumCRC32C: encodeSum(p.sum),
 		})
 	}
+	// S3 compares the whole as well.
 	in.ChecksumCRC32C = encodeSum(whole)
 	_, err := u.s.client.CompleteMultipartUpload(ctx, in)
 	err = explain(ctx, err)
@@ -556,7 +598,8 @@ func (u *upload) complete(parts []part) error {
 	return err
 }
 
-// Close implements engine.Upload. What S3 does not have yet is dropped.
+// Close implements engine.Upload. It waits for parts on their way, up to grace if the sender has
+// gone, because they are committed with that. What is not sent is dropped.
 func (u *upload) Close() error {
 	if u.closed {
 		return nil
