@@ -16,6 +16,7 @@ func (s *service) CancelUpload(
 	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
 	}
+	// The stream that has the lease ends with WRITER_REPLACED, and is waited for.
 	lease, err := s.leases.acquire(ctx, r.GetUploadId())
 	if err != nil {
 		return nil, err

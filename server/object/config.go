@@ -39,6 +39,8 @@ func (c Config) Validate() error {
 		config.About("URL", c.checkURL()),
 		// A message of a download has to fit into the 4 MiB that gRPC clients accept by default.
 		config.Within("CHUNK_BYTES", c.ChunkBytes, 1, 4<<20-1024),
+		// Parts are at least two blocks of a folder. S3 allows 5 GiB, but each upload holds one in
+		// memory.
 		config.Within("PART_BYTES", c.PartBytes, 64<<10, 1<<30),
 		config.Within("IDLE_TIMEOUT", c.IdleTimeout, time.Millisecond, 24*time.Hour),
 		config.Within("MAX_UPLOADS", c.MaxUploads, 1, 10_000_000),

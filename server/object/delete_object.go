@@ -17,6 +17,7 @@ func (s *service) DeleteObject(
 	if err == nil {
 		err = s.engine.Delete(ctx, r.GetName(), r.GetGeneration())
 	}
+	// With allow_missing a call can be repeated after its answer was lost.
 	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrNotFound)) {
 		return nil, s.metrics.saw(err)
 	}

@@ -29,6 +29,7 @@ func (s *service) DownloadObject(
 		return err
 	}
 	defer leave()
+	// A generation that is gone, or an offset beyond the end, ends the call before its first reply.
 	reader, err := s.engine.Open(ctx, r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()),
 		clamp(r.GetReadLimit()))
 	if err != nil {
@@ -48,6 +49,7 @@ func (s *service) DownloadObject(
 	defer release()
 	// Runs before release: what gRPC has not written yet still takes the reserved memory.
 	defer buffers.Drain(ctx)
+	// The first reply says which generation it is, so that the reader can go on with the same one.
 	head := quartetv1.DownloadObjectResponse_builder{Object: protoObject(reader.Object())}.Build()
 	if err := stream.Send(head); err != nil {
 		return err
@@ -61,6 +63,7 @@ func (s *service) DownloadObject(
 		// DATA_LOSS before any of them is sent.
 		n, crc32c, err := reader.Next(*buffer, fast)
 		if err != nil {
+			// Bulk did not take it, so that Drain would wait for it.
 			buffers.Put(buffer)
 			if errors.Is(err, io.EOF) {
 				return nil

@@ -22,6 +22,8 @@ func (s *service) GetUpload(
 	response := quartetv1.GetUploadResponse_builder{
 		CommittedSizeBytes: uint64(upload.Committed),
 	}.Build()
+	// Set only when the upload is finished, from which a sender knows that it need not send anything
+	// more.
 	if upload.Object != nil {
 		response.SetObject(protoObject(*upload.Object))
 	}

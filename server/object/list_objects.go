@@ -26,6 +26,7 @@ func (s *service) ListObjects(
 	switch {
 	case r.GetPageSize() < 0:
 		return nil, fmt.Errorf("%w: page size %d", engine.ErrInvalidArgument, r.GetPageSize())
+	// A token of another list would leave out objects, or repeat some.
 	case err != nil, len(after) > 0 && engine.CheckName(string(after)) != nil,
 		len(after) > 0 && !strings.HasPrefix(string(after), r.GetPrefix()):
 		return nil, fmt.Errorf("%w: page token is not from a list with this prefix",
@@ -56,6 +57,7 @@ func (s *service) ListObjects(
 		page[i] = protoObject(o)
 	}
 	response.SetObjects(page)
+	// Without a token the page is the last one.
 	if more && len(found) > 0 {
 		response.SetNextPageToken(base64.RawURLEncoding.EncodeToString([]byte(found[len(found)-1].Name)))
 	}

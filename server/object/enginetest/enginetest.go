@@ -87,6 +87,7 @@ func Read(
 	}
 }
 
+// header begins a new upload of a name.
 func header(name string) engine.Header {
 	return engine.Header{UploadID: ID(), Name: name, ContentType: "text/plain"}
 }
@@ -115,6 +116,7 @@ func Run(t *testing.T, open func(t *testing.T) (e engine.Engine, reopen func() e
 	}
 }
 
+// must returns the value of a call and ends the test at its error, of which what says where it was.
 func must[T any](t *testing.T, what string) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -125,21 +127,25 @@ func must[T any](t *testing.T, what string) func(v T, err error) T {
 	}
 }
 
+// lookUp is Stat that has to succeed.
 func lookUp(t *testing.T, e engine.Engine, name string) engine.Object {
 	t.Helper()
 	return must[engine.Object](t, "look up")(e.Stat(t.Context(), name))
 }
 
+// progress is Upload that has to succeed.
 func progress(t *testing.T, e engine.Engine, id string) engine.State {
 	t.Helper()
 	return must[engine.State](t, "progress")(e.Upload(t.Context(), id))
 }
 
+// finishAgain is Finish that has to succeed, with nothing more than the header states.
 func finishAgain(t *testing.T, u engine.Upload) engine.Object {
 	t.Helper()
 	return must[engine.Object](t, "finish again")(u.Finish(engine.Expect{}))
 }
 
+// want ends the test unless err is the one that is wanted.
 func want(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -147,6 +153,9 @@ func want(t *testing.T, what string, err, want error) {
 	}
 }
 
+// sizes has objects around the sizes of blocks and parts, in which the two engines store
+// differently, and reads ranges of each with buffers that are smaller and larger than a block, with
+// memory and without.
 func sizes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	for _, size := range []int{0, 1, 1000, 32 << 10, 40_000, PartBytes - 1, PartBytes, PartBytes + 1,
 		3 * PartBytes, 300_000} {
@@ -188,6 +197,8 @@ func sizes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	want(t, "stat nothing", err, engine.ErrNotFound)
 }
 
+// resumes pauses an upload in the middle of a part, and goes on at what another process says is
+// committed. Looking it up must not change it.
 func resumes(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	h, content := header("o"), Content(3*PartBytes+1234)
 	_, err := e.Upload(t.Context(), h.UploadID)
@@ -218,6 +229,8 @@ func resumes(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	}
 }
 
+// again finishes an upload once more, in the same process and in others, as a sender does whose
+// answer was lost: for an object of less than a part, and for one of several.
 func again(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	for _, size := range []int{1000, 200_000} {
 		h, content := header(fmt.Sprint(size)), Content(size)
@@ -256,6 +269,7 @@ func again(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	}
 }
 
+// wrongWhole finishes with a size and a checksum that the content does not have.
 func wrongWhole(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	for _, size := range []int{1000, 200_000} {
 		for what, expect := range map[error]engine.Expect{
@@ -275,6 +289,8 @@ func wrongWhole(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	}
 }
 
+// damagedChunk sends each chunk with a wrong checksum first. The chunks are longer than a part, so
+// that a part that was taken in half would show.
 func damagedChunk(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	content, h := Content(3*PartBytes+1000), header("o")
 	u := must[engine.Upload](t, "begin")(e.Begin(t.Context(), h, true))
@@ -293,6 +309,7 @@ func damagedChunk(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	}
 }
 
+// otherHeader continues an upload under another name.
 func otherHeader(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	h := header("o")
 	u := must[engine.Upload](t, "send")(Send(t.Context(), e, h, Content(2*PartBytes), 0))
@@ -305,6 +322,8 @@ func otherHeader(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	want(t, "begin", err, engine.ErrUploadMismatch)
 }
 
+// gone replaces or deletes an object while it is read. It is long enough that the rest is not in
+// memory already.
 func gone(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	for what, remove := range map[string]func() error{
 		"replaced": func() error { _, err := Put(t.Context(), e, header("o"), Content(10)); return err },
@@ -333,6 +352,8 @@ func gone(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	}
 }
 
+// lists has names whose order by bytes is another one than by letters, and prefixes that match
+// none.
 func lists(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	names := []string{"a", "a/b", "a/c", "b", "ab", "é", "日本語", "z", "a!", "Z"}
 	for _, name := range names {
@@ -365,6 +386,8 @@ func lists(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	}
 }
 
+// expires has a finished upload and an abandoned one, and moves the time before which they expire.
+// The object stays, and the abandoned id can be used again.
 func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	never := func(string) bool { return false }
 	finished, abandoned := header("finished"), header("abandoned")
@@ -398,6 +421,8 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	must[engine.Object](t, "begin anew")(Put(t.Context(), e, abandoned, content))
 }
 
+// cancels cancels an upload in another process than the one that began it. The id can be used
+// again.
 func cancels(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	h := header("o")
 	want(t, "cancel nothing", e.Cancel(t.Context(), h.UploadID), engine.ErrUploadNotFound)
@@ -412,6 +437,8 @@ func cancels(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	must[engine.Object](t, "put")(Put(t.Context(), e, h, Content(10)))
 }
 
+// sha has a SHA-256 announced or named in the header, and the upload continued in another process
+// in the middle of the content.
 func sha(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	content := Content(3*PartBytes + 99)
 	sum := sha256.Sum256(content)
@@ -437,6 +464,7 @@ func sha(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	_ = u.Close()
 }
 
+// deletes deletes with another generation than the object's, with its own, and again.
 func deletes(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 	o := must[engine.Object](t, "put")(Put(t.Context(), e, header("o"), Content(10)))
 	want(t, "another generation", e.Delete(t.Context(), "o", o.Generation+1), engine.ErrGenerationGone)

@@ -90,6 +90,7 @@ func Open(root string, opts Options) (*Folder, error) {
 		return nil, err
 	}
 	f := &Folder{Options: opts, root: root, lock: lock, syncFile: (*os.File).Sync}
+	// Nothing is read before the folder is locked: another process may be writing.
 	f.objects.path, f.uploads.path = filepath.Join(root, "objects"), filepath.Join(root, "uploads")
 	if err := f.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the folder %s: %w", root, err), lock.Close())
@@ -136,6 +137,7 @@ func (f *Folder) recover() error {
 	if err != nil {
 		return err
 	}
+	// What is not an object is left alone, but takes room as well.
 	err = eachName(f.objects.path, func(encoded string) error {
 		name, err := engine.DecodeName(encoded)
 		if err != nil {
@@ -301,6 +303,7 @@ func (f *Folder) publish(path, name string) error {
 func (f *Folder) replace(path, name string) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
+	// The object that is replaced is counted until it is gone, since both are stored for a moment.
 	var before int64
 	if info, err := os.Lstat(f.objectPath(name)); err == nil {
 		before = cost(info.Size())

@@ -93,6 +93,7 @@ func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 		return 0, 0, nil
 	}
 	want := min(int64(len(p)), r.end-r.offset)
+	// Only the last block may be shorter.
 	if r.offset+want != r.footer.Size {
 		want -= want % blockBytes
 	}
@@ -162,6 +163,8 @@ func (r *reader) compare(at int64, got uint32) error {
 		}
 		r.sums, r.firstSum = engine.ParseSums(table), i
 	}
+	// The table is not verified apart: a damaged checksum is as bad as a damaged block, and is told
+	// the same.
 	if r.sums[i-r.firstSum] != got {
 		return r.corrupt(at)
 	}

@@ -53,6 +53,7 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 			object: f.objectOf(h),
 		}
 	}
+	// An id belongs to one object: a sender that uses it for another has made a mistake.
 	if !p.header.Same(h) {
 		return nil, engine.ErrUploadMismatch
 	}
@@ -126,6 +127,7 @@ func (u *upload) Append(pieces [][]byte, stated uint32) error {
 	if u.object != nil {
 		return &engine.OffsetError{Committed: u.object.Size}
 	}
+	// Nothing of a chunk is written before its checksum was compared.
 	after, size, err := u.arrived.After(pieces, stated)
 	if err != nil {
 		return err
@@ -307,6 +309,7 @@ func (u *upload) finish(e engine.Expect) error {
 		return err
 	}
 	object, err := u.verify(e)
+	// The content is wrong, which more bytes cannot mend.
 	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
 		return errors.Join(err, u.discard())
 	}
@@ -346,6 +349,8 @@ func (u *upload) finish(e engine.Expect) error {
 		f.Quota.Give(int64(len(trailer)))
 		return errors.Join(err, u.data.Truncate(u.arrived.Size))
 	}
+	// If the answer is lost, the sender asks again, and the log remembers the object even if another
+	// one has replaced it by then.
 	if err := u.write(line{Object: &object}); err != nil {
 		return err
 	}
@@ -364,6 +369,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		CreateTime: u.createTime,
 		Size:       u.arrived.Size, CRC32C: u.arrived.CRC32C(),
 	}
+	// The data of a folder can be read, so that no state of the hash has to be kept while they arrive.
 	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
 		hash := sha256.New()
 		if u.data != nil {

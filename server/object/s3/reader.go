@@ -156,6 +156,7 @@ func (r *reader) load(fast bool) error {
 	case r.tail.data != nil:
 		r.data, r.at = r.tail.data[start:start+size], start
 		return r.compare(block, crc32c.Checksum(r.data))
+	// There is memory for a piece only.
 	case !fast:
 		return r.loadPiece(block, start, size)
 	}
@@ -168,6 +169,7 @@ func (r *reader) load(fast bool) error {
 		return f.err
 	}
 	r.buffer, r.data, r.sums, r.at = f.buffer, *f.buffer, f.sums, start
+	// The next block is fetched while this one is sent.
 	if (block+1)*r.footer.BlockBytes < r.end {
 		r.fetch(block + 1)
 	}

@@ -165,6 +165,7 @@ func (s *S3) put(
 	defer cancel()
 	in := &awss3.PutObjectInput{
 		Bucket: s.bucket, Key: &key, Body: bytes.NewReader(data), ContentType: &contentType,
+		// S3 compares it with what has arrived, and refuses what was damaged on the way.
 		ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
 	}
 	if tag == absent {
@@ -446,6 +447,7 @@ type record struct {
 // readRecord reads the record of an upload. It returns errNoKey if there is none, and an ErrCorrupt
 // if it does not make sense.
 func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err error) {
+	// The tag in f is that of the record, for a later write on condition.
 	if f, err = s.get(ctx, uploadKey(id), "", absent); err != nil {
 		return r, f, err
 	}
@@ -646,6 +648,7 @@ func (s *S3) Expire(
 		id := strings.TrimPrefix(key, uploadsPrefix)
 		switch {
 		case !aws.ToTime(o.LastModified).Before(before):
+		// Its multipart upload is busy as well.
 		case busy(id):
 			if r, _, err := s.readRecord(ctx, id); err == nil {
 				used[r.S3Upload] = true

@@ -116,6 +116,8 @@ func (u *upload) ask() (found bool, err error) {
 		return true, fmt.Errorf("%w: the record of upload %s has another one", engine.ErrUploadMismatch,
 			u.UploadID)
 	}
+	// The record that is there counts: generation, part size and creation are those of the first
+	// stream.
 	u.record, u.tag, u.done, u.parts = r, tag, state.Object, parts
 	// Otherwise bytes were taken from the first on, and nothing of the upload is committed elsewhere:
 	// they still count.
@@ -196,6 +198,7 @@ func (u *upload) room(need, have int) int {
 // upload had begun already, flush returns an OffsetError. It returns when there is a buffer for the
 // next part: a spare one, or that of a part that has arrived.
 func (u *upload) flush() error {
+	// One part is left for the trailer.
 	if len(u.parts)+len(u.inFlight) >= MaxParts-1 {
 		return fmt.Errorf("%w: S3 has at most %d parts of %d bytes", engine.ErrTooLarge, MaxParts,
 			u.PartBytes)
@@ -209,6 +212,7 @@ func (u *upload) flush() error {
 		return err
 	}
 	before := len(u.parts) + len(u.inFlight)
+	// The buffer belongs to the goroutine until done has its result.
 	p := &sending{part{sum: u.arrived.Full[before], size: u.PartBytes}, u.buffer, make(chan error, 1)}
 	upload := u.multipart() // The record may be written anew while the part is in flight.
 	go func() {
@@ -236,6 +240,7 @@ func (u *upload) begin() error {
 	defer cancel()
 	out, err := u.s.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
 		Bucket: u.s.bucket, Key: aws.String(objectKey(u.Name)), ContentType: &u.ContentType,
+		// With the checksum of the full object S3 can be told the CRC-32C of the whole at the end.
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumType: types.ChecksumTypeFullObject,
 	})
 	if err != nil {
@@ -329,6 +334,7 @@ func (u *upload) awaitPart() error {
 	err := <-p.done
 	u.inFlight = u.inFlight[1:]
 	u.failed = u.failed || err != nil
+	// The part was counted when it was sent off.
 	if u.failed {
 		u.s.Quota.Give(p.size)
 	} else {
@@ -466,6 +472,7 @@ func (u *upload) trailer(o engine.Object) ([]byte, error) {
 // what that is, so that an attempt whose answer is lost can be made again, here or in another
 // process: smallProgress tells from the record whether the first one has succeeded.
 func (u *upload) finishSmall(object engine.Object) error {
+	// A damaged object may be replaced.
 	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
 	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
 		return err

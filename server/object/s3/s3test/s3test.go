@@ -26,21 +26,25 @@ const Bucket = "quartet"
 // Fake answers what the engine asks of S3, with one bucket and without looking at signatures. What
 // it should answer was observed on versitygw.
 type Fake struct {
-	mu       sync.Mutex
-	before   Hook
-	after    Hook
-	keys     map[string]stored
-	uploads  map[string]*upload
+	// mu guards all that follows. Hooks are called without it, and may call the Fake.
+	mu      sync.Mutex
+	before  Hook
+	after   Hook
+	keys    map[string]stored
+	uploads map[string]*upload
+	// requests counts those since Requests was called, next the multipart uploads.
 	requests int
 	next     int
 }
 
+// stored is the content of a key, or a part.
 type stored struct {
 	data     []byte
 	tag      string
 	modified time.Time
 }
 
+// upload is a multipart upload under way.
 type upload struct {
 	key       string
 	initiated time.Time
@@ -142,14 +146,18 @@ func Fail(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>as it is</Message></Error>", code)
 }
 
+// answer writes the answer of a request, after Fake.mu was released.
 type answer = func(http.ResponseWriter)
 
+// fail is the answer of a request that is refused.
 func fail(status int, code string) answer {
 	return func(w http.ResponseWriter) { Fail(w, status, code) }
 }
 
+// encode is an answer of XML.
 func encode(v any) answer { return func(w http.ResponseWriter) { _ = xml.NewEncoder(w).Encode(v) } }
 
+// do carries out one request, which has arrived as a whole, and returns its answer.
 func (f *Fake) do(r *http.Request, key string, body []byte) answer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -203,12 +211,15 @@ func condition(r *http.Request, s stored, found bool) answer {
 	return nil
 }
 
+// etag is the ETag of a key or a part: its MD5.
 func etag(data []byte) string { return fmt.Sprintf(`"%x"`, md5.Sum(data)) }
 
+// encodeSum is a CRC-32C as S3 has it in headers: big-endian, in base64.
 func encodeSum(sum uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
+// get answers with the content or a range of it: from an offset, or the last bytes.
 func get(r *http.Request, s stored) answer {
 	data, status, first := s.data, http.StatusOK, 0
 	if text, ranged := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ranged {
@@ -261,6 +272,7 @@ func (f *Fake) doUpload(r *http.Request, key, id, number string, body []byte) an
 	return f.complete(r, id, u, body)
 }
 
+// list answers ListParts, in one page.
 func (u *upload) list() answer {
 	type part struct {
 		PartNumber     int
@@ -281,8 +293,10 @@ func (u *upload) list() answer {
 	return encode(page)
 }
 
+// timestamp is a time as XML has it.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
+// complete makes a key of the parts that the request lists, if they are those that have arrived.
 func (f *Fake) complete(r *http.Request, id string, u *upload, body []byte) answer {
 	var want struct {
 		Part []struct {
@@ -315,6 +329,7 @@ func (f *Fake) complete(r *http.Request, id string, u *upload, body []byte) answ
 	}{ETag: s.tag})
 }
 
+// listUploads answers ListMultipartUploads, in one page.
 func (f *Fake) listUploads(prefix string) answer {
 	type entry struct {
 		Key, Initiated string
@@ -332,6 +347,7 @@ func (f *Fake) listUploads(prefix string) answer {
 	return encode(page)
 }
 
+// list answers ListObjectsV2 without continuation tokens.
 func (f *Fake) list(prefix, after, most string) answer {
 	type entry struct {
 		Key, ETag, LastModified string
