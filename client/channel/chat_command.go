@@ -22,6 +22,7 @@ import (
 // maxBody is the most that a message may say, by the contract.
 const maxBody = 64 << 10
 
+// chatCommand is `client chat`.
 func chatCommand(console *cli.Console) *cobra.Command {
 	c := &chat{Console: console, own: map[string]int{}}
 	cmd := &cobra.Command{
@@ -60,6 +61,7 @@ shown. Empty lines are not said.`,
 	return cmd
 }
 
+// userName is the default of --as.
 func userName() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return u.Username
@@ -74,7 +76,9 @@ type chat struct {
 	listen, json bool
 	// editor is the line in which a person types, nil if there is none.
 	editor *cli.Editor
-	out    io.Writer
+	// out is where messages are shown: the editor, which keeps them apart from the line that is typed,
+	// or standard output.
+	out io.Writer
 
 	// own counts what was typed on this terminal and has not come back: it stands there already.
 	mu  sync.Mutex
@@ -86,6 +90,8 @@ type chat struct {
 	broken  *telemetry.Messages
 }
 
+// run joins, and talks until the participant has left or the conversation cannot go on. A goroutine
+// says lines, another one watches for the connection to come back, and this one shows messages.
 func (c *chat) run(ctx context.Context, client *Client) error {
 	conversation, err := client.Join(ctx, c.join)
 	if err != nil {
@@ -122,7 +128,7 @@ func (c *chat) run(ctx context.Context, client *Client) error {
 	return <-said
 }
 
-// lose tells that the connection is lost, once for each time.
+// lose tells the person that the connection is lost, once for each outage.
 func (c *chat) lose(state string, conversation *Conversation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +138,8 @@ func (c *chat) lose(state string, conversation *Conversation) {
 	}
 }
 
-// watch tells that the connection is back, which is when another stream has joined.
+// watch tells the person that the connection is back, which is when another stream has joined. It
+// runs in a goroutine of its own.
 func (c *chat) watch(ctx context.Context, conversation *Conversation) {
 	for ctx.Err() == nil {
 		c.mu.Lock()
@@ -145,8 +152,9 @@ func (c *chat) watch(ctx context.Context, conversation *Conversation) {
 	}
 }
 
-// sayAll says each line. Those of a pipe are read once the one before has its receipt; those of a
-// person wait in a row, so that what is typed while the connection is lost is said when it is back.
+// sayAll says each line, until there are no more. Those of a pipe are read once the one before has
+// its receipt; those of a person wait in a row, so that what is typed while the connection is lost
+// is said when it is back.
 func (c *chat) sayAll(ctx context.Context, conversation *Conversation) error {
 	if c.editor == nil {
 		echoed := cli.IsTerminal(c.Stdin()) && cli.IsTerminal(c.Stdout())
@@ -158,6 +166,7 @@ func (c *chat) sayAll(ctx context.Context, conversation *Conversation) error {
 			return err
 		})
 	}
+	// Another goroutine sends, so that typing never waits for a receipt.
 	row := make(chan string, maxWaiting)
 	sent := make(chan error, 1)
 	go func() {
@@ -216,6 +225,7 @@ func (c *chat) typeLines(say func(line string)) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		// The indicator comes with a line that was pasted, which is said like any other.
 		case err != nil && !errors.Is(err, term.ErrPasteIndicator):
 			return err
 		case len(line) > maxBody:
@@ -228,7 +238,8 @@ func (c *chat) typeLines(say func(line string)) error {
 	}
 }
 
-// sayLines says each line of standard input.
+// sayLines says each line of standard input, without empty ones. It ends with the first that cannot
+// be said.
 func (c *chat) sayLines(say func([]byte) error) error {
 	lines := bufio.NewScanner(c.Stdin())
 	lines.Buffer(nil, maxBody+len("\r\n"))
@@ -259,6 +270,8 @@ func (c *chat) hearAll(ctx context.Context, conversation *Conversation) error {
 	}
 }
 
+// show writes a message, unless it is a line that stands on the terminal already because it was
+// typed there. What others have sent is made printable: it may have escape sequences for terminals.
 func (c *chat) show(m *quartetv1.ChannelMessage) error {
 	if c.json {
 		return cli.WriteJSON(c.out, m)
@@ -272,6 +285,7 @@ func (c *chat) show(m *quartetv1.ChannelMessage) error {
 	return err
 }
 
+// expect notes a line that was typed and will come back as a message.
 func (c *chat) expect(line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,11 +22,12 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 }
 
-// Client calls ChannelService. It is safe for concurrent use.
+// Client calls ChannelService, by any number of conversations. It is safe for concurrent use.
 type Client struct {
 	channels quartetv1.ChannelServiceClient
 	options  Options
-	rejoins  prometheus.Counter
+	// rejoins counts joins of conversations after their first.
+	rejoins prometheus.Counter
 }
 
 // NewClient makes a client from a connection, for which rpc.NewClient has to know the service.

@@ -25,6 +25,9 @@ var (
 // First is the sequence to read from when a conversation could not go on where it was:
 // JoinOptions.From of one that gets all that the channel has, perhaps some of it again. It is 0 if
 // err says nothing of the kind.
+//
+// It is found in the error's metadata first_sequence, which the contract promises. A client that
+// has noticed the change by itself has none, and reads from 1.
 func First(err error) uint64 {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -40,7 +43,8 @@ func First(err error) uint64 {
 	return 0
 }
 
-// isDamage tells errors which say that messages are missing.
+// isDamage tells errors which say that messages are missing. The steady traffic counts them as
+// wrong answers, and not as outages.
 func isDamage(err error) bool {
 	if errors.Is(err, ErrGap) || errors.Is(err, ErrHistoryChanged) {
 		return true

@@ -17,11 +17,14 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// minRejoinDelay keeps a server that says goodbye all the time from being called all the time.
+// minRejoinDelay is the least time between a goodbye and the next join, so that a server that
+// always says goodbye is not called all the time.
 const minRejoinDelay = 100 * time.Millisecond
 
-// JoinOptions say who joins which channel, and where in it.
+// JoinOptions say which participant joins which channel, and where in it.
 type JoinOptions struct {
+	// Channel and Participant are names by the rules of the contract: 1 to 128 bytes of UTF-8 without
+	// control characters.
 	Channel     string
 	Participant string
 	// Where to begin, by one of the next three at most: none for what is said from now on.
@@ -39,21 +42,27 @@ type JoinOptions struct {
 // Receive may be called concurrently, and Receive has to be: receipts come in between the messages,
 // so that a conversation from which nothing is received cannot send either.
 type Conversation struct {
-	client   *Client
-	options  JoinOptions
+	client  *Client
+	options JoinOptions
+	// messages hands each message over to Receive. It has no room, so that a program that does not
+	// receive holds the stream back, and nothing is kept in memory.
 	messages chan delivery
-	outbox   *outbox
+	// outbox has what was said and has no receipt.
+	outbox *outbox
 
 	// ended is closed when the conversation is over, and err then says why.
-	ended  chan struct{}
-	err    error
+	ended chan struct{}
+	err   error
+	// cancel ends the streams at once.
 	cancel context.CancelFunc
 
-	// joined is closed when the channel was first entered; stream makes the spans of messages on the
-	// latest stream.
+	// joined is closed when the channel was first entered.
 	joined chan struct{}
+	// stream makes the spans of messages on the latest stream; nil before the first join.
 	stream atomic.Pointer[telemetry.Messages]
 
+	// position is what Position returns: that of the last message which Receive has returned, or where
+	// the conversation began.
 	position atomic.Pointer[quartetv1.Position]
 
 	// seen is the position of the last message handed over, once it is known, and proven says that it
@@ -108,11 +117,14 @@ func (v *Conversation) Send(
 		message.SetTraceContext(quartetv1.TraceContext_builder{Traceparent: carried.Traceparent,
 			Tracestate: carried.Tracestate}.Build())
 	}
+	// From here on the message is sent over each stream until it has its receipt, always with the same
+	// message_id, by which the server drops repetitions.
 	entry := v.outbox.add(message)
 	select {
 	case <-entry.done:
 		return entry.receipt, nil
 	case <-ctx.Done():
+		// It is not sent again, but may have been kept already.
 		v.outbox.remove(message.GetMessageId())
 		return nil, ctx.Err()
 	case <-v.ended:
@@ -149,6 +161,8 @@ func (v *Conversation) Close() {
 	<-v.ended
 }
 
+// run uses one stream after another until the conversation is over, and then sets err. It runs in a
+// goroutine of its own.
 func (v *Conversation) run(ctx context.Context) {
 	defer close(v.ended)
 	defer v.cancel()
@@ -161,6 +175,7 @@ func (v *Conversation) run(ctx context.Context) {
 	}
 }
 
+// exchangeStream is the client's side of the RPC.
 type exchangeStream = grpc.BidiStreamingClient[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
 
 // attempt talks over one stream until it breaks or the participant has left. A goodbye is no break:
@@ -178,8 +193,8 @@ func (v *Conversation) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 }
 
-// talk uses one stream. It returns the goodbye that ended it, and neither that nor an error once
-// the participant left.
+// talk uses one stream: a goroutine sends, and this one receives. It returns the goodbye that ended
+// the stream, or neither a goodbye nor an error if the participant has left.
 func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goodbye, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -199,8 +214,9 @@ func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goo
 	return goodbye, err
 }
 
-// send sends the join, then everything without a receipt, oldest first. An error shows on the
-// receiving side.
+// send sends the join, then everything without a receipt, oldest first, and half-closes once the
+// participant leaves. It does not wait for joined: the server reads messages only after it. It
+// returns no error, since the receiving side has the one with the reason.
 func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.Attempt) {
 	if stream.Send(v.join()) != nil {
 		return
@@ -223,6 +239,8 @@ func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.A
 	}
 }
 
+// join is the first request of a stream. After a message was received that is the position behind
+// it; before that, what the program asked for.
 func (v *Conversation) join() *quartetv1.ExchangeRequest {
 	join := quartetv1.Join_builder{Channel: v.options.Channel,
 		Participant: v.options.Participant}.Build()
@@ -240,8 +258,8 @@ func (v *Conversation) join() *quartetv1.ExchangeRequest {
 }
 
 // receiveAll takes replies until the stream ends. A channel may be silent for hours, and the
-// transport's keepalive finds a peer that is gone; the guard is for a server that leaves the join
-// or a message without an answer.
+// transport's keepalive finds a peer that is gone. So the guard against servers that do not answer
+// runs only while the server owes something: joined, a receipt, or the end of the stream.
 func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream,
 	a *rpc.Attempt) (*quartetv1.Goodbye, error) {
 	a.Wait()
@@ -274,8 +292,9 @@ func (v *Conversation) receiveAll(ctx context.Context, stream exchangeStream,
 	}
 }
 
-// enter notes that the stream is in the channel; ctx is the stream's. It is an answer, but brings
-// nothing new.
+// enter notes that the stream is in the channel; ctx is the stream's. It fails with
+// ErrHistoryChanged if the channel has another history than on the stream before, where sequences
+// say nothing.
 func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) error {
 	after := joined.GetAfter()
 	if after == nil { // A server that knows no positions.
@@ -284,6 +303,8 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 	switch {
 	case v.seen == nil:
 		v.seen = after
+		// With From the position stands on no message: only the first message that is received proves
+		// one.
 		if v.proven = v.options.From == 0; v.proven {
 			v.position.Store(after)
 		}
@@ -300,6 +321,8 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 	return nil
 }
 
+// take handles a reply that is not joined or goodbye. It counts as progress: the tries that a break
+// has begin again from none.
 func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeResponse,
 	a *rpc.Attempt) error {
 	a.Progress()
@@ -316,7 +339,8 @@ func (v *Conversation) take(ctx context.Context, reply *quartetv1.ExchangeRespon
 	return nil
 }
 
-// deliver hands a message over, if the chain of sequences proves that none was missed.
+// deliver hands a message over, if its previous_sequence is that of the last one, which proves that
+// none was missed. Otherwise it fails with ErrGap, which ends the conversation.
 func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMessage) (err error) {
 	if v.seen == nil || message.GetPreviousSequence() != v.seen.GetSequence() {
 		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(),
@@ -336,6 +360,7 @@ func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMe
 		CreateTime: message.GetCreateTime(),
 	}.Build()
 	select {
+	// Only what was handed over counts as seen: otherwise it comes again over the next stream.
 	case v.messages <- delivery{message, position}:
 		v.seen, v.proven = position, true
 		return nil
@@ -344,11 +369,13 @@ func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMe
 	}
 }
 
+// sequence is the attribute of spans.
 func (v *Conversation) sequence(n uint64) attribute.KeyValue {
 	return v.client.options.Telemetry.Key("sequence").Int64(int64(n))
 }
 
-// endOfStream tells leaving from a stream that something in between ended.
+// endOfStream is nil if the participant has left and all has its receipt. Otherwise something
+// between client and server has ended the stream without a goodbye, and it is resumed.
 func (v *Conversation) endOfStream() error {
 	if v.outbox.finished() {
 		return nil

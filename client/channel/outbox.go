@@ -11,16 +11,21 @@ import (
 
 // outbox has the messages that were said and have no receipt yet, oldest first. Each stream of a
 // conversation sends them from the beginning; the server drops those it has, by their message_id.
+// It is safe for concurrent use.
 type outbox struct {
 	mu      sync.Mutex
 	entries []*outgoing
-	last    int // The number of the newest entry ever.
-	closed  bool
+	// last is the number of the newest entry ever.
+	last int
+	// closed says that nothing more will be added.
+	closed bool
 	// changed is closed and replaced whenever there is something new to send.
 	changed chan struct{}
 }
 
+// outgoing is a message that waits for its receipt.
 type outgoing struct {
+	// number is its place in the order in which messages were said.
 	number  int
 	message *quartetv1.SendMessage
 	// done is closed when receipt is there.
@@ -30,6 +35,7 @@ type outgoing struct {
 
 func newOutbox() *outbox { return &outbox{changed: make(chan struct{})} }
 
+// add puts a message at the end. Its entry's done is closed once it is confirmed.
 func (o *outbox) add(message *quartetv1.SendMessage) *outgoing {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -48,6 +54,7 @@ func (o *outbox) close() {
 	o.wake()
 }
 
+// wake is called with mu held.
 func (o *outbox) wake() {
 	close(o.changed)
 	o.changed = make(chan struct{})
@@ -79,7 +86,8 @@ func (o *outbox) next(ctx context.Context, number int) (*outgoing, error) {
 	}
 }
 
-// confirm hands a receipt to the Send that waits for it.
+// confirm hands a receipt to the Send that waits for it. A message that is not there any more,
+// because its Send gave up, is no error.
 func (o *outbox) confirm(receipt *quartetv1.Receipt) {
 	if entry := o.remove(receipt.GetMessageId()); entry != nil {
 		entry.receipt = receipt

@@ -67,6 +67,7 @@ type panelEvent struct {
 	Peer string `json:"peer,omitempty"`
 	// Sequence is that of a message, or of the one that a receipt is for.
 	Sequence uint64 `json:"sequence,omitempty"`
+	// Previous is the sequence of the message before it.
 	Previous uint64 `json:"previous_sequence,omitempty"`
 	// Participant said Text, or what has Bytes and is no text.
 	Participant string `json:"participant,omitempty"`
@@ -84,15 +85,18 @@ type panelEvent struct {
 	First  uint64 `json:"first,omitempty,string"`
 }
 
-// said is a frame of the page.
+// said is a frame of the page: a message, and an id by which the page knows its receipt.
 type said struct{ ID, Text string }
 
-// panelSocket is one participant's page.
+// panelSocket is the WebSocket of one participant's page. Frames are written by several goroutines,
+// one at a time.
 type panelSocket struct {
 	*websocket.Conn
 	write sync.Mutex
 }
 
+// join answers a WebSocket with a conversation, until either ends. The last event says why. helpers
+// are the goroutines of this request, which have ended when it returns.
 func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	options, err := joinOptions(r.URL.Query())
 	if err != nil {
@@ -128,7 +132,8 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	_ = conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// joinOptions are what a request asks for.
+// joinOptions are what a request asks for, and an error for what is not a number or a position. The
+// server checks the rest.
 func joinOptions(query url.Values) (JoinOptions, error) {
 	options := JoinOptions{
 		Channel: query.Get("channel"), Participant: query.Get("participant"),
@@ -154,7 +159,8 @@ func joinOptions(query url.Values) (JoinOptions, error) {
 	return options, err
 }
 
-// talk passes messages both ways until the conversation is over.
+// talk joins and passes messages both ways until the conversation is over. The page is told of each
+// server to which a stream is opened, so that a person sees it change.
 func (p *panel) talk(
 	ctx context.Context,
 	socket *panelSocket,
@@ -209,6 +215,7 @@ func (p *panel) talk(
 	}
 }
 
+// encode is a position as JSON, which a page gives back as it is when it joins again.
 func encode(position *quartetv1.Position) json.RawMessage {
 	if position == nil {
 		return nil
@@ -247,7 +254,8 @@ func say(ctx context.Context, socket *panelSocket, to *Conversation, frames <-ch
 // errPageGone ends the conversation of a page that is not there any more.
 var errPageGone = status.Error(codes.Canceled, "the page is gone")
 
-// listen hands over what the page says, until it is gone.
+// listen hands over what the page says, until it is gone, and returns why. It waits for each frame
+// to be taken, which holds the page back.
 func (s *panelSocket) listen(ctx context.Context, frames chan<- said) error {
 	for {
 		_, text, err := s.Read(context.WithoutCancel(ctx))
@@ -266,7 +274,7 @@ func (s *panelSocket) listen(ctx context.Context, frames chan<- said) error {
 	}
 }
 
-// ping notices a page that is gone without a word.
+// ping notices a page whose computer or network has gone away without closing the connection.
 func (s *panelSocket) ping(ctx context.Context) error {
 	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
@@ -287,7 +295,7 @@ func (s *panelSocket) ping(ctx context.Context) error {
 	}
 }
 
-// emit tells the page, and waits until it has taken what came before.
+// emit writes an event to the page, and fails if the page does not take it within pageTimeout.
 func (s *panelSocket) emit(ctx context.Context, e panelEvent) error {
 	text, err := json.Marshal(e)
 	if err != nil {

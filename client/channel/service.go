@@ -15,6 +15,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
+// descriptor is that of the service in the contract, from which the host takes methods and their
+// retry policy.
 var descriptor = quartetv1.File_quartet_v1_channel_proto.Services().ByName("ChannelService")
 
 // Service is what the command line has of ChannelService.
@@ -36,7 +38,8 @@ func Service() cli.Service {
 // connect makes the client of a session.
 func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
 
-// check sends a message to a channel of its own and receives it.
+// check is this service's part of `client check`: it sends a message to a channel of its own, which
+// no other client uses, and receives it.
 func check(s cli.Session) []cli.Step {
 	client, name := connect(s), "check "+uuid.NewString()
 	return []cli.Step{{Method: "Exchange", Do: func(ctx context.Context) error {
@@ -61,8 +64,8 @@ func check(s cli.Session) []cli.Step {
 	}}}
 }
 
-// demo holds a conversation in which each participant answers what it has received, so that it
-// takes both to get to the end.
+// demo is this service's part of the demo: a conversation in which each participant answers what it
+// has received, so that it takes both to get to the end.
 func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
 	client, name := connect(s), "demo "+uuid.NewString()
 	participants := []string{"alice", "bob"}

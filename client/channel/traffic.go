@@ -13,6 +13,7 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
+// traffic is this service's part of the steady traffic.
 func (c Config) traffic(s cli.Session) traffic.Source {
 	t := newSpeaker(s)
 	return traffic.Source{
@@ -23,18 +24,20 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 	}
 }
 
+// newSpeaker makes a speaker that has not joined yet.
 func newSpeaker(s cli.Session) *speaker {
 	return &speaker{client: connect(s), instance: s.Instance, run: uuid.NewString()}
 }
 
 // speaker talks to itself through a channel. It says the next thing once it has heard the last, and
 // so knows exactly which message has to come. A conversation in which anything went wrong is
-// replaced by a new one.
+// replaced by a new one. It belongs to one goroutine.
 type speaker struct {
 	client       *Client
 	instance     string
 	conversation *Conversation
-	end          context.CancelFunc // of the conversation's context
+	// end cancels the context of the conversation.
+	end context.CancelFunc
 	// run makes what this process says different from what an earlier one of the same name said.
 	run string
 	// said numbers the messages; those up to abandoned belong to conversations that were given up.
@@ -46,6 +49,7 @@ func (s *speaker) say(ctx context.Context) error {
 	if err := s.join(ctx); err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
+	// Counted before it is sent: a message whose outcome is not known must not be said twice.
 	s.said++
 	err := s.exchange(ctx, fmt.Sprintf("%s %d", s.run, s.said))
 	if err != nil {
@@ -62,6 +66,7 @@ func (s *speaker) join(ctx context.Context) error {
 		return nil
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	// The context of an operation ends with it, and that of a conversation must not.
 	inTime := context.AfterFunc(ctx, end)
 	conversation, err := s.client.Join(life, JoinOptions{
 		Channel:     "traffic-" + s.instance,
@@ -78,7 +83,8 @@ func (s *speaker) join(ctx context.Context) error {
 	return nil
 }
 
-// exchange says something, and hears it.
+// exchange says something, and waits until it has come back and has its receipt, in any order. It
+// fails with traffic.ErrWrong if something else has come, or the receipt is for another message.
 func (s *speaker) exchange(ctx context.Context, body string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -110,7 +116,8 @@ func (s *speaker) exchange(ctx context.Context, body string) error {
 	return nil
 }
 
-// unheard is why a message was not heard. One that has a receipt was promised to all participants.
+// unheard is why a message was not heard. One that has a receipt was promised to all participants,
+// so that it is a wrong answer and not an outage.
 func unheard(ctx context.Context, body string, err error,
 	receipts <-chan *quartetv1.Receipt) error {
 	if ctx.Err() != nil {
@@ -139,13 +146,15 @@ func (s *speaker) hear(ctx context.Context) (*quartetv1.ChannelMessage, error) {
 	}
 }
 
+// isAbandoned tells whether this process has said something in a conversation that it gave up.
 func (s *speaker) isAbandoned(body string) bool {
 	text, ours := strings.CutPrefix(body, s.run+" ")
 	number, err := strconv.Atoi(text)
 	return ours && err == nil && number <= s.abandoned
 }
 
-// leave ends the conversation as a polite participant does.
+// leave ends the conversation when the traffic stops: it half-closes and receives what is left, as
+// far as ctx allows.
 func (s *speaker) leave(ctx context.Context) {
 	if s.conversation == nil {
 		return
@@ -159,6 +168,7 @@ func (s *speaker) leave(ctx context.Context) {
 	s.close()
 }
 
+// close ends the conversation at once.
 func (s *speaker) close() {
 	s.end()
 	s.conversation.Close()
