@@ -9,6 +9,7 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
+// cancelUploadCommand is `client cancel-upload`.
 func cancelUploadCommand(c *cli.Console) *cobra.Command {
 	var options CancelOptions
 	cmd := &cobra.Command{

@@ -32,8 +32,10 @@ type Options struct {
 type Client struct {
 	objects quartetv1.ObjectServiceClient
 	options Options
+	// metrics are those of whole transfers.
 	metrics *metrics
-	chunks  *bulk.Pool // of uploads
+	// chunks are the buffers of uploads, of ChunkBytes each.
+	chunks *bulk.Pool
 }
 
 // NewClient makes a client from a connection, for which rpc.NewClient has to know the service.
@@ -56,7 +58,7 @@ func NewClient(conn grpc.ClientConnInterface, options Options) *Client {
 	}
 }
 
-// resumption is that of one transfer.
+// resumption is that of one transfer, whose observer decides on errors and counts resumes.
 func (c *Client) resumption(o *observer) rpc.Resumption {
 	r := c.options.Resumption
 	r.Retriable, r.OnResume = o.retriable, o.resuming

@@ -12,13 +12,16 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-// content is bytes that are never kept: they are made again from the seed and the size.
+// content is bytes that are never kept: a generator makes them again from the seed and the size, so
+// that traffic of any size needs no memory and no file.
 type content struct {
 	seed uint64
 	size int64
-	crc  uint32
+	// crc is the CRC-32C of all of them.
+	crc uint32
 }
 
+// newContent makes the bytes once for their checksum.
 func newContent(seed uint64, size int64) content {
 	c := content{seed: seed, size: size}
 	r := c.reader()
@@ -31,6 +34,7 @@ func newContent(seed uint64, size int64) content {
 	}
 }
 
+// reader reads the content from its beginning.
 func (c content) reader() *reader {
 	r := &reader{content: c}
 	r.rewind()
@@ -55,12 +59,14 @@ type reader struct {
 	offset int64
 }
 
+// rewind goes back to the beginning, which is to begin the generator anew.
 func (r *reader) rewind() {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], r.seed)
 	r.random, r.offset = rand.NewChaCha8(seed), 0
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if r.offset == r.size {
 		return 0, io.EOF
@@ -70,6 +76,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Seek implements io.Seeker. It has to make the bytes on the way, since the generator cannot skip
+// any.
 func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekCurrent:
@@ -88,12 +96,13 @@ func (r *reader) Seek(offset int64, whence int) (int64, error) {
 }
 
 // comparer is where a download goes whose content is known. It fails at the first byte that is
-// wrong.
+// wrong, or is too much; complete finds what is missing.
 type comparer struct {
 	want   *reader
 	buffer [32 << 10]byte
 }
 
+// Write implements io.Writer.
 func (c *comparer) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
 		at := c.want.offset

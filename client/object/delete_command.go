@@ -9,6 +9,7 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
+// deleteCommand is `client delete`.
 func deleteCommand(c *cli.Console) *cobra.Command {
 	var options DeleteOptions
 	cmd := &cobra.Command{

@@ -15,7 +15,7 @@ type DeleteOptions struct {
 	AllowMissing bool
 }
 
-// Delete removes an object.
+// Delete removes an object. The call may be repeated after a lost answer, and then finds it gone.
 func (c *Client) Delete(ctx context.Context, name string, options DeleteOptions) error {
 	_, err := c.objects.DeleteObject(ctx, quartetv1.DeleteObjectRequest_builder{
 		Name:         name,

@@ -13,7 +13,8 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// demo sends a file, or 64 MiB of its own making, looks it up, and fetches it again.
+// demo is this service's part of the demo: it sends a file, or 64 MiB of its own making, looks it
+// up, fetches it again, and compares the SHA-256 of both.
 func demo(ctx context.Context, s cli.Session, file string, show cli.Show) error {
 	const name, size = "demo/file", 64 << 20
 	client := connect(s)

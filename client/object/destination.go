@@ -24,16 +24,18 @@ import (
 // go on with it.
 type destination struct {
 	io.Writer
-	file *os.File // nil for standard output, and for a part that is not open yet
+	// file is what is written; nil for standard output, and for a part that is not open yet.
+	file *os.File
 	// place is where the file belongs, and "" if it is no regular file.
 	place string
 	// direct says that the place itself is written, because no part of it can be.
 	direct bool
 	// folder is the one of the place, if it can be synced.
 	folder *os.File
-	note   func(format string, args ...any)
+	// note tells the person what cannot be kept.
+	note func(format string, args ...any)
 
-	// generation, size and crc are of a part that is continued.
+	// generation, size in bytes and CRC-32C are those of a part that is continued; 0 without one.
 	generation, size int64
 	crc              uint32
 }
@@ -108,8 +110,8 @@ func resolveLinks(file string) (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", file)
 }
 
-// resume takes up the part that an earlier download has left, if there is one, and reads it for the
-// checksum of the whole.
+// resume takes up the part that an earlier download has left, the newest if there are several, and
+// reads it for the checksum that the whole begins with. Without one the download begins anew.
 func (d *destination) resume() error {
 	for name, generation := range d.parts() {
 		f, err := openPart(name)
@@ -135,8 +137,9 @@ func (d *destination) resume() error {
 	return err
 }
 
-// begin is called with the object before its first byte. It opens what is to be written, and says
-// beforehand what cannot be kept of what is there.
+// begin is called with the object before its first byte. It opens what is to be written, and tells
+// the person beforehand what cannot be kept of a file that will be replaced: its owner, its other
+// links, or its safety from a power failure.
 func (d *destination) begin(object *quartetv1.Object) error {
 	if d.place == "" {
 		return nil
@@ -147,6 +150,7 @@ func (d *destination) begin(object *quartetv1.Object) error {
 			return err
 		}
 	}
+	// Its own part is locked by now. What other downloads have left would stay for ever.
 	d.removeOldParts()
 	d.Writer = d.file
 	if d.direct {
@@ -204,6 +208,8 @@ func (d *destination) part(generation int64) string {
 	return filepath.Join(filepath.Dir(d.place), name)
 }
 
+// partPrefix is what the name of each part of this place begins with: a dot, and the name of the
+// file or, if that is too long, its hash.
 func (d *destination) partPrefix() string {
 	base := filepath.Base(d.place)
 	if len(base) > maxName-len("..part")-len("-9223372036854775808") {
@@ -213,9 +219,10 @@ func (d *destination) partPrefix() string {
 	return "." + base + "."
 }
 
+// generations matches what follows the prefix.
 var generations = regexp.MustCompile(`^(-?\d+)\.part$`)
 
-// parts are the parts of this place that are there, and their generations.
+// parts are the paths of the parts of this place that are there, with their generations.
 func (d *destination) parts() map[string]int64 {
 	parts, prefix := map[string]int64{}, d.partPrefix()
 	folder, err := os.Open(filepath.Dir(d.place))
@@ -253,15 +260,15 @@ func (d *destination) removeOldParts() {
 	}
 }
 
-// discard gives up a part that was to be continued.
+// discard gives up a part that was to be continued, because the object has changed since.
 func (d *destination) discard() {
 	_ = os.Remove(d.file.Name()) // What is left of it, a later download removes.
 	_ = d.file.Close()
 	d.file, d.Writer, d.generation, d.size, d.crc = nil, nil, 0, 0, 0
 }
 
-// finish makes what was written visible. If err says that it is wrong, it leaves nothing, or
-// what a later download can continue.
+// finish makes what was written visible and durable, if err is nil. Otherwise it removes the part,
+// unless keep says that a later download can continue it. It returns err, or its own error.
 func (d *destination) finish(err error, keep bool) error {
 	if d.file == nil {
 		return err
@@ -292,6 +299,7 @@ func (d *destination) finish(err error, keep bool) error {
 // continues tells whether a later download can go on where this one ended.
 func (d *destination) continues() bool { return d.place != "" && !d.direct }
 
+// String is the destination as the person is told of it.
 func (d *destination) String() string {
 	switch {
 	case d.place != "":

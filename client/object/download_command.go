@@ -12,6 +12,7 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
+// downloadCommand is `client download`.
 func downloadCommand(c *cli.Console) *cobra.Command {
 	var resume bool
 	cmd := &cobra.Command{
@@ -57,6 +58,8 @@ output: what went there is good only if the exit code is 0.`,
 	return cmd
 }
 
+// downloadTo downloads to a destination. If the object has changed since the part was left that is
+// to be continued, it begins anew, once.
 func downloadTo(
 	ctx context.Context, c *cli.Console, client *Client, name string, to *destination, resume bool,
 ) error {

@@ -75,7 +75,7 @@ type download struct {
 	crc    uint32
 }
 
-// end is the first byte after the wanted range; the object is known.
+// end is the offset of the first byte after the wanted range. The object has to be known.
 func (d *download) end() int64 {
 	size := int64(d.object.GetSizeBytes())
 	if d.options.Limit == 0 || d.options.Limit > size-d.options.Offset {
@@ -84,6 +84,7 @@ func (d *download) end() int64 {
 	return d.options.Offset + d.options.Limit
 }
 
+// request asks for what is still missing.
 func (d *download) request() *quartetv1.DownloadObjectRequest {
 	r := quartetv1.DownloadObjectRequest_builder{
 		Name:       d.name,
@@ -101,6 +102,7 @@ func (d *download) request() *quartetv1.DownloadObjectRequest {
 	return r.Build()
 }
 
+// attempt receives what is missing over one stream. A chunk that was written is progress.
 func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 	if d.object != nil && d.offset == d.end() {
 		return nil // All bytes came, and only the end of the stream was lost.
@@ -111,6 +113,7 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 	for {
 		message := new(quartetv1.DownloadObjectResponse)
+		// Its bytes stay in the buffers of the transport, and are written from there.
 		received := bulk.Message{Message: message}
 		a.Wait()
 		err := stream.RecvMsg(&received)
@@ -134,6 +137,8 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 	}
 }
 
+// receive takes one message: the object first, and then chunks. On a later attempt the object has
+// to be of the same generation.
 func (d *download) receive(
 	message *quartetv1.DownloadObjectResponse, received *bulk.Message,
 ) error {
@@ -161,6 +166,7 @@ func (d *download) receive(
 	return nil
 }
 
+// write verifies a chunk and writes it. An error of w is final: another attempt cannot mend it.
 func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error {
 	size, sum := crc32c.Pieces(pieces)
 	if chunk.GetOffset() != uint64(d.offset) || size > d.end()-d.offset {
@@ -199,6 +205,7 @@ func (d *download) checkEnd() error {
 	return nil
 }
 
+// streamError makes ErrChanged of what the server says when the object was replaced or deleted.
 func streamError(err error) error {
 	if rpc.Reason(err) == "GENERATION_GONE" {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
@@ -206,7 +213,8 @@ func streamError(err error) error {
 	return err
 }
 
-// verify compares the whole with the server's checksum, if the whole was fetched.
+// verify compares the CRC-32C of the whole with the one that the server has, if the whole was
+// fetched. Chunks were verified one by one, but not whether they make the object.
 func (d *download) verify() error {
 	whole := (d.options.Offset == 0 || d.options.Before != nil) &&
 		d.offset == int64(d.object.GetSizeBytes())

@@ -20,6 +20,7 @@ var (
 	// finished.
 	ErrUploadMismatch = errors.New("UPLOAD_MISMATCH")
 
+	// errSource says that the source could not be read, for which no server is the reason.
 	errSource = errors.New("read source")
 	// errAnswered is no error: the server has answered, and that is why an attempt is over.
 	errAnswered = errors.New("answered")
@@ -28,7 +29,8 @@ var (
 // sentinels name errors in spans.
 var sentinels = []error{ErrChecksum, ErrChanged, ErrSourceChanged, ErrUploadMismatch}
 
-// isDamage tells errors which say that an object is not, or no longer, what it should be.
+// isDamage tells errors which say that an object is not, or no longer, what it should be. The
+// steady traffic counts them as wrong answers, and not as outages.
 func isDamage(err error) bool {
 	switch rpc.Reason(err) {
 	case "GENERATION_GONE", "CHECKSUM_MISMATCH":

@@ -9,6 +9,7 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
+// getCommand is `client get`.
 func getCommand(c *cli.Console) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{

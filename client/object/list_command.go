@@ -12,6 +12,7 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
+// listCommand is `client list`.
 func listCommand(c *cli.Console) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -34,6 +35,8 @@ memory. get has the rest of an object.`,
 	return cmd
 }
 
+// list writes a row for each object as its page arrives. What was written before an error is shown
+// as well.
 func list(ctx context.Context, c *cli.Console, client *Client, prefix string, asJSON bool) error {
 	out := bufio.NewWriter(c.Stdout())
 	n := 0

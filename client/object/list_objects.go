@@ -7,7 +7,7 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// pageSize is as much as a page may have.
+// pageSize is the most objects that the server has in a page.
 const pageSize = 1000
 
 // List goes through all objects whose names begin with prefix, in the byte order of their names.

@@ -17,11 +17,15 @@ type metrics struct{ downloads, uploads *directionMetrics }
 
 // directionMetrics are those of the transfers in one direction.
 type directionMetrics struct {
-	name                          string
+	// name is the direction, and also the name of the span.
+	name string
+	// ok, failed and canceled are the ends of transfers; resumes are attempts after the first.
 	ok, failed, canceled, resumes prometheus.Counter
-	rate                          prometheus.Observer
+	// rate is in bytes per second.
+	rate prometheus.Observer
 }
 
+// newMetrics registers the metrics of one Client.
 func newMetrics(registry prometheus.Registerer) *metrics {
 	register := promauto.With(registry)
 	ended := register.NewCounterVec(prometheus.CounterOpts{

@@ -31,12 +31,12 @@ type observer struct {
 	damaged int
 }
 
-// maxDamaged bounds them: a path that damages everything, unlike a server that is away, is not
-// expected to recover.
+// maxDamaged bounds the attempts in a row that damage has ended. A server that is away comes back,
+// but a path that damages everything is not expected to.
 const maxDamaged = 10
 
-// retriable tells of errors after which another attempt may succeed: it asks the server where to
-// continue, or takes a writer's place.
+// retriable tells of errors, beside those that say that the server is away, after which another
+// attempt may succeed: it asks the server where to continue, or takes another writer's place.
 func (o *observer) retriable(err error) bool {
 	switch reason := rpc.Reason(err); {
 	case reason == "OFFSET_MISMATCH", errors.Is(err, ErrChecksum):
@@ -47,6 +47,8 @@ func (o *observer) retriable(err error) bool {
 	}
 }
 
+// beginTransfer begins the span of a transfer, below which its attempts will be. Its observer has
+// to be ended.
 func (c *Client) beginTransfer(
 	ctx context.Context, metrics *directionMetrics, name string,
 ) (context.Context, *observer) {
@@ -83,6 +85,8 @@ func (o *observer) end(ctx context.Context, bytes int64, crc32c uint32, err erro
 	o.logEnd(ctx, bytes, crc32c, took, err)
 }
 
+// count counts the end of a transfer. One that its caller cancelled is no failure, but one whose
+// deadline passed is.
 func (o *observer) count(ctx context.Context, bytes int64, took time.Duration, err error) {
 	switch {
 	case err == nil:

@@ -32,6 +32,7 @@ type listed struct {
 	CreateTime time.Time `json:"create_time"`
 }
 
+// writeExact writes an object as one line of JSON.
 func writeExact(w io.Writer, o *quartetv1.Object) error {
 	return cli.WriteJSON(w, exact{
 		o.GetName(), o.GetGeneration(), o.GetContentType(), o.GetSizeBytes(), checksum(o.GetCrc32C()),
@@ -58,6 +59,7 @@ func writeObject(w io.Writer, asJSON bool, o *quartetv1.Object) error {
 	return table.Flush()
 }
 
+// size is that of an object, rounded for people, and created its time.
 func size(o *quartetv1.Object) string { return cli.Size(int64(o.GetSizeBytes())) }
 
 func created(o *quartetv1.Object) string { return cli.Time(o.GetCreateTime().AsTime()) }

@@ -62,6 +62,7 @@ func newPanel(s cli.Session) (console.Panel, error) {
 // panel answers the requests of the page.
 type panel struct{ client *Client }
 
+// serveObjects answers requests below objects/, with the rest of the path as it was sent.
 func (p *panel) serveObjects(w http.ResponseWriter, r *http.Request, escaped string) {
 	name, err := url.PathUnescape(escaped)
 	if err != nil {
@@ -102,6 +103,7 @@ type objectJSON struct {
 	Time        string `json:"create_time"`
 }
 
+// describe is an object for the page. Numbers that JavaScript would round are strings.
 func describe(o *quartetv1.Object) objectJSON {
 	j := objectJSON{
 		Name: o.GetName(), SizeBytes: o.GetSizeBytes(), ContentType: o.GetContentType(),
@@ -134,13 +136,15 @@ func (p *panel) list(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, page)
 }
 
+// answer writes an answer of JSON.
 func answer(w http.ResponseWriter, code int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(value) // The peer may be gone.
 }
 
-// get writes the content of an object, or a range of it.
+// get writes the content of an object, or a range of it. http.ServeContent handles ranges and
+// conditions, and reads from a contentReader.
 func (p *panel) get(w http.ResponseWriter, r *http.Request, name string) {
 	// What is stored may be a page or a script. It is for people and programs to download, and never
 	// becomes a part of the console.
@@ -156,7 +160,9 @@ func (p *panel) get(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	header := w.Header()
+	// For a browser that shows the content all the same: it may do nothing there.
 	header.Set("Content-Security-Policy", "sandbox; default-src 'none'")
+	// The browser may keep it, but asks each time whether it is still the same generation.
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Content-Type", object.GetContentType())
 	header.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{
@@ -177,13 +183,14 @@ func (p *panel) get(w http.ResponseWriter, r *http.Request, name string) {
 	}
 }
 
-// etag names the content of an object.
+// etag names the content of an object: its generation, which no other content has.
 func etag(o *quartetv1.Object) string {
 	return `"` + strconv.FormatInt(o.GetGeneration(), 36) + `"`
 }
 
 // put makes an object of a request's body. Nothing is visible before all of it has come and was
-// verified, and nothing is left of one that does not.
+// verified, and nothing is left of one that does not. Conditions are refused, because the server
+// has none for uploads: to ignore them would overwrite what the caller wanted to keep.
 func (p *panel) put(w http.ResponseWriter, r *http.Request, name string) {
 	for _, condition := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} {
 		if r.Header.Get(condition) != "" {
@@ -200,6 +207,7 @@ func (p *panel) put(w http.ResponseWriter, r *http.Request, name string) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	// HTTP has another code for an object that is new.
 	code := http.StatusOK
 	if _, err := p.client.Get(r.Context(), name); status.Code(err) == notFound {
 		code = http.StatusCreated
@@ -232,7 +240,8 @@ func fail(w http.ResponseWriter, err error) {
 	http.Error(w, text, code)
 }
 
-// retryAfter is a number of seconds.
+// retryAfter is the header Retry-After: the seconds that the server has asked to wait, at least
+// one.
 func retryAfter(err error) string {
 	return strconv.Itoa(max(1, int(rpc.RetryDelay(err).Seconds())))
 }
@@ -240,7 +249,8 @@ func retryAfter(err error) string {
 // checksumMismatch is tus's status code for content that is not what it should be.
 const checksumMismatch = 460
 
-// httpError is the status code of HTTP and the text for an error of a transfer.
+// httpError is the status code of HTTP and the text for an error of a transfer. Codes that are the
+// same for all services come from the console.
 func httpError(err error) (code int, text string) {
 	text = status.Convert(err).Message()
 	switch reason := rpc.Reason(err); {

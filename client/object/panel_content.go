@@ -23,10 +23,12 @@ import (
 	"example.com/quartet/internal/crc32c"
 )
 
+// notFound is how the server says that there is no such object.
 const notFound = codes.NotFound
 
 // contentReader reads an object from wherever it is told to, by a download that begins with the
-// first Read. It is an io.ReadSeeker for http.ServeContent.
+// first Read. It is an io.ReadSeeker for http.ServeContent, which seeks to the end for the size
+// before it reads anything. It belongs to the goroutine of the request.
 type contentReader struct {
 	ctx    context.Context
 	client *Client
@@ -34,20 +36,24 @@ type contentReader struct {
 	// from and limit are the range that will be read, if the request says so.
 	from, limit int64
 
-	at   int64
+	// at is the offset of the next byte.
+	at int64
+	// open is the download under way; nil if there is none.
 	open *openContent
-	// err is why reading failed.
+	// err is why reading failed, which ServeContent does not return.
 	err error
 }
 
-// openContent is a download under way.
+// openContent is a download under way, by a goroutine that writes into a pipe. cancel ends it, and
+// done is closed when it has ended.
 type openContent struct {
 	*io.PipeReader
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// oneRange is a range that has both ends.
+// oneRange matches one range that has both ends. For all others the download goes to the end of the
+// object, and is cancelled when enough was read.
 var oneRange = regexp.MustCompile(`^bytes=(\d{1,18})-(\d{1,18})$`)
 
 // hint takes what a Range header wants, so that no more is asked of the server.
@@ -59,7 +65,7 @@ func (c *contentReader) hint(header string) {
 	}
 }
 
-// Seek implements io.Seeker.
+// Seek implements io.Seeker. A download that is under way ends if it is elsewhere.
 func (c *contentReader) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekCurrent:
@@ -98,6 +104,8 @@ func (c *contentReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// begin starts a download at the offset. Its generation is the one that the headers of the answer
+// have named.
 func (c *contentReader) begin() {
 	limit, size := int64(0), int64(c.object.GetSizeBytes())-c.at
 	if c.at == c.from && c.limit > 0 {
@@ -131,10 +139,11 @@ func (c *contentReader) Close() {
 	c.open = nil
 }
 
-// holdBack keeps the last byte until what it belongs to has been verified as a whole: a peer that
-// counts bytes has then not got all of what is damaged.
+// holdBack keeps the last byte of what is written until release, which is when the whole was
+// verified. A peer that counts bytes has then not got all of what is damaged.
 type holdBack struct {
 	io.Writer
+	// left is how many bytes are still to come.
 	left int64
 	last []byte
 }
@@ -153,6 +162,7 @@ func (h *holdBack) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// release writes the last byte.
 func (h *holdBack) release() error {
 	_, err := h.Writer.Write(h.last)
 	return err
@@ -164,9 +174,11 @@ var (
 	errTooSoon = errors.New("the request ended before all of its content came")
 )
 
+// isTimeout tells whether the body of a request did not come in time.
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// digests are those of a whole content that a request names, by the algorithms of RFC 9530.
+// digests are those of a whole content that a request names, by the algorithms of RFC 9530. What is
+// nil was not named.
 type digests struct {
 	sha256 []byte
 	crc32c *uint32
@@ -215,6 +227,7 @@ func (d digests) reader(r io.Reader) *digestReader {
 	return reader
 }
 
+// digestReader reads a request's body and computes its digests.
 type digestReader struct {
 	io.Reader
 	want digests
@@ -247,10 +260,12 @@ func (d *digestReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cancelTimeout is how long the server may take to remove an upload that failed.
+// cancelTimeout is how long the removal of an upload that failed may take, after the request may
+// have ended.
 const cancelTimeout = 5 * time.Second
 
-// uploadOrCancel uploads what can be read once, and leaves nothing of an upload that fails.
+// uploadOrCancel uploads what can be read once, and cancels an upload that fails: without its
+// source nothing could continue it.
 func (c *Client) uploadOrCancel(
 	ctx context.Context,
 	name string,

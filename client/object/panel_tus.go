@@ -66,12 +66,15 @@ func newTus(client *Client) (http.Handler, error) {
 	}), nil
 }
 
+// tusGrace is how long what was received may take to be committed after a request has broken.
 const tusGrace = 5 * time.Second
 
+// digestsKey is the key of a request's digests in its context.
 type digestsKey struct{}
 
 // tusStore implements handler.DataStore and handler.TerminaterDataStore.
 type tusStore struct {
+	// client sends the uploads on.
 	client *Client
 
 	// cancelled are the latest uploads that were cancelled here: the server cannot tell one of them
@@ -84,11 +87,14 @@ type tusStore struct {
 const mostCancelled = 1000
 
 // tusUpload is an upload as its address says it: the id that the server knows, a dot, and this as
-// JSON in base64url.
+// JSON in base64url. It has all that the header of an upload states, so that each request can send
+// the same header.
 type tusUpload struct {
-	store   *tusStore
+	store *tusStore
+	// id is the whole of the address, and key the upload_id at its beginning.
 	id, key string
 
+	// The names in the JSON are short, as they are part of a URL.
 	Name   string  `json:"n"`
 	Size   int64   `json:"s"`
 	Type   string  `json:"t,omitempty"`
@@ -96,7 +102,8 @@ type tusUpload struct {
 	CRC32C *uint32 `json:"c,omitempty"`
 }
 
-// NewUpload has the server see the header, so that what it will not take is refused now.
+// NewUpload implements handler.DataStore for POST. It sends the header to the server, so that what
+// the server will not take is refused now.
 func (s *tusStore) NewUpload(ctx context.Context, info handler.FileInfo) (handler.Upload, error) {
 	meta := info.MetaData
 	u := &tusUpload{
@@ -130,7 +137,8 @@ func (s *tusStore) NewUpload(ctx context.Context, info handler.FileInfo) (handle
 	return u, nil
 }
 
-// GetUpload takes an address apart.
+// GetUpload implements handler.DataStore. It takes an address apart, and asks no server: GetInfo
+// does.
 func (s *tusStore) GetUpload(_ context.Context, id string) (handler.Upload, error) {
 	u := &tusUpload{store: s, id: id}
 	key, encoded, _ := strings.Cut(id, ".")
@@ -155,6 +163,7 @@ func (s *tusStore) AsTerminatableUpload(u handler.Upload) handler.TerminatableUp
 	return u.(*tusUpload) // There is no other type.
 }
 
+// header is the same for each stream of the upload, as the contract wants it.
 func (u *tusUpload) header() *quartetv1.UploadHeader {
 	header := quartetv1.UploadHeader_builder{
 		UploadId: u.key, Name: u.Name, ContentType: u.Type, SizeBytes: new(uint64(u.Size)),
@@ -163,8 +172,9 @@ func (u *tusUpload) header() *quartetv1.UploadHeader {
 	return header.Build()
 }
 
-// GetInfo asks the server how far the upload is. One of which all bytes are there and that is no
-// object is one whose last request broke at its very end, and is finished now.
+// GetInfo implements handler.Upload for HEAD, and before each PATCH: it asks the server how far the
+// upload is. If all bytes are committed and there is no object, the last request broke before
+// finish, which is sent now.
 func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 	info := handler.FileInfo{ID: u.id, Size: u.Size, MetaData: handler.MetaData{"filename": u.Name}}
 	if u.Type != "" {
@@ -188,8 +198,9 @@ func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 	return info, tusFailure(err)
 }
 
-// WriteChunk sends what comes on to the server. What it returns is what the server has committed of
-// that, which on a store that commits in parts may be less.
+// WriteChunk implements handler.Upload for PATCH: it sends what comes on to the server. It returns
+// how much of that the server has committed, which on a store that commits in parts may be less
+// than what was sent; tus tells the sender so.
 func (u *tusUpload) WriteChunk(ctx context.Context, offset int64, src io.Reader) (int64, error) {
 	digests, _ := ctx.Value(digestsKey{}).(digests)
 	counted := &countingReader{Reader: src}
@@ -200,6 +211,7 @@ func (u *tusUpload) WriteChunk(ctx context.Context, offset int64, src io.Reader)
 		return 0, tusFailure(err)
 	case response.HasObject():
 		return u.Size - offset, nil
+	// Without an error a sender of small pieces would send the same piece for ever.
 	case committed <= 0 && counted.n > 0:
 		return 0, tusError(http.StatusUnprocessableEntity,
 			"the store commits whole parts, and this was less than one: send more at once")
@@ -222,6 +234,7 @@ func (u *tusUpload) Terminate(ctx context.Context) error {
 	if err != nil {
 		return tusFailure(err)
 	}
+	// The server does not know a cancelled upload any more, and would let it begin again at 0.
 	u.store.mu.Lock()
 	defer u.store.mu.Unlock()
 	u.store.cancelled = append(u.store.cancelled, u.key)
@@ -231,6 +244,7 @@ func (u *tusUpload) Terminate(ctx context.Context) error {
 	return nil
 }
 
+// tusError is an error for the sender, with tus's way to name them.
 func tusError(code int, text string) handler.Error {
 	return handler.NewError(
 		"ERR_"+strings.ToUpper(strings.ReplaceAll(http.StatusText(code), " ", "_")),
@@ -239,7 +253,8 @@ func tusError(code int, text string) handler.Error {
 	)
 }
 
-// tusFailure is the answer for an error of the server.
+// tusFailure is the answer for an error of the server, with its reason. One that is an answer
+// already, and nil, are returned as they are.
 func tusFailure(err error) error {
 	if _, ours := errors.AsType[handler.Error](err); err == nil || ours {
 		return err
@@ -252,6 +267,7 @@ func tusFailure(err error) error {
 	return answer
 }
 
+// countingReader counts what was read.
 type countingReader struct {
 	io.Reader
 	n int64
@@ -263,13 +279,14 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leastRead is how much is sent at once of content that comes slowly.
+// leastRead is how much is collected before it is sent, of content that comes slowly: each chunk
+// costs a message.
 const leastRead = 64 << 10
 
 // appendUpload sends what src has, the bytes of an upload from offset on, over one stream, and
-// finishes the upload if they are its last. It holds two chunks. A stream that breaks is not
-// resumed, because src cannot be read again: the caller asks how far the upload is and begins
-// there.
+// finishes the upload if they are its last. crc, if not nil, is the CRC-32C of the whole. It holds
+// two chunks in memory. A stream that breaks is not resumed, because src cannot be read again: the
+// caller asks how far the upload is and begins there.
 func (c *Client) appendUpload(
 	ctx context.Context,
 	header *quartetv1.UploadHeader,
@@ -291,6 +308,7 @@ func (c *Client) appendUpload(
 		}
 		response = new(quartetv1.UploadObjectResponse)
 		answered, answer := context.WithCancelCause(ctx)
+		// The answer is waited for from the start, as in upload.attempt.
 		go func() { answer(cmp.Or(stream.RecvMsg(response), errAnswered)) }()
 		buffers := c.chunks.Buffers(int64(header.GetSizeBytes()) - offset)
 		defer buffers.Drain(answered)
@@ -320,6 +338,7 @@ func (c *Client) appendUpload(
 				break // The reader of a request ends early rather than failing.
 			}
 		}
+		// Otherwise the stream is half-closed without finish, which commits what has arrived.
 		if whole := uint64(offset) == header.GetSizeBytes(); err == nil && whole {
 			finish := quartetv1.UploadFinish_builder{SizeBytes: new(uint64(offset)), Crc32C: crc}
 			_ = stream.Send(quartetv1.UploadObjectRequest_builder{Finish: finish.Build()}.Build())

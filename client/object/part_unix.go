@@ -54,10 +54,12 @@ func createPart(name string) (*os.File, error) {
 	}
 }
 
+// errGone says that a part was opened and is not the file of that name any more.
 var errGone = errors.New("removed or renamed meanwhile")
 
-// lock takes the lock of a part that is ours, and still there: the process that had the lock may
-// have finished with it.
+// lock takes the lock of a part, without waiting. It fails if the file is no regular one of this
+// user, if another process has the lock, or with errGone if that process has finished with it
+// meanwhile. The lock ends with the file, also if the process is killed.
 func lock(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
+// descriptor is that of the service in the contract, from which the host takes methods and their
+// retry policy.
 var descriptor = quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
 
 // Service is what the command line has of ObjectService.
@@ -42,7 +44,8 @@ func connect(s cli.Session) *Client {
 	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
 }
 
-// check goes through the modes in the order in which each needs the one before.
+// check is this service's part of `client check`. It uses an object of its own, which it deletes
+// last; each step needs the one before.
 func check(s cli.Session) []cli.Step {
 	client, name := connect(s), "check "+uuid.NewString()
 	content := []byte(name)

@@ -38,6 +38,7 @@ func newSource(r io.Reader, windowBytes int) source {
 // seekable is a source that can be read again from anywhere.
 type seekable struct {
 	io.ReadSeeker
+	// base is where it stood at first.
 	base int64
 	// first is what a file was at first, nil for anything else.
 	first fs.FileInfo
@@ -67,24 +68,28 @@ func (s *seekable) unchanged() error {
 	return ErrSourceChanged
 }
 
+// seek implements source: offsets count from base.
 func (s *seekable) seek(offset int64) error {
 	_, err := s.Seek(s.base+offset, io.SeekStart)
 	return err
 }
 
+// release and room have nothing to do: everything can be read again.
 func (s *seekable) release(int64) {}
 func (s *seekable) room() int64   { return math.MaxInt64 }
 
 // window is a source that can be read once, and keeps what has not been released.
 type window struct {
 	reader io.Reader
-	size   int
+	// size is the most that is kept, in bytes.
+	size int
 	// kept has the bytes from start on; next is the offset to read next, and lies within them or
 	// just after them.
 	kept        []byte
 	start, next int64
 }
 
+// seek fails outside of what is kept.
 func (w *window) seek(offset int64) error {
 	if offset < w.start || offset > w.start+int64(len(w.kept)) {
 		return fmt.Errorf("seek to %d: the source cannot be read again, and what is kept of it is %d to %d",
@@ -94,6 +99,7 @@ func (w *window) seek(offset int64) error {
 	return nil
 }
 
+// release moves what is kept to the front, so that the window takes no more than size.
 func (w *window) release(offset int64) {
 	n := min(max(offset-w.start, 0), int64(len(w.kept)))
 	w.kept = w.kept[:copy(w.kept, w.kept[n:])]
@@ -103,10 +109,12 @@ func (w *window) release(offset int64) {
 
 func (w *window) unchanged() error { return nil } // It is read once.
 
+// room is 0 when the window is full, up to its end.
 func (w *window) room() int64 {
 	return w.start + int64(w.size) - w.next
 }
 
+// Read reads what is kept again, and then from the reader.
 func (w *window) Read(p []byte) (int, error) {
 	if at := int(w.next - w.start); at < len(w.kept) {
 		n := copy(p, w.kept[at:])

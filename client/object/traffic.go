@@ -24,9 +24,12 @@ type steady struct {
 	// known is the object that is looked up and downloaded; one restore at a time puts it there.
 	known   content
 	restore sync.Mutex
+	// uploads numbers the uploads, and seeds their content. It belongs to the goroutine of uploadNext.
 	uploads uint64
 }
 
+// traffic is this service's part of the steady traffic. The object that is looked up and downloaded
+// is put there first.
 func (c Config) traffic(s cli.Session) traffic.Source {
 	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance,
 		known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
@@ -53,8 +56,10 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 // minute.
 const uploadNames = 4
 
+// contentType is that of all objects of the traffic.
 const contentType = "application/octet-stream"
 
+// knownName is the name of the known object. Each instance of the client has its own objects.
 func (t *steady) knownName() string { return t.objectName("lookup") }
 
 func (t *steady) objectName(last string) string {
@@ -108,6 +113,7 @@ func (t *steady) uploadNext(ctx context.Context) error {
 	return t.upload(ctx, name, newContent(t.uploads, t.known.size))
 }
 
+// upload stores a content, and verifies what the server says that it has stored.
 func (t *steady) upload(ctx context.Context, name string, c content) error {
 	object, err := t.client.Upload(ctx, name, c.reader(),
 		UploadOptions{ContentType: contentType, Size: c.size})

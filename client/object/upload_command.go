@@ -21,6 +21,7 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
+// uploadCommand is `client upload`.
 func uploadCommand(c *cli.Console) *cobra.Command {
 	var options UploadOptions
 	var asJSON, fromCommand bool
@@ -81,6 +82,8 @@ stores nothing unless it succeeds.`,
 	return cmd
 }
 
+// uploadFrom uploads an input, and tells the person how to continue or cancel it if it does not end
+// well.
 func uploadFrom(
 	ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool,
 ) error {
@@ -153,6 +156,8 @@ type commandOutput struct {
 	name string
 }
 
+// Read implements io.Reader. The end of the output is passed on only once the command has ended,
+// and well.
 func (o *commandOutput) Read(p []byte) (int, error) {
 	n, err := o.Reader.Read(p)
 	if err == nil {
@@ -197,6 +202,7 @@ func openInput(c *cli.Console, file, name string) (*input, error) {
 // use reads from f, and learns its size and reads it again where needed if it is a regular file:
 // some devices say that they can seek, and do not.
 func (o *input) use(f *os.File) error {
+	// The wrapper hides Seek, until f is known to be a regular file.
 	o.reader = struct{ io.Reader }{f}
 	info, err := f.Stat()
 	if err != nil {
@@ -238,6 +244,7 @@ func (o *input) contentType() string {
 	return http.DetectContentType(start[:n])
 }
 
+// close ends the command or closes the file.
 func (o *input) close() {
 	if o.file != nil {
 		_ = o.file.Close() // It was only read.

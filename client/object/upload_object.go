@@ -43,9 +43,9 @@ type UploadOptions struct {
 	Progress func(Progress)
 }
 
-// maxReplaced bounds how often an upload is taken back from another writer. One that is left over
-// from a broken connection ends at once; one that does not belongs to another client, which began
-// later.
+// maxReplaced bounds how often an upload is taken back from another writer. A writer that is left
+// over from a broken connection is replaced once and ends. One that comes back is another client
+// that uses the same id, and was started later.
 const maxReplaced = 3
 
 // Upload sends all of r as an object, and returns it as the server has it once it is durable and
@@ -67,15 +67,18 @@ func (c *Client) Upload(
 	return object, nil
 }
 
-// upload is one upload over all its attempts.
+// upload is one upload over all its attempts. It belongs to the goroutine that called Upload.
 type upload struct {
 	*observer
-	client   *Client
-	source   source
-	options  UploadOptions
-	fresh    bool // The server cannot know of this upload yet.
+	client  *Client
+	source  source
+	options UploadOptions
+	// fresh says that the server cannot know of this upload yet, so that it need not be asked.
+	fresh bool
+	// replaced counts how often another writer has taken the upload over.
 	replaced int
-	buffers  *bulk.Buffers
+	// buffers are those of the present attempt.
+	buffers *bulk.Buffers
 
 	// committed is what the server is known to have; offset is the next byte to send.
 	committed, offset int64
@@ -92,6 +95,7 @@ type upload struct {
 	object   *quartetv1.Object
 }
 
+// newUpload prepares an upload, and sends nothing.
 func newUpload(c *Client, o *observer, r io.Reader, options UploadOptions) *upload {
 	u := &upload{observer: o, client: c, source: newSource(r, c.options.WindowBytes), options: options}
 	u.fresh = !options.Continue
@@ -104,7 +108,8 @@ func newUpload(c *Client, o *observer, r io.Reader, options UploadOptions) *uplo
 	return u
 }
 
-// attempt sends the rest of the source over one stream, or as much as its window has room for.
+// attempt sends the rest of the source over one stream, or as much as its window has room for. More
+// that is committed afterwards than ever before is progress.
 func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	reached := u.reached
 	defer func() {
@@ -142,7 +147,8 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	return u.failure(err)
 }
 
-// locate asks the server where to continue and goes there in the source.
+// locate asks the server where to continue and goes there in the source. If the upload is an object
+// already, locate compares that with the source.
 func (u *upload) locate(ctx context.Context) error {
 	if u.fresh {
 		u.fresh = false
@@ -253,6 +259,7 @@ func (u *upload) hash(offset int64, data []byte, sum uint32) {
 	u.hashed += int64(len(data))
 }
 
+// uploadStream is the client's side of the RPC.
 type uploadStream = grpc.ClientStreamingClient[
 	quartetv1.UploadObjectRequest, quartetv1.UploadObjectResponse]
 
@@ -270,6 +277,7 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 			return err
 		}
 		a.Ready()
+		// While the source is read, which may take long, the server owes nothing.
 		n, err := fill(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		a.Wait()
 		if u.options.Size > 0 && u.offset+int64(n) > u.options.Size {
@@ -307,7 +315,8 @@ func fill(r io.Reader, buffer []byte) (n int, err error) {
 	return n, err
 }
 
-// whole tells whether what was sent, up to the end of the source, is one state of it.
+// whole returns an error unless what was sent, up to the end of the source, is one state of it: as
+// long as was said, and not changed since the beginning. Only then finish is sent.
 func (u *upload) whole() error {
 	if u.options.Size > 0 && u.offset != u.options.Size {
 		return fmt.Errorf("%w: it ends after %d of %d bytes", ErrSourceChanged, u.offset, u.options.Size)
@@ -315,6 +324,8 @@ func (u *upload) whole() error {
 	return u.source.unchanged()
 }
 
+// sendChunk sends the bytes in a buffer, which goes back to the attempt's buffers when the
+// transport has written it.
 func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 	data := *buffer
 	sum := crc32c.Checksum(data)
@@ -331,6 +342,7 @@ func (u *upload) sendChunk(stream uploadStream, buffer *[]byte) error {
 	return nil
 }
 
+// progress tells the caller how far the upload is.
 func (u *upload) progress() {
 	if u.options.Progress != nil {
 		u.options.Progress(Progress{
@@ -339,6 +351,7 @@ func (u *upload) progress() {
 	}
 }
 
+// total is the size of the whole, -1 if it is not known.
 func (u *upload) total() int64 {
 	if u.options.Size > 0 {
 		return u.options.Size
@@ -346,6 +359,8 @@ func (u *upload) total() int64 {
 	return -1
 }
 
+// header is the first message. It is the same on each stream of the upload, as the contract wants
+// it.
 func (u *upload) header() *quartetv1.UploadObjectRequest {
 	header := quartetv1.UploadHeader_builder{
 		UploadId:    u.options.ID,
@@ -359,6 +374,8 @@ func (u *upload) header() *quartetv1.UploadObjectRequest {
 	return quartetv1.UploadObjectRequest_builder{Header: header}.Build()
 }
 
+// finish is the last message. It always states size and CRC-32C, so that the server verifies the
+// whole.
 func (u *upload) finish() *quartetv1.UploadObjectRequest {
 	finish := quartetv1.UploadFinish_builder{
 		SizeBytes: new(uint64(u.offset)), Crc32C: new(u.crc),
@@ -369,8 +386,9 @@ func (u *upload) finish() *quartetv1.UploadObjectRequest {
 	return quartetv1.UploadObjectRequest_builder{Finish: finish}.Build()
 }
 
-// answer waits for the server's answer. The server has to write what is under way and, for a
-// SHA-256, to read the object once more, which is given a second for each 64 MiB.
+// answer half-closes and waits for the server's answer, which says how much is committed, and has
+// the object after finish. The server has to write what is under way and, for a SHA-256, to read
+// the object once more, for which it gets a second for each 64 MiB.
 func (u *upload) answer(
 	ctx, answered context.Context, stream uploadStream, response *quartetv1.UploadObjectResponse,
 	a *rpc.Attempt,
@@ -401,7 +419,8 @@ func (u *upload) answer(
 	return nil
 }
 
-// failure gives up an upload that another writer keeps taking.
+// failure makes the error final if other writers have taken the upload over too often: without its
+// status it is not tried again.
 func (u *upload) failure(err error) error {
 	if err == nil {
 		return nil
