@@ -99,6 +99,8 @@ func (c *chat) run(ctx context.Context, client *Client) error {
 	}
 	defer conversation.Close()
 	c.out = c.Stdout()
+	// Only a person who reads and types needs a line of their own. Edit returns none without a
+	// terminal.
 	if !c.listen && !c.json {
 		if c.editor, err = c.Edit(cli.Printable(c.join.Participant) + "> "); err != nil {
 			return err
@@ -157,6 +159,7 @@ func (c *chat) watch(ctx context.Context, conversation *Conversation) {
 // is said when it is back.
 func (c *chat) sayAll(ctx context.Context, conversation *Conversation) error {
 	if c.editor == nil {
+		// The terminal has shown what was typed, so that it is not shown again when it comes back.
 		echoed := cli.IsTerminal(c.Stdin()) && cli.IsTerminal(c.Stdout())
 		return c.sayLines(func(line []byte) error {
 			if echoed {
@@ -241,6 +244,7 @@ func (c *chat) typeLines(say func(line string)) error {
 // sayLines says each line of standard input, without empty ones. It ends with the first that cannot
 // be said.
 func (c *chat) sayLines(say func([]byte) error) error {
+	// The end of a line may be two bytes, which the message does not have.
 	lines := bufio.NewScanner(c.Stdin())
 	lines.Buffer(nil, maxBody+len("\r\n"))
 	for n := 1; lines.Scan(); n++ {

@@ -110,6 +110,7 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // The answer says why.
 	}
+	// A page may send anything: a longer frame ends the connection, and is not read into memory.
 	conn.SetReadLimit(mostFrame)
 	socket := &panelSocket{Conn: conn}
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -117,10 +118,13 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	defer helpers.Wait()
 	defer func() { _ = conn.CloseNow() }() // It has been closed, or its peer is gone.
 	defer cancel(nil)
+	// Without room, so that a page that talks faster than its messages are kept is held back by its
+	// connection.
 	frames := make(chan said)
 	helpers.Go(func() { cancel(socket.listen(ctx, frames)) })
 	helpers.Go(func() { cancel(socket.ping(ctx)) })
 	err = p.talk(ctx, socket, options, frames, &helpers)
+	// What a helper has noticed, such as a page that is gone, is why the conversation has ended.
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -168,6 +172,7 @@ func (p *panel) talk(
 	frames <-chan said,
 	helpers *sync.WaitGroup,
 ) error {
+	// The function of WatchPeers must not block, and so not wait for the page.
 	attempts := make(chan string, mostAttempts)
 	watched := console.WatchPeers(ctx, func(address string) {
 		select {
@@ -206,6 +211,7 @@ func (p *panel) talk(
 			Time:     message.GetCreateTime().AsTime().Format(time.RFC3339Nano),
 			Position: encode(conversation.Position()),
 		}
+		// JSON has no other text. Of the rest the page gets the number of bytes.
 		if utf8.Valid(message.GetBody()) {
 			e.Text = string(message.GetBody())
 		}

@@ -98,6 +98,7 @@ func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
 		}
 		show("talk", "%s: %s", participants[i%2], line)
 	}
+	// Leaving ends with OK once everything was received, which ErrLeft says.
 	for _, conversation := range conversations {
 		conversation.Leave()
 		if _, err := conversation.Receive(ctx); !errors.Is(err, ErrLeft) {

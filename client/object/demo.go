@@ -27,6 +27,8 @@ func demo(ctx context.Context, s cli.Session, file string, show cli.Show) error 
 		defer f.Close()
 		from = f
 	}
+	// Read once beforehand, so that the demo compares with the file and not with what the upload has
+	// read.
 	sent := sha256.New()
 	if _, err := io.Copy(sent, from); err != nil {
 		return err

@@ -46,10 +46,12 @@ func openDestination(
 	stdout io.Writer, name, file string, note func(format string, args ...any),
 ) (*destination, error) {
 	d := &destination{note: note}
+	// Standard output has no place and no part: it is written as chunks come.
 	if file == "-" {
 		d.Writer = stdout
 		return d, nil
 	}
+	// Without a file, or with a directory, the name of the object says what the file is called.
 	if info, err := os.Stat(file); file == "" || err == nil && info.IsDir() {
 		last, err := lastElement(name)
 		if err != nil {
@@ -64,11 +66,13 @@ func openDestination(
 		return nil, err
 	case info.IsDir():
 		return nil, fmt.Errorf("%s is a directory", file)
+	// A pipe or a device is written directly: a rename would replace it.
 	case !info.Mode().IsRegular():
 		d.file, err = os.OpenFile(file, os.O_WRONLY, 0)
 		d.Writer = d.file
 		return d, err
 	}
+	// What is renamed later has to be in the folder of the file itself, and not of a link to it.
 	place, err := resolveLinks(file)
 	if err != nil {
 		return nil, err
@@ -118,6 +122,7 @@ func (d *destination) resume() error {
 		if err != nil {
 			continue // Another process writes it, or it is not ours.
 		}
+		// An older generation has been replaced on the server: only the newest may still be there.
 		if d.file != nil && generation < d.generation {
 			_ = f.Close()
 			continue
@@ -130,6 +135,8 @@ func (d *destination) resume() error {
 	if d.file == nil {
 		return nil
 	}
+	// The server cannot verify what this process has from an earlier download, so the checksum of the
+	// whole covers it.
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	var err error
 	d.size, err = io.Copy(sum, d.file)
@@ -153,9 +160,11 @@ func (d *destination) begin(object *quartetv1.Object) error {
 	// Its own part is locked by now. What other downloads have left would stay for ever.
 	d.removeOldParts()
 	d.Writer = d.file
+	// Emptied here and not when it was opened: the object is known to be there now.
 	if d.direct {
 		return d.file.Truncate(0)
 	}
+	// The new file should be as accessible as the old one.
 	if old != nil {
 		if err := d.file.Chmod(old.Mode().Perm()); err != nil {
 			return err
@@ -164,6 +173,8 @@ func (d *destination) begin(object *quartetv1.Object) error {
 			d.note("%s is replaced by a new file: %s", d.place, lost)
 		}
 	}
+	// Tried before the download: afterwards it is too late to tell that the name cannot be made
+	// durable.
 	folder, err := os.Open(filepath.Dir(d.place))
 	if err == nil {
 		err = folder.Sync()
@@ -180,9 +191,11 @@ func (d *destination) begin(object *quartetv1.Object) error {
 func (d *destination) open(generation int64, old fs.FileInfo) (err error) {
 	if old == nil || !isMount(d.place) {
 		d.file, err = createPart(d.part(generation))
+		// A file that is not there yet cannot be overwritten either.
 		if err == nil || old == nil {
 			return err
 		}
+		// Only where the folder takes no new files is overwriting the next best.
 		if !errors.Is(err, fs.ErrPermission) && !isReadOnly(err) {
 			return err
 		}
@@ -212,6 +225,7 @@ func (d *destination) part(generation int64) string {
 // file or, if that is too long, its hash.
 func (d *destination) partPrefix() string {
 	base := filepath.Base(d.place)
+	// With the dot, the generation and the suffix the name would be too long.
 	if len(base) > maxName-len("..part")-len("-9223372036854775808") {
 		sum := sha256.Sum256([]byte(base))
 		base = hex.EncodeToString(sum[:16])
@@ -253,6 +267,7 @@ func (d *destination) removeOldParts() {
 		if d.file != nil && name == d.file.Name() {
 			continue
 		}
+		// A part that is locked is being written by another process.
 		if f, err := openPart(name); err == nil {
 			_ = os.Remove(name) // It is in the way no more than before.
 			_ = f.Close()
@@ -274,6 +289,7 @@ func (d *destination) finish(err error, keep bool) error {
 		return err
 	}
 	defer d.file.Close() // After the rename: it holds the lock.
+	// The content first, so that after a power failure the name does not lead to a file with holes.
 	if d.place != "" && err == nil {
 		err = d.file.Sync()
 	}
@@ -285,6 +301,7 @@ func (d *destination) finish(err error, keep bool) error {
 		err = os.Rename(d.file.Name(), d.place)
 	}
 	if err != nil {
+		// An empty part is nothing to continue.
 		if info, statErr := d.file.Stat(); keep && statErr == nil && info.Size() > 0 {
 			return err
 		}

@@ -35,11 +35,13 @@ output: what went there is good only if the exit code is 0.`,
   PROGRAM download photos.tar - | tar x`),
 		Args: cli.Positional(1, 2),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
+			// A process that was started without a standard output has nowhere to write to.
 			if cli.Argument(args, 1) == "-" {
 				if err := c.NeedStdout(); err != nil {
 					return err
 				}
 			}
+			// Before any call: a destination that cannot be written is told at once.
 			to, err := openDestination(c.Stdout(), args[0], cli.Argument(args, 1), c.Note)
 			if err != nil {
 				return err
@@ -49,6 +51,8 @@ output: what went there is good only if the exit code is 0.`,
 			}
 			return c.Call(ctx, func(s cli.Session) error {
 				err := downloadTo(ctx, c, connect(s), args[0], to, resume)
+				// A part is kept only after errors that say nothing against its content: an interruption, or
+				// servers that are away.
 				return to.finish(err, ctx.Err() != nil || cli.IsUnavailable(err))
 			})
 		}),
@@ -69,6 +73,7 @@ func downloadTo(
 		}
 	}
 	bar := c.NewProgress("downloading", to.size > 0)
+	// Until the object is known, nothing new has been written.
 	begun := false
 	options := DownloadOptions{
 		Generation: to.generation, Offset: to.size, Before: &to.crc,

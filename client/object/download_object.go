@@ -50,6 +50,8 @@ type DownloadOptions struct {
 func (c *Client) Download(
 	ctx context.Context, name string, w io.Writer, options DownloadOptions,
 ) (object *quartetv1.Object, err error) {
+	// One span, one line in the log and one count for the transfer as a whole, however many attempts
+	// it takes.
 	ctx, o := c.beginTransfer(ctx, c.metrics.downloads, name)
 	d := &download{observer: o, client: c, w: w, options: options, offset: options.Offset}
 	if options.Before != nil {
@@ -144,6 +146,7 @@ func (d *download) receive(
 ) error {
 	switch {
 	case message.HasObject() && d.object == nil:
+		// Offsets are signed here, and a server could send any number.
 		if message.GetObject().GetSizeBytes() > math.MaxInt64 {
 			return fmt.Errorf("%w: an object of %d bytes", rpc.ErrProtocol,
 				message.GetObject().GetSizeBytes())
@@ -173,9 +176,12 @@ func (d *download) write(chunk *quartetv1.DownloadChunk, pieces [][]byte) error 
 		return fmt.Errorf("%w: chunk of %d bytes at %d, expected at %d of %d", rpc.ErrProtocol, size,
 			chunk.GetOffset(), d.offset, d.end())
 	}
+	// Damage between server and client is no reason to give up: the next attempt asks for the same
+	// bytes again.
 	if sum != chunk.GetCrc32C() {
 		return fmt.Errorf("chunk at %d: %w", d.offset, ErrChecksum)
 	}
+	// The offset moves with each piece, so that after an error it says what was written.
 	for _, piece := range pieces {
 		n, err := d.w.Write(piece)
 		d.offset += int64(n)

@@ -49,6 +49,7 @@ func list(ctx context.Context, c *cli.Console, client *Client, prefix string, as
 		}
 		n++
 	}
+	// A note, which goes to standard error, so that a program that reads the list sees an empty one.
 	if n == 0 {
 		c.Note("no objects")
 	}

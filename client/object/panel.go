@@ -64,6 +64,7 @@ type panel struct{ client *Client }
 
 // serveObjects answers requests below objects/, with the rest of the path as it was sent.
 func (p *panel) serveObjects(w http.ResponseWriter, r *http.Request, escaped string) {
+	// The path was not cleaned by a ServeMux, so that any name of an object can be in it.
 	name, err := url.PathUnescape(escaped)
 	if err != nil {
 		http.Error(w, "the name is not escaped as it has to be", http.StatusBadRequest)
@@ -221,6 +222,7 @@ func (p *panel) put(w http.ResponseWriter, r *http.Request, name string) {
 		SHA256: digests.sha256 != nil,
 	})
 	if err != nil {
+		// The upload's error says only that its source failed.
 		if body.err != nil {
 			err = body.err
 		}

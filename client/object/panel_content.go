@@ -108,6 +108,7 @@ func (c *contentReader) Read(p []byte) (int, error) {
 // have named.
 func (c *contentReader) begin() {
 	limit, size := int64(0), int64(c.object.GetSizeBytes())-c.at
+	// The server sends no more than the range, as the header has said it.
 	if c.at == c.from && c.limit > 0 {
 		limit = c.limit
 		size = min(size, limit)
@@ -119,6 +120,7 @@ func (c *contentReader) begin() {
 	c.open = &openContent{reader, cancel, done}
 	go func() {
 		defer close(done)
+		// Download verifies the whole at its end, when all but the last byte was passed on.
 		to := &holdBack{Writer: writer, left: size}
 		_, err := c.client.Download(ctx, c.object.GetName(), to, options)
 		if err == nil {
@@ -188,6 +190,7 @@ type digests struct {
 // range. An algorithm that is not known is left out, as the RFC wants it.
 func parseDigests(header http.Header) (d digests, err error) {
 	fields := append(header.Values("Repr-Digest"), header.Values("Content-Digest")...)
+	// Several fields, and several items in a field, are one list.
 	for item := range strings.SplitSeq(strings.Join(fields, ","), ",") {
 		algorithm, value, _ := strings.Cut(strings.TrimSpace(item), "=")
 		size := map[string]int{"sha-256": sha256.Size, "crc32c": 4}[algorithm]

@@ -126,6 +126,7 @@ func (s *tusStore) NewUpload(ctx context.Context, info handler.FileInfo) (handle
 		return nil, tusError(http.StatusBadRequest, "sha256 is not 32 bytes in hexadecimal")
 	}
 	u.SHA256 = sum
+	// Everything that the header of a stream needs is in the address, as this process keeps nothing.
 	described, err := json.Marshal(u)
 	if err != nil {
 		return nil, err
@@ -143,6 +144,7 @@ func (s *tusStore) GetUpload(_ context.Context, id string) (handler.Upload, erro
 	u := &tusUpload{store: s, id: id}
 	key, encoded, _ := strings.Cut(id, ".")
 	described, err := base64.RawURLEncoding.DecodeString(encoded)
+	// An address comes from outside, and may be anything.
 	if err != nil || json.Unmarshal(described, u) != nil || uuid.Validate(key) != nil ||
 		u.Name == "" || u.Size < 0 {
 		return nil, handler.ErrNotFound
@@ -209,6 +211,7 @@ func (u *tusUpload) WriteChunk(ctx context.Context, offset int64, src io.Reader)
 	switch {
 	case err != nil:
 		return 0, tusFailure(err)
+	// The last byte was in this request, and the upload is finished.
 	case response.HasObject():
 		return u.Size - offset, nil
 	// Without an error a sender of small pieces would send the same piece for ever.
@@ -320,6 +323,7 @@ func (c *Client) appendUpload(
 			}
 			a.Ready()
 			data := *buffer
+			// While the sender is read the server owes nothing, so that a slow one is no stall.
 			n, readErr := io.ReadAtLeast(src, data, min(leastRead, len(data)))
 			a.Wait()
 			if n > 0 {

@@ -64,6 +64,7 @@ stores nothing unless it succeeds.`,
 				return err
 			}
 			defer from.close()
+			// protobuf takes no other strings, and would say so less clearly.
 			if !utf8.ValidString(from.name) {
 				return cli.UsageError(fmt.Errorf("NAME=%q: is not UTF-8", from.name))
 			}
@@ -103,6 +104,7 @@ func uploadFrom(
 		c.Hint("%s", hint)
 		object, err := connect(s).Upload(ctx, from.name, from.reader, options)
 		if err != nil {
+			// The hint is otherwise shown only after an interruption or when servers are away.
 			if isFull(rpc.Reason(err)) {
 				fmt.Fprintln(c.Stderr(), hint)
 			}
@@ -133,6 +135,7 @@ func startInput(
 ) (*input, error) {
 	ctx, stop := context.WithCancel(ctx)
 	program := exec.CommandContext(ctx, command[0], command[1:]...)
+	// WaitDelay is for a command that leaves a process behind which holds the output open.
 	program.Stdin, program.Stderr, program.WaitDelay = c.Stdin(), c.Stderr(), time.Second
 	output, err := program.StdoutPipe()
 	if err == nil {
@@ -163,6 +166,7 @@ func (o *commandOutput) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+	// The upload fails with that, instead of taking what was written for the whole.
 	if failed := o.wait(); failed != nil {
 		return n, fmt.Errorf("%s: %w; nothing is stored", o.name, failed)
 	}
@@ -214,6 +218,7 @@ func (o *input) use(f *os.File) error {
 	if !info.Mode().IsRegular() {
 		return nil
 	}
+	// Standard input may be a file of which some was read before.
 	at, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err

@@ -191,6 +191,7 @@ func (u *upload) compare(ctx context.Context) error {
 	if u.options.Size > 0 && size != u.options.Size {
 		return mismatch("its object has %d bytes, not %d", size, u.options.Size)
 	}
+	// The source is read as far as the object goes, for its checksum.
 	if err := u.seek(size); errors.Is(err, io.EOF) {
 		return mismatch("its object has %d bytes, not %d", size, u.hashed)
 	} else if err != nil {
@@ -229,6 +230,7 @@ func (u *upload) seek(offset int64) error {
 	}
 	buffer := make([]byte, 64<<10)
 	for u.hashed < offset {
+		// The window is full of bytes that the server has: they need not be kept.
 		if u.source.room() == 0 {
 			u.source.release(u.hashed)
 		}
@@ -248,6 +250,7 @@ func (u *upload) hash(offset int64, data []byte, sum uint32) {
 	if seen >= int64(len(data)) {
 		return
 	}
+	// The buffer begins with bytes that were sent before: only the rest is new.
 	if seen > 0 {
 		data = data[seen:]
 		sum = crc32c.Checksum(data)
@@ -271,6 +274,7 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 	if err := stream.Send(u.header()); err != nil {
 		return err
 	}
+	// A file always has room, so that the loop ends at its end. A window has none when it is full.
 	for u.source.room() > 0 {
 		buffer, err := u.buffers.Take(answered)
 		if err != nil {
@@ -280,6 +284,7 @@ func (u *upload) send(answered context.Context, stream uploadStream, a *rpc.Atte
 		// While the source is read, which may take long, the server owes nothing.
 		n, err := fill(u.source, (*buffer)[:min(int64(len(*buffer)), u.source.room())])
 		a.Wait()
+		// The file has grown. The server would refuse the chunk with a less clear reason.
 		if u.options.Size > 0 && u.offset+int64(n) > u.options.Size {
 			return rpc.Final(fmt.Errorf("%w: it is longer than %d bytes", ErrSourceChanged, u.options.Size))
 		}
