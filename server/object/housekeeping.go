@@ -17,6 +17,7 @@ const longestPause = time.Hour
 func (s *service) housekeeping(ctx context.Context) {
 	log := s.host.Telemetry.Log
 	for ctx.Err() == nil {
+		// The number of the last round is still the best there is.
 		if err := s.engine.Count(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("counting what is stored failed", "error", err)
 		}

@@ -76,6 +76,7 @@ func (l *limits) list(ctx context.Context) (release func(names int), err error) 
 	}
 	return func(names int) {
 		l.making.Release(1)
+		// The caller's own place comes free later than that of all.
 		time.AfterFunc(time.Duration(names)*namePause, giveBack)
 	}, nil
 }
@@ -112,6 +113,7 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 	if l.take(id, caller) {
 		return nil
 	}
+	// One request for each, so that a caller that is at its limit does not make many.
 	for _, other := range l.sample(caller) {
 		if state, err := e.Upload(ctx, other); state.Object != nil ||
 			errors.Is(err, engine.ErrUploadNotFound) {

@@ -127,6 +127,7 @@ func (f *Folder) recover() error {
 			return err
 		}
 	}
+	// Uploads are mended before they are counted.
 	if err := eachName(f.uploads.path, f.recoverUpload); err != nil {
 		return err
 	}
@@ -266,6 +267,7 @@ func (f *Folder) List(
 	found, more := f.names.page(prefix, after, limit)
 	objects = make([]engine.Object, 0, len(found))
 	for i, name := range found {
+		// A page of 1000 names takes as many system calls, which a caller that has gone does not need.
 		if i%fewNames == 0 && ctx.Err() != nil {
 			return nil, false, context.Cause(ctx)
 		}
@@ -363,12 +365,14 @@ func (f *Folder) Expire(
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		// An upload is found by either of its files.
 		id := strings.TrimSuffix(strings.TrimSuffix(name, dataSuffix), logSuffix)
 		// A log without data is what remembers a finished upload.
 		unfinished := f.size(f.dataPath(id)) >= 0
 		if f.newer(f.dataPath(id), before) || f.newer(f.logPath(id), before) || busy(id) {
 			return nil
 		}
+		// One that cannot be removed does not keep the others from it.
 		if err := f.drop(id); err != nil {
 			f.Log.Error("an upload could not be removed", "upload_id", id, "error", err)
 			failed = err
@@ -453,6 +457,7 @@ func (f *Folder) Ping(context.Context) error {
 	if err == nil {
 		_, err = os.Lstat(f.uploads.path)
 	}
+	// During makes ErrStoreFull of what a full disk says.
 	if err = engine.During("check the folder by writing", err); errors.Is(err, engine.ErrStoreFull) {
 		return nil
 	}

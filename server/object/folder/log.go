@@ -81,6 +81,7 @@ func (f *Folder) readLog(id string) (*progress, error) {
 		return nil, err
 	}
 	p := &progress{}
+	// Reading stops at the first line that is not as it was written.
 	for text := range bytes.Lines(data) {
 		var l line
 		sum, body, _ := bytes.Cut(bytes.TrimSuffix(text, []byte("\n")), []byte(" "))
@@ -93,6 +94,7 @@ func (f *Folder) readLog(id string) (*progress, error) {
 			p.valid += int64(len(text))
 		}
 	}
+	// After a crash of the machine the file may be empty, or have other content.
 	if p.header.UploadID != id {
 		return nil, fmt.Errorf("%w: the log of upload %s has no header", engine.ErrCorrupt, id)
 	}
@@ -130,6 +132,7 @@ func (f *Folder) progress(id string) (*progress, error) {
 		return nil, err
 	}
 	if have < 0 {
+		// The data file is gone, so that the rename has happened.
 		if p.object = p.decided; p.object == nil {
 			p.object = f.objectOf(p.header)
 		}

@@ -100,6 +100,7 @@ func (r *reader) blocks(p []byte) (n int, sum uint32, err error) {
 	if want == 0 {
 		return 0, 0, nil
 	}
+	// Into the caller's buffer at once: what does not match its checksum is not returned.
 	if err := r.read(p[:want], r.offset); err != nil {
 		return 0, 0, err
 	}
@@ -157,6 +158,7 @@ func (r *reader) read(p []byte, at int64) error {
 func (r *reader) compare(at int64, got uint32) error {
 	i := at / blockBytes
 	if i < r.firstSum || i >= r.firstSum+int64(len(r.sums)) {
+		// Downloads read blocks in their order, so that the next checksums are needed soon.
 		table := make([]byte, min(fewSums, r.footer.Sums-i)*engine.SumBytes)
 		if err := r.read(table, r.footer.Size+i*engine.SumBytes); err != nil {
 			return err

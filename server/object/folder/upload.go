@@ -82,6 +82,7 @@ func (u *upload) reopen() (err error) {
 	if u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
 		return err
 	}
+	// Data behind the last commit is overwritten.
 	if _, err = u.data.Seek(u.size, io.SeekStart); err != nil {
 		return err
 	}
@@ -167,6 +168,7 @@ func (u *upload) append(pieces [][]byte, size int64) (err error) {
 	}
 	for _, piece := range pieces {
 		n, err := u.data.Write(piece)
+		// What was written of it stays counted until the file is cut off.
 		if size -= int64(n); err != nil {
 			f.Quota.Give(size)
 			return err
@@ -308,6 +310,7 @@ func (u *upload) finish(e engine.Expect) error {
 	if err := u.awaitCommit(); err != nil {
 		return err
 	}
+	// Verified before anything is written: a whole that is wrong leaves nothing.
 	object, err := u.verify(e)
 	// The content is wrong, which more bytes cannot mend.
 	if errors.Is(err, engine.ErrSizeMismatch) || errors.Is(err, engine.ErrChecksumMismatch) {
@@ -338,6 +341,7 @@ func (u *upload) finish(e engine.Expect) error {
 		return err
 	}
 	f := u.folder
+	// The trailer is stored as well, and so may be what does not fit.
 	if err := f.Quota.Take(int64(len(trailer))); err != nil {
 		return err
 	}
@@ -347,6 +351,7 @@ func (u *upload) finish(e engine.Expect) error {
 	}
 	if err != nil {
 		f.Quota.Give(int64(len(trailer)))
+		// Without a trailer the upload can be finished again once there is room.
 		return errors.Join(err, u.data.Truncate(u.arrived.Size))
 	}
 	// If the answer is lost, the sender asks again, and the log remembers the object even if another

@@ -74,6 +74,8 @@ type fetched struct {
 func (s *S3) Open(
 	ctx context.Context, name string, generation, offset, limit int64,
 ) (engine.Reader, error) {
+	// tailBytes have the longest trailer that there can be, so that no second request is needed for
+	// its table.
 	footer, f, err := s.stat(ctx, name, tailBytes)
 	if generation != 0 && errors.Is(err, engine.ErrNotFound) {
 		return nil, engine.ErrGenerationGone
@@ -339,6 +341,7 @@ func (r *reader) fetched() io.ReadCloser {
 func (r *reader) Close() error {
 	r.cancel()
 	r.recycle()
+	// fetched has waited for the goroutine, so that nothing else reads them.
 	for _, body := range []io.ReadCloser{r.body, r.fetched()} {
 		if body != nil {
 			_ = body.Close()

@@ -168,6 +168,7 @@ func (s *S3) put(
 		// S3 compares it with what has arrived, and refuses what was damaged on the way.
 		ChecksumCRC32C: encodeSum(crc32c.Checksum(data)),
 	}
+	// So two processes cannot both write a key that neither has seen.
 	if tag == absent {
 		in.IfNoneMatch = aws.String("*")
 	} else {
@@ -331,6 +332,8 @@ func (s *S3) List(
 	if after != "" {
 		start = max(start, objectKey(after))
 	}
+	// A page may have only keys that are no objects: an empty page would look like the end of the
+	// list.
 	for more = true; more && len(objects) == 0; {
 		var page []types.Object
 		if page, more, err = s.list(ctx, objectsPrefix, start, limit); err != nil {
@@ -343,6 +346,7 @@ func (s *S3) List(
 			switch {
 			case err != nil:
 				s.Log.WarnContext(ctx, "the bucket has a key that is not an object", "key", start)
+			// Keys are in the order of names, so that all with the prefix were before this one.
 			case !strings.HasPrefix(name, prefix):
 				return objects, false, nil
 			default:
@@ -634,6 +638,7 @@ func (s *S3) Expire(
 	// Errors are logged, and one is returned: an upload that cannot be removed does not keep others
 	// from it.
 	fail := func(what string, err error) {
+		// At the end of the process requests fail for that reason alone.
 		if err != nil && ctx.Err() == nil {
 			level := slog.LevelError
 			if errors.Is(err, engine.ErrUnavailable) { // The next round removes it.
@@ -665,6 +670,7 @@ func (s *S3) Expire(
 	if err != nil {
 		return abandoned, err
 	}
+	// A process may have died between the creation of a multipart upload and its record.
 	in := &awss3.ListMultipartUploadsInput{Bucket: s.bucket, Prefix: aws.String(objectsPrefix)}
 	for {
 		page, err := s.client.ListMultipartUploads(ctx, in)

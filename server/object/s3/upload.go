@@ -84,6 +84,7 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 	if u.HashSHA256 {
 		u.hash = sha256.New()
 	}
+	// The part that is on its way when the sender goes is worth more than the time that it takes.
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	u.ctx, u.cancel = longer, func() { stop(); cancel() }
@@ -127,6 +128,7 @@ func (u *upload) ask() (found bool, err error) {
 			u.arrived.AddBlock(p.sum)
 		}
 	}
+	// The hash goes on where the record says, in whichever process the parts before were sent.
 	if u.hash = nil; r.HashSHA256 {
 		u.hash = sha256.New()
 		if state, ok := u.hash.(encoding.BinaryUnmarshaler); ok && len(r.Hash) > 0 {
@@ -208,6 +210,7 @@ func (u *upload) flush() error {
 			return err
 		}
 	}
+	// A part counts from when it is sent, and is given back if it fails or the upload is discarded.
 	if err := u.s.Quota.Take(int64(len(*u.buffer))); err != nil {
 		return err
 	}
@@ -221,6 +224,8 @@ func (u *upload) flush() error {
 		p.done <- err
 	}()
 	u.inFlight, u.buffer = append(u.inFlight, p), nil
+	// With a spare buffer the next part is received while this one is sent. Without one the stream
+	// waits, which holds its sender back.
 	if len(u.inFlight) <= maxInFlight && u.s.spares.TryAcquire(1) {
 		u.spares, u.buffer = u.spares+1, u.s.buffer()
 	}
@@ -277,6 +282,7 @@ func (u *upload) decide(r record) error {
 		if !errors.Is(err, errChanged) {
 			return err
 		}
+		// Another process has written the record, or removed it: look again.
 		found, err := u.ask()
 		if err != nil || found && (u.S3Upload == "" || u.done != nil || len(u.parts) > 0 ||
 			u.PartBytes == r.PartBytes) {
@@ -361,6 +367,7 @@ func (u *upload) noteHash(data []byte) (err error) {
 	if r.Hash, err = u.hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
 		return err
 	}
+	// Only parts that S3 has are in the state, so that it fits to where another process continues.
 	r.Hashed, r.Object = u.committed(), nil
 	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
 	if errors.Is(err, errChanged) {
@@ -419,6 +426,7 @@ func (u *upload) finish(e engine.Expect) error {
 	if err != nil {
 		return err
 	}
+	// One PutObject takes the place of a multipart upload with a single part.
 	if len(u.parts) == 0 && u.S3Upload == "" {
 		return u.finishSmall(object)
 	}
@@ -434,6 +442,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		Size: u.arrived.Size, CRC32C: u.arrived.CRC32C(),
 	}
 	if len(u.Expect.SHA256)+len(e.SHA256) > 0 {
+		// The first parts were not hashed, and can no longer be read.
 		if u.hash == nil && len(u.parts) > 0 {
 			return o, fmt.Errorf("%w: a SHA-256 that the header did not announce", engine.ErrInvalidArgument)
 		}
@@ -545,6 +554,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 	if err := u.s.Quota.Take(int64(len(rest)) + engine.FileOverhead); err != nil {
 		return err
 	}
+	// The last part has the rest of the content and the trailer.
 	sum := crc32c.Combine(u.arrived.Rest, crc32c.Checksum(trailer), int64(len(trailer)))
 	tag, err := u.multipart().sendPart(u.ctx, len(u.parts)+1, rest, sum)
 	if err != nil {
