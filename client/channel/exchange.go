@@ -93,6 +93,7 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 	}
 	go v.run(ctx)
 	select {
+	// Receive has to be called soon: until then the stream is held back.
 	case <-v.joined:
 		return v, nil
 	case <-v.ended:
@@ -187,6 +188,7 @@ func (v *Conversation) attempt(ctx context.Context, a *rpc.Attempt) error {
 			return err
 		}
 		a.Ready()
+		// The server has asked for this delay; other replicas are there already.
 		if err := rpc.Sleep(ctx, max(minRejoinDelay, rpc.Delay(retry.GetRetryDelay()))); err != nil {
 			return err
 		}

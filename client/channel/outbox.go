@@ -66,6 +66,7 @@ func (o *outbox) next(ctx context.Context, number int) (*outgoing, error) {
 	for {
 		o.mu.Lock()
 		i := slices.IndexFunc(o.entries, func(e *outgoing) bool { return e.number > number })
+		// Taken with mu held, so that no change between here and the waiting is missed.
 		changed, closed := o.changed, o.closed
 		var entry *outgoing
 		if i >= 0 {

@@ -156,6 +156,7 @@ func joinOptions(query url.Values) (JoinOptions, error) {
 			into(n)
 		}
 	}
+	// It comes from the page, which has it from an earlier event.
 	if text := query.Get("position"); text != "" && err == nil {
 		options.Position = &quartetv1.Position{}
 		err = protojson.Unmarshal([]byte(text), options.Position)

@@ -106,6 +106,7 @@ func (s *speaker) exchange(ctx context.Context, body string) error {
 			got, body)
 	}
 	receipt := <-receipts
+	// Sending has failed after the message was kept: the cause says why.
 	if receipt == nil {
 		return context.Cause(ctx)
 	}
@@ -124,6 +125,7 @@ func unheard(ctx context.Context, body string, err error,
 		err = context.Cause(ctx)
 	}
 	select {
+	// The receipt may be here although the message did not come.
 	case receipt := <-receipts:
 		if receipt != nil {
 			return fmt.Errorf("%w: message %q has receipt %d and did not come: %w", traffic.ErrWrong, body,

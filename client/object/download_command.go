@@ -67,6 +67,7 @@ output: what went there is good only if the exit code is 0.`,
 func downloadTo(
 	ctx context.Context, c *cli.Console, client *Client, name string, to *destination, resume bool,
 ) error {
+	// The part is read before the call: its size is the offset to ask for.
 	if resume {
 		if err := to.resume(); err != nil {
 			return err

@@ -27,6 +27,7 @@ func (c *Client) List(ctx context.Context, prefix string) iter.Seq2[*quartetv1.O
 					return
 				}
 			}
+			// A page without objects need not be the last one; the token says so.
 			if token = page.GetNextPageToken(); token == "" {
 				return
 			}

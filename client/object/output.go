@@ -52,6 +52,7 @@ func writeObject(w io.Writer, asJSON bool, o *quartetv1.Object) error {
 	row("content type", cli.Printable(o.GetContentType()))
 	row("size", size(o))
 	row("crc32c", checksum(o.GetCrc32C()))
+	// Only an upload that named one has a SHA-256.
 	if len(o.GetSha256()) > 0 {
 		row("sha256", hex.EncodeToString(o.GetSha256()))
 	}

@@ -175,6 +175,7 @@ func (p *panel) get(w http.ResponseWriter, r *http.Request, name string) {
 	if strings.Contains(r.Header.Get("Range"), ",") {
 		r.Header.Del("Range")
 	}
+	// The object that was looked up is the one that is read: its generation goes along.
 	content := &contentReader{ctx: r.Context(), client: p.client, object: object}
 	defer content.Close()
 	content.hint(r.Header.Get("Range"))

@@ -96,6 +96,7 @@ func (c *contentReader) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) && c.limit > 0 {
 		// More is wanted than what the header said, as with an If-Range that does not hold.
 		c.Close()
+		// The next Read begins a download without a limit.
 		c.limit, err = 0, nil
 	}
 	if err != nil && !errors.Is(err, io.EOF) {

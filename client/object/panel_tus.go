@@ -300,6 +300,7 @@ func (c *Client) appendUpload(
 	ctx, o := c.beginTransfer(ctx, c.metrics.uploads, header.GetName())
 	from := offset
 	defer func() { o.end(ctx, offset-from, response.GetObject().GetCrc32C(), err) }()
+	// A replica that is stopping refuses the stream before it has read anything of src.
 	resumption := c.resumption(o)
 	resumption.MaxTries = 3 // To begin; once there was something to send, an error is final.
 	begun := false

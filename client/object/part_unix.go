@@ -31,6 +31,7 @@ func openPart(name string) (*os.File, error) {
 // createPart makes a new part, in place of one that is there.
 func createPart(name string) (*os.File, error) {
 	for {
+		// Its lock shows that no process writes it any more.
 		if f, err := openPart(name); err == nil {
 			err = os.Remove(name)
 			_ = f.Close()
@@ -72,6 +73,8 @@ func lock(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return errLocked
 	}
+	// The process that had the lock may have renamed the file to its place, where it must not be
+	// written.
 	if now, err := os.Lstat(f.Name()); err != nil || !os.SameFile(now, info) {
 		return errGone
 	}

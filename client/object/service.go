@@ -48,6 +48,7 @@ func connect(s cli.Session) *Client {
 // last; each step needs the one before.
 func check(s cli.Session) []cli.Step {
 	client, name := connect(s), "check "+uuid.NewString()
+	// The name has a random part, so that an object of an earlier check is not taken for this one.
 	content := []byte(name)
 	return []cli.Step{
 		{Method: "UploadObject", Do: func(ctx context.Context) error {

@@ -101,6 +101,7 @@ func (w *window) seek(offset int64) error {
 
 // release moves what is kept to the front, so that the window takes no more than size.
 func (w *window) release(offset int64) {
+	// No more than is kept can be dropped.
 	n := min(max(offset-w.start, 0), int64(len(w.kept)))
 	w.kept = w.kept[:copy(w.kept, w.kept[n:])]
 	w.start += n

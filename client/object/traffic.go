@@ -41,6 +41,7 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 			{Method: "UploadObject", Rate: c.Uploads, Do: t.uploadNext},
 		},
 		SetUp: func(ctx context.Context) error {
+			// Then the known object is not needed.
 			if c.Lookups == 0 && c.Downloads == 0 {
 				return nil
 			}

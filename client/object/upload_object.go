@@ -185,6 +185,7 @@ func (u *upload) compare(ctx context.Context) error {
 	if found.GetName() != u.name {
 		return mismatch("its object is %q", found.GetName())
 	}
+	// A caller that named no type takes any.
 	if u.options.ContentType != "" && found.GetContentType() != u.options.ContentType {
 		return mismatch("its object is of type %q, not %q", found.GetContentType(), u.options.ContentType)
 	}
@@ -198,6 +199,7 @@ func (u *upload) compare(ctx context.Context) error {
 		return err
 	}
 	if !u.finished { // Otherwise this call has seen the end, and the upload was its own.
+		// The object may be only the beginning of the source.
 		if n, err := io.ReadFull(u.source, make([]byte, 1)); n > 0 {
 			return mismatch("its object has %d bytes, fewer than the source", size)
 		} else if !errors.Is(err, io.EOF) {
