@@ -99,7 +99,7 @@ func (c *chat) run(ctx context.Context, client *Client) error {
 	}
 	defer conversation.Close()
 	c.out = c.Stdout()
-	// Only a person who reads and types needs a line of their own. Edit returns none without a
+	// Only a person that reads and types needs a line to type in. Edit returns none without a
 	// terminal.
 	if !c.listen && !c.json {
 		if c.editor, err = c.Edit(cli.Printable(c.join.Participant) + "> "); err != nil {
