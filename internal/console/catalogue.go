@@ -37,6 +37,8 @@ type (
 		Metadata     string      `json:"metadata"`
 		DashboardURL string      `json:"dashboard_url,omitempty"`
 		Panels       []panelJSON `json:"panels,omitempty"`
+		// Rollout says that the servers can be replaced.
+		Rollout bool `json:"rollout,omitempty"`
 	}
 	// panelJSON is the page that a service adds: Name is its path below /panels/, Title what people
 	// read.
@@ -110,15 +112,14 @@ type describer struct {
 // catalogue describes all services as JSON.
 func catalogue(o Options) ([]byte, error) {
 	d := describer{catalogueJSON: catalogueJSON{
-		Product:  o.Product,
-		Version:  o.Version,
-		Messages: map[string]messageJSON{},
-		Enums:    map[string]enumJSON{},
-		MaxFrame: int64(
-			o.Config.MaxFrameBytes,
-		),
+		Product:      o.Product,
+		Version:      o.Version,
+		Messages:     map[string]messageJSON{},
+		Enums:        map[string]enumJSON{},
+		MaxFrame:     int64(o.Config.MaxFrameBytes),
 		Metadata:     o.Config.Metadata,
 		DashboardURL: o.Config.DashboardURL,
+		Rollout:      o.Config.RolloutURL != "",
 	}}
 	// An empty contract is an empty set: everything is described, without comments.
 	var set descriptorpb.FileDescriptorSet

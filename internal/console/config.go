@@ -24,6 +24,9 @@ type Config struct {
 	IdleTimeout       time.Duration  `env:"IDLE_TIMEOUT" envDefault:"10m" desc:"time without a message either way after which a call from the console is ended"`
 	TraceURL          string         `env:"TRACE_URL" desc:"link to a trace, with {trace_id} in it: http://localhost:16686/trace/{trace_id}"`
 	DashboardURL      string         `env:"DASHBOARD_URL" desc:"link to the dashboard of a method, with {service} and {method} in it where they belong"`
+	// For development: RolloutURL is of the Deployment of the servers in the API of Kubernetes.
+	RolloutURL         string `env:"ROLLOUT_URL" desc:"the Deployment whose pods a button of the console replaces: https://kubernetes.default.svc/apis/apps/v1/namespaces/NAMESPACE/deployments/NAME; empty for no button"`
+	RolloutCredentials string `env:"ROLLOUT_CREDENTIALS" envDefault:"/var/run/secrets/kubernetes.io/serviceaccount" desc:"folder with ca.crt and token for it"`
 }
 
 // leastFrame has room for the frame that starts a call.
@@ -64,6 +67,11 @@ func (c Config) Validate() error {
 		if err := validLink(link.value); err != nil {
 			bad("%s=%q: %w", link.name, config.Masked(link.value), err)
 		}
+	}
+	if u, err := url.Parse(c.RolloutURL); c.RolloutURL != "" && (err != nil || u.Scheme != "https" ||
+		u.Host == "" || u.User != nil) {
+		bad("ROLLOUT_URL=%q: is no Deployment, expected https://host/apis/apps/v1/namespaces/x/deployments/y",
+			config.Masked(c.RolloutURL))
 	}
 	return errors.Join(problems...)
 }

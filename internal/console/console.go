@@ -64,6 +64,7 @@ type Console struct {
 	numbers   numbers
 	calls     calls
 	convert   converter
+	rollout   rollout
 	mux       *http.ServeMux
 }
 
@@ -88,6 +89,7 @@ func New(o Options) (*Console, error) {
 		methods: map[string]method{},
 		mux:     http.NewServeMux(),
 		convert: make(converter, mostConversions),
+		rollout: rollout{o.Config.RolloutURL, o.Config.RolloutCredentials},
 	}
 	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
 	c.numbers.gather = o.Telemetry.Registry
@@ -116,6 +118,9 @@ func New(o Options) (*Console, error) {
 	// A WebSocket begins with a GET.
 	c.mux.HandleFunc("GET /api/call", c.protected(c.serveCall))
 	c.mux.HandleFunc("POST /api/ticket", c.protected(c.serveTicket))
+	if o.Config.RolloutURL != "" {
+		c.mux.HandleFunc("POST /api/rollout", c.protected(c.serveRollout))
+	}
 	return c, nil
 }
 

@@ -829,6 +829,7 @@ func TestConfig(t *testing.T) {
 	for _, bad := range []string{
 		"MAX_CALLS=0", "MAX_CALLS_PER_CALLER=-1", "MAX_FRAME_BYTES=1B", "IDLE_TIMEOUT=0s", "READ_TOKEN=x", "ORIGINS=example.com",
 		"ORIGINS=https://a.example/path", "METADATA=a b", "TRACE_URL=javascript:alert(1)", "DASHBOARD_URL=/d/x",
+		"ROLLOUT_URL=http://kubernetes.default.svc/x", "ROLLOUT_URL=https://a:b@c/x",
 	} {
 		var cfg console.Config
 		name, _, _ := strings.Cut(bad, "=")

@@ -33,6 +33,9 @@
 {{- with .grafana }}
 {{ include "quartet.prefix" $ }}CONSOLE_DASHBOARD_URL: {{ printf "%s/d/%s" (trimSuffix "/" .) (include "quartet.dashboarduid" (list $ "dashboards/calls.json")) | quote }}
 {{- end }}
+{{- if .rollout }}
+{{ include "quartet.prefix" $ }}CONSOLE_ROLLOUT_URL: {{ printf "https://kubernetes.default.svc/apis/apps/v1/namespaces/%s/deployments/%s" $.Release.Namespace (include "quartet.componentname" (list $ "server")) | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- include "quartet.tlsconfig" (list . "client") }}
@@ -55,6 +58,27 @@
   valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: token}}
 - name: {{ include "quartet.prefix" $ }}CONSOLE_READ_TOKEN
   valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: read-token, optional: true}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* With what its button asks Kubernetes to replace the servers. */}}
+{{- define "quartet.consolemounts" -}}
+{{- with .Values.client.console -}}
+{{- if and .enabled .rollout -}}
+- {name: kubernetes, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "quartet.consolevolumes" -}}
+{{- with .Values.client.console -}}
+{{- if and .enabled .rollout -}}
+- name: kubernetes
+  projected:
+    sources:
+      - serviceAccountToken: {path: token}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
 {{- end -}}
 {{- end -}}
 {{- end }}

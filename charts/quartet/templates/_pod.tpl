@@ -24,7 +24,7 @@ prometheus.io/path: /metrics
 {{- $root := first . -}}
 {{- $values := index $root.Values (last .) -}}
 serviceAccountName: {{ include "quartet.componentname" . }}
-# Neither program asks Kubernetes anything, and none of its variables are wanted.
+# Neither program asks Kubernetes anything by itself, and none of its variables are wanted.
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "quartet.graceseconds" . }}

@@ -423,5 +423,6 @@ await load()
 away(false)
 $('product').textContent = catalogue.product
 $('version').textContent = catalogue.version
+$('state').after(session.rollout(catalogue))
 show()
 setInterval(look, 2000)

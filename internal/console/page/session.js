@@ -61,6 +61,25 @@ export async function catalogue(away) {
   }
 }
 
+// rollout is a button that replaces the servers, and what went wrong with that; '' where the client may not.
+export function rollout(all) {
+  if (!all.rollout || all.rights === 'read') return ''
+  const problem = h('span', { class: 'problem', role: 'alert' })
+  const button = h('button', { type: 'button', class: 'small', title: 'Replace all servers by new ones, and watch calls survive it', onclick: async () => {
+    button.disabled = true
+    problem.textContent = ''
+    try {
+      await ask('api/rollout', { method: 'POST', signal: AbortSignal.timeout(15000) })
+      button.textContent = 'Rolling…'
+    } catch (error) { problem.textContent = error instanceof Unauthorized ? 'The token is not accepted any more.' : error.message }
+    setTimeout(() => {
+      button.disabled = false
+      button.textContent = 'Roll the servers'
+    }, 5000) // A second click would begin anew.
+  } }, 'Roll the servers')
+  return h('span', { class: 'rollout' }, problem, button)
+}
+
 // frame makes the page of a panel: what is around it, and a banner that says who is away. It returns the element for the rest.
 export async function frame(title) {
   const stateText = h('span', {}, 'connecting')
@@ -79,6 +98,7 @@ export async function frame(title) {
   }
   const gone = () => show('gone', 'client away', 'The client that serves this page is away. The page goes on by itself when it is back.')
   const all = await catalogue(gone)
+  state.after(rollout(all))
   product.textContent = all.product
   document.title = `${title} · ${all.product} console`
   const look = async () => {

@@ -1,0 +1,90 @@
+package console
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// rolloutTimeout bounds a request to the API of Kubernetes.
+const rolloutTimeout = 10 * time.Second
+
+// rollout replaces the pods of a Deployment, so that a person can watch calls survive it. The pod's
+// ServiceAccount needs the verb patch on the Deployment, and nothing else.
+type rollout struct {
+	// url of the Deployment in the API of Kubernetes; without one there is nothing to replace.
+	url string
+	// credentials is a folder with ca.crt and token, as Kubernetes mounts them. Both are read for
+	// each request, because the kubelet renews the token.
+	credentials string
+}
+
+// begin changes the annotation that `kubectl rollout restart` changes, and returns when Kubernetes
+// has taken it: the pods are replaced after that.
+func (r rollout) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
+	defer cancel()
+	authority, err := os.ReadFile(filepath.Join(r.credentials, "ca.crt"))
+	if err != nil {
+		return err
+	}
+	token, err := os.ReadFile(filepath.Join(r.credentials, "token"))
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(authority) {
+		return errors.New("ca.crt has no certificate")
+	}
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, // Rollouts are rare.
+	}
+	patch := fmt.Sprintf(
+		`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`,
+		time.Now().UTC().Format(time.RFC3339))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPatch, r.url, strings.NewReader(patch))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/strategic-merge-patch+json")
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	// RoundTrip, and not a Client, because the token must not follow a redirection.
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var refusal struct {
+		Message string `json:"message"`
+	}
+	_ = json.NewDecoder(io.LimitReader(response.Body, 4<<10)).Decode(&refusal) // The status is enough.
+	return fmt.Errorf("kubernetes answers %s: %s", response.Status, refusal.Message)
+}
+
+func (c *Console) serveRollout(w http.ResponseWriter, r *http.Request, its rights) {
+	if its != everything {
+		http.Error(w, "this token may not replace servers", http.StatusForbidden)
+		return
+	}
+	if err := c.rollout.begin(r.Context()); err != nil {
+		c.Telemetry.Log.Warn("servers not replaced", "caller", r.RemoteAddr, "error", err)
+		http.Error(w, "The servers are not replaced: "+err.Error(), http.StatusBadGateway)
+		return
+	}
+	c.Telemetry.Log.Info("servers are replaced on request of the console", "caller", r.RemoteAddr)
+	w.WriteHeader(http.StatusNoContent)
+}
