@@ -16,7 +16,7 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
   const heard = (page, name, text) => page.getByRole('region', { name: `${name} in` }).locator('.one', { hasText: text }).last().waitFor({ timeout: 30000 })
   const sequences = (page, name) => page.getByRole('region', { name: `${name} in` }).locator('.sequence').allTextContents()
 
-  describe('the page of conversations', { timeout: 120000 }, () => {
+  describe('the page of conversations', { timeout: 300000 }, () => {
     it('two pages talk, and a restart of the server costs nothing and shows', async () => {
       const [one, two] = [await open('panels/channel/'), await open('panels/channel/')]
       await join(one, 'ann')

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 export default function panel({ describe, it, open, close, shot, faults, looks, address, restartServer, file }) {
-  describe('the page of files', { timeout: 120000 }, () => {
+  describe('the page of files', { timeout: 300000 }, () => {
     it('continues an upload after a pause, a reload and a restart of the server, and the download is the same', async () => {
       const page = await open('panels/object/')
       const [path, content] = file('big.bin', 20 << 20)

@@ -3,25 +3,29 @@
 //
 //   make browser
 //
-// CHROMIUM names the browser; `make browser` looks for the usual ones. SCREENSHOTS is a folder for pictures.
+// CHROMIUM names the browser; `make browser` looks for the usual ones. SCREENSHOTS is a folder for pictures. `make e2e` runs
+// it a second time, against a console on a cluster: CONSOLE is the address of that, and ROLLOUT a command that replaces all
+// servers and ends when the new ones serve.
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { promisify } from 'node:util'
 import { chromium } from 'playwright-core'
 
 const root = new URL('../..', import.meta.url).pathname
 // The variables of the programs begin with the product's name, as identity.go has it.
 const prefix = /Name: "([^"]+)"/.exec(readFileSync(join(root, 'identity.go'), 'utf8'))[1].toUpperCase().replaceAll('-', '_') + '_'
 const executablePath = process.env.CHROMIUM
+const remote = process.env.CONSOLE
 
 if (!executablePath) throw new Error('CHROMIUM does not name a browser; `make browser` looks for one')
-for (const program of ['server', 'client']) {
+for (const program of remote ? [] : ['server', 'client']) {
   if (!existsSync(join(root, 'bin', program))) throw new Error(`bin/${program} is missing: make build`)
 }
 
@@ -63,11 +67,14 @@ const kill = (child, signal = 'SIGKILL') => new Promise((resolve) => {
 })
 
 before(async () => {
-  grpcPort = await freePort()
-  consolePort = await freePort()
-  address = `http://127.0.0.1:${consolePort}/`
-  await startServer()
-  await startClient()
+  if (remote) address = remote
+  else {
+    grpcPort = await freePort()
+    consolePort = await freePort()
+    address = `http://127.0.0.1:${consolePort}/`
+    await startServer()
+    await startClient()
+  }
   browser = await chromium.launch({
     executablePath,
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
@@ -188,7 +195,30 @@ describe('every mode through the page', { timeout: 180000 }, () => {
   })
 })
 
-describe('what goes wrong', { timeout: 240000 }, () => {
+describe('a rollout', { timeout: 240000, skip: !remote && 'needs the button of a console on a cluster' }, () => {
+  it('a person rolls the servers, and a stream goes on', async () => {
+    const m = method('bidi_stream')
+    const page = await open(`#/${m.name}`)
+    await page.getByLabel('Again after a break').check()
+    await write(page, m.input)
+    await press(page, 'Send')
+    await rows(page, 'in').first().waitFor()
+    await press(page, 'Roll the servers')
+    await rows(page, 'break').first().waitFor({ timeout: 120000 })
+    await rows(page, 'resume').first().waitFor({ timeout: 60000 })
+    await rows(page, 'in').nth(1).waitFor({ timeout: 60000 })
+    const replies = await rows(page, 'in').count()
+    await write(page, m.input, 2)
+    await press(page, 'Send')
+    await rows(page, 'in').nth(replies).waitFor({ timeout: 60000 })
+    await shot(page, 'rollout')
+    await press(page, 'Half-close')
+    await ends(page, 'OK')
+    await close(page)
+  })
+})
+
+describe('what goes wrong', { timeout: 240000, skip: remote && 'kills processes of its own' }, () => {
   it('a stream breaks and goes on, and the timeline shows both', async () => {
     const m = method('bidi_stream')
     const page = await open(`#/${m.name}`)
@@ -419,6 +449,7 @@ const harness = {
   describe, it, open, close, shot, faults, looks,
   address: () => address,
   restartServer: async () => {
+    if (remote) return promisify(execFile)('sh', ['-c', process.env.ROLLOUT])
     await kill(server)
     await startServer()
   },

@@ -48,6 +48,8 @@ func testClustered(t *testing.T, c *cluster, program string) {
 		{"after a scale from 1 to 3 each new replica is called within 45 s of being ready", s.scaleUp},
 		{"the client finds every answer right while replicas come", func(t *testing.T) { s.findsAllRight(t, s.began) }},
 		{"the client finds every answer right while all replicas are replaced", s.restart},
+		{"a person at the console watches streams survive that, in every mode and on the pages of services", s.consoleInBrowser},
+		{"the client finds every answer right meanwhile", func(t *testing.T) { s.findsAllRight(t, s.began) }},
 		{"helm upgrade keeps the replicas that kubectl scale has set, without a conflict", s.upgradeScaled},
 		{"helm upgrade keeps the replicas that an autoscaler has set, without a conflict", s.upgradeAutoscaled},
 		{"helm rollback keeps them", s.rollback},
@@ -60,7 +62,7 @@ func testClustered(t *testing.T, c *cluster, program string) {
 // tests of their own.
 func (s *clustered) platform(t *testing.T) {
 	p := s.namespace.release("platform", "platform")
-	p.install(t, "--set", "prometheus.enabled=false,jaeger.enabled=false,grafana.enabled=false,metricsServer.enabled=false")
+	p.install(t, "--set", "prometheus.enabled=false,jaeger.enabled=false,grafana.enabled=false,metricsServer.enabled=false,rollout.release=q-quartet")
 	p.rolledOut(t, platformTime)
 	s.before = s.inventoryNow(t)
 }
