@@ -56,7 +56,7 @@ function start(program, variables, ...args) {
 
 const startServer = async () => { server = await start('server', { GRPC_ADDRESS: `127.0.0.1:${grpcPort}` }) }
 const startClient = async () => {
-  client = await start('client', { SERVER: `127.0.0.1:${grpcPort}`, CONSOLE_ADDRESS: `127.0.0.1:${consolePort}`, RPC_RESOLVE_INTERVAL: '1s' }, 'serve')
+  client = await start('client', { SERVER: `127.0.0.1:${grpcPort}`, CONSOLE_ADDRESS: `127.0.0.1:${consolePort}`, RPC_RESOLVE_INTERVAL: '1s', CONSOLE_ROLLOUT_URL: 'https://127.0.0.1:1/' }, 'serve')
 }
 
 const kill = (child, signal = 'SIGKILL') => new Promise((resolve) => {
@@ -271,6 +271,15 @@ describe('what goes wrong', { timeout: 240000, skip: remote && 'kills processes 
     await page.locator('.event.bad', { hasText: 'no_such_field' }).waitFor()
     await press(page, 'Cancel')
     await close(page)
+  })
+})
+
+describe('a cluster that does not let the client replace servers', { timeout: 60000, skip: remote && 'has a role there' }, () => {
+  it('the page says why the servers are not replaced', async () => {
+    const page = await open()
+    await press(page, 'Roll the servers')
+    await page.getByText('The servers are not replaced').waitFor()
+    await close(page, (text) => text.includes('502')) // The browser's own word for the answer.
   })
 })
 

@@ -64,14 +64,18 @@ export async function catalogue(away) {
 // rollout is a button that replaces the servers, and what went wrong with that; '' where the client may not.
 export function rollout(all) {
   if (!all.rollout || all.rights === 'read') return ''
-  const problem = h('span', { class: 'problem', role: 'alert' })
+  const problem = h('span', { class: 'problem', role: 'alert', hidden: true })
+  const say = (text) => {
+    problem.hidden = !text
+    problem.textContent = text
+  }
   const button = h('button', { type: 'button', class: 'small', title: 'Replace all servers by new ones, and watch calls survive it', onclick: async () => {
     button.disabled = true
-    problem.textContent = ''
+    say('')
     try {
       await ask('api/rollout', { method: 'POST', signal: AbortSignal.timeout(15000) })
       button.textContent = 'Rolling…'
-    } catch (error) { problem.textContent = error instanceof Unauthorized ? 'The token is not accepted any more.' : error.message }
+    } catch (error) { say(error instanceof Unauthorized ? 'The token is not accepted any more.' : error.message) }
     setTimeout(() => {
       button.disabled = false
       button.textContent = 'Roll the servers'
