@@ -103,4 +103,5 @@ var variables = []string{
 	"TRAFFIC_TIMEOUT",
 	"WEB_ADDRESS",
 	"WEB_ALLOWED_ORIGINS",
+	"WEB_PROCESSORS_PER_CALLER",
 }

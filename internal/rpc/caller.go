@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"net/http"
 	"net/netip"
 
 	"google.golang.org/grpc/credentials"
@@ -28,6 +29,14 @@ func CallerOf(ctx context.Context) Caller {
 		return Caller{identity: identityIn(info.State.PeerCertificates[0])}
 	}
 	return Caller{address: network(p.Addr)}
+}
+
+// CallerOfRequest is the caller of a request to an http.Server.
+func CallerOfRequest(r *http.Request) Caller {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return Caller{identity: identityIn(r.TLS.PeerCertificates[0])}
+	}
+	return CallerAt(r.RemoteAddr)
 }
 
 // Identity is the one in the verified certificate, empty without one.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime"
@@ -94,7 +95,15 @@ func TestCallersAreToldApartByCertificateOrAddress(t *testing.T) {
 		return credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}}
 	}
 	from := func(address string, info credentials.AuthInfo) Caller {
-		return CallerOf(peer.NewContext(t.Context(), &peer.Peer{Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), AuthInfo: info}))
+		caller := CallerOf(peer.NewContext(t.Context(), &peer.Peer{Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), AuthInfo: info}))
+		request := &http.Request{RemoteAddr: address}
+		if info, ok := info.(credentials.TLSInfo); ok {
+			request.TLS = &info.State
+		}
+		if of := CallerOfRequest(request); of != caller {
+			t.Errorf("the caller of a request is %+v, and of a call %+v", of, caller)
+		}
+		return caller
 	}
 	unverified := credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{{URIs: []*url.URL{id}}}}}
 	for _, c := range []struct {

@@ -99,12 +99,19 @@ func (s *Server) arrived(r *http.Request) {
 // refuseUnknown answers for methods that the server does not have, as the Connect protocol has it. By the status 404 clients
 // of gRPC know the same.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
-	s.arrived(r)
-	err := unknownMethod(r.URL.Path)
-	s.calls.Refused(r.Context(), r.URL.Path, err)
+	st, _ := s.Refuse(r, unknownMethod(r.URL.Path))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusNotFound)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": "unimplemented", "message": status.Convert(err).Message()})
+	_ = json.NewEncoder(w).Encode(map[string]string{"code": "unimplemented", "message": st.Message()})
+}
+
+// Refuse counts a request that is refused before it is gRPC as a call that ended with err, and returns what its client is to be
+// told: the status, and the trailer.
+func (s *Server) Refuse(r *http.Request, err error) (st *status.Status, trailer metadata.MD) {
+	s.arrived(r)
+	err = s.incoming.errs.of(r.URL.Path).translate(err, func(md metadata.MD) { trailer = md })
+	s.calls.Refused(r.Context(), r.URL.Path, err)
+	return status.Convert(err), trailer
 }
 
 // exchange is an HTTP request that carries a call, and its response.

@@ -12,8 +12,17 @@ import (
 
 // Config is what an operator may change about the web port. Its limits are those of the server.
 type Config struct {
-	Address        config.Address `env:"ADDRESS" desc:"where browsers and curl call, by Connect, gRPC-Web or JSON, such as :8080; empty for nowhere"`
-	AllowedOrigins Origins        `env:"ALLOWED_ORIGINS" desc:"origins of the pages that may call, such as https://shop.example.com, with commas between them; * for all"`
+	Address             config.Address `env:"ADDRESS" desc:"where browsers and curl call, by Connect, gRPC-Web or JSON, such as :8080; empty for nowhere"`
+	AllowedOrigins      Origins        `env:"ALLOWED_ORIGINS" desc:"origins of the pages that may call, such as https://shop.example.com, with commas between them; * for all"`
+	ProcessorsPerCaller int            `env:"PROCESSORS_PER_CALLER" envDefault:"0" desc:"requests of one certificate, or else of one address, that are worked on at once; more wait in turn; 0 for half of the processors, and one at least"`
+}
+
+// Validate refuses a share that would let no request through.
+func (c Config) Validate() error {
+	if c.ProcessorsPerCaller < 0 {
+		return fmt.Errorf("PROCESSORS_PER_CALLER=%d: must not be negative", c.ProcessorsPerCaller)
+	}
+	return nil
 }
 
 // Origins are those of pages from elsewhere that may call.

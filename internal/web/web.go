@@ -50,7 +50,8 @@ const (
 func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry) (*Server, error) {
 	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
 		transcoder, err := transcoder(calls.ServiceNames(), handler, unknown)
-		return cfg.AllowedOrigins.guard(normalized(transcoder, int64(limits.StreamWindowBytes))), err
+		inTurn := newTurns(cfg, limits, calls).guard(transcoder)
+		return cfg.AllowedOrigins.guard(normalized(inTurn, int64(limits.StreamWindowBytes))), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)

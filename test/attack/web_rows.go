@@ -23,9 +23,10 @@ import (
 var webRows = []row{
 	{
 		name: "web-connections", holds: true, flood: true, load: load{3000, 1},
-		does: "keeps connections to the web port: idle, with slow headers or with slow bodies",
+		does: "keeps connections to the web port: idle, with slow headers, with slow bodies " +
+			"or with calls whose answers are not read",
 		run: func(ctx context.Context, by *attacker) {
-			by.hold(ctx, by.Web, webRequest, idle, slow, slowBody)
+			by.hold(ctx, by.Web, webRequest, idle, slow, slowBody, unread)
 		},
 	},
 	{
