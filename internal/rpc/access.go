@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/token"
 )
 
 // errNotPermitted ends the calls of callers that are known and may not make them.
@@ -33,13 +34,14 @@ const (
 	mostVerified = 4096
 )
 
-// access decides whether a call may be made: its certificate has to be valid and from an authority that is still trusted, and
-// the permissions, if there are any, have to allow the call. It is asked when a call begins, and again for each open stream
+// access decides whether a call may be made: its token has to be valid, or without one its certificate, and from an issuer or an
+// authority that is still trusted, and the permissions, if there are any, have to allow the call. It is asked when a call begins, and again for each open stream
 // when time has passed or a file has changed, because a stream may last for days.
 type access struct {
-	log  *slog.Logger
-	tls  *reloading
-	file string // of the permissions; empty if every verified caller may call everything
+	log    *slog.Logger
+	tls    *reloading      // nil if callers have no certificates
+	tokens *token.Verifier // nil if callers have no tokens
+	file   string          // of the permissions; empty if every verified caller may call everything
 
 	mu          sync.Mutex
 	content     []byte // of the file, when it was read
@@ -50,16 +52,27 @@ type access struct {
 	connections map[*net.TCPConn][]*x509.Certificate // with the certificates that their clients have shown
 }
 
-// newAccess reads the permissions once, so that a mistake in them ends the start of the process. It is nil if callers have no
-// certificates, and then every call is permitted.
+// newAccess reads the permissions and the keys once, so that a mistake in them ends the start of the process. It is nil if
+// callers have neither certificates nor tokens, and then every call is permitted.
 func newAccess(cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger) (*access, error) {
-	tls, ok := creds.(*reloading)
-	if !ok || cfg.TLS.Mode != "mtls" {
-		return nil, nil
-	}
 	a := &access{
-		log: log, tls: tls, file: cfg.PermissionsFile,
+		log: log, file: cfg.PermissionsFile,
 		verified: map[*x509.Certificate]error{}, connections: map[*net.TCPConn][]*x509.Certificate{},
+	}
+	if cfg.TLS.Mode == "mtls" {
+		a.tls, _ = creds.(*reloading)
+	}
+	if cfg.Tokens.Enabled() {
+		if err := cfg.encryptTokens(); err != nil {
+			return nil, err
+		}
+		var err error
+		if a.tokens, err = token.NewVerifier(cfg.Tokens, log); err != nil {
+			return nil, fmt.Errorf("tokens: %w", err)
+		}
+	}
+	if a.tls == nil && a.tokens == nil {
+		return nil, nil
 	}
 	if a.file == "" {
 		return a, nil
@@ -89,36 +102,80 @@ func (a *access) readPermissions() error {
 	return nil
 }
 
-// check is the error with which a call ends that may not be made, or not go on. Checks and watches of health need no
-// permission beyond a certificate: they tell nothing but whether a service answers.
-func (a *access) check(ctx context.Context, fullMethod string) error {
+// admit is the error with which a call ends that may not be made. The context that it returns has the identity in the caller's
+// token, see CallerOf.
+func (a *access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
 	if a == nil {
-		return nil
+		return ctx, nil
 	}
+	identity, err := a.check(ctx, fullMethod)
+	if err != nil {
+		exchangeOf(ctx).challenge(challenge(err))
+		return nil, err
+	}
+	if identity != "" {
+		ctx = context.WithValue(ctx, tokenIdentity{}, identity)
+	}
+	return ctx, nil
+}
+
+// recheck is the error with which an open call ends that may not go on.
+func (a *access) recheck(ctx context.Context, fullMethod string) error {
+	_, err := a.check(ctx, fullMethod)
+	return endedByToken(err)
+}
+
+// check returns the identity in the token of a call, if it has one. Checks and watches of health need no permission, and no
+// token: they tell nothing but whether a service answers.
+func (a *access) check(ctx context.Context, fullMethod string) (identity string, err error) {
+	names, err := a.certified(ctx)
+	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
+		return "", err
+	}
+	if a.tokens != nil {
+		switch bearer, err := bearerToken(ctx); {
+		case errors.Is(err, token.ErrMissing) && names != nil:
+		case err != nil:
+			return "", err
+		default:
+			if identity, err = a.tokens.Verify(bearer); err != nil {
+				return "", err
+			}
+			names = []string{identity}
+		}
+	}
+	if a.mayCall(names, fullMethod) {
+		return identity, nil
+	}
+	caller, method := telemetry.Text(strings.Join(names, ", ")), telemetry.MethodName(fullMethod)
+	a.log.Warn("call not permitted", "caller", caller, "method", method)
+	return "", fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted, method, caller)
+}
+
+func (a *access) mayCall(names []string, fullMethod string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.permissions == nil || a.permissions.allow(names, fullMethod)
+}
+
+// certified returns the names in the certificate of a caller, which has to be valid. Without one there are none, and the caller
+// needs a token.
+func (a *access) certified(ctx context.Context) ([]string, error) {
 	p, _ := peer.FromContext(ctx)
 	if p == nil {
-		return fmt.Errorf("%w: the call has no peer", errNotPermitted)
+		return nil, fmt.Errorf("%w: the call has no peer", errNotPermitted)
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
-		return fmt.Errorf("%w: the caller has shown no certificate", errNotPermitted)
+		if a.tokens == nil {
+			return nil, fmt.Errorf("%w: the caller has shown no certificate", errNotPermitted)
+		}
+		return nil, nil
 	}
 	chain := info.State.PeerCertificates
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.valid(chain); err != nil {
-		return err
-	}
-	if a.permissions == nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
-		return nil
-	}
-	names := namesIn(chain[0])
-	if a.permissions.allow(names, fullMethod) {
-		return nil
-	}
-	caller, method := telemetry.Text(strings.Join(names, ", ")), telemetry.MethodName(fullMethod)
-	a.log.Warn("call not permitted", "caller", caller, "method", method)
-	return fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted, method, caller)
+	return append([]string{}, namesIn(chain[0])...), a.valid(chain)
 }
 
 // valid tells whether a certificate would still be accepted if its connection began now. The error sends the client to a new
@@ -162,9 +219,14 @@ func (a *access) watch(ctx context.Context, calls *incoming) {
 			return
 		case <-ticker.C:
 		}
-		a.tls.newest()
+		if a.tls != nil {
+			a.tls.newest()
+		}
+		if a.tokens != nil {
+			a.tokens.Reload()
+		}
 		a.reload()
-		calls.endRefused(a.check)
+		calls.endRefused(a.recheck)
 		a.closeInvalid()
 	}
 }
@@ -209,7 +271,7 @@ type watchedCredentials struct {
 func (c watchedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, auth, err := c.TransportCredentials.ServerHandshake(raw)
 	tcp, isTCP := raw.(*net.TCPConn)
-	if info, isTLS := auth.(credentials.TLSInfo); err == nil && isTCP && isTLS {
+	if info, isTLS := auth.(credentials.TLSInfo); err == nil && isTCP && isTLS && len(info.State.PeerCertificates) > 0 {
 		c.access.mu.Lock()
 		defer c.access.mu.Unlock()
 		c.access.connections[tcp] = info.State.PeerCertificates

@@ -40,6 +40,18 @@ func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x5
 	})
 }
 
+// issueURI writes a certificate of a client whose only name is a URI.
+func (f *files) issueURI(t *testing.T, from authority, name string) {
+	t.Helper()
+	uri, err := url.Parse(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.issueAs(t, from, &x509.Certificate{
+		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{uri},
+	})
+}
+
 // secured is a server with mutual TLS and a client with names of its own.
 type secured struct {
 	setup
@@ -70,6 +82,13 @@ func (b *syncBuffer) String() string {
 // startSecured starts them; without rules, every caller with a certificate may call everything.
 func startSecured(t *testing.T, handle func(context.Context) error, rules ...permissionRule) *secured {
 	t.Helper()
+	s := newSecured(t, rules...)
+	s.running = s.start(t, handle)
+	return s
+}
+
+func newSecured(t *testing.T, rules ...permissionRule) *secured {
+	t.Helper()
 	a := newAuthority(t)
 	s := &secured{
 		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a), client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
@@ -82,7 +101,6 @@ func startSecured(t *testing.T, handle func(context.Context) error, rules ...per
 		s.allow(t, rules...)
 		s.setup.server.PermissionsFile = s.permissions
 	}
-	s.running = s.start(t, handle)
 	return s
 }
 
@@ -339,6 +357,7 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 		`{"deny": []}`:                        `unknown field "deny"`,
 		`{"allow": [{"callers": ["dns:x"]}]}`: "allow[0]: needs callers and methods",
 		`{"allow": [{"callers": ["*"], "methods": ["*"]}, {"callers": ["x"], "methods": ["a/B"]}]}`:      `allow[1]: caller "x" is none of`,
+		`{"allow": [{"callers": ["jwt:alice"], "methods": ["a/B"]}]}`:                                    `caller "jwt:alice" has no subject`,
 		`{"allow": [{"callers": ["dns:"], "methods": ["a/B"]}]}`:                                         `caller "dns:" is none of`,
 		`{"allow": [{"callers": ["*"], "methods": ["/a/B"]}]}`:                                           `method "/a/B" is none of`,
 		`{"allow": [{"callers": ["*"], "methods": ["a"]}]}`:                                              `method "a" is none of`,
@@ -351,7 +370,7 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 	}
 	cfg := defaults().server
 	cfg.PermissionsFile = "permissions.json"
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "PERMISSIONS_FILE: needs TLS_MODE=mtls") {
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "PERMISSIONS_FILE: needs TLS_MODE=mtls or TOKEN_ISSUER") {
 		t.Errorf("permissions without identities: %v", err)
 	}
 }

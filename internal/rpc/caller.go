@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Caller is whose calls share a limit: the identity in a verified certificate, or else the address
-// that the connection comes from, without its port. Behind a proxy that ends connections, all
+// Caller is whose calls share a limit: the identity in a verified token, or else in a verified
+// certificate, or else the address that the connection comes from, without its port. Behind a proxy that ends connections, all
 // callers are the proxy. It can be compared.
 type Caller struct {
 	identity string
@@ -21,6 +21,9 @@ type Caller struct {
 
 // CallerOf returns the caller of the call that ctx belongs to.
 func CallerOf(ctx context.Context) Caller {
+	if identity, ok := ctx.Value(tokenIdentity{}).(string); ok {
+		return Caller{identity: identity}
+	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return Caller{}
@@ -39,20 +42,16 @@ func CallerOfRequest(r *http.Request) Caller {
 	return CallerAt(r.RemoteAddr)
 }
 
-// Identity is the one in the verified certificate, empty without one.
+// Identity is the one in the verified token or certificate, empty without one.
 func (c Caller) Identity() string { return c.identity }
 
 // identityIn is the first URI of a certificate, as SPIFFE has it, else its first DNS name, else its
-// subject.
+// subject. What it begins with says which, so that none is the identity of a token.
 func identityIn(cert *x509.Certificate) string {
-	switch {
-	case len(cert.URIs) > 0:
-		return cert.URIs[0].String()
-	case len(cert.DNSNames) > 0:
-		return cert.DNSNames[0]
-	default:
-		return cert.Subject.String()
+	if names := namesIn(cert); len(names) > 0 {
+		return names[0]
 	}
+	return "subject:" + cert.Subject.String()
 }
 
 // networkBits are those of an IPv6 network, all of whose addresses one host can have.

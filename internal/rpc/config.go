@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"example.com/quartet/internal/token"
 )
 
 // largestSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and leaves room for sums.
@@ -59,8 +61,9 @@ type ServerConfig struct {
 	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take what it is sent, before its stream ends"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	Reflection              bool          `env:"REFLECTION" envDefault:"true" desc:"tell callers which services and messages there are, as grpcurl asks"`
-	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods, read again when it changes; empty if every caller with a certificate may call everything"`
+	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods, read again when it changes; empty if every caller with a certificate or a token may call everything"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
+	Tokens                  token.Config  `envPrefix:"TOKEN_"`
 }
 
 // Validate refuses limits that would let nothing through.
@@ -86,15 +89,28 @@ func (c ServerConfig) Validate() error {
 		positive("FIRST_MESSAGE_TIMEOUT", c.FirstMessageTimeout),
 		positive("CONNECTION_TIMEOUT", c.ConnectionTimeout),
 		c.needIdentities(),
+		c.encryptTokens(),
 	)
 }
 
 // needIdentities refuses permissions for callers that nothing tells apart.
 func (c ServerConfig) needIdentities() error {
-	if c.PermissionsFile == "" || c.TLS.Mode == "mtls" {
+	if c.PermissionsFile == "" || c.TLS.Mode == "mtls" || c.Tokens.Enabled() {
 		return nil
 	}
-	return errors.New("PERMISSIONS_FILE: needs TLS_MODE=mtls, because it names callers by their certificates")
+	return errors.New("PERMISSIONS_FILE: needs TLS_MODE=mtls or TOKEN_ISSUER, because it names callers by their certificates or tokens")
+}
+
+// encryptTokens refuses tokens that can be read on their way.
+func (c ServerConfig) encryptTokens() error {
+	var problems []error
+	if c.Tokens.Enabled() && !c.Tokens.Plaintext && (c.TLS.Mode == "" || c.TLS.Mode == "off") {
+		problems = append(problems, errors.New("TOKEN_ISSUER: needs TLS_MODE=tls or mtls, because tokens can be read on a connection without TLS; TOKEN_PLAINTEXT=true accepts that"))
+	}
+	if c.Tokens.CertificateOptional && c.TLS.Mode != "mtls" {
+		problems = append(problems, errors.New("TOKEN_CERTIFICATE_OPTIONAL: needs TLS_MODE=mtls, because with other modes clients show no certificates"))
+	}
+	return errors.Join(problems...)
 }
 
 // share is what one caller may have of a limit.

@@ -102,7 +102,7 @@ func (t ErrorTable) find(err error) *status.Status {
 	if st := statusIn(err); st != nil {
 		return st
 	}
-	for _, rule := range slices.Concat(t.Rules, commonRules) {
+	for _, rule := range slices.Concat(t.Rules, commonRules, tokenRules) {
 		if errors.Is(err, rule.Is) {
 			return t.byRule(rule, err)
 		}

@@ -1,8 +1,10 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,10 +16,13 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -96,13 +101,53 @@ func (s *Server) arrived(r *http.Request) {
 	s.calls.Arrived(&tap.Info{FullMethodName: r.URL.Path, Header: metadata.MD{attempts: r.Header.Values(attempts)}})
 }
 
-// refuseUnknown answers for methods that the server does not have, as the Connect protocol has it. By the status 404 clients
-// of gRPC know the same.
+// refuseUnknown answers for methods that the server does not have, as the Connect protocol has it. By the status of HTTP clients
+// of gRPC know the same. What a caller may not call it does not learn either: whether there is such a method.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
-	st, _ := s.Refuse(r, unknownMethod(r.URL.Path))
+	caller := &peer.Peer{Addr: remoteAddr(r.RemoteAddr)}
+	if r.TLS != nil {
+		caller.AuthInfo = credentials.TLSInfo{State: *r.TLS}
+	}
+	ctx := peer.NewContext(r.Context(), caller)
+	ctx = metadata.NewIncomingContext(ctx, metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)})
+	if _, err := s.access.admit(ctx, r.URL.Path); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.refuse(w, r, unknownMethod(r.URL.Path))
+}
+
+// remoteAddr is the address of a peer as http.Server has it.
+type remoteAddr string
+
+func (remoteAddr) Network() string  { return "tcp" }
+func (a remoteAddr) String() string { return string(a) }
+
+// statusOfHTTP are the codes with which a call ends that has no handler, by the Connect protocol.
+var statusOfHTTP = map[codes.Code]int{
+	codes.Unimplemented: http.StatusNotFound, codes.Unauthenticated: http.StatusUnauthorized,
+	codes.PermissionDenied: http.StatusForbidden, codes.Unavailable: http.StatusServiceUnavailable,
+}
+
+// refuse answers a request that is refused before it is gRPC, as the Connect protocol has it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	st, _ := s.Refuse(r, err)
+	type detail struct {
+		Type  string `json:"type"`
+		Value string `json:"value"`
+	}
+	answer := struct {
+		Code    string   `json:"code"`
+		Message string   `json:"message"`
+		Details []detail `json:"details,omitempty"`
+	}{Code: strings.ToLower(code.Code(st.Code()).String()), Message: st.Message()}
+	for _, packed := range st.Proto().GetDetails() {
+		_, name, _ := strings.Cut(packed.GetTypeUrl(), "/")
+		answer.Details = append(answer.Details, detail{name, base64.RawStdEncoding.EncodeToString(packed.GetValue())})
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusNotFound)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": "unimplemented", "message": st.Message()})
+	w.WriteHeader(cmp.Or(statusOfHTTP[st.Code()], http.StatusInternalServerError))
+	_ = json.NewEncoder(w).Encode(answer) // It fails if the client is gone.
 }
 
 // Refuse counts a request that is refused before it is gRPC as a call that ended with err, and returns what its client is to be
@@ -130,6 +175,8 @@ type exchange struct {
 	atEnd   bool  // all of the request has been read
 	over    bool  // the handler has returned, after which control must not be used
 	failed  error // why the request cannot be read on
+	// authenticate is the header WWW-Authenticate, if the call is refused for its token.
+	authenticate string
 }
 
 type exchangeKey struct{}
@@ -173,6 +220,26 @@ func (x *exchange) hasAll() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.duplex || x.atEnd
+}
+
+// challenge has a status 401 say what the caller needs. A call of the main port has no exchange.
+func (x *exchange) challenge(authenticate string) {
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.authenticate = authenticate
+}
+
+// challenged is the header for such a status.
+func (x *exchange) challenged(code int) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if code != http.StatusUnauthorized {
+		return ""
+	}
+	return x.authenticate
 }
 
 // cut has everything fail that waits for the client.
@@ -281,6 +348,9 @@ type timedWriter struct {
 func (w *timedWriter) WriteHeader(status int) {
 	if !w.begun && !w.exchange.hasAll() {
 		w.Header().Set("Connection", "close")
+	}
+	if text := w.exchange.challenged(status); text != "" {
+		w.Header().Set("WWW-Authenticate", text)
 	}
 	w.begun = true
 	w.ResponseWriter.WriteHeader(status)

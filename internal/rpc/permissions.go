@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+
+	"example.com/quartet/internal/token"
 )
 
 // permissions say which callers may call which methods. What no rule allows is denied.
@@ -17,8 +20,8 @@ type permissions struct {
 
 // permissionRule allows each of its callers each of its methods.
 type permissionRule struct {
-	// Callers are names in certificates, "uri:spiffe://example.com/ns/shop/sa/client" or "dns:client.example.com"; "*" is
-	// every caller with a verified certificate.
+	// Callers are names in certificates, "uri:spiffe://example.com/ns/shop/sa/client" or "dns:client.example.com", or in tokens,
+	// "jwt:<issuer>#<subject>"; "*" is every caller with a verified certificate or token.
 	Callers []string `json:"callers"`
 	// Methods are "package.Service/Method", "package.Service/*" for all of a service, or "*".
 	Methods []string `json:"methods"`
@@ -64,12 +67,13 @@ func (r permissionRule) validate() error {
 		return errors.New("needs callers and methods")
 	}
 	for _, caller := range r.Callers {
-		name, known := strings.CutPrefix(caller, uriPrefix)
-		if !known {
-			name, known = strings.CutPrefix(caller, dnsPrefix)
-		}
+		kind, name, _ := strings.Cut(caller, ":")
+		known := slices.Contains([]string{uriPrefix, dnsPrefix, token.Prefix}, kind+":")
 		if caller != anything && (!known || name == "") {
-			return fmt.Errorf("caller %q is none of uri:…, dns:… and *", caller)
+			return fmt.Errorf("caller %q is none of uri:…, dns:…, jwt:… and *", caller)
+		}
+		if kind+":" == token.Prefix && !strings.Contains(name, "#") {
+			return fmt.Errorf("caller %q has no subject, expected jwt:<issuer>#<subject>", caller)
 		}
 	}
 	for _, method := range r.Methods {

@@ -69,6 +69,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err != nil {
 		return nil, err
 	}
+	cfg.TLS.certificateOptional = cfg.Tokens.CertificateOptional
 	creds, err := cfg.TLS.server(t.Log)
 	if err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	}
 	s.calls = calls
 	s.tls, _ = creds.(*reloading)
-	if access != nil {
+	if access != nil && access.tls != nil {
 		creds = watchedCredentials{creds, access}
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())

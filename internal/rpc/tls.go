@@ -21,6 +21,8 @@ type TLSConfig struct {
 	CertFile string `env:"CERT_FILE" desc:"own certificate chain"`
 	KeyFile  string `env:"KEY_FILE" desc:"private key of the certificate"`
 	CAFile   string `env:"CA_FILE" desc:"authorities to trust; empty means the system's, for clients"`
+
+	certificateOptional bool // with mtls, for clients that have tokens
 }
 
 // Validate checks what holds for both sides.
@@ -85,6 +87,9 @@ func (c TLSConfig) serverConfig() (*tls.Config, error) {
 		return config, err
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
+	if c.certificateOptional {
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	config.ClientCAs, err = readPool(c.CAFile)
 	return config, err
 }

@@ -16,6 +16,7 @@ import (
 // is counted, logged and traced.
 type wire struct {
 	grpc.ServerStream
+	ctx      context.Context // with the identity of the caller
 	incoming *incoming
 	call     *incomingCall
 
@@ -35,21 +36,25 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 
 // limited runs the handler of a stream if its caller may call it, and if there is a place for it.
 func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := s.access.check(stream.Context(), info.FullMethod); err != nil {
+	ctx, err := s.access.admit(stream.Context(), info.FullMethod)
+	if err != nil {
 		return err
 	}
-	leave, err := s.load.enter(stream.Context(), info.FullMethod, true)
+	leave, err := s.load.enter(ctx, info.FullMethod, true)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	call, err := s.incoming.begin(stream.Context(), info.FullMethod, !info.IsClientStream)
+	call, err := s.incoming.begin(ctx, info.FullMethod, !info.IsClientStream)
 	if err != nil {
 		return err
 	}
-	w := &wire{ServerStream: stream, incoming: s.incoming, call: call}
+	w := &wire{ServerStream: stream, ctx: ctx, incoming: s.incoming, call: call}
 	return w.ended(handler(srv, w))
 }
+
+// Context implements grpc.ServerStream.
+func (w *wire) Context() context.Context { return w.ctx }
 
 // RecvMsg implements grpc.ServerStream. The streams below, which it does not ask for the message, count it.
 func (w *wire) RecvMsg(msg any) error {
@@ -112,9 +117,10 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for _, method := range desc.Methods {
 		handler, fullMethod := method.Handler, "/"+desc.ServiceName+"/"+method.MethodName
 		method.Handler = func(srv any, ctx context.Context, _ func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			leave, failure := s.enter(ctx, fullMethod)
+			admitted, leave, failure := s.enter(ctx, fullMethod)
 			if failure == nil {
 				defer leave()
+				ctx = admitted
 				reply, err := handler(srv, ctx, func(msg any) error {
 					failure = s.receiveRequest(ctx, fullMethod, msg)
 					return failure
@@ -135,11 +141,12 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 // enter takes a place for a unary call, if its caller may make it.
-func (s *Server) enter(ctx context.Context, fullMethod string) (leave func(), err error) {
-	if err := s.access.check(ctx, fullMethod); err != nil {
-		return nil, err
+func (s *Server) enter(ctx context.Context, fullMethod string) (admitted context.Context, leave func(), err error) {
+	if admitted, err = s.access.admit(ctx, fullMethod); err != nil {
+		return nil, nil, err
 	}
-	return s.load.enter(ctx, fullMethod, false)
+	leave, err = s.load.enter(admitted, fullMethod, false)
+	return admitted, leave, err
 }
 
 // receiveRequest receives the request of a unary call.

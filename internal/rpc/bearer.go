@@ -1,0 +1,69 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"example.com/quartet/internal/token"
+)
+
+// tokenRules are the rules for the tokens of callers.
+var tokenRules = []ErrorRule{
+	{Is: token.ErrMissing, Code: codes.Unauthenticated, Reason: "TOKEN_MISSING"},
+	{Is: token.ErrMalformed, Code: codes.Unauthenticated, Reason: "TOKEN_MALFORMED"},
+	{Is: token.ErrNotTrusted, Code: codes.Unauthenticated, Reason: "TOKEN_NOT_TRUSTED"},
+	{Is: token.ErrAudience, Code: codes.Unauthenticated, Reason: "TOKEN_WRONG_AUDIENCE"},
+	{Is: token.ErrExpired, Code: codes.Unauthenticated, Reason: "TOKEN_EXPIRED"},
+	{Is: token.ErrNotYetValid, Code: codes.Unauthenticated, Reason: "TOKEN_NOT_YET_VALID"},
+}
+
+const (
+	authorizationHeader = "authorization"
+	bearerScheme        = "bearer"
+)
+
+// bearerToken is the token that a call has brought, or token.ErrMissing.
+func bearerToken(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, authorizationHeader)
+	if len(values) == 0 {
+		return "", token.ErrMissing
+	}
+	scheme, value, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, bearerScheme) {
+		return "", fmt.Errorf("%w: expected one header, authorization: Bearer <token>", token.ErrMalformed)
+	}
+	return strings.TrimSpace(value), nil
+}
+
+// challenge is the header WWW-Authenticate for an error (RFC 6750, section 3), or "".
+func challenge(err error) string {
+	for _, rule := range tokenRules {
+		switch {
+		case !errors.Is(err, rule.Is):
+		case rule.Is == token.ErrMissing: //nolint:errorlint // The sentinel itself is compared.
+			return "Bearer"
+		default:
+			return `Bearer error="invalid_token", error_description="` + rule.Is.Error() + `"`
+		}
+	}
+	return ""
+}
+
+// endedByToken is what an open stream ends with whose token would be refused by now. It sends the client to a new call, for
+// which it may have a new token.
+func endedByToken(err error) error {
+	for _, rule := range tokenRules {
+		if errors.Is(err, rule.Is) {
+			return RetryAfter(codes.Unavailable, err.Error(), rule.Reason, stoppingDelay)
+		}
+	}
+	return err
+}
+
+// tokenIdentity is the key for the identity that the token of a call has proved.
+type tokenIdentity struct{}

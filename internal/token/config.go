@@ -1,0 +1,90 @@
+// Package token verifies bearer tokens: JSON Web Tokens (RFC 7519) that an issuer has signed for
+// an audience, against the issuer's keys. They come from a file or from the issuer's URL, as a JSON
+// Web Key Set (RFC 7517).
+package token
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Config says which tokens a server accepts: none without an Issuer.
+type Config struct {
+	Issuer     string   `env:"ISSUER" desc:"issuer of the bearer tokens that callers may send, exactly as in their claim iss; empty if tokens are not accepted"`
+	Audience   string   `env:"AUDIENCE" desc:"audience that a token has to be for, one of its claim aud"`
+	JWKSFile   string   `env:"JWKS_FILE" desc:"JSON Web Key Set with the issuer's public keys, read again when it changes"`
+	Algorithms []string `env:"ALGORITHMS" envDefault:"RS256,ES256" desc:"algorithms by which tokens may be signed, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA"`
+	// Leeway is how far the clocks of issuer and server may be apart.
+	Leeway              time.Duration `env:"LEEWAY" envDefault:"10s" desc:"how much earlier than its claim nbf and later than its claim exp a token is accepted, at most 5m"`
+	CertificateOptional bool          `env:"CERTIFICATE_OPTIONAL" envDefault:"false" desc:"with TLS_MODE=mtls, accept connections without a certificate; their calls need a token"`
+	Plaintext           bool          `env:"PLAINTEXT" envDefault:"false" desc:"accept tokens over connections without TLS, where others can read them: for development, or if something in front ends TLS"`
+}
+
+// Enabled tells whether tokens are accepted.
+func (c Config) Enabled() bool { return c.Issuer != "" }
+
+// The algorithms are those with a public key. With others (HS256) each server could sign tokens.
+var asymmetric = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+}
+
+const longestLeeway = 5 * time.Minute
+
+// Validate refuses a configuration by which no token, or any, would be accepted.
+func (c Config) Validate() error {
+	if !c.Enabled() {
+		return errors.Join(
+			needsIssuer("AUDIENCE", c.Audience != ""),
+			needsIssuer("JWKS_FILE", c.JWKSFile != ""),
+			needsIssuer("CERTIFICATE_OPTIONAL", c.CertificateOptional),
+		)
+	}
+	var problems []error
+	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if strings.ContainsFunc(c.Issuer, func(r rune) bool { return r == '#' || unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+		complain("ISSUER=%q: has a # or a blank, expected a name such as https://issuer.example.com", c.Issuer)
+	}
+	if c.Audience == "" {
+		complain("AUDIENCE: is needed with ISSUER, because a token for another service must not be accepted")
+	}
+	if c.JWKSFile == "" {
+		complain("JWKS_FILE: is needed with ISSUER, to verify its signatures")
+	}
+	if strings.HasPrefix(c.JWKSFile, "{") {
+		complain("JWKS_FILE: has the content of a file, expected its name")
+	}
+	if len(c.Algorithms) == 0 {
+		complain("ALGORITHMS: names none")
+	}
+	for _, name := range c.Algorithms {
+		if !slices.Contains(asymmetric, jose.SignatureAlgorithm(name)) {
+			complain("ALGORITHMS: %q is none of %s", name, names(asymmetric))
+		}
+	}
+	if c.Leeway < 0 || c.Leeway > longestLeeway {
+		complain("LEEWAY=%s: must be from 0s to %s", c.Leeway, longestLeeway)
+	}
+	return errors.Join(problems...)
+}
+
+func needsIssuer(name string, set bool) error {
+	if !set {
+		return nil
+	}
+	return fmt.Errorf("%s: needs ISSUER, without which no token is accepted", name)
+}
+
+func names(algorithms []jose.SignatureAlgorithm) string {
+	all := make([]string, len(algorithms))
+	for i, algorithm := range algorithms {
+		all[i] = string(algorithm)
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,277 @@
+package token_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"example.com/quartet/internal/token"
+	"example.com/quartet/internal/token/tokentest"
+)
+
+func config(i *tokentest.Issuer) token.Config {
+	return token.Config{
+		Issuer: tokentest.Name, Audience: tokentest.Audience, JWKSFile: i.File,
+		Algorithms: []string{"RS256", "ES256", "EdDSA"}, Leeway: 10 * time.Second,
+	}
+}
+
+func verifier(t *testing.T, cfg token.Config, log *slog.Logger) *token.Verifier {
+	t.Helper()
+	v, err := token.NewVerifier(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+// with is a valid set of claims with some of them changed; nil takes one away.
+func with(changes map[string]any) map[string]any {
+	claims := map[string]any{
+		"iss": tokentest.Name, "sub": "alice", "aud": tokentest.Audience, "exp": time.Now().Add(time.Hour).Unix(),
+	}
+	for name, value := range changes {
+		if value == nil {
+			delete(claims, name)
+		} else {
+			claims[name] = value
+		}
+	}
+	return claims
+}
+
+func TestATokenProvesItsSubject(t *testing.T) {
+	i := tokentest.New(t)
+	v := verifier(t, config(i), silent)
+	now := time.Now()
+	for name, c := range map[string]struct {
+		changes map[string]any
+		want    error
+	}{
+		"valid":                         {nil, nil},
+		"of several audiences":          {map[string]any{"aud": []string{"other", tokentest.Audience}}, nil},
+		"expired within the leeway":     {map[string]any{"exp": now.Add(-5 * time.Second).Unix()}, nil},
+		"expired":                       {map[string]any{"exp": now.Add(-15 * time.Second).Unix()}, token.ErrExpired},
+		"without an end":                {map[string]any{"exp": nil}, token.ErrMalformed},
+		"soon valid, within the leeway": {map[string]any{"nbf": now.Add(5 * time.Second).Unix()}, nil},
+		"not valid yet":                 {map[string]any{"nbf": now.Add(time.Minute).Unix()}, token.ErrNotYetValid},
+		"for another audience":          {map[string]any{"aud": "other"}, token.ErrAudience},
+		"for no audience":               {map[string]any{"aud": nil}, token.ErrAudience},
+		"of another issuer":             {map[string]any{"iss": tokentest.Name + "/"}, token.ErrNotTrusted},
+		"of no issuer":                  {map[string]any{"iss": nil}, token.ErrNotTrusted},
+		"of no subject":                 {map[string]any{"sub": nil}, token.ErrMalformed},
+		"of a long subject":             {map[string]any{"sub": strings.Repeat("x", 513)}, token.ErrMalformed},
+		"of a subject with a line":      {map[string]any{"sub": "a\nb"}, token.ErrMalformed},
+		"with a number for a subject":   {map[string]any{"sub": 1}, token.ErrMalformed},
+	} {
+		raw := i.Sign(t, with(c.changes))
+		for _, turn := range []string{"at first", "when its signature is known"} {
+			identity, err := v.Verify(raw)
+			if !errors.Is(err, c.want) || c.want == nil && err != nil || err == nil && identity != "jwt:"+tokentest.Name+"#alice" {
+				t.Errorf("a token %s, %s: got %q and %v, expected %v", name, turn, identity, err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), raw[:20]) {
+				t.Errorf("the error has the token in it: %v", err)
+			}
+		}
+	}
+}
+
+// TestForgedTokensAreRefused has nothing accepted that the issuer has not signed.
+func TestForgedTokensAreRefused(t *testing.T) {
+	i, foreign := tokentest.New(t), tokentest.New(t)
+	v := verifier(t, config(i), silent)
+	genuine := i.Token(t, "alice")
+	header, payload, _ := strings.Cut(genuine, ".")
+	payload, signature, _ := strings.Cut(payload, ".")
+	encode := func(value any) string {
+		data, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(data)
+	}
+	embedded := jose.JSONWebKey{Key: foreign.Key, KeyID: i.ID}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: embedded}, &jose.SignerOptions{EmbedJWK: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownKey, err := jwt.Signed(signer).Claims(tokentest.Claims("alice")).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := jose.JSONWebKey{Key: i.Keys(t), KeyID: i.ID}
+	for name, c := range map[string]struct {
+		token string
+		want  error
+	}{
+		"no token":                        {"", token.ErrMalformed},
+		"text":                            {"alice", token.ErrMalformed},
+		"too long":                        {strings.Repeat("x", 20<<10), token.ErrMalformed},
+		"the algorithm none":              {encode(map[string]string{"alg": "none", "kid": i.ID}) + "." + payload + ".", token.ErrNotTrusted},
+		"HS256 with the public key":       {tokentest.Sign(t, jose.HS256, secret, tokentest.Claims("alice")), token.ErrNotTrusted},
+		"another payload":                 {header + "." + encode(tokentest.Claims("root")) + "." + signature, token.ErrNotTrusted},
+		"a signature cut":                 {header + "." + payload + "." + signature[:10], token.ErrNotTrusted},
+		"a foreign key with our key's id": {tokentest.Sign(t, jose.ES256, jose.JSONWebKey{Key: foreign.Key, KeyID: i.ID}, tokentest.Claims("alice")), token.ErrNotTrusted},
+		"a key that it brings along":      {ownKey, token.ErrNotTrusted},
+		"an unknown key":                  {tokentest.Sign(t, jose.ES256, jose.JSONWebKey{Key: i.Key, KeyID: "other"}, tokentest.Claims("alice")), token.ErrNotTrusted},
+	} {
+		if identity, err := v.Verify(c.token); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %q and %v, expected %v", name, identity, err, c.want)
+		}
+	}
+	if _, err := v.Verify(genuine); err != nil {
+		t.Error(err)
+	}
+	noID := tokentest.Sign(t, jose.ES256, i.Key, tokentest.Claims("alice"))
+	if _, err := v.Verify(noID); err != nil {
+		t.Errorf("a token that does not name the only key: %v", err)
+	}
+}
+
+func TestEachAlgorithmIsVerified(t *testing.T) {
+	i := tokentest.New(t)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+		{Key: rsaKey.Public(), KeyID: "rsa"}, {Key: edKey.Public(), KeyID: "ed"}, {Key: rsaKey.Public(), KeyID: "encryption", Use: "enc"},
+	}}
+	content, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Write(t, bytes.Replace(content, []byte(`"keys":[`), []byte(`"keys":[{"kty":"new"},`), 1))
+	v := verifier(t, config(i), silent)
+	for id, c := range map[string]struct {
+		algorithm jose.SignatureAlgorithm
+		key       any
+		want      error
+	}{
+		"rsa": {jose.RS256, rsaKey, nil}, "ed": {jose.EdDSA, edKey, nil},
+		"encryption": {jose.RS256, rsaKey, token.ErrNotTrusted},
+		"rsa ":       {jose.PS256, rsaKey, token.ErrNotTrusted}, // The configuration does not allow it.
+	} {
+		raw := tokentest.Sign(t, c.algorithm, jose.JSONWebKey{Key: c.key, KeyID: strings.TrimSpace(id)}, tokentest.Claims("alice"))
+		if _, err := v.Verify(raw); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: got %v, expected %v", id, err, c.want)
+		}
+	}
+}
+
+func TestKeysAreReadAgainWhenTheirFileChanges(t *testing.T) {
+	i := tokentest.New(t)
+	var log bytes.Buffer
+	v := verifier(t, config(i), slog.New(slog.NewTextHandler(&log, nil)))
+	old := i.Token(t, "alice")
+	if _, err := v.Verify(old); err != nil {
+		t.Fatal(err)
+	}
+	keys := i.Keys(t)
+	i.Write(t, []byte(`{"keys": []}`))
+	v.Reload()
+	v.Reload()
+	if _, err := v.Verify(old); err != nil {
+		t.Errorf("a mistake in the file takes the keys away: %v", err)
+	}
+	if strings.Count(log.String(), "keys for tokens not reloaded") != 1 {
+		t.Errorf("logged: %s", &log)
+	}
+	i.Write(t, keys)
+	i.Rotate(t)
+	v.Reload()
+	if _, err := v.Verify(old); !errors.Is(err, token.ErrNotTrusted) {
+		t.Errorf("a token whose key was withdrawn: %v", err)
+	}
+	if _, err := v.Verify(i.Token(t, "alice")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeySetsWithAMistakeAreRefused(t *testing.T) {
+	i := tokentest.New(t)
+	private, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.Key, KeyID: "private"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]string{
+		"":              "is no JSON Web Key Set",
+		"{}":            "has no public key",
+		`{"keys": [1]}`: "keys[0]: ",
+		string(private): "keys[0]: is a private or a secret key",
+		`{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}`:     "keys[0]: is a private or a secret key",
+		`{"keys": [` + strings.Repeat("{},", 64) + `{}]}`: "has 65 keys, more than 64",
+		strings.Repeat(" ", 256<<10) + string(i.Keys(t)):  "is larger than 262144 bytes",
+	} {
+		if err := os.WriteFile(i.File, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := token.NewVerifier(config(i), silent); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: got %v, expected %q", content, err, want)
+		}
+	}
+}
+
+func TestAConfigurationWithAMistakeIsRefused(t *testing.T) {
+	i := tokentest.New(t)
+	if err := config(i).Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (token.Config{Algorithms: []string{"RS256"}}).Validate(); err != nil {
+		t.Errorf("without tokens: %v", err)
+	}
+	for want, change := range map[string]func(*token.Config){
+		"AUDIENCE: needs ISSUER":              func(c *token.Config) { c.Issuer = "" },
+		"AUDIENCE: is needed with ISSUER":     func(c *token.Config) { c.Audience = "" },
+		"JWKS_FILE: is needed":                func(c *token.Config) { c.JWKSFile = "" },
+		"JWKS_FILE: has the content":          func(c *token.Config) { c.JWKSFile = `{"keys": []}` },
+		`ISSUER="https://a#b"`:                func(c *token.Config) { c.Issuer = "https://a#b" },
+		"ALGORITHMS: names none":              func(c *token.Config) { c.Algorithms = nil },
+		`ALGORITHMS: "none" is none of RS256`: func(c *token.Config) { c.Algorithms = []string{"none"} },
+		`ALGORITHMS: "HS256" is none of`:      func(c *token.Config) { c.Algorithms = []string{"RS256", "HS256"} },
+		"LEEWAY=-1s: must be from 0s to 5m":   func(c *token.Config) { c.Leeway = -time.Second },
+		"LEEWAY=1h0m0s: must be":              func(c *token.Config) { c.Leeway = time.Hour },
+	} {
+		cfg := config(i)
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, expected %q", err, want)
+		}
+	}
+}
+
+// FuzzVerify has no input panic, and no identity proved but the one that the issuer has signed.
+func FuzzVerify(f *testing.F) {
+	i := tokentest.New(f)
+	v, err := token.NewVerifier(config(i), silent)
+	if err != nil {
+		f.Fatal(err)
+	}
+	genuine := i.Token(f, "alice")
+	f.Add(genuine)
+	f.Add("a.b.c")
+	f.Fuzz(func(t *testing.T, raw string) {
+		if identity, err := v.Verify(raw); err == nil && !strings.HasSuffix(identity, "#alice") {
+			t.Errorf("%q is accepted as %s", raw, identity)
+		}
+	})
+}
