@@ -108,7 +108,7 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 	if a == nil {
 		return ctx, nil
 	}
-	identity, err := a.check(ctx, fullMethod)
+	identity, err := a.check(ctx, fullMethod, func(bearer string) (string, error) { return a.tokens.Verify(ctx, bearer) })
 	if err != nil {
 		exchangeOf(ctx).challenge(challenge(err))
 		return nil, err
@@ -121,13 +121,13 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 
 // recheck is the error with which an open call ends that may not go on.
 func (a *access) recheck(ctx context.Context, fullMethod string) error {
-	_, err := a.check(ctx, fullMethod)
+	_, err := a.check(ctx, fullMethod, a.tokens.Check)
 	return endedByToken(err)
 }
 
 // check returns the identity in the token of a call, if it has one. Checks and watches of health need no permission, and no
 // token: they tell nothing but whether a service answers.
-func (a *access) check(ctx context.Context, fullMethod string) (identity string, err error) {
+func (a *access) check(ctx context.Context, fullMethod string, verify func(bearer string) (string, error)) (identity string, err error) {
 	names, err := a.certified(ctx)
 	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
 		return "", err
@@ -138,7 +138,9 @@ func (a *access) check(ctx context.Context, fullMethod string) (identity string,
 		case err != nil:
 			return "", err
 		default:
-			if identity, err = a.tokens.Verify(bearer); err != nil {
+			if identity, err = verify(bearer); errors.Is(err, token.ErrNoKeys) {
+				return "", RetryAfter(codes.Unavailable, err.Error(), "TOKEN_KEYS_UNAVAILABLE", time.Second)
+			} else if err != nil {
 				return "", err
 			}
 			names = []string{identity}

@@ -6,6 +6,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +17,15 @@ import (
 
 // Config says which tokens a server accepts: none without an Issuer.
 type Config struct {
-	Issuer     string   `env:"ISSUER" desc:"issuer of the bearer tokens that callers may send, exactly as in their claim iss; empty if tokens are not accepted"`
-	Audience   string   `env:"AUDIENCE" desc:"audience that a token has to be for, one of its claim aud"`
-	JWKSFile   string   `env:"JWKS_FILE" desc:"JSON Web Key Set with the issuer's public keys, read again when it changes"`
-	Algorithms []string `env:"ALGORITHMS" envDefault:"RS256,ES256" desc:"algorithms by which tokens may be signed, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA"`
+	Issuer        string        `env:"ISSUER" desc:"issuer of the bearer tokens that callers may send, exactly as in their claim iss; empty if tokens are not accepted"`
+	Audience      string        `env:"AUDIENCE" desc:"audience that a token has to be for, one of its claim aud"`
+	JWKSFile      string        `env:"JWKS_FILE" desc:"JSON Web Key Set with the issuer's public keys, read again when it changes"`
+	JWKSURL       string        `env:"JWKS_URL" desc:"https:// address of the same, of the issuer or of Kubernetes (https://kubernetes.default.svc/openid/v1/jwks); fetched at the start, every JWKS_INTERVAL, and for tokens of unknown keys"`
+	JWKSCAFile    string        `env:"JWKS_CA_FILE" desc:"authorities to trust for JWKS_URL; empty means the system's"`
+	JWKSTokenFile string        `env:"JWKS_TOKEN_FILE" desc:"bearer token to fetch JWKS_URL with, as Kubernetes asks for; empty for none"`
+	JWKSInterval  time.Duration `env:"JWKS_INTERVAL" envDefault:"5m" desc:"how often JWKS_URL is fetched, from 10s to 24h; a key that the issuer has withdrawn is trusted for as long"`
+	JWKSProxy     bool          `env:"JWKS_PROXY" envDefault:"false" desc:"fetch JWKS_URL through the proxy that HTTPS_PROXY names, unless NO_PROXY excepts it"`
+	Algorithms    []string      `env:"ALGORITHMS" envDefault:"RS256,ES256" desc:"algorithms by which tokens may be signed, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA"`
 	// Leeway is how far the clocks of issuer and server may be apart.
 	Leeway              time.Duration `env:"LEEWAY" envDefault:"10s" desc:"how much earlier than its claim nbf and later than its claim exp a token is accepted, at most 5m"`
 	CertificateOptional bool          `env:"CERTIFICATE_OPTIONAL" envDefault:"false" desc:"with TLS_MODE=mtls, accept connections without a certificate; their calls need a token"`
@@ -43,6 +49,7 @@ func (c Config) Validate() error {
 		return errors.Join(
 			needsIssuer("AUDIENCE", c.Audience != ""),
 			needsIssuer("JWKS_FILE", c.JWKSFile != ""),
+			needsIssuer("JWKS_URL", c.JWKSURL != ""),
 			needsIssuer("CERTIFICATE_OPTIONAL", c.CertificateOptional),
 		)
 	}
@@ -54,8 +61,11 @@ func (c Config) Validate() error {
 	if c.Audience == "" {
 		complain("AUDIENCE: is needed with ISSUER, because a token for another service must not be accepted")
 	}
-	if c.JWKSFile == "" {
-		complain("JWKS_FILE: is needed with ISSUER, to verify its signatures")
+	if c.JWKSFile == "" && c.JWKSURL == "" {
+		complain("JWKS_FILE: or JWKS_URL is needed with ISSUER, to verify its signatures")
+	}
+	if err := c.validateURL(); err != nil {
+		problems = append(problems, err)
 	}
 	if strings.HasPrefix(c.JWKSFile, "{") {
 		complain("JWKS_FILE: has the content of a file, expected its name")
@@ -73,6 +83,30 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(problems...)
 }
+
+func (c Config) validateURL() error {
+	if c.JWKSURL == "" {
+		if c.JWKSCAFile != "" || c.JWKSTokenFile != "" || c.JWKSProxy {
+			return errors.New("JWKS_URL: is needed with JWKS_CA_FILE, JWKS_TOKEN_FILE and JWKS_PROXY, which are about it")
+		}
+		return nil
+	}
+	at, err := url.Parse(c.JWKSURL)
+	switch {
+	case err != nil || at.Host == "":
+		return errors.New("JWKS_URL: is no address, expected https://host/path")
+	case at.User != nil:
+		return errors.New("JWKS_URL: has a user, expected a token in the file JWKS_TOKEN_FILE")
+	case at.Scheme != "https" && (at.Scheme != "http" || !c.Plaintext || c.JWKSTokenFile != ""):
+		return errors.New("JWKS_URL: has to begin with https://, because others could replace the keys on their way")
+	case c.JWKSInterval < fetchPause || c.JWKSInterval > longestInterval:
+		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, fetchPause, longestInterval)
+	default:
+		return nil
+	}
+}
+
+const longestInterval = 24 * time.Hour
 
 func needsIssuer(name string, set bool) error {
 	if !set {

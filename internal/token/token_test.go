@@ -80,7 +80,7 @@ func TestATokenProvesItsSubject(t *testing.T) {
 	} {
 		raw := i.Sign(t, with(c.changes))
 		for _, turn := range []string{"at first", "when its signature is known"} {
-			identity, err := v.Verify(raw)
+			identity, err := v.Check(raw)
 			if !errors.Is(err, c.want) || c.want == nil && err != nil || err == nil && identity != "jwt:"+tokentest.Name+"#alice" {
 				t.Errorf("a token %s, %s: got %q and %v, expected %v", name, turn, identity, err, c.want)
 			}
@@ -130,15 +130,15 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		"a key that it brings along":      {ownKey, token.ErrNotTrusted},
 		"an unknown key":                  {tokentest.Sign(t, jose.ES256, jose.JSONWebKey{Key: i.Key, KeyID: "other"}, tokentest.Claims("alice")), token.ErrNotTrusted},
 	} {
-		if identity, err := v.Verify(c.token); !errors.Is(err, c.want) {
+		if identity, err := v.Check(c.token); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %q and %v, expected %v", name, identity, err, c.want)
 		}
 	}
-	if _, err := v.Verify(genuine); err != nil {
+	if _, err := v.Check(genuine); err != nil {
 		t.Error(err)
 	}
 	noID := tokentest.Sign(t, jose.ES256, i.Key, tokentest.Claims("alice"))
-	if _, err := v.Verify(noID); err != nil {
+	if _, err := v.Check(noID); err != nil {
 		t.Errorf("a token that does not name the only key: %v", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestEachAlgorithmIsVerified(t *testing.T) {
 		"rsa ":       {jose.PS256, rsaKey, token.ErrNotTrusted}, // The configuration does not allow it.
 	} {
 		raw := tokentest.Sign(t, c.algorithm, jose.JSONWebKey{Key: c.key, KeyID: strings.TrimSpace(id)}, tokentest.Claims("alice"))
-		if _, err := v.Verify(raw); !errors.Is(err, c.want) || c.want == nil && err != nil {
+		if _, err := v.Check(raw); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: got %v, expected %v", id, err, c.want)
 		}
 	}
@@ -183,26 +183,26 @@ func TestKeysAreReadAgainWhenTheirFileChanges(t *testing.T) {
 	var log bytes.Buffer
 	v := verifier(t, config(i), slog.New(slog.NewTextHandler(&log, nil)))
 	old := i.Token(t, "alice")
-	if _, err := v.Verify(old); err != nil {
+	if _, err := v.Check(old); err != nil {
 		t.Fatal(err)
 	}
 	keys := i.Keys(t)
 	i.Write(t, []byte(`{"keys": []}`))
 	v.Reload()
 	v.Reload()
-	if _, err := v.Verify(old); err != nil {
+	if _, err := v.Check(old); err != nil {
 		t.Errorf("a mistake in the file takes the keys away: %v", err)
 	}
-	if strings.Count(log.String(), "keys for tokens not reloaded") != 1 {
+	if strings.Count(log.String(), "keys for tokens not read") != 1 {
 		t.Errorf("logged: %s", &log)
 	}
 	i.Write(t, keys)
 	i.Rotate(t)
 	v.Reload()
-	if _, err := v.Verify(old); !errors.Is(err, token.ErrNotTrusted) {
+	if _, err := v.Check(old); !errors.Is(err, token.ErrNotTrusted) {
 		t.Errorf("a token whose key was withdrawn: %v", err)
 	}
-	if _, err := v.Verify(i.Token(t, "alice")); err != nil {
+	if _, err := v.Check(i.Token(t, "alice")); err != nil {
 		t.Error(err)
 	}
 }
@@ -242,7 +242,7 @@ func TestAConfigurationWithAMistakeIsRefused(t *testing.T) {
 	for want, change := range map[string]func(*token.Config){
 		"AUDIENCE: needs ISSUER":              func(c *token.Config) { c.Issuer = "" },
 		"AUDIENCE: is needed with ISSUER":     func(c *token.Config) { c.Audience = "" },
-		"JWKS_FILE: is needed":                func(c *token.Config) { c.JWKSFile = "" },
+		"JWKS_FILE: or JWKS_URL":              func(c *token.Config) { c.JWKSFile = "" },
 		"JWKS_FILE: has the content":          func(c *token.Config) { c.JWKSFile = `{"keys": []}` },
 		`ISSUER="https://a#b"`:                func(c *token.Config) { c.Issuer = "https://a#b" },
 		"ALGORITHMS: names none":              func(c *token.Config) { c.Algorithms = nil },
@@ -270,7 +270,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(genuine)
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, raw string) {
-		if identity, err := v.Verify(raw); err == nil && !strings.HasSuffix(identity, "#alice") {
+		if identity, err := v.Check(raw); err == nil && !strings.HasSuffix(identity, "#alice") {
 			t.Errorf("%q is accepted as %s", raw, identity)
 		}
 	})

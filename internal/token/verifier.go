@@ -1,12 +1,15 @@
 package token
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -23,6 +26,8 @@ var (
 	ErrAudience    = errors.New("the token is for another audience")
 	ErrExpired     = errors.New("the token has expired")
 	ErrNotYetValid = errors.New("the token is not valid yet")
+	// ErrNoKeys is not about the token: another attempt may go better.
+	ErrNoKeys = errors.New("the server does not have the keys of the issuer at present")
 )
 
 const (
@@ -40,57 +45,127 @@ type Verifier struct {
 	log        *slog.Logger
 	algorithms []jose.SignatureAlgorithm
 
-	mu       sync.Mutex
-	keys     keySet
-	version  int    // of the keys, counted up when they have changed
-	content  []byte // of the file, when it was read
-	problem  string // why the file could not be read the last time, which is logged when it is another one
-	verified map[[sha256.Size]byte]jwt.Claims
+	waiting atomic.Int64 // calls for a fetch
+
+	mu                sync.Mutex
+	fromFile, fromURL source
+	version           int             // of the keys, counted up when they have changed
+	content           []byte          // of the file, when it was read
+	fetching          <-chan struct{} // closed at the end of the fetch that is under way, nil if there is none
+	fetched           time.Time       // when the last one began
+	verified          map[[sha256.Size]byte]jwt.Claims
 }
 
-// NewVerifier reads the keys once, so that a mistake ends the start of the process.
+// source is where keys come from.
+type source struct {
+	name    string
+	keys    keySet // nil until they could be read
+	problem string // why they could not be read the last time, which is logged when it is another one
+}
+
+// NewVerifier reads the file with the keys once, so that a mistake ends the start of the process. It tries to fetch those at the
+// URL, and goes on without them: an issuer that is down must not keep the server from starting.
 func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	v := &Verifier{cfg: cfg, log: log, verified: map[[sha256.Size]byte]jwt.Claims{}}
+	v := &Verifier{
+		cfg: cfg, log: log, verified: map[[sha256.Size]byte]jwt.Claims{},
+		fromFile: source{name: cfg.JWKSFile}, fromURL: source{name: cfg.JWKSURL},
+	}
 	for _, name := range cfg.Algorithms {
 		v.algorithms = append(v.algorithms, jose.SignatureAlgorithm(name))
 	}
-	var err error
-	v.keys, v.content, err = readFile(cfg.JWKSFile, nil)
-	return v, err
+	if cfg.JWKSFile != "" {
+		var err error
+		if v.fromFile.keys, v.content, err = readFile(cfg.JWKSFile, nil); err != nil {
+			return nil, err
+		}
+	}
+	v.mu.Lock()
+	first := v.refresh()
+	v.mu.Unlock()
+	if first != nil {
+		<-first
+	}
+	return v, nil
 }
 
-// Reload reads the keys again if their file has changed. The old ones stay in use while the new ones have a mistake.
+// Reload reads the keys again if their file has changed, or if those at the URL are old. The former ones stay in use while the
+// new ones have a mistake or cannot be read.
 func (v *Verifier) Reload() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	problem := ""
-	keys, content, err := readFile(v.cfg.JWKSFile, v.content)
-	switch {
-	case err != nil:
-		problem = err.Error()
-	case keys != nil:
-		v.keys, v.content = keys, content
-		v.version++
-		clear(v.verified)
-		v.log.Info("keys for tokens reloaded", "file", v.cfg.JWKSFile, "keys", len(keys))
+	if v.cfg.JWKSFile != "" {
+		keys, content, err := readFile(v.cfg.JWKSFile, v.content)
+		v.content = content
+		v.took(&v.fromFile, keys, err)
 	}
-	if problem != "" && problem != v.problem {
-		v.log.Error("keys for tokens not reloaded, the old ones stay in use", "error", problem)
+	if v.fromURL.problem != "" || time.Since(v.fetched) >= v.cfg.JWKSInterval {
+		v.refresh()
 	}
-	v.problem = problem
 }
 
-// Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused: one of the errors above.
-func (v *Verifier) Verify(token string) (identity string, err error) {
+// took is told of the keys that were read: nil with no error if they are as before. The caller holds the lock.
+func (v *Verifier) took(from *source, keys keySet, err error) {
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	if problem != "" && problem != from.problem {
+		v.log.Error("keys for tokens not read, the former ones stay in use", "error", problem)
+	}
+	from.problem = problem
+	if keys == nil || reflect.DeepEqual(keys, from.keys) {
+		return
+	}
+	from.keys = keys
+	v.version++
+	clear(v.verified)
+	v.log.Info("keys for tokens read", "from", from.name, "keys", len(keys))
+}
+
+// Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused: one of the errors above. For
+// a token whose key is not known it fetches the keys, but not often.
+func (v *Verifier) Verify(ctx context.Context, token string) (identity string, err error) {
+	identity, err = v.Check(token)
+	if !errors.Is(err, errUnknownKey) {
+		return identity, err
+	}
+	again, waited := v.awaitKeys(ctx)
+	switch {
+	case waited != nil:
+		return "", waited
+	case again:
+		identity, err = v.Check(token)
+	}
+	if errors.Is(err, errUnknownKey) && v.lacksKeys() {
+		return "", ErrNoKeys
+	}
+	return identity, err
+}
+
+// lacksKeys tells whether the keys at the URL have never been read.
+func (v *Verifier) lacksKeys() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cfg.JWKSURL != "" && v.fromURL.keys == nil
+}
+
+// Check is Verify by the keys that there are.
+func (v *Verifier) Check(token string) (identity string, err error) {
 	claims, err := v.claims(token)
 	if err != nil {
 		return "", err
 	}
 	return v.check(claims, time.Now())
 }
+
+var (
+	errSignature = fmt.Errorf("%w: its signature is wrong", ErrNotTrusted)
+	// errUnknownKey is the refusal for which other keys may help.
+	errUnknownKey = fmt.Errorf("%w: its key is none of the issuer's", ErrNotTrusted)
+)
 
 // claims are those of a token whose signature is right by the keys of today.
 func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
@@ -100,7 +175,7 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 	sum := sha256.Sum256([]byte(token))
 	v.mu.Lock()
 	claims, known := v.verified[sum]
-	keys, version := v.keys, v.version
+	sources, version := []keySet{v.fromFile.keys, v.fromURL.keys}, v.version
 	v.mu.Unlock()
 	if known {
 		return claims, nil
@@ -120,15 +195,18 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 		return claims, fmt.Errorf("%w: it has another one", ErrNotTrusted)
 	}
 	header := parsed.Headers[0]
-	for _, key := range keys.find(header.KeyID, header.Algorithm) {
-		claims = jwt.Claims{}
-		if parsed.Claims(key.Key, &claims) != nil {
-			continue
+	refused := errUnknownKey
+	for _, keys := range sources {
+		for _, key := range keys.find(header.KeyID, header.Algorithm) {
+			refused = errSignature
+			claims = jwt.Claims{}
+			if parsed.Claims(key.Key, &claims) == nil {
+				v.remember(sum, claims, version)
+				return claims, nil
+			}
 		}
-		v.remember(sum, claims, version)
-		return claims, nil
 	}
-	return jwt.Claims{}, fmt.Errorf("%w: no key of its issuer fits its signature", ErrNotTrusted)
+	return jwt.Claims{}, refused
 }
 
 // remember spares the next call with the same token the signature, unless the keys have changed meanwhile.
