@@ -168,10 +168,11 @@ type command struct {
 
 	name  string // what the program was started as, without a path
 	typed string // and with it, as a shell takes it
-	// server, timeout and quiet are the flags that all commands take.
-	server  string
-	timeout time.Duration
-	quiet   bool
+	// server, tokenFile, timeout and quiet are the flags that all commands take.
+	server    string
+	tokenFile string
+	timeout   time.Duration
+	quiet     bool
 
 	// progress is that of the transfer, nil if there is none.
 	progress *Progress
@@ -289,6 +290,9 @@ func (c *command) do(
 				return usageError{fmt.Errorf("--server=%q: %w", config.Masked(c.server), err)}
 			}
 			c.config.useServer(server)
+		}
+		if cmd.Flags().Changed("token-file") {
+			c.config.RPC.TokenFile = c.tokenFile
 		}
 		ctx := cmd.Context()
 		if c.timeout > 0 {

@@ -122,11 +122,14 @@ func message(err error) string {
 	return Printable(strings.ReplaceAll(telemetry.Redacted(text), "\n", "; "))
 }
 
+// hints are what people can do about an error.
+var hints = map[string]string{"TOKEN_MISSING": "; --token-file names one"}
+
 // answerText is the message of a status with its reason, or with its code if it has none.
 func answerText(s *status.Status) string {
 	reason := rpc.Reason(s.Err())
 	if reason == "" {
 		reason = codepb.Code(s.Code()).String()
 	}
-	return s.Message() + " (" + reason + ")"
+	return s.Message() + " (" + reason + ")" + hints[reason]
 }

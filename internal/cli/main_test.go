@@ -240,7 +240,7 @@ func TestHelpFitsAScreenAndLeadsToTheRest(t *testing.T) {
 	clitest.Want(
 		t,
 		out,
-		"All commands take --server, --timeout and --quiet too, see /usr/bin/test help.\n",
+		"All commands take --server, --token-file, --timeout and --quiet too, see /usr/bin/test help.\n",
 	)
 	out, _ = expect(t, 0, "localhost:1", "completion", "--help")
 	clitest.Want(t, out, "  fish ")

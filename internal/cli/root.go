@@ -48,6 +48,15 @@ func (c *command) root() *cobra.Command {
 			c.Identity.EnvironmentPrefix(),
 		),
 	)
+	flags.StringVar(
+		&c.tokenFile,
+		"token-file",
+		"",
+		fmt.Sprintf(
+			"`file` with a bearer token to send with each call (default $%sRPC_TOKEN_FILE, or none)",
+			c.Identity.EnvironmentPrefix(),
+		),
+	)
 	flags.DurationVar(
 		&c.timeout,
 		"timeout",
@@ -99,7 +108,7 @@ const usageTemplate = `Usage: {{.UseLine}}
 
 {{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
 {{- if .HasParent}}
-All commands take --server, --timeout and --quiet too, see {{.Root.DisplayName}} help.
+All commands take --server, --token-file, --timeout and --quiet too, see {{.Root.DisplayName}} help.
 {{- end}}
 `
 
@@ -121,8 +130,8 @@ func (c *command) overview(root *cobra.Command) {
 	}
 	fmt.Fprintf(
 		&text,
-		"All take --server HOST:PORT, --timeout TIME and --quiet. More: %s help COMMAND\n"+
-			"and %[1]s help environment, %[1]s help exit-codes, %[1]s --version\n",
+		"All take --server HOST:PORT, --token-file FILE, --timeout TIME and --quiet. More:\n"+
+			"%s help COMMAND, %[1]s help environment, %[1]s help exit-codes, %[1]s --version\n",
 		c.typed,
 	)
 	fmt.Fprint(c.stdout, text.String())

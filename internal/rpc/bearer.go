@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
 	"example.com/quartet/internal/token"
@@ -67,3 +69,35 @@ func endedByToken(err error) error {
 
 // tokenIdentity is the key for the identity that the token of a call has proved.
 type tokenIdentity struct{}
+
+// bearerFile sends the token in a file with each call that has none of its own.
+type bearerFile struct {
+	file      *token.File
+	plaintext bool
+}
+
+// newBearerFile is nil if no token is to be sent.
+func newBearerFile(cfg ClientConfig, log *slog.Logger) (credentials.PerRPCCredentials, error) {
+	if cfg.TokenFile == "" {
+		return nil, nil
+	}
+	if err := cfg.validateToken(); err != nil {
+		return nil, err
+	}
+	file, err := token.OpenFile(cfg.TokenFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	return bearerFile{file, cfg.TokenPlaintext}, nil
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearerFile) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(authorizationHeader)) > 0 {
+		return nil, nil
+	}
+	return map[string]string{authorizationHeader: "Bearer " + b.file.Token()}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (b bearerFile) RequireTransportSecurity() bool { return !b.plaintext }

@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -208,4 +210,22 @@ func TestPlaintextTokensNameTheirCaller(t *testing.T) {
 	r := s.start(t, succeed)
 	wantRefusal(t, "without a token", modes[0].call(testContext(t), r.stub, 1), codes.Unauthenticated, "TOKEN_MISSING")
 	wantRefusal(t, "with a token", modes[0].call(bearing(t, issuer.Token(t, "alice")), r.stub, 1), codes.OK, "")
+}
+
+func TestAClientSendsTheTokenInItsFileUnlessACallHasItsOwn(t *testing.T) {
+	var seen string
+	s, issuer := startTokens(t, "tls", func(ctx context.Context) error { seen = CallerOf(ctx).Identity(); return nil })
+	s.setup.client.TokenFile = filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(s.setup.client.TokenFile, []byte(issuer.Token(t, "alice")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stub := grpc_testing.NewTestServiceClient(s.dial(t, s.address))
+	for _, mode := range modes {
+		for want, ctx := range map[string]context.Context{"alice": testContext(t), "bob": bearing(t, issuer.Token(t, "bob"))} {
+			wantRefusal(t, mode.name+" of "+want, mode.call(ctx, stub, 1), codes.OK, "")
+			if seen != "jwt:"+tokentest.Name+"#"+want {
+				t.Errorf("%s: the handler is called by %q, expected %s", mode.name, seen, want)
+			}
+		}
+	}
 }

@@ -36,6 +36,10 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 	if err := watchCertificate(t, cfg.TLS, "client", creds); err != nil {
 		return nil, err
 	}
+	bearer, err := newBearerFile(cfg, t.Log)
+	if err != nil {
+		return nil, err
+	}
 	calls := t.NewClientCalls(services...)
 	named := newNamed(t.Log, services)
 	options := []grpc.DialOption{
@@ -58,6 +62,9 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 		}),
 		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor), untilRoom(services, cfg.UnaryTimeout), unsent),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
+	}
+	if bearer != nil {
+		options = append(options, grpc.WithPerRPCCredentials(bearer))
 	}
 	if !cfg.Proxy {
 		// In a cluster the variables are about the way out of it, and NO_PROXY seldom has the short names within.

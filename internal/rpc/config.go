@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"example.com/quartet/internal/token"
@@ -125,6 +126,8 @@ type ClientConfig struct {
 	BufferBytes       int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes int32         `env:"STREAM_WINDOW_BYTES" envDefault:"4194304" desc:"how much a server may send on one call before it is read, in bytes"`
 	ResolveInterval   time.Duration `env:"RESOLVE_INTERVAL" envDefault:"5s" desc:"how often the servers' names are looked up, and the longest pause before a server that refused is tried again"`
+	TokenFile         string        `env:"TOKEN_FILE" desc:"bearer token to send with each call, read again when it changes; empty for none"`
+	TokenPlaintext    bool          `env:"TOKEN_PLAINTEXT" envDefault:"false" desc:"send the token over connections without TLS too, where others can read it"`
 	Proxy             bool          `env:"PROXY" envDefault:"false" desc:"reach servers through the proxy that HTTPS_PROXY names, unless NO_PROXY excepts them"`
 	TLS               TLSConfig     `envPrefix:"TLS_"`
 }
@@ -147,7 +150,22 @@ func (c ClientConfig) Validate() error {
 		size("BUFFER_BYTES", c.BufferBytes),
 		positive("STREAM_WINDOW_BYTES", c.StreamWindowBytes),
 		positive("RESOLVE_INTERVAL", c.ResolveInterval),
+		c.validateToken(),
 	)
+}
+
+// validateToken refuses a token that can be read on its way, and one in place of its file, which an error would show.
+func (c ClientConfig) validateToken() error {
+	switch {
+	case c.TokenFile == "":
+		return nil
+	case strings.HasPrefix(c.TokenFile, "eyJ") && strings.Count(c.TokenFile, ".") == 2:
+		return errors.New("TOKEN_FILE: is a token, expected the name of a file with one")
+	case !c.TokenPlaintext && (c.TLS.Mode == "" || c.TLS.Mode == "off"):
+		return errors.New("TOKEN_FILE: needs TLS_MODE=tls or mtls, because tokens can be read on a connection without TLS; TOKEN_PLAINTEXT=true accepts that")
+	default:
+		return nil
+	}
 }
 
 func size(name string, value int) error {

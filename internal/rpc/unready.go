@@ -30,6 +30,9 @@ func unreadiness(conn *grpc.ClientConn) string {
 		}
 	}
 	reason = strings.TrimPrefix(reason, "transport: ")
+	if refusal := refusedCertificate(reason); refusal != "" {
+		return refusal
+	}
 	switch {
 	case reason == "no children to pick from": // grpc-go's words for a name with no address
 		return "the name has no address: no such host"
@@ -46,6 +49,25 @@ func unreadiness(conn *grpc.ClientConn) string {
 	default:
 		return reason + endedByTLS
 	}
+}
+
+// refusals are what the alerts of TLS say of a client's certificate, in the words of crypto/tls.
+var refusals = map[string]string{
+	"certificate required":          "it asks for a certificate, and this client has shown none",
+	"unknown certificate authority": "it does not trust the authority of this client's certificate",
+	"expired certificate":           "this client's certificate has expired",
+	"bad certificate":               "it refuses this client's certificate, which may be one for servers only",
+}
+
+const alertPrefix = "remote error: tls: "
+
+// refusedCertificate says of a handshake that the server has refused what is wrong with the certificate, or "".
+func refusedCertificate(reason string) string {
+	_, alert, _ := strings.Cut(reason, alertPrefix)
+	if text, known := refusals[alert]; known {
+		return text + " (" + alertPrefix + alert + ")"
+	}
+	return ""
 }
 
 // LacksService is the reason of WaitReady where a server answers, and does not know the one service of a connection.
@@ -86,7 +108,7 @@ const mostObstacles = 16
 // add tells whether a reason is of a new kind. One that differs only in its numbers is not: it is that of another replica, or of
 // another attempt.
 func (o *obstacles) add(reason string) (isNew bool) {
-	if strings.Contains(reason, "remote error: tls: ") {
+	if strings.Contains(reason, alertPrefix) {
 		o.alert = reason
 	}
 	kind := numbers.ReplaceAllString(reason, "")

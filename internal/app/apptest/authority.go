@@ -54,12 +54,42 @@ func NewAuthority(tb testing.TB) *Authority {
 // Settings are the variables of a server with mutual TLS and a certificate for 127.0.0.1.
 func (a *Authority) Settings(tb testing.TB) []string {
 	tb.Helper()
-	pair := a.issue(tb, &x509.Certificate{
+	return a.settings(tb, &x509.Certificate{
 		// Go's TLS checks the address that a client dials against these, and not the common name.
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	// The server reads PEM files, as from a mounted Kubernetes Secret.
+}
+
+// ClientSettings are the variables of a client whose certificate names it by a URI, is for usage and
+// ends at end. The servers that it trusts have certificates of trusted.
+func (a *Authority) ClientSettings(
+	tb testing.TB,
+	trusted *Authority,
+	uri string,
+	usage x509.ExtKeyUsage,
+	end time.Time,
+) []string {
+	tb.Helper()
+	name, err := url.Parse(uri)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	own := &Authority{cert: a.cert, key: a.key, folder: tb.TempDir()}
+	settings := own.settings(tb, &x509.Certificate{
+		URIs: []*url.URL{name}, ExtKeyUsage: []x509.ExtKeyUsage{usage}, NotAfter: end,
+	})
+	block := pem.Block{Type: "CERTIFICATE", Bytes: trusted.cert.Raw}
+	if err := os.WriteFile(filepath.Join(own.folder, "CA"), pem.EncodeToMemory(&block), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return settings
+}
+
+// settings writes the files of one side, in PEM, as in a mounted Kubernetes Secret.
+func (a *Authority) settings(tb testing.TB, template *x509.Certificate) []string {
+	tb.Helper()
+	pair := a.issue(tb, template)
 	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		tb.Fatal(err)
@@ -126,7 +156,9 @@ func (a *Authority) issue(tb testing.TB, template *x509.Certificate) tls.Certifi
 	if err != nil {
 		tb.Fatal(err)
 	}
-	template.NotAfter = a.cert.NotAfter
+	if template.NotAfter.IsZero() {
+		template.NotAfter = a.cert.NotAfter
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		tb.Fatal(err)
