@@ -16,6 +16,7 @@
 {{ toYaml $config }}
 {{- end }}
 {{- include "quartet.tlsconfig" (list . "server") }}
+{{- include "quartet.tokensconfig" (list . "server") }}
 {{- include "quartet.commonconfig" (list . "server") }}
 {{- end }}
 
@@ -39,6 +40,7 @@
 {{- end }}
 {{- end }}
 {{- include "quartet.tlsconfig" (list . "client") }}
+{{- include "quartet.tokensconfig" (list . "client") }}
 {{- include "quartet.commonconfig" (list . "client") }}
 {{- end }}
 

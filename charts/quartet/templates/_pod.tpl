@@ -178,6 +178,7 @@ certificate. Those of extraVolumeMounts and extraVolumes take the place of other
 {{- if and (first .).Values.tls.permissions (eq (index . 1) "server") -}}
   {{- $own = append $own (dict "name" "permissions" "mountPath" "/permissions" "readOnly" true) -}}
 {{- end -}}
+{{- if include "quartet.tokensvolume" . }}{{ $own = append $own (dict "name" "tokens" "mountPath" "/tokens" "readOnly" true) }}{{ end -}}
 {{- with concat (include "quartet.without" (list $own $extra "mountPath") | fromYamlArray) $extra -}}
 volumeMounts:
   {{- toYaml . | nindent 2 }}
@@ -191,6 +192,7 @@ volumeMounts:
 {{- if and (first .).Values.tls.permissions (eq (index . 1) "server") -}}
   {{- $own = append $own (dict "name" "permissions" "configMap" (dict "name" (include "quartet.permissionsname" (first .)))) -}}
 {{- end -}}
+{{- with include "quartet.tokensvolume" . }}{{ $own = append $own (fromYaml .) }}{{ end -}}
 {{- with concat (include "quartet.without" (list $own $extra "name") | fromYamlArray) $extra -}}
 volumes:
   {{- toYaml . | nindent 2 }}

@@ -108,8 +108,8 @@ secret:
       {{- $problems = append $problems (printf "tls.source is podCertificate, but the cluster has no %s of certificates.k8s.io/v1, which are there since Kubernetes 1.37, and older ones would start pods without certificates: set tls.source to secret (to render the chart without a cluster, give helm template --api-versions certificates.k8s.io/v1/PodCertificateRequest,certificates.k8s.io/v1/ClusterTrustBundle)" (join " and no " .)) -}}
     {{- end -}}
   {{- end -}}
-  {{- if and .permissions (ne .mode "mtls") -}}
-    {{- $problems = append $problems (printf "tls.permissions name callers by their certificates, and with tls.mode %s they have none: set tls.mode to mtls" .mode) -}}
+  {{- if and .permissions (ne .mode "mtls") (not $.Values.tokens.issuer) -}}
+    {{- $problems = append $problems (printf "tls.permissions name callers by their certificates or tokens, and with tls.mode %s they have none: set tls.mode to mtls, or tokens.issuer" .mode) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}

@@ -4,7 +4,7 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 */}}
 {{- define "quartet.validate" -}}
 {{- $problems := list -}}
-{{- range list "name" "label" "twice" "mount" "resource" "address" "tls" -}}
+{{- range list "name" "label" "twice" "mount" "resource" "address" "tls" "tokens" -}}
   {{- $problems = concat $problems (include (printf "quartet.%sproblems" .) $ | fromJsonArray) -}}
 {{- end -}}
 {{- $replicas := include "quartet.mostreplicas" . | int -}}
@@ -102,6 +102,7 @@ addresses. Every problem is one sentence that names what to set; all are reporte
   {{- $volumes := list -}}
   {{- if ne $.Values.tls.mode "off" }}{{ $volumes = append $volumes "tls" }}{{ end -}}
   {{- if and (eq $component "server") $.Values.tls.permissions }}{{ $volumes = append $volumes "permissions" }}{{ end -}}
+  {{- if include "quartet.tokensvolume" (list $ $component) }}{{ $volumes = append $volumes "tokens" }}{{ end -}}
   {{- if and (eq $component "server") (include "quartet.embedded" $) }}{{ $volumes = append $volumes "data" }}{{ end -}}
   {{- with index $.Values $component -}}
     {{- range .extraVolumes }}{{ $volumes = append $volumes .name }}{{ end -}}
