@@ -44,7 +44,12 @@ func startSecured(t *testing.T, settings ...string) string {
 func TestAPersonIsToldWhichCertificateIsRefusedAndWhy(t *testing.T) {
 	ours, theirs := apptest.NewAuthority(t), apptest.NewAuthority(t)
 	address := startSecured(t, ours.Settings(t)...)
-	client := func(from *apptest.Authority, name string, usage x509.ExtKeyUsage, end time.Duration) []string {
+	client := func(
+		from *apptest.Authority,
+		name string,
+		usage x509.ExtKeyUsage,
+		end time.Duration,
+	) []string {
 		return from.ClientSettings(t, ours, "spiffe://test/"+name, usage, time.Now().Add(end))
 	}
 	const forClients, forServers = x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth
@@ -167,7 +172,14 @@ func TestATokenIsNotSentWithoutTLSOrShown(t *testing.T) {
 	wantRefused(t, address, plaintext, 2, "no such file", "--token-file", file+"x")
 }
 
-func wantRefused(t *testing.T, address string, settings []string, code int, want string, args ...string) {
+func wantRefused(
+	t *testing.T,
+	address string,
+	settings []string,
+	code int,
+	want string,
+	args ...string,
+) {
 	t.Helper()
 	c := clitest.Console{Services: services(), Environ: settings}
 	got := c.Run(t.Context(), address, append([]string{"find", "x"}, args...)...)

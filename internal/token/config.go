@@ -54,12 +54,22 @@ func (c Config) Validate() error {
 		)
 	}
 	var problems []error
-	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if strings.ContainsFunc(c.Issuer, func(r rune) bool { return r == '#' || unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
-		complain("ISSUER=%q: has a # or a blank, expected a name such as https://issuer.example.com", c.Issuer)
+	complain := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format, args...))
+	}
+	if strings.ContainsFunc(
+		c.Issuer,
+		func(r rune) bool { return r == '#' || unicode.IsSpace(r) || !unicode.IsPrint(r) },
+	) {
+		complain(
+			"ISSUER=%q: has a # or a blank, expected a name such as https://issuer.example.com",
+			c.Issuer,
+		)
 	}
 	if c.Audience == "" {
-		complain("AUDIENCE: is needed with ISSUER, because a token for another service must not be accepted")
+		complain(
+			"AUDIENCE: is needed with ISSUER, because a token for another service must not be accepted",
+		)
 	}
 	if c.JWKSFile == "" && c.JWKSURL == "" {
 		complain("JWKS_FILE: or JWKS_URL is needed with ISSUER, to verify its signatures")
@@ -87,7 +97,9 @@ func (c Config) Validate() error {
 func (c Config) validateURL() error {
 	if c.JWKSURL == "" {
 		if c.JWKSCAFile != "" || c.JWKSTokenFile != "" || c.JWKSProxy {
-			return errors.New("JWKS_URL: is needed with JWKS_CA_FILE, JWKS_TOKEN_FILE and JWKS_PROXY, which are about it")
+			return errors.New(
+				"JWKS_URL: is needed with JWKS_CA_FILE, JWKS_TOKEN_FILE and JWKS_PROXY, which are about it",
+			)
 		}
 		return nil
 	}
@@ -98,9 +110,16 @@ func (c Config) validateURL() error {
 	case at.User != nil:
 		return errors.New("JWKS_URL: has a user, expected a token in the file JWKS_TOKEN_FILE")
 	case at.Scheme != "https" && (at.Scheme != "http" || !c.Plaintext || c.JWKSTokenFile != ""):
-		return errors.New("JWKS_URL: has to begin with https://, because others could replace the keys on their way")
+		return errors.New(
+			"JWKS_URL: has to begin with https://, because others could replace the keys on their way",
+		)
 	case c.JWKSInterval < fetchPause || c.JWKSInterval > longestInterval:
-		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, fetchPause, longestInterval)
+		return fmt.Errorf(
+			"JWKS_INTERVAL=%s: must be from %s to %s",
+			c.JWKSInterval,
+			fetchPause,
+			longestInterval,
+		)
 	default:
 		return nil
 	}

@@ -22,7 +22,8 @@ const (
 	mostWaiting = 100
 )
 
-// fetch gets the key set from the issuer. Each time it has a connection of its own, and reads the files for it.
+// fetch gets the key set from the issuer. Each time it has a connection of its own, and reads the
+// files for it.
 func fetch(ctx context.Context, cfg Config) (keySet, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -38,7 +39,10 @@ func fetch(ctx context.Context, cfg Config) (keySet, error) {
 		}
 		request.Header.Set("Authorization", "Bearer "+own)
 	}
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12},
+	}
 	if cfg.JWKSProxy {
 		transport.Proxy = http.ProxyFromEnvironment
 	}
@@ -78,8 +82,8 @@ func fetch(ctx context.Context, cfg Config) (keySet, error) {
 	return keys, nil
 }
 
-// refresh has the key set fetched, unless it was a moment ago, and returns what is closed when it is there or could not be
-// fetched; nil if nothing is under way. The caller holds the lock.
+// refresh has the key set fetched, unless it was a moment ago, and returns what is closed when it
+// is there or could not be fetched; nil if nothing is under way. The caller holds the lock.
 func (v *Verifier) refresh() <-chan struct{} {
 	if v.fetching != nil || v.cfg.JWKSURL == "" || time.Since(v.fetched) < fetchPause {
 		return v.fetching
@@ -97,24 +101,23 @@ func (v *Verifier) refresh() <-chan struct{} {
 	return done
 }
 
-// awaitKeys waits for a fetch, and tells whether there may be other keys now.
-func (v *Verifier) awaitKeys(ctx context.Context) (bool, error) {
+// awaitKeys waits for a fetch, if there may be one now or one is under way.
+func (v *Verifier) awaitKeys(ctx context.Context) error {
 	v.mu.Lock()
 	done := v.refresh()
 	v.mu.Unlock()
 	if done == nil {
-		return false, nil
-	}
-	if v.waiting.Add(1) > mostWaiting {
-		v.waiting.Add(-1)
-		return false, ErrNoKeys
+		return nil
 	}
 	defer v.waiting.Add(-1)
+	if v.waiting.Add(1) > mostWaiting {
+		return ErrNoKeys
+	}
 	select {
 	case <-done:
-		return true, nil
+		return nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -130,7 +133,8 @@ func ReadFile(name string) (string, error) {
 		return "", err
 	}
 	text := strings.TrimSpace(string(content))
-	if text == "" || len(content) > largestToken || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if text == "" || len(content) > largestToken ||
+		strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", fmt.Errorf("%s: %w", name, errNoToken)
 	}
 	return text, nil

@@ -88,14 +88,19 @@ func TestKeysAreFetched(t *testing.T) {
 	}
 }
 
-// TestATokenOfANewKeyHasTheKeysFetchedButNotOften bounds what callers can have the server ask of the issuer.
+// TestATokenOfANewKeyHasTheKeysFetchedButNotOften bounds what callers can have the server ask of
+// the issuer.
 func TestATokenOfANewKeyHasTheKeysFetchedButNotOften(t *testing.T) {
 	p := publish(t)
 	v := verifier(t, p.cfg, silent)
 	old := p.Token(t, "alice")
 	p.Rotate(t)
 	fresh := p.Token(t, "alice")
-	if _, err := v.Verify(t.Context(), fresh); !errors.Is(err, token.ErrNotTrusted) || p.fetches.Load() != 1 {
+	if _, err := v.Verify(
+		t.Context(),
+		fresh,
+	); !errors.Is(err, token.ErrNotTrusted) ||
+		p.fetches.Load() != 1 {
 		t.Errorf("within the pause: got %v after %d fetches", err, p.fetches.Load())
 	}
 	v.Age()
@@ -116,14 +121,20 @@ func TestATokenOfANewKeyHasTheKeysFetchedButNotOften(t *testing.T) {
 	}
 	v.Age()
 	forged := fresh[:len(fresh)-6] + "AAAAAA"
-	if _, err := v.Verify(t.Context(), forged); !errors.Is(err, token.ErrNotTrusted) || p.fetches.Load() != 2 {
+	if _, err := v.Verify(
+		t.Context(),
+		forged,
+	); !errors.Is(err, token.ErrNotTrusted) ||
+		p.fetches.Load() != 2 {
 		t.Errorf("a forged token: got %v after %d fetches", err, p.fetches.Load())
 	}
 }
 
 func TestAnIssuerThatIsDownKeepsNothingFromStarting(t *testing.T) {
 	p := publish(t)
-	p.answers(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
+	p.answers(
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
+	)
 	v := verifier(t, p.cfg, silent)
 	if _, err := v.Verify(t.Context(), p.Token(t, "alice")); !errors.Is(err, token.ErrNoKeys) {
 		t.Errorf("without keys: %v", err)
@@ -215,7 +226,8 @@ func TestAnAddressWithAMistakeIsRefused(t *testing.T) {
 	} {
 		cfg := p.cfg
 		change(&cfg)
-		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v, expected %q", err, want)
 		}
 	}

@@ -6,19 +6,21 @@ import (
 	"time"
 )
 
-// lookInterval is how old what was read of a file may be. Kubernetes renews a token when a fifth of its time is left.
+// lookInterval is how old what was read of a file may be. Kubernetes renews a token when a fifth of
+// its time is left.
 const lookInterval = time.Second
 
-// File is a token of one's own in a file that is replaced before the token expires, as Kubernetes does. It is safe for
-// concurrent use.
+// File is a token of one's own in a file that is replaced before the token expires, as Kubernetes
+// does. It is safe for concurrent use.
 type File struct {
 	name string
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	token   string
-	read    time.Time
-	problem string // why the file could not be read the last time, which is logged when it is another one
+	mu    sync.Mutex
+	token string
+	read  time.Time
+	// why the file could not be read the last time, which is logged when it is another one
+	problem string
 }
 
 // OpenFile reads the file once, so that a wrong name ends the start of the process.

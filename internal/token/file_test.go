@@ -37,7 +37,8 @@ func TestATokenIsReadAgainWhenItsFileChanges(t *testing.T) {
 				t.Errorf("after %q: got %q, expected %q", c.content, got, c.want)
 			}
 		}
-		if logged := log.String(); strings.Count(logged, "token not read") != 1 || strings.Contains(logged, "secret") {
+		if logged := log.String(); strings.Count(logged, "token not read") != 1 ||
+			strings.Contains(logged, "secret") {
 			t.Errorf("logged: %s", logged)
 		}
 	})

@@ -26,8 +26,9 @@ const (
 // keySet is the public keys of an issuer by their id, the claim kid.
 type keySet map[string][]jose.JSONWebKey
 
-// parseKeys reads a JSON Web Key Set. Keys that are not for verifying signatures are left out, as are those
-// of kinds that are not known, but a private or a secret key is a mistake: it should be nowhere but at the issuer.
+// parseKeys reads a JSON Web Key Set. Keys that are not for verifying signatures are left out, as
+// are those of kinds that are not known, but a private or a secret key is a mistake: it should be
+// nowhere but at the issuer.
 func parseKeys(content []byte) (keySet, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -49,7 +50,10 @@ func parseKeys(content []byte) (keySet, error) {
 			return nil, fmt.Errorf("keys[%d]: %w", i, err)
 		}
 		if kind.Private != nil || kind.Type == "oct" {
-			return nil, fmt.Errorf("keys[%d]: is a private or a secret key, which only the issuer may have", i)
+			return nil, fmt.Errorf(
+				"keys[%d]: is a private or a secret key, which only the issuer may have",
+				i,
+			)
 		}
 		var key jose.JSONWebKey
 		if kind.Use != "" && kind.Use != "sig" || json.Unmarshal(raw, &key) != nil || !usable(key) {
@@ -58,7 +62,9 @@ func parseKeys(content []byte) (keySet, error) {
 		keys[key.KeyID] = append(keys[key.KeyID], key)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("has no public key for signatures by RSA, from 2048 bits on, or by an elliptic curve")
+		return nil, errors.New(
+			"has no public key for signatures by RSA, from 2048 bits on, or by an elliptic curve",
+		)
 	}
 	return keys, nil
 }
@@ -74,8 +80,8 @@ func usable(key jose.JSONWebKey) bool {
 	}
 }
 
-// find returns the keys by which a token may have been signed. A token need not name its key if the issuer has
-// only one (OpenID Connect Core 1.0, section 10.1).
+// find returns the keys by which a token may have been signed. A token need not name its key if the
+// issuer has only one (OpenID Connect Core 1.0, section 10.1).
 func (s keySet) find(id, algorithm string) (found []jose.JSONWebKey) {
 	candidates := s[id]
 	if id == "" && len(s) == 1 {

@@ -42,7 +42,10 @@ var silent = slog.New(slog.DiscardHandler)
 // with is a valid set of claims with some of them changed; nil takes one away.
 func with(changes map[string]any) map[string]any {
 	claims := map[string]any{
-		"iss": tokentest.Name, "sub": "alice", "aud": tokentest.Audience, "exp": time.Now().Add(time.Hour).Unix(),
+		"iss": tokentest.Name,
+		"sub": "alice",
+		"aud": tokentest.Audience,
+		"exp": time.Now().Add(time.Hour).Unix(),
 	}
 	for name, value := range changes {
 		if value == nil {
@@ -81,7 +84,8 @@ func TestATokenProvesItsSubject(t *testing.T) {
 		raw := i.Sign(t, with(c.changes))
 		for _, turn := range []string{"at first", "when its signature is known"} {
 			identity, err := v.Check(raw)
-			if !errors.Is(err, c.want) || c.want == nil && err != nil || err == nil && identity != "jwt:"+tokentest.Name+"#alice" {
+			if !errors.Is(err, c.want) || c.want == nil && err != nil ||
+				err == nil && identity != "jwt:"+tokentest.Name+"#alice" {
 				t.Errorf("a token %s, %s: got %q and %v, expected %v", name, turn, identity, err, c.want)
 			}
 			if err != nil && strings.Contains(err.Error(), raw[:20]) {
@@ -106,7 +110,10 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		return base64.RawURLEncoding.EncodeToString(data)
 	}
 	embedded := jose.JSONWebKey{Key: foreign.Key, KeyID: i.ID}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: embedded}, &jose.SignerOptions{EmbedJWK: true})
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.ES256, Key: embedded},
+		&jose.SignerOptions{EmbedJWK: true},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +161,12 @@ func TestEachAlgorithmIsVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
-		{Key: rsaKey.Public(), KeyID: "rsa"}, {Key: edKey.Public(), KeyID: "ed"}, {Key: rsaKey.Public(), KeyID: "encryption", Use: "enc"},
+		{
+			Key:   rsaKey.Public(),
+			KeyID: "rsa",
+		},
+		{Key: edKey.Public(), KeyID: "ed"},
+		{Key: rsaKey.Public(), KeyID: "encryption", Use: "enc"},
 	}}
 	content, err := json.Marshal(set)
 	if err != nil {
@@ -171,7 +183,12 @@ func TestEachAlgorithmIsVerified(t *testing.T) {
 		"encryption": {jose.RS256, rsaKey, token.ErrNotTrusted},
 		"rsa ":       {jose.PS256, rsaKey, token.ErrNotTrusted}, // The configuration does not allow it.
 	} {
-		raw := tokentest.Sign(t, c.algorithm, jose.JSONWebKey{Key: c.key, KeyID: strings.TrimSpace(id)}, tokentest.Claims("alice"))
+		raw := tokentest.Sign(
+			t,
+			c.algorithm,
+			jose.JSONWebKey{Key: c.key, KeyID: strings.TrimSpace(id)},
+			tokentest.Claims("alice"),
+		)
 		if _, err := v.Check(raw); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: got %v, expected %v", id, err, c.want)
 		}
@@ -209,7 +226,9 @@ func TestKeysAreReadAgainWhenTheirFileChanges(t *testing.T) {
 
 func TestKeySetsWithAMistakeAreRefused(t *testing.T) {
 	i := tokentest.New(t)
-	private, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.Key, KeyID: "private"}}})
+	private, err := json.Marshal(
+		jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.Key, KeyID: "private"}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +244,11 @@ func TestKeySetsWithAMistakeAreRefused(t *testing.T) {
 		if err := os.WriteFile(i.File, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := token.NewVerifier(config(i), silent); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := token.NewVerifier(
+			config(i),
+			silent,
+		); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: got %v, expected %q", content, err, want)
 		}
 	}

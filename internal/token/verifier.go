@@ -33,7 +33,8 @@ var (
 const (
 	// largestToken is what a header can hold beside others; tokens of Kubernetes have 1 KiB.
 	largestToken = 12 << 10
-	// longestSubject is more than names of service accounts have, and than OpenID Connect allows (255).
+	// longestSubject is more than names of service accounts have, and than OpenID Connect allows
+	// (255).
 	longestSubject = 512
 	// mostVerified is how many tokens are remembered as verified.
 	mostVerified = 4096
@@ -49,11 +50,12 @@ type Verifier struct {
 
 	mu                sync.Mutex
 	fromFile, fromURL source
-	version           int             // of the keys, counted up when they have changed
-	content           []byte          // of the file, when it was read
-	fetching          <-chan struct{} // closed at the end of the fetch that is under way, nil if there is none
-	fetched           time.Time       // when the last one began
-	verified          map[[sha256.Size]byte]jwt.Claims
+	version           int    // of the keys, counted up when they have changed
+	content           []byte // of the file, when it was read
+	// closed at the end of the fetch that is under way, nil if there is none
+	fetching <-chan struct{}
+	fetched  time.Time // when the last one began
+	verified map[[sha256.Size]byte]jwt.Claims
 }
 
 // source is where keys come from.
@@ -63,8 +65,9 @@ type source struct {
 	problem string // why they could not be read the last time, which is logged when it is another one
 }
 
-// NewVerifier reads the file with the keys once, so that a mistake ends the start of the process. It tries to fetch those at the
-// URL, and goes on without them: an issuer that is down must not keep the server from starting.
+// NewVerifier reads the file with the keys once, so that a mistake ends the start of the process.
+// It tries to fetch those at the URL, and goes on without them: an issuer that is down must not
+// keep the server from starting.
 func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -91,8 +94,8 @@ func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 	return v, nil
 }
 
-// Reload reads the keys again if their file has changed, or if those at the URL are old. The former ones stay in use while the
-// new ones have a mistake or cannot be read.
+// Reload reads the keys again if their file has changed, or if those at the URL are old. The former
+// ones stay in use while the new ones have a mistake or cannot be read.
 func (v *Verifier) Reload() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -106,7 +109,8 @@ func (v *Verifier) Reload() {
 	}
 }
 
-// took is told of the keys that were read: nil with no error if they are as before. The caller holds the lock.
+// took is told of the keys that were read: nil with no error if they are as before. The caller
+// holds the lock.
 func (v *Verifier) took(from *source, keys keySet, err error) {
 	problem := ""
 	if err != nil {
@@ -125,20 +129,18 @@ func (v *Verifier) took(from *source, keys keySet, err error) {
 	v.log.Info("keys for tokens read", "from", from.name, "keys", len(keys))
 }
 
-// Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused: one of the errors above. For
-// a token whose key is not known it fetches the keys, but not often.
+// Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused:
+// one of the errors above. For a token whose key is not known it fetches the keys, but not often.
 func (v *Verifier) Verify(ctx context.Context, token string) (identity string, err error) {
 	identity, err = v.Check(token)
 	if !errors.Is(err, errUnknownKey) {
 		return identity, err
 	}
-	again, waited := v.awaitKeys(ctx)
-	switch {
-	case waited != nil:
-		return "", waited
-	case again:
-		identity, err = v.Check(token)
+	if err := v.awaitKeys(ctx); err != nil {
+		return "", err
 	}
+	// Even without a wait: another call's fetch may have ended meanwhile.
+	identity, err = v.Check(token)
 	if errors.Is(err, errUnknownKey) && v.lacksKeys() {
 		return "", ErrNoKeys
 	}
@@ -209,7 +211,8 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 	return jwt.Claims{}, refused
 }
 
-// remember spares the next call with the same token the signature, unless the keys have changed meanwhile.
+// remember spares the next call with the same token the signature, unless the keys have changed
+// meanwhile.
 func (v *Verifier) remember(sum [sha256.Size]byte, claims jwt.Claims, version int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -236,7 +239,11 @@ func (v *Verifier) check(claims jwt.Claims, now time.Time) (identity string, err
 	case claims.NotBefore != nil && now.Add(v.cfg.Leeway).Before(claims.NotBefore.Time()):
 		return "", ErrNotYetValid
 	case claims.Subject == "" || len(claims.Subject) > longestSubject || !isText(claims.Subject):
-		return "", fmt.Errorf("%w: its claim sub is no name of 1 to %d bytes", ErrMalformed, longestSubject)
+		return "", fmt.Errorf(
+			"%w: its claim sub is no name of 1 to %d bytes",
+			ErrMalformed,
+			longestSubject,
+		)
 	}
 	return Prefix + claims.Issuer + "#" + claims.Subject, nil
 }
@@ -245,5 +252,6 @@ func (v *Verifier) check(claims jwt.Claims, now time.Time) (identity string, err
 const Prefix = "jwt:"
 
 func isText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -61,8 +61,8 @@ func (a *Authority) Settings(tb testing.TB) []string {
 	})
 }
 
-// ClientSettings are the variables of a client whose certificate names it by a URI, is for usage and
-// ends at end. The servers that it trusts have certificates of trusted.
+// ClientSettings are the variables of a client whose certificate names it by a URI, is for usage
+// and ends at end. The servers that it trusts have certificates of trusted.
 func (a *Authority) ClientSettings(
 	tb testing.TB,
 	trusted *Authority,

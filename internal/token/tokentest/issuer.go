@@ -54,7 +54,12 @@ func (i *Issuer) Rotate(tb testing.TB) {
 // Keys are the key set.
 func (i *Issuer) Keys(tb testing.TB) []byte {
 	tb.Helper()
-	public := jose.JSONWebKey{Key: i.Key.Public(), KeyID: i.ID, Algorithm: string(jose.ES256), Use: "sig"}
+	public := jose.JSONWebKey{
+		Key:       i.Key.Public(),
+		KeyID:     i.ID,
+		Algorithm: string(jose.ES256),
+		Use:       "sig",
+	}
 	content, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public}})
 	if err != nil {
 		tb.Fatal(err)
