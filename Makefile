@@ -112,7 +112,7 @@ attack: ## Attack a server beside a quiet neighbour, and show what it notices, i
 # template:end
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz target for FUZZTIME
+fuzz: ## Run each fuzz target for FUZZTIME, 30s by default; their seeds are part of make test
 	@git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file target; do \
 	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null || exit; \
 	done

@@ -145,8 +145,8 @@ func (s *tusStore) GetUpload(_ context.Context, id string) (handler.Upload, erro
 	key, encoded, _ := strings.Cut(id, ".")
 	described, err := base64.RawURLEncoding.DecodeString(encoded)
 	// An address comes from outside, and may be anything.
-	if err != nil || json.Unmarshal(described, u) != nil || uuid.Validate(key) != nil ||
-		u.Name == "" || u.Size < 0 {
+	if err != nil || json.Unmarshal(described, u) != nil || len(key) != len(uuid.Nil.String()) ||
+		uuid.Validate(key) != nil || u.Name == "" || u.Size < 0 {
 		return nil, handler.ErrNotFound
 	}
 	u.key = key

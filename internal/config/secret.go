@@ -47,8 +47,8 @@ func unparsable(name, value string, err error) error {
 	// Errors of strconv and time have the value in the form that strconv.Quote gives it; the masked
 	// form takes its place.
 	if shown != value {
-		quoted := strconv.Quote(value)
-		text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], shown)
+		quoted, masked := strconv.Quote(value), strconv.Quote(shown)
+		text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], masked[1:len(masked)-1])
 	}
 	return fmt.Errorf("%s=%q: %s", name, shown, text)
 }

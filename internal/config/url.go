@@ -27,13 +27,20 @@ func ParseURL(text string, schemes ...string) (*url.URL, error) {
 	case !slices.Contains(schemes, strings.ToLower(scheme)):
 		return nil, fmt.Errorf("has another scheme than %s, %s", strings.Join(schemes, " or "), expected)
 	}
+	// Neither the error of the url package nor a host with an @ somewhere behind it is to be quoted:
+	// what is taken for the host may be a part of a password.
+	unfit := errors.New(
+		"is no URL, " + expected + "; in a user or password, / and @ and the like are percent-encoded",
+	)
 	u, err := url.Parse(text)
-	if err != nil { // It may have a part of a password in it.
-		return nil, errors.New(
-			"is no URL, " + expected + "; in a user or password, / and @ and the like are percent-encoded",
-		)
+	if err != nil {
+		return nil, unfit
 	}
-	return u, checkHost(u, expected)
+	err = checkHost(u, expected)
+	if err != nil && strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+		err = unfit
+	}
+	return u, err
 }
 
 // checkHost checks the host and the port of a parsed URL, which url.Parse takes almost as they are.

@@ -179,7 +179,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 		}
 	}
 	// Only now replies can come, so that no lock is needed.
-	b.limited, b.left = f.Messages > 0, f.Messages
+	b.limited, b.left = f.Messages > 0, min(f.Messages, mostCredit)
 	return &preparedCall{metadata: md, deadline: deadline, call: call{
 		method:  m,
 		outbox:  newOutbox(f.Resume),
@@ -439,19 +439,22 @@ func (b *bridge) awaitCredit(ctx context.Context) error {
 	return nil
 }
 
+// mostCredit bounds how many replies a page takes at once, so that sums of credits do not overflow.
+const mostCredit = 1 << 20
+
 // grant adds to the number of replies that the page takes. It does not wait: what has not been
 // taken up yet is added to.
 func (b *bridge) grant(more int) {
 	if more <= 0 {
 		return
 	}
+	more = min(more, mostCredit)
 	for {
 		select {
 		case b.credit <- more:
 			return
 		case before := <-b.credit:
-			// The bound keeps a page from overflowing the sum.
-			more = min(more+before, 1<<20)
+			more = min(more+before, mostCredit)
 		}
 	}
 }

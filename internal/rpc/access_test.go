@@ -375,17 +375,23 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzPermissions has no input panic, and nothing allowed to a caller that no rule names.
+// FuzzPermissions has no input panic, and no caller may call what no rule allows it by its name.
 func FuzzPermissions(f *testing.F) {
 	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/B", "a/*"]}]}`), "dns:x", "/a/B")
 	f.Add([]byte(`{"allow": [{"callers": ["*"], "methods": ["*"]}]}`), "uri:y", "/")
+	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/*"]}]}`), "dns:x", "/ab/C")
+	f.Add([]byte(`{"allow": [{"callers": ["dns:*"], "methods": ["*/*"]}]}`), "dns:x", "/a/B/C")
 	f.Fuzz(func(t *testing.T, content []byte, name, method string) {
 		p, err := parsePermissions(content)
 		if err != nil || !p.allow([]string{name}, method) {
 			return
 		}
+		service := strings.TrimPrefix(method, "/")
+		service, _, _ = strings.Cut(service, "/")
 		if !slices.ContainsFunc(p.rules, func(r permissionRule) bool {
-			return slices.Contains(r.Callers, name) || slices.Contains(r.Callers, anything)
+			return (slices.Contains(r.Callers, name) || slices.Contains(r.Callers, anything)) &&
+				(slices.Contains(r.Methods, anything) || slices.Contains(r.Methods, service+"/*") ||
+					slices.Contains(r.Methods, strings.TrimPrefix(method, "/")))
 		}) {
 			t.Errorf("%q may call %q by %q", name, method, content)
 		}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -90,9 +91,36 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.arrived(r)
+	if err := checkMetadata(r.Header); err != nil {
+		s.calls.Refused(r.Context(), r.URL.Path, err)
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		w.Header().Set("Grpc-Status", strconv.Itoa(int(codes.InvalidArgument)))
+		w.Header().Set("Grpc-Message", status.Convert(err).Message())
+		return
+	}
 	x.json = strings.HasSuffix(r.Header.Get("Content-Type"), "+json")
 	r.Body = &gate{r.Body, x}
 	s.http.ServeHTTP(w, r)
+}
+
+// checkMetadata returns an error with a status if binary metadata are not in base64. grpc-go's ServeHTTP would answer with an
+// HTTP status, which the clients of other protocols take for a fault of the server.
+func checkMetadata(header http.Header) error {
+	for name, values := range header {
+		if !strings.HasSuffix(name, "-Bin") {
+			continue
+		}
+		for _, value := range values {
+			encoding := base64.RawStdEncoding
+			if len(value)%4 == 0 {
+				encoding = base64.StdEncoding
+			}
+			if _, err := encoding.DecodeString(value); err != nil {
+				return status.Error(codes.InvalidArgument, "binary metadata are not in base64")
+			}
+		}
+	}
+	return nil
 }
 
 // arrived counts a call as the main port does in its grpc.InTapHandle, which ServeHTTP does not call.

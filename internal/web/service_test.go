@@ -127,12 +127,12 @@ func payload(size int) *grpc_testing.Payload {
 }
 
 // start starts a server with a web port.
-func start(t *testing.T, s *service, environ ...string) *apptest.Server {
+func start(t testing.TB, s *service, environ ...string) *apptest.Server {
 	t.Helper()
 	return startWith(t, telemetry.Discard(), s, environ...)
 }
 
-func startWith(t *testing.T, tel *telemetry.Telemetry, s *service, environ ...string) *apptest.Server {
+func startWith(t testing.TB, tel *telemetry.Telemetry, s *service, environ ...string) *apptest.Server {
 	t.Helper()
 	guest := app.Service{Name: "guest", Open: func(_ context.Context, host app.Host) (app.Opened, error) {
 		s.draining = host.Draining
@@ -146,7 +146,7 @@ func startWith(t *testing.T, tel *telemetry.Telemetry, s *service, environ ...st
 }
 
 // over is an HTTP client for one version of HTTP, from an address of its own.
-func over(t *testing.T, h2c bool, from string) *http.Client {
+func over(t testing.TB, h2c bool, from string) *http.Client {
 	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(!h2c)

@@ -19,13 +19,13 @@ type testServer struct {
 	channels quartetv1.ChannelServiceClient
 }
 
-func startServer(t *testing.T, dir string) *testServer {
+func startServer(t testing.TB, dir string) *testServer {
 	t.Helper()
 	return startObserved(t, telemetry.Discard(), dir)
 }
 
 // startObserved starts a server whose metrics, spans or log the test looks at.
-func startObserved(t *testing.T, tele *telemetry.Telemetry, dir string) *testServer {
+func startObserved(t testing.TB, tele *telemetry.Telemetry, dir string) *testServer {
 	t.Helper()
 	s := apptest.Start(t, tele, []app.Service{Service()}, "TEST_CHANNEL_DIR="+dir)
 	return &testServer{s, quartetv1.NewChannelServiceClient(s.Conn)}

@@ -31,7 +31,7 @@ func environment(dir string, more ...string) []string {
 		"TEST_OBJECT_CHUNK_BYTES=16KiB"}, more...)
 }
 
-func startServer(t *testing.T, dir string, env ...string) *testServer {
+func startServer(t testing.TB, dir string, env ...string) *testServer {
 	t.Helper()
 	return startObserved(t, telemetry.Discard(), dir, env...)
 }
@@ -57,7 +57,7 @@ var starts = map[string]func(t *testing.T, env ...string) *testServer{
 }
 
 // startObserved starts a server whose metrics, spans or log the test looks at.
-func startObserved(t *testing.T, tele *telemetry.Telemetry, dir string, env ...string) *testServer {
+func startObserved(t testing.TB, tele *telemetry.Telemetry, dir string, env ...string) *testServer {
 	t.Helper()
 	ts := &testServer{}
 	guest := Service()

@@ -47,7 +47,7 @@ func finish(content []byte) *quartetv1.UploadObjectRequest {
 
 // send sends messages over a new stream and returns the answer.
 func (ts *testServer) send(
-	t *testing.T, messages ...*quartetv1.UploadObjectRequest,
+	t testing.TB, messages ...*quartetv1.UploadObjectRequest,
 ) (*quartetv1.UploadObjectResponse, error) {
 	t.Helper()
 	stream, err := ts.objects.UploadObject(apptest.Deadline(t))
@@ -63,7 +63,7 @@ func (ts *testServer) send(
 }
 
 // upload sends content as a whole, in chunks that fit into nothing evenly.
-func (ts *testServer) upload(t *testing.T, name string, content []byte) *quartetv1.Object {
+func (ts *testServer) upload(t testing.TB, name string, content []byte) *quartetv1.Object {
 	t.Helper()
 	messages := []*quartetv1.UploadObjectRequest{header(uuid.NewString(), name)}
 	offset := 0

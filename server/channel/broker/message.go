@@ -76,9 +76,9 @@ func (n names) encode(channel string, m Message) (*nats.Msg, error) {
 }
 
 // isHeader says whether a value is not empty, not too long, and of printable ASCII alone: a line
-// break would begin another header.
+// break would begin another header. Blanks around a value do not survive as a header.
 func isHeader(value string, longest int) bool {
-	return value != "" && len(value) <= longest &&
+	return value != "" && len(value) <= longest && strings.TrimSpace(value) == value &&
 		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
