@@ -1,7 +1,8 @@
 // Command chartrendered checks files that helm template has rendered for what Helm and the schema
 // of the values do not see and other programs that read the files refuse: keys and entries that are
 // there twice, names and labels that Kubernetes does not take, strings and integers that YAML reads
-// as something else, and selectors that do not find their pods.
+// as something else, selectors that do not find their pods, and network policies whose ports are not
+// those in use.
 //
 //	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml
 package main
@@ -78,7 +79,7 @@ func check(file io.Reader) (problems []string) {
 			problems = append(problems, name+": "+problem)
 		}
 	}
-	return problems
+	return append(problems, checkPolicies(resources)...)
 }
 
 var (

@@ -18,15 +18,6 @@ may take after it, and 5 s more for a busy node.
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end }}
 
-{{/* The ports in an address, or what its kind of address has by default, as a list: (list "https://…" 443) */}}
-{{- define "quartet.ports" -}}
-{{- $ports := list -}}
-{{- range regexFindAll ":[0-9]+" (regexReplaceAll "\\[[^]]*\\]" (first .) "") -1 | default (list (printf ":%v" (last .))) | uniq -}}
-{{- $ports = append $ports (trimPrefix ":" . | int) -}}
-{{- end -}}
-{{- toJson $ports -}}
-{{- end }}
-
 {{/* A quantity of Kubernetes, such as 1e9, 0.5 or 1.5Gi, as a number to compare. */}}
 {{- define "quartet.quantity" -}}
 {{- $text := toString . -}}

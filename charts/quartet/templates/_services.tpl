@@ -16,7 +16,7 @@ a map of
   env       variables of the server's container that a ConfigMap cannot hold, such as references to Secrets
   embedded  set if the service keeps its data in a folder below /data, on the server's volume. The folder belongs to one
             process, so there is one replica. The text says which value to set to have the data elsewhere
-  egress    ports that the server has to reach
+  egress    what the server has to reach, [{address, port}]: the port is that of addresses without one
   problems  sentences about values that do not fit each other; any of them stops the installation
   notes     what helm says about the service after the installation
 
