@@ -117,6 +117,10 @@ fuzz: ## Run each fuzz target for FUZZTIME, 30s by default; their seeds are part
 	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null || exit; \
 	done
 
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what the programs call, and in the Go that builds them
+	@GO='$(GO)' tools/vulncheck
+
 # template:only object
 .PHONY: soak
 soak: ## Break everything at random for DURATION while a model checks every answer (SEED=…)
@@ -148,6 +152,19 @@ image: ## Build the images quartet/server and quartet/client (TAG=dev)
 	  DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet \
 	    --target $$part --build-arg VERSION=$(VERSION) --tag quartet/$$part:$(TAG) . >/dev/null || exit; \
 	  docker image inspect --format 'quartet/'$$part':$(TAG) {{.Id}} {{.Size}} bytes' quartet/$$part:$(TAG); \
+	done
+
+.PHONY: reproducible
+reproducible: ## Build each image twice, and compare the two
+	@tools/reproducible
+
+# What the programs in the images are made of. Releases have the packages of the base image besides.
+.PHONY: sbom
+sbom: image ## List the modules in the images in bin/server.cdx.json and bin/client.cdx.json, as CycloneDX (TAG=dev)
+	@mkdir -p bin/image; for part in $(PARTS); do \
+	  container=$$(docker create quartet/$$part:$(TAG)); \
+	  docker cp $$container:/$$part bin/image/ >/dev/null; docker rm $$container >/dev/null; \
+	  $(TOOL) cyclonedx-gomod bin -json -std -noserial -notimestamp -version $(VERSION) -output ../bin/$$part.cdx.json ../bin/image/$$part; \
 	done
 
 # The nodes pull what Docker does not have; what it has need not come over the network three times.

@@ -14,7 +14,10 @@ import (
 var byHand = map[string]string{
 	"check":          "a faster choice of make lint and make test, which CI runs",
 	"e2e-disruption": "takes longer than CI may",
-	"fuzz":           "has no end",
+	"fuzz":           "has no end; a job of its own on GitHub runs it for a minute each",
+	"vulncheck":      "fails by what others find, not by a change; a job of its own on GitHub runs it",
+	"reproducible":   "compiles everything twice; releases are built the same way",
+	"sbom":           "the workflow of releases runs it",
 	"breaking":       "compares with a branch, which CI does not have",
 	"browser":        "make e2e runs the same program",
 	"help":           "prints this file",
