@@ -181,7 +181,7 @@ func TestEachAlgorithmIsVerified(t *testing.T) {
 	}{
 		"rsa": {jose.RS256, rsaKey, nil}, "ed": {jose.EdDSA, edKey, nil},
 		"encryption": {jose.RS256, rsaKey, token.ErrNotTrusted},
-		"rsa ":       {jose.PS256, rsaKey, token.ErrNotTrusted}, // The configuration does not allow it.
+		"rsa\n":      {jose.PS256, rsaKey, token.ErrNotTrusted}, // The configuration does not allow it.
 	} {
 		raw := tokentest.Sign(
 			t,

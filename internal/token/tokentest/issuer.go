@@ -19,7 +19,7 @@ import (
 // Name and Audience are those of an issuer in tests.
 const (
 	Name     = "https://issuer.example.com"
-	Audience = "quartet"
+	Audience = "servers"
 )
 
 // Issuer signs tokens by ES256. Its keys are in File.

@@ -42,7 +42,9 @@ func FuzzMessage(f *testing.F) {
 	f.Add("c", "p", "id", []byte("x"), parent+" ", " a")
 	n := namesOf("orders")
 	f.Fuzz(func(t *testing.T, channel, participant, id string, body []byte, parent, state string) {
-		sent := Message{Participant: participant, ID: id, Body: body, Traceparent: parent, Tracestate: state}
+		sent := Message{
+			Participant: participant, ID: id, Body: body, Traceparent: parent, Tracestate: state,
+		}
 		msg, err := n.encode(channel, sent)
 		if err != nil {
 			return
