@@ -25,18 +25,20 @@ import (
 var errNotPermitted = errors.New("not permitted")
 
 const (
-	// accessInterval is how often the files of authorities and permissions are looked at, and open streams and connections
-	// with them.
+	// accessInterval is how often the files of authorities and permissions are looked at, and open
+	// streams and connections with them.
 	accessInterval = time.Second
-	// lastStatus is how long the statuses of the streams of a connection have to reach its client, before it is closed.
+	// lastStatus is how long the statuses of the streams of a connection have to reach its client,
+	// before it is closed.
 	lastStatus = 250 * time.Millisecond
 	// mostVerified is how many certificates are remembered as verified.
 	mostVerified = 4096
 )
 
-// access decides whether a call may be made: its token has to be valid, or without one its certificate, and from an issuer or an
-// authority that is still trusted, and the permissions, if there are any, have to allow the call. It is asked when a call begins, and again for each open stream
-// when time has passed or a file has changed, because a stream may last for days.
+// access decides whether a call may be made: its token has to be valid, or without one its
+// certificate, and from an issuer or an authority that is still trusted, and the permissions, if
+// there are any, have to allow the call. It is asked when a call begins, and again for each open
+// stream when time has passed or a file has changed, because a stream may last for days.
 type access struct {
 	log    *slog.Logger
 	tls    *reloading      // nil if callers have no certificates
@@ -46,15 +48,19 @@ type access struct {
 	mu          sync.Mutex
 	content     []byte // of the file, when it was read
 	permissions *permissions
-	problem     string // why the file could not be read the last time, which is logged when it is another one
-	verified    map[*x509.Certificate]error
-	version     int                                  // of the authorities by which they were
-	connections map[*net.TCPConn][]*x509.Certificate // with the certificates that their clients have shown
+	// why the file could not be read the last time, which is logged when it is another one
+	problem  string
+	verified map[*x509.Certificate]error
+	version  int // of the authorities by which they were
+	// with the certificates that their clients have shown
+	connections map[*net.TCPConn][]*x509.Certificate
 }
 
-// newAccess reads the permissions and the keys once, so that a mistake in them ends the start of the process. It is nil if
-// callers have neither certificates nor tokens, and then every call is permitted.
-func newAccess(cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger) (*access, error) {
+// newAccess reads the permissions and the keys once, so that a mistake in them ends the start of
+// the process. It is nil if callers have neither certificates nor tokens, and then every call is
+// permitted.
+func newAccess(cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger) (*access,
+	error) {
 	a := &access{
 		log: log, file: cfg.PermissionsFile,
 		verified: map[*x509.Certificate]error{}, connections: map[*net.TCPConn][]*x509.Certificate{},
@@ -102,13 +108,14 @@ func (a *access) readPermissions() error {
 	return nil
 }
 
-// admit is the error with which a call ends that may not be made. The context that it returns has the identity in the caller's
-// token, see CallerOf.
+// admit is the error with which a call ends that may not be made. The context that it returns has
+// the identity in the caller's token, see CallerOf.
 func (a *access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
 	if a == nil {
 		return ctx, nil
 	}
-	identity, err := a.check(ctx, fullMethod, func(bearer string) (string, error) { return a.tokens.Verify(ctx, bearer) })
+	identity, err := a.check(ctx, fullMethod,
+		func(bearer string) (string, error) { return a.tokens.Verify(ctx, bearer) })
 	if err != nil {
 		exchangeOf(ctx).challenge(challenge(err))
 		return nil, err
@@ -125,9 +132,10 @@ func (a *access) recheck(ctx context.Context, fullMethod string) error {
 	return endedByToken(err)
 }
 
-// check returns the identity in the token of a call, if it has one. Checks and watches of health need no permission, and no
-// token: they tell nothing but whether a service answers.
-func (a *access) check(ctx context.Context, fullMethod string, verify func(bearer string) (string, error)) (identity string, err error) {
+// check returns the identity in the token of a call, if it has one. Checks and watches of health
+// need no permission, and no token: they tell nothing but whether a service answers.
+func (a *access) check(ctx context.Context, fullMethod string,
+	verify func(bearer string) (string, error)) (identity string, err error) {
 	names, err := a.certified(ctx)
 	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
 		return "", err
@@ -151,7 +159,8 @@ func (a *access) check(ctx context.Context, fullMethod string, verify func(beare
 	}
 	caller, method := telemetry.Text(strings.Join(names, ", ")), telemetry.MethodName(fullMethod)
 	a.log.Warn("call not permitted", "caller", caller, "method", method)
-	return "", fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted, method, caller)
+	return "", fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted,
+		method, caller)
 }
 
 func (a *access) mayCall(names []string, fullMethod string) bool {
@@ -160,8 +169,8 @@ func (a *access) mayCall(names []string, fullMethod string) bool {
 	return a.permissions == nil || a.permissions.allow(names, fullMethod)
 }
 
-// certified returns the names in the certificate of a caller, which has to be valid. Without one there are none, and the caller
-// needs a token.
+// certified returns the names in the certificate of a caller, which has to be valid. Without one
+// there are none, and the caller needs a token.
 func (a *access) certified(ctx context.Context) ([]string, error) {
 	p, _ := peer.FromContext(ctx)
 	if p == nil {
@@ -180,12 +189,14 @@ func (a *access) certified(ctx context.Context) ([]string, error) {
 	return append([]string{}, namesIn(chain[0])...), a.valid(chain)
 }
 
-// valid tells whether a certificate would still be accepted if its connection began now. The error sends the client to a new
-// connection, for which it may have a new certificate by now. The caller holds the lock.
+// valid tells whether a certificate would still be accepted if its connection began now. The error
+// sends the client to a new connection, for which it may have a new certificate by now. The caller
+// holds the lock.
 func (a *access) valid(chain []*x509.Certificate) error {
 	leaf := chain[0]
 	if time.Now().After(leaf.NotAfter) {
-		return RetryAfter(codes.Unavailable, "the certificate of the client has expired", "CERTIFICATE_EXPIRED", stoppingDelay)
+		return RetryAfter(codes.Unavailable, "the certificate of the client has expired",
+			"CERTIFICATE_EXPIRED", stoppingDelay)
 	}
 	pool, version := a.tls.authorities()
 	if version != a.version || len(a.verified) >= mostVerified {
@@ -198,17 +209,20 @@ func (a *access) valid(chain []*x509.Certificate) error {
 		for _, cert := range chain[1:] {
 			intermediates.AddCert(cert)
 		}
-		_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		a.verified[leaf] = err
 	}
 	if err != nil {
-		return RetryAfter(codes.Unavailable, "the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED", stoppingDelay)
+		return RetryAfter(codes.Unavailable,
+			"the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED",
+			stoppingDelay)
 	}
 	return nil
 }
 
-// watch reads the files again as they change, ends the open streams that may not go on, and closes the connections whose
-// certificate is not valid any more, until ctx is done.
+// watch reads the files again as they change, ends the open streams that may not go on, and closes
+// the connections whose certificate is not valid any more, until ctx is done.
 func (a *access) watch(ctx context.Context, calls *incoming) {
 	if a == nil {
 		return
@@ -233,7 +247,8 @@ func (a *access) watch(ctx context.Context, calls *incoming) {
 	}
 }
 
-// reload reads the permissions if the file has changed. The old ones stay in use while the new ones have a mistake.
+// reload reads the permissions if the file has changed. The old ones stay in use while the new ones
+// have a mistake.
 func (a *access) reload() {
 	if a.file == "" {
 		return
@@ -264,7 +279,8 @@ func (a *access) closeInvalid() {
 	}
 }
 
-// watchedCredentials tell access which connections there are. Those that have been closed are forgotten with the next look.
+// watchedCredentials tell access which connections there are. Those that have been closed are
+// forgotten with the next look.
 type watchedCredentials struct {
 	credentials.TransportCredentials
 	access *access
@@ -273,7 +289,8 @@ type watchedCredentials struct {
 func (c watchedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, auth, err := c.TransportCredentials.ServerHandshake(raw)
 	tcp, isTCP := raw.(*net.TCPConn)
-	if info, isTLS := auth.(credentials.TLSInfo); err == nil && isTCP && isTLS && len(info.State.PeerCertificates) > 0 {
+	if info, isTLS := auth.(credentials.TLSInfo); err == nil && isTCP && isTLS &&
+		len(info.State.PeerCertificates) > 0 {
 		c.access.mu.Lock()
 		defer c.access.mu.Unlock()
 		c.access.connections[tcp] = info.State.PeerCertificates

@@ -36,7 +36,8 @@ func (f *files) issueNamed(t *testing.T, from authority, end time.Time, usage x5
 		t.Fatal(err)
 	}
 	f.issueAs(t, from, &x509.Certificate{
-		NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}, URIs: []*url.URL{uri}, DNSNames: []string{dnsName},
+		NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{usage}, URIs: []*url.URL{uri},
+		DNSNames: []string{dnsName},
 	})
 }
 
@@ -48,7 +49,8 @@ func (f *files) issueURI(t *testing.T, from authority, name string) {
 		t.Fatal(err)
 	}
 	f.issueAs(t, from, &x509.Certificate{
-		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{uri},
+		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs: []*url.URL{uri},
 	})
 }
 
@@ -80,7 +82,8 @@ func (b *syncBuffer) String() string {
 }
 
 // startSecured starts them; without rules, every caller with a certificate may call everything.
-func startSecured(t *testing.T, handle func(context.Context) error, rules ...permissionRule) *secured {
+func startSecured(t *testing.T, handle func(context.Context) error,
+	rules ...permissionRule) *secured {
 	t.Helper()
 	s := newSecured(t, rules...)
 	s.running = s.start(t, handle)
@@ -91,7 +94,8 @@ func newSecured(t *testing.T, rules ...permissionRule) *secured {
 	t.Helper()
 	a := newAuthority(t)
 	s := &secured{
-		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a), client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
+		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a),
+		client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
 		permissions: filepath.Join(t.TempDir(), "permissions.json"),
 	}
 	s.client.issueNamed(t, a, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth)
@@ -127,7 +131,8 @@ func (s *secured) write(t *testing.T, content string) {
 
 const testService = "grpc.testing.TestService/"
 
-var methodsOfModes = []string{"UnaryCall", "StreamingOutputCall", "StreamingInputCall", "FullDuplexCall"}
+var methodsOfModes = []string{"UnaryCall", "StreamingOutputCall", "StreamingInputCall",
+	"FullDuplexCall"}
 
 func TestOnlyPermittedCallersGetThrough(t *testing.T) {
 	for i, mode := range modes {
@@ -138,11 +143,15 @@ func TestOnlyPermittedCallersGetThrough(t *testing.T) {
 				rule    permissionRule
 				allowed bool
 			}{
-				{"by its URI", permissionRule{Callers: []string{"uri:" + spiffe}, Methods: []string{method}}, true},
-				{"by its DNS name", permissionRule{Callers: []string{"dns:other", "dns:" + dnsName}, Methods: []string{"x/Y", testService + "*"}}, true},
+				{"by its URI", permissionRule{Callers: []string{"uri:" + spiffe}, Methods: []string{method}},
+					true},
+				{"by its DNS name", permissionRule{Callers: []string{"dns:other", "dns:" + dnsName},
+					Methods: []string{"x/Y", testService + "*"}}, true},
 				{"as everybody", permissionRule{Callers: []string{"*"}, Methods: []string{"*"}}, true},
-				{"another caller's", permissionRule{Callers: []string{"uri:" + spiffe + "/x", "uri:" + dnsName}, Methods: []string{"*"}}, false},
-				{"another method's", permissionRule{Callers: []string{"*"}, Methods: []string{method + "s", testService + "EmptyCall", "grpc.testing.*/*"}}, false},
+				{"another caller's", permissionRule{Callers: []string{"uri:" + spiffe + "/x", "uri:" + dnsName},
+					Methods: []string{"*"}}, false},
+				{"another method's", permissionRule{Callers: []string{"*"},
+					Methods: []string{method + "s", testService + "EmptyCall", "grpc.testing.*/*"}}, false},
 			} {
 				t.Run(test.name, func(t *testing.T) {
 					called := false
@@ -163,7 +172,8 @@ func TestOnlyPermittedCallersGetThrough(t *testing.T) {
 					if got := s.handled(t, methodsOfModes[i], "PermissionDenied"); got != 1 {
 						t.Errorf("%v calls are counted", got)
 					}
-					if logged := s.logged.String(); !strings.Contains(logged, "call not permitted") || !strings.Contains(logged, spiffe) {
+					if logged := s.logged.String(); !strings.Contains(logged, "call not permitted") ||
+						!strings.Contains(logged, spiffe) {
 						t.Errorf("logged: %s", logged)
 					}
 				})
@@ -182,11 +192,14 @@ func TestWithoutPermissionsACertificateIsEnough(t *testing.T) {
 }
 
 func TestHealthNeedsNoPermissionAndReflectionDoes(t *testing.T) {
-	s := startSecured(t, succeed, permissionRule{Callers: []string{"dns:nobody"}, Methods: []string{"*"}})
-	if _, err := healthpb.NewHealthClient(s.conn).Check(testContext(t), &healthpb.HealthCheckRequest{}); err != nil {
+	s := startSecured(t, succeed, permissionRule{Callers: []string{"dns:nobody"},
+		Methods: []string{"*"}})
+	if _, err := healthpb.NewHealthClient(s.conn).Check(testContext(t),
+		&healthpb.HealthCheckRequest{}); err != nil {
 		t.Error(err)
 	}
-	watch, err := healthpb.NewHealthClient(s.conn).Watch(testContext(t), &healthpb.HealthCheckRequest{})
+	watch, err := healthpb.NewHealthClient(s.conn).Watch(testContext(t),
+		&healthpb.HealthCheckRequest{})
 	if err == nil {
 		_, err = watch.Recv()
 	}
@@ -200,7 +213,8 @@ func TestHealthNeedsNoPermissionAndReflectionDoes(t *testing.T) {
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("reflection: %v", err)
 	}
-	err = s.conn.Invoke(testContext(t), "/grpc.health.v1.Unknown/Method", &grpc_testing.Empty{}, &grpc_testing.Empty{})
+	err = s.conn.Invoke(testContext(t), "/grpc.health.v1.Unknown/Method", &grpc_testing.Empty{},
+		&grpc_testing.Empty{})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a caller learns which methods there are: %v", err)
 	}
@@ -215,8 +229,7 @@ func TestReflectionCanBeTurnedOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
-		_ = stream.Send(request) // The answer says why it failed.
+		_ = stream.Send(listServices) // The answer says why it failed.
 		if _, err := stream.Recv(); status.Code(err) != want {
 			t.Errorf("reflection is %v: got %v, expected %s", on, err, want)
 		}
@@ -232,7 +245,8 @@ func stay(entered chan<- struct{}) func(context.Context) error {
 	}
 }
 
-// open opens a stream of each mode and waits until their handlers run. It returns their errors as they end.
+// open opens a stream of each mode and waits until their handlers run. It returns their errors as
+// they end.
 func (s *secured) open(t *testing.T, entered <-chan struct{}) <-chan error {
 	t.Helper()
 	ended := make(chan error, len(modes))
@@ -266,13 +280,15 @@ func TestOpenStreamsEndWhenTheirPermissionIsWithdrawn(t *testing.T) {
 	ended := s.open(t, entered)
 
 	s.write(t, `{"allow": [{"callers": "all"}]}`)
-	eventually(t, "the mistake is logged", func() bool { return strings.Contains(s.logged.String(), "permissions not reloaded") })
+	eventually(t, "the mistake is logged",
+		func() bool { return strings.Contains(s.logged.String(), "permissions not reloaded") })
 	select {
 	case err := <-ended:
 		t.Fatalf("a mistake in the file ends streams: %v", err)
 	default:
 	}
-	s.allow(t, permissionRule{Callers: []string{"dns:" + dnsName}, Methods: []string{testService + "UnaryCall"}})
+	s.allow(t, permissionRule{Callers: []string{"dns:" + dnsName},
+		Methods: []string{testService + "UnaryCall"}})
 	wantEnded(t, ended, codes.PermissionDenied, "NOT_PERMITTED")
 
 	s.allow(t, all)
@@ -291,7 +307,8 @@ func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 	s.server.trust(t, next)
 	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_NOT_TRUSTED")
 
-	// The connection is closed, and a client that has a certificate of the new authority by now gets through at once.
+	// The connection is closed, and a client that has a certificate of the new authority by now gets
+	// through at once.
 	s.client.issueNamed(t, next, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth)
 	eventually(t, "calls get through again", func() bool {
 		ctx, cancel := context.WithTimeout(testContext(t), time.Second)
@@ -331,8 +348,10 @@ func TestAClientIsToldWhyItsCertificateIsRefused(t *testing.T) {
 		client     func(f *files)
 	}{
 		{"none", "tls: certificate required", func(f *files) { f.Mode = "tls" }},
-		{"of another authority", "tls: unknown certificate authority", func(f *files) { f.issueNamed(t, newAuthority(t), hour, x509.ExtKeyUsageClientAuth) }},
-		{"of a server", "tls: bad certificate", func(f *files) { f.issueNamed(t, s.authority, hour, x509.ExtKeyUsageServerAuth) }},
+		{"of another authority", "tls: unknown certificate authority",
+			func(f *files) { f.issueNamed(t, newAuthority(t), hour, x509.ExtKeyUsageClientAuth) }},
+		{"of a server", "tls: bad certificate",
+			func(f *files) { f.issueNamed(t, s.authority, hour, x509.ExtKeyUsageServerAuth) }},
 		{"expired", "tls: expired certificate", func(f *files) {
 			f.issueNamed(t, s.authority, time.Now().Add(-time.Minute), x509.ExtKeyUsageClientAuth)
 		}},
@@ -356,21 +375,24 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 		`{"allow": []} true`:                  "after its end",
 		`{"deny": []}`:                        `unknown field "deny"`,
 		`{"allow": [{"callers": ["dns:x"]}]}`: "allow[0]: needs callers and methods",
-		`{"allow": [{"callers": ["*"], "methods": ["*"]}, {"callers": ["x"], "methods": ["a/B"]}]}`:      `allow[1]: caller "x" is none of`,
-		`{"allow": [{"callers": ["jwt:alice"], "methods": ["a/B"]}]}`:                                    `caller "jwt:alice" has no subject`,
-		`{"allow": [{"callers": ["dns:"], "methods": ["a/B"]}]}`:                                         `caller "dns:" is none of`,
-		`{"allow": [{"callers": ["*"], "methods": ["/a/B"]}]}`:                                           `method "/a/B" is none of`,
-		`{"allow": [{"callers": ["*"], "methods": ["a"]}]}`:                                              `method "a" is none of`,
-		`{"allow": [{"callers": ["*"], "methods": ["*"], "allow": true}]}`:                               `unknown field "allow"`,
-		strings.Repeat(" ", permissionBytes) + `{"allow": [{"callers": ["dns:x"], "methods": ["a/B"]}]}`: "larger than",
+		`{"allow": [{"callers": ["*"], "methods": ["*"]}, {"callers": ["x"], "methods": ["a/B"]}]}`: `allow[1]: caller "x" is none of`,
+		`{"allow": [{"callers": ["jwt:alice"], "methods": ["a/B"]}]}`:                               `caller "jwt:alice" has no subject`,
+		`{"allow": [{"callers": ["dns:"], "methods": ["a/B"]}]}`:                                    `caller "dns:" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["/a/B"]}]}`:                                      `method "/a/B" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["a"]}]}`:                                         `method "a" is none of`,
+		`{"allow": [{"callers": ["*"], "methods": ["*"], "allow": true}]}`:                          `unknown field "allow"`,
+		strings.Repeat(" ", permissionBytes) +
+			`{"allow": [{"callers": ["dns:x"], "methods": ["a/B"]}]}`: "larger than",
 	} {
-		if _, err := parsePermissions([]byte(content)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parsePermissions([]byte(content)); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.80q: got %v, expected %q", content, err, want)
 		}
 	}
 	cfg := defaults().server
 	cfg.PermissionsFile = "permissions.json"
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "PERMISSIONS_FILE: needs TLS_MODE=mtls or TOKEN_ISSUER") {
+	if err := cfg.Validate(); err == nil ||
+		!strings.Contains(err.Error(), "PERMISSIONS_FILE: needs TLS_MODE=mtls or TOKEN_ISSUER") {
 		t.Errorf("permissions without identities: %v", err)
 	}
 }
@@ -398,10 +420,12 @@ func FuzzPermissions(f *testing.F) {
 	})
 }
 
-// BenchmarkPermission measures what the decision costs beside a call, which takes tens of microseconds.
+// BenchmarkPermission measures what the decision costs beside a call, which takes tens of
+// microseconds.
 func BenchmarkPermission(b *testing.B) {
 	p := &permissions{[]permissionRule{
-		{[]string{"uri:spiffe://example.com/a", "uri:spiffe://example.com/b"}, []string{"a.B/C", "a.B/D"}},
+		{[]string{"uri:spiffe://example.com/a", "uri:spiffe://example.com/b"},
+			[]string{"a.B/C", "a.B/D"}},
 		{[]string{"uri:" + spiffe}, []string{testService + "*"}},
 	}}
 	for b.Loop() {

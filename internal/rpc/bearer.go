@@ -37,7 +37,8 @@ func bearerToken(ctx context.Context) (string, error) {
 	}
 	scheme, value, _ := strings.Cut(values[0], " ")
 	if len(values) > 1 || !strings.EqualFold(scheme, bearerScheme) {
-		return "", fmt.Errorf("%w: expected one header, authorization: Bearer <token>", token.ErrMalformed)
+		return "", fmt.Errorf("%w: expected one header, authorization: Bearer <token>",
+			token.ErrMalformed)
 	}
 	return strings.TrimSpace(value), nil
 }
@@ -56,8 +57,8 @@ func challenge(err error) string {
 	return ""
 }
 
-// endedByToken is what an open stream ends with whose token would be refused by now. It sends the client to a new call, for
-// which it may have a new token.
+// endedByToken is what an open stream ends with whose token would be refused by now. It sends the
+// client to a new call, for which it may have a new token.
 func endedByToken(err error) error {
 	for _, rule := range tokenRules {
 		if errors.Is(err, rule.Is) {
@@ -92,7 +93,8 @@ func newBearerFile(cfg ClientConfig, log *slog.Logger) (credentials.PerRPCCreden
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
-func (b bearerFile) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+func (b bearerFile) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string,
+	error) {
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(authorizationHeader)) > 0 {
 		return nil, nil
 	}

@@ -10,15 +10,17 @@ import (
 // Bounds are how many connections a port has open at most, over all and from one address.
 type Bounds struct{ All, PerCaller int }
 
-// Bound returns a listener that closes connections beyond the bounds at once. refused, if it is not nil, is called for each
-// of those. It hands out connections as they are, because grpc-go sets TCP_USER_TIMEOUT only on a *net.TCPConn; so it learns
-// that one has been closed by looking, when there seems to be no room.
+// Bound returns a listener that closes connections beyond the bounds at once. refused, if it is not
+// nil, is called for each of those. It hands out connections as they are, because grpc-go sets
+// TCP_USER_TIMEOUT only on a *net.TCPConn; so it learns that one has been closed by looking, when
+// there seems to be no room.
 func (b Bounds) Bound(lis net.Listener, refused func(remote net.Addr)) net.Listener {
-	return &bounded{Listener: lis, bounds: b, refused: refused, open: map[netip.Prefix][]*net.TCPConn{}}
+	return &bounded{Listener: lis, bounds: b, refused: refused,
+		open: map[netip.Prefix][]*net.TCPConn{}}
 }
 
-// lookInterval is how often closed connections are looked for at most, so that a flood of connections costs no more than
-// they do.
+// lookInterval is how often closed connections are looked for at most, so that a flood of
+// connections costs no more than they do.
 const lookInterval = 100 * time.Millisecond
 
 type bounded struct {

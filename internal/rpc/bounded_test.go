@@ -19,7 +19,8 @@ import (
 	"example.com/quartet/internal/config"
 )
 
-// connectFrom opens a connection from an address of the loopback network, and tells whether it stays open.
+// connectFrom opens a connection from an address of the loopback network, and tells whether it
+// stays open.
 func connectFrom(t *testing.T, from, to string) (conn net.Conn, admitted bool) {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -121,7 +122,8 @@ func TestRequestsOfHealthAreSmall(t *testing.T) {
 	if _, err := probe.Check(testContext(t), request); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a probe of a long name got %v", err)
 	}
-	if _, err := probe.Check(testContext(t), &healthpb.HealthCheckRequest{Service: Liveness}); err != nil {
+	if _, err := probe.Check(testContext(t),
+		&healthpb.HealthCheckRequest{Service: Liveness}); err != nil {
 		t.Error(err)
 	}
 }
@@ -145,7 +147,8 @@ func TestAStreamThatIsNotReadHoldsLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What was not sent after a while will never be: the test fails only if more than that is on its way.
+	// What was not sent after a while will never be: the test fails only if more than that is on its
+	// way.
 	const size, most = 16 << 10, 256 << 10 // The client has a buffer of 64 KiB too.
 	var sent atomic.Int64
 	go func() {
@@ -153,7 +156,8 @@ func TestAStreamThatIsNotReadHoldsLittle(t *testing.T) {
 			sent.Add(size)
 		}
 	}()
-	eventually(t, "the window is full", func() bool { return sent.Load() >= int64(cfg.StreamWindowBytes) })
+	eventually(t, "the window is full",
+		func() bool { return sent.Load() >= int64(cfg.StreamWindowBytes) })
 	time.Sleep(100 * time.Millisecond)
 	if n := sent.Load(); n > most {
 		t.Errorf("%d bytes were sent to a handler that reads nothing, want at most %d", n, most)
@@ -165,7 +169,8 @@ type unread struct {
 	release chan struct{}
 }
 
-func (u *unread) FullDuplexCall(grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+func (u *unread) FullDuplexCall(grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest,
+	grpc_testing.StreamingOutputCallResponse]) error {
 	<-u.release
 	return nil
 }

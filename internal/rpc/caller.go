@@ -12,8 +12,8 @@ import (
 )
 
 // Caller is whose calls share a limit: the identity in a verified token, or else in a verified
-// certificate, or else the address that the connection comes from, without its port. Behind a proxy that ends connections, all
-// callers are the proxy. It can be compared.
+// certificate, or else the address that the connection comes from, without its port. Behind a proxy
+// that ends connections, all callers are the proxy. It can be compared.
 type Caller struct {
 	identity string
 	address  netip.Prefix

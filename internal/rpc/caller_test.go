@@ -55,16 +55,21 @@ func TestACallerHasAShareOfTheCallsAndNotAllOfThemInFourModes(t *testing.T) {
 				s.server.MaxInFlight, s.server.MaxInFlightPerCaller = c.limit, c.perCaller
 				handle, entered, release := hold()
 				r := s.start(t, handle)
-				greedy := []grpc_testing.TestServiceClient{dialFrom(t, "127.0.0.2", r.address), dialFrom(t, "127.0.0.2", r.address)}
+				greedy := []grpc_testing.TestServiceClient{dialFrom(t, "127.0.0.2", r.address),
+					dialFrom(t, "127.0.0.2", r.address)}
 				neighbour := dialFrom(t, "127.0.0.3", r.address)
 				ended := make(chan error, c.limit)
-				call := func(stub grpc_testing.TestServiceClient) { ended <- mode.call(testContext(t), stub, 1) }
+				call := func(stub grpc_testing.TestServiceClient) {
+					ended <- mode.call(testContext(t), stub,
+						1)
+				}
 				for i := range c.share {
 					go call(greedy[i%2])
 					<-entered
 				}
 				st := status.Convert(mode.call(testContext(t), greedy[0], 1))
-				if st.Code() != codes.ResourceExhausted || errorInfo(st).GetReason() != "OVERLOADED" || !strings.HasSuffix(st.Message(), " of one caller at once") {
+				if st.Code() != codes.ResourceExhausted || errorInfo(st).GetReason() != "OVERLOADED" ||
+					!strings.HasSuffix(st.Message(), " of one caller at once") {
 					t.Errorf("a call beyond the share got %v with %v", st, st.Details())
 				}
 				for range int(c.limit) - c.share {
@@ -92,10 +97,12 @@ func TestCallersAreToldApartByCertificateOrAddress(t *testing.T) {
 	}
 	subject := pkix.Name{CommonName: "shop"}
 	certificate := func(cert *x509.Certificate) credentials.AuthInfo {
-		return credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}}
+		return credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert},
+			VerifiedChains: [][]*x509.Certificate{{cert}}}}
 	}
 	from := func(address string, info credentials.AuthInfo) Caller {
-		caller := CallerOf(peer.NewContext(t.Context(), &peer.Peer{Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), AuthInfo: info}))
+		caller := CallerOf(peer.NewContext(t.Context(),
+			&peer.Peer{Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), AuthInfo: info}))
 		request := &http.Request{RemoteAddr: address}
 		if info, ok := info.(credentials.TLSInfo); ok {
 			request.TLS = &info.State
@@ -105,7 +112,8 @@ func TestCallersAreToldApartByCertificateOrAddress(t *testing.T) {
 		}
 		return caller
 	}
-	unverified := credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{{URIs: []*url.URL{id}}}}}
+	shown := []*x509.Certificate{{URIs: []*url.URL{id}}}
+	unverified := credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: shown}}
 	for _, c := range []struct {
 		name string
 		a, b Caller
@@ -114,14 +122,18 @@ func TestCallersAreToldApartByCertificateOrAddress(t *testing.T) {
 		{"ports of one address", from("10.0.0.1:1", nil), from("10.0.0.1:2", nil), true},
 		{"two addresses", from("10.0.0.1:1", nil), from("10.0.0.2:1", nil), false},
 		{"IPv4 and as IPv6", from("10.0.0.1:1", nil), from("[::ffff:10.0.0.1]:1", nil), true},
-		{"two IPv6 addresses of one network", from("[2001:db8::1]:1", nil), from("[2001:db8::ff:2]:1", nil), true},
+		{"two IPv6 addresses of one network", from("[2001:db8::1]:1", nil),
+			from("[2001:db8::ff:2]:1", nil), true},
 		{"two IPv6 networks", from("[2001:db8::1]:1", nil), from("[2001:db8:0:1::1]:1", nil), false},
-		{"one URI at two addresses", from("10.0.0.1:1", certificate(&x509.Certificate{URIs: []*url.URL{id}, DNSNames: []string{"a"}})),
+		{"one URI at two addresses", from("10.0.0.1:1",
+			certificate(&x509.Certificate{URIs: []*url.URL{id}, DNSNames: []string{"a"}})),
 			from("10.0.0.2:1", certificate(&x509.Certificate{URIs: []*url.URL{id}})), true},
 		{"two DNS names", from("10.0.0.1:1", certificate(&x509.Certificate{DNSNames: []string{"a"}})),
 			from("10.0.0.1:1", certificate(&x509.Certificate{DNSNames: []string{"b"}})), false},
-		{"a subject", from("10.0.0.1:1", certificate(&x509.Certificate{Subject: subject})), from("10.0.0.2:1", certificate(&x509.Certificate{Subject: subject})), true},
-		{"a certificate that was not verified", from("10.0.0.1:1", unverified), from("10.0.0.1:1", nil), true},
+		{"a subject", from("10.0.0.1:1", certificate(&x509.Certificate{Subject: subject})),
+			from("10.0.0.2:1", certificate(&x509.Certificate{Subject: subject})), true},
+		{"a certificate that was not verified", from("10.0.0.1:1", unverified), from("10.0.0.1:1", nil),
+			true},
 	} {
 		if same := c.a == c.b; same != c.same {
 			t.Errorf("%s: %+v and %+v are the same: %t", c.name, c.a, c.b, same)

@@ -13,8 +13,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// certificates tells in metrics from when until when the certificates are valid that this process shows to others. It looks at
-// them when it is asked, so that what was renewed is seen without a handshake.
+// certificates tells in metrics from when until when the certificates are valid that this process
+// shows to others. It looks at them when it is asked, so that what was renewed is seen without a
+// handshake.
 type certificates struct {
 	begin, end *prometheus.Desc
 
@@ -22,19 +23,22 @@ type certificates struct {
 	sides map[string]*reloading
 }
 
-// watchCertificate has the certificate of a side, "server" or "client", told in metrics. A key that every user of the machine
-// may read is warned of.
-func watchCertificate(t *telemetry.Telemetry, cfg TLSConfig, side string, creds credentials.TransportCredentials) error {
+// watchCertificate has the certificate of a side, "server" or "client", told in metrics. A key that
+// every user of the machine may read is warned of.
+func watchCertificate(t *telemetry.Telemetry, cfg TLSConfig, side string,
+	creds credentials.TransportCredentials) error {
 	files, ok := creds.(*reloading)
 	if !ok || cfg.KeyFile == "" {
 		return nil
 	}
 	if info, err := os.Stat(cfg.KeyFile); err == nil && info.Mode().Perm()&0o004 != 0 {
-		t.Log.Warn("every user of this machine may read the private key", "file", cfg.KeyFile, "mode", info.Mode().Perm())
+		t.Log.Warn("every user of this machine may read the private key", "file", cfg.KeyFile, "mode",
+			info.Mode().Perm())
 	}
 	c := &certificates{
 		begin: prometheus.NewDesc("tls_certificate_not_before_timestamp_seconds",
-			"When the certificate that is shown to the other side begins to be valid.", []string{"side"}, nil),
+			"When the certificate that is shown to the other side begins to be valid.", []string{"side"},
+			nil),
 		end: prometheus.NewDesc("tls_certificate_not_after_timestamp_seconds",
 			"When the certificate that is shown to the other side expires, or one of its intermediates if that is sooner.", []string{"side"}, nil),
 		sides: map[string]*reloading{},

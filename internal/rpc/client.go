@@ -28,7 +28,8 @@ import (
 //
 // Calls wait for a replica to be ready instead of failing at once, so every
 // call needs a deadline or a context that its caller cancels.
-func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services []protoreflect.ServiceDescriptor, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string,
+	services []protoreflect.ServiceDescriptor, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds, err := cfg.TLS.client(t.Log)
 	if err != nil {
 		return nil, err
@@ -60,14 +61,16 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor), untilRoom(services, cfg.UnaryTimeout), unsent),
+		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor),
+			untilRoom(services, cfg.UnaryTimeout), unsent),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
 	if bearer != nil {
 		options = append(options, grpc.WithPerRPCCredentials(bearer))
 	}
 	if !cfg.Proxy {
-		// In a cluster the variables are about the way out of it, and NO_PROXY seldom has the short names within.
+		// In a cluster the variables are about the way out of it, and NO_PROXY seldom has the short names
+		// within.
 		options = append(options, grpc.WithNoProxy())
 	}
 	conn, err := grpc.NewClient(target, append(options, opts...)...)
@@ -79,7 +82,8 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string, services
 
 // exceptPlumbing leaves the questions of unreadiness out of the metrics.
 func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
+		invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		if isPlumbing(method) {
 			return invoker(ctx, method, request, reply, conn, opts...)
 		}
@@ -87,9 +91,11 @@ func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInt
 	}
 }
 
-// unsent gives a status to a call whose request could not be written to its connection, in the last of its attempts: grpc-go
-// returns io.EOF then, which says nothing to a caller and is not taken for an outage.
-func unsent(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// unsent gives a status to a call whose request could not be written to its connection, in the last
+// of its attempts: grpc-go returns io.EOF then, which says nothing to a caller and is not taken for
+// an outage.
+func unsent(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
+	invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoker(ctx, method, request, reply, conn, opts...)
 	if err == io.EOF { //nolint:errorlint // A status may wrap one.
 		return status.Error(codes.Unavailable, "the connection was lost before the request was sent")
@@ -97,21 +103,25 @@ func unsent(ctx context.Context, method string, request, reply any, conn *grpc.C
 	return err
 }
 
-// sentOnce keeps grpc-go from repeating a stream by itself once its client has sent a message. It may do so after a Send that
-// has failed with io.EOF, with the messages up to that one: after CloseSend the server takes them for all there are, and
-// without it server and client wait for each other. Such a stream is resumed by Resumption.
-func sentOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+// sentOnce keeps grpc-go from repeating a stream by itself once its client has sent a message. It
+// may do so after a Send that has failed with io.EOF, with the messages up to that one: after
+// CloseSend the server takes them for all there are, and without it server and client wait for each
+// other. Such a stream is resumed by Resumption.
+func sentOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+	streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if desc.ClientStreams {
 		opts = append(opts[:len(opts):len(opts)], grpc.MaxRetryRPCBufferSize(0))
 	}
 	return streamer(ctx, desc, conn, method, opts...)
 }
 
-// waitTime is how long a connection may take before WaitReady says why, and how often it looks whether the reason has changed.
+// waitTime is how long a connection may take before WaitReady says why, and how often it looks
+// whether the reason has changed.
 const waitTime = time.Second
 
-// WaitReady connects and returns when a replica is ready, or, with the reason why none is, when ctx is done. Meanwhile it calls
-// onWait, which may be nil, with the reason: once after a second, and again whenever there is one that it has not had yet.
+// WaitReady connects and returns when a replica is ready, or, with the reason why none is, when ctx
+// is done. Meanwhile it calls onWait, which may be nil, with the reason: once after a second, and
+// again whenever there is one that it has not had yet.
 func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason string)) error {
 	var known obstacles
 	for {

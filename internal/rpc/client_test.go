@@ -24,8 +24,11 @@ import (
 )
 
 func TestServiceConfig(t *testing.T) {
-	idempotent := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum()}
-	method := func(name string, in, out bool, options *descriptorpb.MethodOptions) *descriptorpb.MethodDescriptorProto {
+	idempotent := &descriptorpb.MethodOptions{
+		IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum(),
+	}
+	method := func(name string, in, out bool,
+		options *descriptorpb.MethodOptions) *descriptorpb.MethodDescriptorProto {
 		return &descriptorpb.MethodDescriptorProto{
 			Name: proto.String(name), InputType: proto.String(".t.M"), OutputType: proto.String(".t.M"),
 			ClientStreaming: proto.Bool(in), ServerStreaming: proto.Bool(out), Options: options,
@@ -34,12 +37,13 @@ func TestServiceConfig(t *testing.T) {
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: proto.String("t.proto"), Package: proto.String("t"), Syntax: proto.String("proto3"),
 		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("S"), Method: []*descriptorpb.MethodDescriptorProto{
-			method("Get", false, false, idempotent),
-			method("Put", false, false, nil),
-			method("Download", false, true, idempotent),
-			method("Upload", true, false, idempotent),
-		}}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("S"),
+			Method: []*descriptorpb.MethodDescriptorProto{
+				method("Get", false, false, idempotent),
+				method("Put", false, false, nil),
+				method("Download", false, true, idempotent),
+				method("Upload", true, false, idempotent),
+			}}},
 	}, protoregistry.GlobalFiles)
 	if err != nil {
 		t.Fatal(err)
@@ -47,12 +51,14 @@ func TestServiceConfig(t *testing.T) {
 	retry := `"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"2s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}`
 	want := `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":"t.S"},"methodConfig":[` +
 		`{"name":[{}],"waitForReady":true},` +
-		`{"name":[{"service":"t.S","method":"Get"}],"waitForReady":true,"timeout":"2.5s",` + retry + `},` +
+		`{"name":[{"service":"t.S","method":"Get"}],"waitForReady":true,"timeout":"2.5s",` + retry +
+		`},` +
 		`{"name":[{"service":"t.S","method":"Put"}],"waitForReady":true,"timeout":"2.5s"},` +
 		`{"name":[{"service":"t.S","method":"Download"}],"waitForReady":true,` + retry + `},` +
 		`{"name":[{"service":"t.S","method":"Upload"}],"waitForReady":true}` +
 		`],"retryThrottling":{"maxTokens":100,"tokenRatio":0.1}}`
-	if got := serviceConfig([]protoreflect.ServiceDescriptor{file.Services().Get(0)}, 2500*time.Millisecond); got != want {
+	if got := serviceConfig([]protoreflect.ServiceDescriptor{file.Services().Get(0)},
+		2500*time.Millisecond); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -85,8 +91,8 @@ func TestRetriesFollowTheDescriptor(t *testing.T) {
 	}
 }
 
-// TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen has a server without room for the first two attempts, and one that
-// refuses for good.
+// TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen has a server without room for the first two
+// attempts, and one that refuses for good.
 func TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen(t *testing.T) {
 	busy := RetryAfter(codes.ResourceExhausted, "no room", "OVERLOADED", time.Millisecond)
 	never := status.Error(codes.ResourceExhausted, "too large")
@@ -123,7 +129,8 @@ func TestResourceExhaustedIsRetriedOnlyIfTheServerSaysWhen(t *testing.T) {
 	}
 }
 
-// TestAMessageThatCannotFitIsSentOnce proves it with grpc-go's own refusal, in the modes that are retried.
+// TestAMessageThatCannotFitIsSentOnce proves it with grpc-go's own refusal, in the modes that are
+// retried.
 func TestAMessageThatCannotFitIsSentOnce(t *testing.T) {
 	for _, mode := range modes[:2] {
 		t.Run(mode.name, func(t *testing.T) {
@@ -154,7 +161,8 @@ func TestAMessageThatCannotFitIsSentOnce(t *testing.T) {
 	}
 }
 
-// TestBusyServersAreWaitedForWithinTheDeadline has a server that asks for more time than the call has.
+// TestBusyServersAreWaitedForWithinTheDeadline has a server that asks for more time than the call
+// has.
 func TestBusyServersAreWaitedForWithinTheDeadline(t *testing.T) {
 	s := defaults()
 	s.client.UnaryTimeout = 50 * time.Millisecond
@@ -163,7 +171,8 @@ func TestBusyServersAreWaitedForWithinTheDeadline(t *testing.T) {
 		return RetryAfter(codes.ResourceExhausted, "no room", "OVERLOADED", 10*time.Second)
 	})
 	began := time.Now()
-	if err := modes[0].call(testContext(t), r.stub, 1); !IsBusy(err) || time.Since(began) > 5*time.Second {
+	if err := modes[0].call(testContext(t), r.stub, 1); !IsBusy(err) ||
+		time.Since(began) > 5*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(began))
 	}
 }
@@ -195,7 +204,8 @@ func TestWaitReady(t *testing.T) {
 	if err != nil || told != 1 {
 		t.Errorf("got %v, told %d times", err, told)
 	}
-	if err := WaitReady(testContext(t), r.conn, func(string) { t.Error("told of a connection that is ready") }); err != nil {
+	if err := WaitReady(testContext(t), r.conn,
+		func(string) { t.Error("told of a connection that is ready") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -220,9 +230,10 @@ func TestWaitReadyEndsWithItsContext(t *testing.T) {
 func TestWaitGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := defaults()
-		server, err := NewServer(s.server, telemetry.Discard(), testDomain, []Service{{Register: func(r grpc.ServiceRegistrar) {
-			grpc_testing.RegisterTestServiceServer(r, &service{handle: succeed})
-		}}})
+		server, err := NewServer(s.server, telemetry.Discard(), testDomain,
+			[]Service{{Register: func(r grpc.ServiceRegistrar) {
+				grpc_testing.RegisterTestServiceServer(r, &service{handle: succeed})
+			}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,7 +242,10 @@ func TestWaitGone(t *testing.T) {
 		t.Cleanup(server.grpc.Stop)
 		server.Health().SetServing(true)
 		conn, err := NewClient(s.client, telemetry.Discard(), "passthrough:///memory", s.services,
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+				error) {
+				return lis.DialContext(ctx)
+			}))
 		if err != nil {
 			t.Fatal(err)
 		}

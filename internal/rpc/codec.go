@@ -7,8 +7,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// knownFields is protobuf as grpc-go has it, except that what a message has in fields that this program does not know is not
-// kept: no handler looks at it, and a caller could fill memory with it.
+// knownFields is protobuf as grpc-go has it, except that what a message has in fields that this
+// program does not know is not kept: no handler looks at it, and a caller could fill memory with
+// it.
 type knownFields struct{ encoding.CodecV2 }
 
 func newCodec() knownFields { return knownFields{encoding.GetCodecV2(encodingproto.Name)} }

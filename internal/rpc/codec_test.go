@@ -11,7 +11,8 @@ import (
 )
 
 func TestFieldsThatTheServerDoesNotKnowAreNotKept(t *testing.T) {
-	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 1000, protowire.BytesType), make([]byte, 1<<10))
+	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 1000, protowire.BytesType),
+		make([]byte, 1<<10))
 	seen := make(chan proto.Message, 1)
 	r := defaults().startService(t, func(registrar grpc.ServiceRegistrar) {
 		grpc_testing.RegisterTestServiceServer(registrar, &looking{seen: seen})
@@ -33,7 +34,8 @@ type looking struct {
 	seen chan proto.Message
 }
 
-func (l *looking) UnaryCall(_ context.Context, request *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (l *looking) UnaryCall(_ context.Context,
+	request *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
 	l.seen <- request
 	return &grpc_testing.SimpleResponse{}, nil
 }

@@ -11,24 +11,25 @@ import (
 	"example.com/quartet/internal/token"
 )
 
-// largestSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and leaves room for sums.
+// largestSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and
+// leaves room for sums.
 const largestSize = 1 << 30
 
 // headerListBytes bounds the metadata of a call in both directions. grpc-go
 // accepts 16 MiB by default, for which no caller of ours has a use.
 const headerListBytes = 16 << 10
 
-// Buffers are much larger than grpc-go's own, because a transfer of big files spends most of its time in system calls.
-// Windows are static, as grpc-go would let them grow to 16 MiB: as much as its window is what a peer that sends without
-// being read can occupy with each stream.
+// Buffers are much larger than grpc-go's own, because a transfer of big files spends most of its
+// time in system calls. Windows are static, as grpc-go would let them grow to 16 MiB: as much as
+// its window is what a peer that sends without being read can occupy with each stream.
 //
-// The stream windows of a server, which has many peers, are as small as HTTP/2 has them by default. Uploads hardly notice,
-// because grpc-go opens the window for the rest of a message as soon as the handler waits for it: on loopback an upload had
-// 0.30 [0.26–0.39] of the rate of HTTP/1.1, and 0.33 [0.23–0.37] with 2 MiB. A client, whose peer it has chosen itself, has
-// larger ones.
+// The stream windows of a server, which has many peers, are as small as HTTP/2 has them by default.
+// Uploads hardly notice, because grpc-go opens the window for the rest of a message as soon as the
+// handler waits for it: on loopback an upload had 0.30 [0.26–0.39] of the rate of HTTP/1.1, and
+// 0.33 [0.23–0.37] with 2 MiB. A client, whose peer it has chosen itself, has larger ones.
 //
-// The window of a connection holds nothing back, and bounds no memory: grpc-go renews it when data arrives, not when it is
-// read. It has to be as large as what can be under way.
+// The window of a connection holds nothing back, and bounds no memory: grpc-go renews it when data
+// arrives, not when it is read. It has to be as large as what can be under way.
 const serverConnectionWindow = 16 << 20
 
 // connectionWindow lets several streams have their windows full at once.
@@ -106,10 +107,12 @@ func (c ServerConfig) needIdentities() error {
 func (c ServerConfig) encryptTokens() error {
 	var problems []error
 	if c.Tokens.Enabled() && !c.Tokens.Plaintext && (c.TLS.Mode == "" || c.TLS.Mode == "off") {
-		problems = append(problems, errors.New("TOKEN_ISSUER: needs TLS_MODE=tls or mtls, because tokens can be read on a connection without TLS; TOKEN_PLAINTEXT=true accepts that"))
+		problems = append(problems,
+			errors.New("TOKEN_ISSUER: needs TLS_MODE=tls or mtls, because tokens can be read on a connection without TLS; TOKEN_PLAINTEXT=true accepts that"))
 	}
 	if c.Tokens.CertificateOptional && c.TLS.Mode != "mtls" {
-		problems = append(problems, errors.New("TOKEN_CERTIFICATE_OPTIONAL: needs TLS_MODE=mtls, because with other modes clients show no certificates"))
+		problems = append(problems,
+			errors.New("TOKEN_CERTIFICATE_OPTIONAL: needs TLS_MODE=mtls, because with other modes clients show no certificates"))
 	}
 	return errors.Join(problems...)
 }
@@ -154,7 +157,8 @@ func (c ClientConfig) Validate() error {
 	)
 }
 
-// validateToken refuses a token that can be read on its way, and one in place of its file, which an error would show.
+// validateToken refuses a token that can be read on its way, and one in place of its file, which an
+// error would show.
 func (c ClientConfig) validateToken() error {
 	switch {
 	case c.TokenFile == "":

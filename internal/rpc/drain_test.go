@@ -23,7 +23,8 @@ const (
 	notServingNow = healthpb.HealthCheckResponse_NOT_SERVING
 )
 
-func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]healthpb.HealthCheckResponse_ServingStatus) {
+func expectHealth(t *testing.T, client healthpb.HealthClient,
+	want map[string]healthpb.HealthCheckResponse_ServingStatus) {
 	t.Helper()
 	for name, status := range want {
 		got, err := client.Check(testContext(t), &healthpb.HealthCheckRequest{Service: name})
@@ -31,7 +32,8 @@ func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]he
 			t.Errorf("%q is %v (%v), want %v", name, got.GetStatus(), err, status)
 		}
 	}
-	if _, err := client.Check(testContext(t), &healthpb.HealthCheckRequest{Service: "no.such"}); status.Code(err) != codes.NotFound {
+	if _, err := client.Check(testContext(t),
+		&healthpb.HealthCheckRequest{Service: "no.such"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown name: %v", err)
 	}
 }
@@ -40,7 +42,8 @@ func expectHealth(t *testing.T, client healthpb.HealthClient, want map[string]he
 // and so without waiting for health.
 func plain(t *testing.T, address string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(address, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient(address,
+		append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +75,8 @@ func TestHealthOnBothPorts(t *testing.T) {
 func TestServerStartsNotServing(t *testing.T) {
 	h := newHealth([]string{"a.Service"})
 	for _, name := range []string{"", "a.Service"} {
-		if got, err := h.main.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); err != nil || got.GetStatus() != notServingNow {
+		if got, err := h.main.Check(t.Context(),
+			&healthpb.HealthCheckRequest{Service: name}); err != nil || got.GetStatus() != notServingNow {
 			t.Errorf("%q is %v (%v)", name, got, err)
 		}
 	}
@@ -101,17 +105,18 @@ func TestWatchEndsWithTheDrain(t *testing.T) {
 	}
 }
 
-// TestPlumbingDoesNotHoldUpTheDrain has what grpc-go would wait for although nothing is being worked on: an open stream of
-// reflection, a connection without a byte, and one whose peer stops in the middle of its handshake.
+// TestPlumbingDoesNotHoldUpTheDrain has what grpc-go would wait for although nothing is being
+// worked on: an open stream of reflection, a connection without a byte, and one whose peer stops in
+// the middle of its handshake.
 func TestPlumbingDoesNotHoldUpTheDrain(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *running){
 		"a stream of reflection": func(t *testing.T, r *running) {
-			stream, err := reflectionpb.NewServerReflectionClient(plain(t, r.address)).ServerReflectionInfo(testContext(t))
+			stream, err := reflectionpb.NewServerReflectionClient(plain(t,
+				r.address)).ServerReflectionInfo(testContext(t))
 			if err != nil {
 				t.Fatal(err)
 			}
-			request := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
-			if err := stream.Send(request); err != nil {
+			if err := stream.Send(listServices); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := stream.Recv(); err != nil {
@@ -119,8 +124,14 @@ func TestPlumbingDoesNotHoldUpTheDrain(t *testing.T) {
 			}
 		},
 		"a connection without a byte": func(t *testing.T, r *running) { dialTCP(t, r.address, "") },
-		"half a handshake":            func(t *testing.T, r *running) { dialTCP(t, r.address, "PRI * HTTP/2.0") },
-		"a handshake without a call":  func(t *testing.T, r *running) { dialTCP(t, r.address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") },
+		"half a handshake": func(t *testing.T,
+			r *running) {
+			dialTCP(t, r.address, "PRI * HTTP/2.0")
+		},
+		"a handshake without a call": func(t *testing.T,
+			r *running) {
+			dialTCP(t, r.address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := defaults().start(t, succeed)

@@ -61,7 +61,8 @@ var commonRules = []ErrorRule{
 	{Is: errNotPermitted, Code: codes.PermissionDenied, Reason: "NOT_PERMITTED"},
 }
 
-// FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err is what Recv returned.
+// FirstMessage names the mistake of a peer that closes a stream before it has sent a message; err
+// is what Recv returned.
 func FirstMessage(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: the stream ended before its first message", ErrMessageOrder)
@@ -166,13 +167,16 @@ func RetryAfter(code codes.Code, msg, reason string, d time.Duration) error {
 	return &retryError{code, msg, reason, d}
 }
 
-// stoppingDelay is how long a client should wait before it continues elsewhere: long enough for its connection to have been
-// moved.
+// stoppingDelay is how long a client should wait before it continues elsewhere: long enough for its
+// connection to have been moved.
 const stoppingDelay = 500 * time.Millisecond
 
-// Stopping is what a stream that does not end by itself ends with when the drain begins: its client continues it elsewhere.
-// msg is what the client is told.
-func Stopping(msg string) error { return RetryAfter(codes.Unavailable, msg, "STOPPING", stoppingDelay) }
+// Stopping is what a stream that does not end by itself ends with when the drain begins: its client
+// continues it elsewhere. msg is what the client is told.
+func Stopping(msg string) error {
+	return RetryAfter(codes.Unavailable, msg, "STOPPING",
+		stoppingDelay)
+}
 
 type retryError struct {
 	code        codes.Code

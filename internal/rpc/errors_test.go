@@ -49,16 +49,24 @@ func TestErrorTable(t *testing.T) {
 	}{
 		{"nil", nil, codes.OK, "", ""},
 		{"sentinel", errMissing, codes.NotFound, "no such object", "OBJECT_NOT_FOUND"},
-		{"wrapped sentinel", fmt.Errorf("cat.jpg: %w", errMissing), codes.NotFound, "cat.jpg: no such object", "OBJECT_NOT_FOUND"},
-		{"joined sentinel", errors.Join(errOffset, errMissing), codes.NotFound, "offset is not the committed size\nno such object", "OBJECT_NOT_FOUND"},
-		{"hidden", fmt.Errorf("write /var/lib/secret: %w", errFull), codes.ResourceExhausted, "the disk is full", "FULL"},
+		{"wrapped sentinel", fmt.Errorf("cat.jpg: %w", errMissing), codes.NotFound,
+			"cat.jpg: no such object", "OBJECT_NOT_FOUND"},
+		{"joined sentinel", errors.Join(errOffset, errMissing), codes.NotFound,
+			"offset is not the committed size\nno such object", "OBJECT_NOT_FOUND"},
+		{"hidden", fmt.Errorf("write /var/lib/secret: %w", errFull), codes.ResourceExhausted,
+			"the disk is full", "FULL"},
 		{"status", status.Error(codes.Aborted, "gone"), codes.Aborted, "gone", ""},
-		{"wrapped status", fmt.Errorf("secret: %w", status.Error(codes.Aborted, "gone")), codes.Aborted, "gone", ""},
+		{"wrapped status", fmt.Errorf("secret: %w", status.Error(codes.Aborted, "gone")), codes.Aborted,
+			"gone", ""},
 		{"status that was not chosen", unknown, codes.Internal, internalText, ""},
-		{"wrapped status that was not chosen", fmt.Errorf("secret: %w", unknown), codes.Internal, internalText, ""},
-		{"retry", fmt.Errorf("secret: %w", RetryAfter(codes.Unavailable, "draining", "DRAINING", time.Second)), codes.Unavailable, "draining", "DRAINING"},
+		{"wrapped status that was not chosen", fmt.Errorf("secret: %w", unknown), codes.Internal,
+			internalText, ""},
+		{"retry", fmt.Errorf("secret: %w",
+			RetryAfter(codes.Unavailable, "draining", "DRAINING", time.Second)), codes.Unavailable,
+			"draining", "DRAINING"},
 		{"cancelled", fmt.Errorf("secret: %w", context.Canceled), codes.Canceled, cancelText, ""},
-		{"deadline", fmt.Errorf("secret: %w", context.DeadlineExceeded), codes.DeadlineExceeded, deadlineText, ""},
+		{"deadline", fmt.Errorf("secret: %w", context.DeadlineExceeded), codes.DeadlineExceeded,
+			deadlineText, ""},
 		{"timeout", fmt.Errorf("secret: %w", os.ErrDeadlineExceeded), codes.Unavailable, timeoutText, ""},
 		{"anything else", errSecret, codes.Internal, internalText, ""},
 	}
@@ -104,7 +112,8 @@ func TestErrorsInFourModes(t *testing.T) {
 			r := s.start(t, func(context.Context) error { return result })
 
 			st := status.Convert(mode.call(testContext(t), r.stub, 1))
-			if st.Code() != codes.NotFound || st.Message() != result.Error() || errorInfo(st).GetReason() != "OBJECT_NOT_FOUND" {
+			if st.Code() != codes.NotFound || st.Message() != result.Error() ||
+				errorInfo(st).GetReason() != "OBJECT_NOT_FOUND" {
 				t.Errorf("got %v with %v", st, st.Details())
 			}
 			result = errSecret

@@ -26,20 +26,21 @@ func ExampleResumption_Resume() {
 		return nil
 	}
 	resumption := rpc.Resumption{RetryDelay: time.Millisecond}
-	err := resumption.Resume(context.Background(), "numbers", func(_ context.Context, a *rpc.Attempt) error {
-		return stream(next, func(n int) {
-			a.Wait() // The next number has to come within StallTimeout.
-			fmt.Print(n, " ")
-			next = n + 1
-			a.Progress()
+	err := resumption.Resume(context.Background(), "numbers",
+		func(_ context.Context, a *rpc.Attempt) error {
+			return stream(next, func(n int) {
+				a.Wait() // The next number has to come within StallTimeout.
+				fmt.Print(n, " ")
+				next = n + 1
+				a.Progress()
+			})
 		})
-	})
 	fmt.Println(err)
 	// Output: 0 1 2 3 4 5 6 7 <nil>
 }
 
-// Handlers return the sentinels of their domain, and one table has the status code and the reason of
-// each. What is in no rule is INTERNAL, without its text.
+// Handlers return the sentinels of their domain, and one table has the status code and the reason
+// of each. What is in no rule is INTERNAL, without its text.
 func ExampleErrorTable() {
 	errNotFound := errors.New("no such order")
 	table := rpc.ErrorTable{

@@ -46,7 +46,8 @@ func dialFramesFrom(t *testing.T, from, address string) *frames {
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
 		t.Fatal(err)
 	}
-	f := &frames{Framer: http2.NewFramer(conn, conn), conn: conn, t: t, ended: map[uint32]*status.Status{}}
+	f := &frames{Framer: http2.NewFramer(conn, conn), conn: conn, t: t,
+		ended: map[uint32]*status.Status{}}
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	f.hpack = hpack.NewEncoder(&f.fields)
 	f.must(f.WriteSettings())
@@ -64,13 +65,15 @@ func (f *frames) must(err error) {
 func (f *frames) call(path string, more ...string) (stream uint32) {
 	f.t.Helper()
 	f.fields.Reset()
-	fields := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "test", "content-type", "application/grpc", "te", "trailers"}, more...)
+	fields := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority",
+		"test", "content-type", "application/grpc", "te", "trailers"}, more...)
 	for i := 0; i < len(fields); i += 2 {
 		f.must(f.hpack.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}))
 	}
 	stream = f.last*2 + 1
 	f.last++
-	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.fields.Bytes(), EndHeaders: true}))
+	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.fields.Bytes(),
+		EndHeaders: true}))
 	return stream
 }
 

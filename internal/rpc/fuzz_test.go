@@ -14,10 +14,11 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// FuzzServiceConfig sets deadlines of unary calls: gRPC takes every service config that is made with
-// one that the configuration accepts.
+// FuzzServiceConfig sets deadlines of unary calls: gRPC takes every service config that is made
+// with one that the configuration accepts.
 func FuzzServiceConfig(f *testing.F) {
-	for _, timeout := range []time.Duration{0, -1, 1, time.Second, time.Second/3 + 1, 1<<63 - 1, 123456789012345678} {
+	for _, timeout := range []time.Duration{0, -1, 1, time.Second, time.Second/3 + 1, 1<<63 - 1,
+		123456789012345678} {
 		f.Add(int64(timeout))
 	}
 	services := []protoreflect.ServiceDescriptor{
@@ -29,7 +30,8 @@ func FuzzServiceConfig(f *testing.F) {
 		if cfg.Validate() != nil {
 			return
 		}
-		conn, err := grpc.NewClient("passthrough:///host:1", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		conn, err := grpc.NewClient("passthrough:///host:1",
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultServiceConfig(serviceConfig(services, cfg.UnaryTimeout)))
 		if err != nil {
 			t.Fatalf("UNARY_TIMEOUT=%v: %v", cfg.UnaryTimeout, err)
@@ -42,7 +44,8 @@ func FuzzServiceConfig(f *testing.F) {
 // trying again for 30 s at most, and a server is busy only if it asks to come back.
 func FuzzRetryPolicy(f *testing.F) {
 	for _, err := range []error{
-		Overloaded("full"), Stopping("bye"), RetryAfter(8, "", "R", -time.Hour), RetryAfter(8, "", "R", 1<<63-1),
+		Overloaded("full"), Stopping("bye"), RetryAfter(8, "", "R", -time.Hour),
+		RetryAfter(8, "", "R", 1<<63-1),
 	} {
 		encoded, err := proto.Marshal(status.Convert(err).Proto())
 		if err != nil {

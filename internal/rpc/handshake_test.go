@@ -63,26 +63,38 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 		raw            func(net.Conn) // in place of a client
 		want           string         // the reason, or "" if the handshake succeeds
 	}{
-		"well":                {server: tls(ours), client: tls(ours)},
-		"well in plaintext":   {server: plain(), client: plain()},
-		"well with mTLS":      {server: newFiles(t, "mtls", ours, ours), client: newFiles(t, "mtls", ours, ours)},
-		"another authority":   {server: tls(ours), client: tls(theirs), want: "refused"},
-		"no certificate":      {server: newFiles(t, "mtls", ours, ours), client: tls(ours), want: "no_certificate"},
-		"another certificate": {server: newFiles(t, "mtls", ours, ours), client: newFiles(t, "mtls", theirs, ours), want: "certificate"},
-		"plaintext to TLS":    {server: tls(ours), client: plain(), want: "plaintext"},
-		"HTTP to TLS":         {server: tls(ours), raw: write("GET / HTTP/1.1\r\n\r\n"), want: "plaintext"},
-		"TLS to plaintext":    {server: plain(), client: tls(ours), want: "tls"},
-		"HTTP to plaintext":   {server: plain(), raw: write("GET / HTTP/1.1\r\n\r\n"), want: "not_http2"},
-		"POST to plaintext":   {server: plain(), raw: write("POST / HTTP/1.1\r\n\r\n"), want: "not_http2"},
-		"HTTP/1.1 by TLS":     {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"http/1.1"}}), want: "not_http2"},
-		"TLS without ALPN":    {server: tls(ours), raw: shake(&cryptotls.Config{}), want: "not_http2"},
-		"TLS 1.2":             {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"h2"}, MaxVersion: cryptotls.VersionTLS12}), want: "tls_version"},
-		"TLS 1.0":             {server: tls(ours), raw: shake(&cryptotls.Config{MinVersion: cryptotls.VersionTLS10, MaxVersion: cryptotls.VersionTLS10}), want: "tls_version"},
-		"SPDY by TLS":         {server: tls(ours), raw: shake(&cryptotls.Config{NextProtos: []string{"spdy/3"}}), want: "not_http2"},
-		"probe of plaintext":  {server: plain(), raw: func(conn net.Conn) { _ = conn.Close() }, want: "closed"},
-		"probe of TLS":        {server: tls(ours), raw: func(conn net.Conn) { _ = conn.Close() }, want: "closed"},
-		"silence":             {server: plain(), raw: func(net.Conn) {}, want: "timeout"},
-		"silence to TLS":      {server: tls(ours), raw: func(net.Conn) {}, want: "timeout"},
+		"well":              {server: tls(ours), client: tls(ours)},
+		"well in plaintext": {server: plain(), client: plain()},
+		"well with mTLS": {server: newFiles(t, "mtls", ours, ours),
+			client: newFiles(t, "mtls", ours, ours)},
+		"another authority": {server: tls(ours), client: tls(theirs), want: "refused"},
+		"no certificate": {server: newFiles(t, "mtls", ours, ours), client: tls(ours),
+			want: "no_certificate"},
+		"another certificate": {server: newFiles(t, "mtls", ours, ours),
+			client: newFiles(t, "mtls", theirs, ours), want: "certificate"},
+		"plaintext to TLS": {server: tls(ours), client: plain(), want: "plaintext"},
+		"HTTP to TLS": {server: tls(ours), raw: write("GET / HTTP/1.1\r\n\r\n"),
+			want: "plaintext"},
+		"TLS to plaintext":  {server: plain(), client: tls(ours), want: "tls"},
+		"HTTP to plaintext": {server: plain(), raw: write("GET / HTTP/1.1\r\n\r\n"), want: "not_http2"},
+		"POST to plaintext": {server: plain(), raw: write("POST / HTTP/1.1\r\n\r\n"), want: "not_http2"},
+		"HTTP/1.1 by TLS": {server: tls(ours),
+			raw: shake(&cryptotls.Config{NextProtos: []string{"http/1.1"}}), want: "not_http2"},
+		"TLS without ALPN": {server: tls(ours), raw: shake(&cryptotls.Config{}), want: "not_http2"},
+		"TLS 1.2": {server: tls(ours),
+			raw:  shake(&cryptotls.Config{NextProtos: []string{"h2"}, MaxVersion: cryptotls.VersionTLS12}),
+			want: "tls_version"},
+		"TLS 1.0": {server: tls(ours),
+			raw: shake(&cryptotls.Config{MinVersion: cryptotls.VersionTLS10,
+				MaxVersion: cryptotls.VersionTLS10}), want: "tls_version"},
+		"SPDY by TLS": {server: tls(ours),
+			raw: shake(&cryptotls.Config{NextProtos: []string{"spdy/3"}}), want: "not_http2"},
+		"probe of plaintext": {server: plain(), raw: func(conn net.Conn) { _ = conn.Close() },
+			want: "closed"},
+		"probe of TLS": {server: tls(ours), raw: func(conn net.Conn) { _ = conn.Close() },
+			want: "closed"},
+		"silence":        {server: plain(), raw: func(net.Conn) {}, want: "timeout"},
+		"silence to TLS": {server: tls(ours), raw: func(net.Conn) {}, want: "timeout"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +137,8 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 					t.Errorf("%v with reason %s", count, reason)
 				}
 			}
-			if want := test.want != "" && test.want != "closed"; strings.Contains(log.String(), "handshake failed") != want {
+			if want := test.want != "" && test.want != "closed"; strings.Contains(log.String(),
+				"handshake failed") != want {
 				t.Errorf("logged:\n%s", log.String())
 			}
 		})

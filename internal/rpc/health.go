@@ -17,7 +17,8 @@ type Health struct {
 
 // newHealth starts as NOT_SERVING: a process is ready when it says so.
 func newHealth(services []string) *Health {
-	h := &Health{services: append([]string{""}, services...), main: health.NewServer(), probes: NewProbes()}
+	h := &Health{services: append([]string{""}, services...), main: health.NewServer(),
+		probes: NewProbes()}
 	h.SetServing(false)
 	return h
 }

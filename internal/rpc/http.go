@@ -32,16 +32,19 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// HTTPHandler answers the calls of an http.Server. transcode returns a handler that turns requests of other protocols into
-// those of gRPC, whose messages may be JSON, for the handler that it is given; unknown answers for methods that the server
-// does not have.
+// HTTPHandler answers the calls of an http.Server. transcode returns a handler that turns requests
+// of other protocols into those of gRPC, whose messages may be JSON, for the handler that it is
+// given; unknown answers for methods that the server does not have.
 //
-// The calls have a grpc.Server of their own, which shares all else with the main one: grpc-go's GracefulStop cuts calls that
-// came by ServeHTTP at once, so that the http.Server has to end them instead.
+// The calls have a grpc.Server of their own, which shares all else with the main one: grpc-go's
+// GracefulStop cuts calls that came by ServeHTTP at once, so that the http.Server has to end them
+// instead.
 //
-// grpc-go's ServeHTTP does without what the limits of its own transport rest upon: it reads all of a request into memory
-// as fast as it comes, and to write a status waits for a client that does not read. An exchange makes up for both.
-func (s *Server) HTTPHandler(transcode func(calls, unknown http.Handler) (http.Handler, error)) (http.Handler, error) {
+// grpc-go's ServeHTTP does without what the limits of its own transport rest upon: it reads all of
+// a request into memory as fast as it comes, and to write a status waits for a client that does not
+// read. An exchange makes up for both.
+func (s *Server) HTTPHandler(transcode func(calls, unknown http.Handler) (http.Handler,
+	error)) (http.Handler, error) {
 	handler, err := transcode(http.HandlerFunc(s.serveCall), http.HandlerFunc(s.refuseUnknown))
 	if err != nil {
 		return nil, err
@@ -65,7 +68,8 @@ func (s *Server) ServiceNames() []string {
 	return names
 }
 
-// Bound returns a listener that closes connections at once beyond the limits on connections, which hold for each port.
+// Bound returns a listener that closes connections at once beyond the limits on connections, which
+// hold for each port.
 func (s *Server) Bound(lis net.Listener) net.Listener { return s.bounds.Bound(lis, s.refused) }
 
 // HTTPTLS is the TLS of the server for an http.Server, nil if it has none.
@@ -103,8 +107,9 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 	s.http.ServeHTTP(w, r)
 }
 
-// checkMetadata returns an error with a status if binary metadata are not in base64. grpc-go's ServeHTTP would answer with an
-// HTTP status, which the clients of other protocols take for a fault of the server.
+// checkMetadata returns an error with a status if binary metadata are not in base64. grpc-go's
+// ServeHTTP would answer with an HTTP status, which the clients of other protocols take for a fault
+// of the server.
 func checkMetadata(header http.Header) error {
 	for name, values := range header {
 		if !strings.HasSuffix(name, "-Bin") {
@@ -123,21 +128,25 @@ func checkMetadata(header http.Header) error {
 	return nil
 }
 
-// arrived counts a call as the main port does in its grpc.InTapHandle, which ServeHTTP does not call.
+// arrived counts a call as the main port does in its grpc.InTapHandle, which ServeHTTP does not
+// call.
 func (s *Server) arrived(r *http.Request) {
 	const attempts = "grpc-previous-rpc-attempts"
-	s.calls.Arrived(&tap.Info{FullMethodName: r.URL.Path, Header: metadata.MD{attempts: r.Header.Values(attempts)}})
+	s.calls.Arrived(&tap.Info{FullMethodName: r.URL.Path,
+		Header: metadata.MD{attempts: r.Header.Values(attempts)}})
 }
 
-// refuseUnknown answers for methods that the server does not have, as the Connect protocol has it. By the status of HTTP clients
-// of gRPC know the same. What a caller may not call it does not learn either: whether there is such a method.
+// refuseUnknown answers for methods that the server does not have, as the Connect protocol has it.
+// By the status of HTTP clients of gRPC know the same. What a caller may not call it does not learn
+// either: whether there is such a method.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
 	caller := &peer.Peer{Addr: remoteAddr(r.RemoteAddr)}
 	if r.TLS != nil {
 		caller.AuthInfo = credentials.TLSInfo{State: *r.TLS}
 	}
 	ctx := peer.NewContext(r.Context(), caller)
-	ctx = metadata.NewIncomingContext(ctx, metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)})
+	ctx = metadata.NewIncomingContext(ctx,
+		metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)})
 	if _, err := s.access.admit(ctx, r.URL.Path); err != nil {
 		s.refuse(w, r, err)
 		return
@@ -171,15 +180,16 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}{Code: strings.ToLower(code.Code(st.Code()).String()), Message: st.Message()}
 	for _, packed := range st.Proto().GetDetails() {
 		_, name, _ := strings.Cut(packed.GetTypeUrl(), "/")
-		answer.Details = append(answer.Details, detail{name, base64.RawStdEncoding.EncodeToString(packed.GetValue())})
+		answer.Details = append(answer.Details,
+			detail{name, base64.RawStdEncoding.EncodeToString(packed.GetValue())})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(cmp.Or(statusOfHTTP[st.Code()], http.StatusInternalServerError))
 	_ = json.NewEncoder(w).Encode(answer) // It fails if the client is gone.
 }
 
-// Refuse counts a request that is refused before it is gRPC as a call that ended with err, and returns what its client is to be
-// told: the status, and the trailer.
+// Refuse counts a request that is refused before it is gRPC as a call that ended with err, and
+// returns what its client is to be told: the status, and the trailer.
 func (s *Server) Refuse(r *http.Request, err error) (st *status.Status, trailer metadata.MD) {
 	s.arrived(r)
 	err = s.incoming.errs.of(r.URL.Path).translate(err, func(md metadata.MD) { trailer = md })
@@ -216,23 +226,27 @@ func exchangeOf(ctx context.Context) *exchange {
 }
 
 func newExchange(w http.ResponseWriter, r *http.Request, send time.Duration) *exchange {
-	x := &exchange{control: http.NewResponseController(w), send: send, duplex: r.ProtoMajor > 1, atEnd: r.ContentLength == 0}
+	x := &exchange{control: http.NewResponseController(w), send: send, duplex: r.ProtoMajor > 1,
+		atEnd: r.ContentLength == 0}
 	x.changed.L = &x.mu
-	// The sweep of incoming ends calls after this time and knows more of them. This is for what it does not see: what
-	// is written after the handler of the call has returned.
+	// The sweep of incoming ends calls after this time and knows more of them. This is for what it
+	// does not see: what is written after the handler of the call has returned.
 	x.stuck = time.AfterFunc(time.Hour, x.cut)
 	x.stuck.Stop()
 	if r.ProtoMajor == 1 {
-		// Without it, the server would first read on when the answer begins, and wait for a client that sends slowly.
+		// Without it, the server would first read on when the answer begins, and wait for a client that
+		// sends slowly.
 		_ = x.control.EnableFullDuplex() // It fails for writers of tests only.
 	}
 	return x
 }
 
-// lastBytes is how long a client may go on sending a request that has been answered, so that it gets the answer over HTTP/1.1.
+// lastBytes is how long a client may go on sending a request that has been answered, so that it
+// gets the answer over HTTP/1.1.
 const lastBytes = time.Second
 
-// end is called when the handler returns. What is left of the request is not waited for, as http.Server would for 256 KiB.
+// end is called when the handler returns. What is left of the request is not waited for, as
+// http.Server would for 256 KiB.
 func (x *exchange) end() {
 	x.stuck.Stop()
 	x.mu.Lock()
@@ -280,8 +294,8 @@ func (x *exchange) cut() {
 	}
 }
 
-// want lets grpc-go read so many bytes of the request. A call of the main port, whose transport asks the client for them, has
-// no exchange.
+// want lets grpc-go read so many bytes of the request. A call of the main port, whose transport
+// asks the client for them, has no exchange.
 func (x *exchange) want(bytes int) {
 	if x == nil {
 		return
@@ -322,8 +336,9 @@ func (s *source) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// gate is the body of the request as grpc-go reads it: no more of it than the call waits for, and that in pieces as large as
-// they can be. grpc-go keeps each piece in a buffer of 16 KiB, however small it is.
+// gate is the body of the request as grpc-go reads it: no more of it than the call waits for, and
+// that in pieces as large as they can be. grpc-go keeps each piece in a buffer of 16 KiB, however
+// small it is.
 type gate struct {
 	io.ReadCloser
 	exchange *exchange
@@ -351,7 +366,8 @@ func (g *gate) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Close implements io.Closer. It ends a Read that waits for the client, which net/http's own does not.
+// Close implements io.Closer. It ends a Read that waits for the client, which net/http's own does
+// not.
 func (g *gate) Close() error {
 	x := g.exchange
 	x.mu.Lock()
@@ -371,8 +387,8 @@ type timedWriter struct {
 	begun    bool
 }
 
-// WriteHeader implements http.ResponseWriter. Over HTTP/1.1 a request that is answered before its end is the last one of its
-// connection: http.Server would wait for the rest of it.
+// WriteHeader implements http.ResponseWriter. Over HTTP/1.1 a request that is answered before its
+// end is the last one of its connection: http.Server would wait for the rest of it.
 func (w *timedWriter) WriteHeader(status int) {
 	if !w.begun && !w.exchange.hasAll() {
 		w.Header().Set("Connection", "close")
@@ -384,8 +400,8 @@ func (w *timedWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// sendGrace is how much longer a write may take than the sweep of incoming lets a message take, so that the sweep, which has
-// a status for it, is first.
+// sendGrace is how much longer a write may take than the sweep of incoming lets a message take, so
+// that the sweep, which has a status for it, is first.
 const sendGrace = 2 * time.Second
 
 // Write implements io.Writer.
@@ -411,8 +427,8 @@ func (w *timedWriter) Flush() {
 // Unwrap is for http.ResponseController.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// jsonCodec is for messages of callers that have no protobuf, as protobuf maps them to JSON. Unknown fields are dropped, as of
-// other messages.
+// jsonCodec is for messages of callers that have no protobuf, as protobuf maps them to JSON.
+// Unknown fields are dropped, as of other messages.
 type jsonCodec struct{}
 
 // Name implements encoding.CodecV2.
@@ -482,8 +498,9 @@ func (c withEncoded) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// writeStatus ends a call by the server, in a goroutine of its own: a call by HTTP has it written by the goroutine that
-// writes its messages, which may wait for a client that takes none. So that one is cut off after a moment.
+// writeStatus ends a call by the server, in a goroutine of its own: a call by HTTP has it written
+// by the goroutine that writes its messages, which may wait for a client that takes none. So that
+// one is cut off after a moment.
 func (x *exchange) writeStatus(stream transportStream, st *status.Status) {
 	go func() {
 		late := time.AfterFunc(lastBytes, x.cut)

@@ -17,11 +17,13 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// incoming bounds what clients may do with the calls that they have begun: how large their messages are, how much memory the
-// messages that arrive take together, and how long the server waits for a message to arrive or to be taken.
+// incoming bounds what clients may do with the calls that they have begun: how large their messages
+// are, how much memory the messages that arrive take together, and how long the server waits for a
+// message to arrive or to be taken.
 //
-// It receives messages from the transport in place of grpc-go's RecvMsg, which has one limit for all methods, asks the client
-// for the whole of a message as soon as it knows how long it is, and waits for it as long as the stream lasts.
+// It receives messages from the transport in place of grpc-go's RecvMsg, which has one limit for
+// all methods, asks the client for the whole of a message as soon as it knows how long it is, and
+// waits for it as long as the stream lasts.
 type incoming struct {
 	limits   map[string]int // size of the largest message in bytes, by full method
 	largest  int            // for all others
@@ -52,8 +54,8 @@ type incomingCall struct {
 	prefix   [5]byte // of the message that is arriving: a flag for compression, and the length
 	// begun is set when the first message is there.
 	begun atomic.Bool
-	// receive and send are when a wait for the client ends the call, in nanoseconds since 1970: never if zero, and it has
-	// been ended if expired.
+	// receive and send are when a wait for the client ends the call, in nanoseconds since 1970: never
+	// if zero, and it has been ended if expired.
 	receive, send atomic.Int64
 	// ended is the status with which the sweep has ended the call; incoming.mu guards it.
 	ended error
@@ -61,9 +63,9 @@ type incomingCall struct {
 
 const expired = -1
 
-// transportStream is the stream of the transport, read message by message. That one can do so, and write a status, is not
-// documented; the tests of this package fail if a version of grpc-go has other names for it. Interceptors for statistics
-// (stats.Handler) get no InPayload events.
+// transportStream is the stream of the transport, read message by message. That one can do so, and
+// write a status, is not documented; the tests of this package fail if a version of grpc-go has
+// other names for it. Interceptors for statistics (stats.Handler) get no InPayload events.
 type transportStream interface {
 	grpc.ServerTransportStream
 	ReadMessageHeader(header []byte) error
@@ -73,32 +75,42 @@ type transportStream interface {
 }
 
 const (
-	// streamFactor is how much longer a stream may take to begin than a request, because a person may have to type.
+	// streamFactor is how much longer a stream may take to begin than a request, because a person may
+	// have to type.
 	streamFactor = 6
-	// leastRate is how fast a message has to arrive that has begun, in bytes per second, after FIRST_MESSAGE_TIMEOUT.
+	// leastRate is how fast a message has to arrive that has begun, in bytes per second, after
+	// FIRST_MESSAGE_TIMEOUT.
 	leastRate = 16 << 10
-	// lastRequest is how long requests may still be on their way when a drain begins. Streams that have not begun end at once.
+	// lastRequest is how long requests may still be on their way when a drain begins. Streams that
+	// have not begun end at once.
 	lastRequest = time.Second
 )
 
 // newIncoming has no calls. window is that of a stream.
-func newIncoming(cfg ServerConfig, limits map[string]int, errs errorTables, codec encoding.CodecV2) *incoming {
+func newIncoming(cfg ServerConfig, limits map[string]int, errs errorTables,
+	codec encoding.CodecV2) *incoming {
 	return &incoming{
-		limits: limits, largest: cfg.MaxReceiveBytes, compress: cfg.AcceptCompressed, first: cfg.FirstMessageTimeout,
-		send: cfg.SendTimeout, window: int64(cfg.StreamWindowBytes), codec: codec, errs: errs, room: newRoom(cfg), calls: map[*incomingCall]struct{}{},
+		limits: limits, largest: cfg.MaxReceiveBytes, compress: cfg.AcceptCompressed,
+		first: cfg.FirstMessageTimeout,
+		send:  cfg.SendTimeout, window: int64(cfg.StreamWindowBytes), codec: codec, errs: errs,
+		room: newRoom(cfg), calls: map[*incomingCall]struct{}{},
 	}
 }
 
-// begin has a call tracked until end, from its headers on. It refuses calls whose messages are compressed.
+// begin has a call tracked until end, from its headers on. It refuses calls whose messages are
+// compressed.
 func (in *incoming) begin(ctx context.Context, method string, request bool) (*incomingCall, error) {
 	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	if !ok {
-		return nil, fmt.Errorf("messages cannot be received from a %T", grpc.ServerTransportStreamFromContext(ctx))
+		return nil, fmt.Errorf("messages cannot be received from a %T",
+			grpc.ServerTransportStreamFromContext(ctx))
 	}
 	if name := stream.RecvCompress(); name != "" && name != encoding.Identity && !in.compress {
-		return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted", telemetry.Text(name))
+		return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted",
+			telemetry.Text(name))
 	}
-	c := &incomingCall{ctx: ctx, stream: stream, exchange: exchangeOf(ctx), method: method, limit: in.largest, codec: in.codec, request: request}
+	c := &incomingCall{ctx: ctx, stream: stream, exchange: exchangeOf(ctx), method: method,
+		limit: in.largest, codec: in.codec, request: request}
 	if c.exchange != nil && c.exchange.json {
 		c.codec = jsonCodec{}
 	}
@@ -127,7 +139,8 @@ func (in *incoming) firstDeadline(c *incomingCall, now time.Time) time.Time {
 	}
 }
 
-// end returns what the call was ended with, if it was: its client has got that, whatever the handler returns.
+// end returns what the call was ended with, if it was: its client has got that, whatever the
+// handler returns.
 func (in *incoming) end(c *incomingCall) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -135,8 +148,8 @@ func (in *incoming) end(c *incomingCall) error {
 	return c.ended
 }
 
-// limitReceive and limitSend say when the call ends if the client has not done its part; at zero, it may wait. They return
-// false if the call has been ended.
+// limitReceive and limitSend say when the call ends if the client has not done its part; at zero,
+// it may wait. They return false if the call has been ended.
 func (c *incomingCall) limitReceive(at int64) bool { return setDeadline(&c.receive, at) }
 func (c *incomingCall) limitSend(at int64) bool    { return setDeadline(&c.send, at) }
 
@@ -152,7 +165,8 @@ func setDeadline(deadline *atomic.Int64, at int64) bool {
 	}
 }
 
-// stop has the calls end that have not begun, and those that come. Only requests that are on their way have a moment.
+// stop has the calls end that have not begun, and those that come. Only requests that are on their
+// way have a moment.
 func (in *incoming) stop() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -163,7 +177,8 @@ func (in *incoming) stop() {
 			continue
 		}
 		deadline, before := in.firstDeadline(c, now).UnixNano(), c.receive.Load()
-		if before == 0 || before > deadline { // Not before a message that is arriving has more time than that.
+		// Not before a message that is arriving has more time than that.
+		if before == 0 || before > deadline {
 			c.receive.CompareAndSwap(before, deadline)
 		}
 	}
@@ -189,13 +204,15 @@ func (in *incoming) schedule() {
 	})
 }
 
-// sweep ends the calls whose client has let a deadline pass. One look at all of them, a few times in the shortest timeout,
-// costs less than a timer for each message. The caller holds the lock.
+// sweep ends the calls whose client has let a deadline pass. One look at all of them, a few times
+// in the shortest timeout, costs less than a timer for each message. The caller holds the lock.
 func (in *incoming) sweep(now time.Time) {
 	for c := range in.calls {
-		if at := c.receive.Load(); at > 0 && at <= now.UnixNano() && c.receive.CompareAndSwap(at, expired) {
+		if at := c.receive.Load(); at > 0 && at <= now.UnixNano() &&
+			c.receive.CompareAndSwap(at, expired) {
 			in.expire(c, "the message did not arrive in time")
-		} else if at := c.send.Load(); at > 0 && at <= now.UnixNano() && c.send.CompareAndSwap(at, expired) {
+		} else if at := c.send.Load(); at > 0 && at <= now.UnixNano() &&
+			c.send.CompareAndSwap(at, expired) {
 			in.expire(c, fmt.Sprintf("the client has taken no message for %s", in.send))
 		}
 	}
@@ -231,8 +248,8 @@ func (in *incoming) translate(c *incomingCall, err error) error {
 	return in.errs.of(c.method).translate(err, func(md metadata.MD) { _ = c.stream.SetTrailer(md) })
 }
 
-// finish sends the status of a call. The handler waits inside grpc-go, which only the context of the stream interrupts; that
-// one ends with the status.
+// finish sends the status of a call. The handler waits inside grpc-go, which only the context of
+// the stream interrupts; that one ends with the status.
 func (in *incoming) finish(c *incomingCall, ended error) {
 	c.ended = ended
 	delete(in.calls, c)

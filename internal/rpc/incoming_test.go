@@ -20,13 +20,15 @@ import (
 // paths are a method of each mode, those first that take one request.
 var paths = []struct{ mode, path, method string }{
 	{"unary", grpc_testing.TestService_UnaryCall_FullMethodName, "UnaryCall"},
-	{"server stream", grpc_testing.TestService_StreamingOutputCall_FullMethodName, "StreamingOutputCall"},
-	{"client stream", grpc_testing.TestService_StreamingInputCall_FullMethodName, "StreamingInputCall"},
+	{"server stream", grpc_testing.TestService_StreamingOutputCall_FullMethodName,
+		"StreamingOutputCall"},
+	{"client stream", grpc_testing.TestService_StreamingInputCall_FullMethodName,
+		"StreamingInputCall"},
 	{"bidi stream", grpc_testing.TestService_FullDuplexCall_FullMethodName, "FullDuplexCall"},
 }
 
-// TestWhatAClientSendsWrongIsItsFault expects one status on the wire, in the metrics, in the log and in the span, none of which
-// takes it for a failure of the server.
+// TestWhatAClientSendsWrongIsItsFault expects one status on the wire, in the metrics, in the log
+// and in the span, none of which takes it for a failure of the server.
 func TestWhatAClientSendsWrongIsItsFault(t *testing.T) {
 	const truncated = "\x00\x00\x00\x00\x09123"
 	mistakes := []struct {
@@ -39,7 +41,8 @@ func TestWhatAClientSendsWrongIsItsFault(t *testing.T) {
 		{"half a prefix", "\x00\x00", nil, codes.Internal, false},
 		{"compressed, with no encoding named", message(1, "x"), nil, codes.Internal, false},
 		{"an unknown flag", message(7, "x"), nil, codes.Internal, false},
-		{"garbage for gzip", message(1, "no gzip"), []string{"grpc-encoding", "gzip"}, codes.Internal, false},
+		{"garbage for gzip", message(1, "no gzip"), []string{"grpc-encoding", "gzip"}, codes.Internal,
+			false},
 		{"too large", message(0, strings.Repeat("x", 1001)), nil, codes.ResourceExhausted, false},
 		{"garbage for protobuf", message(0, "\xff"), nil, codes.InvalidArgument, false},
 		{"no request", "", nil, codes.Internal, true},
@@ -74,7 +77,8 @@ func TestWhatAClientSendsWrongIsItsFault(t *testing.T) {
 				if got := r.faults(t, test.method); (got == 1) == (mistake.code == codes.InvalidArgument) {
 					t.Errorf("counted %v times as the client's fault", got)
 				}
-				if got := log.String(); !strings.Contains(got, "level=DEBUG msg=\"served call\"") || !strings.Contains(got, "code="+mistake.code.String()) ||
+				if got := log.String(); !strings.Contains(got, "level=DEBUG msg=\"served call\"") ||
+					!strings.Contains(got, "code="+mistake.code.String()) ||
 					!strings.Contains(got, fmt.Sprintf("message=%q", st.Message())) {
 					t.Errorf("the client got %v, and the log says %s", st, got)
 				}
@@ -93,10 +97,12 @@ func TestCallsRefusedOnArrivalAreCounted(t *testing.T) {
 		headers      []string
 		code         codes.Code
 	}{
-		"no service":  {"/x", "other", nil, codes.Unimplemented},
-		"no name":     {"/", "other", nil, codes.Unimplemented},
-		"no time":     {paths[0].path, paths[0].method, []string{"grpc-timeout", "0S"}, codes.DeadlineExceeded},
-		"no time too": {paths[3].path, paths[3].method, []string{"grpc-timeout", "0S"}, codes.DeadlineExceeded},
+		"no service": {"/x", "other", nil, codes.Unimplemented},
+		"no name":    {"/", "other", nil, codes.Unimplemented},
+		"no time": {paths[0].path, paths[0].method, []string{"grpc-timeout", "0S"},
+			codes.DeadlineExceeded},
+		"no time too": {paths[3].path, paths[3].method, []string{"grpc-timeout", "0S"},
+			codes.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log lines
@@ -112,20 +118,23 @@ func TestCallsRefusedOnArrivalAreCounted(t *testing.T) {
 			if got := r.handled(t, test.method, test.code.String()); got != 1 {
 				t.Errorf("counted %v times", got)
 			}
-			if got := log.String(); !strings.Contains(got, "level=DEBUG msg=\"served call\" method="+test.path[1:]) && test.path != "/" {
+			if got := log.String(); !strings.Contains(got, "level=DEBUG msg=\"served call\" method="+
+				test.path[1:]) && test.path != "/" {
 				t.Errorf("logged %s", got)
 			}
 		})
 	}
 }
 
-// TestUnknownEncodingsOnlyArrive says what docs/telemetry.md does: if it fails, a version of grpc-go lets us see them.
+// TestUnknownEncodingsOnlyArrive says what docs/telemetry.md does: if it fails, a version of
+// grpc-go lets us see them.
 func TestUnknownEncodingsOnlyArrive(t *testing.T) {
 	for _, test := range paths {
 		t.Run(test.mode, func(t *testing.T) {
 			r := defaults().start(t, succeed)
 			client := dialFrames(t, r.address)
-			if st := client.end(client.call(test.path, "grpc-encoding", "unheard-of")); st.Code() != codes.Unimplemented {
+			if st := client.end(client.call(test.path, "grpc-encoding",
+				"unheard-of")); st.Code() != codes.Unimplemented {
 				t.Errorf("the client got %v", st)
 			}
 			_ = client.conn.Close()
@@ -148,7 +157,8 @@ var requests = map[string]string{
 
 func TestRequestsHaveToArrive(t *testing.T) {
 	for name, path := range requests {
-		for what, data := range map[string]string{"headers only": "", "half a request": message(0, "request")[:8]} {
+		for what, data := range map[string]string{"headers only": "",
+			"half a request": message(0, "request")[:8]} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				s := defaults()
 				s.server.FirstMessageTimeout = 50 * time.Millisecond
@@ -156,13 +166,15 @@ func TestRequestsHaveToArrive(t *testing.T) {
 				client := dialFrames(t, r.address)
 				stream := client.call(path)
 				client.must(client.WriteData(stream, false, []byte(data)))
-				if st := client.end(stream); st.Code() != codes.DeadlineExceeded || errorInfo(st).GetReason() != "IDLE" {
+				if st := client.end(stream); st.Code() != codes.DeadlineExceeded ||
+					errorInfo(st).GetReason() != "IDLE" {
 					t.Errorf("got %v with %v", st, st.Details())
 				}
 				_ = client.conn.Close()
 				stop(t, r)
 				method := path[strings.LastIndex(path, "/")+1:]
-				if all, faults := r.handled(t, method, "DeadlineExceeded"), r.faults(t, method); all != 1 || faults != 1 {
+				if all, faults := r.handled(t, method, "DeadlineExceeded"), r.faults(t, method); all != 1 ||
+					faults != 1 {
 					t.Errorf("counted %v times, %v as the client's fault", all, faults)
 				}
 			})
@@ -242,7 +254,8 @@ func TestTheDrainWaitsForRequestsOnTheirWay(t *testing.T) {
 	}
 }
 
-// TestTheDrainLetsStreamsEndThatHaveBegun has a client that waits with its next message until the server is stopping.
+// TestTheDrainLetsStreamsEndThatHaveBegun has a client that waits with its next message until the
+// server is stopping.
 func TestTheDrainLetsStreamsEndThatHaveBegun(t *testing.T) {
 	handle, entered, release := hold()
 	r := defaults().start(t, handle)

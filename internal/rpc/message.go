@@ -18,10 +18,12 @@ import (
 
 var errUndecodable = errors.New("the message does not decode")
 
-// receive puts the next message of a call into msg. It returns io.EOF when the client has closed its side of a stream.
+// receive puts the next message of a call into msg. It returns io.EOF when the client has closed
+// its side of a stream.
 //
-// The codes for what a client sends wrong are those of gRPC's specification, see statuscodes.md and compression.md there, and
-// the same as grpc-go's; but one that breaks the rules of protobuf is the INVALID_ARGUMENT of every table.
+// The codes for what a client sends wrong are those of gRPC's specification, see statuscodes.md and
+// compression.md there, and the same as grpc-go's; but one that breaks the rules of protobuf is the
+// INVALID_ARGUMENT of every table.
 func (in *incoming) receive(ctx context.Context, c *incomingCall, msg any) error {
 	err := in.readMessage(ctx, c, msg)
 	if err == nil && c.request {
@@ -39,7 +41,8 @@ func (in *incoming) receive(ctx context.Context, c *incomingCall, msg any) error
 	return c.attribute(err)
 }
 
-// attribute marks what a client did wrong as its fault: the code alone, INTERNAL for most, would not.
+// attribute marks what a client did wrong as its fault: the code alone, INTERNAL for most, would
+// not.
 func (c *incomingCall) attribute(err error) error {
 	switch code := status.Code(err); {
 	case errors.Is(err, io.EOF) && c.request:
@@ -82,7 +85,8 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 		}
 		defer release()
 	}
-	if !c.limitReceive(time.Now().Add(in.first + time.Duration(size)*time.Second/leastRate).UnixNano()) {
+	if !c.limitReceive(time.Now().Add(in.first +
+		time.Duration(size)*time.Second/leastRate).UnixNano()) {
 		return in.wasEnded(c)
 	}
 	c.exchange.want(int(size))
@@ -105,8 +109,10 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 	return nil
 }
 
-// takeRoom has a message wait until there is memory for it. Meanwhile the client cannot send it, and is not late.
-func (in *incoming) takeRoom(ctx context.Context, c *incomingCall, size int64) (release func(), err error) {
+// takeRoom has a message wait until there is memory for it. Meanwhile the client cannot send it,
+// and is not late.
+func (in *incoming) takeRoom(ctx context.Context, c *incomingCall, size int64) (release func(),
+	err error) {
 	if !c.limitReceive(0) {
 		return nil, in.wasEnded(c)
 	}
@@ -114,7 +120,8 @@ func (in *incoming) takeRoom(ctx context.Context, c *incomingCall, size int64) (
 }
 
 func (c *incomingCall) tooLarge(what string) error {
-	return clientFault(codes.ResourceExhausted, "%s is more than %s accepts, %d bytes", what, telemetry.MethodName(c.method), c.limit)
+	return clientFault(codes.ResourceExhausted, "%s is more than %s accepts, %d bytes", what,
+		telemetry.MethodName(c.method), c.limit)
 }
 
 // noMore expects the end of a call whose client sends one message.
@@ -131,16 +138,19 @@ func (c *incomingCall) noMore() error {
 }
 
 // decompress gives back what a message is, unless it is larger than the call accepts.
-func decompress(compressor encoding.Compressor, compressed mem.BufferSlice, c *incomingCall) (mem.BufferSlice, error) {
+func decompress(compressor encoding.Compressor, compressed mem.BufferSlice,
+	c *incomingCall) (mem.BufferSlice, error) {
 	reader, err := compressor.Decompress(compressed.Reader())
 	if err != nil {
-		return nil, clientFault(codes.Internal, "a message does not decompress: %s", telemetry.Text(err.Error()))
+		return nil, clientFault(codes.Internal, "a message does not decompress: %s",
+			telemetry.Text(err.Error()))
 	}
 	data, err := mem.ReadAll(io.LimitReader(reader, int64(c.limit)+1), mem.DefaultBufferPool())
 	switch {
 	case err != nil:
 		data.Free()
-		return nil, clientFault(codes.Internal, "a message does not decompress: %s", telemetry.Text(err.Error()))
+		return nil, clientFault(codes.Internal, "a message does not decompress: %s",
+			telemetry.Text(err.Error()))
 	case data.Len() > c.limit:
 		data.Free()
 		return nil, c.tooLarge("a message that was compressed")

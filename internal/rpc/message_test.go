@@ -25,7 +25,8 @@ func TestCompressedMessagesAreRefusedUnlessAcceptedInFourModes(t *testing.T) {
 				s := defaults()
 				s.server.AcceptCompressed = accept
 				r := s.start(t, succeed)
-				stub := grpc_testing.NewTestServiceClient(plain(t, r.address, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))))
+				stub := grpc_testing.NewTestServiceClient(plain(t, r.address,
+					grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))))
 				if err := mode.call(testContext(t), stub, 1<<10); status.Code(err) != code {
 					t.Errorf("accepted: %v: got %v, want %v", accept, err, code)
 				}
@@ -40,7 +41,8 @@ func TestAMessageIsNoLargerWhenItIsDecompressed(t *testing.T) {
 			s := defaults()
 			s.server.AcceptCompressed, s.server.MaxReceiveBytes = true, 16<<10
 			r := s.start(t, succeed)
-			stub := grpc_testing.NewTestServiceClient(plain(t, r.address, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))))
+			stub := grpc_testing.NewTestServiceClient(plain(t, r.address,
+				grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))))
 			if err := mode.call(testContext(t), stub, 1<<20); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("got %v", err)
 			}
@@ -64,13 +66,16 @@ func TestEachMethodHasALimitOfItsOwn(t *testing.T) {
 				stream := client.call(other.path)
 				if other == test {
 					client.must(client.WriteData(stream, false, prefix(least+1)))
-					if st := client.end(stream); st.Code() != codes.ResourceExhausted || !strings.Contains(st.Message(), "101 bytes") {
+					if st := client.end(stream); st.Code() != codes.ResourceExhausted ||
+						!strings.Contains(st.Message(), "101 bytes") {
 						t.Errorf("got %v", st)
 					}
 					continue
 				}
-				client.must(client.WriteData(stream, true, append(prefix(least+4), "\x22\x66"+strings.Repeat("x", least+2)...)))
-				if st := client.end(stream); st.Code() != codes.OK && st.Code() != codes.InvalidArgument { // Of garbage.
+				client.must(client.WriteData(stream, true,
+					append(prefix(least+4), "\x22\x66"+strings.Repeat("x", least+2)...)))
+				// Of garbage.
+				if st := client.end(stream); st.Code() != codes.OK && st.Code() != codes.InvalidArgument {
 					t.Errorf("%s: got %v", other.mode, st)
 				}
 			}
@@ -82,14 +87,17 @@ func TestRequestsAreSmallUnlessTheServiceSaysOtherwise(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			for name, limits := range map[string]map[string]int{
-				"by default": nil, "by the service": {"UnaryCall": 2 * requestBytes, "StreamingOutputCall": 2 * requestBytes},
+				"by default": nil, "by the service": {"UnaryCall": 2 * requestBytes,
+					"StreamingOutputCall": 2 * requestBytes},
 			} {
 				s := defaults()
 				s.messageBytes = limits
 				r := s.start(t, succeed)
-				err := mode.call(testContext(t), grpc_testing.NewTestServiceClient(plain(t, r.address)), requestBytes)
+				err := mode.call(testContext(t), grpc_testing.NewTestServiceClient(plain(t, r.address)),
+					requestBytes)
 				single := mode.name == "unary" || mode.name == "server stream"
-				if refused := status.Code(err) == codes.ResourceExhausted; refused != (single && limits == nil) || !refused && err != nil {
+				if refused := status.Code(err) == codes.ResourceExhausted; refused != (single &&
+					limits == nil) || !refused && err != nil {
 					t.Errorf("%s: a message of somewhat more than %d bytes: %v", name, requestBytes, err)
 				}
 			}
@@ -110,8 +118,9 @@ func TestMessageLimitsAreOfMethodsThatExist(t *testing.T) {
 	}
 }
 
-// TestLargeMessagesArriveWithinAShareOfMemory begins messages that it does not finish. The server asks for no more of them than
-// one caller may have in memory, refuses the rest, and takes the message of another caller meanwhile.
+// TestLargeMessagesArriveWithinAShareOfMemory begins messages that it does not finish. The server
+// asks for no more of them than one caller may have in memory, refuses the rest, and takes the
+// message of another caller meanwhile.
 func TestLargeMessagesArriveWithinAShareOfMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only on Linux are all addresses of 127.0.0.0/8 there")
@@ -138,13 +147,15 @@ func TestLargeMessagesArriveWithinAShareOfMemory(t *testing.T) {
 					if frame.StreamID != 0 && frame.Increment >= size {
 						asked[frame.StreamID] = true
 						if len(asked) == 1 { // Some wait now.
-							if err := modes[0].call(testContext(t), dialFrom(t, "127.0.0.3", r.address), size/2); err != nil {
+							if err := modes[0].call(testContext(t), dialFrom(t, "127.0.0.3", r.address),
+								size/2); err != nil {
 								t.Errorf("another caller: %v", err)
 							}
 						}
 					}
 				case *http2.MetaHeadersFrame:
-					if st := client.ended[frame.StreamID]; st.Code() != codes.ResourceExhausted || errorInfo(st).GetReason() != "OVERLOADED" {
+					if st := client.ended[frame.StreamID]; st.Code() != codes.ResourceExhausted ||
+						errorInfo(st).GetReason() != "OVERLOADED" {
 						t.Errorf("got %v with %v", st, st.Details())
 					}
 					refused++
@@ -157,7 +168,8 @@ func TestLargeMessagesArriveWithinAShareOfMemory(t *testing.T) {
 	}
 }
 
-// TestAMessageThatHasBegunHasToArrive has streams end whose client stops in the middle of their second message.
+// TestAMessageThatHasBegunHasToArrive has streams end whose client stops in the middle of their
+// second message.
 func TestAMessageThatHasBegunHasToArrive(t *testing.T) {
 	for _, test := range paths[2:] {
 		t.Run(test.mode, func(t *testing.T) {
@@ -170,7 +182,8 @@ func TestAMessageThatHasBegunHasToArrive(t *testing.T) {
 			client := dialFrames(t, r.address)
 			stream := client.call(test.path)
 			client.must(client.WriteData(stream, false, []byte(message(0, "")+message(0, "message")[:8])))
-			if st := client.end(stream); st.Code() != codes.DeadlineExceeded || errorInfo(st).GetReason() != "IDLE" {
+			if st := client.end(stream); st.Code() != codes.DeadlineExceeded ||
+				errorInfo(st).GetReason() != "IDLE" {
 				t.Errorf("got %v with %v", st, st.Details())
 			}
 			if err := <-received; status.Code(err) != codes.DeadlineExceeded {
@@ -189,7 +202,8 @@ func TestStreamsHaveToBegin(t *testing.T) {
 			r := s.start(t, succeed)
 			client := dialFrames(t, r.address)
 			began := time.Now()
-			if st := client.end(client.call(test.path)); st.Code() != codes.DeadlineExceeded || errorInfo(st).GetReason() != "IDLE" {
+			if st := client.end(client.call(test.path)); st.Code() != codes.DeadlineExceeded ||
+				errorInfo(st).GetReason() != "IDLE" {
 				t.Errorf("got %v with %v", st, st.Details())
 			}
 			if took := time.Since(began); took < streamFactor*s.server.FirstMessageTimeout {
@@ -222,7 +236,8 @@ func readAll[T any](receive func() (*T, error), received chan<- error) error {
 	}
 }
 
-// TestAClientHasToTakeWhatItIsSent has it read the frames of the connection, and open no window of the stream.
+// TestAClientHasToTakeWhatItIsSent has it read the frames of the connection, and open no window of
+// the stream.
 func TestAClientHasToTakeWhatItIsSent(t *testing.T) {
 	sent := make(chan error, 1)
 	s := defaults()
@@ -244,7 +259,8 @@ type flooding struct {
 	sent chan error
 }
 
-func (f *flooding) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (f *flooding) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
 	for {
 		if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{Payload: payload(10 << 10)}); err != nil {
 			f.sent <- err

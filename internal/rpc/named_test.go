@@ -25,7 +25,8 @@ func TestACallOfAServiceThatWasNotNamedIsRefusedInTests(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			err := mode.call(testContext(t), grpc_testing.NewTestServiceClient(conn), 1)
-			if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "grpc.testing.TestService") {
+			if status.Code(err) != codes.Internal ||
+				!strings.Contains(err.Error(), "grpc.testing.TestService") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -34,12 +35,14 @@ func TestACallOfAServiceThatWasNotNamedIsRefusedInTests(t *testing.T) {
 
 func TestSeveralServicesShareOneConnection(t *testing.T) {
 	s := defaults()
-	s.services = append(s.services, grpc_testing.File_grpc_testing_test_proto.Services().ByName("UnimplementedService"))
+	s.services = append(s.services,
+		grpc_testing.File_grpc_testing_test_proto.Services().ByName("UnimplementedService"))
 	r := s.start(t, succeed)
 	if _, err := r.stub.UnaryCall(testContext(t), &grpc_testing.SimpleRequest{}); err != nil {
 		t.Error(err)
 	}
-	_, err := grpc_testing.NewUnimplementedServiceClient(r.conn).UnimplementedCall(testContext(t), &grpc_testing.Empty{})
+	_, err := grpc_testing.NewUnimplementedServiceClient(r.conn).UnimplementedCall(testContext(t),
+		&grpc_testing.Empty{})
 	if status.Code(err) != codes.Unimplemented {
 		t.Errorf("got %v", err)
 	}
@@ -57,7 +60,8 @@ func TestACallOfAServiceThatWasNotNamedIsLoggedOnce(t *testing.T) {
 	if err := n.check("/grpc.health.v1.Health/Check"); err != nil {
 		t.Error(err)
 	}
-	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "/shop.v1.OrderService/GetOrder") {
+	if lines := strings.Count(log.String(), "\n"); lines != 1 ||
+		!strings.Contains(log.String(), "/shop.v1.OrderService/GetOrder") {
 		t.Errorf("logged:\n%s", &log)
 	}
 }

@@ -63,7 +63,8 @@ func (n *nameServer) answer(query dnsmessage.Message) ([]byte, error) {
 	defer n.mu.Unlock()
 	n.asked++
 	reply := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: query.ID, Response: true, RecursionDesired: true, RecursionAvailable: true},
+		Header: dnsmessage.Header{ID: query.ID, Response: true, RecursionDesired: true,
+			RecursionAvailable: true},
 		Questions: query.Questions,
 	}
 	if len(n.addresses) == 0 {
@@ -73,8 +74,9 @@ func (n *nameServer) answer(query dnsmessage.Message) ([]byte, error) {
 		for _, address := range n.addresses {
 			if question.Type == dnsmessage.TypeA {
 				reply.Answers = append(reply.Answers, dnsmessage.Resource{
-					Header: dnsmessage.ResourceHeader{Name: question.Name, Type: question.Type, Class: question.Class},
-					Body:   &dnsmessage.AResource{A: netip.MustParseAddr(address).As4()},
+					Header: dnsmessage.ResourceHeader{Name: question.Name, Type: question.Type,
+						Class: question.Class},
+					Body: &dnsmessage.AResource{A: netip.MustParseAddr(address).As4()},
 				})
 			}
 		}

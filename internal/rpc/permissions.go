@@ -20,14 +20,16 @@ type permissions struct {
 
 // permissionRule allows each of its callers each of its methods.
 type permissionRule struct {
-	// Callers are names in certificates, "uri:spiffe://example.com/ns/shop/sa/client" or "dns:client.example.com", or in tokens,
-	// "jwt:<issuer>#<subject>"; "*" is every caller with a verified certificate or token.
+	// Callers are names in certificates, "uri:spiffe://example.com/ns/shop/sa/client" or
+	// "dns:client.example.com", or in tokens, "jwt:<issuer>#<subject>"; "*" is every caller with a
+	// verified certificate or token.
 	Callers []string `json:"callers"`
 	// Methods are "package.Service/Method", "package.Service/*" for all of a service, or "*".
 	Methods []string `json:"methods"`
 }
 
-// permissionBytes is the size of the largest file of permissions. A ConfigMap of Kubernetes cannot have more.
+// permissionBytes is the size of the largest file of permissions. A ConfigMap of Kubernetes cannot
+// have more.
 const permissionBytes = 1 << 20
 
 const (
@@ -36,8 +38,9 @@ const (
 	anything  = "*"
 )
 
-// parsePermissions reads JSON, {"allow": [{"callers": […], "methods": […]}]}. Unknown fields, and callers or methods of
-// another form, are errors, so that a typo does not take a permission away in silence.
+// parsePermissions reads JSON, {"allow": [{"callers": […], "methods": […]}]}. Unknown fields, and
+// callers or methods of another form, are errors, so that a typo does not take a permission away in
+// silence.
 func parsePermissions(content []byte) (*permissions, error) {
 	if len(content) > permissionBytes {
 		return nil, fmt.Errorf("is larger than %d bytes", permissionBytes)
@@ -120,7 +123,8 @@ func (r permissionRule) covers(service, method string) bool {
 	return false
 }
 
-// namesIn are the names of a certificate as permissions spell them. Its subject is none: nothing says whose it may be.
+// namesIn are the names of a certificate as permissions spell them. Its subject is none: nothing
+// says whose it may be.
 func namesIn(cert *x509.Certificate) []string {
 	var names []string
 	for _, uri := range cert.URIs {

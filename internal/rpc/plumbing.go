@@ -17,24 +17,28 @@ import (
 
 // isPlumbing is true for the services that every server has beside its own.
 func isPlumbing(fullMethod string) bool {
-	return strings.HasPrefix(fullMethod, "/grpc.health.") || strings.HasPrefix(fullMethod, "/grpc.reflection.")
+	return strings.HasPrefix(fullMethod, "/grpc.health.") ||
+		strings.HasPrefix(fullMethod, "/grpc.reflection.")
 }
 
-// plumbingBytes is the size of the largest request to health and reflection, which name a service, a symbol or a file. A
-// watch of the health keeps its request.
+// plumbingBytes is the size of the largest request to health and reflection, which name a service,
+// a symbol or a file. A watch of the health keeps its request.
 const plumbingBytes = 1 << 10
 
-// plumbingAge is how long a stream of health or reflection may last. The connections of clients that heed MAX_CONNECTION_AGE
-// do not last as long.
+// plumbingAge is how long a stream of health or reflection may last. The connections of clients
+// that heed MAX_CONNECTION_AGE do not last as long.
 const plumbingAge = 10 * time.Minute
 
-// lastWord is how long a stream of plumbing has to end by itself, so that a watch of the health still sends what it has.
+// lastWord is how long a stream of plumbing has to end by itself, so that a watch of the health
+// still sends what it has.
 const lastWord = 100 * time.Millisecond
 
-// endPlumbing ends the streams of health and reflection at a certain age, and with a drain, as grpc-go does not: each client holds a Watch for as
-// long as it has a connection, and GracefulStop would wait for all of them. The handler may be waiting for a message, which
-// no context of ours interrupts; grpc-go ends that wait when this interceptor has returned.
-func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// endPlumbing ends the streams of health and reflection at a certain age, and with a drain, as
+// grpc-go does not: each client holds a Watch for as long as it has a connection, and GracefulStop
+// would wait for all of them. The handler may be waiting for a message, which no context of ours
+// interrupts; grpc-go ends that wait when this interceptor has returned.
+func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler) error {
 	if !isPlumbing(info.FullMethod) {
 		return handler(srv, stream)
 	}
@@ -70,19 +74,22 @@ type plumbingStream struct {
 
 func (s *plumbingStream) Context() context.Context { return s.ctx }
 
-// silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for handshakes before it tells
-// clients that the server is stopping, so that one connection without a byte would hold up the whole drain. To wrap the
-// connections would be simpler, but grpc-go sets TCP_USER_TIMEOUT only on a *net.TCPConn.
+// silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for
+// handshakes before it tells clients that the server is stopping, so that one connection without a
+// byte would hold up the whole drain. To wrap the connections would be simpler, but grpc-go sets
+// TCP_USER_TIMEOUT only on a *net.TCPConn.
 type silent struct {
 	count atomic.Int64 // of open, so that most calls need no lock
 
-	mu     sync.Mutex
-	open   map[netip.AddrPort]*net.TCPConn // by the address of the peer
-	limit  int                             // how many there may be before the closed ones are looked for
+	mu   sync.Mutex
+	open map[netip.AddrPort]*net.TCPConn // by the address of the peer
+	// how many there may be before the closed ones are looked for
+	limit  int
 	closed bool
 }
 
-// leastSilent is how many connections are kept before it is worth looking for those that are closed.
+// leastSilent is how many connections are kept before it is worth looking for those that are
+// closed.
 const leastSilent = 64
 
 func newSilent() *silent {

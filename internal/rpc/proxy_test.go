@@ -12,7 +12,8 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 )
 
-// forwardProxy is what HTTPS_PROXY names in all tests of this package. Only its own test has a server there.
+// forwardProxy is what HTTPS_PROXY names in all tests of this package. Only its own test has a
+// server there.
 var forwardProxy net.Listener
 
 func useForwardProxy() {
@@ -20,7 +21,8 @@ func useForwardProxy() {
 	if forwardProxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		panic(err)
 	}
-	_ = os.Setenv("HTTPS_PROXY", "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+	// It fails for malformed names only.
+	_ = os.Setenv("HTTPS_PROXY", "http://"+forwardProxy.Addr().String())
 }
 
 // TestAProxyThatHangsUpIsNamed expects that nothing is said of servers, which were not asked.
@@ -48,7 +50,8 @@ func TestAProxyThatHangsUpIsNamed(t *testing.T) {
 	conn := s.dial(t, "dns://"+names.conn.LocalAddr().String()+"/replicas.test.:1")
 	ctx, cancel := context.WithTimeout(testContext(t), 1500*time.Millisecond)
 	defer cancel()
-	if err := WaitReady(ctx, conn, nil); err == nil || !strings.HasSuffix(err.Error(), "; the proxy did so") {
+	if err := WaitReady(ctx, conn, nil); err == nil ||
+		!strings.HasSuffix(err.Error(), "; the proxy did so") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -64,20 +67,22 @@ func TestProxyIsAskedFor(t *testing.T) {
 		conn := s.dial(t, "dns://"+names.conn.LocalAddr().String()+"/replicas.test.:"+port)
 
 		asked := make(chan string, 1)
-		server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			select {
-			case asked <- r.Method + " " + r.Host:
-			default:
-			}
-			w.WriteHeader(http.StatusForbidden)
-		})}
+		server := &http.Server{ReadHeaderTimeout: time.Second,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case asked <- r.Method + " " + r.Host:
+				default:
+				}
+				w.WriteHeader(http.StatusForbidden)
+			})}
 		if proxy {
 			go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
 			t.Cleanup(func() { _ = server.Close() })
 		}
 		called := make(chan error, 1)
 		go func() {
-			_, err := grpc_testing.NewTestServiceClient(conn).EmptyCall(testContext(t), &grpc_testing.Empty{})
+			_, err := grpc_testing.NewTestServiceClient(conn).EmptyCall(testContext(t),
+				&grpc_testing.Empty{})
 			called <- err
 		}()
 		select {

@@ -82,16 +82,18 @@ func (r registrations) errorTables(domain string) errorTables {
 	return tables
 }
 
-// requestBytes is the size of the largest request of a call whose client sends one message, unless MessageBytes has another for
-// its method.
+// requestBytes is the size of the largest request of a call whose client sends one message, unless
+// MessageBytes has another for its method.
 const requestBytes = 4 << 10
 
-// messageLimits are the sizes of the largest messages by full method, where they are less than that of the server.
+// messageLimits are the sizes of the largest messages by full method, where they are less than that
+// of the server.
 func (r registrations) messageLimits() (map[string]int, error) {
 	limits := map[string]int{}
 	for _, service := range plumbing() {
 		for i := range service.Methods().Len() {
-			limits[fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())] = plumbingBytes
+			limits[fmt.Sprintf("/%s/%s", service.FullName(),
+				service.Methods().Get(i).Name())] = plumbingBytes
 		}
 	}
 	for _, service := range r {
@@ -100,7 +102,8 @@ func (r registrations) messageLimits() (map[string]int, error) {
 		}
 		for name, limit := range service.limits {
 			if limit <= 0 || !service.has(name) {
-				return nil, fmt.Errorf("service %s: MessageBytes has %d for %q, which has to be one of its methods, and more than zero", service.desc.ServiceName, limit, name)
+				return nil,
+					fmt.Errorf("service %s: MessageBytes has %d for %q, which has to be one of its methods, and more than zero", service.desc.ServiceName, limit, name)
 			}
 			limits["/"+service.desc.ServiceName+"/"+name] = limit
 		}
@@ -122,8 +125,10 @@ func (r registration) requests() (names []string) {
 }
 
 func (r registration) has(method string) bool {
-	return slices.ContainsFunc(r.desc.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == method }) ||
-		slices.ContainsFunc(r.desc.Streams, func(s grpc.StreamDesc) bool { return s.StreamName == method })
+	return slices.ContainsFunc(r.desc.Methods,
+		func(m grpc.MethodDesc) bool { return m.MethodName == method }) ||
+		slices.ContainsFunc(r.desc.Streams,
+			func(s grpc.StreamDesc) bool { return s.StreamName == method })
 }
 
 // plumbing is the services that every server has.

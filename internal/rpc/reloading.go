@@ -23,8 +23,9 @@ type reloading struct {
 	read  func() (*tls.Config, error)
 	files []string
 
-	mu      sync.Mutex
-	problem string   // why the files could not be read the last time, which is logged when it is another one
+	mu sync.Mutex
+	// why the files could not be read the last time, which is logged when it is another one
+	problem string
 	content [][]byte // of each file, when it was read
 	config  *tls.Config
 	current credentials.TransportCredentials
@@ -33,7 +34,8 @@ type reloading struct {
 
 // newReloading reads the files once, so that a wrong path ends the start of
 // the process and not its first handshake. Empty names are left out.
-func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...string) (*reloading, error) {
+func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...string) (*reloading,
+	error) {
 	files = slices.DeleteFunc(files, func(file string) bool { return file == "" })
 	r := &reloading{log: log, read: read, files: files}
 	var err error
@@ -48,9 +50,9 @@ func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...s
 	return r, nil
 }
 
-// newest returns the newest credentials that could be read. While a rotation is
-// half written the old ones stay in use, and the next handshake tries again. What is wrong is logged once, however many
-// connections come meanwhile.
+// newest returns the newest credentials that could be read. While a rotation is half written the
+// old ones stay in use, and the next handshake tries again. What is wrong is logged once, however
+// many connections come meanwhile.
 func (r *reloading) newest() credentials.TransportCredentials {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,15 +95,16 @@ func (r *reloading) reload() error {
 	return nil
 }
 
-// authorities are those that certificates of clients have to be from, and a number that is another one when they may have
-// changed.
+// authorities are those that certificates of clients have to be from, and a number that is another
+// one when they may have changed.
 func (r *reloading) authorities() (*x509.CertPool, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.config.ClientCAs, r.version
 }
 
-// contents reads the files. Their times do not tell: a file may be replaced by one of the same time, as by tar and rsync.
+// contents reads the files. Their times do not tell: a file may be replaced by one of the same
+// time, as by tar and rsync.
 func (r *reloading) contents() ([][]byte, error) {
 	contents := make([][]byte, len(r.files))
 	for i, file := range r.files {
@@ -114,7 +117,8 @@ func (r *reloading) contents() ([][]byte, error) {
 	return contents, nil
 }
 
-func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn,
+	credentials.AuthInfo, error) {
 	return r.newest().ClientHandshake(ctx, authority, conn)
 }
 

@@ -105,7 +105,8 @@ func TestServersThatComeLateAreFoundSoon(t *testing.T) {
 	names := startNameServer(t)
 	conn := names.dialByName(t, port)
 	conn.Connect()
-	eventually(t, "six look-ups in vain, of two questions each", func() bool { return names.questions() >= 12 })
+	eventually(t, "six look-ups in vain, of two questions each",
+		func() bool { return names.questions() >= 12 })
 	if state := conn.GetState(); state == connectivity.Ready {
 		t.Fatal("ready without an address")
 	}

@@ -12,9 +12,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Resumption is how a stream that breaks is continued. Calls of one answer need none: grpc-go repeats them by the retry
-// policy that NewClient computes from the contract. It cannot do so with streams, because it does not know where one was
-// cut. The zero value of a field stands for its default.
+// Resumption is how a stream that breaks is continued. Calls of one answer need none: grpc-go
+// repeats them by the retry policy that NewClient computes from the contract. It cannot do so with
+// streams, because it does not know where one was cut. The zero value of a field stands for its
+// default.
 type Resumption struct {
 	// StallTimeout cuts an attempt whose server is waited for and sends nothing. Default 30 s.
 	StallTimeout time.Duration
@@ -22,8 +23,9 @@ type Resumption struct {
 	MaxTries int
 	// RetryDelay is the pause before the first of those attempts; it grows up to 5 s. Default 100 ms.
 	RetryDelay time.Duration
-	// Retriable tells of an error which is not UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED, a server that is busy, ErrStalled
-	// or ErrEnded whether another attempt may go better all the same. Default: it may not.
+	// Retriable tells of an error which is not UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED, a server
+	// that is busy, ErrStalled or ErrEnded whether another attempt may go better all the same.
+	// Default: it may not.
 	Retriable func(error) bool
 	// OnResume is told what ended an attempt, before there is another one.
 	OnResume func(cause error)
@@ -49,8 +51,9 @@ func (r Resumption) withDefaults() Resumption {
 
 // Attempt is one try of a stream that is resumed.
 //
-// Its context is cut when the server is waited for too long. Wait starts the clock anew, and Ready stops it, so that a slow
-// reader or writer on our own side is never taken for a dead server. The clock runs when an attempt begins.
+// Its context is cut when the server is waited for too long. Wait starts the clock anew, and Ready
+// stops it, so that a slow reader or writer on our own side is never taken for a dead server. The
+// clock runs when an attempt begins.
 type Attempt struct {
 	after    time.Duration
 	timer    *time.Timer
@@ -66,14 +69,16 @@ func (a *Attempt) WaitLonger(by time.Duration) { a.timer.Reset(a.after + by) }
 // Ready says that the server is not waited for.
 func (a *Attempt) Ready() { a.timer.Stop() }
 
-// Progress says that the attempt has brought something new: what counts against MaxTries starts again from zero. Like the
-// error, it is looked at when the attempt has returned.
+// Progress says that the attempt has brought something new: what counts against MaxTries starts
+// again from zero. Like the error, it is looked at when the attempt has returned.
 func (a *Attempt) Progress() { a.progress = true }
 
-// Resume makes attempts until one succeeds, fails for good, or MaxTries in a row have brought nothing new, which gives
-// ErrGaveUp. Refusals by a server that is busy do not count: it works, and asks to come back. How often depends on how many
-// others do, and only ctx bounds how long that may take. what names the stream in the log: "download".
-func (r Resumption) Resume(ctx context.Context, what string, attempt func(context.Context, *Attempt) error) error {
+// Resume makes attempts until one succeeds, fails for good, or MaxTries in a row have brought
+// nothing new, which gives ErrGaveUp. Refusals by a server that is busy do not count: it works, and
+// asks to come back. How often depends on how many others do, and only ctx bounds how long that may
+// take. what names the stream in the log: "download".
+func (r Resumption) Resume(ctx context.Context, what string,
+	attempt func(context.Context, *Attempt) error) error {
 	r = r.withDefaults()
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = r.RetryDelay, 5*time.Second
@@ -107,12 +112,14 @@ func (r Resumption) Resume(ctx context.Context, what string, attempt func(contex
 	}
 }
 
-// try makes one attempt. What it returns is the reason why the stream ended: our own, if its context was cut while the whole
-// goes on.
-func (r Resumption) try(whole context.Context, attempt func(context.Context, *Attempt) error) (progress bool, err error) {
+// try makes one attempt. What it returns is the reason why the stream ended: our own, if its
+// context was cut while the whole goes on.
+func (r Resumption) try(whole context.Context,
+	attempt func(context.Context, *Attempt) error) (progress bool, err error) {
 	ctx, cancel := context.WithCancelCause(whole)
 	defer cancel(nil)
-	a := &Attempt{after: r.StallTimeout, timer: time.AfterFunc(r.StallTimeout, func() { cancel(ErrStalled) })}
+	a := &Attempt{after: r.StallTimeout,
+		timer: time.AfterFunc(r.StallTimeout, func() { cancel(ErrStalled) })}
 	defer a.timer.Stop()
 	err = attempt(ctx, a)
 	if err != nil && !isFinal(err) && whole.Err() == nil && errors.Is(context.Cause(ctx), ErrStalled) {
@@ -121,8 +128,8 @@ func (r Resumption) try(whole context.Context, attempt func(context.Context, *At
 	return a.progress, err
 }
 
-// Final makes Resume end with err. It is for errors of the caller's own code, a callback or a writer for example, which may
-// look like those of a server.
+// Final makes Resume end with err. It is for errors of the caller's own code, a callback or a
+// writer for example, which may look like those of a server.
 func Final(err error) error { return final{err} }
 
 type final struct{ error }
@@ -134,13 +141,14 @@ func isFinal(err error) bool {
 	return ok
 }
 
-// mayRetry tells whether another attempt may go better. The context of the whole is known to be alive, so that a
-// cancellation or a deadline was one of the attempt's.
+// mayRetry tells whether another attempt may go better. The context of the whole is known to be
+// alive, so that a cancellation or a deadline was one of the attempt's.
 func (r Resumption) mayRetry(err error) bool {
 	if isFinal(err) {
 		return false
 	}
-	if errors.Is(err, ErrStalled) || errors.Is(err, ErrEnded) || r.Retriable != nil && r.Retriable(err) {
+	if errors.Is(err, ErrStalled) || errors.Is(err, ErrEnded) ||
+		r.Retriable != nil && r.Retriable(err) {
 		return true
 	}
 	if _, answered := status.FromError(err); !answered {

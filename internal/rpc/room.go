@@ -9,9 +9,9 @@ import (
 	"example.com/quartet/internal/shares"
 )
 
-// room is the memory for messages that are arriving, over all calls and for each caller. A message takes its share of it
-// before the client is asked for it. Those that the window of a stream holds anyway take none, so that small calls do not
-// wait for large ones.
+// room is the memory for messages that are arriving, over all calls and for each caller. A message
+// takes its share of it before the client is asked for it. Those that the window of a stream holds
+// anyway take none, so that small calls do not wait for large ones.
 type room struct {
 	*shares.Shares
 	wait time.Duration // of a message, until the client is told to come back
@@ -40,7 +40,8 @@ func newRoom(cfg ServerConfig) *room {
 	return &room{shares.New(size, size/2, 0), cfg.FirstMessageTimeout / 2}
 }
 
-// take waits for room for so many bytes. It returns the function that gives them back, or tells the client to come back.
+// take waits for room for so many bytes. It returns the function that gives them back, or tells the
+// client to come back.
 func (r *room) take(ctx context.Context, caller Caller, bytes int64) (release func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()

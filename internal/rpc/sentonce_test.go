@@ -59,9 +59,11 @@ func (counter) StreamingInputCall(s grpc.ClientStreamingServer[grpc_testing.Stre
 	}
 }
 
-// The stream is still on its way when the connection ends, which is when grpc-go repeats one by itself.
+// The stream is still on its way when the connection ends, which is when grpc-go repeats one by
+// itself.
 func TestAStreamIsNotRepeatedWithAPartOfItsMessages(t *testing.T) {
-	address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, counter{}) })
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, counter{}) })
 	first := make(chan *stuckConn, 1)
 	dialer := grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -76,7 +78,8 @@ func TestAStreamIsNotRepeatedWithAPartOfItsMessages(t *testing.T) {
 		return wrapped, nil
 	})
 	cfg := rpc.ClientConfig{
-		KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20,
+		KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
+		UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20,
 		ResolveInterval: 5 * time.Second,
 	}
 	services := []protoreflect.ServiceDescriptor{grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService")}

@@ -31,11 +31,12 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Errors are the status codes of its errors.
 	Errors ErrorTable
-	// MessageBytes is how large the largest message to a method may be, in bytes by its name, but not more than
-	// MAX_RECEIVE_BYTES. Where a method has none, a request that is the only message of its client may have 4 KiB, and other
-	// messages MAX_RECEIVE_BYTES.
+	// MessageBytes is how large the largest message to a method may be, in bytes by its name, but not
+	// more than MAX_RECEIVE_BYTES. Where a method has none, a request that is the only message of its
+	// client may have 4 KiB, and other messages MAX_RECEIVE_BYTES.
 	MessageBytes map[string]int
-	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a wish.
+	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a
+	// wish.
 	Codec encoding.CodecV2
 }
 
@@ -58,9 +59,11 @@ type Server struct {
 	stop     context.CancelFunc
 }
 
-// NewServer builds a server with services, and health and, unless it is off, reflection beside them. It is NOT_SERVING until
-// Health().SetServing. domain is that of the ErrorInfo in its errors. opts win over what is chosen here.
-func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services []Service, opts ...grpc.ServerOption) (*Server, error) {
+// NewServer builds a server with services, and health and, unless it is off, reflection beside
+// them. It is NOT_SERVING until Health().SetServing. domain is that of the ErrorInfo in its errors.
+// opts win over what is chosen here.
+func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services []Service,
+	opts ...grpc.ServerOption) (*Server, error) {
 	all, err := registered(services)
 	if err != nil {
 		return nil, err
@@ -83,8 +86,10 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	s := &Server{
-		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), access: access, refused: t.RefusedConnection,
-		bounds: Bounds{All: cfg.MaxConnections, PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
+		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), access: access,
+		refused: t.RefusedConnection,
+		bounds: Bounds{All: cfg.MaxConnections,
+			PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
 	s.calls = calls
 	s.tls, _ = creds.(*reloading)
@@ -103,7 +108,8 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec)
 	interceptors := s.interceptors(t, calls)
 	options := append(transport(cfg), interceptors...)
-	options = append(options, grpc.Creds(t.CountServerConnections(creds)), grpc.ForceServerCodecV2(codec))
+	options = append(options, grpc.Creds(t.CountServerConnections(creds)),
+		grpc.ForceServerCodecV2(codec))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
 	s.http = grpc.NewServer(append(interceptors, grpc.ForceServerCodecV2(withEncoded{codec}))...)
 	healthpb.RegisterHealthServer(&all, s.health.main)
@@ -140,14 +146,17 @@ func transport(cfg ServerConfig) []grpc.ServerOption {
 	}
 }
 
-// interceptors wraps every handler, outermost first: telemetry sees the status
-// that the client gets, and the error table sees what a panic became. Before all of them arrivals are
-// counted, and those refused that no interceptor sees.
-func (s *Server) interceptors(t *telemetry.Telemetry, calls *telemetry.ServerCalls) []grpc.ServerOption {
+// interceptors wraps every handler, outermost first: telemetry sees the status that the client
+// gets, and the error table sees what a panic became. Before all of them arrivals are counted, and
+// those refused that no interceptor sees.
+func (s *Server) interceptors(t *telemetry.Telemetry,
+	calls *telemetry.ServerCalls) []grpc.ServerOption {
 	recovered := panics(t.Log)
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary, recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing, recovery.StreamServerInterceptor(recovered)),
+		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary,
+			recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing,
+			recovery.StreamServerInterceptor(recovered)),
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
 			s.silent.spoke(ctx)

@@ -56,7 +56,8 @@ func TestPanicInFourModes(t *testing.T) {
 				t.Errorf("the next call: %v", err)
 			}
 			stop(t, r)
-			if !strings.Contains(log.String(), errMissing.Error()) || !strings.Contains(log.String(), "service_test.go") {
+			if !strings.Contains(log.String(), errMissing.Error()) ||
+				!strings.Contains(log.String(), "service_test.go") {
 				t.Errorf("the log has no panic with its stack: %s", &log)
 			}
 		})
@@ -102,7 +103,8 @@ func TestLoadIsShedInFourModes(t *testing.T) {
 // checkHealth asks over a connection of its own.
 func checkHealth(t *testing.T, r *running) error {
 	t.Helper()
-	_, err := healthpb.NewHealthClient(plain(t, r.address)).Check(testContext(t), &healthpb.HealthCheckRequest{})
+	_, err := healthpb.NewHealthClient(plain(t, r.address)).Check(testContext(t),
+		&healthpb.HealthCheckRequest{})
 	return err
 }
 
@@ -149,7 +151,8 @@ func TestShedCallsAreRetried(t *testing.T) {
 	go call()
 	<-entered
 	go call()
-	eventually(t, "the second call is shed", func() bool { return r.handled(t, "UnaryCall", "ResourceExhausted") == 1 })
+	eventually(t, "the second call is shed",
+		func() bool { return r.handled(t, "UnaryCall", "ResourceExhausted") == 1 })
 	release()
 	for range 2 {
 		if err := <-both; err != nil {
@@ -177,7 +180,8 @@ func TestOversizedMessageInFourModes(t *testing.T) {
 func TestUnknownMethods(t *testing.T) {
 	r := defaults().start(t, succeed)
 	for _, method := range []string{"/grpc.testing.TestService/Missing", "/no.such.Service/Method"} {
-		err := plain(t, r.address).Invoke(testContext(t), method, &grpc_testing.Empty{}, &grpc_testing.Empty{})
+		err := plain(t, r.address).Invoke(testContext(t), method, &grpc_testing.Empty{},
+			&grpc_testing.Empty{})
 		if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), method) {
 			t.Errorf("%s: got %v", method, err)
 		}
@@ -219,11 +223,12 @@ func TestUnaryCallsHaveADeadline(t *testing.T) {
 // TestReflection asks as grpcurl does.
 func TestReflection(t *testing.T) {
 	r := defaults().start(t, succeed)
-	stream, err := reflectionpb.NewServerReflectionClient(plain(t, r.address)).ServerReflectionInfo(testContext(t))
+	stream, err := reflectionpb.NewServerReflectionClient(plain(t,
+		r.address)).ServerReflectionInfo(testContext(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+	if err := stream.Send(listServices); err != nil {
 		t.Fatal(err)
 	}
 	reply, err := stream.Recv()
@@ -234,16 +239,18 @@ func TestReflection(t *testing.T) {
 	for _, service := range reply.GetListServicesResponse().GetService() {
 		names = append(names, service.GetName())
 	}
-	want := []string{"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "grpc.testing.TestService"}
+	want := []string{"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+		"grpc.reflection.v1alpha.ServerReflection", "grpc.testing.TestService"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 }
 
 func TestServicesNeedDescriptors(t *testing.T) {
-	_, err := NewServer(defaults().server, telemetryForTest(), testDomain, []Service{{Register: func(registrar grpc.ServiceRegistrar) {
-		registrar.RegisterService(&grpc.ServiceDesc{ServiceName: "no.such.Service"}, nil)
-	}}})
+	_, err := NewServer(defaults().server, telemetryForTest(), testDomain,
+		[]Service{{Register: func(registrar grpc.ServiceRegistrar) {
+			registrar.RegisterService(&grpc.ServiceDesc{ServiceName: "no.such.Service"}, nil)
+		}}})
 	if err == nil || !strings.Contains(err.Error(), "no.such.Service") {
 		t.Errorf("got %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -33,15 +34,18 @@ type service struct {
 	handle func(ctx context.Context) error
 }
 
-func (s *service) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_testing.Empty, error) {
+func (s *service) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_testing.Empty,
+	error) {
 	return &grpc_testing.Empty{}, s.handle(ctx)
 }
 
-func (s *service) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (s *service) UnaryCall(ctx context.Context,
+	_ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
 	return &grpc_testing.SimpleResponse{}, s.handle(ctx)
 }
 
-func (s *service) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+func (s *service) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
 	return s.handle(stream.Context())
 }
 
@@ -73,7 +77,8 @@ var modes = []struct {
 		return err
 	}},
 	{"server stream", func(ctx context.Context, stub grpc_testing.TestServiceClient, size int) error {
-		stream, err := stub.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{Payload: payload(size)})
+		stream, err := stub.StreamingOutputCall(ctx,
+			&grpc_testing.StreamingOutputCallRequest{Payload: payload(size)})
 		if err != nil {
 			return err
 		}
@@ -104,7 +109,10 @@ var modes = []struct {
 	}},
 }
 
-func payload(size int) *grpc_testing.Payload { return &grpc_testing.Payload{Body: make([]byte, size)} }
+func payload(size int) *grpc_testing.Payload {
+	return &grpc_testing.Payload{Body: make([]byte,
+		size)}
+}
 
 func unlessEOF(err error) error {
 	if errors.Is(err, io.EOF) {
@@ -128,12 +136,16 @@ type setup struct {
 func defaults() setup {
 	return setup{
 		server: ServerConfig{
-			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
-			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000, MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
-			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second, SendTimeout: 10 * time.Second, Reflection: true,
+			MaxConnectionAge: 30 * time.Second, KeepaliveTime: 30 * time.Second,
+			KeepaliveTimeout: 10 * time.Second,
+			KeepaliveMinTime: 10 * time.Second, MaxConcurrentStreams: 250, MaxInFlight: 1000,
+			MaxConnections: 1000, MaxReceiveBytes: 4 << 20,
+			ConnectionTimeout: 10 * time.Second, FirstMessageTimeout: 10 * time.Second,
+			SendTimeout: 10 * time.Second, Reflection: true,
 		},
 		client: ClientConfig{
-			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second, UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
+			KeepaliveTime: 30 * time.Second, KeepaliveTimeout: 10 * time.Second,
+			UnaryTimeout: 10 * time.Second, MaxReceiveBytes: 4 << 20, ResolveInterval: 5 * time.Second,
 		},
 		errs:     testTable,
 		services: []protoreflect.ServiceDescriptor{grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService")},
@@ -165,7 +177,8 @@ func (s setup) startService(t testing.TB, register func(grpc.ServiceRegistrar)) 
 		r.telemetry.Tracer = s.tracer
 	}
 	var err error
-	r.server, err = NewServer(s.server, r.telemetry, testDomain, []Service{{Errors: s.errs, MessageBytes: s.messageBytes, Register: register}})
+	r.server, err = NewServer(s.server, r.telemetry, testDomain,
+		[]Service{{Errors: s.errs, MessageBytes: s.messageBytes, Register: register}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,6 +280,11 @@ func testContext(t *testing.T) context.Context {
 
 func succeed(context.Context) error { return nil }
 
+// listServices asks reflection for the names of all services.
+var listServices = &reflectionpb.ServerReflectionRequest{
+	MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+}
+
 // withLevels is the test service with idempotency levels, which its .proto
 // does not have: UnaryCall and StreamingOutputCall may be repeated.
 func withLevels(t *testing.T) protoreflect.ServiceDescriptor {
@@ -275,9 +293,13 @@ func withLevels(t *testing.T) protoreflect.ServiceDescriptor {
 	for _, method := range file.GetService()[0].GetMethod() {
 		switch method.GetName() {
 		case "UnaryCall":
-			method.Options = &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum()}
+			method.Options = &descriptorpb.MethodOptions{
+				IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum(),
+			}
 		case "StreamingOutputCall":
-			method.Options = &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_NO_SIDE_EFFECTS.Enum()}
+			method.Options = &descriptorpb.MethodOptions{
+				IdempotencyLevel: descriptorpb.MethodOptions_NO_SIDE_EFFECTS.Enum(),
+			}
 		}
 	}
 	descriptor, err := protodesc.NewFile(file, protoregistry.GlobalFiles)

@@ -16,30 +16,35 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// load refuses calls beyond a number that the process can serve, and those of one caller beyond its share, so that no caller
-// can take all of it. Refusing early is cheap for both sides, while a queue would only serve callers that have given up.
+// load refuses calls beyond a number that the process can serve, and those of one caller beyond its
+// share, so that no caller can take all of it. Refusing early is cheap for both sides, while a
+// queue would only serve callers that have given up.
 //
-// Streams have places of their own, because they may wait for their clients for as long as they last: a unary call never
-// waits for a stranger's stream. So have watches of health, of which each connection of a client needs one.
+// Streams have places of their own, because they may wait for their clients for as long as they
+// last: a unary call never waits for a stranger's stream. So have watches of health, of which each
+// connection of a client needs one.
 type load struct {
 	calls, streams, watches *places
 	rates                   *rates
 }
 
 func newLoad(cfg ServerConfig) *load {
-	streams, streamsPerCaller := cmp.Or(cfg.MaxStreams, cfg.MaxInFlight), cmp.Or(cfg.MaxStreamsPerCaller, cfg.MaxInFlightPerCaller)
+	streams, streamsPerCaller := cmp.Or(cfg.MaxStreams, cfg.MaxInFlight),
+		cmp.Or(cfg.MaxStreamsPerCaller, cfg.MaxInFlightPerCaller)
 	connections := int64(cfg.MaxConnections)
 	return &load{
 		calls:   newPlaces("calls", cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller)),
 		streams: newPlaces("streams", streams, share(streams, min(streamsPerCaller, streams))),
-		watches: newPlaces("watches", connections, share(connections, int64(cfg.MaxConnectionsPerCaller))),
-		rates:   newRates(cfg.MaxCallsPerSecond),
+		watches: newPlaces("watches", connections,
+			share(connections, int64(cfg.MaxConnectionsPerCaller))),
+		rates: newRates(cfg.MaxCallsPerSecond),
 	}
 }
 
-// enter takes a place for a call before its first message is received, and returns the function that gives it back. Checks of
-// the health need none: a busy server must not look dead.
-func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave func(), err error) {
+// enter takes a place for a call before its first message is received, and returns the function
+// that gives it back. Checks of the health need none: a busy server must not look dead.
+func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave func(),
+	err error) {
 	places := l.calls
 	switch {
 	case fullMethod == healthpb.Health_Watch_FullMethodName:
@@ -59,8 +64,9 @@ func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave
 	return func() { places.leave(caller) }, nil
 }
 
-// Overloaded refuses a call that there is no room for, with RESOURCE_EXHAUSTED, and tells its client when to come back: in 0.25
-// to 0.75 s, spread out because clients add no jitter of their own to it. problem is what the client is told.
+// Overloaded refuses a call that there is no room for, with RESOURCE_EXHAUSTED, and tells its
+// client when to come back: in 0.25 to 0.75 s, spread out because clients add no jitter of their
+// own to it. problem is what the client is told.
 func Overloaded(problem string) error {
 	after := 250*time.Millisecond + rand.N(500*time.Millisecond)
 	return RetryAfter(codes.ResourceExhausted, problem, "OVERLOADED", after)
@@ -129,7 +135,10 @@ func (r *rates) allow(caller Caller) bool {
 	limiter, known := r.callers[caller]
 	if !known {
 		if len(r.callers) >= r.most {
-			maps.DeleteFunc(r.callers, func(_ Caller, l *rate.Limiter) bool { return l.Tokens() >= float64(r.perSecond) })
+			maps.DeleteFunc(r.callers, func(_ Caller,
+				l *rate.Limiter) bool {
+				return l.Tokens() >= float64(r.perSecond)
+			})
 			r.most = max(leastRates, 2*len(r.callers))
 		}
 		limiter = rate.NewLimiter(rate.Limit(r.perSecond), r.perSecond)
@@ -138,9 +147,11 @@ func (r *rates) allow(caller Caller) bool {
 	return limiter.Allow()
 }
 
-// untilRoom repeats unary calls that may be repeated when a server had no room for them and said when to come back. grpc-go's
-// own retries do not tell that from a message which can never fit, since both are RESOURCE_EXHAUSTED.
-func untilRoom(services []protoreflect.ServiceDescriptor, timeout time.Duration) grpc.UnaryClientInterceptor {
+// untilRoom repeats unary calls that may be repeated when a server had no room for them and said
+// when to come back. grpc-go's own retries do not tell that from a message which can never fit,
+// since both are RESOURCE_EXHAUSTED.
+func untilRoom(services []protoreflect.ServiceDescriptor,
+	timeout time.Duration) grpc.UnaryClientInterceptor {
 	repeatable := map[string]bool{} // by gRPC's full name, "/service/method"
 	for _, service := range services {
 		for i := range service.Methods().Len() {
@@ -148,7 +159,8 @@ func untilRoom(services []protoreflect.ServiceDescriptor, timeout time.Duration)
 			repeatable["/"+string(service.FullName())+"/"+string(method.Name())] = mayRepeat(method)
 		}
 	}
-	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
+		invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		if !repeatable[method] {
 			return invoker(ctx, method, request, reply, conn, opts...)
 		}

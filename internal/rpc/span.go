@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// EndSpan ends a span above calls, and says what went wrong. The error's type is the text of one of the sentinels of known
-// or of this package, else the server's reason, else its status code.
+// EndSpan ends a span above calls, and says what went wrong. The error's type is the text of one of
+// the sentinels of known or of this package, else the server's reason, else its status code.
 func EndSpan(span trace.Span, err error, known ...error) {
 	if err != nil && span.IsRecording() {
 		span.SetStatus(otelcodes.Error, err.Error())

@@ -16,7 +16,8 @@ func TestConnectionsAndArrivalsAreCounted(t *testing.T) {
 			s := defaults()
 			if mode == "tls" {
 				a := newAuthority(t)
-				s.server.TLS, s.client.TLS = newFiles(t, mode, a, a).TLSConfig, newFiles(t, mode, a, a).TLSConfig
+				s.server.TLS, s.client.TLS = newFiles(t, mode, a, a).TLSConfig,
+					newFiles(t, mode, a, a).TLSConfig
 			}
 			r := s.start(t, succeed)
 			own := telemetry.Discard()
@@ -25,21 +26,25 @@ func TestConnectionsAndArrivalsAreCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := grpc_testing.NewTestServiceClient(conn).UnaryCall(testContext(t), &grpc_testing.SimpleRequest{}); err != nil {
+			if _, err := grpc_testing.NewTestServiceClient(conn).UnaryCall(testContext(t),
+				&grpc_testing.SimpleRequest{}); err != nil {
 				t.Fatal(err)
 			}
 			for name, of := range map[string]*telemetry.Telemetry{
-				"grpc_server_connections": r.telemetry, "grpc_server_connections_opened_total": r.telemetry, "grpc_server_arrived_total": r.telemetry,
-				"grpc_client_connections": own, "grpc_client_connections_opened_total": own,
+				"grpc_server_connections": r.telemetry, "grpc_server_connections_opened_total": r.telemetry,
+				"grpc_server_arrived_total": r.telemetry,
+				"grpc_client_connections":   own, "grpc_client_connections_opened_total": own,
 			} {
 				if got := total(t, of, name); got < 1 {
 					t.Errorf("%s is %v", name, got)
 				}
 			}
 			_ = conn.Close()
-			eventually(t, "the client has no connection", func() bool { return total(t, own, "grpc_client_connections") == 0 })
+			eventually(t, "the client has no connection",
+				func() bool { return total(t, own, "grpc_client_connections") == 0 })
 			_ = r.conn.Close()
-			eventually(t, "the server has no connection", func() bool { return total(t, r.telemetry, "grpc_server_connections") == 0 })
+			eventually(t, "the server has no connection",
+				func() bool { return total(t, r.telemetry, "grpc_server_connections") == 0 })
 		})
 	}
 }

@@ -27,7 +27,8 @@ type TLSConfig struct {
 
 // Validate checks what holds for both sides.
 func (c TLSConfig) Validate() error {
-	if problem := errors.Join(isFile("CERT_FILE", c.CertFile), isFile("KEY_FILE", c.KeyFile), isFile("CA_FILE", c.CAFile)); problem != nil {
+	if problem := errors.Join(isFile("CERT_FILE", c.CertFile), isFile("KEY_FILE", c.KeyFile),
+		isFile("CA_FILE", c.CAFile)); problem != nil {
 		return problem
 	}
 	switch c.Mode {
@@ -44,7 +45,8 @@ func (c TLSConfig) needCertificate() error {
 	return errors.Join(needed("CERT_FILE", c.CertFile), needed("KEY_FILE", c.KeyFile))
 }
 
-// isFile refuses the content of a file in place of its name, which an error would show when the file cannot be opened.
+// isFile refuses the content of a file in place of its name, which an error would show when the
+// file cannot be opened.
 func isFile(name, value string) error {
 	if strings.Contains(value, "-----BEGIN") || strings.Contains(value, "\n") {
 		return fmt.Errorf("%s: has the content of a file, expected its name", name)
@@ -67,7 +69,8 @@ func (c TLSConfig) client(log *slog.Logger) (credentials.TransportCredentials, e
 	return c.credentials(log, c.clientConfig)
 }
 
-func (c TLSConfig) credentials(log *slog.Logger, read func() (*tls.Config, error)) (credentials.TransportCredentials, error) {
+func (c TLSConfig) credentials(log *slog.Logger,
+	read func() (*tls.Config, error)) (credentials.TransportCredentials, error) {
 	if c.Mode == "" || c.Mode == "off" {
 		return insecure.NewCredentials(), nil
 	}

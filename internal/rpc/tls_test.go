@@ -32,8 +32,9 @@ func newAuthority(t *testing.T) authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
-		SerialNumber: serial(t), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: serial(t), Subject: pkix.Name{CommonName: "test authority"},
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -75,7 +76,8 @@ func newFiles(t *testing.T, mode string, from authority, trust ...authority) *fi
 	t.Helper()
 	dir := t.TempDir()
 	f := &files{TLSConfig: TLSConfig{
-		Mode: mode, CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), CAFile: filepath.Join(dir, "ca.crt"),
+		Mode: mode, CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
+		CAFile: filepath.Join(dir, "ca.crt"),
 	}}
 	f.trust(t, trust...)
 	f.issue(t, from)
@@ -85,10 +87,12 @@ func newFiles(t *testing.T, mode string, from authority, trust ...authority) *fi
 // issue writes a new certificate for 127.0.0.1 and returns its serial number.
 func (f *files) issue(t *testing.T, from authority) *big.Int {
 	t.Helper()
-	return f.issueAs(t, from, &x509.Certificate{NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	return f.issueAs(t, from, &x509.Certificate{NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 }
 
-// issueAs writes a certificate that is as template says, with a serial number of its own, which it returns.
+// issueAs writes a certificate that is as template says, with a serial number of its own, which it
+// returns.
 func (f *files) issueAs(t *testing.T, from authority, template *x509.Certificate) *big.Int {
 	t.Helper()
 	key := newKey(t)
@@ -137,8 +141,10 @@ func TestTLS(t *testing.T) {
 		{"tls", newFiles(t, "tls", ours), newFiles(t, "tls", ours, ours), true},
 		{"tls and another authority", newFiles(t, "tls", ours), newFiles(t, "tls", ours, theirs), false},
 		{"mtls", newFiles(t, "mtls", ours, ours), newFiles(t, "mtls", ours, ours), true},
-		{"mtls and a client without certificate", newFiles(t, "mtls", ours, ours), newFiles(t, "tls", ours, ours), false},
-		{"mtls and a client of another authority", newFiles(t, "mtls", ours, ours), newFiles(t, "mtls", theirs, ours), false},
+		{"mtls and a client without certificate", newFiles(t, "mtls", ours, ours),
+			newFiles(t, "tls", ours, ours), false},
+		{"mtls and a client of another authority", newFiles(t, "mtls", ours, ours),
+			newFiles(t, "mtls", theirs, ours), false},
 		{"tls and a plaintext client", newFiles(t, "tls", ours), &files{}, false},
 	}
 	for _, test := range tests {
@@ -195,7 +201,8 @@ func TestRotationUnderALiveClient(t *testing.T) {
 			// The old authority may go once no peer shows its certificates.
 			server.trust(t, next)
 			client.trust(t, next)
-			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)), 1); err != nil {
+			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)),
+				1); err != nil {
 				t.Errorf("a new connection: %v", err)
 			}
 		})
@@ -205,7 +212,8 @@ func TestRotationUnderALiveClient(t *testing.T) {
 func callTLS(t *testing.T, r *running) *big.Int {
 	t.Helper()
 	var p peer.Peer
-	if _, err := r.stub.UnaryCall(testContext(t), &grpc_testing.SimpleRequest{}, grpc.Peer(&p)); err != nil {
+	if _, err := r.stub.UnaryCall(testContext(t), &grpc_testing.SimpleRequest{},
+		grpc.Peer(&p)); err != nil {
 		t.Fatal(err)
 	}
 	return p.AuthInfo.(credentials.TLSInfo).State.PeerCertificates[0].SerialNumber
@@ -246,7 +254,8 @@ func TestAHalfRotatedKeyIsOneLineHoweverManyConnectionsCome(t *testing.T) {
 	connect := func() {
 		t.Helper()
 		for range 5 {
-			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)), 1); err != nil {
+			if err := modes[0].call(testContext(t), grpc_testing.NewTestServiceClient(s.dial(t, r.address)),
+				1); err != nil {
 				t.Error(err)
 			}
 		}
@@ -280,8 +289,9 @@ func TestWrongTLSFilesEndTheStart(t *testing.T) {
 		"mode":        {Mode: "ssl"},
 		"certificate": {Mode: "tls"},
 		"missing":     {Mode: "tls", CertFile: "/no/such.crt", KeyFile: "/no/such.key"},
-		"key":         {Mode: "tls", CertFile: "/no/such.crt", KeyFile: "-----BEGIN PRIVATE KEY-----\nc2VjcmV0"},
-		"authority":   {Mode: "mtls", CertFile: "/no/such.crt", KeyFile: "/no/such.key"},
+		"key": {Mode: "tls", CertFile: "/no/such.crt",
+			KeyFile: "-----BEGIN PRIVATE KEY-----\nc2VjcmV0"},
+		"authority": {Mode: "mtls", CertFile: "/no/such.crt", KeyFile: "/no/such.key"},
 	} {
 		s := defaults()
 		s.server.TLS = config

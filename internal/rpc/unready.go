@@ -14,12 +14,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// unreadiness is why conn is not ready: what the look-up of the name, the dial, the handshake or the health check came to. The
-// balancer knows it, and tells a call that does not wait.
+// unreadiness is why conn is not ready: what the look-up of the name, the dial, the handshake or
+// the health check came to. The balancer knows it, and tells a call that does not wait.
 func unreadiness(conn *grpc.ClientConn) string {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{},
+		grpc.WaitForReady(false))
 	if status.Code(err) != codes.Unavailable {
 		return noAnswer
 	}
@@ -61,7 +62,8 @@ var refusals = map[string]string{
 
 const alertPrefix = "remote error: tls: "
 
-// refusedCertificate says of a handshake that the server has refused what is wrong with the certificate, or "".
+// refusedCertificate says of a handshake that the server has refused what is wrong with the
+// certificate, or "".
 func refusedCertificate(reason string) string {
 	_, alert, _ := strings.Cut(reason, alertPrefix)
 	if text, known := refusals[alert]; known {
@@ -70,7 +72,8 @@ func refusedCertificate(reason string) string {
 	return ""
 }
 
-// LacksService is the reason of WaitReady where a server answers, and does not know the one service of a connection.
+// LacksService is the reason of WaitReady where a server answers, and does not know the one service
+// of a connection.
 const LacksService = "it is there, but does not have the service"
 
 // unhealthy are grpc-go's words for a server that answers grpc.health.v1 with anything but SERVING.
@@ -95,8 +98,9 @@ var (
 	numbers = regexp.MustCompile(`[0-9]+`)
 )
 
-// obstacles are the reasons that one wait has had, each kind once. Where two alternate, as a server's refusal of the handshake and
-// the end of the connection that comes with it, each is told once.
+// obstacles are the reasons that one wait has had, each kind once. Where two alternate, as a
+// server's refusal of the handshake and the end of the connection that comes with it, each is told
+// once.
 type obstacles struct {
 	kinds []string
 	alert string // the last reason with an alert of TLS
@@ -105,8 +109,8 @@ type obstacles struct {
 // mostObstacles bounds what is told of one wait.
 const mostObstacles = 16
 
-// add tells whether a reason is of a new kind. One that differs only in its numbers is not: it is that of another replica, or of
-// another attempt.
+// add tells whether a reason is of a new kind. One that differs only in its numbers is not: it is
+// that of another replica, or of another attempt.
 func (o *obstacles) add(reason string) (isNew bool) {
 	if strings.Contains(reason, alertPrefix) {
 		o.alert = reason

@@ -30,17 +30,26 @@ func TestWaitReadySaysWhyNot(t *testing.T) {
 		change         func(*setup)
 		want           string
 	}{
-		"another authority":   {server: newFiles(t, "tls", ours, ours), client: newFiles(t, "tls", ours, theirs), want: "certificate signed by unknown authority"},
-		"another name":        {server: newFiles(t, "tls", ours, ours), client: newFiles(t, "tls", ours, ours), target: "localhost", want: "certificate is not valid for any names, but wanted to match localhost"},
-		"plaintext to TLS":    {server: newFiles(t, "tls", ours, ours), client: &files{}, want: "servers that want TLS"},
-		"TLS to plaintext":    {server: &files{}, client: newFiles(t, "tls", ours, ours), want: "first record does not look like a TLS handshake"},
-		"no certificate":      {server: newFiles(t, "mtls", ours, ours), client: newFiles(t, "tls", ours, ours), want: "certificate"},
-		"refused certificate": {server: newFiles(t, "mtls", ours, ours), client: newFiles(t, "mtls", theirs, ours), want: "certificate"},
-		"refused":             {target: closed.Addr().String(), want: "connection refused"},
-		"NXDOMAIN":            {target: "dns://" + names.conn.LocalAddr().String() + "/replicas.test.:1", want: "no such host"},
-		"HTTP":                {target: web.Listener.Addr().String(), want: "HTTP/1.1"},
-		"TLS to HTTP":         {target: web.Listener.Addr().String(), client: newFiles(t, "tls", ours, ours), want: "first record does not look like a TLS handshake"},
-		"silent":              {target: silent.Addr().String(), want: "no answer yet"},
+		"another authority": {server: newFiles(t, "tls", ours, ours),
+			client: newFiles(t, "tls", ours, theirs), want: "certificate signed by unknown authority"},
+		"another name": {server: newFiles(t, "tls", ours, ours),
+			client: newFiles(t, "tls", ours, ours), target: "localhost",
+			want: "certificate is not valid for any names, but wanted to match localhost"},
+		"plaintext to TLS": {server: newFiles(t, "tls", ours, ours), client: &files{},
+			want: "servers that want TLS"},
+		"TLS to plaintext": {server: &files{}, client: newFiles(t, "tls", ours, ours),
+			want: "first record does not look like a TLS handshake"},
+		"no certificate": {server: newFiles(t, "mtls", ours, ours),
+			client: newFiles(t, "tls", ours, ours), want: "certificate"},
+		"refused certificate": {server: newFiles(t, "mtls", ours, ours),
+			client: newFiles(t, "mtls", theirs, ours), want: "certificate"},
+		"refused": {target: closed.Addr().String(), want: "connection refused"},
+		"NXDOMAIN": {target: "dns://" + names.conn.LocalAddr().String() + "/replicas.test.:1",
+			want: "no such host"},
+		"HTTP": {target: web.Listener.Addr().String(), want: "HTTP/1.1"},
+		"TLS to HTTP": {target: web.Listener.Addr().String(), client: newFiles(t, "tls", ours, ours),
+			want: "first record does not look like a TLS handshake"},
+		"silent": {target: silent.Addr().String(), want: "no answer yet"},
 		"unknown to health": {change: func(s *setup) {
 			s.services = []protoreflect.ServiceDescriptor{healthpb.File_grpc_health_v1_health_proto.Services().ByName("Health")}
 		}, want: "it is there, but does not have the service"},
@@ -83,11 +92,13 @@ func TestWaitReadySaysWhyNot(t *testing.T) {
 	}
 }
 
-// TestReasonsThatAlternateAreToldOnce has what a server that wants a certificate makes of a client without one.
+// TestReasonsThatAlternateAreToldOnce has what a server that wants a certificate makes of a client
+// without one.
 func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
 	alert := "error reading server preface: remote error: tls: certificate required"
 	pipe := func(port int) string {
-		return fmt.Sprintf("write tcp 127.0.0.1:%d->127.0.0.1:50051: write: broken pipe%s", port, endedByTLS)
+		return fmt.Sprintf("write tcp 127.0.0.1:%d->127.0.0.1:50051: write: broken pipe%s", port,
+			endedByTLS)
 	}
 	var known obstacles
 	told := 0
@@ -117,7 +128,8 @@ func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
 	}
 }
 
-// TestAClientWithoutCertificateIsToldSo looks for longer than the server takes to answer in both ways that there are.
+// TestAClientWithoutCertificateIsToldSo looks for longer than the server takes to answer in both
+// ways that there are.
 func TestAClientWithoutCertificateIsToldSo(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t)

@@ -10,10 +10,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// wire is a stream whose messages are received within the limits. It remembers what the stream has ended with: when SendMsg
-// fails, grpc-go sends that as the status of the call at once, and ends the context of the stream before it returns: a handler
-// that waits for both may well hear of the context first. What it returns then does not reach the client, and must not be what
-// is counted, logged and traced.
+// wire is a stream whose messages are received within the limits. It remembers what the stream has
+// ended with: when SendMsg fails, grpc-go sends that as the status of the call at once, and ends
+// the context of the stream before it returns: a handler that waits for both may well hear of the
+// context first. What it returns then does not reach the client, and must not be what is counted,
+// logged and traced.
 type wire struct {
 	grpc.ServerStream
 	ctx      context.Context // with the identity of the caller
@@ -26,7 +27,8 @@ type wire struct {
 }
 
 // stream is the interceptor that has a stream end with what was sent, by the rules of its service.
-func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler) error {
 	err := s.limited(srv, stream, info, handler)
 	if err != nil {
 		err = s.incoming.errs.of(info.FullMethod).translate(err, stream.SetTrailer)
@@ -35,7 +37,8 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 }
 
 // limited runs the handler of a stream if its caller may call it, and if there is a place for it.
-func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler) error {
 	ctx, err := s.access.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
@@ -56,7 +59,8 @@ func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 // Context implements grpc.ServerStream.
 func (w *wire) Context() context.Context { return w.ctx }
 
-// RecvMsg implements grpc.ServerStream. The streams below, which it does not ask for the message, count it.
+// RecvMsg implements grpc.ServerStream. The streams below, which it does not ask for the message,
+// count it.
 func (w *wire) RecvMsg(msg any) error {
 	err := w.incoming.receive(w.Context(), w.call, msg)
 	if counter, ok := w.ServerStream.(interface{ Received(msg any) }); ok && err == nil {
@@ -91,8 +95,8 @@ func (w *wire) SendMsg(msg any) error {
 	return err
 }
 
-// ended is what the call has ended with, in place of what the handler returned. When the context is done, what grpc-go is
-// sending still ends at once.
+// ended is what the call has ended with, in place of what the handler returned. When the context is
+// done, what grpc-go is sending still ends at once.
 func (w *wire) ended(returned error) error {
 	if err := w.incoming.end(w.call); err != nil {
 		return err
@@ -109,14 +113,15 @@ func (w *wire) ended(returned error) error {
 	return returned
 }
 
-// receiveRequests has requests of unary calls received in sight of the interceptors. grpc-go calls those with the request, and
-// answers by itself if it gets none.
+// receiveRequests has requests of unary calls received in sight of the interceptors. grpc-go calls
+// those with the request, and answers by itself if it gets none.
 func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	own := *desc
 	own.Methods = nil
 	for _, method := range desc.Methods {
 		handler, fullMethod := method.Handler, "/"+desc.ServiceName+"/"+method.MethodName
-		method.Handler = func(srv any, ctx context.Context, _ func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		method.Handler = func(srv any, ctx context.Context, _ func(any) error,
+			interceptor grpc.UnaryServerInterceptor) (any, error) {
 			admitted, leave, failure := s.enter(ctx, fullMethod)
 			if failure == nil {
 				defer leave()
@@ -141,7 +146,8 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 // enter takes a place for a unary call, if its caller may make it.
-func (s *Server) enter(ctx context.Context, fullMethod string) (admitted context.Context, leave func(), err error) {
+func (s *Server) enter(ctx context.Context, fullMethod string) (admitted context.Context,
+	leave func(), err error) {
 	if admitted, err = s.access.admit(ctx, fullMethod); err != nil {
 		return nil, nil, err
 	}

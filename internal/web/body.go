@@ -12,14 +12,17 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// checked is the request with a body that keeps to the framing of its protocol. Vanguard would answer the mistakes that are
-// found here from the goroutine that reads, while another one may be writing the answer of the call.
+// checked is the request with a body that keeps to the framing of its protocol. Vanguard would
+// answer the mistakes that are found here from the goroutine that reads, while another one may be
+// writing the answer of the call.
 func checked(r *http.Request, window int64) *http.Request {
 	switch contentType := r.Header.Get("Content-Type"); {
-	case strings.HasPrefix(contentType, "application/connect+"), strings.HasPrefix(contentType, "application/grpc-web"):
+	case strings.HasPrefix(contentType, "application/connect+"),
+		strings.HasPrefix(contentType, "application/grpc-web"):
 		r.Body = &enveloped{ReadCloser: r.Body}
 	case r.ContentLength < 0 && !strings.HasPrefix(contentType, "application/grpc"):
-		// The length stands before a message of gRPC. So all of this one has to be there before the call can ask for it.
+		// The length stands before a message of gRPC. So all of this one has to be there before the call
+		// can ask for it.
 		r.Body = &unmeasured{r.Body, window}
 	}
 	return r
@@ -48,7 +51,8 @@ func (e *enveloped) Read(p []byte) (n int, err error) {
 			continue
 		}
 		if e.have == 0 && data[0] > 1 {
-			e.err = clientFault(codes.InvalidArgument, "a message begins with the flag %d, which no message of a request has", data[0])
+			e.err = clientFault(codes.InvalidArgument,
+				"a message begins with the flag %d, which no message of a request has", data[0])
 			return 0, e.err
 		}
 		copied := copy(e.prefix[e.have:], data)
@@ -71,7 +75,8 @@ type unmeasured struct {
 func (u *unmeasured) Read(p []byte) (n int, err error) {
 	n, err = u.ReadCloser.Read(p)
 	if u.left -= int64(n); u.left < 0 {
-		return 0, clientFault(codes.ResourceExhausted, "a request of this size has to come with its Content-Length")
+		return 0, clientFault(codes.ResourceExhausted,
+			"a request of this size has to come with its Content-Length")
 	}
 	return n, err
 }

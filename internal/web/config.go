@@ -55,7 +55,8 @@ func checkOrigin(origin string) error {
 	if err != nil {
 		return err
 	}
-	if exact := (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(); origin != exact || origin != strings.ToLower(origin) {
+	if exact := (&url.URL{Scheme: u.Scheme, Host: u.Host}).String(); origin != exact ||
+		origin != strings.ToLower(origin) {
 		return fmt.Errorf("is no origin: expected scheme://host or scheme://host:port in lower case and nothing behind it, did you mean %s?", strings.ToLower(exact))
 	}
 	return nil

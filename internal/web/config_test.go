@@ -24,7 +24,9 @@ func TestOriginsAreWhatBrowsersSend(t *testing.T) {
 	} {
 		var origins Origins
 		err := origins.UnmarshalText([]byte(text))
-		if (err == nil) != (problem == "") || err != nil && (!strings.Contains(err.Error(), problem) || strings.Contains(err.Error(), "secret")) {
+		if (err == nil) != (problem == "") ||
+			err != nil && (!strings.Contains(err.Error(), problem) ||
+				strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%q: %v, want %q", text, err, problem)
 		}
 	}

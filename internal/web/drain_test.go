@@ -11,22 +11,25 @@ import (
 	"example.com/quartet/internal/app/apptest"
 )
 
-// TestADrainLetsStreamsEndWhole has a stream in the middle when the drain begins. It ends with all of its messages, while one
-// that would not end by itself is told to go on elsewhere.
+// TestADrainLetsStreamsEndWhole has a stream in the middle when the drain begins. It ends with all
+// of its messages, while one that would not end by itself is told to go on elsewhere.
 func TestADrainLetsStreamsEndWhole(t *testing.T) {
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
 			held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
 			s := start(t, held)
-			stream, err := downloadClient(t, s, p).CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1000, 400_000, 400_000)))
+			stream, err := downloadClient(t, s, p).CallServerStream(apptest.Deadline(t),
+				connect.NewRequest(sizes(1000, 400_000, 400_000)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer stream.Close()
 			<-held.entered
-			var both *connect.BidiStreamForClient[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]
+			var both *connect.BidiStreamForClient[grpc_testing.StreamingOutputCallRequest,
+				grpc_testing.StreamingOutputCallResponse]
 			if p.h2c {
-				both = clientOf[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](t, s, p, talk).CallBidiStream(apptest.Deadline(t))
+				both = clientOf[grpc_testing.StreamingOutputCallRequest,
+					grpc_testing.StreamingOutputCallResponse](t, s, p, talk).CallBidiStream(apptest.Deadline(t))
 				if err := both.Send(&grpc_testing.StreamingOutputCallRequest{}); err != nil {
 					t.Fatal(err)
 				}
@@ -62,11 +65,13 @@ func TestADrainLetsStreamsEndWhole(t *testing.T) {
 	}
 }
 
-// TestADrainCutsWhatDoesNotEnd keeps to the budget when a client does not read and when a stream goes on.
+// TestADrainCutsWhatDoesNotEnd keeps to the budget when a client does not read and when a stream
+// goes on.
 func TestADrainCutsWhatDoesNotEnd(t *testing.T) {
 	held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
 	s := start(t, held, "TEST_DRAIN_BUDGET=3s")
-	stream, err := downloadClient(t, s, protocols[0]).CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1000, 1000)))
+	stream, err := downloadClient(t, s, protocols[0]).CallServerStream(apptest.Deadline(t),
+		connect.NewRequest(sizes(1000, 1000)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +91,8 @@ func TestADrainCutsWhatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsDoNotHoldUpTheDrain has connections that brought nothing, half a request, and a whole one before.
+// TestSilentConnectionsDoNotHoldUpTheDrain has connections that brought nothing, half a request,
+// and a whole one before.
 func TestSilentConnectionsDoNotHoldUpTheDrain(t *testing.T) {
 	for name, says := range map[string]string{
 		"nothing":          "",
@@ -117,7 +123,8 @@ func TestSilentConnectionsDoNotHoldUpTheDrain(t *testing.T) {
 	}
 }
 
-// waitAccepted waits until the server has accepted a connection: one that comes after it is answered.
+// waitAccepted waits until the server has accepted a connection: one that comes after it is
+// answered.
 func waitAccepted(t *testing.T, s *apptest.Server, _ net.Conn) {
 	t.Helper()
 	later := raw(t, s, request(unary, "application/json", 2)+"{}")

@@ -29,11 +29,14 @@ func FuzzRequests(f *testing.F) {
 		{unary, "application/grpc-web+proto", "Grpc-Timeout", "1n", []byte{0, 0, 0, 0, 0}},
 		{unary, "application/grpc-web+proto", "Grpc-Timeout", "99999999H", []byte{0, 0, 0, 0, 2, 10, 0}},
 		{unary, "application/grpc-web+json", "Grpc-Encoding", "gzip", []byte{1, 0, 0, 0, 1, 0}},
-		{download, "application/connect+json", "Connect-Protocol-Version", "2", append([]byte{0, 0, 0, 0, 2}, "{}"...)},
-		{download, "application/connect+proto", "Origin", "https://elsewhere.example.com", []byte{2, 0, 0, 0, 0}},
+		{download, "application/connect+json", "Connect-Protocol-Version", "2",
+			append([]byte{0, 0, 0, 0, 2}, "{}"...)},
+		{download, "application/connect+proto", "Origin", "https://elsewhere.example.com",
+			[]byte{2, 0, 0, 0, 0}},
 		{upload, "application/connect+proto", "X-Data-Bin", "!", []byte{0, 255, 255, 255, 255}},
 		{upload, "application/grpc", "Te", "trailers", []byte{0, 0, 0, 0, 0}},
-		{"/grpc.health.v1.Health/Check", "application/json", "Traceparent", "00-zz", []byte(`{"service": "x"}`)},
+		{"/grpc.health.v1.Health/Check", "application/json", "Traceparent", "00-zz",
+			[]byte(`{"service": "x"}`)},
 		{methods + "Nothing", "application/json", "Accept-Encoding", "identity;q=0", nil},
 	} {
 		f.Add(r.path, r.contentType, r.name, r.value, r.body)
@@ -45,7 +48,8 @@ func FuzzRequests(f *testing.F) {
 			!httpguts.ValidHeaderFieldValue(value) || !httpguts.ValidHeaderFieldValue(contentType) {
 			return // HTTP does not carry it.
 		}
-		request, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodPost, "http://"+s.Web, bytes.NewReader(body))
+		request, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodPost, "http://"+s.Web,
+			bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +74,8 @@ func FuzzRequests(f *testing.F) {
 		fault := response.StatusCode >= http.StatusInternalServerError ||
 			response.Header.Get("Grpc-Status") == "13" || strings.Contains(said, `"internal"`)
 		if fault && !strings.Contains(said, "the call ended") && !bytes.Contains(body, []byte("tatus")) {
-			t.Errorf("%s, %s, %s: %s, %q: %d %q", path, contentType, name, value, body, response.StatusCode, answer)
+			t.Errorf("%s, %s, %s: %s, %q: %d %q", path, contentType, name, value, body, response.StatusCode,
+				answer)
 		}
 	})
 }

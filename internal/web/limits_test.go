@@ -54,20 +54,28 @@ func untilClosed(t *testing.T, conn net.Conn) string {
 	return string(answer)
 }
 
-// TestSlowCallersLoseTheirConnection has clients that send a part and wait: of the headers, of a request, of one that the server
-// has refused already, of the handshake of HTTP/2.
+// TestSlowCallersLoseTheirConnection has clients that send a part and wait: of the headers, of a
+// request, of one that the server has refused already, of the handshake of HTTP/2.
 func TestSlowCallersLoseTheirConnection(t *testing.T) {
-	s := start(t, &service{}, "TEST_RPC_CONNECTION_TIMEOUT=200ms", "TEST_RPC_FIRST_MESSAGE_TIMEOUT=200ms")
+	s := start(t, &service{}, "TEST_RPC_CONNECTION_TIMEOUT=200ms",
+		"TEST_RPC_FIRST_MESSAGE_TIMEOUT=200ms")
 	for name, test := range map[string]struct{ says, answer string }{
-		"half the headers":             {"POST " + unary + " HTTP/1.1\r\nHost: te", ""},
-		"half a request":               {request(unary, "application/json", 10) + "{", "deadline_exceeded"},
-		"no request":                   {request(unary, "application/json", 10), "deadline_exceeded"},
-		"half a message of a stream":   {request(download, "application/connect+json", 1000) + "\x00\x00\x00\x00\x09{", "deadline_exceeded"},
-		"no first message of a stream": {request(upload, "application/connect+json", 1000), "deadline_exceeded"},
-		"a chunk that does not end":    {"POST " + unary + " HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", "deadline_exceeded"},
-		"refused and not complete":     {request("/no.Such/Method", "application/json", 1000) + "{", "unimplemented"},
-		"too large and not complete":   {request(unary, "application/json", 1<<20) + "{", "resource_exhausted"},
-		"another origin":               {strings.Replace(request(unary, "application/json", 1000), "Host: test", "Host: test\r\nOrigin: http://evil", 1) + "{", "cross-origin"},
+		"half the headers": {"POST " + unary + " HTTP/1.1\r\nHost: te", ""},
+		"half a request": {request(unary, "application/json", 10) + "{",
+			"deadline_exceeded"},
+		"no request": {request(unary, "application/json", 10), "deadline_exceeded"},
+		"half a message of a stream": {request(download, "application/connect+json", 1000) +
+			"\x00\x00\x00\x00\x09{", "deadline_exceeded"},
+		"no first message of a stream": {request(upload, "application/connect+json", 1000),
+			"deadline_exceeded"},
+		"a chunk that does not end": {"POST " + unary +
+			" HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", "deadline_exceeded"},
+		"refused and not complete": {request("/no.Such/Method", "application/json", 1000) + "{",
+			"unimplemented"},
+		"too large and not complete": {request(unary, "application/json", 1<<20) + "{",
+			"resource_exhausted"},
+		"another origin": {strings.Replace(request(unary, "application/json", 1000), "Host: test",
+			"Host: test\r\nOrigin: http://evil", 1) + "{", "cross-origin"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
@@ -81,7 +89,8 @@ func TestSlowCallersLoseTheirConnection(t *testing.T) {
 	}
 }
 
-// TestReadersThatStop have their streams end, also when the handler has long returned, and nothing is left of them.
+// TestReadersThatStop have their streams end, also when the handler has long returned, and nothing
+// is left of them.
 func TestReadersThatStop(t *testing.T) {
 	before := runtime.NumGoroutine()
 	s := start(t, &service{}, "TEST_RPC_SEND_TIMEOUT=300ms")
@@ -94,21 +103,25 @@ func TestReadersThatStop(t *testing.T) {
 	unread := request(download, "application/connect+json", len(enveloped)) + enveloped
 	t.Run("server stream, HTTP 1.1", func(t *testing.T) {
 		raw(t, s, unread)
-		eventually(t, "the stream is ended by the server", func() bool { return handled(t, s, download, "DeadlineExceeded") == 1 })
+		eventually(t, "the stream is ended by the server",
+			func() bool { return handled(t, s, download, "DeadlineExceeded") == 1 })
 	})
 	t.Run("unary, HTTP 1.1", func(t *testing.T) {
 		large := `{"responseSize": 30000000}`
 		conn := raw(t, s, request(unary, "application/json", len(large))+large)
 		eventually(t, "the call is answered", func() bool { return handled(t, s, unary, "OK") == 1 })
-		eventually(t, "its goroutines end", func() bool { return !strings.Contains(stacks(), "timedWriter") })
+		eventually(t, "its goroutines end",
+			func() bool { return !strings.Contains(stacks(), "timedWriter") })
 		_ = conn
 	})
 	t.Run("server stream, h2c", func(t *testing.T) {
 		client := h2(t, s)
 		stream := client.call(download, "application/connect+json")
 		client.must(client.WriteData(stream, true, []byte(enveloped)))
-		eventually(t, "the stream is ended by the server", func() bool { return handled(t, s, download, "DeadlineExceeded") == 2 })
-		eventually(t, "its goroutines end", func() bool { return !strings.Contains(stacks(), "timedWriter") })
+		eventually(t, "the stream is ended by the server",
+			func() bool { return handled(t, s, download, "DeadlineExceeded") == 2 })
+		eventually(t, "its goroutines end",
+			func() bool { return !strings.Contains(stacks(), "timedWriter") })
 	})
 	if err := s.Stop(); err != nil {
 		t.Error(err)
@@ -150,12 +163,14 @@ func (f *frames) must(err error) {
 func (f *frames) call(path, contentType string) (stream uint32) {
 	f.t.Helper()
 	f.fields.Reset()
-	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "test"}, {"content-type", contentType}} {
+	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", path},
+		{":authority", "test"}, {"content-type", contentType}} {
 		f.must(f.hpack.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
 	}
 	stream = f.next
 	f.next += 2
-	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte(f.fields.String()), EndHeaders: true}))
+	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream,
+		BlockFragment: []byte(f.fields.String()), EndHeaders: true}))
 	return stream
 }
 
@@ -172,7 +187,8 @@ func (f *frames) ping() {
 	}
 }
 
-// TestAHandlerThatDoesNotReadHoldsItsClientBack sends far more than the window of a stream to handlers that wait.
+// TestAHandlerThatDoesNotReadHoldsItsClientBack sends far more than the window of a stream to
+// handlers that wait.
 func TestAHandlerThatDoesNotReadHoldsItsClientBack(t *testing.T) {
 	for _, p := range protocols {
 		if strings.Contains(p.name, "JSON") {
@@ -181,7 +197,8 @@ func TestAHandlerThatDoesNotReadHoldsItsClientBack(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
 			s := start(t, held)
-			stream := clientOf[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse](t, s, p, upload).CallClientStream(apptest.Deadline(t))
+			stream := clientOf[grpc_testing.StreamingInputCallRequest,
+				grpc_testing.StreamingInputCallResponse](t, s, p, upload).CallClientStream(apptest.Deadline(t))
 			sent, done := make(chan int, 1000), make(chan error, 1)
 			const messages = 40
 			go func() {
@@ -221,7 +238,8 @@ func TestAHandlerThatDoesNotReadHoldsItsClientBack(t *testing.T) {
 	}
 }
 
-// TestSmallPiecesTakeNoMoreMemory has a message arrive byte by byte, for each of which grpc-go would keep a buffer of 16 KiB.
+// TestSmallPiecesTakeNoMoreMemory has a message arrive byte by byte, for each of which grpc-go
+// would keep a buffer of 16 KiB.
 func TestSmallPiecesTakeNoMoreMemory(t *testing.T) {
 	s := start(t, &service{})
 	var before, during runtime.MemStats
@@ -237,20 +255,22 @@ func TestSmallPiecesTakeNoMoreMemory(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&during)
-	if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 { // It would be 90 MiB.
+	// It would be 90 MiB.
+	if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
 		t.Errorf("the heap has grown by %d MiB", grown>>20)
 	}
 	client.must(client.WriteRSTStream(stream, http2.ErrCodeCancel))
 	eventually(t, "the call ends", func() bool { return handled(t, s, upload, "Canceled") == 1 })
 }
 
-// TestCallersHaveTheirShares counts calls of the web port by the address that they come from, together with those of the main
-// port.
+// TestCallersHaveTheirShares counts calls of the web port by the address that they come from,
+// together with those of the main port.
 func TestCallersHaveTheirShares(t *testing.T) {
 	held := &service{entered: make(chan struct{}, 10), release: make(chan struct{})}
 	s := start(t, held, "TEST_RPC_MAX_STREAMS=4", "TEST_RPC_MAX_STREAMS_PER_CALLER=1")
 	open := func(from string) error {
-		client := connect.NewClient[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](over(t, false, from), "http://"+s.Web+download)
+		client := connect.NewClient[grpc_testing.StreamingOutputCallRequest,
+			grpc_testing.StreamingOutputCallResponse](over(t, false, from), "http://"+s.Web+download)
 		stream, err := client.CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1, 1)))
 		if err != nil {
 			return err
@@ -267,7 +287,8 @@ func TestCallersHaveTheirShares(t *testing.T) {
 	if err := open("127.0.0.2"); err != nil {
 		t.Errorf("another caller: %v", err)
 	}
-	stream, err := grpc_testing.NewTestServiceClient(s.Conn).StreamingOutputCall(apptest.Deadline(t), sizes(1))
+	stream, err := grpc_testing.NewTestServiceClient(s.Conn).StreamingOutputCall(apptest.Deadline(t),
+		sizes(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +297,8 @@ func TestCallersHaveTheirShares(t *testing.T) {
 	close(held.release)
 }
 
-// TestConnectionsAreBounded closes connections beyond the limits at once, and those that are old after their call.
+// TestConnectionsAreBounded closes connections beyond the limits at once, and those that are old
+// after their call.
 func TestConnectionsAreBounded(t *testing.T) {
 	s := start(t, &service{}, "TEST_RPC_MAX_CONNECTIONS=4", "TEST_RPC_MAX_CONNECTIONS_PER_CALLER=2")
 	open := []net.Conn{raw(t, s, "POST"), raw(t, s, "POST")}

@@ -19,7 +19,8 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	const alice, mallory = "spiffe://example.com/alice", "spiffe://example.com/mallory"
 	file := filepath.Join(t.TempDir(), "permissions.json")
 	permit := func(caller string) {
-		list := `{"allow": [{"callers": ["uri:` + caller + `"], "methods": ["grpc.testing.TestService/*"]}]}`
+		list := `{"allow": [{"callers": ["uri:` + caller +
+			`"], "methods": ["grpc.testing.TestService/*"]}]}`
 		next := file + ".next"
 		if err := os.WriteFile(next, []byte(list), 0o600); err != nil {
 			t.Fatal(err)
@@ -33,10 +34,13 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
 	s := start(t, held, append(authority.Settings(t), "TEST_RPC_PERMISSIONS_FILE="+file)...)
 	stream := func(caller string) (*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse], error) {
-		transport := &http.Transport{TLSClientConfig: authority.Client(t, caller), ForceAttemptHTTP2: true}
+		transport := &http.Transport{TLSClientConfig: authority.Client(t, caller),
+			ForceAttemptHTTP2: true}
 		t.Cleanup(transport.CloseIdleConnections)
-		client := connect.NewClient[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](
-			&http.Client{Transport: transport}, "https://"+s.Web+"/grpc.testing.TestService/StreamingOutputCall")
+		client := connect.NewClient[grpc_testing.StreamingOutputCallRequest,
+			grpc_testing.StreamingOutputCallResponse](
+			&http.Client{Transport: transport}, "https://"+s.Web+
+				"/grpc.testing.TestService/StreamingOutputCall")
 		request := &grpc_testing.StreamingOutputCallRequest{
 			ResponseParameters: []*grpc_testing.ResponseParameters{{Size: 1}, {Size: 1}},
 		}

@@ -33,13 +33,15 @@ var errSorry = errors.New("the service is sorry")
 type service struct {
 	grpc_testing.UnimplementedTestServiceServer
 	draining <-chan struct{}
-	// entered has a value for each stream whose handler has begun, if it is not nil; a stream that is held waits for release.
+	// entered has a value for each stream whose handler has begun, if it is not nil; a stream that is
+	// held waits for release.
 	entered, release chan struct{}
 }
 
-// UnaryCall fails if it is asked for a status, waits for its deadline if it is asked for a user name, and else returns the
-// payload, or one of the size that it is asked for.
-func (s *service) UnaryCall(ctx context.Context, r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+// UnaryCall fails if it is asked for a status, waits for its deadline if it is asked for a user
+// name, and else returns the payload, or one of the size that it is asked for.
+func (s *service) UnaryCall(ctx context.Context,
+	r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
 	switch {
 	case r.GetResponseStatus().GetCode() != 0:
 		return nil, fmt.Errorf("%w: %s", errSorry, r.GetResponseStatus().GetMessage())
@@ -52,9 +54,10 @@ func (s *service) UnaryCall(ctx context.Context, r *grpc_testing.SimpleRequest) 
 	return &grpc_testing.SimpleResponse{Payload: r.GetPayload()}, nil
 }
 
-// StreamingOutputCall sends a message for each of the sizes, holds the stream after the first one if the test does, and fails if
-// it is asked for a status.
-func (s *service) StreamingOutputCall(r *grpc_testing.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+// StreamingOutputCall sends a message for each of the sizes, holds the stream after the first one
+// if the test does, and fails if it is asked for a status.
+func (s *service) StreamingOutputCall(r *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
 	for i, parameters := range r.GetResponseParameters() {
 		if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{Payload: payload(int(parameters.GetSize()))}); err != nil {
 			return err
@@ -132,17 +135,20 @@ func start(t testing.TB, s *service, environ ...string) *apptest.Server {
 	return startWith(t, telemetry.Discard(), s, environ...)
 }
 
-func startWith(t testing.TB, tel *telemetry.Telemetry, s *service, environ ...string) *apptest.Server {
+func startWith(t testing.TB, tel *telemetry.Telemetry, s *service,
+	environ ...string) *apptest.Server {
 	t.Helper()
-	guest := app.Service{Name: "guest", Open: func(_ context.Context, host app.Host) (app.Opened, error) {
-		s.draining = host.Draining
-		return app.Opened{Service: rpc.Service{
-			Register:     func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s) },
-			Errors:       rpc.ErrorTable{Rules: []rpc.ErrorRule{{Is: errSorry, Code: 9, Reason: "SORRY"}}},
-			MessageBytes: map[string]int{"UnaryCall": 100_000},
-		}}, nil
-	}}
-	return apptest.Start(t, tel, []app.Service{guest}, append([]string{"TEST_WEB_ADDRESS=127.0.0.1:0"}, environ...)...)
+	guest := app.Service{Name: "guest",
+		Open: func(_ context.Context, host app.Host) (app.Opened, error) {
+			s.draining = host.Draining
+			return app.Opened{Service: rpc.Service{
+				Register:     func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s) },
+				Errors:       rpc.ErrorTable{Rules: []rpc.ErrorRule{{Is: errSorry, Code: 9, Reason: "SORRY"}}},
+				MessageBytes: map[string]int{"UnaryCall": 100_000},
+			}}, nil
+		}}
+	return apptest.Start(t, tel, []app.Service{guest},
+		append([]string{"TEST_WEB_ADDRESS=127.0.0.1:0"}, environ...)...)
 }
 
 // over is an HTTP client for one version of HTTP, from an address of its own.
@@ -152,7 +158,8 @@ func over(t testing.TB, h2c bool, from string) *http.Client {
 	protocols.SetHTTP1(!h2c)
 	protocols.SetUnencryptedHTTP2(h2c)
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	transport := &http.Transport{Protocols: &protocols, DialContext: dialer.DialContext, DisableCompression: true}
+	transport := &http.Transport{Protocols: &protocols, DialContext: dialer.DialContext,
+		DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -180,32 +187,40 @@ var protocols = []protocol{
 	{"Connect JSON, h2c", true, []connect.ClientOption{connect.WithProtoJSON()}},
 	{"gRPC-Web, HTTP 1.1", false, []connect.ClientOption{connect.WithGRPCWeb()}},
 	{"gRPC-Web, h2c", true, []connect.ClientOption{connect.WithGRPCWeb()}},
-	{"gRPC-Web JSON, HTTP 1.1", false, []connect.ClientOption{connect.WithGRPCWeb(), connect.WithProtoJSON()}},
+	{"gRPC-Web JSON, HTTP 1.1", false,
+		[]connect.ClientOption{connect.WithGRPCWeb(), connect.WithProtoJSON()}},
 	{"gRPC, h2c", true, []connect.ClientOption{connect.WithGRPC()}},
 	{"gRPC JSON, h2c", true, []connect.ClientOption{connect.WithGRPC(), connect.WithProtoJSON()}},
 }
 
-func clientOf[Q, S any](t *testing.T, s *apptest.Server, p protocol, method string) *connect.Client[Q, S] {
+func clientOf[Q, S any](t *testing.T, s *apptest.Server, p protocol,
+	method string) *connect.Client[Q, S] {
 	t.Helper()
-	options := append([]connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)}, p.options...)
+	options := append([]connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)},
+		p.options...)
 	return connect.NewClient[Q, S](over(t, p.h2c, local), "http://"+s.Web+method, options...)
 }
 
-func unaryClient(t *testing.T, s *apptest.Server, p protocol) *connect.Client[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse] {
+func unaryClient(t *testing.T, s *apptest.Server,
+	p protocol) *connect.Client[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse] {
 	t.Helper()
 	return clientOf[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse](t, s, p, unary)
 }
 
-func downloadClient(t *testing.T, s *apptest.Server, p protocol) *connect.Client[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse] {
+func downloadClient(t *testing.T, s *apptest.Server,
+	p protocol) *connect.Client[grpc_testing.StreamingOutputCallRequest,
+	grpc_testing.StreamingOutputCallResponse] {
 	t.Helper()
-	return clientOf[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](t, s, p, download)
+	return clientOf[grpc_testing.StreamingOutputCallRequest,
+		grpc_testing.StreamingOutputCallResponse](t, s, p, download)
 }
 
 // sizes is a request for messages of these sizes.
 func sizes(all ...int32) *grpc_testing.StreamingOutputCallRequest {
 	request := &grpc_testing.StreamingOutputCallRequest{}
 	for _, size := range all {
-		request.ResponseParameters = append(request.ResponseParameters, &grpc_testing.ResponseParameters{Size: size})
+		request.ResponseParameters = append(request.ResponseParameters,
+			&grpc_testing.ResponseParameters{Size: size})
 	}
 	return request
 }
@@ -220,7 +235,8 @@ func wantError(t *testing.T, err error, code connect.Code, reason string) {
 	if errors.As(err, &failure) {
 		for _, detail := range failure.Details() {
 			value, err := detail.Value()
-			if info, ok := value.(interface{ GetReason() string }); ok && err == nil && info.GetReason() == reason {
+			if info, ok := value.(interface{ GetReason() string }); ok && err == nil &&
+				info.GetReason() == reason {
 				return
 			}
 		}
@@ -231,9 +247,11 @@ func wantError(t *testing.T, err error, code connect.Code, reason string) {
 }
 
 // post sends a request as curl does.
-func post(t *testing.T, client *http.Client, s *apptest.Server, method, contentType string, body io.Reader, headers ...string) (*http.Response, string) {
+func post(t *testing.T, client *http.Client, s *apptest.Server, method, contentType string,
+	body io.Reader, headers ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodPost, "http://"+s.Web+method, body)
+	r, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodPost, "http://"+s.Web+method,
+		body)
 	if err != nil {
 		t.Fatal(err)
 	}

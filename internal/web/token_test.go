@@ -18,8 +18,10 @@ import (
 	"example.com/quartet/internal/token/tokentest"
 )
 
-// startTokens starts a server whose web port accepts tokens in plaintext; alice may call one method.
-func startTokens(t *testing.T, held *service, rules ...string) (*apptest.Server, *tokentest.Issuer) {
+// startTokens starts a server whose web port accepts tokens in plaintext; alice may call one
+// method.
+func startTokens(t *testing.T, held *service, rules ...string) (*apptest.Server,
+	*tokentest.Issuer) {
 	t.Helper()
 	issuer := tokentest.New(t)
 	file := filepath.Join(t.TempDir(), "permissions.json")
@@ -53,27 +55,35 @@ func TestTokensHoldForBrowsersToo(t *testing.T) {
 		status                int
 		code, challenge       string
 	}{
-		"a token":                                 {unary, alice, 200, "", ""},
-		"no token":                                {unary, "", 401, "unauthenticated", "Bearer"},
-		"a foreign token":                         {unary, foreign, 401, "unauthenticated", invalid},
-		"another scheme":                          {unary, "Basic YTpi", 401, "unauthenticated", invalid},
-		"a method that is not permitted":          {methods + "EmptyCall", alice, 403, "permission_denied", ""},
-		"an unknown method and no token":          {methods + "Nothing", "", 401, "unauthenticated", "Bearer"},
-		"an unknown method and a foreign token":   {methods + "Nothing", foreign, 401, "unauthenticated", invalid},
-		"an unknown method that is no one's":      {methods + "Nothing", alice, 403, "permission_denied", ""},
-		"an unknown service and no token":         {"/no.Such/Service", "", 401, "unauthenticated", "Bearer"},
-		"no method and no token":                  {"/", "", 401, "unauthenticated", "Bearer"},
-		"health without a token":                  {"/grpc.health.v1.Health/Check", "", 200, "", ""},
-		"an unknown method of health's neighbour": {"/grpc.health.v1.Other/Check", "", 401, "unauthenticated", "Bearer"},
+		"a token":         {unary, alice, 200, "", ""},
+		"no token":        {unary, "", 401, "unauthenticated", "Bearer"},
+		"a foreign token": {unary, foreign, 401, "unauthenticated", invalid},
+		"another scheme":  {unary, "Basic YTpi", 401, "unauthenticated", invalid},
+		"a method that is not permitted": {methods + "EmptyCall", alice, 403,
+			"permission_denied", ""},
+		"an unknown method and no token": {methods + "Nothing", "", 401, "unauthenticated",
+			"Bearer"},
+		"an unknown method and a foreign token": {methods + "Nothing", foreign, 401, "unauthenticated",
+			invalid},
+		"an unknown method that is no one's": {methods + "Nothing", alice, 403, "permission_denied",
+			""},
+		"an unknown service and no token": {"/no.Such/Service", "", 401, "unauthenticated",
+			"Bearer"},
+		"no method and no token": {"/", "", 401, "unauthenticated", "Bearer"},
+		"health without a token": {"/grpc.health.v1.Health/Check", "", 200, "", ""},
+		"an unknown method of health's neighbour": {"/grpc.health.v1.Other/Check", "", 401,
+			"unauthenticated", "Bearer"},
 	} {
 		for _, h2c := range []bool{false, true} {
 			headers := []string{"Authorization", c.authorization}
 			if c.authorization == "" {
 				headers = nil
 			}
-			response, body := post(t, over(t, h2c, local), s, c.method, "application/json", strings.NewReader("{}"), headers...)
+			response, body := post(t, over(t, h2c, local), s, c.method, "application/json",
+				strings.NewReader("{}"), headers...)
 			challenge := response.Header.Get("WWW-Authenticate")
-			if response.StatusCode != c.status || !strings.HasPrefix(challenge, c.challenge) || (c.challenge == "") != (challenge == "") {
+			if response.StatusCode != c.status || !strings.HasPrefix(challenge, c.challenge) ||
+				(c.challenge == "") != (challenge == "") {
 				t.Errorf("%s: got %d with the challenge %q and %s", name, response.StatusCode, challenge, body)
 			}
 			if c.code != "" {
@@ -88,7 +98,8 @@ func TestTokensHoldForBrowsersToo(t *testing.T) {
 
 func TestAnUnknownMethodIsToldToThoseThatMayCallIt(t *testing.T) {
 	s, issuer := startTokens(t, &service{}, "grpc.testing.TestService/*")
-	response, body := post(t, over(t, true, local), s, methods+"Nothing", "application/json", strings.NewReader("{}"),
+	response, body := post(t, over(t, true, local), s, methods+"Nothing", "application/json",
+		strings.NewReader("{}"),
 		"Authorization", "Bearer "+issuer.Token(t, "alice"))
 	if response.StatusCode != http.StatusNotFound {
 		t.Errorf("got %d and %s", response.StatusCode, body)
@@ -96,7 +107,8 @@ func TestAnUnknownMethodIsToldToThoseThatMayCallIt(t *testing.T) {
 	wantJSON(t, body, "code", "unimplemented")
 }
 
-// TestEachProtocolBringsATokensRefusal has streams and unary calls refused in the words of their protocol.
+// TestEachProtocolBringsATokensRefusal has streams and unary calls refused in the words of their
+// protocol.
 func TestEachProtocolBringsATokensRefusal(t *testing.T) {
 	s, issuer := startTokens(t, &service{}, "grpc.testing.TestService/*")
 	for _, p := range protocols {
@@ -146,7 +158,8 @@ func TestAnOpenStreamOfABrowserEndsWithItsToken(t *testing.T) {
 	wantError(t, stream.Err(), connect.CodeUnavailable, "TOKEN_EXPIRED")
 }
 
-func openDownload(ctx context.Context, t *testing.T, s *apptest.Server, p protocol, token string) (*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse], error) {
+func openDownload(ctx context.Context, t *testing.T, s *apptest.Server, p protocol,
+	token string) (*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse], error) {
 	t.Helper()
 	request := connect.NewRequest(sizes(1, 1))
 	if token != "" {

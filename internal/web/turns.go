@@ -14,13 +14,14 @@ import (
 	"example.com/quartet/internal/shares"
 )
 
-// turnTime is how long a request may have its turn. One that takes longer waits for its client, or for what its service
-// waits for, and needs no processor meanwhile.
+// turnTime is how long a request may have its turn. One that takes longer waits for its client, or
+// for what its service waits for, and needs no processor meanwhile.
 const turnTime = time.Millisecond
 
-// turns bounds how many requests of one caller are worked on at once. A request by HTTP costs several times as much as a call
-// of the main port, and many at once would have the goroutines of all other callers wait behind theirs for a processor.
-// Requests beyond it wait in turn, which costs nothing; they are not refused, unless more wait than there may be calls.
+// turns bounds how many requests of one caller are worked on at once. A request by HTTP costs
+// several times as much as a call of the main port, and many at once would have the goroutines of
+// all other callers wait behind theirs for a processor. Requests beyond it wait in turn, which
+// costs nothing; they are not refused, unless more wait than there may be calls.
 type turns struct {
 	*shares.Shares
 	calls  *rpc.Server
@@ -54,12 +55,14 @@ func (t *turns) guard(next http.Handler) http.Handler {
 	})
 }
 
-// refuse answers a request by its own protocol, without the way through gRPC, which costs as much as a call that is served.
+// refuse answers a request by its own protocol, without the way through gRPC, which costs as much
+// as a call that is served.
 func (t *turns) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	st, trailer := t.calls.Refuse(r, err)
 	failure := connect.NewError(connect.Code(st.Code()), errors.New(st.Message()))
 	for _, packed := range st.Proto().GetDetails() {
-		if detail, err := connect.NewErrorDetail(packed); err == nil { // It fails for no message of this type.
+		// It fails for no message of this type.
+		if detail, err := connect.NewErrorDetail(packed); err == nil {
 			failure.AddDetail(detail)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 
 const oneProcessor = "TEST_WEB_PROCESSORS_PER_CALLER=1"
 
-// TestARequestThatWaitsGivesItsTurnToTheNext has far more streams open than requests of one caller are worked on at once,
-// some of which wait for their service and some for their client.
+// TestARequestThatWaitsGivesItsTurnToTheNext has far more streams open than requests of one caller
+// are worked on at once, some of which wait for their service and some for their client.
 func TestARequestThatWaitsGivesItsTurnToTheNext(t *testing.T) {
 	held := &service{entered: make(chan struct{}, 20), release: make(chan struct{})}
 	s := start(t, held, oneProcessor)
@@ -26,7 +26,8 @@ func TestARequestThatWaitsGivesItsTurnToTheNext(t *testing.T) {
 		raw(t, s, request(upload, "application/connect+json", 1000)) // The first message does not come.
 	}
 	for i := range 20 {
-		stream, err := downloadClient(t, s, protocols[i%2]).CallServerStream(apptest.Deadline(t), connect.NewRequest(sizes(1)))
+		stream, err := downloadClient(t, s, protocols[i%2]).CallServerStream(apptest.Deadline(t),
+			connect.NewRequest(sizes(1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,8 @@ func TestARequestThatWaitsGivesItsTurnToTheNext(t *testing.T) {
 	for range 20 {
 		<-held.entered
 	}
-	if _, answer := post(t, over(t, false, local), s, unary, "application/json", strings.NewReader("{}")); answer != "{}" {
+	if _, answer := post(t, over(t, false, local), s, unary, "application/json",
+		strings.NewReader("{}")); answer != "{}" {
 		t.Errorf("a call beside them got %q", answer)
 	}
 	close(held.release)
@@ -50,7 +52,8 @@ func TestCallsThatWaitForTheirTurnAreServed(t *testing.T) {
 			var calls sync.WaitGroup
 			for range 100 {
 				calls.Go(func() {
-					if _, err := client.CallUnary(apptest.Deadline(t), connect.NewRequest(&grpc_testing.SimpleRequest{})); err != nil {
+					if _, err := client.CallUnary(apptest.Deadline(t),
+						connect.NewRequest(&grpc_testing.SimpleRequest{})); err != nil {
 						t.Error(err)
 					}
 				})
@@ -60,8 +63,8 @@ func TestCallsThatWaitForTheirTurnAreServed(t *testing.T) {
 	}
 }
 
-// TestMoreThanMayWaitAreRefusedInTheirOwnProtocol floods a server that has one call of a caller wait, until one is refused
-// for that.
+// TestMoreThanMayWaitAreRefusedInTheirOwnProtocol floods a server that has one call of a caller
+// wait, until one is refused for that.
 func TestMoreThanMayWaitAreRefusedInTheirOwnProtocol(t *testing.T) {
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
@@ -94,7 +97,8 @@ func TestMoreThanMayWaitAreRefusedInTheirOwnProtocol(t *testing.T) {
 	}
 }
 
-// untilRefused makes calls at once until one is refused because too many wait. Each either succeeds or is told to come back.
+// untilRefused makes calls at once until one is refused because too many wait. Each either succeeds
+// or is told to come back.
 func untilRefused(t *testing.T, call func(context.Context) error) {
 	t.Helper()
 	ctx := apptest.Deadline(t)
@@ -108,7 +112,8 @@ func untilRefused(t *testing.T, call func(context.Context) error) {
 				if err == nil || ctx.Err() != nil {
 					continue
 				}
-				if !errors.As(err, &failure) || failure.Code() != connect.CodeResourceExhausted || !comesBack(failure) {
+				if !errors.As(err, &failure) || failure.Code() != connect.CodeResourceExhausted ||
+					!comesBack(failure) {
 					t.Errorf("got %v", err)
 					return
 				}

@@ -1,6 +1,6 @@
-// Package web answers the calls of browsers: the services of a server by the protocols Connect and gRPC-Web, with messages in
-// protobuf or JSON, over HTTP/1.1 and HTTP/2. To all else a call is one like any other: it has the same limits, metrics,
-// traces and errors.
+// Package web answers the calls of browsers: the services of a server by the protocols Connect and
+// gRPC-Web, with messages in protobuf or JSON, over HTTP/1.1 and HTTP/2. To all else a call is one
+// like any other: it has the same limits, metrics, traces and errors.
 package web
 
 import (
@@ -42,12 +42,14 @@ const (
 	idle = time.Minute
 	// largestWindow is the receive window of an HTTP/2 connection: the calls of one share it.
 	largestWindow = 16 << 20
-	// preflightAge is how long a browser may remember that an origin may call; none remembers it for longer.
+	// preflightAge is how long a browser may remember that an origin may call; none remembers it for
+	// longer.
 	preflightAge = "7200"
 )
 
 // New makes the web port for the services of a server, with the limits that it has.
-func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry) (*Server, error) {
+func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry) (*Server,
+	error) {
 	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
 		transcoder, err := transcoder(calls.ServiceNames(), handler, unknown)
 		inTurn := newTurns(cfg, limits, calls).guard(transcoder)
@@ -88,18 +90,20 @@ func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Te
 	return s, nil
 }
 
-// transcoder has messages pass as they are. The codecs of the server know both of their formats, and its limits apply to
-// them as they have come.
+// transcoder has messages pass as they are. The codecs of the server know both of their formats,
+// and its limits apply to them as they have come.
 func transcoder(names []string, handler, unknown http.Handler) (http.Handler, error) {
 	services := make([]*vanguard.Service, len(names))
 	for i, name := range names {
 		services[i] = vanguard.NewService(name, handler,
-			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC), vanguard.WithTargetCodecs(vanguard.CodecProto, vanguard.CodecJSON))
+			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC),
+			vanguard.WithTargetCodecs(vanguard.CodecProto, vanguard.CodecJSON))
 	}
 	return vanguard.NewTranscoder(services, vanguard.WithUnknownHandler(unknown))
 }
 
-// normalized takes requests as curl and fetch send them for those of the Connect protocol that they are.
+// normalized takes requests as curl and fetch send them for those of the Connect protocol that they
+// are.
 func normalized(next http.Handler, window int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -119,7 +123,8 @@ func normalized(next http.Handler, window int64) http.Handler {
 	})
 }
 
-// guard lets pages of other origins call only if they are in the list. Requests without an Origin are those of programs.
+// guard lets pages of other origins call only if they are in the list. Requests without an Origin
+// are those of programs.
 func (o Origins) guard(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range o {
@@ -127,7 +132,8 @@ func (o Origins) guard(next http.Handler) http.Handler {
 			protection.AddInsecureBypassPattern("/")
 			continue
 		}
-		_ = protection.AddTrustedOrigin(origin) // It fails for what is no origin, which the configuration refuses.
+		// It fails for what is no origin, which the configuration refuses.
+		_ = protection.AddTrustedOrigin(origin)
 	}
 	protected := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -156,12 +162,14 @@ func (o Origins) guard(next http.Handler) http.Handler {
 	})
 }
 
-// renewConnections has a connection that is old end with the request, so that callers find new replicas, and counts requests.
+// renewConnections has a connection that is old end with the request, so that callers find new
+// replicas, and counts requests.
 func (s *Server) renewConnections(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.running.Add(1)
 		defer s.running.Done()
-		if began, ok := r.Context().Value(connectionBegan{}).(time.Time); ok && time.Since(began) > s.age {
+		if began, ok := r.Context().Value(connectionBegan{}).(time.Time); ok &&
+			time.Since(began) > s.age {
 			w.Header().Set("Connection", "close") // By HTTP/2 it is a GOAWAY.
 		}
 		next.ServeHTTP(w, r)
@@ -201,8 +209,9 @@ func (s *Server) Serve(lis net.Listener) error {
 // unwind is how long handlers have to return after their connections were closed.
 const unwind = time.Second
 
-// Shutdown lets calls under way end until shortly before the deadline of ctx and then cuts them off, which it reports as an
-// error. It is for the drain, beside GracefulStop of the rpc.Server, which has calls end that have not begun.
+// Shutdown lets calls under way end until shortly before the deadline of ctx and then cuts them
+// off, which it reports as an error. It is for the drain, beside GracefulStop of the rpc.Server,
+// which has calls end that have not begun.
 func (s *Server) Shutdown(ctx context.Context) error {
 	limited := ctx
 	if deadline, ok := ctx.Deadline(); ok {

@@ -24,18 +24,22 @@ func TestTheModesThatBrowsersHave(t *testing.T) {
 			ctx := apptest.Deadline(t)
 			call, stream := unaryClient(t, s, p), downloadClient(t, s, p)
 			for _, size := range []int{0, 1, 70_000} {
-				response, err := call.CallUnary(ctx, connect.NewRequest(&grpc_testing.SimpleRequest{Payload: payload(size)}))
+				response, err := call.CallUnary(ctx,
+					connect.NewRequest(&grpc_testing.SimpleRequest{Payload: payload(size)}))
 				if err != nil || len(response.Msg.GetPayload().GetBody()) != size {
 					t.Errorf("%d bytes: %v", size, err)
 				}
 			}
 			sorry := &grpc_testing.EchoStatus{Code: 1, Message: "of what?"}
-			_, err := call.CallUnary(ctx, connect.NewRequest(&grpc_testing.SimpleRequest{ResponseStatus: sorry}))
+			_,
+				err := call.CallUnary(ctx,
+				connect.NewRequest(&grpc_testing.SimpleRequest{ResponseStatus: sorry}))
 			wantError(t, err, connect.CodeFailedPrecondition, "SORRY")
 
 			deadline, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			defer cancel()
-			_, err = call.CallUnary(deadline, connect.NewRequest(&grpc_testing.SimpleRequest{FillUsername: true}))
+			_, err = call.CallUnary(deadline,
+				connect.NewRequest(&grpc_testing.SimpleRequest{FillUsername: true}))
 			wantError(t, err, connect.CodeDeadlineExceeded, "")
 
 			request := sizes(0, 10, 200_000)
@@ -46,8 +50,10 @@ func TestTheModesThatBrowsersHave(t *testing.T) {
 			}
 			defer messages.Close()
 			for _, parameters := range request.GetResponseParameters() {
-				if !messages.Receive() || len(messages.Msg().GetPayload().GetBody()) != int(parameters.GetSize()) {
-					t.Fatalf("%d bytes of %d: %v", len(messages.Msg().GetPayload().GetBody()), parameters.GetSize(), messages.Err())
+				if !messages.Receive() ||
+					len(messages.Msg().GetPayload().GetBody()) != int(parameters.GetSize()) {
+					t.Fatalf("%d bytes of %d: %v", len(messages.Msg().GetPayload().GetBody()),
+						parameters.GetSize(), messages.Err())
 				}
 			}
 			if messages.Receive() {
@@ -58,13 +64,15 @@ func TestTheModesThatBrowsersHave(t *testing.T) {
 	}
 }
 
-// TestTheOtherModesByHTTP2 are those that programs have, not browsers; a client stream works by HTTP/1.1 too.
+// TestTheOtherModesByHTTP2 are those that programs have, not browsers; a client stream works by
+// HTTP/1.1 too.
 func TestTheOtherModesByHTTP2(t *testing.T) {
 	s := start(t, &service{})
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
 			ctx := apptest.Deadline(t)
-			sending := clientOf[grpc_testing.StreamingInputCallRequest, grpc_testing.StreamingInputCallResponse](t, s, p, upload).CallClientStream(ctx)
+			sending := clientOf[grpc_testing.StreamingInputCallRequest,
+				grpc_testing.StreamingInputCallResponse](t, s, p, upload).CallClientStream(ctx)
 			for range 5 {
 				if err := sending.Send(&grpc_testing.StreamingInputCallRequest{Payload: payload(50_000)}); err != nil {
 					t.Fatal(err)
@@ -77,7 +85,8 @@ func TestTheOtherModesByHTTP2(t *testing.T) {
 			if !p.h2c {
 				return
 			}
-			both := clientOf[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse](t, s, p, talk).CallBidiStream(ctx)
+			both := clientOf[grpc_testing.StreamingOutputCallRequest,
+				grpc_testing.StreamingOutputCallResponse](t, s, p, talk).CallBidiStream(ctx)
 			for i := range 5 {
 				if err := both.Send(&grpc_testing.StreamingOutputCallRequest{Payload: payload(i * 1000)}); err != nil {
 					t.Fatal(err)
@@ -101,20 +110,25 @@ func TestTheOtherModesByHTTP2(t *testing.T) {
 func TestPlainJSON(t *testing.T) {
 	s := start(t, &service{})
 	client := over(t, false, local)
-	for _, contentType := range []string{"application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8"} {
-		response, answer := post(t, client, s, unary, contentType, strings.NewReader(`{"payload": {"body": "aGVsbG8="}, "newer": 1}`))
+	for _, contentType := range []string{"application/json", "application/json; charset=utf-8",
+		"application/json;charset=UTF-8"} {
+		response, answer := post(t, client, s, unary, contentType,
+			strings.NewReader(`{"payload": {"body": "aGVsbG8="}, "newer": 1}`))
 		if response.StatusCode != http.StatusOK || !strings.Contains(answer, "aGVsbG8=") {
 			t.Errorf("%s: %d %q", contentType, response.StatusCode, answer)
 		}
 	}
-	response, answer := post(t, client, s, unary, "application/json", strings.NewReader(`{"responseStatus": {"code": 1}}`))
+	response, answer := post(t, client, s, unary, "application/json",
+		strings.NewReader(`{"responseStatus": {"code": 1}}`))
 	if response.StatusCode != http.StatusBadRequest || !strings.Contains(answer, "SORRY") {
 		t.Errorf("%d %q", response.StatusCode, answer)
 	}
 	wantJSON(t, answer, "code", "failed_precondition")
-	_, answer = post(t, client, s, "/grpc.health.v1.Health/Check", "application/json", strings.NewReader(`{}`))
+	_, answer = post(t, client, s, "/grpc.health.v1.Health/Check", "application/json",
+		strings.NewReader(`{}`))
 	wantJSON(t, answer, "status", "SERVING")
-	response, answer = post(t, client, s, unary, "application/json", strings.NewReader(`{"fillUsername": true}`), "Connect-Timeout-Ms", "20")
+	response, answer = post(t, client, s, unary, "application/json",
+		strings.NewReader(`{"fillUsername": true}`), "Connect-Timeout-Ms", "20")
 	if response.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("%d %q", response.StatusCode, answer)
 	}
@@ -133,19 +147,24 @@ func TestWhatIsNoCall(t *testing.T) {
 		status                  int
 		says                    string
 	}{
-		"a page":                      {"GET", "/", "", 405, "calls are POST requests"},
-		"a call by GET":               {"GET", unary + "?connect=v1&encoding=json&message={}", "", 405, "calls are POST requests"},
-		"an unknown method":           {"POST", methods + "Nothing", "application/json", 404, `"unimplemented"`},
-		"an unknown service":          {"POST", "/no.Such/Service", "application/connect+json", 404, `"unimplemented"`},
-		"no method":                   {"POST", "/", "application/grpc-web", 404, `"unimplemented"`},
-		"a stream of plain JSON":      {"POST", download, "application/json", 415, "stream type"},
-		"an unknown format":           {"POST", unary, "application/yaml", 404, ""},
-		"an unknown format of stream": {"POST", download, "application/connect+yaml", 415, "not supported"},
-		"the text of gRPC-Web":        {"POST", unary, "application/grpc-web-text", 404, ""},
-		"a form":                      {"POST", unary, "application/x-www-form-urlencoded", 404, ""},
+		"a page": {"GET", "/", "", 405, "calls are POST requests"},
+		"a call by GET": {"GET", unary + "?connect=v1&encoding=json&message={}", "", 405,
+			"calls are POST requests"},
+		"an unknown method": {"POST", methods + "Nothing", "application/json", 404,
+			`"unimplemented"`},
+		"an unknown service": {"POST", "/no.Such/Service", "application/connect+json", 404,
+			`"unimplemented"`},
+		"no method":              {"POST", "/", "application/grpc-web", 404, `"unimplemented"`},
+		"a stream of plain JSON": {"POST", download, "application/json", 415, "stream type"},
+		"an unknown format":      {"POST", unary, "application/yaml", 404, ""},
+		"an unknown format of stream": {"POST", download, "application/connect+yaml", 415,
+			"not supported"},
+		"the text of gRPC-Web": {"POST", unary, "application/grpc-web-text", 404, ""},
+		"a form":               {"POST", unary, "application/x-www-form-urlencoded", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := http.NewRequestWithContext(apptest.Deadline(t), test.verb, "http://"+s.Web+test.path, strings.NewReader("{}"))
+			r, err := http.NewRequestWithContext(apptest.Deadline(t), test.verb, "http://"+s.Web+test.path,
+				strings.NewReader("{}"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +189,8 @@ func TestWhatIsNoCall(t *testing.T) {
 
 // TestOrigins has pages of an allowed and of another origin call, and programs, which have none.
 func TestOrigins(t *testing.T) {
-	listed := start(t, &service{}, "TEST_WEB_ALLOWED_ORIGINS=https://shop.example.com, http://localhost:3000")
+	listed := start(t, &service{},
+		"TEST_WEB_ALLOWED_ORIGINS=https://shop.example.com, http://localhost:3000")
 	none, all := start(t, &service{}), start(t, &service{}, "TEST_WEB_ALLOWED_ORIGINS=*")
 	for name, test := range map[string]struct {
 		server       *apptest.Server
@@ -178,12 +198,13 @@ func TestOrigins(t *testing.T) {
 		allowed      bool // by CORS, which is the browser's to heed
 		served       bool
 	}{
-		"listed":                   {listed, "https://shop.example.com", "cross-site", true, true},
-		"listed with a port":       {listed, "http://localhost:3000", "same-site", true, true},
-		"another":                  {listed, "https://evil.example.com", "cross-site", false, false},
-		"another, an old browser":  {listed, "https://evil.example.com", "", false, false},
-		"another port":             {listed, "http://localhost:3001", "same-site", false, false},
-		"a prefix":                 {listed, "https://shop.example.com.evil.com", "cross-site", false, false},
+		"listed":                  {listed, "https://shop.example.com", "cross-site", true, true},
+		"listed with a port":      {listed, "http://localhost:3000", "same-site", true, true},
+		"another":                 {listed, "https://evil.example.com", "cross-site", false, false},
+		"another, an old browser": {listed, "https://evil.example.com", "", false, false},
+		"another port":            {listed, "http://localhost:3001", "same-site", false, false},
+		"a prefix": {listed, "https://shop.example.com.evil.com", "cross-site", false,
+			false},
 		"a sandboxed page":         {listed, "null", "cross-site", false, false},
 		"the same origin":          {none, "", "same-origin", false, true},
 		"no list":                  {none, "https://shop.example.com", "cross-site", false, false},
@@ -201,29 +222,35 @@ func TestOrigins(t *testing.T) {
 				headers = append(headers, "Sec-Fetch-Site", test.site)
 			}
 			client := over(t, false, local)
-			response, answer := post(t, client, test.server, unary, "application/json", strings.NewReader("{}"), headers...)
-			if (response.StatusCode == http.StatusOK) != test.served || !test.served && response.StatusCode != http.StatusForbidden {
+			response, answer := post(t, client, test.server, unary, "application/json",
+				strings.NewReader("{}"), headers...)
+			if (response.StatusCode == http.StatusOK) != test.served ||
+				!test.served && response.StatusCode != http.StatusForbidden {
 				t.Errorf("got %d %q", response.StatusCode, answer)
 			}
-			if got := response.Header.Get("Access-Control-Allow-Origin"); (got == test.origin && got != "") != test.allowed || got != "" && !test.allowed {
+			if got := response.Header.Get("Access-Control-Allow-Origin"); (got == test.origin &&
+				got != "") != test.allowed || got != "" && !test.allowed {
 				t.Errorf("the allowed origin is %q", got)
 			}
 			if test.origin == "" {
 				return
 			}
-			r, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodOptions, "http://"+test.server.Web+unary, nil)
+			r, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodOptions, "http://"+
+				test.server.Web+unary, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Header.Set("Origin", test.origin)
 			r.Header.Set("Access-Control-Request-Method", "POST")
-			r.Header.Set("Access-Control-Request-Headers", "connect-protocol-version,content-type,traceparent")
+			r.Header.Set("Access-Control-Request-Headers",
+				"connect-protocol-version,content-type,traceparent")
 			preflight, err := client.Do(r)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer preflight.Body.Close()
-			allowed := preflight.StatusCode == http.StatusNoContent && preflight.Header.Get("Access-Control-Allow-Origin") == test.origin &&
+			allowed := preflight.StatusCode == http.StatusNoContent &&
+				preflight.Header.Get("Access-Control-Allow-Origin") == test.origin &&
 				preflight.Header.Get("Access-Control-Allow-Methods") == "POST" &&
 				preflight.Header.Get("Access-Control-Allow-Headers") == "connect-protocol-version,content-type,traceparent"
 			if allowed != test.allowed {
@@ -233,11 +260,13 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestWhatCallersSendWrong has an answer for each mistake, with the code that the main port has for it.
+// TestWhatCallersSendWrong has an answer for each mistake, with the code that the main port has for
+// it.
 func TestWhatCallersSendWrong(t *testing.T) {
 	s := start(t, &service{})
 	envelope := func(flag byte, length int, data string) string {
-		return string([]byte{flag, byte(length >> 24), byte(length >> 16), byte(length >> 8), byte(length)}) + data
+		return string([]byte{flag, byte(length >> 24), byte(length >> 16), byte(length >> 8),
+			byte(length)}) + data
 	}
 	tooLarge := `{"payload": {"body": "` + strings.Repeat("x", 100_000) + `"}}`
 	for name, test := range map[string]struct {
@@ -246,23 +275,40 @@ func TestWhatCallersSendWrong(t *testing.T) {
 		headers                   []string
 		code, says                string
 	}{
-		"too large":                   {unary, "application/json", tooLarge, false, nil, "resource_exhausted", "100000 bytes"},
-		"too large, no length":        {unary, "application/json", tooLarge, true, nil, "resource_exhausted", "Content-Length"},
-		"too large in protobuf":       {unary, "application/proto", tooLarge, false, nil, "resource_exhausted", "100000 bytes"},
-		"a stream's too large":        {download, "application/connect+json", envelope(0, 2<<20, "{"), false, nil, "resource_exhausted", "4096 bytes"},
-		"no JSON":                     {unary, "application/json", "{]", false, nil, "invalid_argument", "UNDECODABLE"},
-		"no protobuf":                 {unary, "application/proto", "\xff", false, nil, "invalid_argument", "UNDECODABLE"},
-		"a stream's no JSON":          {download, "application/connect+json", envelope(0, 2, "{]"), false, nil, "invalid_argument", "UNDECODABLE"},
-		"half a message":              {download, "application/connect+json", envelope(0, 9, "{"), false, nil, "internal", "middle of a message"},
-		"half a prefix":               {download, "application/connect+json", "\x00\x00", false, nil, "internal", "middle of a message"},
-		"no message":                  {download, "application/connect+json", "", false, nil, "internal", "ended before its request"},
-		"two messages":                {download, "application/connect+json", envelope(0, 2, "{}") + envelope(0, 2, "{}"), false, nil, "internal", "more than one request"},
-		"an unknown flag":             {download, "application/connect+json", envelope(2, 2, "{}"), false, nil, "invalid_argument", "flag 2"},
-		"an unknown flag behind":      {upload, "application/connect+json", envelope(0, 2, "{}") + envelope(0x80, 2, "{}"), false, nil, "invalid_argument", "flag 128"},
-		"compressed":                  {unary, "application/json", "gzip", false, []string{"Content-Encoding", "gzip"}, "unimplemented", "not accepted"},
-		"compressed, an unknown name": {unary, "application/json", "br", false, []string{"Content-Encoding", "br"}, "", "not supported"},
-		"a deadline that is none":     {unary, "application/json", "{}", false, []string{"Connect-Timeout-Ms", "soon"}, "", "soon"},
-		"no time":                     {unary, "application/json", "{}", false, []string{"Connect-Timeout-Ms", "0"}, "deadline_exceeded", ""},
+		"too large": {unary, "application/json", tooLarge, false, nil,
+			"resource_exhausted", "100000 bytes"},
+		"too large, no length": {unary, "application/json", tooLarge, true, nil,
+			"resource_exhausted", "Content-Length"},
+		"too large in protobuf": {unary, "application/proto", tooLarge, false, nil,
+			"resource_exhausted", "100000 bytes"},
+		"a stream's too large": {download, "application/connect+json", envelope(0, 2<<20, "{"),
+			false, nil, "resource_exhausted", "4096 bytes"},
+		"no JSON": {unary, "application/json", "{]", false, nil, "invalid_argument",
+			"UNDECODABLE"},
+		"no protobuf": {unary, "application/proto", "\xff", false, nil,
+			"invalid_argument", "UNDECODABLE"},
+		"a stream's no JSON": {download, "application/connect+json", envelope(0, 2, "{]"), false,
+			nil, "invalid_argument", "UNDECODABLE"},
+		"half a message": {download, "application/connect+json", envelope(0, 9, "{"), false,
+			nil, "internal", "middle of a message"},
+		"half a prefix": {download, "application/connect+json", "\x00\x00", false, nil,
+			"internal", "middle of a message"},
+		"no message": {download, "application/connect+json", "", false, nil, "internal",
+			"ended before its request"},
+		"two messages": {download, "application/connect+json", envelope(0, 2, "{}") +
+			envelope(0, 2, "{}"), false, nil, "internal", "more than one request"},
+		"an unknown flag": {download, "application/connect+json", envelope(2, 2, "{}"), false,
+			nil, "invalid_argument", "flag 2"},
+		"an unknown flag behind": {upload, "application/connect+json", envelope(0, 2, "{}") +
+			envelope(0x80, 2, "{}"), false, nil, "invalid_argument", "flag 128"},
+		"compressed": {unary, "application/json", "gzip", false,
+			[]string{"Content-Encoding", "gzip"}, "unimplemented", "not accepted"},
+		"compressed, an unknown name": {unary, "application/json", "br", false,
+			[]string{"Content-Encoding", "br"}, "", "not supported"},
+		"a deadline that is none": {unary, "application/json", "{}", false,
+			[]string{"Connect-Timeout-Ms", "soon"}, "", "soon"},
+		"no time": {unary, "application/json", "{}", false, []string{"Connect-Timeout-Ms", "0"},
+			"deadline_exceeded", ""},
 	} {
 		for _, h2c := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, h2c %t", name, h2c), func(t *testing.T) {
@@ -270,8 +316,10 @@ func TestWhatCallersSendWrong(t *testing.T) {
 				if test.chunked {
 					body = struct{ io.Reader }{body}
 				}
-				_, answer := post(t, over(t, h2c, local), s, test.method, test.contentType, body, test.headers...)
-				if !strings.Contains(answer, test.says) || !strings.Contains(answer, `"`+test.code) && test.code != "" {
+				_, answer := post(t, over(t, h2c, local), s, test.method, test.contentType, body,
+					test.headers...)
+				if !strings.Contains(answer, test.says) ||
+					!strings.Contains(answer, `"`+test.code) && test.code != "" {
 					t.Errorf("got %q", answer)
 				}
 			})
