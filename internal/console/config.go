@@ -13,7 +13,7 @@ import (
 
 // Config is what can be set of a console.
 type Config struct {
-	Address           config.Address `env:"ADDRESS" desc:"serve: where the console for browsers is, such as 127.0.0.1:8080; empty for nowhere"`
+	Address           config.Address `env:"ADDRESS" desc:"serve: where the console for browsers is, such as 127.0.0.1:9466; empty for nowhere"`
 	Token             config.Secret  `env:"TOKEN" desc:"bearer token that the console asks for; if empty, none"`
 	ReadToken         config.Secret  `env:"READ_TOKEN" desc:"a second token for the console, which may call only methods that have no side effects"`
 	Origins           string         `env:"ORIGINS" desc:"origins of pages that may use the console besides its own, and names that it has without a token, divided by commas: https://console.example.com"`

@@ -59,8 +59,9 @@ type access struct {
 // newAccess reads the permissions and the keys once, so that a mistake in them ends the start of
 // the process. It is nil if callers have neither certificates nor tokens, and then every call is
 // permitted.
-func newAccess(cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger) (*access,
-	error) {
+func newAccess(
+	cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger,
+) (*access, error) {
 	a := &access{
 		log: log, file: cfg.PermissionsFile,
 		verified: map[*x509.Certificate]error{}, connections: map[*net.TCPConn][]*x509.Certificate{},
@@ -134,8 +135,9 @@ func (a *access) recheck(ctx context.Context, fullMethod string) error {
 
 // check returns the identity in the token of a call, if it has one. Checks and watches of health
 // need no permission, and no token: they tell nothing but whether a service answers.
-func (a *access) check(ctx context.Context, fullMethod string,
-	verify func(bearer string) (string, error)) (identity string, err error) {
+func (a *access) check(
+	ctx context.Context, fullMethod string, verify func(bearer string) (string, error),
+) (identity string, err error) {
 	names, err := a.certified(ctx)
 	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
 		return "", err

@@ -82,8 +82,9 @@ func (b *syncBuffer) String() string {
 }
 
 // startSecured starts them; without rules, every caller with a certificate may call everything.
-func startSecured(t *testing.T, handle func(context.Context) error,
-	rules ...permissionRule) *secured {
+func startSecured(
+	t *testing.T, handle func(context.Context) error, rules ...permissionRule,
+) *secured {
 	t.Helper()
 	s := newSecured(t, rules...)
 	s.running = s.start(t, handle)

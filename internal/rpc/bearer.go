@@ -93,8 +93,9 @@ func newBearerFile(cfg ClientConfig, log *slog.Logger) (credentials.PerRPCCreden
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
-func (b bearerFile) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string,
-	error) {
+func (b bearerFile) GetRequestMetadata(
+	ctx context.Context, _ ...string,
+) (map[string]string, error) {
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(authorizationHeader)) > 0 {
 		return nil, nil
 	}

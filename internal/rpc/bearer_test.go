@@ -23,8 +23,9 @@ import (
 const jwtAlice = "jwt:" + tokentest.Name + "#alice"
 
 // startTokens starts a server in a TLS mode that accepts the tokens of an issuer, and a client.
-func startTokens(t *testing.T, mode string, handle func(context.Context) error,
-	rules ...permissionRule) (*secured, *tokentest.Issuer) {
+func startTokens(
+	t *testing.T, mode string, handle func(context.Context) error, rules ...permissionRule,
+) (*secured, *tokentest.Issuer) {
 	t.Helper()
 	issuer := tokentest.New(t)
 	s := newSecured(t, rules...)

@@ -25,8 +25,9 @@ type certificates struct {
 
 // watchCertificate has the certificate of a side, "server" or "client", told in metrics. A key that
 // every user of the machine may read is warned of.
-func watchCertificate(t *telemetry.Telemetry, cfg TLSConfig, side string,
-	creds credentials.TransportCredentials) error {
+func watchCertificate(
+	t *telemetry.Telemetry, cfg TLSConfig, side string, creds credentials.TransportCredentials,
+) error {
 	files, ok := creds.(*reloading)
 	if !ok || cfg.KeyFile == "" {
 		return nil

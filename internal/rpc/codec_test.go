@@ -34,8 +34,9 @@ type looking struct {
 	seen chan proto.Message
 }
 
-func (l *looking) UnaryCall(_ context.Context,
-	request *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (l *looking) UnaryCall(
+	_ context.Context, request *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	l.seen <- request
 	return &grpc_testing.SimpleResponse{}, nil
 }

@@ -48,10 +48,10 @@ type ServerConfig struct {
 	KeepaliveMinTime        time.Duration `env:"KEEPALIVE_MIN_TIME" envDefault:"10s" desc:"least time between a client's pings; clients that ping more often are cut off"`
 	MaxConcurrentStreams    uint32        `env:"MAX_CONCURRENT_STREAMS" envDefault:"250" desc:"calls at once on one connection; more wait at the client"`
 	MaxInFlight             int64         `env:"MAX_IN_FLIGHT" envDefault:"1000" desc:"unary calls at once over all connections; more are refused with RESOURCE_EXHAUSTED"`
-	MaxInFlightPerCaller    int64         `env:"MAX_IN_FLIGHT_PER_CALLER" envDefault:"0" desc:"unary calls at once of one certificate, or else of one address; 0 for half of MAX_IN_FLIGHT"`
+	MaxInFlightPerCaller    int64         `env:"MAX_IN_FLIGHT_PER_CALLER" envDefault:"0" desc:"unary calls at once of one token or certificate, or else of one address; 0 for half of MAX_IN_FLIGHT"`
 	MaxStreams              int64         `env:"MAX_STREAMS" envDefault:"0" desc:"streams at once over all connections, which do not count as calls; 0 for MAX_IN_FLIGHT"`
-	MaxStreamsPerCaller     int64         `env:"MAX_STREAMS_PER_CALLER" envDefault:"0" desc:"streams at once of one certificate, or else of one address; 0 for half of them, or MAX_IN_FLIGHT_PER_CALLER"`
-	MaxCallsPerSecond       int           `env:"MAX_CALLS_PER_SECOND" envDefault:"0" desc:"calls and streams that one certificate, or else one address, may begin in a second; 0 for any number"`
+	MaxStreamsPerCaller     int64         `env:"MAX_STREAMS_PER_CALLER" envDefault:"0" desc:"streams at once of one token or certificate, or else of one address; 0 for half of them, or MAX_IN_FLIGHT_PER_CALLER"`
+	MaxCallsPerSecond       int           `env:"MAX_CALLS_PER_SECOND" envDefault:"0" desc:"calls and streams that one token or certificate, or else one address, may begin in a second; 0 for any number"`
 	MaxConnections          int           `env:"MAX_CONNECTIONS" envDefault:"2000" desc:"open connections; more are closed at once"`
 	MaxConnectionsPerCaller int           `env:"MAX_CONNECTIONS_PER_CALLER" envDefault:"0" desc:"open connections from one address; 0 for half of MAX_CONNECTIONS"`
 	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`

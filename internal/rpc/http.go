@@ -43,8 +43,9 @@ import (
 // grpc-go's ServeHTTP does without what the limits of its own transport rest upon: it reads all of
 // a request into memory as fast as it comes, and to write a status waits for a client that does not
 // read. An exchange makes up for both.
-func (s *Server) HTTPHandler(transcode func(calls, unknown http.Handler) (http.Handler,
-	error)) (http.Handler, error) {
+func (s *Server) HTTPHandler(
+	transcode func(calls, unknown http.Handler) (http.Handler, error),
+) (http.Handler, error) {
 	handler, err := transcode(http.HandlerFunc(s.serveCall), http.HandlerFunc(s.refuseUnknown))
 	if err != nil {
 		return nil, err

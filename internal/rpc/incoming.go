@@ -87,8 +87,9 @@ const (
 )
 
 // newIncoming has no calls. window is that of a stream.
-func newIncoming(cfg ServerConfig, limits map[string]int, errs errorTables,
-	codec encoding.CodecV2) *incoming {
+func newIncoming(
+	cfg ServerConfig, limits map[string]int, errs errorTables, codec encoding.CodecV2,
+) *incoming {
 	return &incoming{
 		limits: limits, largest: cfg.MaxReceiveBytes, compress: cfg.AcceptCompressed,
 		first: cfg.FirstMessageTimeout,

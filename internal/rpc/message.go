@@ -111,8 +111,9 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 
 // takeRoom has a message wait until there is memory for it. Meanwhile the client cannot send it,
 // and is not late.
-func (in *incoming) takeRoom(ctx context.Context, c *incomingCall, size int64) (release func(),
-	err error) {
+func (in *incoming) takeRoom(
+	ctx context.Context, c *incomingCall, size int64,
+) (release func(), err error) {
 	if !c.limitReceive(0) {
 		return nil, in.wasEnded(c)
 	}
@@ -138,8 +139,9 @@ func (c *incomingCall) noMore() error {
 }
 
 // decompress gives back what a message is, unless it is larger than the call accepts.
-func decompress(compressor encoding.Compressor, compressed mem.BufferSlice,
-	c *incomingCall) (mem.BufferSlice, error) {
+func decompress(
+	compressor encoding.Compressor, compressed mem.BufferSlice, c *incomingCall,
+) (mem.BufferSlice, error) {
 	reader, err := compressor.Decompress(compressed.Reader())
 	if err != nil {
 		return nil, clientFault(codes.Internal, "a message does not decompress: %s",

@@ -37,8 +37,9 @@ const lastWord = 100 * time.Millisecond
 // grpc-go does not: each client holds a Watch for as long as it has a connection, and GracefulStop
 // would wait for all of them. The handler may be waiting for a message, which no context of ours
 // interrupts; grpc-go ends that wait when this interceptor has returned.
-func (s *Server) endPlumbing(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
-	handler grpc.StreamHandler) error {
+func (s *Server) endPlumbing(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	if !isPlumbing(info.FullMethod) {
 		return handler(srv, stream)
 	}

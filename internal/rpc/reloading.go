@@ -34,8 +34,9 @@ type reloading struct {
 
 // newReloading reads the files once, so that a wrong path ends the start of
 // the process and not its first handshake. Empty names are left out.
-func newReloading(log *slog.Logger, read func() (*tls.Config, error), files ...string) (*reloading,
-	error) {
+func newReloading(
+	log *slog.Logger, read func() (*tls.Config, error), files ...string,
+) (*reloading, error) {
 	files = slices.DeleteFunc(files, func(file string) bool { return file == "" })
 	r := &reloading{log: log, read: read, files: files}
 	var err error
@@ -117,8 +118,9 @@ func (r *reloading) contents() ([][]byte, error) {
 	return contents, nil
 }
 
-func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn,
-	credentials.AuthInfo, error) {
+func (r *reloading) ClientHandshake(
+	ctx context.Context, authority string, conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	return r.newest().ClientHandshake(ctx, authority, conn)
 }
 

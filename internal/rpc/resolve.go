@@ -24,8 +24,9 @@ func pollDNS(interval time.Duration) polling { return polling{resolver.Get("dns"
 // Build resolves target until the resolver is closed. A target that cannot be
 // resolved at all is reported as a name without an answer is, as grpc-go does
 // with an error that is returned from here.
-func (p polling) Build(target resolver.Target, cc resolver.ClientConn,
-	opts resolver.BuildOptions) (resolver.Resolver, error) {
+func (p polling) Build(
+	target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions,
+) (resolver.Resolver, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &poller{stop: cancel, stopped: make(chan struct{})}
 	go func() {
@@ -40,8 +41,9 @@ func (p polling) Build(target resolver.Target, cc resolver.ClientConn,
 // ask starts a resolver, and ends it an interval after its first answer. A slow
 // look-up is not disturbed, or it would be started over for ever; after a
 // failed one the resolver's own first, short pauses hold.
-func (p polling) ask(ctx context.Context, target resolver.Target, cc resolver.ClientConn,
-	opts resolver.BuildOptions) {
+func (p polling) ask(
+	ctx context.Context, target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions,
+) {
 	heard := listener{cc, make(chan struct{}, 1)}
 	if r, err := p.Builder.Build(target, heard, opts); err != nil {
 		heard.ReportError(err)

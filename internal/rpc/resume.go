@@ -77,8 +77,9 @@ func (a *Attempt) Progress() { a.progress = true }
 // nothing new, which gives ErrGaveUp. Refusals by a server that is busy do not count: it works, and
 // asks to come back. How often depends on how many others do, and only ctx bounds how long that may
 // take. what names the stream in the log: "download".
-func (r Resumption) Resume(ctx context.Context, what string,
-	attempt func(context.Context, *Attempt) error) error {
+func (r Resumption) Resume(
+	ctx context.Context, what string, attempt func(context.Context, *Attempt) error,
+) error {
 	r = r.withDefaults()
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = r.RetryDelay, 5*time.Second
@@ -114,8 +115,9 @@ func (r Resumption) Resume(ctx context.Context, what string,
 
 // try makes one attempt. What it returns is the reason why the stream ended: our own, if its
 // context was cut while the whole goes on.
-func (r Resumption) try(whole context.Context,
-	attempt func(context.Context, *Attempt) error) (progress bool, err error) {
+func (r Resumption) try(
+	whole context.Context, attempt func(context.Context, *Attempt) error,
+) (progress bool, err error) {
 	ctx, cancel := context.WithCancelCause(whole)
 	defer cancel(nil)
 	a := &Attempt{after: r.StallTimeout,

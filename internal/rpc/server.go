@@ -149,8 +149,9 @@ func transport(cfg ServerConfig) []grpc.ServerOption {
 // interceptors wraps every handler, outermost first: telemetry sees the status that the client
 // gets, and the error table sees what a panic became. Before all of them arrivals are counted, and
 // those refused that no interceptor sees.
-func (s *Server) interceptors(t *telemetry.Telemetry,
-	calls *telemetry.ServerCalls) []grpc.ServerOption {
+func (s *Server) interceptors(
+	t *telemetry.Telemetry, calls *telemetry.ServerCalls,
+) []grpc.ServerOption {
 	recovered := panics(t.Log)
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary,

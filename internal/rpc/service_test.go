@@ -34,13 +34,15 @@ type service struct {
 	handle func(ctx context.Context) error
 }
 
-func (s *service) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_testing.Empty,
-	error) {
+func (s *service) EmptyCall(
+	ctx context.Context, _ *grpc_testing.Empty,
+) (*grpc_testing.Empty, error) {
 	return &grpc_testing.Empty{}, s.handle(ctx)
 }
 
-func (s *service) UnaryCall(ctx context.Context,
-	_ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (s *service) UnaryCall(
+	ctx context.Context, _ *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	return &grpc_testing.SimpleResponse{}, s.handle(ctx)
 }
 

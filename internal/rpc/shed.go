@@ -43,8 +43,9 @@ func newLoad(cfg ServerConfig) *load {
 
 // enter takes a place for a call before its first message is received, and returns the function
 // that gives it back. Checks of the health need none: a busy server must not look dead.
-func (l *load) enter(ctx context.Context, fullMethod string, stream bool) (leave func(),
-	err error) {
+func (l *load) enter(
+	ctx context.Context, fullMethod string, stream bool,
+) (leave func(), err error) {
 	places := l.calls
 	switch {
 	case fullMethod == healthpb.Health_Watch_FullMethodName:
@@ -150,8 +151,9 @@ func (r *rates) allow(caller Caller) bool {
 // untilRoom repeats unary calls that may be repeated when a server had no room for them and said
 // when to come back. grpc-go's own retries do not tell that from a message which can never fit,
 // since both are RESOURCE_EXHAUSTED.
-func untilRoom(services []protoreflect.ServiceDescriptor,
-	timeout time.Duration) grpc.UnaryClientInterceptor {
+func untilRoom(
+	services []protoreflect.ServiceDescriptor, timeout time.Duration,
+) grpc.UnaryClientInterceptor {
 	repeatable := map[string]bool{} // by gRPC's full name, "/service/method"
 	for _, service := range services {
 		for i := range service.Methods().Len() {

@@ -69,8 +69,9 @@ func (c TLSConfig) client(log *slog.Logger) (credentials.TransportCredentials, e
 	return c.credentials(log, c.clientConfig)
 }
 
-func (c TLSConfig) credentials(log *slog.Logger,
-	read func() (*tls.Config, error)) (credentials.TransportCredentials, error) {
+func (c TLSConfig) credentials(
+	log *slog.Logger, read func() (*tls.Config, error),
+) (credentials.TransportCredentials, error) {
 	if c.Mode == "" || c.Mode == "off" {
 		return insecure.NewCredentials(), nil
 	}

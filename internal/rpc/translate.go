@@ -61,8 +61,9 @@ func (t errorTables) of(fullMethod string) ErrorTable {
 	return table
 }
 
-func (t errorTables) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
-	handler grpc.UnaryHandler) (any, error) {
+func (t errorTables) unary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	reply, err := handler(ctx, req)
 	if err != nil {
 		err = t.of(info.FullMethod).translate(err, func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) })

@@ -27,8 +27,9 @@ type wire struct {
 }
 
 // stream is the interceptor that has a stream end with what was sent, by the rules of its service.
-func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
-	handler grpc.StreamHandler) error {
+func (s *Server) stream(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	err := s.limited(srv, stream, info, handler)
 	if err != nil {
 		err = s.incoming.errs.of(info.FullMethod).translate(err, stream.SetTrailer)
@@ -37,8 +38,9 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 }
 
 // limited runs the handler of a stream if its caller may call it, and if there is a place for it.
-func (s *Server) limited(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
-	handler grpc.StreamHandler) error {
+func (s *Server) limited(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	ctx, err := s.access.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
@@ -146,8 +148,9 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 // enter takes a place for a unary call, if its caller may make it.
-func (s *Server) enter(ctx context.Context, fullMethod string) (admitted context.Context,
-	leave func(), err error) {
+func (s *Server) enter(
+	ctx context.Context, fullMethod string,
+) (admitted context.Context, leave func(), err error) {
 	if admitted, err = s.access.admit(ctx, fullMethod); err != nil {
 		return nil, nil, err
 	}

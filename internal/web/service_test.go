@@ -40,8 +40,9 @@ type service struct {
 
 // UnaryCall fails if it is asked for a status, waits for its deadline if it is asked for a user
 // name, and else returns the payload, or one of the size that it is asked for.
-func (s *service) UnaryCall(ctx context.Context,
-	r *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+func (s *service) UnaryCall(
+	ctx context.Context, r *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
 	switch {
 	case r.GetResponseStatus().GetCode() != 0:
 		return nil, fmt.Errorf("%w: %s", errSorry, r.GetResponseStatus().GetMessage())
@@ -135,8 +136,9 @@ func start(t testing.TB, s *service, environ ...string) *apptest.Server {
 	return startWith(t, telemetry.Discard(), s, environ...)
 }
 
-func startWith(t testing.TB, tel *telemetry.Telemetry, s *service,
-	environ ...string) *apptest.Server {
+func startWith(
+	t testing.TB, tel *telemetry.Telemetry, s *service, environ ...string,
+) *apptest.Server {
 	t.Helper()
 	guest := app.Service{Name: "guest",
 		Open: func(_ context.Context, host app.Host) (app.Opened, error) {
@@ -193,16 +195,18 @@ var protocols = []protocol{
 	{"gRPC JSON, h2c", true, []connect.ClientOption{connect.WithGRPC(), connect.WithProtoJSON()}},
 }
 
-func clientOf[Q, S any](t *testing.T, s *apptest.Server, p protocol,
-	method string) *connect.Client[Q, S] {
+func clientOf[Q, S any](
+	t *testing.T, s *apptest.Server, p protocol, method string,
+) *connect.Client[Q, S] {
 	t.Helper()
 	options := append([]connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)},
 		p.options...)
 	return connect.NewClient[Q, S](over(t, p.h2c, local), "http://"+s.Web+method, options...)
 }
 
-func unaryClient(t *testing.T, s *apptest.Server,
-	p protocol) *connect.Client[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse] {
+func unaryClient(
+	t *testing.T, s *apptest.Server, p protocol,
+) *connect.Client[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse] {
 	t.Helper()
 	return clientOf[grpc_testing.SimpleRequest, grpc_testing.SimpleResponse](t, s, p, unary)
 }

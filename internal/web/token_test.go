@@ -20,8 +20,9 @@ import (
 
 // startTokens starts a server whose web port accepts tokens in plaintext; alice may call one
 // method.
-func startTokens(t *testing.T, held *service, rules ...string) (*apptest.Server,
-	*tokentest.Issuer) {
+func startTokens(
+	t *testing.T, held *service, rules ...string,
+) (*apptest.Server, *tokentest.Issuer) {
 	t.Helper()
 	issuer := tokentest.New(t)
 	file := filepath.Join(t.TempDir(), "permissions.json")
@@ -158,8 +159,9 @@ func TestAnOpenStreamOfABrowserEndsWithItsToken(t *testing.T) {
 	wantError(t, stream.Err(), connect.CodeUnavailable, "TOKEN_EXPIRED")
 }
 
-func openDownload(ctx context.Context, t *testing.T, s *apptest.Server, p protocol,
-	token string) (*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse], error) {
+func openDownload(
+	ctx context.Context, t *testing.T, s *apptest.Server, p protocol, token string,
+) (*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse], error) {
 	t.Helper()
 	request := connect.NewRequest(sizes(1, 1))
 	if token != "" {

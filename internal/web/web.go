@@ -48,8 +48,9 @@ const (
 )
 
 // New makes the web port for the services of a server, with the limits that it has.
-func New(cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry) (*Server,
-	error) {
+func New(
+	cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry,
+) (*Server, error) {
 	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
 		transcoder, err := transcoder(calls.ServiceNames(), handler, unknown)
 		inTurn := newTurns(cfg, limits, calls).guard(transcoder)

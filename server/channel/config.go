@@ -25,7 +25,7 @@ type Config struct {
 
 	// Limits of the streams, which this package keeps and not the broker.
 	MaxParticipants          int           `env:"MAX_PARTICIPANTS" envDefault:"20000" desc:"participants on this replica at once"`
-	MaxParticipantsPerCaller int           `env:"MAX_PARTICIPANTS_PER_CALLER" envDefault:"0" desc:"participants of one certificate, or else of one address; 0 for half of MAX_PARTICIPANTS"`
+	MaxParticipantsPerCaller int           `env:"MAX_PARTICIPANTS_PER_CALLER" envDefault:"0" desc:"participants of one token or certificate, or else of one address; 0 for half of MAX_PARTICIPANTS"`
 	JoinTimeout              time.Duration `env:"JOIN_TIMEOUT" envDefault:"10s" desc:"time for the join to arrive after the headers of an exchange"`
 	SendTimeout              time.Duration `env:"SEND_TIMEOUT" envDefault:"30s" desc:"time after which a participant that does not read is sent away; it stands beside RPC_SEND_TIMEOUT because only this one tells it the position from which to join again"`
 }

@@ -140,8 +140,8 @@ type conversation struct {
 	pace        *broker.Pace
 	channel     string
 	participant string
-	// owner is the identity in the client's certificate, empty if it has none. It is part of what a
-	// repeated message_id is recognized by: no other client can make this one's messages look
+	// owner is the identity in the client's token or certificate, empty without one. It is part of
+	// what a repeated message_id is recognized by: no other client can make this one's messages look
 	// repeated.
 	owner string
 	// subscription delivers what is said in the channel, to listen only.
