@@ -164,8 +164,12 @@ sbom: image ## List the modules in the images in bin/server.cdx.json and bin/cli
 	@mkdir -p bin/image; for part in $(PARTS); do \
 	  container=$$(docker create quartet/$$part:$(TAG)); \
 	  docker cp $$container:/$$part bin/image/ >/dev/null; docker rm $$container >/dev/null; \
-	  $(TOOL) cyclonedx-gomod bin -json -std -noserial -notimestamp -version $(VERSION) -output ../bin/$$part.cdx.json ../bin/image/$$part; \
+	  $(MAKE) --no-print-directory sbom-$$part; \
 	done
+
+# Of a program that was taken out of its image, in bin/image.
+sbom-%:
+	@$(TOOL) cyclonedx-gomod bin -json -std -noserial -notimestamp -version $(VERSION) -output ../bin/$*.cdx.json ../bin/image/$*
 
 # The nodes pull what Docker does not have; what it has need not come over the network three times.
 .PHONY: cluster

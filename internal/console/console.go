@@ -89,7 +89,7 @@ func New(o Options) (*Console, error) {
 		methods: map[string]method{},
 		mux:     http.NewServeMux(),
 		convert: make(converter, mostConversions),
-		rollout: rollout{o.Config.RolloutURL, o.Config.RolloutCredentials},
+		rollout: rollout{url: o.Config.RolloutURL, credentials: o.Config.RolloutCredentials},
 	}
 	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
 	c.numbers.gather = o.Telemetry.Registry

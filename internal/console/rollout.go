@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -19,18 +20,32 @@ import (
 const rolloutTimeout = 10 * time.Second
 
 // rollout replaces the pods of a Deployment, so that a person can watch calls survive it. The pod's
-// ServiceAccount needs the verb patch on the Deployment, and nothing else.
+// ServiceAccount needs the verb patch on the Deployment, with which its token can change all of it,
+// the image too: it is for development.
 type rollout struct {
 	// url of the Deployment in the API of Kubernetes; without one there is nothing to replace.
 	url string
 	// credentials is a folder with ca.crt and token, as Kubernetes mounts them. Both are read for
 	// each request, because the kubelet renews the token.
 	credentials string
+
+	mu   sync.Mutex
+	last time.Time // when Kubernetes has taken the last one
 }
+
+// rolloutPause is the least time between two rollouts: each one begins all over again.
+const rolloutPause = 30 * time.Second
+
+var errRolloutRunning = fmt.Errorf("another one began less than %s ago", rolloutPause)
 
 // begin changes the annotation that `kubectl rollout restart` changes, and returns when Kubernetes
 // has taken it: the pods are replaced after that.
-func (r rollout) begin(ctx context.Context) error {
+func (r *rollout) begin(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.last.IsZero() && time.Since(r.last) < rolloutPause {
+		return errRolloutRunning
+	}
 	ctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
 	defer cancel()
 	authority, err := os.ReadFile(filepath.Join(r.credentials, "ca.crt"))
@@ -66,6 +81,7 @@ func (r rollout) begin(ctx context.Context) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusOK {
+		r.last = time.Now()
 		return nil
 	}
 	var refusal struct {
@@ -80,7 +96,12 @@ func (c *Console) serveRollout(w http.ResponseWriter, r *http.Request, its right
 		http.Error(w, "this token may not replace servers", http.StatusForbidden)
 		return
 	}
-	if err := c.rollout.begin(r.Context()); err != nil {
+	err := c.rollout.begin(r.Context())
+	if errors.Is(err, errRolloutRunning) {
+		http.Error(w, "The servers are not replaced: "+err.Error(), http.StatusTooManyRequests)
+		return
+	}
+	if err != nil {
 		c.Telemetry.Log.Warn("servers not replaced", "caller", r.RemoteAddr, "error", err)
 		http.Error(w, "The servers are not replaced: "+err.Error(), http.StatusBadGateway)
 		return

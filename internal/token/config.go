@@ -23,7 +23,7 @@ type Config struct {
 	JWKSURL       string        `env:"JWKS_URL" desc:"https:// address of the same, of the issuer or of Kubernetes (https://kubernetes.default.svc/openid/v1/jwks); fetched at the start, every JWKS_INTERVAL, and for tokens of unknown keys"`
 	JWKSCAFile    string        `env:"JWKS_CA_FILE" desc:"authorities to trust for JWKS_URL; empty means the system's"`
 	JWKSTokenFile string        `env:"JWKS_TOKEN_FILE" desc:"bearer token to fetch JWKS_URL with, as Kubernetes asks for; empty for none"`
-	JWKSInterval  time.Duration `env:"JWKS_INTERVAL" envDefault:"5m" desc:"how often JWKS_URL is fetched, from 10s to 24h; a key that the issuer has withdrawn is trusted for as long"`
+	JWKSInterval  time.Duration `env:"JWKS_INTERVAL" envDefault:"5m" desc:"how often JWKS_URL is fetched, from 10s to 24h; a key that the issuer has withdrawn is trusted for as long, or until the issuer can be reached again"`
 	JWKSProxy     bool          `env:"JWKS_PROXY" envDefault:"false" desc:"fetch JWKS_URL through the proxy that HTTPS_PROXY names, unless NO_PROXY excepts it"`
 	Algorithms    []string      `env:"ALGORITHMS" envDefault:"RS256,ES256" desc:"algorithms by which tokens may be signed, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA"`
 	// Leeway is how far the clocks of issuer and server may be apart.

@@ -75,6 +75,9 @@ projected:
   {{- if and .certificateOptional (ne $.Values.tls.mode "mtls") -}}
     {{- $problems = append $problems "tokens.certificateOptional is true, but without tls.mode mtls clients show no certificates: leave it out" -}}
   {{- end -}}
+  {{- if and .jwks.cluster (ne $.Values.tls.mode "mtls") (not .client.enabled) (not $.Values.client.server) -}}
+    {{- $problems = append $problems "tokens.jwks.cluster is true, so the server wants a token of each caller, and the client of this release sends none: set tokens.client.enabled to true" -}}
+  {{- end -}}
   {{- if and .client.enabled (not .audience) -}}
     {{- $problems = append $problems "tokens.client.enabled is true, but no audience is set that its token is for: set tokens.audience" -}}
   {{- end -}}
