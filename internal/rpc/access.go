@@ -49,9 +49,10 @@ type access struct {
 	content     []byte // of the file, when it was read
 	permissions *permissions
 	// why the file could not be read the last time, which is logged when it is another one
-	problem  string
+	problem string
+	// verified has the results of certificates by the authorities of version.
 	verified map[*x509.Certificate]error
-	version  int // of the authorities by which they were
+	version  int
 	// with the certificates that their clients have shown
 	connections map[*net.TCPConn][]*x509.Certificate
 }

@@ -96,8 +96,8 @@ func (r *reloading) reload() error {
 	return nil
 }
 
-// authorities are those that certificates of clients have to be from, and a number that is another
-// one when they may have changed.
+// authorities are those that certificates of clients have to be from, and their version, which
+// changes with them.
 func (r *reloading) authorities() (*x509.CertPool, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

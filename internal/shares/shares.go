@@ -17,7 +17,7 @@ var ErrTooManyWait = errors.New("too many calls of one caller wait")
 // Shares is an amount of which each caller can hold a part. It is safe for concurrent use.
 type Shares struct {
 	// all bounds what all callers hold together; nil if something else bounds it.
-	all *semaphore.Weighted // nil if something else bounds it
+	all *semaphore.Weighted
 	// each is what one caller may hold, in the unit of Take's n, for example bytes or calls.
 	each int64
 	// most is how many calls of one caller may wait for its share, 0 for any number. Each is a

@@ -24,7 +24,7 @@ type upload struct {
 	// arrived are the checksums of all that was written. Its Full has only those that no line has yet,
 	// and first is the number of the block that they begin with.
 	arrived engine.Sums
-	first   int64 // the block that they begin with
+	first   int64
 
 	// commitDone has the result of the commit under way; nil if there is none. While there is one, log
 	// and valid belong to its goroutine.
