@@ -35,10 +35,11 @@ type incoming struct {
 	errs     errorTables
 	room     *room
 
-	mu       sync.Mutex
-	calls    map[*incomingCall]struct{}
-	stopping bool
-	sweeps   bool // whether the next sweep is scheduled
+	stopping atomic.Bool // set with mu held
+
+	mu     sync.Mutex
+	calls  map[*incomingCall]struct{}
+	sweeps bool // whether the next sweep is scheduled
 }
 
 // incomingCall is a call of which the client still has to send something, or to take something.
@@ -129,9 +130,9 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 // firstDeadline is when the first message of a call has to be there.
 func (in *incoming) firstDeadline(c *incomingCall, now time.Time) time.Time {
 	switch {
-	case in.stopping && c.request:
+	case in.stopping.Load() && c.request:
 		return now.Add(min(lastRequest, in.first))
-	case in.stopping:
+	case in.stopping.Load():
 		return now
 	case c.request:
 		return now.Add(in.first)
@@ -171,7 +172,7 @@ func setDeadline(deadline *atomic.Int64, at int64) bool {
 func (in *incoming) stop() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.stopping = true
+	in.stopping.Store(true)
 	now := time.Now()
 	for c := range in.calls {
 		if c.begun.Load() {
@@ -193,7 +194,7 @@ func (in *incoming) schedule() {
 	}
 	in.sweeps = true
 	interval := min(max(min(in.first, in.send)/10, time.Millisecond), time.Second)
-	if in.stopping {
+	if in.stopping.Load() {
 		interval = min(interval, lastRequest/10)
 	}
 	time.AfterFunc(interval, func() {
@@ -235,7 +236,7 @@ func (in *incoming) endRefused(check func(ctx context.Context, method string) er
 // expire ends a call that has waited for its client for too long.
 func (in *incoming) expire(c *incomingCall, problem string) {
 	err := fmt.Errorf("%w: %s", ErrIdle, problem)
-	if in.stopping && !c.begun.Load() {
+	if in.stopping.Load() && !c.begun.Load() {
 		err = Stopping("the server is stopping; another one takes the call")
 	}
 	err = in.translate(c, err)

@@ -254,6 +254,36 @@ func TestTheDrainWaitsForRequestsOnTheirWay(t *testing.T) {
 	}
 }
 
+// TestARequestThatStopsHalfwayDoesNotHoldUpTheDrain has the first half of a request come while the
+// server is stopping, and nothing after it.
+func TestARequestThatStopsHalfwayDoesNotHoldUpTheDrain(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.mode, func(t *testing.T) {
+			t.Parallel() // They wait.
+			r := defaults().start(t, succeed)
+			client := dialFrames(t, r.address)
+			stream := client.call(path.path)
+			r.awaitUnbegun(t, 1)
+			stopped := make(chan error, 1)
+			began := time.Now()
+			go func() { stopped <- r.server.GracefulStop(testContext(t)) }()
+			eventually(t, "the server is stopping", r.server.incoming.stopping.Load)
+			client.must(client.WriteData(stream, false, []byte(message(0, "0123456789")[:7])))
+			if st := client.end(stream); st.Code() != codes.Unavailable ||
+				errorInfo(st).GetReason() != "STOPPING" {
+				t.Errorf("got %v with %v", st, st.Details())
+			}
+			client.untilClosed()
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 4*lastRequest {
+				t.Errorf("the drain took %s", took)
+			}
+		})
+	}
+}
+
 // TestTheDrainLetsStreamsEndThatHaveBegun has a client that waits with its next message until the
 // server is stopping.
 func TestTheDrainLetsStreamsEndThatHaveBegun(t *testing.T) {

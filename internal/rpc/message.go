@@ -89,6 +89,12 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) e
 		time.Duration(size)*time.Second/leastRate).UnixNano()) {
 		return in.wasEnded(c)
 	}
+	// A message that begins after the drain does not have more time than stop would have given it.
+	// stop looks at calls after it has set stopping, so that one of the two shortens the time.
+	if in.stopping.Load() && !c.begun.Load() &&
+		!c.limitReceive(in.firstDeadline(c, time.Now()).UnixNano()) {
+		return in.wasEnded(c)
+	}
 	c.exchange.want(int(size))
 	data, err := c.stream.Read(int(size))
 	if err != nil {
