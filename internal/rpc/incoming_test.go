@@ -215,7 +215,7 @@ func TestTheDrainEndsCallsThatHaveNotBegun(t *testing.T) {
 			r := defaults().start(t, succeed)
 			client := dialFrames(t, r.address)
 			stream := client.call(path)
-			r.awaitUnbegun(t, 1)
+			r.awaitUnbegun(t)
 			stopped := make(chan error, 1)
 			began := time.Now()
 			go func() { stopped <- r.server.GracefulStop(testContext(t)) }()
@@ -241,7 +241,7 @@ func TestTheDrainWaitsForRequestsOnTheirWay(t *testing.T) {
 	r := defaults().start(t, succeed)
 	client := dialFrames(t, r.address)
 	stream := client.call(paths[0].path)
-	r.awaitUnbegun(t, 1)
+	r.awaitUnbegun(t)
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.server.GracefulStop(testContext(t)) }()
 	client.untilGoAway()
@@ -263,7 +263,7 @@ func TestARequestThatStopsHalfwayDoesNotHoldUpTheDrain(t *testing.T) {
 			r := defaults().start(t, succeed)
 			client := dialFrames(t, r.address)
 			stream := client.call(path.path)
-			r.awaitUnbegun(t, 1)
+			r.awaitUnbegun(t)
 			stopped := make(chan error, 1)
 			began := time.Now()
 			go func() { stopped <- r.server.GracefulStop(testContext(t)) }()
@@ -305,12 +305,12 @@ func TestTheDrainLetsStreamsEndThatHaveBegun(t *testing.T) {
 	}
 }
 
-func (r *running) awaitUnbegun(t *testing.T, n int) {
+func (r *running) awaitUnbegun(t *testing.T) {
 	t.Helper()
 	eventually(t, "the call waits for its first message", func() bool {
 		r.server.incoming.mu.Lock()
 		defer r.server.incoming.mu.Unlock()
-		return len(r.server.incoming.calls) == n
+		return len(r.server.incoming.calls) == 1
 	})
 }
 

@@ -275,7 +275,7 @@ func TestStreamsLeaveThePlacesOfUnaryCalls(t *testing.T) {
 	r := s.start(t, succeed)
 	client := dialFrames(t, r.address)
 	client.call(paths[3].path)
-	r.awaitUnbegun(t, 1)
+	r.awaitUnbegun(t)
 	if err := modes[0].call(testContext(t), r.stub, 1); err != nil {
 		t.Error(err)
 	}
