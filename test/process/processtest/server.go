@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ type Server struct {
 	tb      testing.TB
 	folder  string
 	env     []string
-	process *process.Process
+	process atomic.Pointer[process.Process] // Kill may be called by any goroutine.
 }
 
 // Start starts a server, with more environment. It keeps its data where its services do by default,
@@ -114,15 +115,15 @@ func Start(tb testing.TB, env ...string) *Server {
 // Restart starts the server again where it was.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	var err error
-	s.process, err = process.StartIn(s.folder, Binary(s.tb, "server"),
+	p, err := process.StartIn(s.folder, Binary(s.tb, "server"),
 		append(s.env, process.Setting("GRPC_ADDRESS", s.Address)), testLog{s.tb})
 	if err != nil {
 		s.tb.Fatal(err)
 	}
+	s.process.Store(p)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	addresses, err := s.process.Addresses(ctx)
+	addresses, err := p.Addresses(ctx)
 	if err != nil {
 		s.tb.Fatal(err)
 	}
@@ -130,12 +131,12 @@ func (s *Server) Restart() {
 }
 
 // Kill ends the server as a crash would.
-func (s *Server) Kill() { s.process.Kill() }
+func (s *Server) Kill() { s.process.Load().Kill() }
 
 // Stop ends the server as Kubernetes does.
 func (s *Server) Stop() {
 	s.tb.Helper()
-	if err := s.process.Stop(time.Minute); err != nil {
+	if err := s.process.Load().Stop(time.Minute); err != nil {
 		s.tb.Errorf("the server did not drain cleanly: %v", err)
 	}
 }
