@@ -30,7 +30,7 @@ type rollout struct {
 	credentials string
 
 	mu   sync.Mutex
-	last time.Time // when Kubernetes has taken the last one
+	last time.Time // when Kubernetes has taken the last one, zero before the first
 }
 
 // rolloutPause is the least time between two rollouts: each one begins all over again.
@@ -43,7 +43,7 @@ var errRolloutRunning = fmt.Errorf("another one began less than %s ago", rollout
 func (r *rollout) begin(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.last.IsZero() && time.Since(r.last) < rolloutPause {
+	if time.Since(r.last) < rolloutPause {
 		return errRolloutRunning
 	}
 	ctx, cancel := context.WithTimeout(ctx, rolloutTimeout)

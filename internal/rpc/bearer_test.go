@@ -121,8 +121,7 @@ func TestATokenSpeaksForACallThatHasACertificateToo(t *testing.T) {
 		permissionRule{Callers: []string{"dns:" + dnsName}, Methods: []string{testService + "UnaryCall"}},
 		permissionRule{Callers: []string{jwtAlice}, Methods: []string{testService + "EmptyCall"}})
 	empty := func(ctx context.Context) error {
-		_,
-			err := s.stub.EmptyCall(ctx, &grpc_testing.Empty{})
+		_, err := s.stub.EmptyCall(ctx, &grpc_testing.Empty{})
 		return err
 	}
 	unary := func(ctx context.Context) error { return modes[0].call(ctx, s.stub, 1) }

@@ -60,8 +60,7 @@ func TestACallerHasAShareOfTheCallsAndNotAllOfThemInFourModes(t *testing.T) {
 				neighbour := dialFrom(t, "127.0.0.3", r.address)
 				ended := make(chan error, c.limit)
 				call := func(stub grpc_testing.TestServiceClient) {
-					ended <- mode.call(testContext(t), stub,
-						1)
+					ended <- mode.call(testContext(t), stub, 1)
 				}
 				for i := range c.share {
 					go call(greedy[i%2])

@@ -174,8 +174,7 @@ const stoppingDelay = 500 * time.Millisecond
 // Stopping is what a stream that does not end by itself ends with when the drain begins: its client
 // continues it elsewhere. msg is what the client is told.
 func Stopping(msg string) error {
-	return RetryAfter(codes.Unavailable, msg, "STOPPING",
-		stoppingDelay)
+	return RetryAfter(codes.Unavailable, msg, "STOPPING", stoppingDelay)
 }
 
 type retryError struct {

@@ -138,8 +138,8 @@ func (s *Server) arrived(r *http.Request) {
 }
 
 // refuseUnknown answers for methods that the server does not have, as the Connect protocol has it.
-// By the status of HTTP clients of gRPC know the same. What a caller may not call it does not learn
-// either: whether there is such a method.
+// Clients of gRPC get the same code from the status of HTTP. A caller that may not call a method is
+// told that before, so that it does not learn which methods there are.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
 	caller := &peer.Peer{Addr: remoteAddr(r.RemoteAddr)}
 	if r.TLS != nil {

@@ -112,8 +112,7 @@ var modes = []struct {
 }
 
 func payload(size int) *grpc_testing.Payload {
-	return &grpc_testing.Payload{Body: make([]byte,
-		size)}
+	return &grpc_testing.Payload{Body: make([]byte, size)}
 }
 
 func unlessEOF(err error) error {

@@ -62,8 +62,7 @@ func TestUnfitTextsOfErrorsReachTheClient(t *testing.T) {
 	s.errs = ErrorTable{
 		Rules: []ErrorRule{{Is: errMissing, Code: codes.NotFound, Reason: "MISSING"}},
 		Metadata: func(error) map[string]string {
-			return map[string]string{"name": text[:min(len(text),
-				100)]}
+			return map[string]string{"name": text[:min(len(text), 100)]}
 		},
 	}
 	fail := func() error { return nil }

@@ -106,8 +106,7 @@ func TestServersCountWhatCallersGet(t *testing.T) {
 			s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			r := s.startService(t,
 				func(registrar grpc.ServiceRegistrar) {
-					grpc_testing.RegisterTestServiceServer(registrar,
-						waiting{})
+					grpc_testing.RegisterTestServiceServer(registrar, waiting{})
 				})
 			for range times {
 				if err := test.call(testContext(t), r.conn, test.last,
@@ -146,8 +145,7 @@ func sendBoth(stream grpc.ClientStream, err error, messages ...any) error {
 func TestCallsThatTheirCallerEndsAreCancelled(t *testing.T) {
 	r := defaults().startService(t,
 		func(registrar grpc.ServiceRegistrar) {
-			grpc_testing.RegisterTestServiceServer(registrar,
-				waiting{})
+			grpc_testing.RegisterTestServiceServer(registrar, waiting{})
 		})
 	ctx, cancel := context.WithCancel(testContext(t))
 	stream, err := r.stub.FullDuplexCall(ctx)
@@ -159,7 +157,6 @@ func TestCallsThatTheirCallerEndsAreCancelled(t *testing.T) {
 	}
 	cancel()
 	eventually(t, "it is counted", func() bool {
-		return r.handled(t, "FullDuplexCall",
-			"Canceled") == 1
+		return r.handled(t, "FullDuplexCall", "Canceled") == 1
 	})
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -96,7 +94,7 @@ func (v *Verifier) refresh() <-chan struct{} {
 		defer v.mu.Unlock()
 		defer close(done)
 		v.fetching = nil
-		v.took(&v.fromURL, keys, err)
+		v.update(&v.fromURL, keys, err)
 	}()
 	return done
 }
@@ -120,24 +118,3 @@ func (v *Verifier) awaitKeys(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-// ReadFile reads a token from a file, which may end with a newline.
-func ReadFile(name string) (string, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, largestToken+1))
-	if err != nil {
-		return "", err
-	}
-	text := strings.TrimSpace(string(content))
-	if text == "" || len(content) > largestToken ||
-		strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s: %w", name, errNoToken)
-	}
-	return text, nil
-}
-
-var errNoToken = errors.New("holds no token, which is one line of letters, digits and dots")

@@ -1,7 +1,12 @@
 package token
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,11 +21,10 @@ type File struct {
 	name string
 	log  *slog.Logger
 
-	mu    sync.Mutex
-	token string
-	read  time.Time
-	// why the file could not be read the last time, which is logged when it is another one
-	problem string
+	mu      sync.Mutex
+	token   string
+	read    time.Time
+	problem problem
 }
 
 // OpenFile reads the file once, so that a wrong name ends the start of the process.
@@ -41,15 +45,45 @@ func (f *File) Token() string {
 	}
 	f.read = time.Now()
 	token, err := ReadFile(f.name)
-	problem := ""
-	if err != nil {
-		problem = err.Error()
-	} else {
+	if err == nil {
 		f.token = token
 	}
-	if problem != "" && problem != f.problem {
-		f.log.Error("token not read, the former one stays in use", "error", problem)
-	}
-	f.problem = problem
+	f.problem.note(f.log, "token not read, the former one stays in use", err)
 	return f.token
 }
+
+// problem is why something could not be read the last time, empty if it could be.
+type problem string
+
+// note logs an error, unless it is that of the last time.
+func (p *problem) note(log *slog.Logger, message string, err error) {
+	text := problem("")
+	if err != nil {
+		text = problem(err.Error())
+	}
+	if text != "" && text != *p {
+		log.Error(message, "error", string(text))
+	}
+	*p = text
+}
+
+// ReadFile reads a token from a file, which may end with a newline.
+func ReadFile(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, largestToken+1))
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(string(content))
+	if text == "" || len(content) > largestToken ||
+		strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s: %w", name, errNoToken)
+	}
+	return text, nil
+}
+
+var errNoToken = errors.New("holds no token, which is one line of letters, digits and dots")

@@ -62,7 +62,7 @@ type Verifier struct {
 type source struct {
 	name    string
 	keys    keySet // nil until they could be read
-	problem string // why they could not be read the last time, which is logged when it is another one
+	problem problem
 }
 
 // NewVerifier reads the file with the keys once, so that a mistake ends the start of the process.
@@ -102,24 +102,17 @@ func (v *Verifier) Reload() {
 	if v.cfg.JWKSFile != "" {
 		keys, content, err := readFile(v.cfg.JWKSFile, v.content)
 		v.content = content
-		v.took(&v.fromFile, keys, err)
+		v.update(&v.fromFile, keys, err)
 	}
 	if v.fromURL.problem != "" || time.Since(v.fetched) >= v.cfg.JWKSInterval {
 		v.refresh()
 	}
 }
 
-// took is told of the keys that were read: nil with no error if they are as before. The caller
-// holds the lock.
-func (v *Verifier) took(from *source, keys keySet, err error) {
-	problem := ""
-	if err != nil {
-		problem = err.Error()
-	}
-	if problem != "" && problem != from.problem {
-		v.log.Error("keys for tokens not read, the former ones stay in use", "error", problem)
-	}
-	from.problem = problem
+// update puts the keys that were read of a source in use, unless there is an error. They are nil,
+// with no error, if they are as before. The caller holds the lock.
+func (v *Verifier) update(from *source, keys keySet, err error) {
+	from.problem.note(v.log, "keys for tokens not read, the former ones stay in use", err)
 	if keys == nil || reflect.DeepEqual(keys, from.keys) {
 		return
 	}

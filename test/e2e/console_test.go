@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,10 +34,8 @@ func (s *clustered) consoleInBrowser(t *testing.T) {
 	}
 	s.rolledOut(t, restartTime)
 	for _, name := range names(s.somePods(t, "server", serverReplicas)) {
-		for _, before := range old {
-			if name == before {
-				t.Errorf("%s was not replaced", name)
-			}
+		if slices.Contains(old, name) {
+			t.Errorf("%s was not replaced", name)
 		}
 	}
 }
