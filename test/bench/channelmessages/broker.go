@@ -16,6 +16,9 @@ const brokerArgument = "channel-broker"
 
 // Child does the work of a child if the arguments are those of one, and says whether they were.
 func Child(arguments []string) (bool, error) {
+	if len(arguments) == 2 && arguments[0] == bareArgument {
+		return true, serveBare(arguments[1])
+	}
 	if len(arguments) != 2 || arguments[0] != brokerArgument {
 		return false, nil
 	}

@@ -112,25 +112,26 @@ func newRaw(ctx context.Context, url string) (c contestant, conns []*nats.Conn, 
 	return contestant{rawName, once}, conns, nil
 }
 
-// newMessage is a message of ours: one participant sends it, and it has arrived when all of some
+// member is a participant of a channel, of ours or of a bare one.
+type member struct {
+	send    func(ctx context.Context, body []byte) error // until it has the receipt
+	receive func(ctx context.Context) error
+	leave   func()
+}
+
+// newMessage is a message in a channel: the first member sends it, and it has arrived when all
 // others have received it.
-func newMessage(name string, sender *participant, receivers ...*participant) contestant {
+func newMessage(name string, members []member) contestant {
 	body := make([]byte, bodyBytes)
 	return contestant{name, func(ctx context.Context) (time.Duration, error) {
 		var receive []func() error
-		for _, r := range receivers {
-			receive = append(receive, func() error {
-				_, err := r.Receive(ctx)
-				return err
-			})
+		for _, m := range members[1:] {
+			receive = append(receive, func() error { return m.receive(ctx) })
 		}
 		return arrival(func() error {
 			received := make(chan error, 1)
-			go func() { // The sender is a participant too.
-				_, err := sender.Receive(ctx)
-				received <- err
-			}()
-			_, err := sender.Send(ctx, body)
+			go func() { received <- members[0].receive(ctx) }() // The sender is a participant too.
+			err := members[0].send(ctx, body)
 			return errors.Join(err, <-received)
 		}, receive...)
 	}}

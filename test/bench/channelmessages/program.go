@@ -76,28 +76,30 @@ func connect(address string) (*grpc.ClientConn, error) {
 	})
 }
 
-// participant is one in a channel, with a connection of its own.
-type participant struct {
-	*channel.Conversation
-	conn *grpc.ClientConn
-}
-
-// join enters a channel at a server.
-func join(ctx context.Context, address, room, name string) (*participant, error) {
+// join enters a channel at a server, with a connection of its own.
+func join(ctx context.Context, address, room, name string) (m member, err error) {
 	conn, err := connect(address)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
 	conversation, err := channel.NewClient(conn, channel.Options{}).Join(ctx,
 		channel.JoinOptions{Channel: room, Participant: name})
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		return m, err
 	}
-	return &participant{conversation, conn}, nil
-}
-
-func (p *participant) leave() {
-	p.Close()
-	_ = p.conn.Close() // There is nothing left on it.
+	return member{
+		send: func(ctx context.Context, body []byte) error {
+			_, err := conversation.Send(ctx, body)
+			return err
+		},
+		receive: func(ctx context.Context) error {
+			_, err := conversation.Receive(ctx)
+			return err
+		},
+		leave: func() {
+			conversation.Close()
+			_ = conn.Close() // There is nothing left on it.
+		},
+	}, nil
 }

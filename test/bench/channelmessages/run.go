@@ -46,6 +46,7 @@ func Parts() (names []string) {
 
 const (
 	rawName  = "a publication by nats.go to a consumer"
+	bareName = "nothing but grpc-go and nats.go, on two replicas"
 	oursName = "ours, on two replicas"
 )
 
@@ -94,6 +95,11 @@ func measureMessages(ctx context.Context, out io.Writer, o Options, b *bed) ([]s
 	if err != nil {
 		return nil, err
 	}
+	bare, leaveBare, err := b.bareConversation(ctx, bareName, 1)
+	defer leaveBare()
+	if err != nil {
+		return nil, err
+	}
 	ours, leave, err := b.conversation(ctx, oursName, 1)
 	defer leave()
 	if err != nil {
@@ -104,7 +110,7 @@ func measureMessages(ctx context.Context, out io.Writer, o Options, b *bed) ([]s
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	contestants := []contestant{raw, ours, newCall("a unary call to a replica, and its answer", conn)}
+	contestants := []contestant{raw, bare, ours, newCall("a unary call to a replica, and its answer", conn)}
 	r, err := rounds(ctx, o, contestants)
 	if err != nil {
 		return nil, err
@@ -126,7 +132,18 @@ func measureLarge(ctx context.Context, out io.Writer, o Options, b *bed) ([]stri
 	if err != nil {
 		return nil, err
 	}
-	contestants := []contestant{one, all}
+	bareOne, leaveBareOne, err := b.bareConversation(ctx, "bare, to one participant", 1)
+	defer leaveBareOne()
+	if err != nil {
+		return nil, err
+	}
+	bareAll, leaveBareAll, err := b.bareConversation(ctx,
+		fmt.Sprintf("bare, to %d participants", o.Participants), o.Participants)
+	defer leaveBareAll()
+	if err != nil {
+		return nil, err
+	}
+	contestants := []contestant{one, all, bareOne, bareAll}
 	r, err := rounds(ctx, o, contestants)
 	if err != nil {
 		return nil, err
@@ -222,18 +239,60 @@ func (b *bed) stop() error {
 func (b *bed) conversation(ctx context.Context, name string, receivers int) (
 	c contestant, leave func(), err error,
 ) {
-	var all []*participant
+	return gather(name, receivers, func(i int) (member, error) {
+		return join(ctx, b.addresses[i%len(b.addresses)], name, fmt.Sprint("participant ", i))
+	})
+}
+
+// bareConversation is the same with two bare servers, which it starts.
+func (b *bed) bareConversation(ctx context.Context, name string, receivers int) (
+	c contestant, leave func(), err error,
+) {
+	var servers []*child.Process
+	var addresses []string
+	stop := func() {
+		for _, s := range servers {
+			_ = s.Stop() // It has nothing to lose.
+		}
+	}
+	for range len(b.addresses) {
+		server, err := child.Start(ctx, bareArgument, b.url)
+		if err != nil {
+			return c, stop, err
+		}
+		servers = append(servers, server)
+		var address string
+		if err := server.Ask("Address", timeout, Nothing{}, &address); err != nil {
+			return c, stop, err
+		}
+		addresses = append(addresses, address)
+	}
+	c, part, err := gather(name, receivers, func(i int) (member, error) {
+		p, err := joinBare(ctx, addresses[i%len(addresses)], fmt.Sprint(receivers))
+		if err != nil {
+			return member{}, err
+		}
+		return p.member(), nil
+	})
+	return c, func() { part(); stop() }, err
+}
+
+// gather has a sender and receivers join. Those that have joined have to leave also after an error.
+func gather(name string, receivers int, join func(i int) (member, error)) (
+	c contestant, leave func(), err error,
+) {
+	var all []member
 	leave = func() {
-		for _, p := range all {
-			p.leave()
+		for _, m := range all {
+			m.leave()
 		}
 	}
 	for i := range receivers + 1 {
-		p, err := join(ctx, b.addresses[i%len(b.addresses)], name, fmt.Sprint("participant ", i))
+		m, err := join(i)
 		if err != nil {
 			return c, leave, err
 		}
-		all = append(all, p)
+		all = append(all, m)
 	}
-	return newMessage(name, all[0], all[1:]...), leave, nil
+	return newMessage(name, all), leave, nil
 }
