@@ -1,4 +1,4 @@
-# The only door: what people type and what CI runs are the same targets.
+# All commands of this repository: CI checks changes by the same targets.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help

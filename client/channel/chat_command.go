@@ -55,7 +55,7 @@ shown. Empty lines are not said.`,
 			c.join.After = after
 		}
 		return c.Call(ctx, func(s cli.Session) error {
-			return c.run(ctx, NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry}))
+			return c.run(ctx, connect(s))
 		})
 	})
 	return cmd

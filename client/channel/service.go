@@ -36,7 +36,9 @@ func Service() cli.Service {
 }
 
 // connect makes the client of a session.
-func connect(s cli.Session) *Client { return NewClient(s.Conn, Options{Telemetry: s.Telemetry}) }
+func connect(s cli.Session) *Client {
+	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
+}
 
 // check is this service's part of `client check`: it sends a message to a channel of its own, which
 // no other client uses, and receives it.

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -124,7 +125,7 @@ func (m *method) timeMessages(k kind) {
 }
 
 // MethodLabels are the labels that name an RPC, with its mode, in every metric.
-func MethodLabels() []string { return methodLabels[:3:3] }
+func MethodLabels() []string { return slices.Clone(methodLabels) }
 
 // MethodLabelValues are the values of MethodLabels for an RPC.
 func MethodLabelValues(method protoreflect.MethodDescriptor) []string {
@@ -132,7 +133,7 @@ func MethodLabelValues(method protoreflect.MethodDescriptor) []string {
 	return []string{string(k), string(method.Parent().FullName()), string(method.Name())}
 }
 
-// isQuiet is true for the plumbing that is called every few seconds or by
+// isQuiet is true for health and reflection, which are called every few seconds or by
 // tools, where spans and lines would hide those of services.
 func isQuiet(service string) bool {
 	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.")
@@ -157,7 +158,7 @@ func (m *method) countOf(code codes.Code, fault string) prometheus.Counter {
 
 // ended returns the counter for a code and, on a server, whose fault it was.
 func (f *families) ended(labels []string, code, fault string) prometheus.Counter {
-	labels = append(labels[:3:3], code)
+	labels = append(slices.Clip(labels), code)
 	if f.isServer {
 		labels = append(labels, fault)
 	}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,7 +9,8 @@ import (
 )
 
 // The labels and the names before them are those of go-grpc-prometheus, so
-// that dashboards and rules written for it keep working.
+// that dashboards and rules written for it keep working. A label for all calls is added here, in
+// the method struct and MethodLabelValues of method.go, and in docs/telemetry.md.
 var methodLabels = []string{"grpc_type", "grpc_service", "grpc_method"}
 
 // expectedCodes are counted from zero for every method, because the first
@@ -126,7 +128,7 @@ func (f *families) counter(name, help string, more ...string) *prometheus.Counte
 		f,
 		prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: f.name + name, Help: help},
-			append(methodLabels[:3:3], more...),
+			slices.Concat(methodLabels, more),
 		),
 	)
 }

@@ -1,6 +1,8 @@
 package traffic
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -50,8 +52,8 @@ func newMetrics(registerer prometheus.Registerer, sources []Source) metrics {
 func (m metrics) of(service protoreflect.ServiceDescriptor, method string) methodMetrics {
 	labels := telemetry.MethodLabelValues(service.Methods().ByName(protoreflect.Name(method)))
 	return methodMetrics{
-		good:    m.operations.WithLabelValues(append(labels[:3:3], "good")...),
-		bad:     m.operations.WithLabelValues(append(labels[:3:3], "bad")...),
+		good:    m.operations.WithLabelValues(append(slices.Clip(labels), "good")...),
+		bad:     m.operations.WithLabelValues(append(slices.Clip(labels), "bad")...),
 		seconds: m.seconds.WithLabelValues(labels...),
 	}
 }

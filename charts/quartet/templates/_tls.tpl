@@ -1,6 +1,6 @@
 {{/* Certificates: where they come from, what is told to the programs about them, and what is wrong with the values. */}}
 
-{{/* In mode "tls" only the server shows a certificate, and only the client has to know whom to trust. */}}
+{{/* In mode "tls" only the server shows a certificate, and only the client has to know which authority to trust. */}}
 {{- define "quartet.tlsconfig" -}}
 {{- $tls := (first .).Values.tls }}
 {{- $bundle := eq $tls.source "podCertificate" }}
