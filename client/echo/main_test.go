@@ -1,6 +1,7 @@
 package echo
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -149,19 +150,19 @@ func TestStreamsSurviveACutAtAnyByte(t *testing.T) {
 	proxy := clienttest.NewProxy(t, f.start(t))
 	conn := clienttest.Dial(t, telemetry.Discard(), proxy.Address, descriptor)
 	client := NewClient(conn, Options{Resumption: rpc.Resumption{RetryDelay: time.Millisecond, MaxTries: 100}})
-	all, ctx := count(200), clienttest.Deadline(t)
+	all := count(200)
 	// Expand is repeated by grpc-go too, after pauses that no test can shorten.
 	step := map[string]int{"Expand": 3, "Collect": 20, "Chat": 20}
-	for name, call := range map[string]func() ([]string, error){
-		"Expand": func() (got []string, err error) {
+	for name, call := range map[string]func(context.Context) ([]string, error){
+		"Expand": func(ctx context.Context) (got []string, err error) {
 			err = client.Expand(ctx, strings.Join(all, " "), gather(&got))
 			return got, err
 		},
-		"Collect": func() ([]string, error) {
+		"Collect": func(ctx context.Context) ([]string, error) {
 			got, err := client.Collect(ctx, all)
 			return strings.Split(got, " "), err
 		},
-		"Chat": func() (got []string, err error) {
+		"Chat": func(ctx context.Context) (got []string, err error) {
 			err = client.Chat(ctx, texts(all...), gather(&got))
 			return got, err
 		},
@@ -170,7 +171,7 @@ func TestStreamsSurviveACutAtAnyByte(t *testing.T) {
 			for cut := 0; cut < 9000; cut += 1 + cut/step[name] {
 				proxy.CutAll()
 				proxy.CutAfter(cut, cut/2)
-				got, err := call()
+				got, err := call(clienttest.Deadline(t))
 				if want(t, got, all, err); t.Failed() {
 					t.Fatalf("cut after %d bytes", cut)
 				}
