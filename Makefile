@@ -23,8 +23,11 @@ MODULES := $(patsubst %/,%,$(dir $(wildcard ./go.mod */go.mod */*/go.mod)))
 help: ## Say what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# template:only object
+# FILE names a file to upload in place of one that the demo makes.
+# template:end
 .PHONY: demo
-demo: ## See it: server and client as two processes, the four modes, a table and the traces (ONCE=1, FILE=…)
+demo: ## See it: server and client as two processes, the four modes, a table and the traces (ONCE=1)
 	@$(GO) build -o bin/demo ./demo
 	@bin/demo
 

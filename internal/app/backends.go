@@ -20,7 +20,7 @@ const (
 	checkTimeout = 3 * time.Second
 )
 
-// backend is what a service depends on, such as a disk, a bucket or a broker.
+// backend is what a service depends on, such as a database or a broker.
 type backend struct {
 	name string
 	// check is Check of the service. It may ignore its context, for example while a disk hangs.

@@ -18,7 +18,7 @@ func TestOnlyAChangeOfABackendIsLogged(t *testing.T) {
 	var log strings.Builder
 	var answer error
 	b := &backend{
-		name: "object",
+		name: "store",
 		up:   true,
 		log:  slog.New(slog.NewTextHandler(&log, nil)),
 		gauge: prometheus.NewGauge(
@@ -42,7 +42,7 @@ func TestABackendThatHangsIsDownAndNotAskedAgainBeforeItHasAnswered(t *testing.T
 		var asked atomic.Int32
 		release := make(chan struct{})
 		b := &backend{
-			name:  "object",
+			name:  "store",
 			up:    true,
 			log:   slog.New(slog.DiscardHandler),
 			gauge: prometheus.NewGauge(prometheus.GaugeOpts{}),

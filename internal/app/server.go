@@ -21,7 +21,7 @@ import (
 
 // Service is what a server asks of each service that it answers.
 type Service struct {
-	// Name is that of its folder: "object", lower-case letters and digits. Its variables have it as
+	// Name is that of its folder: "customer", lower-case letters and digits. Its variables have it as
 	// their prefix, in upper case, and metrics as a label.
 	Name string
 	// Config points to the struct of its variables, which is filled before Open is called; nil if it

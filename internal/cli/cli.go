@@ -33,7 +33,7 @@ import (
 // Service is what the command line asks of each service that it can call. All but the first two may
 // be left out.
 type Service struct {
-	// Name is that of its folder: "object". Its variables have it as their prefix, in upper case.
+	// Name is that of its folder: "customer". Its variables have it as their prefix, in upper case.
 	Name string
 	// Descriptors are what it has in the contract: one gRPC service, or several.
 	Descriptors []protoreflect.ServiceDescriptor

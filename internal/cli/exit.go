@@ -88,7 +88,7 @@ func IsUnavailable(err error) bool {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return true
 	case codes.ResourceExhausted:
-		// A server that is full says when to come back; an object that is too large stays so.
+		// A server that is full says when to come back; what is too large stays so.
 		return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
 			_, ok := detail.(*errdetails.RetryInfo)
 			return ok

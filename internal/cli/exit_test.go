@@ -52,7 +52,7 @@ func TestExitCode(t *testing.T) {
 		{errors.New("disk full"), 1},
 		{status.Error(codes.Internal, "x"), 1},
 		{status.Error(codes.InvalidArgument, "x"), 1},
-		{reason(codes.ResourceExhausted, "x", "OBJECT_TOO_LARGE"), 1},
+		{reason(codes.ResourceExhausted, "x", "TOO_LARGE"), 1},
 		{rpc.ErrProtocol, 1},
 		{usageError{errors.New("x")}, 2},
 		{reason(codes.InvalidArgument, "x", "INVALID_NAME"), 2},
@@ -89,7 +89,7 @@ func TestMessage(t *testing.T) {
 		err  error
 		want string
 	}{
-		{reason(codes.NotFound, "not found", "OBJECT_NOT_FOUND"), `upload "x": not found (OBJECT_NOT_FOUND)`},
+		{reason(codes.NotFound, "not found", "BOOK_NOT_FOUND"), `upload "x": not found (BOOK_NOT_FOUND)`},
 		{status.Error(codes.Unavailable, "connection refused"), `upload "x": connection refused (UNAVAILABLE)`},
 		{status.Error(codes.Internal, "a\x1b[2J\nb"), `upload "x": a\x1b[2J; b (INTERNAL)`},
 		{fmt.Errorf("%w: %w", errDamaged, reason(codes.Aborted, "gone", "GENERATION_GONE")),

@@ -82,9 +82,12 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	if from == "" {
 		l.Template = origin(ctx, template)
 	}
-	// -C of the go command has changed the folder that a relative path starts at.
+	// -C of the go command has changed the folder that a relative path starts at. A slash at the end
+	// would make the folder its own parent.
 	if dir != "" && !filepath.IsAbs(dir) {
 		dir = filepath.Join(template, dir)
+	} else if dir != "" {
+		dir = filepath.Clean(dir)
 	}
 	// All mistakes in the answers are reported at once, before anything is written.
 	if err := errors.Join(project.Validate(template, l), empty(template, dir)); err != nil {

@@ -61,7 +61,7 @@ var reserved = []string{
 func Validate(template string, l lock.Lock) error {
 	return errors.Join(
 		validModule(l.Module),
-		validName(template, l.Name),
+		validName(template, l),
 		validServices(template, l.Services),
 		validService(template, l),
 	)
@@ -98,7 +98,11 @@ func ours(what, text string) error {
 
 // validName checks the product's name: in DNS, in Go, and that it is nothing else in the template
 // yet.
-func validName(template, name string) error {
+func validName(template string, l lock.Lock) error {
+	name := l.Name
+	if name == "" {
+		return errors.New("NAME is missing, what the product is called: orders")
+	}
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf(
 			"NAME: %q has to be lower-case letters and digits, with single dashes between them, and begin with a letter",
@@ -120,6 +124,17 @@ func validName(template, name string) error {
 	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil ||
 		slices.Contains(reserved, goName) {
 		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
+	}
+	// make up has a namespace of the name.
+	if strings.HasPrefix(name, "kube-") {
+		return fmt.Errorf("NAME: namespaces such as %s are those of Kubernetes", name)
+	}
+	// The mains import the package at the root and those of services, which are called as they are.
+	if services, err := Services(template); err != nil || slices.Contains(services, name) {
+		return errors.Join(err, fmt.Errorf("NAME: there is a service %s", name))
+	}
+	if l.Service != "" && strings.Contains(name, oldService) {
+		return fmt.Errorf("NAME: %s contains %q, the name that SERVICE replaces", name, oldService)
 	}
 	// The chart of the product gets the name, beside others such as that of the platform.
 	if _, err := os.Lstat(filepath.Join(template, "charts", name)); err == nil {

@@ -29,6 +29,7 @@ func TestAwkwardNamesAreRightOrRefused(t *testing.T) {
 		answers("go.acme-corp.dev/platform/v1.shop-api", "big-shop24", "PurchaseOrder"),
 		answers("github.com/Acme/Orders_2", "o-r-d", "Order"),
 		answers("example.org/x", long, "Customer"),
+		answers("github.com/acme/echo", "orders", "HTTPProxy"),
 		{Module: module, Name: "orders", Services: all},
 	} {
 		if err := Validate(repository, good); err != nil {
@@ -59,6 +60,9 @@ func TestAwkwardNamesAreRightOrRefused(t *testing.T) {
 		"a package that is imported beside it":   answers(module, "app", ""),
 		"a variable beside it":                   answers(module, "server", ""),
 		"the template's own name":                answers(module, "quartet", ""),
+		"the name of a service":                  answers(module, "echo", ""),
+		"the name that the service had":          answers(module, "echo-shop", "Order"),
+		"a namespace of Kubernetes":              answers(module, "kube-system", ""),
 		"a service in lower case":                answers(module, "orders", "order"),
 		"a service with its ending":              answers(module, "orders", "OrderService"),
 		"a service that is a keyword":            answers(module, "orders", "Type"),
@@ -142,7 +146,7 @@ func write(t *testing.T, root string, files map[string]string) {
 
 func TestLeftoversAreFoundInTextsAndPaths(t *testing.T) {
 	root := t.TempDir()
-	l := answers("github.com/acme/orders", "orders", "Order")
+	l := answers("github.com/acme/echo", "orders", "Order")
 	l.Template = "https://example.org/quartet.git"
 	if err := l.Write(root); err != nil {
 		t.Fatal(err)
@@ -151,6 +155,7 @@ func TestLeftoversAreFoundInTextsAndPaths(t *testing.T) {
 		"a/QUARTET_x":        "",
 		"b.yaml":             "fine\nthe aQuArTeTb\n",
 		"client/order/c.go":  "package order // EchoRequest\n",
+		"client/order/e.go":  "import \"github.com/acme/echo/server\"\n",
 		"internal/app/d.go":  "package app // it echoes\n",
 		"Makefile":           "x:\n\techo hello\n",
 		"docs/services/x.md": "an echo in a sentence\n",
@@ -181,6 +186,15 @@ func TestPartsStayOnlyWithTheirServices(t *testing.T) {
 		if _, err := cutPart(text, nil); err == nil {
 			t.Errorf("%s is not refused", what)
 		}
+	}
+}
+
+func TestWhatWasBelowEachOtherStaysSoWithOtherNames(t *testing.T) {
+	const before = "a  b\n\n  echo/    text\n  rpc/     …\nx  y\nquartet up   # why\nls           # what\none line\n"
+	const after = "a  b\n\n  purchaseorder/    text\n  rpc/     …\nx  y\nq up   # why\nls           # what\none line\n"
+	const want = "a  b\n\n  purchaseorder/  text\n  rpc/            …\nx  y\nq up         # why\nls           # what\none line\n"
+	if got := align(before, after); got != want {
+		t.Errorf("got\n%s\nexpected\n%s", got, want)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"example.com/quartet/tools/internal/lock"
 )
@@ -121,7 +122,11 @@ func rename(root string, rules []rule, leftOut func(file string) bool) error {
 		}
 		// A file with a zero byte is no text, such as an image.
 		if bytes.IndexByte(text, 0) < 0 {
-			if err := rewrite(filepath.Join(root, file), r.replace(string(text))); err != nil {
+			renamed := r.replace(string(text))
+			if path.Ext(file) == ".md" {
+				renamed = align(string(text), renamed)
+			}
+			if err := rewrite(filepath.Join(root, file), renamed); err != nil {
 				return err
 			}
 		}
@@ -133,6 +138,46 @@ func rename(root string, rules []rule, leftOut func(file string) bool) error {
 		}
 	}
 	return nil
+}
+
+// beside is a line with something beside it, two blanks away at least: a command and a comment, a
+// name and what it is.
+var beside = regexp.MustCompile(`^( *\S(?:\S| \S)*?)  +(\S.*)$`)
+
+// align puts below each other again what was so before names of other lengths came into a document,
+// in lines that follow each other. Both texts have the same lines.
+func align(before, after string) string {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	// column is where the second part of a line begins, 0 if it has none.
+	column := func(line string) int {
+		if at := beside.FindStringSubmatchIndex(line); at != nil {
+			return utf8.RuneCountInString(line[:at[4]])
+		}
+		return 0
+	}
+	for i := 0; i < len(was); {
+		end, from := i, column(was[i])
+		for end < len(was) && column(was[end]) == from {
+			end++
+		}
+		if from > 0 {
+			to := from
+			parts := make([][]string, 0, end-i)
+			for _, line := range is[i:end] {
+				part := beside.FindStringSubmatch(line)
+				if parts = append(parts, part); part != nil {
+					to = max(to, utf8.RuneCountInString(part[1])+2)
+				}
+			}
+			for j, part := range parts {
+				if part != nil {
+					is[i+j] = part[1] + strings.Repeat(" ", to-utf8.RuneCountInString(part[1])) + part[2]
+				}
+			}
+		}
+		i = end
+	}
+	return strings.Join(is, "\n")
 }
 
 // move gives a file another path, which must be free, and removes the folders that it leaves empty.
@@ -174,6 +219,8 @@ func Leftovers(root string, l lock.Lock) ([]string, error) {
 			return nil, err
 		}
 		old := func(line string) bool {
+			// The path of the module is the adopter's choice, and may have such a word.
+			line = strings.ReplaceAll(line, l.Module, "")
 			if l.Service != "" && !hasOtherEcho(file) && service.MatchString(line) {
 				return true
 			}

@@ -143,6 +143,10 @@ func Render(ctx context.Context, from string, l lock.Lock, to string) error {
 	if err != nil {
 		return fmt.Errorf("README.md:%w", err)
 	}
+	// The service to remove, as an example, is one that make service could have made.
+	if slices.Contains(left, "object") {
+		kept = strings.Replace(kept, "\nS=object\n", "\nS=customer\n", 1)
+	}
 	if err := addFiles(view{Lock: l, Title: title(l.Name), readme: kept, root: to}); err != nil {
 		return err
 	}
