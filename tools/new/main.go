@@ -223,10 +223,18 @@ func next(dir string, l lock.Lock) {
   make up                          the same on a kind cluster, with Prometheus, Jaeger and Grafana
   make rpc SERVICE=%s NAME=Get MODE=unary
   make service NAME=Customer       an RPC or a service more; README.md has the steps by hand
-  make update                      take later fixes of the template, on a branch
+  %-32s take later fixes of the template, on a branch
   git remote add origin …          its history has begun with one commit
   LICENSE, README.md               are still to be made yours
-`, l.Name, dir, orEcho(l))
+`, l.Name, dir, orEcho(l), update(l))
+}
+
+// update is the command that takes later fixes. A template without an address has to be named.
+func update(l lock.Lock) string {
+	if l.Template == "" {
+		return "make update FROM=…"
+	}
+	return "make update"
 }
 
 // orEcho is a service of the project.
