@@ -329,8 +329,15 @@ func title(name string) string {
 	return strings.Join(words, " ")
 }
 
-// lowerFirst is the name of something that is not exported.
-func lowerFirst(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+// lowerFirst is the name of something that is not exported: order, and httpProxy of HTTPProxy.
+func lowerFirst(name string) string {
+	upper := len(name) - len(strings.TrimLeft(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+	// The last of several upper-case letters begins the next word.
+	if upper > 1 && upper < len(name) && unicode.IsLower(rune(name[upper])) {
+		upper--
+	}
+	return strings.ToLower(name[:upper]) + name[upper:]
+}
 
 // plural is what several of them are called.
 func plural(name string) string {

@@ -131,6 +131,17 @@ func TestEachFormOfANameHasItsOwn(t *testing.T) {
 	}
 }
 
+func TestNamesThatAreNotExportedBeginWithAWordInLowerCase(t *testing.T) {
+	for name, want := range map[string]string{
+		"Order": "order", "PurchaseOrder": "purchaseOrder", "HTTPProxy": "httpProxy", "ORDER": "order",
+		"API2": "api2", "X": "x", "XRay": "xRay",
+	} {
+		if got := lowerFirst(name); got != want {
+			t.Errorf("%s becomes %s, expected %s", name, got, want)
+		}
+	}
+}
+
 func write(t *testing.T, root string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
