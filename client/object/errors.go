@@ -19,6 +19,10 @@ var (
 	// ErrUploadMismatch says that an upload id belongs to an upload of something else, which is
 	// finished.
 	ErrUploadMismatch = errors.New("UPLOAD_MISMATCH")
+	// ErrWindow says that the server commits parts that are larger than Options.WindowBytes, which
+	// is what is kept of a source that cannot be read again. A file can be uploaded.
+	ErrWindow = errors.New("the server commits parts that are larger than what is kept of a source " +
+		"that cannot be read again: upload a file")
 
 	// errSource says that the source could not be read, for which no server is the reason.
 	errSource = errors.New("read source")
@@ -27,7 +31,7 @@ var (
 )
 
 // sentinels name errors in spans.
-var sentinels = []error{ErrChecksum, ErrChanged, ErrSourceChanged, ErrUploadMismatch}
+var sentinels = []error{ErrChecksum, ErrChanged, ErrSourceChanged, ErrUploadMismatch, ErrWindow}
 
 // isDamage tells errors which say that an object is not, or no longer, what it should be. The
 // steady traffic counts them as wrong answers, and not as outages.

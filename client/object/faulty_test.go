@@ -199,3 +199,22 @@ func replaced(t *testing.T) error {
 	}
 	return st.Err()
 }
+
+// A store with parts of 2 MiB, of which a window of 1 MiB fills none, commits nothing.
+func TestAPipeIsGivenUpWhereThePartsOfTheServerAreLargerThanItsWindow(t *testing.T) {
+	calls := 0
+	client := (&faulty{upload: func(s uploadServer) error {
+		for calls++; ; {
+			if _, err := s.Recv(); errors.Is(err, io.EOF) {
+				return s.SendAndClose(&quartetv1.UploadObjectResponse{})
+			} else if err != nil {
+				return err
+			}
+		}
+	}}).clientWith(t, object.Options{WindowBytes: 1 << 20, Resumption: clienttest.FewRetries()})
+	pipe := io.MultiReader(bytes.NewReader(make([]byte, 4<<20)))
+	_, err := client.Upload(clienttest.Deadline(t), "o", pipe, object.UploadOptions{})
+	if !errors.Is(err, object.ErrWindow) || errors.Is(err, rpc.ErrGaveUp) || calls != 1 {
+		t.Errorf("got %v after %d calls", err, calls)
+	}
+}

@@ -423,6 +423,10 @@ func (u *upload) answer(
 		return fmt.Errorf("%w: the upload is finished and there is no object", rpc.ErrProtocol)
 	}
 	u.source.release(u.committed)
+	// All that is kept was sent, and nothing of it is committed: the next attempt would be the same.
+	if !u.finished && u.source.room() == 0 && u.committed <= u.reached {
+		return rpc.Final(ErrWindow)
+	}
 	return nil
 }
 
