@@ -204,7 +204,8 @@ func (p *panel) put(w http.ResponseWriter, r *http.Request, name string) {
 		http.Error(w, "a PUT has the whole content; uploads/ continues", http.StatusBadRequest)
 		return
 	}
-	digests, err := parseDigests(r.Header)
+	// The body is the whole, so that both say the same.
+	digests, err := parseDigests(r.Header, "Repr-Digest", "Content-Digest")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -187,10 +187,13 @@ type digests struct {
 	crc32c *uint32
 }
 
-// parseDigests takes Repr-Digest and Content-Digest, which say the same of a request without a
-// range. An algorithm that is not known is left out, as the RFC wants it.
-func parseDigests(header http.Header) (d digests, err error) {
-	fields := append(header.Values("Repr-Digest"), header.Values("Content-Digest")...)
+// parseDigests takes the digests of the fields that are about the whole content. An algorithm that
+// is not known is left out, as the RFC wants it.
+func parseDigests(header http.Header, names ...string) (d digests, err error) {
+	var fields []string
+	for _, name := range names {
+		fields = append(fields, header.Values(name)...)
+	}
 	// Several fields, and several items in a field, are one list.
 	for item := range strings.SplitSeq(strings.Join(fields, ","), ",") {
 		algorithm, value, _ := strings.Cut(strings.TrimSpace(item), "=")

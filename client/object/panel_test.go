@@ -412,6 +412,22 @@ func TestPanelTus(t *testing.T) {
 			t.Errorf("%v %s %v", r, b, err)
 		}
 	})
+	t.Run("in pieces with a digest of each", func(t *testing.T) {
+		p := openPanel(t, server.Address)
+		at := p.create(8, meta("filename", "digests"), 201)
+		for offset := 0; offset < 8; offset += 4 {
+			piece := []byte("abcdefgh")[offset:][:4]
+			r, b, err := p.patch(at, offset, bytes.NewReader(piece), map[string]string{
+				"Content-Digest": digest(piece), "Repr-Digest": digest([]byte("abcdefgh")),
+			})
+			if err != nil || r.StatusCode != http.StatusNoContent {
+				t.Fatalf("at %d: %v %s %v", offset, r, b, err)
+			}
+		}
+		if _, got := p.do("GET", p.object("digests"), nil, nil); string(got) != "abcdefgh" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("what is refused", func(t *testing.T) {
 		p := openPanel(t, server.Address)
 		p.create(1<<40, meta("filename", "large"), 413)

@@ -57,7 +57,9 @@ func newTus(client *Client) (http.Handler, error) {
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		digests, err := parseDigests(r.Header)
+		// Content-Digest is about the body of this one request, and not about the whole. It may be left
+		// out: what would be wrong is committed before the end of the body shows it.
+		digests, err := parseDigests(r.Header, "Repr-Digest")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
