@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 	"example.com/quartet/server/object/enginetest"
 )
@@ -360,6 +361,79 @@ func TestASyncThatFailsLosesNothing(t *testing.T) {
 		if got, want := f.Quota.Held(), stored(t, f.root); got != want {
 			t.Errorf("sync %d: %d are counted and %d stored", at, got, want)
 		}
+	}
+}
+
+// A stream breaks while a commit is under way that then fails. What was not committed is gone, so
+// that the sender may also finish before the end of it.
+func TestACommitThatFailsAtTheEndOfAStreamLeavesNothingBehind(t *testing.T) {
+	for at := 1; ; at++ {
+		f := open(t, t.TempDir())
+		h, content := header("o"), enginetest.Content(3*enginetest.PartBytes+10)
+		var synced atomic.Int64
+		f.syncFile = func(file *os.File) error {
+			if synced.Add(1) == int64(at) {
+				return syscall.EIO
+			}
+			return file.Sync()
+		}
+		u, err := enginetest.Send(t.Context(), f, h, content, 0)
+		if err == nil {
+			_ = u.Close() // It fails, or the sending did.
+		}
+		if synced.Load() < int64(at) {
+			return // There is no such sync.
+		}
+		if got, want := f.Quota.Held(), stored(t, f.root); got != want {
+			t.Errorf("sync %d: %d are counted and %d stored", at, got, want)
+		}
+		state, err := f.Upload(t.Context(), h.UploadID)
+		if err != nil && !errors.Is(err, engine.ErrUploadNotFound) {
+			t.Fatal(err)
+		}
+		shorter := content[:min(state.Committed+1, int64(len(content)))]
+		if u, err = enginetest.Send(t.Context(), f, h, shorter, state.Committed); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Finish(engine.Expect{CRC32C: new(crc32c.Checksum(shorter))}); err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true)
+		if err != nil || !bytes.Equal(got, shorter) {
+			t.Fatalf("sync %d: %d bytes, %v", at, len(got), err)
+		}
+		if got, want := f.Quota.Held(), stored(t, f.root); got != want {
+			t.Errorf("sync %d: %d are counted and %d stored", at, got, want)
+		}
+	}
+}
+
+// The disk has lost lines of the log while the upload goes on.
+func TestAnUploadWithoutAllChecksumsIsNotFinished(t *testing.T) {
+	f := open(t, t.TempDir())
+	h := header("o")
+	u, err := enginetest.Send(t.Context(), f, h, enginetest.Content(3*enginetest.PartBytes+10), 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(f.logPath(h.UploadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, _, _ := bytes.Cut(log, []byte("\n"))
+	if err := os.Truncate(f.logPath(h.UploadID), int64(len(header))+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(engine.Expect{}); !errors.Is(err, engine.ErrCorrupt) {
+		t.Errorf("got %v", err)
+	}
+	_ = u.Close() // Its data are dropped.
+	if _, err := f.Stat(t.Context(), "o"); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the object is there, %v", err)
 	}
 }
 

@@ -82,7 +82,11 @@ func (u *upload) reopen() (err error) {
 	if u.data, err = os.OpenFile(f.dataPath(u.header.UploadID), os.O_RDWR, privateMode); err != nil {
 		return err
 	}
-	// Data behind the last commit is overwritten.
+	// Data behind the last commit would stay behind the end of an object that is shorter. Close
+	// removes them, unless the disk has kept it from that.
+	if err := u.dropUncommitted(); err != nil {
+		return err
+	}
 	if _, err = u.data.Seek(u.size, io.SeekStart); err != nil {
 		return err
 	}
@@ -334,6 +338,11 @@ func (u *upload) finish(e engine.Expect) error {
 		}
 		sums = append(p.sums[:min(u.first, int64(len(p.sums)))], sums...)
 	}
+	// Lines may be missing in the middle of the log, as after a failure of the disk.
+	if have, want := int64(len(sums)), engine.Blocks(u.arrived.Size, blockBytes); have != want {
+		return fmt.Errorf("%w: upload %s has %d checksums for %d blocks", engine.ErrCorrupt,
+			u.header.UploadID, have, want)
+	}
 	trailer, err := engine.Trailer(engine.Footer{
 		Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes,
 	}, sums)
@@ -408,10 +417,11 @@ func (u *upload) Close() error {
 	}
 	u.closed = true
 	err := u.awaitCommit()
-	if u.object == nil && u.data != nil && err == nil {
-		if u.err == nil && u.arrived.Size-u.size >= u.folder.PartBytes/8 {
+	if u.object == nil && u.data != nil {
+		if u.err == nil && err == nil && u.arrived.Size-u.size >= u.folder.PartBytes/8 {
 			err = u.commitAll()
 		}
+		// Also after a commit that failed: what is behind the last one counts for the quota.
 		err = errors.Join(err, u.dropUncommitted())
 	}
 	// It was taken for the log together with that for the data, and there is none.
@@ -437,8 +447,11 @@ func (u *upload) dropUncommitted() error {
 	case u.size == 0:
 		return f.drop(u.header.UploadID)
 	case have > u.size:
-		f.Quota.Give(have - u.size)
-		return u.data.Truncate(u.size)
+		err := u.data.Truncate(u.size)
+		if err == nil {
+			f.Quota.Give(have - u.size)
+		}
+		return err
 	}
 	return nil
 }
