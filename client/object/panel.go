@@ -1,21 +1,27 @@
 package object
 
 import (
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/bulk"
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/rpc"
@@ -39,7 +45,7 @@ func newPanel(s cli.Session) (console.Panel, error) {
 	if err != nil {
 		return console.Panel{}, err
 	}
-	p := &panel{client: connect(s)}
+	p := &panel{client: connect(s), windows: newWindows()}
 	uploads, err := newTus(p.client)
 	if err != nil {
 		return console.Panel{}, err
@@ -60,7 +66,46 @@ func newPanel(s cli.Session) (console.Panel, error) {
 }
 
 // panel answers the requests of the page.
-type panel struct{ client *Client }
+type panel struct {
+	client *Client
+	// windows has the memory for what all PUT together keep of their bodies.
+	windows *bulk.Budget
+}
+
+const (
+	// leastWindow is what a PUT keeps of its body while memory is short: a part of a server that is
+	// configured as it comes.
+	leastWindow = 8 << 20
+	// windowWait is how long a PUT waits for memory before it is refused.
+	windowWait = 5 * time.Second
+)
+
+// newWindows returns a budget of half of the memory that the process may have, or 256 MiB if that
+// is not known. Half of it is for windows that are larger than they have to be.
+func newWindows() *bulk.Budget {
+	bytes := int64(256 << 20)
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		bytes = max(limit/2, leastWindow)
+	}
+	// The console bounds how many requests there are, and so how many may wait.
+	return bulk.NewBudget(bytes, bytes/2, windowWait, math.MaxInt)
+}
+
+// windowed reserves memory for a PUT of so many bytes, or an unknown number if negative. It returns
+// a client that keeps no more, and the function that gives the memory back.
+func (p *panel) windowed(ctx context.Context, size int64) (c Client, release func(), err error) {
+	c = *p.client
+	most := int64(c.options.WindowBytes)
+	if size >= 0 {
+		most = min(most, size+1) // There has to be room after the last byte, where the end is found.
+	}
+	bytes, release, err := p.windows.Reserve(ctx, min(most, leastWindow), most)
+	if errors.Is(err, bulk.ErrBudget) {
+		err = status.Error(codes.ResourceExhausted, "too many uploads at once")
+	}
+	c.options.WindowBytes = int(bytes)
+	return c, release, err
+}
 
 // serveObjects answers requests below objects/, with the rest of the path as it was sent.
 func (p *panel) serveObjects(w http.ResponseWriter, r *http.Request, escaped string) {
@@ -218,8 +263,14 @@ func (p *panel) put(w http.ResponseWriter, r *http.Request, name string) {
 		fail(w, err)
 		return
 	}
+	client, release, err := p.windowed(r.Context(), r.ContentLength)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer release()
 	body := digests.reader(r.Body)
-	object, err := p.client.uploadOrCancel(r.Context(), name, body, UploadOptions{
+	object, err := client.uploadOrCancel(r.Context(), name, body, UploadOptions{
 		ContentType: r.Header.Get("Content-Type"), Size: max(r.ContentLength, 0),
 		SHA256: digests.sha256 != nil,
 	})
@@ -262,6 +313,8 @@ func httpError(err error) (code int, text string) {
 		code = checksumMismatch
 	case errors.Is(err, errTooSoon):
 		code = http.StatusBadRequest
+	case errors.Is(err, ErrWindow):
+		code = http.StatusUnprocessableEntity
 	case errors.Is(err, console.ErrSlow), isTimeout(err), reason == "IDLE":
 		code = http.StatusRequestTimeout
 	case reason == "OBJECT_TOO_LARGE":

@@ -18,8 +18,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -495,6 +497,60 @@ func TestPanelUploadsTakeConstantMemory(t *testing.T) {
 	}
 	if more := int64(most.HeapSys) - int64(before.HeapSys); more > 64<<20 {
 		t.Errorf("it took %d MiB", more>>20)
+	}
+}
+
+// held is a body that comes to its middle, and waits there.
+type held struct {
+	io.Reader
+	middle func()
+}
+
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if err == io.EOF { //nolint:errorlint // io.Reader says the end so.
+		h.middle()
+	}
+	return n, err
+}
+
+// Many bodies come at once and then pause. Those for whose windows there is no memory are refused
+// with when to come again, and the others become objects.
+func TestPanelPutsTakeNoMoreMemoryThanThereIs(t *testing.T) {
+	const puts, memory, sent = 8, 64 << 20, 20 << 20
+	server := processtest.Start(t)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memory))
+	p := openPanel(t, server.Address)
+	release, answers := make(chan struct{}), make(chan int, puts)
+	var settled sync.WaitGroup // Each has sent all but its end, or was refused.
+	settled.Add(puts)
+	for i := range puts {
+		go func() {
+			settle := sync.OnceFunc(settled.Done)
+			defer settle()
+			body := held{io.LimitReader(endless{}, sent), func() { settle(); <-release }}
+			r, _, err := p.try("PUT", p.object(fmt.Sprint(i)), body, nil)
+			if err != nil { // It was refused before all of the body was sent.
+				answers <- http.StatusServiceUnavailable
+				return
+			}
+			if r.StatusCode == http.StatusServiceUnavailable && r.Header.Get("Retry-After") == "" {
+				t.Error("it does not say when to come again")
+			}
+			answers <- r.StatusCode
+		}()
+	}
+	settled.Wait()
+	var now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&now)
+	close(release)
+	got := map[int]int{}
+	for range puts {
+		got[<-answers]++
+	}
+	if now.HeapAlloc > memory || got[201] < 2 || got[201]+got[503] != puts {
+		t.Errorf("%d MiB of %d are held, answers: %v", now.HeapAlloc>>20, memory>>20, got)
 	}
 }
 

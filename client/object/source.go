@@ -123,6 +123,9 @@ func (w *window) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := w.reader.Read(p[:min(len(p), w.size-len(w.kept))])
+	if need := len(w.kept) + n; need > cap(w.kept) { // append would take more than size.
+		w.kept = append(make([]byte, 0, min(max(need, 2*cap(w.kept)), w.size)), w.kept...)
+	}
 	w.kept = append(w.kept, p[:n]...)
 	w.next += int64(n)
 	return n, err
