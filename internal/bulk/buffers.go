@@ -62,7 +62,7 @@ func (b *Buffers) make(buffer *[]byte) *[]byte {
 		buffer, _ = b.kept.Get().(*[]byte)
 	}
 	if buffer == nil {
-		buffer = new(make([]byte, b.size))
+		buffer = new(make([]byte, b.size, max(b.size, leastBuffer)))
 	}
 	*buffer = (*buffer)[:b.size]
 	return buffer

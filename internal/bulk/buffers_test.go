@@ -81,3 +81,20 @@ func TestASmallTransferHasSmallBuffers(t *testing.T) {
 		}
 	}
 }
+
+func TestSmallBuffersComeBackToo(t *testing.T) {
+	for _, size := range []int{1, 1024, 1025} {
+		b := NewPool(size).Buffers(-1)
+		for range 3 * buffersPerTransfer {
+			buffer := take(t, b)
+			if len(*buffer) != size {
+				t.Errorf("a buffer of %d has %d bytes", size, len(*buffer))
+			}
+			written := b.Bulk(buffer)
+			written.Free() // As the transport does.
+			if len(b.free) != buffersPerTransfer {
+				t.Fatalf("a buffer of %d bytes was not given back", size)
+			}
+		}
+	}
+}
