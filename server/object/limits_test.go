@@ -75,6 +75,21 @@ func TestACallerHasSoManyUnfinishedUploads(t *testing.T) {
 	}
 }
 
+// A finish that does not match removes the upload.
+func TestAnUploadThatIsDiscardedNoLongerCounts(t *testing.T) {
+	for what, start := range starts {
+		t.Run(what, func(t *testing.T) {
+			ts := start(t, "TEST_OBJECT_CALLER_UPLOADS=1")
+			content := pattern(200_000)
+			for range 2 {
+				_, err := ts.send(t, header(uuid.NewString(), "o"), chunk(0, content), finish(content[1:]))
+				apptest.WantStatus(t, err, codes.InvalidArgument, "SIZE_MISMATCH")
+			}
+			ts.wantNumbers(t, map[string]float64{"uploads_unfinished": 0})
+		})
+	}
+}
+
 // A header alone is kept nowhere, however many there are.
 func TestAnUploadThatIsOnlyAHeaderLeavesNothing(t *testing.T) {
 	ts := startServer(t, t.TempDir())

@@ -280,6 +280,9 @@ func wrongWhole(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 			u := must[engine.Upload](t, "send")(Send(t.Context(), e, h, Content(size), 0))
 			_, err := u.Finish(expect)
 			want(t, "finish", err, what)
+			if state := u.State(); state.Committed != 0 || state.Object != nil {
+				t.Fatalf("the state is %+v", state)
+			}
 			_ = u.Close()
 			_, err = e.Upload(t.Context(), h.UploadID)
 			want(t, "state", err, engine.ErrUploadNotFound)

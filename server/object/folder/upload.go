@@ -403,10 +403,14 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 // discard removes an upload that is not what its sender expects, as more bytes cannot make it
 // right.
 func (u *upload) discard() error {
-	if u.data != nil && u.arrived.Size > u.folder.size(u.data.Name()) {
-		return nil
+	// It may have expired meanwhile.
+	if u.data == nil || u.arrived.Size <= u.folder.size(u.data.Name()) {
+		if err := u.folder.drop(u.header.UploadID); err != nil {
+			return err
+		}
 	}
-	return u.folder.drop(u.header.UploadID)
+	u.size = 0
+	return nil
 }
 
 // Close implements engine.Upload. After a broken stream it commits what arrived since the last

@@ -446,6 +446,8 @@ type record struct {
 	// cannot be read before they are an object, so that another process could not compute it.
 	Hash   []byte `json:"hash,omitempty"`
 	Hashed int64  `json:"hashed,omitempty"`
+	// Dropped says that the multipart upload is being removed.
+	Dropped bool `json:"dropped,omitempty"`
 }
 
 // readRecord reads the record of an upload. It returns errNoKey if there is none, and an ErrCorrupt
@@ -484,7 +486,11 @@ type part struct {
 // upload.
 func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, error) {
 	if r.S3Upload == "" {
-		return s.smallProgress(ctx, r)
+		state, _, err := s.smallProgress(ctx, r)
+		return state, nil, err
+	}
+	if r.Dropped {
+		return engine.State{}, nil, engine.ErrUploadNotFound
 	}
 	parts, _, err := s.parts(ctx, objectKey(r.Name), r.S3Upload)
 	switch {
@@ -510,20 +516,21 @@ func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, erro
 	return engine.State{Committed: full * r.PartBytes}, parts[:full], nil
 }
 
-// smallProgress is progress for an object that is one PutObject. It looks at what the name has:
-// this upload's object, then it is finished; what was there before it, or nothing, then it is still
-// to be put there; anything else has come after the object, then it is finished as well.
-func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, []part, error) {
+// smallProgress is progress for an object that is one PutObject. It looks at what the name has, and
+// returns the tag of that: this upload's object, then it is finished; what was there before it, or
+// nothing, then it is still to be put there; anything else has come after the object, then it is
+// finished as well.
+func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, string, error) {
 	footer, f, err := s.stat(ctx, r.Name, engine.FooterBytes)
 	switch {
 	case errors.Is(err, engine.ErrNotFound), f.tag != absent && f.tag == r.Before:
-		return engine.State{}, nil, nil
+		return engine.State{}, f.tag, nil
 	case err == nil && footer.UploadID == r.UploadID:
-		return engine.State{Committed: footer.Size, Object: &footer.Object}, nil, nil
+		return engine.State{Committed: footer.Size, Object: &footer.Object}, f.tag, nil
 	case err == nil, errors.Is(err, engine.ErrCorrupt):
-		return engine.State{Committed: r.Object.Size, Object: r.Object}, nil, nil
+		return engine.State{Committed: r.Object.Size, Object: r.Object}, f.tag, nil
 	}
-	return engine.State{}, nil, err
+	return engine.State{}, absent, err
 }
 
 // parts returns the parts of a multipart upload, from the first up to the first one that is
@@ -612,15 +619,19 @@ func (s *S3) Cancel(ctx context.Context, id string) error {
 	return s.drop(ctx, r, tag)
 }
 
-// drop removes an unfinished upload. Its parts go first, because only the record leads to them: if
-// that fails, it can be tried again.
-func (s *S3) drop(ctx context.Context, r record, tag string) error {
+// drop removes an unfinished upload. Its parts go before the record, because only that leads to
+// them: if it fails, it can be tried again. They go after the record says so, by which a finish that
+// is under way elsewhere tells parts that were put together from those that were removed.
+func (s *S3) drop(ctx context.Context, r record, tag string) (err error) {
 	if r.S3Upload != "" {
-		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
-			return err
+		r.Dropped = true
+		if tag, err = s.writeRecord(ctx, r, tag); err == nil {
+			err = s.abort(ctx, objectKey(r.Name), r.S3Upload)
 		}
 	}
-	err := s.remove(ctx, uploadKey(r.UploadID), tag)
+	if err == nil {
+		err = s.remove(ctx, uploadKey(r.UploadID), tag)
+	}
 	if errors.Is(err, errChanged) {
 		return engine.ErrWriterReplaced
 	}
@@ -673,14 +684,17 @@ func (s *S3) Expire(
 	// A process may have died between the creation of a multipart upload and its record.
 	in := &awss3.ListMultipartUploadsInput{Bucket: s.bucket, Prefix: aws.String(objectsPrefix)}
 	for {
-		page, err := s.client.ListMultipartUploads(ctx, in)
+		page, err := s.listUploads(ctx, in)
 		if err != nil {
-			return abandoned, errors.Join(append(failed, explain(ctx, err))...)
+			return abandoned, errors.Join(append(failed, err)...)
 		}
 		for _, u := range page.Uploads {
 			if aws.ToTime(u.Initiated).Before(before) && !used[aws.ToString(u.UploadId)] &&
 				ctx.Err() == nil {
-				_, err := s.expireUpload(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before)
+				old, err := s.isOld(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId), before)
+				if old {
+					err = s.abort(ctx, aws.ToString(u.Key), aws.ToString(u.UploadId))
+				}
 				if !errors.Is(err, errYoung) {
 					fail(aws.ToString(u.Key), err)
 				}
@@ -693,6 +707,16 @@ func (s *S3) Expire(
 	}
 }
 
+// listUploads is one page of the multipart uploads.
+func (s *S3) listUploads(
+	ctx context.Context, in *awss3.ListMultipartUploadsInput,
+) (*awss3.ListMultipartUploadsOutput, error) {
+	ctx, cancel := requestContext(ctx, 0)
+	defer cancel()
+	page, err := s.client.ListMultipartUploads(ctx, in)
+	return page, explain(ctx, err)
+}
+
 // expireRecord removes a record, and the multipart upload that it leads to, if the last part of
 // that is as old. unfinished says that there was one.
 func (s *S3) expireRecord(
@@ -703,15 +727,18 @@ func (s *S3) expireRecord(
 		return false, nil // It was removed elsewhere.
 	}
 	if err == nil && r.S3Upload != "" {
-		unfinished, err = s.expireUpload(ctx, objectKey(r.Name), r.S3Upload, before)
+		unfinished, err = s.isOld(ctx, objectKey(r.Name), r.S3Upload, before)
 	}
-	if errors.Is(err, errYoung) {
+	switch {
+	case errors.Is(err, errYoung):
 		return false, nil
+	case unfinished:
+		err = s.drop(ctx, r, tag)
+	case err == nil, errors.Is(err, engine.ErrCorrupt):
+		err = s.remove(ctx, uploadKey(id), tag)
 	}
-	if err != nil && !errors.Is(err, engine.ErrCorrupt) {
-		return false, err
-	}
-	if err = s.remove(ctx, uploadKey(id), tag); errors.Is(err, errChanged) {
+	// Another process goes on with it, or has removed it.
+	if errors.Is(err, errChanged) || errors.Is(err, engine.ErrWriterReplaced) {
 		return false, nil
 	}
 	return unfinished && err == nil, err
@@ -720,9 +747,8 @@ func (s *S3) expireRecord(
 // errYoung keeps an upload from expiring.
 var errYoung = errors.New("a part has arrived since")
 
-// expireUpload aborts a multipart upload whose last part is old. If it is not there, unfinished is
-// false.
-func (s *S3) expireUpload(
+// isOld tells whether a multipart upload is there, and returns errYoung if its last part is not old.
+func (s *S3) isOld(
 	ctx context.Context, key, upload string, before time.Time,
 ) (unfinished bool, err error) {
 	_, last, err := s.parts(ctx, key, upload)
@@ -734,5 +760,5 @@ func (s *S3) expireUpload(
 	case !last.Before(before):
 		return false, errYoung
 	}
-	return true, s.abort(ctx, key, upload)
+	return true, nil
 }

@@ -17,6 +17,7 @@ import (
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 	"example.com/quartet/server/object/enginetest"
+	"example.com/quartet/server/object/s3/s3test"
 )
 
 func TestEngine(t *testing.T) {
@@ -527,5 +528,125 @@ func TestAResumedUploadNeedsRoomOnlyForItsRest(t *testing.T) {
 		Expect: engine.Expect{Size: new(int64(2 * smallPart))}}, true); !errors.Is(err,
 		engine.ErrQuotaExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// AWS answers ConditionalRequestConflict where two requests for one key are under way at once, also
+// if what the key has is unchanged.
+func TestAConflictOfASmallObjectIsTriedAgainAndNotForEver(t *testing.T) {
+	for _, conflicts := range []int64{1, 3, 1 << 60} {
+		for _, before := range []bool{false, true} {
+			fake, url := newFake(t)
+			s := open(t, url, smallPart)
+			if before {
+				put(t, s, header("o"), enginetest.Content(10))
+			}
+			var left atomic.Int64
+			left.Store(conflicts)
+			fake.Before(func(w http.ResponseWriter, r *http.Request, key string) bool {
+				if r.Method != http.MethodPut || key != objectKey("o") || left.Add(-1) < 0 {
+					return false
+				}
+				s3test.Fail(w, http.StatusConflict, "ConditionalRequestConflict")
+				return true
+			})
+			content := enginetest.Content(1000)
+			_, err := enginetest.Put(t.Context(), s, header("o"), content)
+			if conflicts > maxChanges {
+				if !errors.Is(err, engine.ErrUnavailable) {
+					t.Errorf("got %v", err)
+				}
+				continue
+			}
+			got, readErr := enginetest.Read(t.Context(), s, "o", 0, 0, 0, 1<<20, true)
+			if err != nil || readErr != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d conflicts: %v, and there are %d bytes, %v", conflicts, err, len(got), readErr)
+			}
+		}
+	}
+}
+
+// Another replica removes an upload while it is finished: its parts are gone when they are to be
+// put together, and its record is still there.
+func TestAFinishOfWhatIsBeingRemovedIsNotAcknowledged(t *testing.T) {
+	for what, remove := range map[string]func(*S3, string) error{
+		"cancelled": func(s *S3, id string) error { return s.Cancel(t.Context(), id) },
+		"expired": func(s *S3, _ string) error {
+			_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never)
+			return err
+		},
+	} {
+		fake, url := newFake(t)
+		first, second := open(t, url, smallPart), open(t, url, smallPart)
+		h := header("o")
+		aborted, finished, removed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		var begin, abort sync.Once
+		fake.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+			if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
+				begin.Do(func() {
+					go func() { removed <- remove(second, h.UploadID) }()
+					<-aborted
+				})
+			}
+			return false
+		})
+		fake.After(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+			if r.Method == http.MethodDelete && r.URL.Query().Has("uploadId") {
+				abort.Do(func() {
+					close(aborted)
+					<-finished
+				})
+			}
+			return false
+		})
+		o, err := enginetest.Put(t.Context(), first, h, enginetest.Content(2*smallPart+5))
+		close(finished)
+		if !errors.Is(err, engine.ErrWriterReplaced) {
+			t.Errorf("%s: finished as %+v, %v", what, o, err)
+		}
+		if err := <-removed; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if keys := fake.Keys(); len(keys) > 0 {
+			t.Errorf("%s: there are %d keys", what, len(keys))
+		}
+	}
+}
+
+func TestTheQuotaCountsNeitherWhatWasReplacedNorWhatFailed(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	check := func(what string, uploads int64) {
+		t.Helper()
+		want := uploads
+		for key, data := range fake.Keys() {
+			if strings.HasPrefix(key, objectsPrefix) {
+				want += int64(len(data)) + engine.FileOverhead
+			}
+		}
+		if held := s.Quota.Held(); held != want {
+			t.Errorf("%s: %d are counted, want %d", what, held, want)
+		}
+	}
+	for _, size := range []int{1000, 2000, 0} {
+		put(t, s, header("o"), enginetest.Content(size))
+		check("replaced", 0)
+	}
+	put(t, s, header("large"), enginetest.Content(2*smallPart+5))
+	check("large", 0)
+	fake.Before(func(w http.ResponseWriter, r *http.Request, key string) bool {
+		if !strings.HasPrefix(key, objectsPrefix) || r.Method != http.MethodPost && r.Method != http.MethodPut ||
+			r.URL.Query().Has("partNumber") || r.URL.Query().Has("uploads") {
+			return false
+		}
+		s3test.Fail(w, http.StatusForbidden, "AccessDenied")
+		return true
+	})
+	for size, parts := range map[int]int64{1000: 0, 2*smallPart + 5: 2} {
+		if _, err := enginetest.Put(t.Context(), s, header("o"), enginetest.Content(size)); err == nil {
+			t.Fatal("it did not fail")
+		}
+		check("failed", parts*smallPart)
+		s.Quota.Give(parts * smallPart)
 	}
 }

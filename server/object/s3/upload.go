@@ -464,8 +464,12 @@ func (u *upload) discard() error {
 	if u.tag == absent {
 		return nil
 	}
-	u.s.Quota.Give(u.committed())
-	return u.s.drop(u.ctx, u.record, u.tag)
+	err := u.s.drop(u.ctx, u.record, u.tag)
+	if err == nil {
+		u.s.Quota.Give(u.committed())
+		u.parts = nil
+	}
+	return err
 }
 
 // trailer is what is stored behind the content. Its last checksum, of what is after the last full
@@ -505,28 +509,45 @@ func (u *upload) finishSmall(object engine.Object) error {
 		return err
 	}
 	data := append(*u.buffer, trailer...)
-	if err := u.s.Quota.Take(int64(len(data)) + engine.FileOverhead); err != nil {
+	need := int64(len(data)) + engine.FileOverhead
+	if err := u.s.Quota.Take(need); err != nil {
 		return err
 	}
-	for tag := u.Before; ; tag = absent {
-		_, err := u.s.put(u.ctx, objectKey(u.Name), data, u.ContentType, tag)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, errChanged) {
-			return err
-		}
-		state, _, err := u.s.smallProgress(u.ctx, u.record)
-		if err != nil {
-			return err
-		}
-		if state.Object != nil { // It is there, or was, before what is there now.
-			break
-		}
-		// What was there before was deleted.
+	replaced, err := u.putSmall(data)
+	switch {
+	case err != nil:
+		u.s.Quota.Give(need)
+		return err
+	case replaced == before.tag && replaced != absent:
+		u.s.Quota.Give(before.size + engine.FileOverhead)
 	}
 	u.done = u.Object
 	return nil
+}
+
+// putSmall puts the object in the place of what the record says, or of nothing once that has gone,
+// and returns the tag of what it has replaced, or absent. A conflict with a request of another
+// process is no change, so that the next attempt is made on condition of what is there then.
+func (u *upload) putSmall(data []byte) (replaced string, err error) {
+	tag := u.Before
+	for range maxChanges {
+		_, err = u.s.put(u.ctx, objectKey(u.Name), data, u.ContentType, tag)
+		if err == nil {
+			return tag, nil
+		}
+		if !errors.Is(err, errChanged) {
+			return absent, err
+		}
+		state, found, stateErr := u.s.smallProgress(u.ctx, u.record)
+		if stateErr != nil {
+			return absent, stateErr
+		}
+		if state.Object != nil { // It is there, or was, before what is there now.
+			return absent, nil
+		}
+		tag = found
+	}
+	return absent, fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
 }
 
 // sameObject returns an ErrUploadMismatch unless the object is the one that the record says.
@@ -540,7 +561,7 @@ func (u *upload) sameObject(o engine.Object) error {
 
 // finishLarge sends what is left with the trailer as the last part, writes into the record which
 // object the parts make, and has S3 put them together, which it does once.
-func (u *upload) finishLarge(object engine.Object) error {
+func (u *upload) finishLarge(object engine.Object) (err error) {
 	if u.Object != nil {
 		if err := u.sameObject(object); err != nil {
 			return err
@@ -551,9 +572,15 @@ func (u *upload) finishLarge(object engine.Object) error {
 		return err
 	}
 	rest := append(*u.buffer, trailer...)
-	if err := u.s.Quota.Take(int64(len(rest)) + engine.FileOverhead); err != nil {
+	need := int64(len(rest)) + engine.FileOverhead
+	if err := u.s.Quota.Take(need); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			u.s.Quota.Give(need)
+		}
+	}()
 	// The last part has the rest of the content and the trailer.
 	sum := crc32c.Combine(u.arrived.Rest, crc32c.Checksum(trailer), int64(len(trailer)))
 	tag, err := u.multipart().sendPart(u.ctx, len(u.parts)+1, rest, sum)
@@ -574,7 +601,7 @@ func (u *upload) finishLarge(object engine.Object) error {
 		}
 		u.record = r
 	}
-	if err := u.complete(parts); err != nil {
+	if err = u.complete(parts); err != nil {
 		return err
 	}
 	u.done = u.Object
@@ -605,8 +632,12 @@ func (u *upload) complete(parts []part) error {
 	switch {
 	// It was completed, by an attempt whose answer was lost or in another process, or cancelled.
 	case errors.Is(err, errNoUpload):
-		if _, _, err := u.s.readRecord(u.ctx, u.UploadID); err != nil {
+		r, _, err := u.s.readRecord(u.ctx, u.UploadID)
+		if err != nil {
 			return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
+		}
+		if r.Dropped {
+			return fmt.Errorf("%w: it was cancelled", engine.ErrWriterReplaced)
 		}
 		return nil
 	case errors.Is(err, errParts): // Another process has sent some of them again, in other bytes.
