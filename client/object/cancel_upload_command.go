@@ -17,7 +17,10 @@ func cancelUploadCommand(c *cli.Console) *cobra.Command {
 		Short: "Cancel an upload that is not finished",
 		Long: `Removes what the server has of an upload that is not finished, and ends a command that is
 sending it. The id is that of --upload-id. Without it the server keeps the upload for some time,
-in case it is continued. Once an upload is finished, delete removes its object.`,
+in case it is continued. Once an upload is finished, delete removes its object.
+
+A call whose answer is lost is made again, and may then find gone what it has cancelled itself:
+--allow-missing takes that for success.`,
 		Example: c.Examples(`  PROGRAM cancel-upload 018f3f6e-7d1c-4c5e-9a51-6a2f6a2c9b10
   PROGRAM cancel-upload 018f3f6e-7d1c-4c5e-9a51-6a2f6a2c9b10 --allow-missing`),
 		Args: cli.Positional(1, 1),

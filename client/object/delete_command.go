@@ -16,7 +16,10 @@ func deleteCommand(c *cli.Console) *cobra.Command {
 		Use:   "delete NAME",
 		Short: "Delete an object",
 		Long: `Deletes an object and its content. With --generation, which get shows, only that very
-content is deleted, and nothing that has replaced it meanwhile.`,
+content is deleted, and nothing that has replaced it meanwhile.
+
+A call whose answer is lost is made again, and may then find gone what it has deleted itself:
+--allow-missing takes that for success.`,
 		Example: c.Examples(`  PROGRAM delete holiday.mp4
   PROGRAM delete holiday.mp4 --generation 1790000000000000001
   PROGRAM delete holiday.mp4 --allow-missing`),

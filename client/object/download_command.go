@@ -94,7 +94,7 @@ func downloadTo(
 		},
 	}
 	_, err := client.Download(ctx, name, to, options)
-	if to.size > 0 && !begun && (errors.Is(err, ErrChanged) || rpc.Reason(err) == "OUT_OF_RANGE") {
+	if to.generation != 0 && !begun && (errors.Is(err, ErrChanged) || rpc.Reason(err) == "OUT_OF_RANGE") {
 		c.Note("%q has changed since: beginning anew", name)
 		to.discard()
 		return downloadTo(ctx, c, client, name, to, false)

@@ -128,6 +128,13 @@ func TestAnInterruptedDownloadIsContinued(t *testing.T) {
 			"has changed since: beginning anew")
 		wantContent(t, filepath.Join(folder, "other"), []byte("short"))
 		inFolder(t, folder, "other")
+		// It was interrupted before its first byte.
+		if err := os.WriteFile(filepath.Join(folder, ".other.17.part"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want(t, run(t, 0, server.Address, "download", "other", folder, "--continue"),
+			"has changed since: beginning anew")
+		inFolder(t, folder, "other")
 	})
 	run(t, 2, server.Address, "download", "big", "-", "--continue")
 }

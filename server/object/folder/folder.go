@@ -264,23 +264,28 @@ func readFooter(file *os.File, name string) (engine.Footer, error) {
 func (f *Folder) List(
 	ctx context.Context, prefix, after string, limit int,
 ) (objects []engine.Object, more bool, err error) {
-	found, more := f.names.page(prefix, after, limit)
-	objects = make([]engine.Object, 0, len(found))
-	for i, name := range found {
-		// A page of 1000 names takes as many system calls, which a caller that has gone does not need.
-		if i%fewNames == 0 && ctx.Err() != nil {
-			return nil, false, context.Cause(ctx)
+	// All names of a page may have gone since: an empty page would look like the end of the list.
+	for more = true; more && len(objects) == 0; {
+		var found []string
+		found, more = f.names.page(prefix, after, limit)
+		objects = make([]engine.Object, 0, len(found))
+		for i, name := range found {
+			// A page of 1000 names takes as many system calls, which a caller that has gone does not need.
+			if i%fewNames == 0 && ctx.Err() != nil {
+				return nil, false, context.Cause(ctx)
+			}
+			after = name
+			info, err := os.Lstat(f.objectPath(name))
+			if errors.Is(err, fs.ErrNotExist) { // It has gone since.
+				continue
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			objects = append(objects, engine.Object{
+				Name: name, Size: contentSize(info.Size()), CreateTime: info.ModTime().UTC(),
+			})
 		}
-		info, err := os.Lstat(f.objectPath(name))
-		if errors.Is(err, fs.ErrNotExist) { // It has gone since.
-			continue
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		objects = append(objects, engine.Object{
-			Name: name, Size: contentSize(info.Size()), CreateTime: info.ModTime().UTC(),
-		})
 	}
 	return objects, more, nil
 }

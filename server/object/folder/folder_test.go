@@ -2,6 +2,8 @@ package folder
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -434,6 +436,66 @@ func TestAnUploadWithoutAllChecksumsIsNotFinished(t *testing.T) {
 	_ = u.Close() // Its data are dropped.
 	if _, err := f.Stat(t.Context(), "o"); !errors.Is(err, engine.ErrNotFound) {
 		t.Errorf("the object is there, %v", err)
+	}
+}
+
+// To read all bytes again for their SHA-256 takes long, and is for a sender that waits for it.
+func TestAFinishEndsWithItsSender(t *testing.T) {
+	f := open(t, t.TempDir())
+	h, content := header("o"), enginetest.Content(3*enginetest.PartBytes)
+	sum := sha256.Sum256(content)
+	h.Expect.SHA256 = sum[:]
+	ctx, cancel := context.WithCancel(t.Context())
+	u, err := enginetest.Send(ctx, f, h, content, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := u.Finish(engine.Expect{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	_ = u.Close() // It says the same.
+	state, err := f.Upload(t.Context(), h.UploadID)
+	if err != nil || state.Committed != int64(len(content)) {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	if u, err = enginetest.Send(t.Context(), f, h, content, state.Committed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(engine.Expect{}); err != nil {
+		t.Error(err)
+	}
+	_ = u.Close()
+}
+
+func TestAPanicOfACommitIsAnErrorOfItsUpload(t *testing.T) {
+	f := open(t, t.TempDir())
+	f.syncFile = func(*os.File) error { panic("a bug") }
+	_, err := enginetest.Put(t.Context(), f, header("o"), enginetest.Content(3*enginetest.PartBytes))
+	if err == nil || !strings.Contains(err.Error(), "panic: a bug") {
+		t.Errorf("got %v", err)
+	}
+	if got, want := f.Quota.Held(), stored(t, f.root); got != want {
+		t.Errorf("%d are counted and %d stored", got, want)
+	}
+}
+
+// The files of a whole page go after its names were looked up.
+func TestAListGoesOnBehindNamesThatHaveGone(t *testing.T) {
+	f := open(t, t.TempDir())
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		if _, err := enginetest.Put(t.Context(), f, header(name), nil); err != nil {
+			t.Fatal(err)
+		}
+		if name < "e" {
+			if err := os.Remove(f.objectPath(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	listed, more, err := f.List(t.Context(), "", "", 2)
+	if err != nil || more || len(listed) != 1 || listed[0].Name != "e" {
+		t.Errorf("listed %+v, more %v, %v", listed, more, err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 // they go, while the next part is received.
 type upload struct {
 	folder *Folder
+	// ctx is that of the sender, which may go while all bytes are read again.
+	ctx context.Context
 	progress
 	// data is nil before the first byte, and log before the first commit.
 	data, log *os.File
@@ -38,7 +40,7 @@ type upload struct {
 
 // Begin implements engine.Engine. It writes nothing: the files are created when the first byte
 // arrives.
-func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Upload, error) {
+func (f *Folder) Begin(ctx context.Context, h engine.Header, _ bool) (engine.Upload, error) {
 	p, err := f.progress(h.UploadID)
 	if err != nil {
 		return nil, engine.During("find an upload", err)
@@ -57,7 +59,7 @@ func (f *Folder) Begin(_ context.Context, h engine.Header, _ bool) (engine.Uploa
 	if !p.header.Same(h) {
 		return nil, engine.ErrUploadMismatch
 	}
-	u := &upload{folder: f, progress: *p, arrived: engine.Sums{BlockBytes: blockBytes}}
+	u := &upload{folder: f, ctx: ctx, progress: *p, arrived: engine.Sums{BlockBytes: blockBytes}}
 	if u.object != nil {
 		return u, nil
 	}
@@ -197,7 +199,9 @@ func (u *upload) startCommit() {
 	// The line has a copy of the checksums, so that memory does not grow with the upload.
 	u.first, u.arrived.Full = u.arrived.Size/blockBytes, u.arrived.Full[:0]
 	u.commitDone, u.committing = make(chan error, 1), l
-	go func(done chan<- error) { done <- u.commit(l) }(u.commitDone)
+	go func(done chan<- error) {
+		done <- engine.CatchPanic(func() error { return u.commit(l) })
+	}(u.commitDone)
 }
 
 // awaitCommit waits for the commit under way, if there is one. Only after it has succeeded do its
@@ -387,8 +391,8 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
 		hash := sha256.New()
 		if u.data != nil {
-			if _, err := io.CopyBuffer(hash, io.NewSectionReader(u.data, 0, u.arrived.Size),
-				make([]byte, 256<<10)); err != nil {
+			content := attended{u.ctx, io.NewSectionReader(u.data, 0, u.arrived.Size)}
+			if _, err := io.CopyBuffer(hash, content, make([]byte, 256<<10)); err != nil {
 				return o, fmt.Errorf("read an upload for its SHA-256: %w", err)
 			}
 		}
@@ -398,6 +402,19 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 		return o, err
 	}
 	return o, e.Match(o)
+}
+
+// attended is a reader that fails once its context has ended.
+type attended struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (a attended) Read(p []byte) (int, error) {
+	if a.ctx.Err() != nil {
+		return 0, context.Cause(a.ctx)
+	}
+	return a.Reader.Read(p)
 }
 
 // discard removes an upload that is not what its sender expects, as more bytes cannot make it

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"time"
 
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
@@ -192,24 +193,33 @@ func (r *reader) recycle() {
 func (r *reader) fetch(block int64) {
 	r.ahead = make(chan fetched, 1)
 	go func(done chan<- fetched) {
-		buffer := r.s.buffer()
-		size := int(min(r.footer.BlockBytes, r.footer.Size-block*r.footer.BlockBytes))
-		if cap(*buffer) < size {
-			*buffer = make([]byte, size, size+tailBytes)
-		}
-		*buffer = (*buffer)[:size]
-		// The request may have been under way for long, since a peer that reads slowly holds it up, and a
-		// service may have ended it. Then it is made again, once.
-		again := r.blocks != nil
-		sums, whole, err := r.fill(block, *buffer)
-		if err != nil && again && !errors.Is(err, engine.ErrGenerationGone) && r.ctx.Err() == nil {
-			sums, whole, err = r.fill(block, *buffer)
-		}
-		if err == nil {
-			err = r.compare(block, whole)
-		}
-		done <- fetched{buffer, sums, err}
+		f := fetched{buffer: r.s.buffer()}
+		f.err = engine.CatchPanic(func() (err error) {
+			f.sums, err = r.fetchInto(block, f.buffer)
+			return err
+		})
+		done <- f
 	}(r.ahead)
+}
+
+// fetchInto reads a block into a buffer and verifies it, in the goroutine of fetch.
+func (r *reader) fetchInto(block int64, buffer *[]byte) (sums []uint32, err error) {
+	size := int(min(r.footer.BlockBytes, r.footer.Size-block*r.footer.BlockBytes))
+	if cap(*buffer) < size {
+		*buffer = make([]byte, size, size+tailBytes)
+	}
+	*buffer = (*buffer)[:size]
+	// The request may have been under way for long, since a peer that reads slowly holds it up, and a
+	// service may have ended it. Then it is made again, once.
+	again := r.blocks != nil
+	sums, whole, err := r.fill(block, *buffer)
+	if err != nil && again && !errors.Is(err, engine.ErrGenerationGone) && r.ctx.Err() == nil {
+		sums, whole, err = r.fill(block, *buffer)
+	}
+	if err == nil {
+		err = r.compare(block, whole)
+	}
+	return sums, err
 }
 
 // fill reads a block from the request that is under way, or makes a new one that goes up to the
@@ -233,16 +243,51 @@ func (r *reader) fill(block int64, buffer []byte) (sums []uint32, whole uint32, 
 }
 
 // open requests a range of the object, unless it was replaced or deleted: then it is an
-// ErrGenerationGone.
+// ErrGenerationGone. How long the whole takes is the peer's affair; how long S3 may be waited for
+// is bounded, here and in each Read.
 func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
-	out, err := r.s.open(r.ctx, r.key, fmt.Sprintf("%d-%d", offset, offset+size-1), r.tag)
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	b := &body{cancel: cancel, idle: r.s.idle,
+		timer: time.AfterFunc(r.s.idle, func() { cancel(errSlow) })}
+	out, err := r.s.open(ctx, r.key, fmt.Sprintf("%d-%d", offset, offset+size-1), r.tag)
+	b.timer.Stop()
 	if errors.Is(err, errNoKey) || errors.Is(err, errChanged) {
-		return nil, engine.ErrGenerationGone
+		err = engine.ErrGenerationGone
 	}
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
-	return out.Body, nil
+	b.ReadCloser, b.ctx = out.Body, ctx
+	return b, nil
+}
+
+// body is the answer to a request, of which something has to come within idle while it is waited
+// for.
+type body struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   time.Duration
+	timer  *time.Timer
+}
+
+// Read implements io.Reader. After the timer has cancelled the request, its error is errSlow.
+func (b *body) Read(p []byte) (int, error) {
+	b.timer.Reset(b.idle)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.ctx), errSlow) {
+		err = errSlow
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	b.timer.Stop()
+	b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 // explain explains the first of two errors, of reading and of closing an answer.

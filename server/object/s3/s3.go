@@ -85,6 +85,8 @@ type S3 struct {
 	// spares are the parts that uploads may have in memory besides one each.
 	spares      *semaphore.Weighted
 	generations engine.Generations
+	// idle is how long a download waits for S3 to send anything; tests make it shorter.
+	idle time.Duration
 }
 
 var _ engine.Engine = (*S3)(nil)
@@ -106,7 +108,7 @@ func Open(ctx context.Context, rawURL string, opts Options) (*S3, error) {
 	}
 	s := &S3{
 		Options: opts, client: client, bucket: &l.bucket,
-		spares: semaphore.NewWeighted(int64(opts.SpareParts)),
+		spares: semaphore.NewWeighted(int64(opts.SpareParts)), idle: requestTimeout,
 	}
 	// The cheapest request that shows whether the bucket is there and may be read.
 	if _, _, err := s.list(ctx, uploadsPrefix, "", 1); err != nil {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/server/object/engine"
 	"example.com/quartet/server/object/enginetest"
@@ -648,5 +650,56 @@ func TestTheQuotaCountsNeitherWhatWasReplacedNorWhatFailed(t *testing.T) {
 		}
 		check("failed", parts*smallPart)
 		s.Quota.Give(parts * smallPart)
+	}
+}
+
+// S3 sends a part of its answer, and then nothing.
+func TestADownloadDoesNotWaitForEverForS3(t *testing.T) {
+	fake, url := newFake(t)
+	s := open(t, url, smallPart)
+	put(t, s, header("o"), enginetest.Content(3*smallPart))
+	s.idle = 50 * time.Millisecond
+	fake.Before(func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		if asked := r.Header.Get("Range"); asked == "" || strings.HasPrefix(asked, "bytes=-") {
+			return false
+		}
+		w.Header().Set("Content-Length", "1000000")
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = w.Write(make([]byte, 1000))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	for _, fast := range []bool{true, false} {
+		if _, err := enginetest.Read(t.Context(), s, "o", 0, 0, 0, 1<<20,
+			fast); !errors.Is(err, engine.ErrUnavailable) {
+			t.Errorf("fast %v: %v", fast, err)
+		}
+	}
+}
+
+// panicking panics where it is to send or fetch a part.
+type panicking struct{ awss3.HTTPClient }
+
+func (p panicking) Do(r *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(r.Header.Get("Range"), "bytes=0-") || r.URL.Query().Has("partNumber") {
+		panic("a bug")
+	}
+	return p.HTTPClient.Do(r)
+}
+
+func TestAPanicOfAGoroutineIsAnErrorOfItsTransfer(t *testing.T) {
+	_, url := newFake(t)
+	s, content := open(t, url, smallPart), enginetest.Content(3*smallPart)
+	put(t, s, header("o"), content)
+	s.client = awss3.New(s.client.Options(), func(o *awss3.Options) {
+		o.HTTPClient = panicking{o.HTTPClient}
+	})
+	_, err := enginetest.Put(t.Context(), s, header("p"), content)
+	_, readErr := enginetest.Read(t.Context(), s, "o", 0, 0, 0, 1<<20, true)
+	for what, err := range map[string]error{"upload": err, "download": readErr} {
+		if err == nil || !strings.Contains(err.Error(), "panic: a bug") {
+			t.Errorf("%s: got %v", what, err)
+		}
 	}
 }

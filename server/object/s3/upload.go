@@ -219,9 +219,10 @@ func (u *upload) flush() error {
 	p := &sending{part{sum: u.arrived.Full[before], size: u.PartBytes}, u.buffer, make(chan error, 1)}
 	upload := u.multipart() // The record may be written anew while the part is in flight.
 	go func() {
-		var err error
-		p.tag, err = upload.sendPart(u.ctx, before+1, *p.buffer, p.sum)
-		p.done <- err
+		p.done <- engine.CatchPanic(func() (err error) {
+			p.tag, err = upload.sendPart(u.ctx, before+1, *p.buffer, p.sum)
+			return err
+		})
 	}()
 	u.inFlight, u.buffer = append(u.inFlight, p), nil
 	// With a spare buffer the next part is received while this one is sent. Without one the stream
