@@ -638,6 +638,58 @@ func TestPanelTokens(t *testing.T) {
 	wantCode(t, r, b, 400)
 }
 
+// The last request of an upload has broken after its last byte was committed. Asking how far it is
+// finishes it, unless the token is for reading.
+func TestPanelFinishesNoUploadWithATokenForReading(t *testing.T) {
+	server := processtest.Start(t, small...)
+	p := openPanel(t, server.Address, "TEST_TOKEN=all", "TEST_READ_TOKEN=look")
+	as := func(token string, more ...string) map[string]string {
+		header := map[string]string{"Authorization": "Bearer " + token, "Tus-Resumable": "1.0.0"}
+		for i := 0; i < len(more); i += 2 {
+			header[more[i]] = more[i+1]
+		}
+		return header
+	}
+	const content = "content"
+	r, b := p.do("POST", p.api+"uploads/", nil, as("all", "Upload-Length", strconv.Itoa(len(content)),
+		"Upload-Metadata", meta("filename", "o")))
+	wantCode(t, r, b, 201)
+	at := r.Header.Get("Location")
+	id, _, _ := strings.Cut(at[strings.LastIndex(at, "/")+1:], ".")
+	descriptor := quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
+	objects := quartetv1.NewObjectServiceClient(
+		clienttest.Dial(t, telemetry.Discard(), server.Address, descriptor))
+	stream, err := objects.UploadObject(clienttest.Deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []quartetv1.UploadObjectRequest_builder{
+		{Header: quartetv1.UploadHeader_builder{
+			UploadId: id, Name: "o", SizeBytes: new(uint64(len(content))),
+		}.Build()},
+		{Chunk: quartetv1.UploadChunk_builder{
+			Data: []byte(content), Crc32C: crc32c.Checksum([]byte(content)),
+		}.Build()},
+	} {
+		if err := stream.Send(m.Build()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if paused, err := stream.CloseAndRecv(); err != nil ||
+		paused.GetCommittedSizeBytes() != uint64(len(content)) {
+		t.Fatalf("%v, %v", paused, err)
+	}
+	for _, c := range []struct {
+		token string
+		code  int
+	}{{"look", 404}, {"all", 200}} {
+		r, b = p.do("HEAD", at, nil, as(c.token))
+		wantCode(t, r, b, 200)
+		r, b = p.do("HEAD", p.object("o"), nil, as(c.token))
+		wantCode(t, r, b, c.code)
+	}
+}
+
 func TestPanelWithoutAServer(t *testing.T) {
 	p := openPanel(t, clienttest.Reserve(t))
 	began := time.Now()

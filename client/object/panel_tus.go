@@ -24,6 +24,7 @@ import (
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/crc32c"
 	"example.com/quartet/internal/rpc"
 )
@@ -178,7 +179,7 @@ func (u *tusUpload) header() *quartetv1.UploadHeader {
 
 // GetInfo implements handler.Upload for HEAD, and before each PATCH: it asks the server how far the
 // upload is. If all bytes are committed and there is no object, the last request broke before
-// finish, which is sent now.
+// finish, which is sent now if this request may change anything.
 func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 	info := handler.FileInfo{ID: u.id, Size: u.Size, MetaData: handler.MetaData{"filename": u.Name}}
 	if u.Type != "" {
@@ -191,7 +192,7 @@ func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 	info.Offset = int64(state.GetCommittedSizeBytes())
 	switch {
 	case !state.HasObject():
-		if info.Offset == u.Size && u.Size > 0 {
+		if info.Offset == u.Size && u.Size > 0 && console.MayWrite(ctx) {
 			_, err = u.store.client.appendUpload(ctx, u.header(), u.Size, bytes.NewReader(nil), nil)
 		}
 	case state.GetObject().GetName() != u.Name:

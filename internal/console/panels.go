@@ -71,7 +71,7 @@ func (c *Console) servePanelAPI(
 		return
 	}
 	// calls.stop cancels it when the console stops.
-	ctx, cancel := context.WithCancelCause(r.Context())
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), rightsKey{}, its))
 	defer cancel(nil)
 	end, err := c.calls.begin(cancel, rpc.CallerAt(r.RemoteAddr))
 	if err != nil {
@@ -85,6 +85,16 @@ func (c *Console) servePanelAPI(
 	r = r.WithContext(ctx)
 	r.Body = pacedBody{p}
 	api.ServeHTTP(p, r)
+}
+
+// rightsKey is the key of a request's rights in its context.
+type rightsKey struct{}
+
+// MayWrite tells whether a request to the API of a panel may change anything, also where it is a
+// GET or HEAD. It has the context of the request.
+func MayWrite(ctx context.Context) bool {
+	its, _ := ctx.Value(rightsKey{}).(rights)
+	return its == everything
 }
 
 // isRead tells whether a request changes nothing.
