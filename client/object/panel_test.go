@@ -508,7 +508,7 @@ type held struct {
 
 func (h held) Read(p []byte) (int, error) {
 	n, err := h.Reader.Read(p)
-	if err == io.EOF { //nolint:errorlint // io.Reader says the end so.
+	if err == io.EOF {
 		h.middle()
 	}
 	return n, err

@@ -622,8 +622,8 @@ func (s *S3) Cancel(ctx context.Context, id string) error {
 }
 
 // drop removes an unfinished upload. Its parts go before the record, because only that leads to
-// them: if it fails, it can be tried again. They go after the record says so, by which a finish that
-// is under way elsewhere tells parts that were put together from those that were removed.
+// them: if it fails, it can be tried again. Before they go the record says so, by which a finish
+// that is under way elsewhere tells parts that were put together from those that were removed.
 func (s *S3) drop(ctx context.Context, r record, tag string) (err error) {
 	if r.S3Upload != "" {
 		r.Dropped = true
@@ -749,7 +749,8 @@ func (s *S3) expireRecord(
 // errYoung keeps an upload from expiring.
 var errYoung = errors.New("a part has arrived since")
 
-// isOld tells whether a multipart upload is there, and returns errYoung if its last part is not old.
+// isOld tells whether a multipart upload is there, and returns errYoung if its last part is not
+// old.
 func (s *S3) isOld(
 	ctx context.Context, key, upload string, before time.Time,
 ) (unfinished bool, err error) {

@@ -637,8 +637,9 @@ func TestTheQuotaCountsNeitherWhatWasReplacedNorWhatFailed(t *testing.T) {
 	put(t, s, header("large"), enginetest.Content(2*smallPart+5))
 	check("large", 0)
 	fake.Before(func(w http.ResponseWriter, r *http.Request, key string) bool {
-		if !strings.HasPrefix(key, objectsPrefix) || r.Method != http.MethodPost && r.Method != http.MethodPut ||
-			r.URL.Query().Has("partNumber") || r.URL.Query().Has("uploads") {
+		query, writes := r.URL.Query(), r.Method == http.MethodPost || r.Method == http.MethodPut
+		if !strings.HasPrefix(key, objectsPrefix) || !writes || query.Has("partNumber") ||
+			query.Has("uploads") {
 			return false
 		}
 		s3test.Fail(w, http.StatusForbidden, "AccessDenied")
