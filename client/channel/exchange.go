@@ -40,7 +40,8 @@ type JoinOptions struct {
 
 // Conversation is one participant in one channel, over as many streams as it takes. Send and
 // Receive may be called concurrently, and Receive has to be: receipts come in between the messages,
-// so that a conversation from which nothing is received cannot send either.
+// so that a conversation from which nothing is received cannot send either. After a break a message
+// that has no receipt waits until Receive has taken what was in the channel at the rejoin.
 type Conversation struct {
 	client  *Client
 	options JoinOptions
@@ -70,6 +71,11 @@ type Conversation struct {
 	// the streams.
 	seen   *quartetv1.Position
 	proven bool
+	// last is the sequence of the last message in the channel when the stream joined, and caughtUp is
+	// closed, and nil from then on, when the participant has been sent that one. They belong to the
+	// same goroutine.
+	last     uint64
+	caughtUp chan struct{}
 }
 
 // delivery is a message on its way to Receive, and the position that it is.
@@ -101,8 +107,8 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 	}
 }
 
-// Send says something and waits for the receipt: the message is kept then, once, whatever happened
-// in between. The trace in ctx goes along.
+// Send says something and waits for the receipt, or for the message itself to come from the
+// channel: it is kept then, once, whatever happened in between. The trace in ctx goes along.
 func (v *Conversation) Send(
 	ctx context.Context, body []byte,
 ) (receipt *quartetv1.Receipt, err error) {
@@ -205,10 +211,11 @@ func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goo
 	if err != nil {
 		return nil, err
 	}
-	sent := make(chan struct{})
+	sent, caughtUp := make(chan struct{}), make(chan struct{})
+	v.caughtUp = caughtUp
 	go func() {
 		defer close(sent)
-		v.send(ctx, stream, a)
+		v.send(ctx, stream, a, caughtUp)
 	}()
 	goodbye, err := v.receiveAll(ctx, stream, a)
 	cancel() // It ends the sender too.
@@ -219,7 +226,12 @@ func (v *Conversation) talk(ctx context.Context, a *rpc.Attempt) (*quartetv1.Goo
 // send sends the join, then everything without a receipt, oldest first, and half-closes once the
 // participant leaves. It does not wait for joined: the server reads messages only after it. It
 // returns no error, since the receiving side has the one with the reason.
-func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.Attempt) {
+//
+// A message that was sent over an earlier stream may be kept, and the server may have forgotten its
+// message_id by now. So it is sent again only if it is not among the messages that were in the
+// channel when this stream joined.
+func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.Attempt,
+	caughtUp <-chan struct{}) {
 	if stream.Send(v.join()) != nil {
 		return
 	}
@@ -233,7 +245,16 @@ func (v *Conversation) send(ctx context.Context, stream exchangeStream, a *rpc.A
 		case err != nil:
 			return
 		}
-		after = entry.number
+		if entry.sent && caughtUp != nil {
+			select {
+			case <-caughtUp:
+			case <-ctx.Done():
+				return
+			}
+			caughtUp = nil
+			continue // It may not be in the outbox any more.
+		}
+		after, entry.sent = entry.number, true
 		a.Wait() // Until the receipt is there.
 		if stream.Send(quartetv1.ExchangeRequest_builder{Message: entry.message}.Build()) != nil {
 			return
@@ -314,6 +335,8 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 		return fmt.Errorf("%w: it was %q and is %q", ErrHistoryChanged, v.seen.GetHistory(),
 			after.GetHistory())
 	}
+	v.last = joined.GetLastSequence()
+	v.catchUp(v.seen.GetSequence())
 	if v.stream.Swap(v.client.options.Telemetry.NewMessages(ctx, v.options.Channel,
 		v.options.Participant)) == nil {
 		close(v.joined)
@@ -321,6 +344,15 @@ func (v *Conversation) enter(ctx context.Context, joined *quartetv1.Joined) erro
 		v.client.rejoins.Inc()
 	}
 	return nil
+}
+
+// catchUp notes that the message with a sequence has come, after which send may send again what was
+// sent before, if it is the last one that was in the channel when the stream joined.
+func (v *Conversation) catchUp(sequence uint64) {
+	if sequence >= v.last && v.caughtUp != nil {
+		close(v.caughtUp)
+		v.caughtUp = nil
+	}
 }
 
 // take handles a reply that is not joined or goodbye. It counts as progress: the tries that a break
@@ -348,6 +380,14 @@ func (v *Conversation) deliver(ctx context.Context, message *quartetv1.ChannelMe
 		return fmt.Errorf("%w: message %d follows %d", ErrGap, message.GetSequence(),
 			message.GetPreviousSequence())
 	}
+	// A message of one's own is kept when it comes, also if its receipt was lost with a stream. Only
+	// the name is compared with it: no other participant of that name can know a message_id, which is
+	// random, before the message is in the channel.
+	if message.GetParticipant() == v.options.Participant {
+		v.outbox.confirm(quartetv1.Receipt_builder{MessageId: message.GetMessageId(),
+			Sequence: message.GetSequence()}.Build())
+	}
+	v.catchUp(message.GetSequence())
 	carried := telemetry.TraceContext{Traceparent: message.GetTraceContext().GetTraceparent(),
 		Tracestate: message.GetTraceContext().GetTracestate()}
 	stream := v.stream.Load()

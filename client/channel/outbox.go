@@ -10,7 +10,8 @@ import (
 )
 
 // outbox has the messages that were said and have no receipt yet, oldest first. Each stream of a
-// conversation sends them from the beginning; the server drops those it has, by their message_id.
+// conversation sends them from the beginning. Those that are in the channel already are taken out
+// before; what is on its way there at that moment, the server drops by its message_id.
 // It is safe for concurrent use.
 type outbox struct {
 	mu      sync.Mutex
@@ -28,6 +29,8 @@ type outgoing struct {
 	// number is its place in the order in which messages were said.
 	number  int
 	message *quartetv1.SendMessage
+	// sent says that it was sent over a stream. It belongs to the goroutine that sends.
+	sent bool
 	// done is closed when receipt is there.
 	done    chan struct{}
 	receipt *quartetv1.Receipt

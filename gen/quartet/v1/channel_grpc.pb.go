@@ -47,9 +47,11 @@ type ChannelServiceClient interface {
 	// after_sequence of its join) has proof that it missed nothing.
 	//
 	// After a break, join again on any replica after the position of the last message seen, and send again what has no
-	// receipt, with the same message_id: nothing is missed and nothing is doubled. The server drops a message whose
-	// message_id was used in the same channel by the same participant before, within a window (2 minutes by default), and
-	// answers with the first one's sequence.
+	// receipt, with the same message_id: nothing is missed. What was sent before the break may be kept, so first receive
+	// what was in the channel at the join, up to last_sequence of joined: a message of one's own that comes needs no
+	// receipt. The server drops a message whose message_id was used in the same channel by the same participant before,
+	// within a window (2 minutes by default), and answers with the first one's sequence; that is for messages that were
+	// still on their way at the join. With both, nothing is doubled, however long the break.
 	//
 	// What is kept can be lost all the same: a volume is replaced, a snapshot restored, a disk damaged. Sequences are then
 	// used again for other messages. A Position tells that apart, a sequence alone does not: join with one. Streams that
@@ -118,9 +120,11 @@ type ChannelServiceServer interface {
 	// after_sequence of its join) has proof that it missed nothing.
 	//
 	// After a break, join again on any replica after the position of the last message seen, and send again what has no
-	// receipt, with the same message_id: nothing is missed and nothing is doubled. The server drops a message whose
-	// message_id was used in the same channel by the same participant before, within a window (2 minutes by default), and
-	// answers with the first one's sequence.
+	// receipt, with the same message_id: nothing is missed. What was sent before the break may be kept, so first receive
+	// what was in the channel at the join, up to last_sequence of joined: a message of one's own that comes needs no
+	// receipt. The server drops a message whose message_id was used in the same channel by the same participant before,
+	// within a window (2 minutes by default), and answers with the first one's sequence; that is for messages that were
+	// still on their way at the join. With both, nothing is doubled, however long the break.
 	//
 	// What is kept can be lost all the same: a volume is replaced, a snapshot restored, a disk damaged. Sequences are then
 	// used again for other messages. A Position tells that apart, a sequence alone does not: join with one. Streams that
