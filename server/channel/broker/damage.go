@@ -60,12 +60,24 @@ func (d *damage) add(hole span) bool {
 	return true
 }
 
-// forget drops holes that end before a sequence, as those are no longer inside the stream. The
-// largest sequence drops all, which is for a stream that begins anew.
+// forget drops holes that end before a sequence, as those are no longer inside the stream.
 func (d *damage) forget(before uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.holes = slices.DeleteFunc(d.holes, func(h span) bool { return h.last < before })
+}
+
+// reset forgets everything, which is about another history, and ends the verifying of that one:
+// what it would not find up to until is in this history still to come.
+func (d *damage) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holes, d.told = nil, 0
+	d.verified, d.until = 0, 0
+	if d.progress != nil {
+		close(d.progress)
+		d.progress = make(chan struct{})
+	}
 }
 
 // between returns the first hole that has a sequence in (after, through].
@@ -165,7 +177,7 @@ func (d *damage) unverified() (next, until uint64, progress <-chan struct{}) {
 func (d *damage) verifiedThrough(sequence uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.verified = max(d.verified, sequence)
+	d.verified = min(max(d.verified, sequence), d.until)
 	close(d.progress)
 	d.progress = make(chan struct{})
 }
@@ -207,8 +219,10 @@ func (b *Broker) verifyAll(ctx context.Context) {
 }
 
 // verify reads the messages from next on, whatever their channel, and notes which are missing up to
-// until. It returns the sequence up to which it is certain now, after one batch.
+// until. It returns the sequence up to which it is certain now, after one batch. It fails with
+// ErrUnavailable if the history is in doubt, or was changed meanwhile.
 func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64, err error) {
+	settled := b.lineage.settled.Load()
 	batch, _, err := b.fetch(ctx,
 		query{Sequence: next, NextIn: b.names.subject + "*", Messages: verifyMessages,
 			Bytes: verifyBytes})
@@ -220,6 +234,9 @@ func (b *Broker) verify(ctx context.Context, next, until uint64) (through uint64
 	now, err := b.state(ctx)
 	if err != nil {
 		return 0, err
+	}
+	if b.lineage.doubts.Load() != settled {
+		return 0, fmt.Errorf("%w: the history is in doubt", ErrUnavailable)
 	}
 	through = max(next, now.first) - 1 // Before that, messages are discarded and not missing.
 	for _, m := range batch {

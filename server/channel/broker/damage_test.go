@@ -236,6 +236,34 @@ func TestAnEndThatIsCutOffIsLoggedAndCountsAsAnotherHistory(t *testing.T) {
 	}
 }
 
+// The verifying of a stream that has been deleted may not be over when there is another one, in
+// which most of its sequences are still to come.
+func TestWhatANewHistoryDoesNotHaveYetIsNotMissing(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, serverURL(startServer(t, t.TempDir(), -1)), Options{})
+	publishMany(t, b, "room", 100, 10)
+	b.damage.verifyAgain(1, 100)
+	next, until, _ := b.damage.unverified()
+	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another stream is there", func() bool { return b.Check(testContext(t)) == nil })
+	publish(t, b, "room", "ann", "first", "")
+	b.verifyAll(testContext(t))
+	b.lineage.doubt()
+	if _, err := b.verify(testContext(t), next, until); err == nil {
+		t.Error("what is read while the history is in doubt counts as verified")
+	}
+	if err := b.Check(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	publishMany(t, b, "room", 100, 10)
+	all, err := readAll(t, b, Start{After: &Position{}})
+	if len(all) != 101 || err != nil || b.damage.count() != 0 {
+		t.Errorf("%d messages, then %v; %d are missing", len(all), err, b.damage.count())
+	}
+}
+
 // One flipped bit of a length or of a sequence made NATS fill memory until there was none.
 func TestDamagedRecordsDoNotKeepTheBrokerFromStarting(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -162,7 +161,7 @@ func (b *Broker) settle(ctx context.Context) error {
 	}
 	// What was known of holes and messages was true of the other history only.
 	if why != "" {
-		b.damage.forget(math.MaxUint64)
+		b.damage.reset()
 		if err := b.begin(ctx, stream); err != nil {
 			return err
 		}
