@@ -26,6 +26,8 @@ type backend struct {
 	// check is Check of the service. It may ignore its context, for example while a disk hangs.
 	check func(context.Context) error
 	log   *slog.Logger
+	// serving tells the clients of the service by its health.
+	serving func(bool)
 	// gauge is backend_up of this backend, and up what it shows. Only the goroutine of watch uses up.
 	gauge prometheus.Gauge
 	up    bool
@@ -43,6 +45,11 @@ func (o *Running) newBackends() (backends []*backend) {
 				name:  one.name,
 				check: one.Check,
 				log:   o.telemetry.Log,
+				serving: func(up bool) {
+					for _, service := range one.Names() {
+						o.rpc.Health().SetServiceServing(service, up)
+					}
+				},
 				gauge: gauges.WithLabelValues(one.name),
 				up:    true,
 			}
@@ -112,8 +119,9 @@ func ask(
 	}
 }
 
-// tell records an answer, and logs it if it differs from the one before. The end of the watch is no
-// answer.
+// tell records an answer that differs from the one before, by the metric, the log and the health of
+// the service. The readiness of the process stays: its other services work, and a restart would not
+// bring the backend back. The end of the watch is no answer.
 func (b *backend) tell(ctx context.Context, err error) {
 	up := err == nil
 	// A check that the drain has cancelled says nothing about the backend.
@@ -121,6 +129,7 @@ func (b *backend) tell(ctx context.Context, err error) {
 		return
 	}
 	b.up = up
+	b.serving(up)
 	if up {
 		b.gauge.Set(1)
 		b.log.InfoContext(ctx, "backend is up again", "backend", b.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,10 +18,12 @@ import (
 func TestOnlyAChangeOfABackendIsLogged(t *testing.T) {
 	var log strings.Builder
 	var answer error
+	var health []bool
 	b := &backend{
-		name: "store",
-		up:   true,
-		log:  slog.New(slog.NewTextHandler(&log, nil)),
+		name:    "store",
+		up:      true,
+		serving: func(up bool) { health = append(health, up) },
+		log:     slog.New(slog.NewTextHandler(&log, nil)),
 		gauge: prometheus.NewGauge(
 			prometheus.GaugeOpts{},
 		),
@@ -34,6 +37,9 @@ func TestOnlyAChangeOfABackendIsLogged(t *testing.T) {
 		!strings.Contains(log.String(), "no route") {
 		t.Errorf("logged:\n%s", &log)
 	}
+	if !slices.Equal(health, []bool{false, true}) {
+		t.Errorf("clients were told of %v", health)
+	}
 }
 
 // A disk that hangs does not notice that nothing waits for it any more.
@@ -42,11 +48,12 @@ func TestABackendThatHangsIsDownAndNotAskedAgainBeforeItHasAnswered(t *testing.T
 		var asked atomic.Int32
 		release := make(chan struct{})
 		b := &backend{
-			name:  "store",
-			up:    true,
-			log:   slog.New(slog.DiscardHandler),
-			gauge: prometheus.NewGauge(prometheus.GaugeOpts{}),
-			check: func(context.Context) error { asked.Add(1); <-release; return nil },
+			name:    "store",
+			up:      true,
+			serving: func(bool) {},
+			log:     slog.New(slog.DiscardHandler),
+			gauge:   prometheus.NewGauge(prometheus.GaugeOpts{}),
+			check:   func(context.Context) error { asked.Add(1); <-release; return nil },
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

@@ -48,7 +48,8 @@ type Opened struct {
 	// Service registers the implementation and has the rules for its errors.
 	rpc.Service
 	// Check asks whether the backend answers, and is nil for a service without one. It is asked once
-	// before the server is ready, and every few seconds from then on, for the metric backend_up.
+	// before the server is ready, and every few seconds from then on, for the metric backend_up and
+	// the health that clients of this service are told.
 	Check func(context.Context) error
 	// Work is done beside the calls until ctx is done, which is when the drain begins. It has to
 	// return then: Close is called after it.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -243,6 +244,49 @@ func TestABackendThatGoesAwayShows(t *testing.T) {
 	g := newGuest()
 	s := apptest.Start(t, telemetry.Discard(), []app.Service{g.service()})
 	apptest.WantNumbers(t, s.Telemetry, map[string]float64{"backend_up{guest}": 1})
+}
+
+func TestAServiceWhoseBackendIsDownIsNotServingAndTheOthersAre(t *testing.T) {
+	g := newGuest()
+	var asked atomic.Int32
+	g.check = func(context.Context) error {
+		if asked.Add(1) == 1 {
+			return nil // Otherwise the server does not start.
+		}
+		return errors.New("the disk is full")
+	}
+	// It has no backend.
+	other := app.Service{Name: "other", Open: func(context.Context, app.Host) (app.Opened, error) {
+		return app.Opened{Service: rpc.Service{Register: func(r grpc.ServiceRegistrar) {
+			grpc_testing.RegisterUnimplementedServiceServer(r,
+				grpc_testing.UnimplementedUnimplementedServiceServer{})
+		}}}, nil
+	}}
+	s := apptest.Start(t, telemetry.Discard(), []app.Service{g.service(), other})
+	probes, err := grpc.NewClient(s.Probe,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probes.Close()
+	health := func(conn *grpc.ClientConn, name string) healthpb.HealthCheckResponse_ServingStatus {
+		response, err := healthpb.NewHealthClient(conn).Check(apptest.Deadline(t),
+			&healthpb.HealthCheckRequest{Service: name})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		return response.GetStatus()
+	}
+	apptest.Eventually(t, func() bool {
+		return health(s.Conn, "grpc.testing.TestService") == healthpb.HealthCheckResponse_NOT_SERVING
+	}, func() string { return "the service is still SERVING" })
+	for name, conn := range map[string]*grpc.ClientConn{"": s.Conn,
+		"grpc.testing.UnimplementedService": s.Conn, "readiness": probes, "liveness": probes} {
+		if got := health(conn, name); got != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q is %v", name, got)
+		}
+	}
 }
 
 func TestABackendThatDoesNotAnswerEndsTheStart(t *testing.T) {

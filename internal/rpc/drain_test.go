@@ -63,7 +63,14 @@ func TestHealthOnBothPorts(t *testing.T) {
 	type statuses = map[string]healthpb.HealthCheckResponse_ServingStatus
 	expectHealth(t, main, statuses{"": servingNow, "grpc.testing.TestService": servingNow})
 	expectHealth(t, probes, statuses{"": servingNow, Liveness: servingNow, Readiness: servingNow})
+	// One service cannot do its work, and the process serves others.
+	r.server.Health().SetServiceServing("grpc.testing.TestService", false)
+	expectHealth(t, main, statuses{"": servingNow, "grpc.testing.TestService": notServingNow})
+	expectHealth(t, probes, statuses{"": servingNow, Liveness: servingNow, Readiness: servingNow})
+	r.server.Health().SetServiceServing("grpc.testing.TestService", true)
+	expectHealth(t, main, statuses{"": servingNow, "grpc.testing.TestService": servingNow})
 	r.server.Health().SetServing(false)
+	r.server.Health().SetServiceServing("grpc.testing.TestService", true)
 	expectHealth(t, main, statuses{"": notServingNow, "grpc.testing.TestService": notServingNow})
 	expectHealth(t, probes, statuses{"": servingNow, Liveness: servingNow, Readiness: notServingNow})
 	cancel()

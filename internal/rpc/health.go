@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"net"
+	"sync"
 
 	"google.golang.org/grpc/health"
 )
@@ -13,12 +14,17 @@ type Health struct {
 	services []string
 	main     *health.Server
 	probes   *Probes
+
+	mu      sync.Mutex
+	serving bool
+	// down has the services that cannot do their work although the process serves.
+	down map[string]bool
 }
 
 // newHealth starts as NOT_SERVING: a process is ready when it says so.
 func newHealth(services []string) *Health {
 	h := &Health{services: append([]string{""}, services...), main: health.NewServer(),
-		probes: NewProbes()}
+		probes: NewProbes(), down: map[string]bool{}}
 	h.SetServing(false)
 	return h
 }
@@ -26,10 +32,23 @@ func newHealth(services []string) *Health {
 // SetServing says whether this process wants calls. Clients and the kubelet
 // that watch hear of it at once.
 func (h *Health) SetServing(serving bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.serving = serving
 	for _, service := range h.services {
-		h.main.SetServingStatus(service, servingStatus(serving))
+		h.main.SetServingStatus(service, servingStatus(serving && !h.down[service]))
 	}
 	h.probes.SetReady(serving)
+}
+
+// SetServiceServing says whether a service can do its work, of a process that wants calls. It
+// changes what clients are told that ask for this service by its full name, and nothing else: the
+// other services go on, and a restart by the kubelet would not help.
+func (h *Health) SetServiceServing(service string, serving bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down[service] = !serving
+	h.main.SetServingStatus(service, servingStatus(h.serving && serving))
 }
 
 // ServeProbes answers the kubelet on lis, in plaintext, until ctx is done.

@@ -23,6 +23,13 @@ type registration struct {
 	limits map[string]int
 }
 
+// Names are the full names of what Register registers.
+func (s Service) Names() []string {
+	var all registrations
+	s.Register(&all)
+	return all.names()
+}
+
 func registered(services []Service) (all registrations, err error) {
 	for i, service := range services {
 		if service.Register == nil {

@@ -251,8 +251,8 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 }
 
 // Check returns nil if the broker answers, the stream exists and messages can be stored, which is
-// what readiness should ask. It also settles doubts about the history, so that subscribers are told
-// within seconds even if no message comes.
+// what clients ask the health of the service for. It also settles doubts about the history, so that
+// subscribers are told within seconds even if no message comes.
 func (b *Broker) Check(ctx context.Context) error {
 	if err := b.checkWriting(ctx); err != nil {
 		return err
