@@ -104,6 +104,11 @@ func (c TLSConfig) clientConfig() (config *tls.Config, err error) {
 		if config, err = c.withCertificate(); err != nil {
 			return nil, err
 		}
+		// Without this Go shows no certificate to a server that names other authorities, and the
+		// server's refusal could not say what is wrong with it.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &config.Certificates[0], nil
+		}
 	}
 	if c.CAFile != "" {
 		config.RootCAs, err = readPool(c.CAFile)
