@@ -34,6 +34,13 @@ var _ = register(service{
 			{"a conversation that ends is counted", o.ended},
 		}
 	},
+	secured: func(s *secured) []promise {
+		c := channelSecured{s}
+		return []promise{
+			{"a conversation ends within 5 s when its permission is withdrawn", c.withdrawnPermission},
+			{"a conversation ends within 5 s when its authority is withdrawn", c.withdrawnAuthority},
+		}
+	},
 })
 
 // keepConversation has one participant listen while another one speaks. Every later look has to

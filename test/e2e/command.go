@@ -28,8 +28,16 @@ type output struct{ stdout, stderr string }
 
 // try runs a command with what is on its standard input.
 func try(ctx context.Context, stdin, name string, args ...string) (output, error) {
+	return tryWith(ctx, nil, stdin, name, args...)
+}
+
+// tryWith is try with variables besides those of the test.
+func tryWith(
+	ctx context.Context, environ []string, stdin, name string, args ...string,
+) (output, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := command(ctx, name, args...)
+	cmd.Env = append(cmd.Environ(), environ...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	err := cmd.Run()
 	if err != nil {

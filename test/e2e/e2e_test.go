@@ -26,6 +26,7 @@ func TestQuartet(t *testing.T) {
 	// template:only quartet
 	t.Run("attack", func(t *testing.T) { testAttack(t, c) })
 	// template:end
+	t.Run("secured", func(t *testing.T) { testSecured(t, c, program) })
 	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
 	t.Run("telemetry", func(t *testing.T) { testTelemetry(t, c) })
 	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })

@@ -50,6 +50,11 @@ var _ = register(service{
 			{"an upload whose replica crashes continues on another", func(t *testing.T) { o.cutUpload(t, "crashed", o.crashPod) }},
 		}
 	},
+	secured: func(s *secured) []promise {
+		return []promise{
+			{"of two callers with tokens, one may only read objects, and the other only write them", func(t *testing.T) { readsAndWritesApart(t, s) }},
+		}
+	},
 	observed: func(s *observed) []promise {
 		o := objectObserved{s}
 		return []promise{

@@ -6,10 +6,11 @@ import "strings"
 // has no part in.
 type service struct {
 	name string
-	// embedded, clustered and observed are its promises in these states.
+	// embedded, clustered, observed and secured are its promises in these states.
 	embedded  func(e *embedded) []promise
 	clustered func(s *clustered) []promise
 	observed  func(o *observed) []promise
+	secured   func(s *secured) []promise
 	// clusteredValues and observedValues are for helm --set: the traffic that these states look at.
 	clusteredValues, observedValues string
 }

@@ -40,6 +40,7 @@ func NewAuthority(tb testing.TB) *Authority {
 	// Without NotBefore it is valid since year 1, so that no clock is too slow for it.
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		// A name of its own: a server tells clients by name which authorities it trusts.
 		Subject: pkix.Name{CommonName: fmt.Sprintf("authority %p", key)},
 		IsCA:    true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
@@ -82,8 +83,7 @@ func (a *Authority) ClientSettings(
 	settings := own.settings(tb, &x509.Certificate{
 		URIs: []*url.URL{name}, ExtKeyUsage: []x509.ExtKeyUsage{usage}, NotAfter: end,
 	})
-	block := pem.Block{Type: "CERTIFICATE", Bytes: trusted.cert.Raw}
-	if err := os.WriteFile(filepath.Join(own.folder, "CA"), pem.EncodeToMemory(&block), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(own.folder, "CA"), trusted.PEM(), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	return settings
@@ -92,24 +92,34 @@ func (a *Authority) ClientSettings(
 // settings writes the files of one side, in PEM, as in a mounted Kubernetes Secret.
 func (a *Authority) settings(tb testing.TB, template *x509.Certificate) []string {
 	tb.Helper()
-	pair := a.issue(tb, template)
-	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	cert, key := a.Pair(tb, template)
 	settings := []string{"TEST_RPC_TLS_MODE=mtls"}
-	for name, block := range map[string]pem.Block{
-		"CERT": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
-		"KEY":  {Type: "PRIVATE KEY", Bytes: private},
-		"CA":   {Type: "CERTIFICATE", Bytes: a.cert.Raw},
-	} {
+	for name, content := range map[string][]byte{"CERT": cert, "KEY": key, "CA": a.PEM()} {
 		file := filepath.Join(a.folder, name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&block), 0o600); err != nil {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
 			tb.Fatal(err)
 		}
 		settings = append(settings, "TEST_RPC_TLS_"+name+"_FILE="+file)
 	}
 	return settings
+}
+
+// PEM is the authority's own certificate.
+func (a *Authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+// Pair is a certificate as template describes it, and its key, both in PEM. Without NotAfter it is
+// valid as long as the authority.
+func (a *Authority) Pair(tb testing.TB, template *x509.Certificate) (cert, key []byte) {
+	tb.Helper()
+	pair := a.issue(tb, template)
+	private, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 }
 
 // Client is the TLS of a client whose certificate names it by a URI.
