@@ -32,7 +32,7 @@ const (
 	swapInterval = 30 * time.Second
 	// mountTime is how long the kubelet may take to bring a changed Secret to a pod that it is told
 	// to look at.
-	mountTime = 30 * time.Second
+	mountTime = time.Minute
 	// withdrawalTime is how long an open call may last when its permission or authority is gone from
 	// the files of the server.
 	withdrawalTime = 5 * time.Second
