@@ -44,7 +44,8 @@ func (s channelSecured) withdrawnPermission(t *testing.T) {
 
 func (s channelSecured) withdrawnAuthority(t *testing.T) {
 	p := s.listens(t, "authority", s.environ(t, s.visitors, person(t, listed)))
-	s.deliver(t, false)
+	s.visitors = nil
+	s.deliver(t)
 	s.wantTold(t, p, "the authority of the client's certificate is no longer trusted")
 }
 

@@ -34,7 +34,7 @@ const (
 	// to look at.
 	mountTime = time.Minute
 	// withdrawalTime is how long an open call may last when its permission or authority is gone from
-	// the files of the server.
+	// the files of the server, and how long a new permission may take.
 	withdrawalTime = 5 * time.Second
 )
 
@@ -60,7 +60,7 @@ type secured struct {
 	// authorities are the one before, the one that signs, and the next one: pods learn of a new
 	// certificate at different times, and have to trust those of their peers before and after that.
 	authorities []*apptest.Authority
-	// visitors is an authority that the server trusts besides.
+	// visitors is an authority that the server trusts besides, until it is nil.
 	visitors *apptest.Authority
 	rules    []permission // those of the release
 	issuer   *tokentest.Issuer
@@ -81,11 +81,12 @@ func testSecured(t *testing.T, c *cluster, program string) {
 		{"each certificate that must not call is refused, and the client says why", s.refuses},
 		{"helm upgrade to tokens rolls out, and the client finds every answer right", s.acceptTokens},
 		{"a token is enough to call, and each one that is not valid is refused, and the client says why", s.refusesTokens},
+		{"a permission that is added needs no restart", s.permitsMore},
 	}, promises(s, func(of service) func(*secured) []promise { return of.secured }))...)
 }
 
 func (s *secured) start(t *testing.T) {
-	s.deliver(t, true)
+	s.deliver(t)
 	file := filepath.Join(t.TempDir(), "values.json")
 	values, err := json.Marshal(map[string]any{
 		"tls": map[string]any{
@@ -106,7 +107,7 @@ func (s *secured) start(t *testing.T) {
 
 // deliver replaces the Secrets of both sides by new certificates, and by the authorities that are
 // trusted now.
-func (s *secured) deliver(t *testing.T, visitors bool) {
+func (s *secured) deliver(t *testing.T) {
 	t.Helper()
 	var trusted []byte
 	for _, authority := range s.authorities {
@@ -118,7 +119,7 @@ func (s *secured) deliver(t *testing.T, visitors bool) {
 		DNSNames:    []string{strings.TrimPrefix(clientName, "dns:")},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
-	if visitors {
+	if s.visitors != nil {
 		trusted = append(trusted, s.visitors.PEM()...)
 	}
 	s.secret(t, "server-tls", trusted, &x509.Certificate{
@@ -199,7 +200,7 @@ func (s *secured) swap(t *testing.T) {
 		<-ticker.C
 		s.authorities = append(s.authorities[1:], apptest.NewAuthority(t))
 		began := time.Now()
-		s.deliver(t, true)
+		s.deliver(t)
 		t.Logf("the pods had new certificates after %.1f s", time.Since(began).Seconds())
 	}
 	s.findsAllRight(t, s.verdictNow(t))
@@ -306,7 +307,8 @@ func (s *secured) acceptTokens(t *testing.T) {
 	keys := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "issuer"}, Data: map[string]string{"jwks.json": string(s.issuer.Keys(t))},
 	}
-	if _, err := s.kube.CoreV1().ConfigMaps(s.namespace.name).Create(t.Context(), keys, metav1.CreateOptions{}); err != nil {
+	configMaps := s.kube.CoreV1().ConfigMaps(s.namespace.name)
+	if _, err := configMaps.Create(t.Context(), keys, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.began = s.verdictNow(t)
@@ -337,6 +339,16 @@ func (s *secured) refusesTokens(t *testing.T) {
 			s.checks(t, of.environ, of.refusal)
 		})
 	}
+}
+
+func (s *secured) permitsMore(t *testing.T) {
+	const subject = "unlisted"
+	s.permit(t, permission{[]string{"jwt:" + tokentest.Name + "#" + subject}, []string{"*"}})
+	environ := s.bearing(t, s.issuer.Token(t, subject))
+	eventually(t, "permission", withdrawalTime, func(ctx context.Context) error {
+		_, err := tryWith(ctx, environ, "", s.program, "--server", s.address, "check")
+		return err
+	})
 }
 
 // permit adds rules to those of the release, in place of those that it has added before, and waits
