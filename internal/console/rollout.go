@@ -3,17 +3,18 @@ package console
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/quartet/internal/reload"
+	"example.com/quartet/internal/token"
 )
 
 // rolloutTimeout bounds a request to the API of Kubernetes.
@@ -48,17 +49,13 @@ func (r *rollout) begin(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
 	defer cancel()
-	authority, err := os.ReadFile(filepath.Join(r.credentials, "ca.crt"))
+	roots, err := reload.Authorities(filepath.Join(r.credentials, "ca.crt"))
 	if err != nil {
 		return err
 	}
-	token, err := os.ReadFile(filepath.Join(r.credentials, "token"))
+	bearer, err := token.ReadFile(filepath.Join(r.credentials, "token"))
 	if err != nil {
 		return err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(authority) {
-		return errors.New("ca.crt has no certificate")
 	}
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -73,7 +70,7 @@ func (r *rollout) begin(ctx context.Context) error {
 	}
 	request.Header.Set("Content-Type", "application/strategic-merge-patch+json")
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	request.Header.Set("Authorization", "Bearer "+bearer)
 	// RoundTrip, and not a Client, because the token must not follow a redirection.
 	response, err := transport.RoundTrip(request)
 	if err != nil {

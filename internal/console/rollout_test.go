@@ -21,7 +21,7 @@ func TestTheConsoleReplacesServersForATokenThatMayWrite(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || r.Method != http.MethodPatch || r.URL.Path != path ||
 			r.Header.Get("Content-Type") != "application/strategic-merge-patch+json" ||
-			r.Header.Get("Authorization") != "Bearer of the pod" {
+			r.Header.Get("Authorization") != "Bearer of-the-pod" {
 			t.Errorf("%s %s %v, %v", r.Method, r.URL.Path, r.Header, err)
 		}
 		patches = append(patches, string(body))
@@ -32,7 +32,7 @@ func TestTheConsoleReplacesServersForATokenThatMayWrite(t *testing.T) {
 	folder := t.TempDir()
 	authority := pem.EncodeToMemory(
 		&pem.Block{Type: "CERTIFICATE", Bytes: kubernetes.Certificate().Raw})
-	for name, content := range map[string][]byte{"ca.crt": authority, "token": []byte("of the pod\n")} {
+	for name, content := range map[string][]byte{"ca.crt": authority, "token": []byte("of-the-pod\n")} {
 		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}

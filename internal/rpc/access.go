@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
+	"example.com/quartet/internal/reload"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/token"
 )
@@ -48,8 +49,7 @@ type access struct {
 	mu          sync.Mutex
 	content     []byte // of the file, when it was read
 	permissions *permissions
-	// why the file could not be read the last time, which is logged when it is another one
-	problem string
+	problem     reload.Problem // with the file
 	// verified has the results of certificates by the authorities of version.
 	verified map[*x509.Certificate]error
 	version  int
@@ -258,14 +258,7 @@ func (a *access) reload() {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	problem := ""
-	if err := a.readPermissions(); err != nil {
-		problem = err.Error()
-	}
-	if problem != "" && problem != a.problem {
-		a.log.Error("permissions not reloaded, the old ones stay in use", "error", problem)
-	}
-	a.problem = problem
+	a.problem.Note(a.log, "permissions not reloaded, the old ones stay in use", a.readPermissions())
 }
 
 func (a *access) closeInvalid() {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"os"
@@ -76,26 +77,30 @@ func (c *certificates) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// validity is from when until when all of the own chain is valid.
+// validity is from when until when the certificate of this process is valid, as its newest files
+// have it.
 func (r *reloading) validity() (begin, end time.Time) {
-	for i, cert := range r.newestChain() {
-		if i == 0 || cert.NotBefore.After(begin) {
-			begin = cert.NotBefore
-		}
-		if i == 0 || cert.NotAfter.Before(end) {
-			end = cert.NotAfter
-		}
-	}
-	return begin, end
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.look()
+	return r.begin, r.end
 }
 
-func (r *reloading) newestChain() (chain []*x509.Certificate) {
-	for _, pair := range r.newestConfig().Certificates {
-		for _, der := range pair.Certificate {
-			if cert, err := x509.ParseCertificate(der); err == nil { // tls has not read it otherwise.
-				chain = append(chain, cert)
+// validity is from when until when all of a chain is valid.
+func validity(config *tls.Config) (begin, end time.Time, err error) {
+	for _, pair := range config.Certificates {
+		for i, der := range pair.Certificate {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return begin, end, err
+			}
+			if i == 0 || cert.NotBefore.After(begin) {
+				begin = cert.NotBefore
+			}
+			if i == 0 || cert.NotAfter.Before(end) {
+				end = cert.NotAfter
 			}
 		}
 	}
-	return chain
+	return begin, end, nil
 }

@@ -11,8 +11,11 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"example.com/quartet/internal/reload"
 )
 
 // reloading is TLS whose files are looked at before every handshake. Doing it
@@ -23,13 +26,14 @@ type reloading struct {
 	read  func() (*tls.Config, error)
 	files []string
 
-	mu sync.Mutex
-	// why the files could not be read the last time, which is logged when it is another one
-	problem string
-	content [][]byte // of each file, when it was read
+	mu      sync.Mutex
+	problem reload.Problem // with the files
+	content [][]byte       // of each file, when it was read
 	config  *tls.Config
 	current credentials.TransportCredentials
-	version int // of the files, counted up when they have changed
+	// begin and end are from when until when all of the own chain is valid.
+	begin, end time.Time
+	version    int // of the files, counted up when they have changed
 }
 
 // newReloading reads the files once, so that a wrong path ends the start of
@@ -39,15 +43,9 @@ func newReloading(
 ) (*reloading, error) {
 	files = slices.DeleteFunc(files, func(file string) bool { return file == "" })
 	r := &reloading{log: log, read: read, files: files}
-	var err error
-	if r.content, err = r.contents(); err != nil {
+	if err := r.reload(); err != nil {
 		return nil, err
 	}
-	config, err := read()
-	if err != nil {
-		return nil, err
-	}
-	r.config, r.current = config, credentials.NewTLS(config)
 	return r, nil
 }
 
@@ -71,28 +69,28 @@ func (r *reloading) newestConfig() *tls.Config {
 
 // look reads the files if they have changed. The caller holds the lock.
 func (r *reloading) look() {
-	problem := ""
-	if err := r.reload(); err != nil {
-		problem = err.Error()
-	}
-	if problem != "" && problem != r.problem {
-		r.log.Error("TLS files not reloaded", "error", problem)
-	}
-	r.problem = problem
+	r.problem.Note(r.log, "TLS files not reloaded", r.reload())
 }
 
 func (r *reloading) reload() error {
 	content, err := r.contents()
-	if err != nil || slices.EqualFunc(content, r.content, bytes.Equal) {
+	if err != nil || r.config != nil && slices.EqualFunc(content, r.content, bytes.Equal) {
 		return err
 	}
 	config, err := r.read()
 	if err != nil {
 		return err
 	}
+	begin, end, err := validity(config)
+	if err != nil {
+		return err
+	}
+	if r.config != nil {
+		r.log.Info("TLS files reloaded", "files", r.files)
+	}
 	r.config, r.current, r.content = config, credentials.NewTLS(config), content
+	r.begin, r.end = begin, end
 	r.version++
-	r.log.Info("TLS files reloaded", "files", r.files)
 	return nil
 }
 

@@ -2,15 +2,15 @@ package rpc
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"example.com/quartet/internal/reload"
 )
 
 // TLSConfig names the files of one side, PEM encoded. They are read again when
@@ -94,7 +94,7 @@ func (c TLSConfig) serverConfig() (*tls.Config, error) {
 	if c.certificateOptional {
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
-	config.ClientCAs, err = readPool(c.CAFile)
+	config.ClientCAs, err = reload.Authorities(c.CAFile)
 	return config, err
 }
 
@@ -111,7 +111,7 @@ func (c TLSConfig) clientConfig() (config *tls.Config, err error) {
 		}
 	}
 	if c.CAFile != "" {
-		config.RootCAs, err = readPool(c.CAFile)
+		config.RootCAs, err = reload.Authorities(c.CAFile)
 	}
 	return config, err
 }
@@ -127,16 +127,4 @@ func (c TLSConfig) withCertificate() (*tls.Config, error) {
 		return nil, err
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}, nil
-}
-
-func readPool(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: holds no certificate", file)
-	}
-	return pool, nil
 }

@@ -3,16 +3,16 @@ package telemetry
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/quartet/internal/reload"
 )
 
 // variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. mend returns
@@ -183,11 +183,7 @@ func endpoint(checkURL func(text string) error) func(string) (string, error) {
 
 // mendCertificates takes a file with certificates of authorities that are read as PEM.
 func mendCertificates(file string) (string, error) {
-	content, err := os.ReadFile(file)
-	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(content) {
-		err = fmt.Errorf("%s holds no certificate", file)
-	}
-	if err != nil {
+	if _, err := reload.Authorities(file); err != nil {
 		return "", err
 	}
 	return file, nil

@@ -3,12 +3,12 @@ package token
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
+
+	"example.com/quartet/internal/reload"
 )
 
 const (
@@ -45,13 +45,8 @@ func fetch(ctx context.Context, cfg Config) (keySet, error) {
 		transport.Proxy = http.ProxyFromEnvironment
 	}
 	if cfg.JWKSCAFile != "" {
-		pem, err := os.ReadFile(cfg.JWKSCAFile)
-		if err != nil {
+		if transport.TLSClientConfig.RootCAs, err = reload.Authorities(cfg.JWKSCAFile); err != nil {
 			return nil, err
-		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: holds no certificate", cfg.JWKSCAFile)
 		}
 	}
 	client := &http.Client{

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/quartet/internal/reload"
 )
 
 // lookInterval is how old what was read of a file may be. Kubernetes renews a token when a fifth of
@@ -24,7 +26,7 @@ type File struct {
 	mu      sync.Mutex
 	token   string
 	read    time.Time
-	problem problem
+	problem reload.Problem
 }
 
 // OpenFile reads the file once, so that a wrong name ends the start of the process.
@@ -48,23 +50,8 @@ func (f *File) Token() string {
 	if err == nil {
 		f.token = token
 	}
-	f.problem.note(f.log, "token not read, the former one stays in use", err)
+	f.problem.Note(f.log, "token not read, the former one stays in use", err)
 	return f.token
-}
-
-// problem is why something could not be read the last time, empty if it could be.
-type problem string
-
-// note logs an error, unless it is that of the last time.
-func (p *problem) note(log *slog.Logger, message string, err error) {
-	text := problem("")
-	if err != nil {
-		text = problem(err.Error())
-	}
-	if text != "" && text != *p {
-		log.Error(message, "error", string(text))
-	}
-	*p = text
 }
 
 // ReadFile reads a token from a file, which may end with a newline.

@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"example.com/quartet/internal/reload"
 )
 
 // Why a token is refused. No error has a part of a token in it.
@@ -62,7 +64,7 @@ type Verifier struct {
 type source struct {
 	name    string
 	keys    keySet // nil until they could be read
-	problem problem
+	problem reload.Problem
 }
 
 // NewVerifier reads the file with the keys once, so that a mistake ends the start of the process.
@@ -112,7 +114,7 @@ func (v *Verifier) Reload() {
 // update puts the keys that were read of a source in use, unless there is an error. They are nil,
 // with no error, if they are as before. The caller holds the lock.
 func (v *Verifier) update(from *source, keys keySet, err error) {
-	from.problem.note(v.log, "keys for tokens not read, the former ones stay in use", err)
+	from.problem.Note(v.log, "keys for tokens not read, the former ones stay in use", err)
 	if keys == nil || reflect.DeepEqual(keys, from.keys) {
 		return
 	}
