@@ -44,6 +44,11 @@ addresses. Every problem is one sentence that names what to set; all are reporte
     {{- $problems = append $problems "web.allowedOrigins has * and others beside it: leave it alone, or leave it out" -}}
   {{- end -}}
 {{- end -}}
+{{- with .Values.client.console -}}
+  {{- if and .enabled .rollout (not .secret) (ne $.Values.profile "development") -}}
+    {{- $problems = append $problems "client.console.rollout is true, and without a token every peer that reaches the console could replace the servers: set client.console.secret, or for development profile to development" -}}
+  {{- end -}}
+{{- end -}}
 {{- range $_, $sentences := include "quartet.facts" (list . "problems") | fromYaml -}}
   {{- $problems = concat $problems $sentences -}}
 {{- end -}}
