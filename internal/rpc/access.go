@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -42,19 +44,31 @@ const (
 // stream when time has passed or a file has changed, because a stream may last for days.
 type access struct {
 	log    *slog.Logger
-	tls    *reloading      // nil if callers have no certificates
-	tokens *token.Verifier // nil if callers have no tokens
-	file   string          // of the permissions; empty if every verified caller may call everything
+	tls    *reloading // nil if callers have no certificates
+	tokens verifier   // nil if callers have no tokens
+	file   string     // of the permissions; empty if every verified caller may call everything
+	// permissions are nil without a file.
+	permissions atomic.Pointer[permissions]
+	// content is that of the file when it was read, problem the one with it. Only one goroutine reads.
+	content []byte
+	problem reload.Problem
 
-	mu          sync.Mutex
-	content     []byte // of the file, when it was read
-	permissions *permissions
-	problem     reload.Problem // with the file
+	mu sync.Mutex
 	// verified has the results of certificates by the authorities of version.
 	verified map[*x509.Certificate]error
 	version  int
 	// with the certificates that their clients have shown
 	connections map[*net.TCPConn][]*x509.Certificate
+}
+
+// verifier is what verifies tokens, a token.Verifier.
+type verifier interface {
+	Verify(ctx context.Context, caller any, token string) (identity string, err error)
+	Check(token string) (identity string, err error)
+	Known(token string) (identity string, known bool, err error)
+	Ready() bool
+	Reload()
+	Sources() []token.Source
 }
 
 // newAccess reads the permissions and the keys once, so that a mistake in them ends the start of
@@ -74,10 +88,11 @@ func newAccess(
 		if err := cfg.encryptTokens(); err != nil {
 			return nil, err
 		}
-		var err error
-		if a.tokens, err = token.NewVerifier(cfg.Tokens, log); err != nil {
+		tokens, err := token.NewVerifier(cfg.Tokens, log)
+		if err != nil {
 			return nil, fmt.Errorf("tokens: %w", err)
 		}
+		a.tokens = tokens
 	}
 	if a.tls == nil && a.tokens == nil {
 		return nil, nil
@@ -96,17 +111,19 @@ func (a *access) readPermissions() error {
 	if err != nil {
 		return err
 	}
-	if a.permissions != nil && bytes.Equal(content, a.content) {
+	before := a.permissions.Load()
+	if before != nil && bytes.Equal(content, a.content) {
 		return nil
 	}
 	read, err := parsePermissions(content)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.file, err)
 	}
-	if a.permissions != nil {
+	if before != nil {
 		a.log.Info("permissions reloaded", "file", a.file, "rules", len(read.rules))
 	}
-	a.permissions, a.content = read, content
+	a.permissions.Store(read)
+	a.content = content
 	return nil
 }
 
@@ -117,7 +134,7 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 		return ctx, nil
 	}
 	identity, err := a.check(ctx, fullMethod,
-		func(bearer string) (string, error) { return a.tokens.Verify(ctx, bearer) })
+		func(bearer string) (string, error) { return a.tokens.Verify(ctx, CallerOf(ctx), bearer) })
 	if err != nil {
 		exchangeOf(ctx).challenge(challenge(err))
 		return nil, err
@@ -130,7 +147,8 @@ func (a *access) admit(ctx context.Context, fullMethod string) (context.Context,
 
 // recheck is the error with which an open call ends that may not go on.
 func (a *access) recheck(ctx context.Context, fullMethod string) error {
-	_, err := a.check(ctx, fullMethod, a.tokens.Check)
+	_, err := a.check(ctx, fullMethod,
+		func(bearer string) (string, error) { return a.tokens.Check(bearer) })
 	return endedByToken(err)
 }
 
@@ -139,6 +157,7 @@ func (a *access) recheck(ctx context.Context, fullMethod string) error {
 func (a *access) check(
 	ctx context.Context, fullMethod string, verify func(bearer string) (string, error),
 ) (identity string, err error) {
+	defer recoverTo(ctx, a.log, &err)
 	names, err := a.certified(ctx)
 	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
 		return "", err
@@ -149,9 +168,13 @@ func (a *access) check(
 		case err != nil:
 			return "", err
 		default:
-			if identity, err = verify(bearer); errors.Is(err, token.ErrNoKeys) {
+			identity, err = verify(bearer)
+			switch {
+			case errors.Is(err, token.ErrNoKeys):
 				return "", RetryAfter(codes.Unavailable, err.Error(), "TOKEN_KEYS_UNAVAILABLE", time.Second)
-			} else if err != nil {
+			case errors.Is(err, token.ErrBusy):
+				return "", Overloaded(err.Error())
+			case err != nil:
 				return "", err
 			}
 			names = []string{identity}
@@ -167,9 +190,8 @@ func (a *access) check(
 }
 
 func (a *access) mayCall(names []string, fullMethod string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.permissions == nil || a.permissions.allow(names, fullMethod)
+	permissions := a.permissions.Load()
+	return permissions == nil || permissions.allow(names, fullMethod)
 }
 
 // certified returns the names in the certificate of a caller, which has to be valid. Without one
@@ -187,36 +209,17 @@ func (a *access) certified(ctx context.Context) ([]string, error) {
 		return nil, nil
 	}
 	chain := info.State.PeerCertificates
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	return append([]string{}, namesIn(chain[0])...), a.valid(chain)
 }
 
 // valid tells whether a certificate would still be accepted if its connection began now. The error
-// sends the client to a new connection, for which it may have a new certificate by now. The caller
-// holds the lock.
+// sends the client to a new connection, for which it may have a new certificate by now.
 func (a *access) valid(chain []*x509.Certificate) error {
-	leaf := chain[0]
-	if time.Now().After(leaf.NotAfter) {
+	if time.Now().After(chain[0].NotAfter) {
 		return RetryAfter(codes.Unavailable, "the certificate of the client has expired",
 			"CERTIFICATE_EXPIRED", stoppingDelay)
 	}
-	pool, version := a.tls.authorities()
-	if version != a.version || len(a.verified) >= mostVerified {
-		clear(a.verified)
-		a.version = version
-	}
-	err, known := a.verified[leaf]
-	if !known {
-		intermediates := x509.NewCertPool()
-		for _, cert := range chain[1:] {
-			intermediates.AddCert(cert)
-		}
-		_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-		a.verified[leaf] = err
-	}
-	if err != nil {
+	if a.trusted(chain) != nil {
 		return RetryAfter(codes.Unavailable,
 			"the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED",
 			stoppingDelay)
@@ -224,9 +227,46 @@ func (a *access) valid(chain []*x509.Certificate) error {
 	return nil
 }
 
+// trusted verifies a certificate, unless it is known what comes of that by the authorities of now.
+func (a *access) trusted(chain []*x509.Certificate) error {
+	leaf := chain[0]
+	pool, version := a.tls.authorities()
+	a.mu.Lock()
+	if version > a.version {
+		clear(a.verified)
+		a.version = version
+	}
+	err, known := a.verified[leaf]
+	known = known && version == a.version
+	a.mu.Unlock()
+	if known {
+		return err
+	}
+	// No lock is held: a connection that shows many certificates must not hold up the other calls.
+	intermediates := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if version != a.version {
+		return err
+	}
+	if len(a.verified) >= mostVerified {
+		for one := range a.verified {
+			delete(a.verified, one)
+			break
+		}
+	}
+	a.verified[leaf] = err
+	return err
+}
+
 // watch reads the files again as they change, ends the open streams that may not go on, and closes
 // the connections whose certificate is not valid any more, until ctx is done.
-func (a *access) watch(ctx context.Context, calls *incoming) {
+func (a *access) watch(ctx context.Context, calls *incoming, health *Health) {
 	if a == nil {
 		return
 	}
@@ -244,6 +284,10 @@ func (a *access) watch(ctx context.Context, calls *incoming) {
 		if a.tokens != nil {
 			a.tokens.Reload()
 		}
+		if health.isHeld() && !a.lacksKeys() {
+			a.log.Info("there are keys for tokens, so that callers can be told apart")
+			health.hold(false)
+		}
 		a.reload()
 		calls.endRefused(a.recheck)
 		a.closeInvalid()
@@ -256,23 +300,31 @@ func (a *access) reload() {
 	if a.file == "" {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.problem.Note(a.log, "permissions not reloaded, the old ones stay in use", a.readPermissions())
 }
 
 func (a *access) closeInvalid() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	for conn, chain := range a.connections {
-		switch {
-		case isClosed(conn):
-			delete(a.connections, conn)
-		case a.valid(chain) != nil:
-			delete(a.connections, conn)
+	connections := maps.Clone(a.connections)
+	a.mu.Unlock()
+	for conn, chain := range connections {
+		closed := isClosed(conn)
+		if !closed && a.valid(chain) == nil {
+			continue
+		}
+		a.mu.Lock()
+		delete(a.connections, conn)
+		a.mu.Unlock()
+		if !closed {
 			time.AfterFunc(lastStatus, func() { _ = conn.Close() }) // It may be closed already.
 		}
 	}
+}
+
+// lacksKeys tells whether no call can be permitted, because callers have nothing but tokens, and no
+// key that one could be verified by was ever read.
+func (a *access) lacksKeys() bool {
+	return a != nil && a.tls == nil && a.tokens != nil && !a.tokens.Ready()
 }
 
 // watchedCredentials tell access which connections there are. Those that have been closed are

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
+	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/token"
 )
 
@@ -41,6 +43,47 @@ func bearerToken(ctx context.Context) (string, error) {
 			token.ErrMalformed)
 	}
 	return strings.TrimSpace(value), nil
+}
+
+// keyAge tells in metrics how old the keys for tokens are.
+type keyAge struct {
+	read, interval *prometheus.Desc
+	tokens         verifier
+}
+
+// watchKeys has the age of the keys for tokens told in metrics, if there are tokens.
+func watchKeys(t *telemetry.Telemetry, a *access) error {
+	if a == nil || a.tokens == nil {
+		return nil
+	}
+	source := []string{"source"}
+	return t.Metrics.Register(&keyAge{
+		read: prometheus.NewDesc("token_keys_last_read_timestamp_seconds",
+			"When the keys for tokens could be read from their file or URL the last time; 0 if never.",
+			source, nil),
+		interval: prometheus.NewDesc("token_keys_read_interval_seconds",
+			"How often the keys for tokens are read.", source, nil),
+		tokens: a.tokens,
+	})
+}
+
+// Describe implements prometheus.Collector.
+func (k *keyAge) Describe(to chan<- *prometheus.Desc) {
+	to <- k.read
+	to <- k.interval
+}
+
+// Collect implements prometheus.Collector.
+func (k *keyAge) Collect(to chan<- prometheus.Metric) {
+	for _, source := range k.tokens.Sources() {
+		read := 0.0
+		if !source.Read.IsZero() {
+			read = float64(source.Read.Unix())
+		}
+		to <- prometheus.MustNewConstMetric(k.read, prometheus.GaugeValue, read, source.Kind)
+		to <- prometheus.MustNewConstMetric(k.interval, prometheus.GaugeValue,
+			source.Interval.Seconds(), source.Kind)
+	}
 }
 
 // challenge is the header WWW-Authenticate for an error (RFC 6750, section 3), or "".

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 )
 
@@ -40,6 +41,22 @@ func CallerOfRequest(r *http.Request) Caller {
 		return Caller{identity: identityIn(r.TLS.PeerCertificates[0])}
 	}
 	return CallerAt(r.RemoteAddr)
+}
+
+// CallerOfRequest is the caller of a request to an http.Server for the services of this server: the
+// identity in its token too, if that was verified before. A new one is not, which costs more than
+// what the caller is needed for.
+func (s *Server) CallerOfRequest(r *http.Request) Caller {
+	if s.access != nil && s.access.tokens != nil {
+		md := metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)}
+		bearer, err := bearerToken(metadata.NewIncomingContext(r.Context(), md))
+		if err == nil {
+			if identity, known, err := s.access.tokens.Known(bearer); known && err == nil {
+				return Caller{identity: identity}
+			}
+		}
+	}
+	return CallerOfRequest(r)
 }
 
 // Identity is the one in the verified token or certificate, empty without one.

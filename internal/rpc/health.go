@@ -15,8 +15,8 @@ type Health struct {
 	main     *health.Server
 	probes   *Probes
 
-	mu      sync.Mutex
-	serving bool
+	mu            sync.Mutex
+	serving, held bool
 	// down has the services that cannot do their work although the process serves.
 	down map[string]bool
 }
@@ -30,11 +30,31 @@ func newHealth(services []string) *Health {
 }
 
 // SetServing says whether this process wants calls. Clients and the kubelet
-// that watch hear of it at once.
+// that watch hear of it at once. While the server cannot serve any call, see hold, it is not said.
 func (h *Health) SetServing(serving bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serving = serving
+	h.tell()
+}
+
+// hold says whether the server cannot serve any call, whatever the process wants.
+func (h *Health) hold(held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = held
+	h.tell()
+}
+
+func (h *Health) isHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held
+}
+
+// tell tells clients and the kubelet. The caller holds the lock.
+func (h *Health) tell() {
+	serving := h.serving && !h.held
 	for _, service := range h.services {
 		h.main.SetServingStatus(service, servingStatus(serving && !h.down[service]))
 	}
@@ -48,7 +68,7 @@ func (h *Health) SetServiceServing(service string, serving bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down[service] = !serving
-	h.main.SetServingStatus(service, servingStatus(h.serving && serving))
+	h.main.SetServingStatus(service, servingStatus(h.serving && !h.held && serving))
 }
 
 // ServeProbes answers the kubelet on lis, in plaintext, until ctx is done.

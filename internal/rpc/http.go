@@ -165,6 +165,7 @@ func (a remoteAddr) String() string { return string(a) }
 var statusOfHTTP = map[codes.Code]int{
 	codes.Unimplemented: http.StatusNotFound, codes.Unauthenticated: http.StatusUnauthorized,
 	codes.PermissionDenied: http.StatusForbidden, codes.Unavailable: http.StatusServiceUnavailable,
+	codes.ResourceExhausted: http.StatusTooManyRequests,
 }
 
 // refuse answers a request that is refused before it is gRPC, as the Connect protocol has it.

@@ -3,6 +3,9 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +37,7 @@ type incoming struct {
 	codec    encoding.CodecV2
 	errs     errorTables
 	room     *room
+	log      *slog.Logger
 
 	stopping atomic.Bool // set with mu held
 
@@ -90,12 +94,13 @@ const (
 // newIncoming has no calls. window is that of a stream.
 func newIncoming(
 	cfg ServerConfig, limits map[string]int, errs errorTables, codec encoding.CodecV2,
+	log *slog.Logger,
 ) *incoming {
 	return &incoming{
 		limits: limits, largest: cfg.MaxReceiveBytes, compress: cfg.AcceptCompressed,
 		first: cfg.FirstMessageTimeout,
 		send:  cfg.SendTimeout, window: int64(cfg.StreamWindowBytes), codec: codec, errs: errs,
-		room: newRoom(cfg), calls: map[*incomingCall]struct{}{},
+		log: log, room: newRoom(cfg), calls: map[*incomingCall]struct{}{},
 	}
 }
 
@@ -220,17 +225,29 @@ func (in *incoming) sweep(now time.Time) {
 	}
 }
 
-// endRefused ends the calls that are refused by now.
+// endRefused ends the calls that are refused by now. No lock is held while one is checked, which
+// may be the verification of a signature for each of them: calls begin and end meanwhile.
 func (in *incoming) endRefused(check func(ctx context.Context, method string) error) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	for c := range in.calls {
+	open := slices.Collect(maps.Keys(in.calls))
+	in.mu.Unlock()
+	for _, c := range open {
 		if err := check(c.ctx, c.method); err != nil {
-			c.receive.Store(expired)
-			c.send.Store(expired)
-			in.finish(c, in.translate(c, err))
+			in.endWith(c, err)
 		}
 	}
+}
+
+// endWith ends a call, unless it has ended.
+func (in *incoming) endWith(c *incomingCall, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if _, open := in.calls[c]; !open {
+		return
+	}
+	c.receive.Store(expired)
+	c.send.Store(expired)
+	in.finish(c, in.translate(c, err))
 }
 
 // expire ends a call that has waited for its client for too long.

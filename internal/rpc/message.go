@@ -56,7 +56,8 @@ func (c *incomingCall) attribute(err error) error {
 	}
 }
 
-func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) error {
+func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) (err error) {
+	defer recoverTo(ctx, in.log, &err)
 	c.exchange.want(len(c.prefix))
 	if err := c.stream.ReadMessageHeader(c.prefix[:]); err != nil {
 		return err

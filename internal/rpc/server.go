@@ -84,6 +84,9 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err != nil {
 		return nil, err
 	}
+	if err := watchKeys(t, access); err != nil {
+		return nil, err
+	}
 	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
 	s := &Server{
 		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), access: access,
@@ -92,6 +95,10 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 			PerCaller: share(cfg.MaxConnections, cfg.MaxConnectionsPerCaller)},
 	}
 	s.calls = calls
+	if access.lacksKeys() {
+		t.Log.Warn("not ready: there are no keys for tokens yet, without which every call is refused")
+		s.health.hold(true)
+	}
 	s.tls, _ = creds.(*reloading)
 	if access != nil && access.tls != nil {
 		creds = watchedCredentials{creds, access}
@@ -105,7 +112,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err != nil {
 		return nil, err
 	}
-	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec)
+	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec, t.Log)
 	interceptors := s.interceptors(t, calls)
 	options := append(transport(cfg), interceptors...)
 	options = append(options, grpc.Creds(t.CountServerConnections(creds)),
@@ -203,7 +210,7 @@ func (s *Server) Health() *Health { return s.health }
 func (s *Server) Serve(lis net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go s.access.watch(ctx, s.incoming)
+	go s.access.watch(ctx, s.incoming, s.health)
 	return serve(s.grpc, s.silent.listen(s.bounds.Bound(lis, s.refused)))
 }
 

@@ -131,7 +131,8 @@ type setup struct {
 	// messageBytes are the limits of methods.
 	messageBytes map[string]int
 	log          *slog.Logger
-	tracer       trace.Tracer // of the server, if not nil
+	tracer       trace.Tracer  // of the server, if not nil
+	prepare      func(*Server) // is called before the server serves, if it is not nil
 }
 
 func defaults() setup {
@@ -182,6 +183,9 @@ func (s setup) startService(t testing.TB, register func(grpc.ServiceRegistrar)) 
 		[]Service{{Errors: s.errs, MessageBytes: s.messageBytes, Register: register}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.prepare != nil {
+		s.prepare(r.server)
 	}
 	lis := listen(t)
 	r.address = lis.Addr().String()

@@ -3,7 +3,6 @@ package rpc
 import (
 	"cmp"
 	"context"
-	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -14,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/quartet/internal/shares"
 )
 
 // load refuses calls beyond a number that the process can serve, and those of one caller beyond its
@@ -25,7 +26,7 @@ import (
 // connection of a client needs one.
 type load struct {
 	calls, streams, watches *places
-	rates                   *rates
+	rates                   *shares.Rates // of calls begun
 }
 
 func newLoad(cfg ServerConfig) *load {
@@ -37,7 +38,8 @@ func newLoad(cfg ServerConfig) *load {
 		streams: newPlaces("streams", streams, share(streams, min(streamsPerCaller, streams))),
 		watches: newPlaces("watches", connections,
 			share(connections, int64(cfg.MaxConnectionsPerCaller))),
-		rates: newRates(cfg.MaxCallsPerSecond),
+		// At once a caller may begin as many as in a second.
+		rates: shares.NewRates(rate.Limit(cfg.MaxCallsPerSecond), cfg.MaxCallsPerSecond),
 	}
 }
 
@@ -56,7 +58,7 @@ func (l *load) enter(
 		places = l.streams
 	}
 	caller := CallerOf(ctx)
-	if !l.rates.allow(caller) {
+	if !l.rates.Allow(caller) {
 		return nil, Overloaded("too many calls of one caller in a second")
 	}
 	if err := places.enter(caller); err != nil {
@@ -108,44 +110,6 @@ func (p *places) leave(caller Caller) {
 	if p.callers[caller]--; p.callers[caller] == 0 {
 		delete(p.callers, caller)
 	}
-}
-
-// rates bounds how many calls each caller begins in a second.
-type rates struct {
-	perSecond int
-
-	mu      sync.Mutex
-	callers map[Caller]*rate.Limiter
-	most    int // how many there may be before those that were idle are forgotten
-}
-
-// leastRates is how many callers are known before it is worth looking for those that were idle.
-const leastRates = 1024
-
-func newRates(perSecond int) *rates {
-	return &rates{perSecond: perSecond, callers: map[Caller]*rate.Limiter{}, most: leastRates}
-}
-
-// allow is true if the caller may begin a call now. At once it may begin as many as in a second.
-func (r *rates) allow(caller Caller) bool {
-	if r.perSecond == 0 {
-		return true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	limiter, known := r.callers[caller]
-	if !known {
-		if len(r.callers) >= r.most {
-			maps.DeleteFunc(r.callers, func(_ Caller,
-				l *rate.Limiter) bool {
-				return l.Tokens() >= float64(r.perSecond)
-			})
-			r.most = max(leastRates, 2*len(r.callers))
-		}
-		limiter = rate.NewLimiter(rate.Limit(r.perSecond), r.perSecond)
-		r.callers[caller] = limiter
-	}
-	return limiter.Allow()
 }
 
 // untilRoom repeats unary calls that may be repeated when a server had no room for them and said

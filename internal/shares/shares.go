@@ -52,9 +52,21 @@ func New(all, each int64, most int) *Shares {
 // is comparable. It fails with ErrTooManyWait, or with the error of ctx; always, if n is more than
 // a share.
 func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
+	return s.take(ctx, caller, n, s.most)
+}
+
+// Retake is Take for a call that has held some before: it waits, however many others do.
+func (s *Shares) Retake(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
+	return s.take(ctx, caller, n, 0)
+}
+
+// take fails if most calls of the caller wait already, unless that is 0.
+func (s *Shares) take(
+	ctx context.Context, caller any, n int64, most int,
+) (giveBack func(), err error) {
 	// The own share comes first: a caller that has used it up waits at its own share, and not in the
 	// queue for the whole, where it would hold up the others.
-	own, err := s.takeOwn(ctx, caller, n)
+	own, err := s.takeOwn(ctx, caller, n, most)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +87,21 @@ func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func()
 	}, nil
 }
 
+// done is a context that is done.
+var done = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// Try is Take without a wait. ok is false if the caller cannot hold n more now.
+func (s *Shares) Try(caller any, n int64) (giveBack func(), ok bool) {
+	giveBack, err := s.Take(done, caller, n)
+	return giveBack, err == nil
+}
+
 // takeOwn takes n from the share of a caller.
-func (s *Shares) takeOwn(ctx context.Context, caller any, n int64) (*share, error) {
+func (s *Shares) takeOwn(ctx context.Context, caller any, n int64, most int) (*share, error) {
 	s.mu.Lock()
 	own := s.byCaller[caller]
 	if own == nil {
@@ -90,7 +115,7 @@ func (s *Shares) takeOwn(ctx context.Context, caller any, n int64) (*share, erro
 		s.mu.Unlock()
 		return own, nil
 	}
-	if s.most > 0 && own.waiting >= s.most {
+	if most > 0 && own.waiting >= most {
 		s.mu.Unlock()
 		s.leave(caller, own)
 		return nil, ErrTooManyWait

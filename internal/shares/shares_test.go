@@ -77,3 +77,30 @@ func TestFewCallsOfACallerWait(t *testing.T) {
 		}
 	})
 }
+
+func TestACallThatHeldSomeBeforeWaitsHoweverManyDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(0, 1, 1)
+		giveBack := take(t, s, "greedy", 1)
+		done := make(chan error, 2)
+		for _, take := range []func(context.Context, any, int64) (func(), error){s.Take, s.Retake} {
+			go func() {
+				giveBack, err := take(t.Context(), "greedy", 1)
+				if err == nil {
+					giveBack()
+				}
+				done <- err
+			}()
+			synctest.Wait()
+		}
+		if _, err := s.Take(t.Context(), "greedy", 1); !errors.Is(err, ErrTooManyWait) || len(done) > 0 {
+			t.Errorf("a third one: %v", err)
+		}
+		giveBack()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

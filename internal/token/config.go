@@ -28,6 +28,8 @@ type Config struct {
 	Algorithms    []string      `env:"ALGORITHMS" envDefault:"RS256,ES256" desc:"algorithms by which tokens may be signed, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA"`
 	// Leeway is how far the clocks of issuer and server may be apart.
 	Leeway              time.Duration `env:"LEEWAY" envDefault:"10s" desc:"how much earlier than its claim nbf and later than its claim exp a token is accepted, at most 5m"`
+	MaxLifetime         time.Duration `env:"MAX_LIFETIME" envDefault:"8784h" desc:"how long from now on a token may still be valid; what is valid for longer is refused, because a server cannot hear that a token was withdrawn; 0 for any time"`
+	MaxRefused          int           `env:"MAX_REFUSED_PER_SECOND" envDefault:"20" desc:"tokens of one certificate, or else of one address, that are refused in a second; beyond, its tokens that were not verified before have to come again later; 0 for any number"`
 	CertificateOptional bool          `env:"CERTIFICATE_OPTIONAL" envDefault:"false" desc:"with TLS_MODE=mtls, accept connections without a certificate; their calls need a token"`
 	Plaintext           bool          `env:"PLAINTEXT" envDefault:"false" desc:"accept tokens over connections without TLS, where others can read them: for development, or if something in front ends TLS"`
 }
@@ -91,6 +93,12 @@ func (c Config) Validate() error {
 	if c.Leeway < 0 || c.Leeway > longestLeeway {
 		complain("LEEWAY=%s: must be from 0s to %s", c.Leeway, longestLeeway)
 	}
+	if c.MaxLifetime < 0 {
+		complain("MAX_LIFETIME=%s: must not be negative", c.MaxLifetime)
+	}
+	if c.MaxRefused < 0 {
+		complain("MAX_REFUSED_PER_SECOND=%d: must not be negative", c.MaxRefused)
+	}
 	return errors.Join(problems...)
 }
 
@@ -113,19 +121,15 @@ func (c Config) validateURL() error {
 		return errors.New(
 			"JWKS_URL: has to begin with https://, because others could replace the keys on their way",
 		)
-	case c.JWKSInterval < fetchPause || c.JWKSInterval > longestInterval:
-		return fmt.Errorf(
-			"JWKS_INTERVAL=%s: must be from %s to %s",
-			c.JWKSInterval,
-			fetchPause,
-			longestInterval,
-		)
+	case c.JWKSInterval < shortestInterval || c.JWKSInterval > longestInterval:
+		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, shortestInterval,
+			longestInterval)
 	default:
 		return nil
 	}
 }
 
-const longestInterval = 24 * time.Hour
+const shortestInterval, longestInterval = 10 * time.Second, 24 * time.Hour
 
 func needsIssuer(name string, set bool) error {
 	if !set {

@@ -79,7 +79,7 @@ func TestKeysAreFetched(t *testing.T) {
 	p := publish(t)
 	v := verifier(t, p.cfg, silent)
 	for range 3 {
-		if _, err := v.Verify(t.Context(), p.Token(t, "alice")); err != nil {
+		if _, err := v.Verify(t.Context(), "caller", p.Token(t, "alice")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,10 +96,8 @@ func TestATokenOfANewKeyHasTheKeysFetchedButNotOften(t *testing.T) {
 	old := p.Token(t, "alice")
 	p.Rotate(t)
 	fresh := p.Token(t, "alice")
-	if _, err := v.Verify(
-		t.Context(),
-		fresh,
-	); !errors.Is(err, token.ErrNotTrusted) ||
+	v.Pause(false)
+	if _, err := v.Verify(t.Context(), "caller", fresh); !errors.Is(err, token.ErrNotTrusted) ||
 		p.fetches.Load() != 1 {
 		t.Errorf("within the pause: got %v after %d fetches", err, p.fetches.Load())
 	}
@@ -107,13 +105,13 @@ func TestATokenOfANewKeyHasTheKeysFetchedButNotOften(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 50 {
 		calls.Go(func() {
-			if _, err := v.Verify(t.Context(), fresh); err != nil {
+			if _, err := v.Verify(t.Context(), "caller", fresh); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	calls.Wait()
-	if _, err := v.Verify(t.Context(), old); !errors.Is(err, token.ErrNotTrusted) {
+	if _, err := v.Verify(t.Context(), "caller", old); !errors.Is(err, token.ErrNotTrusted) {
 		t.Errorf("a token whose key was withdrawn: %v", err)
 	}
 	if got := p.fetches.Load(); got != 2 {
@@ -121,10 +119,7 @@ func TestATokenOfANewKeyHasTheKeysFetchedButNotOften(t *testing.T) {
 	}
 	v.Age()
 	forged := fresh[:len(fresh)-6] + "AAAAAA"
-	if _, err := v.Verify(
-		t.Context(),
-		forged,
-	); !errors.Is(err, token.ErrNotTrusted) ||
+	if _, err := v.Verify(t.Context(), "caller", forged); !errors.Is(err, token.ErrNotTrusted) ||
 		p.fetches.Load() != 2 {
 		t.Errorf("a forged token: got %v after %d fetches", err, p.fetches.Load())
 	}
@@ -136,12 +131,12 @@ func TestAnIssuerThatIsDownKeepsNothingFromStarting(t *testing.T) {
 		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
 	)
 	v := verifier(t, p.cfg, silent)
-	if _, err := v.Verify(t.Context(), p.Token(t, "alice")); !errors.Is(err, token.ErrNoKeys) {
+	if _, err := v.Verify(t.Context(), "caller", p.Token(t, "alice")); !errors.Is(err, token.ErrNoKeys) {
 		t.Errorf("without keys: %v", err)
 	}
 	p.answers(p.serveKeys(t))
 	v.Age()
-	if _, err := v.Verify(t.Context(), p.Token(t, "alice")); err != nil {
+	if _, err := v.Verify(t.Context(), "caller", p.Token(t, "alice")); err != nil {
 		t.Error(err)
 	}
 }
@@ -163,7 +158,7 @@ func TestAKeySetThatIsNoneChangesNothing(t *testing.T) {
 		p.answers(answer)
 		v.Age()
 		p.fetchNow(t, v)
-		if _, err := v.Verify(t.Context(), valid); err != nil {
+		if _, err := v.Verify(t.Context(), "caller", valid); err != nil {
 			t.Errorf("%s: %v", want, err)
 		}
 		if !strings.Contains(log.String(), want) || strings.Contains(log.String(), "own-token") {
@@ -177,7 +172,7 @@ func (p *published) fetchNow(t *testing.T, v *token.Verifier) {
 	t.Helper()
 	other := tokentest.New(t)
 	other.ID = "unknown"
-	_, _ = v.Verify(t.Context(), other.Token(t, "alice")) // It is refused whatever comes.
+	_, _ = v.Verify(t.Context(), "caller", other.Token(t, "alice")) // It is refused whatever comes.
 }
 
 // TestACallDoesNotWaitForASlowIssuerBeyondItsDeadline bounds how long and how many calls wait.
@@ -191,13 +186,13 @@ func TestACallDoesNotWaitForASlowIssuerBeyondItsDeadline(t *testing.T) {
 	v.Age()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := v.Verify(ctx, p.Token(t, "alice")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := v.Verify(ctx, "caller", p.Token(t, "alice")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call with a deadline: %v", err)
 	}
 	results := make(chan error, 200)
 	waiting, stop := context.WithCancel(t.Context())
-	for range cap(results) {
-		go func() { _, err := v.Verify(waiting, p.Token(t, "alice")); results <- err }()
+	for i := range cap(results) {
+		go func() { _, err := v.Verify(waiting, i%2, p.Token(t, "alice")); results <- err }()
 	}
 	for range 100 {
 		if err := <-results; !errors.Is(err, token.ErrNoKeys) {
@@ -230,5 +225,77 @@ func TestAnAddressWithAMistakeIsRefused(t *testing.T) {
 			strings.Contains(err.Error(), "secret") {
 			t.Errorf("got %v, expected %q", err, want)
 		}
+	}
+}
+
+// TestACallerWhoMakesUpKeysLeavesTheFetchOfNewKeysToOthers has one caller use up its fetches just
+// before the issuer has a new key.
+func TestACallerWhoMakesUpKeysLeavesTheFetchOfNewKeysToOthers(t *testing.T) {
+	p := publish(t)
+	v := verifier(t, p.cfg, silent)
+	madeUp := tokentest.New(t)
+	for i := range 10 {
+		v.Pause(true)
+		madeUp.ID = fmt.Sprint("made up ", i)
+		if _, err := v.Verify(t.Context(), "stranger",
+			madeUp.Token(t, "alice")); !errors.Is(err, token.ErrNotTrusted) {
+			t.Fatal(err)
+		}
+	}
+	if got := p.fetches.Load(); got != 2 {
+		t.Errorf("%d fetches, expected that of the start and one for the stranger", got)
+	}
+	p.Rotate(t)
+	v.Pause(true)
+	if _, err := v.Verify(t.Context(), "caller", p.Token(t, "alice")); err != nil {
+		t.Errorf("a token of a new key: %v", err)
+	}
+}
+
+// TestKeysAreFetchedByTheClockWhateverCallersSend has them fetched without any token.
+func TestKeysAreFetchedByTheClockWhateverCallersSend(t *testing.T) {
+	p := publish(t)
+	v := verifier(t, p.cfg, silent)
+	valid := p.Token(t, "alice")
+	v.Pause(true) // They are as old as the interval.
+	p.Rotate(t)
+	v.Reload()
+	for ctx := t.Context(); ; {
+		if _, err := v.Check(valid); errors.Is(err, token.ErrNotTrusted) {
+			break // The new keys do not have that of this one.
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("the keys are not fetched")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// TestAVerifierIsReadyWhenItHasKeys says since when they are there, too.
+func TestAVerifierIsReadyWhenItHasKeys(t *testing.T) {
+	p := publish(t)
+	p.answers(
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
+	)
+	v := verifier(t, p.cfg, silent)
+	if sources := v.Sources(); v.Ready() || len(sources) != 1 || sources[0].Kind != "url" ||
+		!sources[0].Read.IsZero() || sources[0].Interval != p.cfg.JWKSInterval {
+		t.Errorf("without keys: ready is %v, of %+v", v.Ready(), sources)
+	}
+	p.answers(p.serveKeys(t))
+	v.Age()
+	p.fetchNow(t, v)
+	if read := v.Sources()[0].Read; !v.Ready() || time.Since(read) > time.Minute {
+		t.Errorf("with keys: ready is %v, read at %s", v.Ready(), read)
+	}
+	before := v.Sources()[0].Read
+	p.answers(
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
+	)
+	v.Age()
+	p.fetchNow(t, v)
+	if read := v.Sources()[0].Read; !v.Ready() || !read.Equal(before) {
+		t.Errorf("with old keys: ready is %v, read at %s, expected %s", v.Ready(), read, before)
 	}
 }

@@ -1,7 +1,6 @@
 package token
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -10,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -26,47 +28,68 @@ const (
 // keySet is the public keys of an issuer by their id, the claim kid.
 type keySet map[string][]jose.JSONWebKey
 
-// parseKeys reads a JSON Web Key Set. Keys that are not for verifying signatures are left out, as
-// are those of kinds that are not known, but a private or a secret key is a mistake: it should be
-// nowhere but at the issuer.
-func parseKeys(content []byte) (keySet, error) {
+// parseKeys reads a JSON Web Key Set. Keys for something else than signatures are left out. So is
+// one that cannot be used, which leftOut is about: it must not take away the others, because an
+// issuer may have a key of a kind that is new (RFC 7517, section 5).
+func parseKeys(content []byte) (keys keySet, leftOut, err error) {
+	defer func() { // The process has to outlive any content.
+		if value := recover(); value != nil {
+			keys, err = nil, fmt.Errorf("cannot be parsed: panic: %v", value)
+		}
+	}()
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(content, &set); err != nil {
-		return nil, fmt.Errorf("is no JSON Web Key Set: %w", err)
+		return nil, nil, fmt.Errorf("is no JSON Web Key Set: %w", err)
 	}
 	if len(set.Keys) > mostKeys {
-		return nil, fmt.Errorf("has %d keys, more than %d", len(set.Keys), mostKeys)
+		return nil, nil, fmt.Errorf("has %d keys, more than %d", len(set.Keys), mostKeys)
 	}
-	keys := keySet{}
+	keys = keySet{}
+	var problems []string
 	for i, raw := range set.Keys {
-		var kind struct {
-			Type    string          `json:"kty"`
-			Use     string          `json:"use"`
-			Private json.RawMessage `json:"d"`
+		key, err := parseKey(raw)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("keys[%d]: %v", i, err))
+		} else if key != nil {
+			keys[key.KeyID] = append(keys[key.KeyID], *key)
 		}
-		if err := json.Unmarshal(raw, &kind); err != nil {
-			return nil, fmt.Errorf("keys[%d]: %w", i, err)
-		}
-		if kind.Private != nil || kind.Type == "oct" {
-			return nil, fmt.Errorf(
-				"keys[%d]: is a private or a secret key, which only the issuer may have",
-				i,
-			)
-		}
-		var key jose.JSONWebKey
-		if kind.Use != "" && kind.Use != "sig" || json.Unmarshal(raw, &key) != nil || !usable(key) {
-			continue
-		}
-		keys[key.KeyID] = append(keys[key.KeyID], key)
+	}
+	if len(problems) > 0 {
+		leftOut = errors.New(strings.Join(problems, "; "))
 	}
 	if len(keys) == 0 {
-		return nil, errors.New(
-			"has no public key for signatures by RSA, from 2048 bits on, or by an elliptic curve",
-		)
+		return nil, nil, errors.Join(errNoPublicKey, leftOut)
 	}
-	return keys, nil
+	return keys, leftOut, nil
+}
+
+var errNoPublicKey = errors.New(
+	"has no public key for signatures by RSA, from 2048 bits on, or by an elliptic curve")
+
+// parseKey returns nil for a key that is not for signatures. No error has a part of a key in it.
+func parseKey(raw json.RawMessage) (*jose.JSONWebKey, error) {
+	var kind struct {
+		Type    string          `json:"kty"`
+		Use     string          `json:"use"`
+		Private json.RawMessage `json:"d"`
+	}
+	if err := json.Unmarshal(raw, &kind); err != nil {
+		return nil, errors.New("is no JSON Web Key")
+	}
+	if kind.Private != nil || kind.Type == "oct" {
+		// Its public half would be there, but others may have the private one by now.
+		return nil, errors.New("is a private or a secret key, which only the issuer may have")
+	}
+	if kind.Use != "" && kind.Use != "sig" {
+		return nil, nil
+	}
+	var key jose.JSONWebKey
+	if json.Unmarshal(raw, &key) != nil || !usable(key) {
+		return nil, errors.New("is damaged, too short or of a kind that is not known")
+	}
+	return &key, nil
 }
 
 func usable(key jose.JSONWebKey) bool {
@@ -97,25 +120,33 @@ func (s keySet) find(id, algorithm string) (found []jose.JSONWebKey) {
 	return found
 }
 
-// readFile reads a key set if its content is not old, which it returns with the new one.
-func readFile(name string, old []byte) (keySet, []byte, error) {
+// has tells whether a key is one of them.
+func (s keySet) has(key jose.JSONWebKey) bool {
+	return slices.ContainsFunc(s[key.KeyID],
+		func(one jose.JSONWebKey) bool { return reflect.DeepEqual(one, key) })
+}
+
+// readKeys reads a key set.
+func readKeys(from io.Reader) (keys keySet, leftOut, err error) {
+	content, err := io.ReadAll(io.LimitReader(from, keySetBytes+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(content) > keySetBytes {
+		return nil, nil, fmt.Errorf("is larger than %d bytes", keySetBytes)
+	}
+	return parseKeys(content)
+}
+
+// readFile reads a key set from a file.
+func readFile(name string) (keys keySet, leftOut, err error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, old, err
+		return nil, nil, err
 	}
 	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, keySetBytes+1))
-	switch {
-	case err != nil:
-		return nil, old, err
-	case len(content) > keySetBytes:
-		return nil, old, fmt.Errorf("%s: is larger than %d bytes", name, keySetBytes)
-	case old != nil && bytes.Equal(content, old):
-		return nil, old, nil
+	if keys, leftOut, err = readKeys(file); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	keys, err := parseKeys(content)
-	if err != nil {
-		return nil, old, fmt.Errorf("%s: %w", name, err)
-	}
-	return keys, content, nil
+	return keys, leftOut, nil
 }

@@ -6,18 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	"golang.org/x/time/rate"
 
 	"example.com/quartet/internal/reload"
+	"example.com/quartet/internal/shares"
 )
 
 // Why a token is refused. No error has a part of a token in it.
@@ -30,6 +32,8 @@ var (
 	ErrNotYetValid = errors.New("the token is not valid yet")
 	// ErrNoKeys is not about the token: another attempt may go better.
 	ErrNoKeys = errors.New("the server does not have the keys of the issuer at present")
+	// ErrBusy is not about the token either, but about its caller.
+	ErrBusy = errors.New("too many tokens of one caller are refused, or wait to be verified")
 )
 
 const (
@@ -40,31 +44,48 @@ const (
 	longestSubject = 512
 	// mostVerified is how many tokens are remembered as verified.
 	mostVerified = 4096
+	// mostUnverified is how many tokens of one caller may wait to be verified.
+	mostUnverified = 1000
+	// refusedBurst is in how many seconds' worth of refused tokens a caller may send at once.
+	refusedBurst = 5
 )
 
 // Verifier verifies tokens. It is safe for concurrent use.
+//
+// What costs something is bounded for each caller: the time for signatures, the fetches of keys and
+// the calls that wait for one. Tokens that were verified before cost next to nothing, and are not
+// held up by those that were not.
 type Verifier struct {
 	cfg        Config
 	log        *slog.Logger
 	algorithms []jose.SignatureAlgorithm
 
-	waiting atomic.Int64 // calls for a fetch
+	turns   *shares.Shares // a caller's tokens are verified one after another
+	refused *shares.Rates  // tokens
+	fetches *shares.Rates  // for tokens of keys that are not known
+	waiting *shares.Shares // calls for a fetch
 
 	mu                sync.Mutex
 	fromFile, fromURL source
-	version           int    // of the keys, counted up when they have changed
-	content           []byte // of the file, when it was read
 	// closed at the end of the fetch that is under way, nil if there is none
 	fetching <-chan struct{}
 	fetched  time.Time // when the last one began
-	verified map[[sha256.Size]byte]jwt.Claims
+	verified map[[sha256.Size]byte]verified
 }
 
 // source is where keys come from.
 type source struct {
 	name    string
-	keys    keySet // nil until they could be read
+	keys    keySet    // nil until they could be read
+	read    time.Time // when they could be read the last time, changed or not
 	problem reload.Problem
+	leftOut reload.Problem
+}
+
+// verified is a token whose signature is right.
+type verified struct {
+	claims jwt.Claims
+	key    jose.JSONWebKey
 }
 
 // NewVerifier reads the file with the keys once, so that a mistake ends the start of the process.
@@ -75,17 +96,22 @@ func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		cfg: cfg, log: log, verified: map[[sha256.Size]byte]jwt.Claims{},
+		cfg: cfg, log: log, verified: map[[sha256.Size]byte]verified{},
 		fromFile: source{name: cfg.JWKSFile}, fromURL: source{name: cfg.JWKSURL},
+		turns:   shares.New(0, 1, mostUnverified),
+		refused: shares.NewRates(rate.Limit(cfg.MaxRefused), refusedBurst*cfg.MaxRefused),
+		fetches: shares.NewRates(rate.Every(callerPause), 1),
+		waiting: shares.New(mostWaiting, mostWaiting/2, 0),
 	}
 	for _, name := range cfg.Algorithms {
 		v.algorithms = append(v.algorithms, jose.SignatureAlgorithm(name))
 	}
 	if cfg.JWKSFile != "" {
-		var err error
-		if v.fromFile.keys, v.content, err = readFile(cfg.JWKSFile, nil); err != nil {
+		keys, leftOut, err := readFile(cfg.JWKSFile)
+		if err != nil {
 			return nil, err
 		}
+		v.update(&v.fromFile, keys, leftOut, nil)
 	}
 	v.mu.Lock()
 	first := v.refresh()
@@ -96,48 +122,98 @@ func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 	return v, nil
 }
 
-// Reload reads the keys again if their file has changed, or if those at the URL are old. The former
-// ones stay in use while the new ones have a mistake or cannot be read.
+// Reload reads the keys again, those at the URL if they are old. The former ones stay in use while
+// the new ones have a mistake or cannot be read.
 func (v *Verifier) Reload() {
+	if v.cfg.JWKSFile != "" {
+		keys, leftOut, err := readFile(v.cfg.JWKSFile)
+		v.mu.Lock()
+		v.update(&v.fromFile, keys, leftOut, err)
+		v.mu.Unlock()
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.cfg.JWKSFile != "" {
-		keys, content, err := readFile(v.cfg.JWKSFile, v.content)
-		v.content = content
-		v.update(&v.fromFile, keys, err)
+	pause := v.cfg.JWKSInterval
+	if v.fromURL.keys == nil {
+		pause = fetchPause
+	} else if v.fromURL.problem != "" {
+		pause = retryPause
 	}
-	if v.fromURL.problem != "" || time.Since(v.fetched) >= v.cfg.JWKSInterval {
+	if time.Since(v.fetched) >= pause {
 		v.refresh()
 	}
 }
 
-// update puts the keys that were read of a source in use, unless there is an error. They are nil,
-// with no error, if they are as before. The caller holds the lock.
-func (v *Verifier) update(from *source, keys keySet, err error) {
+// update puts the keys that were read of a source in use, unless there is an error. What was
+// verified by a key that is gone has to be verified again. The caller holds the lock.
+func (v *Verifier) update(from *source, keys keySet, leftOut, err error) {
 	from.problem.Note(v.log, "keys for tokens not read, the former ones stay in use", err)
-	if keys == nil || reflect.DeepEqual(keys, from.keys) {
+	if err != nil {
+		return
+	}
+	from.read = time.Now()
+	from.leftOut.Note(v.log, "some keys for tokens cannot be used, the others are", leftOut)
+	if reflect.DeepEqual(keys, from.keys) {
 		return
 	}
 	from.keys = keys
-	v.version++
-	clear(v.verified)
+	maps.DeleteFunc(v.verified, func(_ [sha256.Size]byte, one verified) bool {
+		return !v.trusts(one.key)
+	})
 	v.log.Info("keys for tokens read", "from", from.name, "keys", len(keys))
+}
+
+// trusts tells whether a key is one of the issuer's. The caller holds the lock.
+func (v *Verifier) trusts(key jose.JSONWebKey) bool {
+	return v.fromFile.keys.has(key) || v.fromURL.keys.has(key)
 }
 
 // Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused:
 // one of the errors above. For a token whose key is not known it fetches the keys, but not often.
-func (v *Verifier) Verify(ctx context.Context, token string) (identity string, err error) {
-	identity, err = v.Check(token)
+// caller, which is comparable, is who has sent the token as far as that is known without it; of
+// one whose tokens are refused too often, only those are accepted that were verified before.
+func (v *Verifier) Verify(
+	ctx context.Context, caller any, token string,
+) (identity string, err error) {
+	if identity, known, err := v.Known(token); known {
+		return identity, err
+	}
+	identity, err = v.inTurn(ctx, caller, token)
 	if !errors.Is(err, errUnknownKey) {
 		return identity, err
 	}
-	if err := v.awaitKeys(ctx); err != nil {
+	if err := v.awaitKeys(ctx, caller); err != nil {
 		return "", err
 	}
 	// Even without a wait: another call's fetch may have ended meanwhile.
-	identity, err = v.Check(token)
-	if errors.Is(err, errUnknownKey) && v.lacksKeys() {
+	identity, err = v.inTurn(ctx, caller, token)
+	switch {
+	case !errors.Is(err, errUnknownKey):
+		return identity, err
+	case v.lacksKeys():
 		return "", ErrNoKeys
+	default:
+		v.refused.Allow(caller)
+		return "", err
+	}
+}
+
+// inTurn is Check when no other token of the caller is being checked, and if not too many of them
+// were refused.
+func (v *Verifier) inTurn(ctx context.Context, caller any, token string) (string, error) {
+	giveBack, err := v.turns.Take(ctx, caller, 1)
+	if errors.Is(err, shares.ErrTooManyWait) {
+		return "", ErrBusy
+	} else if err != nil {
+		return "", err
+	}
+	defer giveBack()
+	if v.refused.Spent(caller) {
+		return "", ErrBusy
+	}
+	identity, err := v.Check(token)
+	if err != nil && !errors.Is(err, errUnknownKey) {
+		v.refused.Allow(caller)
 	}
 	return identity, err
 }
@@ -149,7 +225,52 @@ func (v *Verifier) lacksKeys() bool {
 	return v.cfg.JWKSURL != "" && v.fromURL.keys == nil
 }
 
-// Check is Verify by the keys that there are.
+// Source is where keys for tokens come from.
+type Source struct {
+	Kind     string        // "file" or "url"
+	Read     time.Time     // when they could be read the last time; zero if never
+	Interval time.Duration // after which they are read again
+}
+
+// Sources are those of the configuration.
+func (v *Verifier) Sources() []Source {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var all []Source
+	if v.cfg.JWKSFile != "" {
+		all = append(all, Source{"file", v.fromFile.read, lookInterval})
+	}
+	if v.cfg.JWKSURL != "" {
+		all = append(all, Source{"url", v.fromURL.read, v.cfg.JWKSInterval})
+	}
+	return all
+}
+
+// Ready tells whether there are keys, so that tokens can be accepted at all.
+func (v *Verifier) Ready() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.fromFile.keys != nil || v.fromURL.keys != nil
+}
+
+// Known is Verify for a token that was verified before. It costs a hash, and known is false for all
+// other tokens.
+func (v *Verifier) Known(token string) (identity string, known bool, err error) {
+	if len(token) > largestToken {
+		return "", false, nil
+	}
+	sum := sha256.Sum256([]byte(token))
+	v.mu.Lock()
+	one, known := v.verified[sum]
+	v.mu.Unlock()
+	if !known {
+		return "", false, nil
+	}
+	identity, err = v.check(one.claims, time.Now())
+	return identity, true, err
+}
+
+// Check is Verify by the keys that there are, and without limits.
 func (v *Verifier) Check(token string) (identity string, err error) {
 	claims, err := v.claims(token)
 	if err != nil {
@@ -169,13 +290,16 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 	if len(token) > largestToken {
 		return claims, fmt.Errorf("%w: it has more than %d bytes", ErrMalformed, largestToken)
 	}
+	if strings.ContainsAny(token, " \t\r\n") { // A decoder of base64 may skip them.
+		return claims, fmt.Errorf("%w: it has blanks in it", ErrMalformed)
+	}
 	sum := sha256.Sum256([]byte(token))
 	v.mu.Lock()
-	claims, known := v.verified[sum]
-	sources, version := []keySet{v.fromFile.keys, v.fromURL.keys}, v.version
+	one, known := v.verified[sum]
+	sources := []keySet{v.fromFile.keys, v.fromURL.keys}
 	v.mu.Unlock()
 	if known {
-		return claims, nil
+		return one.claims, nil
 	}
 	parsed, err := jwt.ParseSigned(token, v.algorithms)
 	if _, other := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); other {
@@ -198,7 +322,7 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 			refused = errSignature
 			claims = jwt.Claims{}
 			if parsed.Claims(key.Key, &claims) == nil {
-				v.remember(sum, claims, version)
+				v.remember(sum, verified{claims, key})
 				return claims, nil
 			}
 		}
@@ -206,18 +330,21 @@ func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
 	return jwt.Claims{}, refused
 }
 
-// remember spares the next call with the same token the signature, unless the keys have changed
+// remember spares the next call with the same token the signature, unless its key is gone
 // meanwhile.
-func (v *Verifier) remember(sum [sha256.Size]byte, claims jwt.Claims, version int) {
+func (v *Verifier) remember(sum [sha256.Size]byte, token verified) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if version != v.version {
+	if !v.trusts(token.key) {
 		return
 	}
 	if len(v.verified) >= mostVerified {
-		clear(v.verified)
+		for one := range v.verified {
+			delete(v.verified, one)
+			break
+		}
 	}
-	v.verified[sum] = claims
+	v.verified[sum] = token
 }
 
 // check looks at what the issuer says of a token whose signature is right.
@@ -231,6 +358,8 @@ func (v *Verifier) check(claims jwt.Claims, now time.Time) (identity string, err
 		return "", fmt.Errorf("%w: it never expires, its claim exp is missing", ErrMalformed)
 	case now.Add(-v.cfg.Leeway).After(claims.Expiry.Time()):
 		return "", ErrExpired
+	case v.cfg.MaxLifetime > 0 && claims.Expiry.Time().After(now.Add(v.cfg.MaxLifetime)):
+		return "", fmt.Errorf("%w: it is valid for more than %s", ErrNotTrusted, v.cfg.MaxLifetime)
 	case claims.NotBefore != nil && now.Add(v.cfg.Leeway).Before(claims.NotBefore.Time()):
 		return "", ErrNotYetValid
 	case claims.Subject == "" || len(claims.Subject) > longestSubject || !isText(claims.Subject):

@@ -224,10 +224,12 @@ func (o *observed) panels(t *testing.T) {
 	o.find(t, o.queries(t, "-expressions", o.dashboards(t)), o.prometheus.points)
 }
 
-// selectors leaves out the times of certificates, which this release has none of.
+// selectors leaves out the times of certificates and of keys, which this release has none of.
 func (o *observed) selectors(t *testing.T) {
 	all := o.queries(t, "-selectors", slices.Concat(o.dashboards(t), o.alerts(t)))
-	all = slices.DeleteFunc(all, func(q query) bool { return strings.Contains(q.text, "_tls_certificate_") })
+	all = slices.DeleteFunc(all, func(q query) bool { 
+		return strings.Contains(q.text, "_tls_certificate_") || strings.Contains(q.text, "_token_keys_")
+	})
 	o.find(t, all, o.prometheus.series)
 }
 

@@ -39,6 +39,15 @@ var certificateTimes = []string{
 // side is the label of theirs.
 const side = "side"
 
+// keyTimes are registered only by servers that accept tokens, for each source of keys.
+var keyTimes = []string{
+	"_token_keys_last_read_timestamp_seconds",
+	"_token_keys_read_interval_seconds",
+}
+
+// source is the label of theirs.
+const source = "source"
+
 // buildInfo ends the name of a metric that each program has. Go has one too.
 const buildInfo, goBuildInfo = "_build_info", "go_build_info"
 
@@ -137,6 +146,9 @@ func (n names) read(text io.Reader) error {
 			n.series[product+backendUp] = map[string]bool{backend: true}
 			for _, time := range certificateTimes {
 				n.series[product+time] = map[string]bool{side: true}
+			}
+			for _, time := range keyTimes {
+				n.series[product+time] = map[string]bool{source: true}
 			}
 		}
 		// Documents write the kinds in lower case.
