@@ -2,14 +2,15 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"runtime"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/shares"
 )
@@ -37,7 +38,8 @@ func newTurns(cfg Config, limits rpc.ServerConfig, calls *rpc.Server) *turns {
 // guard has requests wait for their turn.
 func (t *turns) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		giveBack, err := t.Take(r.Context(), rpc.CallerOfRequest(r), 1)
+		its := &turn{turns: t.Shares, ctx: r.Context(), caller: t.calls.CallerOfRequest(r)}
+		err := its.take(t.Take)
 		if errors.Is(err, shares.ErrTooManyWait) {
 			t.refuse(w, r, rpc.Overloaded("too many calls of one caller wait"))
 			return
@@ -45,14 +47,81 @@ func (t *turns) guard(next http.Handler) http.Handler {
 		if err != nil {
 			return // The client is gone.
 		}
-		giveBack = sync.OnceFunc(giveBack)
-		late := time.AfterFunc(turnTime, giveBack)
-		defer func() {
-			late.Stop()
-			giveBack()
-		}()
+		defer its.end()
+		r.Body = &inTurn{r.Body, its}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// turn is that of one request.
+type turn struct {
+	turns  *shares.Shares
+	ctx    context.Context // of the request
+	caller rpc.Caller
+
+	mu    sync.Mutex
+	late  *time.Timer // which gives the turn back
+	taken func()      // gives it back; nil while the request does not have it
+	ended bool
+}
+
+// take waits for the turn by Take or Retake, unless the request has it.
+func (t *turn) take(take func(context.Context, any, int64) (func(), error)) error {
+	t.mu.Lock()
+	has := t.taken != nil || t.ended
+	t.mu.Unlock()
+	if has {
+		return nil
+	}
+	giveBack, err := take(t.ctx, t.caller, 1)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		giveBack()
+		return nil
+	}
+	t.taken = giveBack
+	t.late = time.AfterFunc(turnTime, t.giveBack)
+	return nil
+}
+
+func (t *turn) giveBack() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken != nil {
+		t.taken()
+		t.taken = nil
+	}
+}
+
+// end gives the turn back for good. A Read that still waits for one gets none.
+func (t *turn) end() {
+	t.mu.Lock()
+	t.ended = true
+	late := t.late
+	t.mu.Unlock()
+	late.Stop()
+	t.giveBack()
+}
+
+// inTurn is the body of a request. While the client is slow to send it, the turn passes to other
+// requests; what is done with the bytes needs another one. Otherwise many requests could wait with
+// the last byte until none has a turn, and all be worked on at once.
+type inTurn struct {
+	io.ReadCloser
+	turn *turn
+}
+
+// Read implements io.Reader. Only one goroutine reads.
+func (b *inTurn) Read(p []byte) (n int, err error) {
+	n, err = b.ReadCloser.Read(p)
+	if gone := b.turn.take(b.turn.turns.Retake); gone != nil {
+		return 0, gone // The client is.
+	}
+	return n, err
 }
 
 // refuse answers a request by its own protocol, without the way through gRPC, which costs as much
