@@ -1,5 +1,5 @@
-// Package reload has what all readers of an operator's files do alike, which they read again because
-// Kubernetes replaces them: the authorities of certificates, and what to say if it fails.
+// Package reload has what all readers of an operator's files do alike, which they read again
+// because Kubernetes replaces them: the authorities of certificates, and what to say if it fails.
 package reload
 
 import (
@@ -9,7 +9,8 @@ import (
 	"os"
 )
 
-// Authorities reads the certificates to trust from a file, PEM encoded. One without any is an error.
+// Authorities reads the certificates to trust from a file, PEM encoded. One without any is an
+// error.
 func Authorities(name string) (*x509.CertPool, error) {
 	content, err := os.ReadFile(name)
 	if err != nil {

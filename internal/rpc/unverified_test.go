@@ -207,7 +207,8 @@ func TestAServerWithoutKeysIsNotReady(t *testing.T) {
 	r := s.start(t, succeed)
 	direct := narrow(t, r.address) // which calls a server that is not ready, too
 	health := func() healthpb.HealthCheckResponse_ServingStatus {
-		answer, err := healthpb.NewHealthClient(direct).Check(testContext(t), &healthpb.HealthCheckRequest{})
+		answer, err := healthpb.NewHealthClient(direct).Check(testContext(t),
+			&healthpb.HealthCheckRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,8 @@ func TestAServerWithoutKeysIsNotReady(t *testing.T) {
 	if err := modes[0].call(bearing(t, issuer.Token(t, "alice")), r.stub, 1); err != nil {
 		t.Error(err)
 	}
-	if got, _ := gauge(t, r.telemetry, read, "url"); time.Since(time.Unix(int64(got), 0)) > time.Minute {
+	if got, _ := gauge(t, r.telemetry, read, "url"); time.Since(time.Unix(int64(got), 0)) >
+		time.Minute {
 		t.Errorf("the keys were read at %v", got)
 	}
 	r.server.Health().SetServing(false)
@@ -251,7 +253,8 @@ func TestCallersWithCertificatesNeedNoKeys(t *testing.T) {
 		Algorithms: []string{"ES256"}, JWKSInterval: time.Hour, CertificateOptional: true,
 	}
 	r := s.start(t, succeed)
-	answer, err := healthpb.NewHealthClient(r.conn).Check(testContext(t), &healthpb.HealthCheckRequest{})
+	answer, err := healthpb.NewHealthClient(r.conn).Check(testContext(t),
+		&healthpb.HealthCheckRequest{})
 	if err != nil || answer.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("%s, %v", answer.GetStatus(), err)
 	}

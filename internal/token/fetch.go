@@ -15,8 +15,8 @@ const (
 	fetchTimeout = 5 * time.Second
 	// fetchPause is the least time between two fetches, whatever tokens callers send.
 	fetchPause = time.Second
-	// callerPause is the least time between two fetches for tokens of the same caller. It is longer, so
-	// that one who makes up keys leaves the others their fetch.
+	// callerPause is the least time between two fetches for tokens of the same caller. It is longer,
+	// so that a caller that makes up keys leaves the others their fetch.
 	callerPause = 10 * time.Second
 	// retryPause is the time between two fetches of keys that cannot be fetched, while the former ones
 	// are in use.

@@ -228,9 +228,9 @@ func TestAnAddressWithAMistakeIsRefused(t *testing.T) {
 	}
 }
 
-// TestACallerWhoMakesUpKeysLeavesTheFetchOfNewKeysToOthers has one caller use up its fetches just
+// TestACallerThatMakesUpKeysLeavesTheFetchOfNewKeysToOthers has one caller use up its fetches just
 // before the issuer has a new key.
-func TestACallerWhoMakesUpKeysLeavesTheFetchOfNewKeysToOthers(t *testing.T) {
+func TestACallerThatMakesUpKeysLeavesTheFetchOfNewKeysToOthers(t *testing.T) {
 	p := publish(t)
 	v := verifier(t, p.cfg, silent)
 	madeUp := tokentest.New(t)

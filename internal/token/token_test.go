@@ -355,9 +355,9 @@ func TestTheTokensThatAreRememberedAreBoundedAndNotForgottenTogether(t *testing.
 	}
 }
 
-// TestACallerWhoseTokensAreRefusedHoldsUpNoOne has one caller send forged tokens until they are not
+// TestACallerWhoseTokensAreRefusedHoldsUpNoOtherCaller has one caller send forged tokens until they are not
 // even looked at, while another one comes with a token that is new.
-func TestACallerWhoseTokensAreRefusedHoldsUpNoOne(t *testing.T) {
+func TestACallerWhoseTokensAreRefusedHoldsUpNoOtherCaller(t *testing.T) {
 	i, foreign := tokentest.New(t), tokentest.New(t)
 	foreign.ID = i.ID
 	cfg := config(i)

@@ -170,8 +170,8 @@ func (v *Verifier) trusts(key jose.JSONWebKey) bool {
 
 // Verify returns the identity that a token proves, "jwt:<issuer>#<subject>", or why it is refused:
 // one of the errors above. For a token whose key is not known it fetches the keys, but not often.
-// caller, which is comparable, is who has sent the token as far as that is known without it; of
-// one whose tokens are refused too often, only those are accepted that were verified before.
+// caller, which is comparable, is the sender of the token so far as it is known without it. If too
+// many of its tokens were refused, only those are accepted that were verified before.
 func (v *Verifier) Verify(
 	ctx context.Context, caller any, token string,
 ) (identity string, err error) {

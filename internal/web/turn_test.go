@@ -11,7 +11,9 @@ import (
 )
 
 // waiting is a request that has its turn, and waits for its body.
-func waiting(t *testing.T, all *shares.Shares) (its *turn, send io.WriteCloser, received chan error) {
+func waiting(
+	t *testing.T, all *shares.Shares,
+) (its *turn, send io.WriteCloser, received chan error) {
 	t.Helper()
 	its = &turn{turns: all, ctx: t.Context(), caller: rpc.CallerAt("192.0.2.1:1")}
 	if err := its.take(all.Take); err != nil {

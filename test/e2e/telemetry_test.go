@@ -227,7 +227,7 @@ func (o *observed) panels(t *testing.T) {
 // selectors leaves out the times of certificates and of keys, which this release has none of.
 func (o *observed) selectors(t *testing.T) {
 	all := o.queries(t, "-selectors", slices.Concat(o.dashboards(t), o.alerts(t)))
-	all = slices.DeleteFunc(all, func(q query) bool { 
+	all = slices.DeleteFunc(all, func(q query) bool {
 		return strings.Contains(q.text, "_tls_certificate_") || strings.Contains(q.text, "_token_keys_")
 	})
 	o.find(t, all, o.prometheus.series)
