@@ -355,8 +355,8 @@ func TestTheTokensThatAreRememberedAreBoundedAndNotForgottenTogether(t *testing.
 	}
 }
 
-// TestACallerWhoseTokensAreRefusedHoldsUpNoOtherCaller has one caller send forged tokens until they are not
-// even looked at, while another one comes with a token that is new.
+// TestACallerWhoseTokensAreRefusedHoldsUpNoOtherCaller has one caller send forged tokens until they
+// are not even looked at, while another one comes with a token that is new.
 func TestACallerWhoseTokensAreRefusedHoldsUpNoOtherCaller(t *testing.T) {
 	i, foreign := tokentest.New(t), tokentest.New(t)
 	foreign.ID = i.ID

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/shares"
 )
