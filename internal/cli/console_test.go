@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -50,8 +49,17 @@ func await(t *testing.T, conn *websocket.Conn, kind string) (event struct {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := json.NewDecoder(bytes.NewReader(text)).Decode(&event); err != nil {
+		events := []struct {
+			Type   string
+			Status struct{ Name, Message string }
+		}{}
+		if err := json.Unmarshal(text, &events); err != nil {
 			t.Fatal(err)
+		}
+		for _, event = range events {
+			if event.Type == kind {
+				break
+			}
 		}
 	}
 	return event

@@ -45,8 +45,7 @@ type bridge struct {
 	socket  *websocket.Conn
 	// began is the zero of all times in events.
 	began time.Time
-	// open is the context of the socket, which is cut with it, and cancel ends the call alone.
-	open   context.Context
+	// cancel ends the call, and leaves the socket open for its status.
 	cancel context.CancelCauseFunc
 
 	// helpers are the goroutines beside the one that makes the call; serveCall waits for them.
@@ -56,8 +55,8 @@ type bridge struct {
 	write  sync.Mutex
 	active atomic.Int64 // when a message last passed, in nanoseconds since 1970
 
-	// news is what the connection has told of attempts and headers, to be written before what comes
-	// after it.
+	// news is what was sent and what the connection has told of attempts and headers, to be written
+	// with the next event.
 	// mu guards news, attempts and peer. It is never held while something is written: gRPC calls
 	// attempt and header, and must not wait for a page.
 	mu   sync.Mutex
@@ -65,8 +64,8 @@ type bridge struct {
 	// attempts counts those of the call, and peer is the server of the newest.
 	attempts int
 	peer     string
-	// hasNews has a value when news has come since tellNews last wrote.
-	hasNews chan struct{}
+	// newsDue is when tellNews writes news that no other event has taken along.
+	newsDue *time.Timer
 
 	// credit is how many replies the page takes; it has no bound if limited is false.
 	limited bool
@@ -94,26 +93,29 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	if err != nil {
 		return // The answer says why.
 	}
-	// A frame that is longer closes the socket: a page cannot have the client take more memory.
-	socket.SetReadLimit(int64(c.Config.MaxFrameBytes))
-	// The socket has a life of its own, which only cut ends, so that a call that was ended can still
-	// write its status.
-	open, cut := context.WithCancel(context.WithoutCancel(r.Context()))
-	ctx, cancel := context.WithCancelCause(open)
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	b := &bridge{
-		console: c, socket: socket, began: time.Now(), open: open, cancel: cancel,
-		hasNews: make(chan struct{}, 1), credit: make(chan int, 1),
+		console: c, socket: socket, began: time.Now(), cancel: cancel,
+		newsDue: time.NewTimer(newsDelay), credit: make(chan int, 1),
 	}
 	// The deferred steps run in the reverse order: the call ends, the socket closes, and then nothing
 	// keeps the helpers from returning.
 	defer b.helpers.Wait()
-	defer func() { _ = socket.CloseNow() }() // It has been closed, or its peer is gone.
-	defer cut()
+	closed := make(chan struct{})
+	defer func() {
+		_ = socket.CloseNow() // It has been closed, or its peer is gone.
+		close(closed)
+	}()
 	defer cancel(nil)
-	// A call that was ended may have an event under way that its page does not take.
-	context.AfterFunc(ctx, func() {
-		late := time.AfterFunc(lastTimeout, cut)
-		context.AfterFunc(open, func() { late.Stop() })
+	// A call that was ended may have an event under way that its page does not take. To close the
+	// socket costs less than to read and write with contexts that can end.
+	b.helpers.Go(func() {
+		<-ctx.Done()
+		select {
+		case <-closed:
+		case <-time.After(lastTimeout):
+			_ = socket.CloseNow()
+		}
 	})
 	b.active.Store(b.began.UnixNano())
 	caller := rpc.CallerAt(r.RemoteAddr)
@@ -134,13 +136,16 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 
 // start reads the first frame and prepares the call.
 func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
-	// It is the socket's context: a read that fails for lack of time closes the socket.
-	starting, cancel := context.WithTimeout(b.open, startTimeout)
+	// A frame that is longer closes the socket: a page cannot have the client take more memory.
+	b.socket.SetReadLimit(leastFrame)
+	// A read that fails for lack of time closes the socket.
+	starting, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	f, err := b.read(starting)
-	if err != nil {
+	var f startFrame
+	if err := b.read(starting, &f); err != nil {
 		return nil, err
 	}
+	b.socket.SetReadLimit(int64(b.console.Config.MaxFrameBytes))
 	if f.Type != "start" {
 		return nil, status.Errorf(
 			codes.InvalidArgument,
@@ -187,6 +192,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 		policy:  b.console.Resumption,
 		convert: b.console.convert,
 		emit:    func(e event) error { return b.emit(ctx, e) },
+		sending: func(e event) error { return b.sending(ctx, e) },
 	}}, nil
 }
 
@@ -291,32 +297,32 @@ func (b *bridge) started(span trace.SpanContext) event {
 	return e
 }
 
-// read reads a frame.
-func (b *bridge) read(ctx context.Context) (frame, error) {
-	var f frame
+// read reads a frame into a value that its JSON is for.
+func (b *bridge) read(ctx context.Context, f any) error {
 	// Read also answers pings and takes the answers to ours, so that it has to be called all the time.
 	kind, text, err := b.socket.Read(ctx)
 	if err != nil {
 		// However reading failed, nothing more can be said to the page.
-		return f, errGone
+		return errGone
 	}
 	if kind != websocket.MessageText {
-		return f, status.Error(codes.InvalidArgument, "a frame is binary, expected JSON")
+		return status.Error(codes.InvalidArgument, "a frame is binary, expected JSON")
 	}
-	if err := json.Unmarshal(text, &f); err != nil {
-		return f, status.Errorf(
+	if err := json.Unmarshal(text, f); err != nil {
+		return status.Errorf(
 			codes.InvalidArgument,
 			"a frame is no JSON as expected: %s",
 			telemetry.Text(err.Error()),
 		)
 	}
-	return f, nil
+	return nil
 }
 
 // listen does what the page's frames say, until the page is gone.
 func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 	for {
-		f, err := b.read(b.open)
+		var f frame
+		err := b.read(context.Background(), &f) // until the socket is closed
 		select {
 		case <-over: // What comes now is too late.
 			return
@@ -354,19 +360,19 @@ func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 // enqueue has a message sent. One that is not as the contract says, or that comes too late, is left
 // out and told of: a conversation need not end because of a typing mistake.
 func (b *bridge) enqueue(ctx context.Context, c *call, text json.RawMessage) error {
-	if c.outbox.isClosed() {
-		return b.emit(
-			ctx,
-			event{Type: "error", Error: "the call is half-closed already, nothing more can be sent"},
-		)
+	number, closed := c.outbox.next()
+	if closed {
+		return b.emit(ctx, event{Type: "error", Number: &number,
+			Error: "the call is half-closed already, nothing more can be sent"})
 	}
-	message, wrong, err := c.convert.encode(ctx, c.method.Input(), text)
+	message, wrong, err := c.convert.encode(ctx, c.method.input, text)
 	if err != nil {
 		return err
 	}
 	// The JSON is not one of the message; the page shows what is wrong with it.
 	if wrong != nil {
-		return b.emit(ctx, event{Type: "error", Error: telemetry.Text(wrong.Error())})
+		return b.emit(ctx, event{Type: "error", Number: &number,
+			Error: telemetry.Text(wrong.Error())})
 	}
 	// It waits while the server takes no messages. Nothing more is read from the page then, so that
 	// TCP holds it back.
@@ -394,30 +400,33 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 	defer b.write.Unlock()
 	// News that came before this event is written before it.
 	b.mu.Lock()
-	news := b.news
+	events := b.news
 	b.news = nil
 	// The page draws a reply at the server that sent it.
 	if e.Peer == "" && (e.Type == "message" || e.Type == "break" || e.Type == "status") {
 		e.Peer = b.peer
 	}
 	b.mu.Unlock()
-	// tellNews emits an event without a type, which only writes the news.
 	if e.Type != "" {
-		news = append(news, b.timed(e))
+		events = append(events, b.timed(e))
 	}
-	for _, e := range news {
-		text, err := json.Marshal(e)
-		if err != nil {
-			return err
-		}
-		// b.open and not ctx: the last events of a call that has ended may still be written.
-		if err := b.socket.Write(b.open, websocket.MessageText, text); err != nil {
-			b.cancel(errGone)
-			return errGone
-		}
+	if len(events) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(events)
+	if err != nil {
+		return err
+	}
+	// Not with ctx: the last events of a call that has ended may still be written.
+	if err := b.socket.Write(context.Background(), websocket.MessageText, text); err != nil {
+		b.cancel(errGone)
+		return errGone
 	}
 	return nil
 }
+
+// writeNews writes what has been told when no other event does.
+func (b *bridge) writeNews(ctx context.Context) error { return b.emit(ctx, event{}) }
 
 // timed sets the time of an event, in milliseconds since the socket was opened.
 func (b *bridge) timed(e event) event {
@@ -459,8 +468,27 @@ func (b *bridge) grant(more int) {
 	}
 }
 
-// mostNews bounds what is remembered of attempts that no event has told of yet.
-const mostNews = 64
+const (
+	// newsDelay is how long news waits for an event that it can be written with. A frame of its own
+	// would cost as much as a reply.
+	newsDelay = 5 * time.Millisecond
+	// mostNews bounds how much waits. What is told by gRPC, which must not wait, is dropped beyond it,
+	// and requests wait for the page at half of it.
+	mostNews = 64
+)
+
+// sending tells of a request that is about to be handed to gRPC, so that no reply to it can be
+// written before. It waits for the page only if that has not taken what came before.
+func (b *bridge) sending(ctx context.Context, e event) error {
+	b.mu.Lock()
+	b.tell(e)
+	many := len(b.news) >= mostNews/2
+	b.mu.Unlock()
+	if many {
+		return b.writeNews(ctx)
+	}
+	return nil
+}
 
 // attempt implements watcher.
 func (b *bridge) attempt(address string) {
@@ -480,22 +508,20 @@ func (b *bridge) header(md metadata.MD) {
 
 // tell remembers an event without waiting. The caller holds the lock.
 func (b *bridge) tell(e event) {
+	if len(b.news) == 0 {
+		b.newsDue.Reset(newsDelay)
+	}
 	if len(b.news) < mostNews {
 		b.news = append(b.news, b.timed(e))
 	}
-	// It must not block; one value that waits is enough.
-	select {
-	case b.hasNews <- struct{}{}:
-	default:
-	}
 }
 
-// tellNews writes what attempt and header have told when no other event does.
+// tellNews writes news in time when no other event does.
 func (b *bridge) tellNews(ctx context.Context, over <-chan struct{}) {
 	for {
 		select {
-		case <-b.hasNews:
-			if b.emit(ctx, event{}) != nil {
+		case <-b.newsDue.C:
+			if b.writeNews(ctx) != nil {
 				return
 			}
 		case <-over:
@@ -522,7 +548,7 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 			b.cancel(errIdle)
 			return
 		}
-		pinging, cancel := context.WithTimeout(b.open, pingTimeout)
+		pinging, cancel := context.WithTimeout(context.Background(), pingTimeout)
 		err := b.socket.Ping(pinging)
 		cancel()
 		// While the page is held back its answer is not read, but a connection that is gone fails already
@@ -539,8 +565,7 @@ func (b *bridge) last(err error, trailers metadata.MD) {
 	if errors.Is(err, errGone) {
 		return
 	}
-	// The AfterFunc in serveCall begins to count lastTimeout.
-	b.cancel(err) // From now on the page has a limited time.
+	b.cancel(err) // From now on the page has lastTimeout.
 	all := pairs(trailers)
 	// Maps have no order; the page shows trailers in the same one each time.
 	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })

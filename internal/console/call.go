@@ -23,6 +23,7 @@ type call struct {
 	resume  bool
 	policy  rpc.Resumption
 	emit    func(event) error // waits until the page has taken the event
+	sending func(event) error // tells of a request, before any reply to it
 	convert converter
 	// trailer is that of the last attempt.
 	trailer metadata.MD
@@ -92,7 +93,7 @@ func (c *call) attempt(ctx context.Context) error {
 		return c.unary(ctx)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	// The codec hands messages over as bytes; package dynamicpb is needed only for JSON.
+	// The codec hands messages over as bytes; their types are needed only for JSON.
 	stream, err := c.method.conn.NewStream(ctx, &grpc.StreamDesc{
 		StreamName: string(
 			c.method.Name(),
@@ -165,11 +166,12 @@ func (c *call) send(ctx context.Context, stream grpc.ClientStream) error {
 			_ = stream.CloseSend() // It never fails.
 			return nil
 		}
-		if stream.SendMsg(message) != nil {
-			return nil // RecvMsg says why.
-		}
+		// Before SendMsg, since the reply may come before it returns.
 		if err := c.tellSent(number, message); err != nil {
 			return err
+		}
+		if stream.SendMsg(message) != nil {
+			return nil // RecvMsg says why.
 		}
 		if !c.method.IsStreamingClient() {
 			_ = stream.CloseSend()
@@ -214,7 +216,7 @@ func (c *call) unary(ctx context.Context) error {
 
 // show gives a reply to the page.
 func (c *call) show(ctx context.Context, reply encoded) error {
-	text, wrong, err := c.convert.decode(ctx, c.method.Output(), reply)
+	text, wrong, err := c.convert.decode(ctx, c.method.output, reply)
 	if err != nil {
 		return err
 	}
@@ -227,10 +229,10 @@ func (c *call) show(ctx context.Context, reply encoded) error {
 	return c.emit(e)
 }
 
-// tellSent says that a request was sent. number counts from 0, and size is in bytes of protobuf.
+// tellSent says that a request is sent. number counts from 0, and size is in bytes of protobuf.
 func (c *call) tellSent(number int, message encoded) error {
 	size := len(message)
-	return c.emit(
+	return c.sending(
 		event{Type: "sent", Number: &number, Bytes: &size, Again: !c.outbox.sent(number, size)},
 	)
 }

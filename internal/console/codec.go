@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -46,35 +47,57 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return encoding.GetCodecV2(encodingproto.Name).Unmarshal(data, v)
 }
 
+// messageType is the generated type of a message where the program has one, and otherwise a dynamic
+// one, which takes several times as long: a console needs no more than the descriptors of services.
+func messageType(d protoreflect.MessageDescriptor) protoreflect.MessageType {
+	generated, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+	if err == nil && generated.Descriptor() == d {
+		return generated
+	}
+	return dynamicpb.NewMessageType(d)
+}
+
 // converter turns messages into JSON and back, a few at the same time, which bounds the memory that
-// it takes. Each value in the channel is a conversion under way.
-type converter chan struct{}
+// it takes. Each value in a channel is a conversion under way.
+type converter struct{ small, large chan struct{} }
 
-// mostConversions is how many.
-const mostConversions = 4
+const (
+	// mostConversions is how many there are of messages with at most smallBytes. There is one of a
+	// larger message, which may be a hundred times as large while it is converted.
+	mostConversions = 4
+	smallBytes      = 64 << 10
+)
 
-// enter waits for a place. The conversion gives it back by receiving.
-func (c converter) enter(ctx context.Context) error {
+func newConverter() converter {
+	return converter{make(chan struct{}, mostConversions), make(chan struct{}, 1)}
+}
+
+// enter waits for a place for a message of a size, until leave.
+func (c converter) enter(ctx context.Context, size int) (leave func(), err error) {
+	places := c.small
+	if size > smallBytes {
+		places = c.large
+	}
 	select {
-	case c <- struct{}{}:
-		return nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
 // encode reads a message from protobuf's JSON. wrong is what the JSON has wrong with it.
 func (c converter) encode(
 	ctx context.Context,
-	d protoreflect.MessageDescriptor,
+	t protoreflect.MessageType,
 	text json.RawMessage,
 ) (message encoded, wrong, err error) {
-	if err := c.enter(ctx); err != nil {
+	leave, err := c.enter(ctx, len(text))
+	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { <-c }()
-	// A dynamic message: the console has the descriptors of services, and not their generated types.
-	decoded := dynamicpb.NewMessage(d)
+	defer leave()
+	decoded := t.New().Interface()
 	if err := protojson.Unmarshal(text, decoded); err != nil {
 		return nil, fmt.Errorf("message: %w", err), nil
 	}
@@ -87,14 +110,15 @@ func (c converter) encode(
 // contract says, or has an Any of an unknown type.
 func (c converter) decode(
 	ctx context.Context,
-	d protoreflect.MessageDescriptor,
+	t protoreflect.MessageType,
 	message encoded,
 ) (text json.RawMessage, wrong, err error) {
-	if err := c.enter(ctx); err != nil {
+	leave, err := c.enter(ctx, len(message))
+	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { <-c }()
-	decoded := dynamicpb.NewMessage(d)
+	defer leave()
+	decoded := t.New().Interface()
 	if err := proto.Unmarshal(message, decoded); err != nil {
 		return nil, err, nil
 	}

@@ -72,6 +72,8 @@ type Console struct {
 type method struct {
 	protoreflect.MethodDescriptor
 	conn *grpc.ClientConn
+	// input and output are the types of its messages, for JSON.
+	input, output protoreflect.MessageType
 }
 
 //go:embed page
@@ -88,14 +90,15 @@ func New(o Options) (*Console, error) {
 		access:  access,
 		methods: map[string]method{},
 		mux:     http.NewServeMux(),
-		convert: make(converter, mostConversions),
+		convert: newConverter(),
 		rollout: rollout{url: o.Config.RolloutURL, credentials: o.Config.RolloutCredentials},
 	}
 	c.calls = newCalls(o.Config.MaxCalls, o.Config.MaxCallsPerCaller)
 	c.numbers.gather = o.Telemetry.Registry
 	for _, service := range o.Services {
 		for i := range service.Descriptor.Methods().Len() {
-			m := method{service.Descriptor.Methods().Get(i), service.Conn}
+			d := service.Descriptor.Methods().Get(i)
+			m := method{d, service.Conn, messageType(d.Input()), messageType(d.Output())}
 			c.methods[methodName(m)] = m
 		}
 	}

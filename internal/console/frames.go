@@ -12,28 +12,31 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// frame is what a page sends; docs/console.md has the protocol.
-type frame struct {
-	// Type is "start", then any number of "message" and "more", one "half_close", and "cancel" at any
-	// time.
+// startFrame is the first that a page sends; docs/console.md has the protocol.
+type startFrame struct {
+	// Type is "start".
 	Type string `json:"type"`
-
-	// Of start: the method as package.Service/Method, metadata as pairs of name and value, the
-	// deadline as Go writes a duration ("5s"; empty for none), and whether the call is made again
-	// after a break.
+	// Method is package.Service/Method, Metadata pairs of name and value, and Deadline what Go writes
+	// for a duration ("5s"; empty for none). Resume has the call made again after a break.
 	Method   string      `json:"method"`
 	Metadata [][2]string `json:"metadata"`
 	Deadline string      `json:"deadline"`
 	Resume   bool        `json:"resume"`
-	// Messages is how many replies the page takes: of start those at first, 0 for any number, and of
-	// more those besides.
+	// Messages is how many replies the page takes at first, 0 for any number.
 	Messages int `json:"messages"`
+}
 
+// frame is what a page sends after that. It takes no more memory than its text.
+type frame struct {
+	// Type is "message", "more", "half_close", or "cancel".
+	Type string `json:"type"`
+	// Messages is how many replies the page takes besides.
+	Messages int `json:"messages"`
 	// Message is a request, in the JSON of protobuf.
 	Message json.RawMessage `json:"message"`
 }
 
-// event is what a page is sent.
+// event is what a page is sent. A frame has a list of them.
 type event struct {
 	// Type is "started", "attempt", "header", "sent", "message", "error", "break", "resume", or
 	// "status", which is the last.
@@ -54,8 +57,8 @@ type event struct {
 	Metadata [][2]string `json:"metadata,omitempty"`
 	Trailers [][2]string `json:"trailers,omitempty"`
 
-	// Of messages: the number of the request that was sent, from 0, whether it was sent before, the
-	// size in bytes as protobuf, and the reply.
+	// Of messages: the number of the request that is sent, or that one with an error would have had,
+	// from 0; whether it was sent before; the size in bytes as protobuf, and the reply.
 	Number  *int            `json:"number,omitempty"`
 	Again   bool            `json:"again,omitempty"`
 	Bytes   *int            `json:"bytes,omitempty"`

@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -38,13 +37,9 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		for {
-			_, text, err := p.Read(p.ctx)
+			e, err := p.read()
 			if err != nil {
 				t.Fatalf("%q and %q: no status, but %v", first, second, err)
-			}
-			var e event
-			if err := json.Unmarshal(text, &e); err != nil {
-				t.Fatalf("%q and %q: %v in %s", first, second, err, text)
 			}
 			if e.Type != "status" {
 				continue
@@ -54,7 +49,7 @@ func FuzzFrames(f *testing.F) {
 				if strings.Contains(first+second, "tatus") {
 					return
 				}
-				t.Errorf("%q and %q: %s", first, second, text)
+				t.Errorf("%q and %q: %+v", first, second, e)
 			default: // The bridge or the server says what is wrong with the frames.
 			}
 			return

@@ -79,11 +79,12 @@ func (o *outbox) halfClose() {
 	o.signal()
 }
 
-// isClosed reports whether the page has half-closed.
-func (o *outbox) isClosed() bool {
+// next returns the number that the next message has, and whether none may come because the page
+// has half-closed.
+func (o *outbox) next() (number int, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.closed
+	return o.first + len(o.waiting), o.closed
 }
 
 // get waits for the message of a number, and returns nil if there will be none.
@@ -110,7 +111,7 @@ func (o *outbox) get(ctx context.Context, number int) (encoded, error) {
 	}
 }
 
-// sent says that the message of a number was handed to the connection, and returns whether for the
+// sent says that the message of a number is handed to the connection, and returns whether for the
 // first time.
 func (o *outbox) sent(number, size int) bool {
 	o.mu.Lock()

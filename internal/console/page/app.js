@@ -215,7 +215,7 @@ class View {
     this.pauseButton.setAttribute('aria-pressed', 'false')
     this.pauseButton.textContent = 'Pause'
     this.call = new Call(this.name, { metadata: this.pairs(), deadline: this.deadline.value.trim(), resume: this.resume.checked }, (event) => {
-      if (event.type === 'error') this.timeline.sentTexts.splice(this.timeline.counts.sent, 1)
+      if (event.type === 'error') this.timeline.sentTexts.splice(event.number, 1)
       this.timeline.add(event)
       if (event.type === 'status' || event.type === 'lost') {
         this.update()

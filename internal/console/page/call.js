@@ -22,7 +22,7 @@ export class Call {
       for (const frame of this.waiting) this.socket.send(frame)
       this.waiting = []
     }
-    this.socket.onmessage = ({ data }) => this.received(JSON.parse(data))
+    this.socket.onmessage = ({ data }) => { for (const event of JSON.parse(data)) this.received(event) }
     this.socket.onclose = ({ code }) => {
       if (!this.open) return
       this.open = false
