@@ -55,6 +55,8 @@ const (
 	// A page that is gone without a word, or takes nothing, is noticed after so long.
 	pageTimeout  = 30 * time.Second
 	pingInterval = 15 * time.Second
+	// closeTimeout is how long a page may take to close its side.
+	closeTimeout = 5 * time.Second
 	// mostAttempts is how many attempts are remembered that the page has not been told of.
 	mostAttempts = 16
 )
@@ -133,7 +135,7 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	_ = socket.emit(context.WithoutCancel(ctx), panelEvent{ // The page may be gone.
 		Type: "end", Code: s.Code().String(), Reason: telemetry.Text(s.Message()), First: First(err),
 	})
-	_ = conn.Close(websocket.StatusNormalClosure, "")
+	console.CloseSocket(w, conn, websocket.StatusNormalClosure, closeTimeout)
 }
 
 // joinOptions are what a request asks for, and an error for what is not a number or a position. The

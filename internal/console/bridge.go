@@ -27,22 +27,25 @@ import (
 // protocol is the WebSocket subprotocol of a call.
 const protocol = "call.v1"
 
-const (
-	// startTimeout is how long a page may take to say which call it wants, and lastTimeout to take its
-	// status.
-	startTimeout = 10 * time.Second
-	lastTimeout  = 5 * time.Second
-	// A page that is gone without a word, or that takes nothing, is noticed by pings.
-	pingInterval = 15 * time.Second
-	pingTimeout  = 15 * time.Second
-	// mostMetadata is the size of all metadata of a call.
-	mostMetadata = 8 << 10
-)
+// mostMetadata is the size of all metadata of a call.
+const mostMetadata = 8 << 10
+
+// startTimeout is how long a page may take to say which call it wants.
+func (c Config) startTimeout() time.Duration { return c.PeerTimeout / 3 }
+
+// lastTimeout is how long a page may take for the last events of a call.
+func (c Config) lastTimeout() time.Duration { return c.PeerTimeout / 6 }
+
+// pingInterval is how often a page is asked whether it is there, and how long it may take to
+// answer: one that is gone without a word, or that takes nothing, is noticed in twice the time.
+func (c Config) pingInterval() time.Duration { return c.PeerTimeout / 2 }
 
 // bridge carries one call over one WebSocket.
 type bridge struct {
 	console *Console
 	socket  *websocket.Conn
+	// answer is of the request that became the socket.
+	answer http.ResponseWriter
 	// began is the zero of all times in events.
 	began time.Time
 	// cancel ends the call, and leaves the socket open for its status.
@@ -95,7 +98,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	b := &bridge{
-		console: c, socket: socket, began: time.Now(), cancel: cancel,
+		console: c, socket: socket, answer: w, began: time.Now(), cancel: cancel,
 		newsDue: time.NewTimer(newsDelay), credit: make(chan int, 1),
 	}
 	// The deferred steps run in the reverse order: the call ends, the socket closes, and then nothing
@@ -113,7 +116,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 		<-ctx.Done()
 		select {
 		case <-closed:
-		case <-time.After(lastTimeout):
+		case <-time.After(c.Config.lastTimeout()):
 			_ = socket.CloseNow()
 		}
 	})
@@ -139,7 +142,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 	// A frame that is longer closes the socket: a page cannot have the client take more memory.
 	b.socket.SetReadLimit(leastFrame)
 	// A read that fails for lack of time closes the socket.
-	starting, cancel := context.WithTimeout(context.Background(), startTimeout)
+	starting, cancel := context.WithTimeout(context.Background(), b.console.Config.startTimeout())
 	defer cancel()
 	var f startFrame
 	if err := b.read(starting, &f); err != nil {
@@ -301,6 +304,10 @@ func (b *bridge) started(span trace.SpanContext) event {
 func (b *bridge) read(ctx context.Context, f any) error {
 	// Read also answers pings and takes the answers to ours, so that it has to be called all the time.
 	kind, text, err := b.socket.Read(ctx)
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		// The page would not learn why the socket is closed if that had the rest of the frame unread.
+		CloseSocket(b.answer, b.socket, websocket.StatusMessageTooBig, b.console.Config.lastTimeout())
+	}
 	if err != nil {
 		// However reading failed, nothing more can be said to the page.
 		return errGone
@@ -535,7 +542,8 @@ func (b *bridge) tellNews(ctx context.Context, over <-chan struct{}) {
 // watch ends the call when the page is gone or nothing happens.
 func (b *bridge) watch(c *call, over <-chan struct{}) {
 	// Half of the idle time keeps a short one from being overrun by much.
-	ticker := time.NewTicker(min(pingInterval, b.console.Config.IdleTimeout/2))
+	interval := b.console.Config.pingInterval()
+	ticker := time.NewTicker(min(interval, b.console.Config.IdleTimeout/2))
 	defer ticker.Stop()
 	for {
 		select {
@@ -548,7 +556,7 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 			b.cancel(errIdle)
 			return
 		}
-		pinging, cancel := context.WithTimeout(context.Background(), pingTimeout)
+		pinging, cancel := context.WithTimeout(context.Background(), interval)
 		err := b.socket.Ping(pinging)
 		cancel()
 		// While the page is held back its answer is not read, but a connection that is gone fails already
@@ -565,13 +573,30 @@ func (b *bridge) last(err error, trailers metadata.MD) {
 	if errors.Is(err, errGone) {
 		return
 	}
-	b.cancel(err) // From now on the page has lastTimeout.
+	b.cancel(err) // From now on the page has lastTimeout to take what is written.
 	all := pairs(trailers)
 	// Maps have no order; the page shows trailers in the same one each time.
 	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	// A context that is done would not let the status through.
 	if b.emit(context.Background(), event{Type: "status", Status: describe(err),
 		Trailers: all}) == nil {
-		_ = b.socket.Close(websocket.StatusNormalClosure, "") // The page has everything.
+		// The page has everything.
+		CloseSocket(b.answer, b.socket, websocket.StatusNormalClosure, b.console.Config.lastTimeout())
 	}
+}
+
+// CloseSocket closes a WebSocket that was accepted with w, and waits so long for its peer to do the
+// same. What the peer sends until then is thrown away. Close of the library alone would wait
+// without an end for a peer that has begun a frame.
+func CloseSocket(
+	w http.ResponseWriter,
+	socket *websocket.Conn,
+	code websocket.StatusCode,
+	limit time.Duration,
+) {
+	if p, ok := w.(*paced); ok {
+		w = p.ResponseWriter // which does not ignore deadlines
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
+	_ = socket.Close(code, "") // Its peer may be gone.
 }

@@ -22,6 +22,7 @@ type Config struct {
 	MaxCallsPerCaller int            `env:"MAX_CALLS_PER_CALLER" envDefault:"16" desc:"most of them from one address"`
 	MaxFrameBytes     config.Bytes   `env:"MAX_FRAME_BYTES" envDefault:"1MiB" desc:"size of the largest frame that the console accepts from a browser; a message is one, as JSON"`
 	IdleTimeout       time.Duration  `env:"IDLE_TIMEOUT" envDefault:"10m" desc:"time without a message either way after which a call from the console is ended"`
+	PeerTimeout       time.Duration  `env:"PEER_TIMEOUT" envDefault:"30s" desc:"time that a browser may be silent in the middle of a request, or take nothing of an answer; a third of it for a request that is no upload"`
 	TraceURL          string         `env:"TRACE_URL" desc:"link to a trace, with {trace_id} in it: http://localhost:16686/trace/{trace_id}"`
 	DashboardURL      string         `env:"DASHBOARD_URL" desc:"link to the dashboard of a method, with {service} and {method} in it where they belong"`
 	// For development: RolloutURL is of the Deployment of the servers in the API of Kubernetes.
@@ -49,6 +50,9 @@ func (c Config) Validate() error {
 	}
 	if c.IdleTimeout <= 0 {
 		bad("IDLE_TIMEOUT=%v: has to be more than zero", c.IdleTimeout)
+	}
+	if c.PeerTimeout <= 0 {
+		bad("PEER_TIMEOUT=%v: has to be more than zero", c.PeerTimeout)
 	}
 	if c.ReadToken != "" && c.Token == "" {
 		bad("READ_TOKEN: without TOKEN everything would be open all the same")

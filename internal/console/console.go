@@ -169,13 +169,10 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// How long a peer may take for a request, for its answer, and between two of them. A WebSocket has
-// its own limits.
 const (
-	requestTimeout = 10 * time.Second
-	answerTimeout  = 30 * time.Second
-	idleTimeout    = time.Minute
-	headerBytes    = 16 << 10
+	// A connection may be without a request for so long.
+	idleTimeout = time.Minute
+	headerBytes = 16 << 10
 	// otherConnections is how many connections there may be besides those of calls, and half of it for
 	// one address.
 	otherConnections = 100
@@ -185,8 +182,8 @@ const (
 func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 	server := &http.Server{
 		Handler:        c,
-		ReadTimeout:    requestTimeout,
-		WriteTimeout:   answerTimeout,
+		ReadTimeout:    c.Config.PeerTimeout / 3,
+		WriteTimeout:   c.Config.PeerTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: headerBytes,
 		ErrorLog:       telemetry.StandardLog(c.Telemetry.Log, "console", slog.LevelWarn),

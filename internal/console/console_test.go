@@ -568,18 +568,26 @@ func TestBadFrames(t *testing.T) {
 		}
 		p.ends(codes.InvalidArgument)
 	})
-	t.Run("too large", func(t *testing.T) {
-		p := s.call(t, "FullDuplexCall", nil)
-		p.next("started")
-		p.message(`{"payload": {"body": "` + body(16<<10) + `"}}`)
+	tooLarge := func(t *testing.T, p *page) {
 		for {
-			if _, _, err := p.Read(p.ctx); err != nil {
+			if _, err := p.read(); err != nil {
 				if websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
 					t.Error(err)
 				}
 				return
 			}
 		}
+	}
+	t.Run("too large", func(t *testing.T) {
+		p := s.call(t, "FullDuplexCall", nil)
+		p.next("started")
+		p.message(`{"payload": {"body": "` + body(16<<10) + `"}}`)
+		tooLarge(t, p)
+	})
+	t.Run("a start that would take far more memory than its text", func(t *testing.T) {
+		s := start(t) // with frames of 1 MiB
+		pairs := "[" + strings.TrimSuffix(strings.Repeat("[],", 10_000), ",") + "]"
+		tooLarge(t, s.call(t, "FullDuplexCall", map[string]any{"metadata": json.RawMessage(pairs)}))
 	})
 	t.Run("a message of another type ends nothing", func(t *testing.T) {
 		p := s.call(t, "FullDuplexCall", nil)

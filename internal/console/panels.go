@@ -80,8 +80,17 @@ func (c *Console) servePanelAPI(
 		return
 	}
 	defer end()
-	p := &paced{ResponseWriter: w, control: http.NewResponseController(w), body: r.Body}
-	_ = p.control.SetReadDeadline(time.Time{}) // Every server of ours has deadlines.
+	p := &paced{
+		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body,
+		silence: c.Config.PeerTimeout,
+	}
+	// Without a body to come, net/http reads to notice that the peer is gone, and takes it for gone
+	// when a deadline comes. Every server of ours has deadlines.
+	if r.ContentLength == 0 {
+		_ = p.control.SetReadDeadline(time.Time{})
+	} else {
+		p.limitRest()
+	}
 	r = r.WithContext(ctx)
 	r.Body = pacedBody{p}
 	api.ServeHTTP(p, r)
@@ -109,8 +118,6 @@ func isRead(r *http.Request) bool {
 }
 
 const (
-	// A peer may be silent for so long, while its request or the answer is on its way.
-	silence = 30 * time.Second
 	// slowest is how many bytes of a request have to come in a second of waiting for them, over all
 	// but the first seconds, of which there are as many as may be silent.
 	slowest = 1 << 10
@@ -126,6 +133,8 @@ type paced struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	body    io.ReadCloser
+	// silence is how long the peer may be silent, while its request or the answer is on its way.
+	silence time.Duration
 	// waited is how long has been waited for the bytes that came of the body.
 	waited time.Duration
 	// came is how many bytes of the body have come.
@@ -134,6 +143,10 @@ type paced struct {
 
 // Unwrap is for http.ResponseController.
 func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// limitRest limits the time for what a panel does not read of a body: net/http reads it before it
+// sends the answer, which needs the rest of the time that its first piece has.
+func (p *paced) limitRest() { _ = p.control.SetReadDeadline(time.Now().Add(p.silence / 2)) }
 
 // SetReadDeadline leaves the deadlines to Read and Write, also where a library sets its own.
 func (p *paced) SetReadDeadline(time.Time) error { return nil }
@@ -147,7 +160,7 @@ func (p *paced) Write(data []byte) (n int, err error) {
 	for first := true; err == nil && (first || n < len(data)); first = false {
 		// Each piece has its own time, so that a slow peer can take a large answer as long as it takes
 		// some.
-		if err = p.control.SetWriteDeadline(time.Now().Add(silence)); err != nil {
+		if err = p.control.SetWriteDeadline(time.Now().Add(p.silence)); err != nil {
 			return n, err
 		}
 		var written int
@@ -163,20 +176,22 @@ type pacedBody struct{ *paced }
 // Read implements io.Reader. It returns ErrSlow, or os.ErrDeadlineExceeded after a silence.
 func (b pacedBody) Read(into []byte) (int, error) {
 	began := time.Now()
-	if err := b.control.SetReadDeadline(began.Add(silence)); err != nil {
+	if err := b.control.SetReadDeadline(began.Add(b.silence)); err != nil {
 		return 0, err
 	}
 	n, err := b.body.Read(into)
 	b.waited += time.Since(began)
 	b.came += int64(n)
 	// The first seconds are free: a request that begins slowly is not refused for it.
-	if err == nil && b.waited > silence+time.Duration(b.came)*time.Second/slowest {
+	if err == nil && b.waited > b.silence+time.Duration(b.came)*time.Second/slowest {
 		err = ErrSlow
 	}
-	if err != nil {
-		// Nothing more is read, and the answer may take its time. Without this, the connection would
-		// be taken for dead when the deadline comes.
+	switch {
+	case errors.Is(err, io.EOF):
+		// The answer may take its time, see servePanelAPI.
 		_ = b.control.SetReadDeadline(time.Time{})
+	case err != nil:
+		b.limitRest()
 	}
 	return n, err
 }

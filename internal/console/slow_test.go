@@ -1,0 +1,258 @@
+package console_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/config"
+	"example.com/quartet/internal/console"
+	"example.com/quartet/internal/telemetry"
+)
+
+// patience is how long peers may be silent in tests of slow ones.
+const patience = "TEST_CONSOLE_PEER_TIMEOUT=300ms"
+
+// slow is a peer that says what no library would.
+type slow struct {
+	net.Conn
+	t      *testing.T
+	answer *bufio.Reader
+}
+
+func connect(t *testing.T, address, says string) *slow {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	s := &slow{conn, t, bufio.NewReader(conn)}
+	s.say(says)
+	return s
+}
+
+func (s *slow) say(text string) {
+	s.t.Helper()
+	if _, err := io.WriteString(s, text); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// drip says one byte after the other, each of them in time, until the connection is closed.
+func (s *slow) drip() {
+	go func() {
+		pace := time.NewTicker(10 * time.Millisecond)
+		defer pace.Stop()
+		for range pace.C {
+			if _, err := s.Write([]byte{'a'}); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// untilClosed returns what the console says before it closes the connection.
+func (s *slow) untilClosed() string {
+	s.t.Helper()
+	text, err := io.ReadAll(s.answer)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.t.Fatalf("the connection is still open after %q", text)
+	}
+	return string(text)
+}
+
+// frame is a short text in a frame of a WebSocket, with a mask of zeros.
+func frame(text string) string {
+	return "\x81" + string([]byte{0x80 | byte(len(text))}) + "\x00\x00\x00\x00" + text
+}
+
+// begun is the head of a frame of 1 GiB, and its first byte.
+const begun = "\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00{"
+
+// upgrade opens the WebSocket of a call.
+func upgrade(t *testing.T, address string) *slow {
+	t.Helper()
+	s := connect(t, address, "GET /api/call HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"+
+		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: call.v1\r\n"+
+		"Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyAuLg==\r\n\r\n")
+	response, err := http.ReadResponse(s.answer, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(response, err)
+	}
+	return s
+}
+
+// slowPanel has an API that reads, refuses, and writes until gone takes why it cannot.
+func slowPanel(t *testing.T) (address string, gone chan error) {
+	t.Helper()
+	var cfg struct {
+		Console console.Config `envPrefix:"CONSOLE_"`
+	}
+	if err := config.Load("TEST_", []string{patience}, config.Group{Into: &cfg}); err != nil {
+		t.Fatal(err)
+	}
+	gone = make(chan error, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /take", func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		http.Error(w, fmt.Sprint(err), http.StatusRequestTimeout)
+	})
+	mux.HandleFunc("PUT /refuse", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "refused", http.StatusBadRequest)
+	})
+	mux.HandleFunc("GET /give", func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for piece := make([]byte, 1<<20); err == nil; {
+			_, err = w.Write(piece)
+		}
+		gone <- err
+	})
+	address = clienttest.ServeConsole(t, console.Options{
+		Config: cfg.Console, Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
+		Panels: []console.Panel{{Name: "slow", Title: "Slow", Page: fstest.MapFS{}, API: mux}},
+	})
+	return address, gone
+}
+
+func TestSlowRequestsLoseTheirConnection(t *testing.T) {
+	address, _ := slowPanel(t)
+	for name, test := range map[string]struct{ says, answer string }{
+		"headers byte by byte": {"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ", ""},
+		"a body byte by byte": {
+			"POST /api/ticket HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", " 400 ",
+		},
+		"a body for a panel byte by byte": {
+			"PUT /panels/slow/api/take HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
+			"too slowly",
+		},
+		"a body that is refused": {
+			"PUT /panels/slow/api/refuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
+			"refused",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := connect(t, address, test.says)
+			s.drip()
+			if got := s.untilClosed(); !strings.Contains(got, test.answer) {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+	t.Run("a body of which nothing comes", func(t *testing.T) {
+		s := connect(t, address,
+			"PUT /panels/slow/api/refuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+		if got := s.untilClosed(); !strings.Contains(got, "refused") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
+	address, gone := slowPanel(t)
+	connect(t, address, "GET /panels/slow/api/give HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestSlowPagesGiveTheirPlaceBack has pages take the only place for a call, and keep their
+// connection.
+func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
+	start := func(t *testing.T) *stage { return start(t, patience, "TEST_CONSOLE_MAX_CALLS=1") }
+	free := func(t *testing.T, s *stage) {
+		t.Helper()
+		eventually(t, "another call gets the place", func() bool {
+			p, _, err := s.dial(t, nil)
+			if err != nil {
+				return false // too many connections at present
+			}
+			_ = p.Write(p.ctx, websocket.MessageText,
+				[]byte(`{"type": "start", "method": "`+service+`FullDuplexCall"}`))
+			e, err := p.read()
+			if err == nil && e.Type == "started" {
+				_ = p.CloseNow()
+				return true
+			}
+			// The next one comes when the console has closed this one.
+			for err == nil {
+				_, err = p.read()
+			}
+			return false
+		})
+	}
+	// The method is short enough for a frame with a length of seven bits.
+	begin := func(method string) string {
+		return frame(`{"type": "start", "method": "` + service + method + `"}`)
+	}
+	t.Run("no first frame", func(t *testing.T) {
+		s := start(t)
+		upgrade(t, s.address)
+		free(t, s)
+	})
+	t.Run("a first frame byte by byte", func(t *testing.T) {
+		s := start(t)
+		p := upgrade(t, s.address)
+		p.say("\x81\xfe\x10\x00\x00\x00\x00\x00")
+		p.drip()
+		free(t, s)
+	})
+	t.Run("nothing is taken", func(t *testing.T) {
+		s := start(t)
+		p := upgrade(t, s.address)
+		p.say(begin("StreamingOutputCall"))
+		p.say(frame(`{"type": "message", "message": {"responseParameters": ` +
+			`[{"size": 65536, "intervalUs": 4096}]}}`))
+		eventually(t, "the server sends", func() bool { return s.sent.Load() > 0 })
+		free(t, s)
+	})
+	// The console has told the status, and waits for the page to close its side.
+	for name, says := range map[string]string{
+		"nothing after the status":              "",
+		"a frame that is not closed":            frame("{}") + begun,
+		"a close that is none":                  "\x88\x80",
+		"a frame without an end after a status": begun,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			p := upgrade(t, s.address)
+			p.say(begin("EmptyCall"))
+			p.say(frame(`{"type": "cancel"}`))
+			for text := ""; !strings.Contains(text, `"status"`); {
+				piece := make([]byte, 1024)
+				n, err := p.answer.Read(piece)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text += string(piece[:n])
+			}
+			p.say(says)
+			free(t, s)
+			p.untilClosed()
+		})
+	}
+	t.Run("a frame that is too large", func(t *testing.T) {
+		s := start(t)
+		p := upgrade(t, s.address)
+		p.say(begin("FullDuplexCall"))
+		p.say(begun + strings.Repeat("x", 1<<20))
+		free(t, s)
+		if got := p.untilClosed(); !strings.Contains(got, "\x88") {
+			t.Errorf("got %q, without a frame that closes", got)
+		}
+	})
+}
