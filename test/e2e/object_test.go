@@ -32,7 +32,7 @@ var _ = register(service{
 		return []promise{
 			{"the command line works through kubectl port-forward", func(t *testing.T) { keepObject(t, e) }},
 			{"transfers outlive a kubectl port-forward that breaks", func(t *testing.T) { breakForward(t, e) }},
-			{"a download by connect-web goes on after a rollout in its middle", func(t *testing.T) { downloadInBrowser(t, e) }},
+			{"transfers by connect-web, tus-js-client and curl go on after a rollout in their middle", func(t *testing.T) { transferInBrowser(t, e) }},
 		}
 	},
 	clusteredValues: strings.Join([]string{

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,10 @@ import (
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
-// downloadInBrowser replaces the server while pages download. The drain lets a download end that
-// can, and cuts one that takes longer, so that its page goes on where it was.
-func downloadInBrowser(t *testing.T, e *embedded) {
+// transferInBrowser replaces the server while pages download and upload, and curl continues a
+// download. The drain lets a download end that can, and cuts one that takes longer, so that its page
+// goes on where it was. Uploads by tus and curl go by the client's console.
+func transferInBrowser(t *testing.T, e *embedded) {
 	// bytes a second, for 16 s and 64 s, of which the drain leaves about 30
 	const pace, slow = "4194304", "1048576"
 	content := newContent(t, 7, 64<<20)
@@ -31,8 +33,15 @@ func downloadInBrowser(t *testing.T, e *embedded) {
 	for protocol, pace := range map[string]string{"connect": pace, "grpc-web": slow} {
 		downloads[protocol] = b.script(t, "object_download.mjs", protocol, b.web, "paged", pace)
 	}
-	for protocol, p := range downloads {
-		eventually(t, "a download by "+protocol, 20*time.Second, func(context.Context) error {
+	objects := e.forward(t, "service/q-quartet-client", consolePort)
+	upload := b.script(t, "object_upload.mjs", objects, file, "by-tus", "2097152")
+	objects = "http://" + objects + "/panels/object/api/objects/"
+	partial := filepath.Join(t.TempDir(), "partial")
+	continued := continueByCurl(t, objects+"paged", partial)
+	transfers := maps.Clone(downloads)
+	transfers["tus"] = upload
+	for protocol, p := range transfers {
+		eventually(t, "a transfer by "+protocol, 20*time.Second, func(context.Context) error {
 			if strings.Contains(p.stderr.String(), "began") {
 				return nil
 			}
@@ -40,6 +49,24 @@ func downloadInBrowser(t *testing.T, e *embedded) {
 		})
 	}
 	run(t, "kubectl", e.kubectl("rollout", "restart", "deployment/q-quartet-server")...)
+	want := sha256.Sum256([]byte(content))
+	<-continued.done
+	if got, err := os.ReadFile(partial); continued.err != nil || err != nil ||
+		sha256.Sum256(got) != want {
+		t.Errorf("curl continued to %d bytes: %v, %v\n%s", len(got), continued.err, err, &continued.stderr)
+	}
+	<-upload.done
+	t.Logf("tus: %s%s", &upload.stderr, &upload.stdout)
+	var tus struct{ ResumedAt int64 }
+	err := json.Unmarshal([]byte(upload.stdout.String()), &tus)
+	if upload.err != nil || err != nil || tus.ResumedAt == 0 {
+		t.Errorf("tus: %v, %v, %+v", upload.err, err, tus)
+	}
+	run(t, "curl", "--silent", "--show-error", "--fail", "--retry", "20", "--retry-all-errors",
+		"--output", partial, objects+"by-tus")
+	if got, err := os.ReadFile(partial); err != nil || sha256.Sum256(got) != want {
+		t.Errorf("tus uploaded %d bytes that are others: %v", len(got), err)
+	}
 	for protocol, p := range downloads {
 		<-p.done
 		t.Logf("%s: %s%s", protocol, &p.stderr, &p.stdout)
@@ -51,7 +78,6 @@ func downloadInBrowser(t *testing.T, e *embedded) {
 		if err := json.Unmarshal([]byte(p.stdout.String()), &got); p.err != nil || err != nil {
 			t.Fatalf("%s: %v, %v", protocol, p.err, err)
 		}
-		want := sha256.Sum256([]byte(content))
 		if got.Bytes != int64(len(content)) || got.SHA256 != hex.EncodeToString(want[:]) {
 			t.Errorf("%s: other bytes than were uploaded: %+v", protocol, got)
 		}
@@ -60,4 +86,18 @@ func downloadInBrowser(t *testing.T, e *embedded) {
 		}
 	}
 	e.rolledOut(t, rolloutTime)
+}
+
+// continueByCurl begins a download, breaks it off, and starts another process that continues it, at
+// 2 MiB a second.
+func continueByCurl(t *testing.T, address, file string) *process {
+	t.Helper()
+	args := []string{"--silent", "--show-error", "--fail", "--limit-rate", "2M", "--output", file}
+	first := start(t, nil, "curl", append(args, "--max-time", "3", address)...)
+	<-first.done
+	if done, err := os.Stat(file); first.err == nil || err != nil || done.Size() == 0 {
+		t.Fatalf("the first part: %v, %v\n%s", first.err, err, &first.stderr)
+	}
+	return start(t, nil, "curl", append(args, "--continue-at", "-", "--retry", "60",
+		"--retry-all-errors", "--retry-delay", "1", address)...)
 }

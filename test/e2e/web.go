@@ -19,8 +19,10 @@ import (
 )
 
 // webValues open the port for browsers, and both ports on the nodes, where connections outlive a
-// pod.
-var webValues = []string{"--set", "web.enabled=true,server.service.type=NodePort"}
+// pod, and the client's console.
+var webValues = []string{
+	"--set", "web.enabled=true,server.service.type=NodePort,client.console.enabled=true",
+}
 
 // browser makes calls with the libraries that pages have, @connectrpc/connect-web, and that
 // programs in Node have, @grpc/grpc-js. It is Node: what it uses of the browser is fetch.
