@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 
-export default function panel({ describe, it, open, close, shot, faults, looks, restartServer }) {
+export default function panel({ address, describe, it, open, close, shot, faults, looks, restartServer }) {
   const join = async (page, name) => {
     await page.getByLabel('Participant').fill(name)
     await page.getByRole('button', { name: 'Join' }).click()
@@ -33,6 +33,17 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
       await shot(one, 'conversations')
       await close(one)
       await close(two)
+    })
+    it('is small, and everything comes from the console', async () => {
+      const page = await open()
+      const bodies = []
+      page.on('response', (response) => { if (!response.url().includes('/api/')) bodies.push(response) })
+      await page.goto(`${address()}panels/channel/`)
+      await page.getByLabel('Participant').waitFor()
+      assert.ok(bodies.every((r) => r.url().startsWith(address())))
+      const size = (await Promise.all(bodies.map((r) => r.body()))).reduce((all, body) => all + body.length, 0)
+      assert.ok(size > 10000 && size < 150000, `${size} bytes`)
+      await close(page)
     })
     for (const [name, options] of Object.entries(looks)) {
       it(`has no serious fault of accessibility: ${name}`, async () => {
