@@ -89,6 +89,35 @@ func TestSlowCallersLoseTheirConnection(t *testing.T) {
 	}
 }
 
+// TestAByteAtATimeIsNotInTime has clients that are never silent, and never done.
+func TestAByteAtATimeIsNotInTime(t *testing.T) {
+	s := start(t, &service{}, "TEST_RPC_CONNECTION_TIMEOUT=200ms",
+		"TEST_RPC_FIRST_MESSAGE_TIMEOUT=200ms")
+	for name, says := range map[string]string{
+		"headers":   "POST " + unary + " HTTP/1.1\r\nHost: test\r\nX-A: ",
+		"a request": request(unary, "application/json", 10_000) + "{",
+		"a request that is refused": request("/no.Such/Method", "application/json", 10_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := raw(t, s, says)
+			go func() {
+				pace := time.NewTicker(10 * time.Millisecond)
+				defer pace.Stop()
+				for range pace.C {
+					if _, err := conn.Write([]byte{' '}); err != nil {
+						return
+					}
+				}
+			}()
+			began := time.Now()
+			untilClosed(t, conn)
+			if took := time.Since(began); took > 8*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
 // TestReadersThatStop have their streams end, also when the handler has long returned, and nothing
 // is left of them.
 func TestReadersThatStop(t *testing.T) {
