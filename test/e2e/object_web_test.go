@@ -17,8 +17,8 @@ import (
 )
 
 // transferInBrowser replaces the server while pages download and upload, and curl continues a
-// download. The drain lets a download end that can, and cuts one that takes longer, so that its page
-// goes on where it was. Uploads by tus and curl go by the client's console.
+// download. The drain lets a download end that can, and cuts one that takes longer, so that its
+// page goes on where it was. tus and curl go by the client's console.
 func transferInBrowser(t *testing.T, e *embedded) {
 	// bytes a second, for 16 s and 64 s, of which the drain leaves about 30
 	const pace, slow = "4194304", "1048576"
