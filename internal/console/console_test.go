@@ -933,8 +933,8 @@ func TestAnEventThatIsAloneIsToldSoon(t *testing.T) {
 	p.ends(codes.Canceled)
 }
 
-// BenchmarkEcho compares a conversation over the bridge with one over gRPC alone, and with the least
-// that a bridge can do: it passes bytes on, in one goroutine for each direction.
+// BenchmarkEcho compares a conversation over the bridge with one over gRPC alone, and with the
+// least that a bridge can do: it passes bytes on, in one goroutine for each direction.
 func BenchmarkEcho(b *testing.B) {
 	b.Run("bridge", func(b *testing.B) {
 		s := start(b)
@@ -972,7 +972,7 @@ func BenchmarkEcho(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer socket.CloseNow()
+		defer func() { _ = socket.CloseNow() }()
 		request, err := proto.Marshal(&grpc_testing.StreamingOutputCallRequest{
 			Payload: &grpc_testing.Payload{Body: make([]byte, 100)},
 		})

@@ -94,8 +94,8 @@ func TestAByteAtATimeIsNotInTime(t *testing.T) {
 	s := start(t, &service{}, "TEST_RPC_CONNECTION_TIMEOUT=200ms",
 		"TEST_RPC_FIRST_MESSAGE_TIMEOUT=200ms")
 	for name, says := range map[string]string{
-		"headers":   "POST " + unary + " HTTP/1.1\r\nHost: test\r\nX-A: ",
-		"a request": request(unary, "application/json", 10_000) + "{",
+		"headers":                   "POST " + unary + " HTTP/1.1\r\nHost: test\r\nX-A: ",
+		"a request":                 request(unary, "application/json", 10_000) + "{",
 		"a request that is refused": request("/no.Such/Method", "application/json", 10_000),
 	} {
 		t.Run(name, func(t *testing.T) {
