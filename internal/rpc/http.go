@@ -369,14 +369,18 @@ func (g *gate) Read(p []byte) (n int, err error) {
 }
 
 // Close implements io.Closer. It ends a Read that waits for the client, which net/http's own does
-// not.
+// not. That one reads on instead, for up to 256 KiB, which a client may send as slowly as it likes.
 func (g *gate) Close() error {
 	x := g.exchange
 	x.mu.Lock()
 	x.closed = true
 	x.changed.Signal()
-	if x.reading {
-		_ = x.control.SetReadDeadline(time.Now()) // It fails if the connection is gone.
+	deadline := time.Now()
+	if !x.reading {
+		deadline = deadline.Add(lastBytes)
+	}
+	if !x.atEnd {
+		_ = x.control.SetReadDeadline(deadline) // It fails if the connection is gone.
 	}
 	x.mu.Unlock()
 	return g.ReadCloser.Close()

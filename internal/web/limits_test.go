@@ -97,6 +97,10 @@ func TestAByteAtATimeIsNotInTime(t *testing.T) {
 		"headers":                   "POST " + unary + " HTTP/1.1\r\nHost: test\r\nX-A: ",
 		"a request":                 request(unary, "application/json", 10_000) + "{",
 		"a request that is refused": request("/no.Such/Method", "application/json", 10_000),
+		"a message larger than the method takes": request(download, "application/connect+json", 10_000) +
+			"\x00\x00\x00\x20\x00{",
+		"a message of a stream": request(upload, "application/connect+json", 10_000) +
+			"\x00\x00\x00\x20\x00{",
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := raw(t, s, says)
