@@ -1,6 +1,10 @@
 package rpc
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"log/slog"
+)
 
 // Received is what one call of Recv returned.
 type Received[T any] struct {
@@ -11,21 +15,37 @@ type Received[T any] struct {
 // Receive calls recv in a goroutine of its own until it fails, so that a handler can wait for
 // something else beside its peer, and the next message arrives while the last one is worked on. The
 // goroutine holds one message at most, and ends with the stream: recv fails as soon as the handler
-// has returned. ctx is that of the stream.
+// has returned. A panic in recv is an error, as by Recovered. ctx is that of the stream.
 func Receive[T any](ctx context.Context, recv func() (*T, error)) <-chan Received[T] {
 	messages := make(chan Received[T])
 	go func() {
 		for {
-			message, err := recv()
+			var r Received[T]
+			r.Err = Recovered(ctx, func() (err error) {
+				r.Message, err = recv()
+				return err
+			})
 			select {
-			case messages <- Received[T]{message, err}:
+			case messages <- r:
 			case <-ctx.Done():
 				return
 			}
-			if err != nil {
+			if r.Err != nil {
 				return
 			}
 		}
 	}()
 	return messages
 }
+
+// Recovered runs a part of a handler that is in a goroutine of its own, where a panic would end the
+// whole process. It logs a panic and returns it as the error, which the handler has to return: then
+// the call ends like one whose handler has panicked, with INTERNAL. ctx is that of the stream.
+func Recovered(ctx context.Context, part func() error) (err error) {
+	log, _ := ctx.Value(logKey{}).(*slog.Logger)
+	defer recoverTo(ctx, cmp.Or(log, slog.Default()), &err)
+	return part()
+}
+
+// logKey is for the log of the server in the context of a stream.
+type logKey struct{}

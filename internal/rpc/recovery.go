@@ -17,15 +17,15 @@ import (
 type stack string
 
 // panics makes a panic in a handler an error, so that it does not end all other calls. A goroutine
-// that a handler starts must look after itself.
+// that a handler starts needs Receive or Recovered.
 func panics(log *slog.Logger) recovery.Option {
 	return recovery.WithRecoveryHandlerContext(func(ctx context.Context, value any) error {
 		return panicked(ctx, log, value)
 	})
 }
 
-// recoverTo is deferred by what reads bytes from callers outside of handlers. It makes a panic the
-// error of the call.
+// recoverTo is deferred by what works on a call outside of its handler. It makes a panic the error
+// of the call.
 func recoverTo(ctx context.Context, log *slog.Logger, err *error) {
 	if value := recover(); value != nil {
 		*err = panicked(ctx, log, value)

@@ -54,6 +54,7 @@ func (s *Server) limited(
 	if err != nil {
 		return err
 	}
+	ctx = context.WithValue(ctx, logKey{}, s.incoming.log) // for Recovered
 	w := &wire{ServerStream: stream, ctx: ctx, incoming: s.incoming, call: call}
 	return w.ended(handler(srv, w))
 }

@@ -47,10 +47,14 @@ func (s *service) Exchange(stream exchangeStream) error {
 	first, begin := make(chan received, 1), make(chan *conversation, 1)
 	defer close(begin)
 	go func() {
-		request, err := stream.Recv()
-		first <- received{request, err}
+		var r received
+		r.err = rpc.Recovered(stream.Context(), func() (err error) {
+			r.request, err = stream.Recv()
+			return err
+		})
+		first <- r
 		if c := <-begin; c != nil {
-			c.end(c.speak())
+			c.run(c.speak)
 		}
 	}()
 	join, err := s.awaitJoin(stream.Context(), first)
@@ -91,7 +95,7 @@ func (s *service) Exchange(stream exchangeStream) error {
 	c.seenSoFar.Store(c.seen)
 	// From here on two goroutines may send, which c.sending puts in order.
 	begin <- c
-	go func() { c.end(c.listen()) }()
+	go c.run(c.listen)
 	return c.wait(s.host.Draining)
 }
 
@@ -185,13 +189,19 @@ func (c *conversation) wait(draining <-chan struct{}) error {
 		case <-draining:
 			// A closed channel is ready for ever: nil is never ready, so that goodbye is said once.
 			draining = nil
-			go func() { c.end(c.sayGoodbye()) }()
+			go c.run(c.sayGoodbye)
 		case <-c.unread.barks:
 			return &notReadingError{c.seenSoFar.Load()}
 		case <-c.stream.Context().Done():
 			return c.stream.Context().Err()
 		}
 	}
+}
+
+// run runs a part of the conversation in a goroutine of its own. What it returns ends the
+// conversation, and so does a panic.
+func (c *conversation) run(part func() error) {
+	c.end(rpc.Recovered(c.stream.Context(), part))
 }
 
 // end makes wait return err, if it is the first; nil is the end without an error. Later ones are
