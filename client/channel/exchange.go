@@ -86,6 +86,10 @@ type delivery struct {
 
 // Join enters a channel and returns when the server has confirmed it. The conversation ends with
 // ctx, with Leave, or when it cannot be resumed.
+//
+// It fails with the server's status, whose reasons are in the contract; with ErrHistoryChanged if
+// Position is not in the history of the channel; with rpc.ErrGaveUp after Resumption.MaxTries; or,
+// if ctx ends, with its error or the status CANCELLED or DEADLINE_EXCEEDED.
 func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	v := &Conversation{
@@ -109,6 +113,9 @@ func (c *Client) Join(ctx context.Context, options JoinOptions) (*Conversation, 
 
 // Send says something and waits for the receipt, or for the message itself to come from the
 // channel: it is kept then, once, whatever happened in between. The trace in ctx goes along.
+//
+// It fails with the error of ctx, after which the message may have been kept already, or with what
+// has ended the conversation, as Receive.
 func (v *Conversation) Send(
 	ctx context.Context, body []byte,
 ) (receipt *quartetv1.Receipt, err error) {
@@ -141,6 +148,11 @@ func (v *Conversation) Send(
 
 // Receive waits for the next message of the channel; one's own are among them. After Leave it
 // returns what is left, and then ErrLeft.
+//
+// It fails with the error of ctx, or with what has ended the conversation: ErrLeft; ErrGap;
+// ErrHistoryChanged; rpc.ErrProtocol; rpc.ErrGaveUp after Resumption.MaxTries without progress; the
+// server's status, that of a message that it refuses for example; or the end of Join's ctx and
+// Close, as its error or the status CANCELLED or DEADLINE_EXCEEDED.
 func (v *Conversation) Receive(ctx context.Context) (*quartetv1.ChannelMessage, error) {
 	select {
 	case d := <-v.messages:

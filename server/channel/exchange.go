@@ -91,7 +91,7 @@ func (s *service) Exchange(stream exchangeStream) error {
 		ended:   make(chan error, 1),
 		seen:    subscription.After().Sequence,
 	}
-	c.unread = watchdog{after: s.config.SendTimeout, barks: make(chan struct{}, 1)}
+	c.unread = sendTimer{after: s.config.SendTimeout, expired: make(chan struct{}, 1)}
 	c.seenSoFar.Store(c.seen)
 	// From here on two goroutines may send, which c.sending puts in order.
 	begin <- c
@@ -154,7 +154,7 @@ type conversation struct {
 	// messages makes the short span of each message.
 	messages *telemetry.Messages
 	// unread notices that the participant does not read. It is guarded by sending.
-	unread watchdog
+	unread sendTimer
 	// ended has room for one error, the first that ends the conversation; nil ends it with OK.
 	ended chan error
 
@@ -190,7 +190,7 @@ func (c *conversation) wait(draining <-chan struct{}) error {
 			// A closed channel is ready for ever: nil is never ready, so that goodbye is said once.
 			draining = nil
 			go c.run(c.sayGoodbye)
-		case <-c.unread.barks:
+		case <-c.unread.expired:
 			return &notReadingError{c.seenSoFar.Load()}
 		case <-c.stream.Context().Done():
 			return c.stream.Context().Err()
@@ -370,33 +370,33 @@ func (c *conversation) sayGoodbye() error {
 	return c.send(goodbye(), func() { c.over = true })
 }
 
-// watchdog says so when a reply could not be sent within a time: gRPC's Send blocks when the
+// sendTimer says so when a reply could not be sent within a time: gRPC's Send blocks when the
 // participant does not read. start and stop are called by the goroutine that holds sending.
-type watchdog struct {
+type sendTimer struct {
 	// after is how long one Send may take.
 	after time.Duration
-	// barks has something when one took longer.
-	barks chan struct{}
+	// expired has something when one took longer.
+	expired chan struct{}
 	// timer is made by the first Send and reused by all others; nil before.
 	timer *time.Timer
 }
 
 // start begins the time of one Send.
-func (w *watchdog) start() {
-	if w.timer == nil {
-		w.timer = time.AfterFunc(w.after, w.bark)
+func (t *sendTimer) start() {
+	if t.timer == nil {
+		t.timer = time.AfterFunc(t.after, t.expire)
 	} else {
-		w.timer.Reset(w.after)
+		t.timer.Reset(t.after)
 	}
 }
 
 // stop ends it. A Send that has just taken too long may have been reported all the same.
-func (w *watchdog) stop() { w.timer.Stop() }
+func (t *sendTimer) stop() { t.timer.Stop() }
 
-// bark runs in the timer's goroutine.
-func (w *watchdog) bark() {
+// expire runs in the timer's goroutine.
+func (t *sendTimer) expire() {
 	select {
-	case w.barks <- struct{}{}:
+	case t.expired <- struct{}{}:
 	default:
 	}
 }

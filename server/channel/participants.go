@@ -19,8 +19,8 @@ type participants struct {
 
 	mu    sync.Mutex
 	count int
-	// by has the callers that have participants now.
-	by map[rpc.Caller]*share
+	// byCaller has the callers that have participants now.
+	byCaller map[rpc.Caller]*share
 }
 
 // share is what one caller has: the number of its participants, and the pace that they share.
@@ -35,7 +35,7 @@ func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	if perCaller == 0 {
 		perCaller = max(1, all/2)
 	}
-	return &participants{all: all, perCaller: perCaller, pace: pace, by: map[rpc.Caller]*share{}}
+	return &participants{all: all, perCaller: perCaller, pace: pace, byCaller: map[rpc.Caller]*share{}}
 }
 
 // enter takes a place for a participant and returns the pace at which its caller may speak. The
@@ -44,7 +44,7 @@ func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.by[caller]
+	s := p.byCaller[caller]
 	if s == nil {
 		s = &share{pace: p.pace.Half()}
 	}
@@ -58,7 +58,7 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	default:
 		p.count++
 		s.count++
-		p.by[caller] = s
+		p.byCaller[caller] = s
 		return s.pace, nil
 	}
 	return nil, rpc.RetryAfter(codes.ResourceExhausted, problem, "TOO_MANY_PARTICIPANTS",
@@ -71,9 +71,9 @@ func (p *participants) leave(caller rpc.Caller) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
-	if s := p.by[caller]; s.count > 1 {
+	if s := p.byCaller[caller]; s.count > 1 {
 		s.count--
 	} else {
-		delete(p.by, caller)
+		delete(p.byCaller, caller)
 	}
 }

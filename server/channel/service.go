@@ -1,5 +1,8 @@
 // Package channel answers ChannelService: it translates between the contract and the broker. What
 // the service does is in the package broker, which knows no gRPC.
+//
+// A message passes exchange.go (speak), broker/publish.go, NATS, broker/hub.go (announced, ring),
+// broker/subscription.go (Next) and exchange.go (listen).
 package channel
 
 import (

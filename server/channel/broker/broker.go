@@ -2,11 +2,12 @@
 // JetStream.
 //
 // All channels live in one stream, one subject each, and a message's sequence is the stream's. Two
-// paths lead to a subscriber. The fast one is the stream's republishing: JetStream announces what
-// it has stored together with the sequence of the message before it on the same subject, so each
-// announcement proves by itself whether something is missing. The sure one reads the stream. A
-// subscriber takes the fast path as long as the proof holds and the sure one otherwise, so a lost
-// announcement, a reconnect or a slow reader costs time and never a message.
+// paths lead to a subscriber: announcements (hub.go) and reading the stream (replay.go, catchup.go;
+// poll.go for lost announcements). JetStream announces what it has stored together with the
+// sequence of the message before it on the same subject, so each announcement proves by itself
+// whether something is missing. A subscriber takes announcements as long as the proof holds, and
+// reads the stream otherwise, so a lost announcement, a reconnect or a slow reader costs time and
+// never a message.
 package broker
 
 import (
@@ -257,12 +258,12 @@ func (b *Broker) Check(ctx context.Context) error {
 	if err := b.checkWriting(ctx); err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
+	if err := b.checkHistory(ctx); err != nil {
 		return err
 	}
 	_, err := b.state(ctx)
 	if err != nil && !b.lineage.isSettled() {
-		return b.settle(ctx) // The stream has just been found to be another one, or was created.
+		return b.checkHistory(ctx) // The stream has just been found to be another one, or was created.
 	}
 	return err
 }
@@ -326,9 +327,9 @@ func (b *Broker) disconnect() {
 // so that the next start notices if its end is gone. watch calls it after each poll, disconnect at
 // the end.
 func (b *Broker) remember() {
-	created, witness := b.lineage.known()
+	created, lastSeen := b.lineage.known()
 	// Without subscribers this process sees no messages, but it has given receipts for them.
-	newest := max(witness.Sequence, b.confirmed.Load())
+	newest := max(lastSeen.Sequence, b.confirmed.Load())
 	if created.IsZero() || newest == b.remembered.Swap(newest) {
 		return
 	}

@@ -140,7 +140,7 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 		m := b.names.content(msg)
 		m.Sequence, m.Previous, m.Time = at.Sequence.Stream, previous, at.Timestamp.UTC()
 		// What this process has read has to be there after the next connection, too.
-		b.lineage.saw(m.Sequence, m.Time)
+		b.lineage.noteSeen(m.Sequence, m.Time)
 		batch, left = append(batch, m), int64(at.NumPending)
 		if previous, c.last = m.Sequence, m.Sequence; left == 0 {
 			break

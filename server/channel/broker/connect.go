@@ -138,10 +138,10 @@ func (b *Broker) disconnected(_ *nats.Conn, err error) {
 }
 
 // reconnected is called by nats.go when there is a connection again. What was announced meanwhile
-// is lost: settleSoon checks the history, and then has all channels polled.
+// is lost: checkHistorySoon checks the history, and then has all channels polled.
 func (b *Broker) reconnected(nc *nats.Conn) {
 	b.log.Info("connected to the message broker again", "server", nc.ConnectedServerName())
-	b.settleSoon()
+	b.checkHistorySoon()
 }
 
 // connectionError is called by nats.go for what belongs to no request, such as permissions that are

@@ -31,9 +31,9 @@ type span struct{ first, last uint64 }
 type damage struct {
 	mu    sync.Mutex
 	holes []span // in order, apart
-	// told is the number of deleted messages in the last answer of the broker, which lists them only
-	// when it has changed.
-	told int
+	// reportedDeleted is the number of deleted messages in the last answer of the broker, which lists
+	// them only when it has changed.
+	reportedDeleted int
 
 	// verified and until say what is still to be read once: the sequences after verified, up to until.
 	// There is nothing if verified has come to until.
@@ -72,7 +72,7 @@ func (d *damage) forget(before uint64) {
 func (d *damage) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.holes, d.told = nil, 0
+	d.holes, d.reportedDeleted = nil, 0
 	d.verified, d.until = 0, 0
 	if d.progress != nil {
 		close(d.progress)
@@ -102,14 +102,14 @@ func (d *damage) count() (messages int64) {
 	return messages
 }
 
-// isNews notes how many deleted messages the broker tells of, and says whether that is another
-// number than the last time.
-func (d *damage) isNews(told int) bool {
+// deletedChanged notes how many deleted messages the broker tells of, and says whether that is
+// another number than the last time.
+func (d *damage) deletedChanged(deleted int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	news := told != d.told
-	d.told = told
-	return news
+	changed := deleted != d.reportedDeleted
+	d.reportedDeleted = deleted
+	return changed
 }
 
 // foundHole notes a hole, and logs it for the operator if it is new.
@@ -125,7 +125,7 @@ func (b *Broker) foundHole(hole span) {
 // which costs no request.
 func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error {
 	b.damage.forget(state.FirstSeq)
-	if !b.damage.isNews(state.NumDeleted) || state.NumDeleted == 0 {
+	if !b.damage.deletedChanged(state.NumDeleted) || state.NumDeleted == 0 {
 		return nil
 	}
 	// A list of so many would be too long for one message, so they are found by reading.
@@ -138,7 +138,7 @@ func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error
 	defer cancel()
 	info, err := b.stream.Info(attempt, jetstream.WithDeletedDetails(true))
 	if err != nil {
-		b.damage.isNews(-1) // Ask again.
+		b.damage.deletedChanged(-1) // Ask again.
 		return b.explain(ctx, err)
 	}
 	// The list has single sequences in order. Each run of successive ones is one hole.

@@ -51,7 +51,7 @@ func (e *BreakError) Unwrap() error { return e.cause }
 // lineage is what a Broker knows of the history that the stream has: when it was created, and the
 // latest message in it. The history is in doubt after every connection, since the store behind the
 // new one may be another, and whenever something contradicts what was seen. While it is in doubt no
-// reader moves, until settle has compared.
+// reader moves, until checkHistory has compared.
 type lineage struct {
 	// doubts counts what has put the history in doubt, settled is what it was when that was last
 	// settled: equal if there is no doubt. A doubt that comes while another is being settled is kept
@@ -66,9 +66,9 @@ type lineage struct {
 	mu sync.Mutex
 	// created is when the stream was created: another time is another stream.
 	created time.Time
-	// witness is the latest message that this process has seen. A store that does not have it has
+	// lastSeen is the latest message that this process has seen. A store that does not have it has
 	// another history.
-	witness found
+	lastSeen found
 }
 
 // newLineage has doubts = settled = 0. The first connection adds a doubt, which open settles.
@@ -78,40 +78,40 @@ func (l *lineage) doubt()          { l.doubts.Add(1) }
 func (l *lineage) isSettled() bool { return l.doubts.Load() == l.settled.Load() }
 
 // known is what compare compares with.
-func (l *lineage) known() (created time.Time, witness found) {
+func (l *lineage) known() (created time.Time, lastSeen found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.created, l.witness
+	return l.created, l.lastSeen
 }
 
 // set takes what the stream has now for what is to be compared with.
-func (l *lineage) set(created time.Time, witness found) {
+func (l *lineage) set(created time.Time, lastSeen found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.created, l.witness = created, witness
+	l.created, l.lastSeen = created, lastSeen
 }
 
-// saw notes a message as the witness if it is later than that. While there is a doubt it notes
-// nothing, as the message may be of another history.
-func (l *lineage) saw(sequence uint64, at time.Time) {
+// noteSeen notes a message as the last one seen if it is later than that. While there is a doubt it
+// notes nothing, as the message may be of another history.
+func (l *lineage) noteSeen(sequence uint64, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sequence > l.witness.Sequence && l.isSettled() {
-		l.witness = found{Sequence: sequence, Time: at}
+	if sequence > l.lastSeen.Sequence && l.isSettled() {
+		l.lastSeen = found{Sequence: sequence, Time: at}
 	}
 }
 
 // contradict puts the history in doubt because a message was announced that does not follow the
-// last one that its channel has seen. That one is the witness then: if it is still in the stream,
-// the history is the same.
+// last one that its channel has seen. That one counts as the last one seen then: if it is still in
+// the stream, the history is the same.
 func (b *Broker) contradict(seen position) {
 	b.lineage.mu.Lock()
 	if seen.last != 0 && !seen.stored.IsZero() {
-		b.lineage.witness = found{Sequence: seen.last, Time: seen.stored}
+		b.lineage.lastSeen = found{Sequence: seen.last, Time: seen.stored}
 	}
 	b.lineage.mu.Unlock()
 	b.doubt()
-	b.settleSoon()
+	b.checkHistorySoon()
 }
 
 // doubt is called before the first message of a new connection can arrive.
@@ -119,8 +119,8 @@ func (b *Broker) doubt() {
 	b.lineage.doubt()
 }
 
-// settleSoon settles doubts that no reader may be waiting for.
-func (b *Broker) settleSoon() {
+// checkHistorySoon settles doubts that no reader may be waiting for.
+func (b *Broker) checkHistorySoon() {
 	if b.enter() != nil {
 		return
 	}
@@ -128,16 +128,17 @@ func (b *Broker) settleSoon() {
 		defer b.tasks.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), proofs*(proofPause+2*requestTimeout))
 		defer cancel()
-		if err := b.settle(ctx); err != nil {
+		if err := b.checkHistory(ctx); err != nil {
 			b.log.Debug("checking the history of the stream", "error", err)
 		}
 		b.pollHubs()
 	}()
 }
 
-// settle finds out whether the stream still has the history that this process has read. If not, all
-// subscriptions end with ErrHistoryChanged. If there is no stream any more, it creates one.
-func (b *Broker) settle(ctx context.Context) error {
+// checkHistory finds out whether the stream still has the history that this process has read. If
+// not, all subscriptions end with ErrHistoryChanged. If there is no stream any more, it creates
+// one.
+func (b *Broker) checkHistory(ctx context.Context) error {
 	select {
 	case b.lineage.settling <- struct{}{}:
 		defer func() { <-b.lineage.settling }()
@@ -178,22 +179,22 @@ func (b *Broker) settle(ctx context.Context) error {
 // that has just become the leader may have still to apply the latest messages, so in a cluster a
 // message that is missing at the end is asked for several times before it counts as gone.
 func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (string, error) {
-	created, witness := b.lineage.known()
+	created, lastSeen := b.lineage.known()
 	if !stream.Created.Equal(created) {
 		return "it was created anew", nil
 	}
 	for tries := 1; ; tries++ {
 		switch {
-		case witness.Sequence == 0 || witness.Sequence < stream.State.FirstSeq:
+		case lastSeen.Sequence == 0 || lastSeen.Sequence < stream.State.FirstSeq:
 			return "", nil // What was seen has been discarded.
-		case witness.Sequence <= stream.State.LastSeq:
-			have, err := b.find(ctx, query{Sequence: witness.Sequence})
-			if err != nil || have.Time.Equal(witness.Time) {
+		case lastSeen.Sequence <= stream.State.LastSeq:
+			have, err := b.find(ctx, query{Sequence: lastSeen.Sequence})
+			if err != nil || have.Time.Equal(lastSeen.Time) {
 				return "", err
 			}
-			return fmt.Sprintf("message %d is another one", witness.Sequence), nil
+			return fmt.Sprintf("message %d is another one", lastSeen.Sequence), nil
 		case stream.Config.Replicas <= 1 || tries == proofs:
-			return fmt.Sprintf("message %d is gone", witness.Sequence), nil
+			return fmt.Sprintf("message %d is gone", lastSeen.Sequence), nil
 		}
 		select {
 		case <-time.After(proofPause):
@@ -208,7 +209,7 @@ func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (str
 }
 
 // begin takes the history that the stream has now for the one that later ones are compared with.
-// The last message that is there is the witness.
+// The last message that is there counts as the last one seen.
 func (b *Broker) begin(ctx context.Context, stream *jetstream.StreamInfo) error {
 	var last found
 	if stream.State.Msgs > 0 {

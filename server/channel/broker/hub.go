@@ -171,7 +171,7 @@ func (h *hub) take(m Message) (front position, contradicted bool) {
 	if newest := len(h.ring) - 1; newest >= 0 && m.Sequence <= h.ring[newest].Sequence {
 		return h.front, false
 	}
-	h.broker.lineage.saw(m.Sequence, m.Time)
+	h.broker.lineage.noteSeen(m.Sequence, m.Time)
 	h.ring = append(h.ring, m)
 	h.grow(len(m.Body) + messageOverhead)
 	// Beyond the limit of all rings a hub makes room in its own ring only; poll empties those of

@@ -42,16 +42,16 @@ type state struct {
 // with ErrUnavailable and has the history checked: callers try again.
 func (b *Broker) state(ctx context.Context) (state, error) {
 	doubts := b.lineage.doubts.Load()
-	created, witness := b.lineage.known()
+	created, lastSeen := b.lineage.known()
 	// Before the request, so that at is not after the moment of the answer.
 	at := time.Now()
 	info, err := b.streamInfo(ctx)
 	if err != nil {
 		return state{}, err
 	}
-	if !info.Created.Equal(created) || info.State.LastSeq < witness.Sequence {
+	if !info.Created.Equal(created) || info.State.LastSeq < lastSeen.Sequence {
 		b.doubt()
-		b.settleSoon()
+		b.checkHistorySoon()
 		return state{}, fmt.Errorf("%w: the history of the stream is in doubt", ErrUnavailable)
 	}
 	if err := b.inspect(ctx, info.State); err != nil {

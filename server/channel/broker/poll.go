@@ -63,7 +63,7 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	if b.channelsOpen() == 0 {
 		return nil
 	}
-	if err := b.settle(ctx); err != nil {
+	if err := b.checkHistory(ctx); err != nil {
 		return err
 	}
 	// The state comes first: what is not there afterwards was not there at the time of the state.
@@ -110,7 +110,7 @@ func (b *Broker) toAsk(now state, urgent bool) (ask []polled) {
 		switch {
 		case h.front.through >= now.last:
 			if h.front.through == now.last {
-				h.settle(h.front, now) // Nothing at all was said since.
+				h.advance(h.front, now) // Nothing at all was said since.
 			}
 		// Otherwise there were announcements since the last poll: the next one would show a gap.
 		case urgent || h.front.last == h.polled:
@@ -173,21 +173,21 @@ func (b *Broker) pollSome(
 }
 
 // confirm moves the front of a quiet channel on to the end that the stream had before the poll.
-// Attentive subscribers are then not told that they may have missed something only because their
-// last message has been discarded. The poll has found nothing behind the front; that nothing ever
-// was there is certain only if nothing behind it has been discarded, which the state after the poll
-// says.
+// Subscribers that have read everything are then not told that they may have missed something only
+// because their last message has been discarded. The poll has found nothing behind the front; that
+// nothing ever was there is certain only if nothing behind it has been discarded, which the state
+// after the poll says.
 func (h *hub) confirm(front position, before, after state) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if front.intact(after) {
-		h.settle(front, before)
+		h.advance(front, before)
 	}
 }
 
-// settle notes that nothing was said after the position front up to the end of the stream. The
+// advance notes that nothing was said after the position front up to the end of the stream. The
 // hub's own front moves on with it unless it has changed meanwhile. It is called with mu held.
-func (h *hub) settle(front position, end state) {
+func (h *hub) advance(front position, end state) {
 	h.quiet = position{last: front.last, through: max(front.through, end.last), at: end.at,
 		stored: front.stored}
 	if h.front == front {

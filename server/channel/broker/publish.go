@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// publishPatience is how long Publish tries. It outlasts a restart of a server and the election of
+	// publishTimeout is how long Publish tries. It outlasts a restart of a server and the election of
 	// a leader.
-	publishPatience = 10 * time.Second
+	publishTimeout = 10 * time.Second
 	// publishRetry is the pause between two attempts.
 	publishRetry = 100 * time.Millisecond
 	// publishAttempt is how long it waits for one acknowledgement, which may have been lost with a
@@ -21,9 +21,9 @@ const (
 	publishAttempt = 2 * time.Second
 	// countAge is how old the number of channels with messages may be that mayBegin compares.
 	countAge = 10 * time.Second
-	// probe is the subject's last token of messages that only find out whether they are stored. No
+	// writeTest is the subject's last token of messages that only find out whether they are stored. No
 	// channel has it.
-	probe = "~probe"
+	writeTest = "~probe"
 )
 
 // Receipt confirms that a message is kept, and has the sequence it got.
@@ -58,7 +58,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 	if err := b.mayBegin(ctx, channel); err != nil {
 		return Receipt{}, err
 	}
-	patience, cancel := context.WithTimeout(ctx, publishPatience)
+	patience, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	size := int64(len(m.Body) + messageOverhead)
 	if err := b.sending.Acquire(patience, size); err != nil {
@@ -172,7 +172,7 @@ func (b *Broker) checkWriting(ctx context.Context) error {
 	if !b.refusesMessages.Load() {
 		return nil
 	}
-	_, err := b.publish(ctx, &nats.Msg{Subject: b.names.subject + probe})
+	_, err := b.publish(ctx, &nats.Msg{Subject: b.names.subject + writeTest})
 	b.refusesMessages.Store(isFull(err))
 	if isFull(err) {
 		return fmt.Errorf("%w: %w", ErrStoreFull, err)

@@ -197,7 +197,7 @@ func (b *Broker) request(ctx context.Context, q query,
 			return 0, errors.New("a reply was lost")
 		}
 		last = m.Sequence
-		b.lineage.saw(m.Sequence, m.Time)
+		b.lineage.noteSeen(m.Sequence, m.Time)
 		each(reply.Header.Get(jetstream.SubjectHeader), m)
 	}
 }

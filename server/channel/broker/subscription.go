@@ -110,7 +110,7 @@ func (b *Broker) dismiss(s *Subscription) {
 // locate finds the position to start from, and what After and Last return.
 func (s *Subscription) locate(ctx context.Context, start Start) error {
 	b := s.hub.broker
-	if err := b.settle(ctx); err != nil {
+	if err := b.checkHistory(ctx); err != nil {
 		return err
 	}
 	// The state comes first: what is the last message after it was so at the time of the state, or is
@@ -240,7 +240,7 @@ func (s *Subscription) Next(ctx context.Context) (Message, error) {
 			return s.hand(m), nil
 		}
 		if !s.hub.broker.lineage.isSettled() {
-			if err := s.settle(ctx); err != nil {
+			if err := s.awaitHistory(ctx); err != nil {
 				return Message{}, err
 			}
 			continue
@@ -395,10 +395,10 @@ func (s *Subscription) stopConsumer() {
 	}
 }
 
-// settle waits until it is certain that the stream has the history that was read, or another one.
-// While the broker is unavailable it pauses and returns nil, and Next calls it again.
-func (s *Subscription) settle(ctx context.Context) error {
-	err := s.hub.broker.settle(ctx)
+// awaitHistory waits until it is certain that the stream has the history that was read, or another
+// one. While the broker is unavailable it pauses and returns nil, and Next calls it again.
+func (s *Subscription) awaitHistory(ctx context.Context) error {
+	err := s.hub.broker.checkHistory(ctx)
 	if err != nil && !errors.Is(err, ErrUnavailable) {
 		return err
 	}
