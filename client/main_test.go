@@ -41,7 +41,7 @@ func TestCheckFindsThatEverythingWorks(t *testing.T) {
 	steps := 1 // the health
 	for _, service := range services {
 		if service.Check != nil {
-			steps += len(service.Check(cli.Session{Telemetry: telemetry.Discard()}))
+			steps += len(service.Check(cli.Connection{Telemetry: telemetry.Discard()}))
 		}
 	}
 	if err != nil || strings.Count(output, "ok ") != steps {
@@ -100,7 +100,7 @@ func TestLoadGoesThroughEveryServiceAndLeavesNothingBehind(t *testing.T) {
 		if service.Traffic == nil {
 			continue
 		}
-		source := service.Traffic(cli.Session{Telemetry: telemetry.Discard()})
+		source := service.Traffic(cli.Connection{Telemetry: telemetry.Discard()})
 		for _, operation := range source.Operations {
 			if !strings.Contains(output, operation.Method+" (") {
 				t.Errorf("%s is not in:\n%s", operation.Method, output)

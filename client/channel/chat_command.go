@@ -23,8 +23,8 @@ import (
 const maxBody = 64 << 10
 
 // chatCommand is `client chat`.
-func chatCommand(console *cli.Console) *cobra.Command {
-	c := &chat{Console: console, own: map[string]int{}}
+func chatCommand(terminal *cli.Terminal) *cobra.Command {
+	c := &chat{Terminal: terminal, own: map[string]int{}}
 	cmd := &cobra.Command{
 		Use:   "chat CHANNEL",
 		Short: "Talk in a channel",
@@ -34,7 +34,7 @@ on a terminal, what is typed meanwhile waits and is said then.
 
 The end of standard input (Ctrl-D) leaves: what was said has its receipt then, and what is left is
 shown. Empty lines are not said.`,
-		Example: console.Examples(`  PROGRAM chat lobby --as ann
+		Example: terminal.Examples(`  PROGRAM chat lobby --as ann
   PROGRAM chat lobby --after 0 --listen          # all that is kept, and then whatever comes
   dmesg --follow | PROGRAM chat kernel --as $HOSTNAME
   PROGRAM chat lobby --listen --json | jq -r '.body | @base64d'`),
@@ -54,7 +54,7 @@ shown. Empty lines are not said.`,
 		if flags.Changed("after") {
 			c.join.After = after
 		}
-		return c.Call(ctx, func(s cli.Session) error {
+		return c.Call(ctx, func(s cli.Connection) error {
 			return c.run(ctx, connect(s))
 		})
 	})
@@ -71,7 +71,7 @@ func userName() string {
 
 // chat is one participant at a terminal or in a pipe.
 type chat struct {
-	*cli.Console
+	*cli.Terminal
 	join         JoinOptions
 	listen, json bool
 	// editor is the line in which a person types, nil if there is none.

@@ -28,7 +28,7 @@ func TestChat(t *testing.T) {
 	f, server := startFake(t)
 	f.say("eve", "old")
 	f.say("e\x1b]0;v\ne", "\x1b[2Jgone\nann: me")
-	c := clitest.Console{Services: []cli.Service{Service()}, Stdin: "hello\n\nbye"}
+	c := clitest.Terminal{Services: []cli.Service{Service()}, Stdin: "hello\n\nbye"}
 	if code := c.Run(t.Context(), server, "chat", "lobby", "--as", "ann"); code != 0 {
 		t.Fatal(code, &c.Err)
 	}
@@ -52,7 +52,7 @@ func TestChatListensUntilInterrupted(t *testing.T) {
 	f, server := startFake(t)
 	f.say("eve", "psst")
 	ctx, interrupt := context.WithCancel(t.Context())
-	c := clitest.Console{Services: []cli.Service{Service()}}
+	c := clitest.Terminal{Services: []cli.Service{Service()}}
 	heard := c.Out.Await("psst")
 	go func() {
 		<-heard
@@ -66,7 +66,7 @@ func TestChatListensUntilInterrupted(t *testing.T) {
 func TestChatRefusesALineThatIsTooLong(t *testing.T) {
 	_, server := startFake(t)
 	for length, code := range map[int]int{maxBody: 0, maxBody + 10: 1} {
-		c := clitest.Console{Services: []cli.Service{Service()},
+		c := clitest.Terminal{Services: []cli.Service{Service()},
 			Stdin: strings.Repeat("x", length) + "\n"}
 		if got := c.Run(t.Context(), server, "chat", "lobby"); got != code {
 			t.Errorf("%d bytes: exit code %d, %s", length, got, &c.Err)
@@ -86,7 +86,7 @@ func TestMisuse(t *testing.T) {
 	}
 	for _, value := range []string{"TEST_CHANNEL_TRAFFIC_MESSAGES=many",
 		"TEST_CHANNEL_TRAFFIC_MESSAGES=-1", "TEST_CHANNEL_TRAFFIC_MESSAGES=1e9"} {
-		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{value}}
+		c := clitest.Terminal{Services: []cli.Service{Service()}, Environ: []string{value}}
 		if code := c.Run(t.Context(), "x", "chat", "y"); code != 2 {
 			t.Errorf("%s: exit code %d", value, code)
 		}

@@ -32,7 +32,7 @@ var panelFiles embed.FS
 // all that is kept, or with the position of the last message seen. Each is one Conversation.
 //
 // The page sends {"id", "text"}; it gets a receipt with the same id.
-func newPanel(s cli.Session) (console.Panel, error) {
+func newPanel(s cli.Connection) (console.Panel, error) {
 	page, err := fs.Sub(panelFiles, "panel")
 	if err != nil {
 		return console.Panel{}, err
@@ -50,15 +50,15 @@ type panel struct{ client *Client }
 const panelProtocol = "channel.v1"
 
 const (
-	// mostFrame is the size of a frame with the largest message, in which each byte may be escaped.
-	mostFrame = 6*maxBody + 1024
+	// maxFrame is the size of a frame with the largest message, in which each byte may be escaped.
+	maxFrame = 6*maxBody + 1024
 	// A page that is gone without a word, or takes nothing, is noticed after so long.
 	pageTimeout  = 30 * time.Second
 	pingInterval = 15 * time.Second
 	// closeTimeout is how long a page may take to close its side.
 	closeTimeout = 5 * time.Second
-	// mostAttempts is how many attempts are remembered that the page has not been told of.
-	mostAttempts = 16
+	// maxAttempts is how many attempts are remembered that the page has not been told of.
+	maxAttempts = 16
 )
 
 // panelEvent is what the page is told.
@@ -113,7 +113,7 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 		return // The answer says why.
 	}
 	// A page may send anything: a longer frame ends the connection, and is not read into memory.
-	conn.SetReadLimit(mostFrame)
+	conn.SetReadLimit(maxFrame)
 	socket := &panelSocket{Conn: conn}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	var helpers sync.WaitGroup
@@ -176,7 +176,7 @@ func (p *panel) talk(
 	helpers *sync.WaitGroup,
 ) error {
 	// The function of WatchPeers must not block, and so not wait for the page.
-	attempts := make(chan string, mostAttempts)
+	attempts := make(chan string, maxAttempts)
 	watched := console.WatchPeers(ctx, func(address string) {
 		select {
 		case attempts <- address:

@@ -38,7 +38,7 @@ func openPanel(t *testing.T, server string, environ ...string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	panel, err := channel.Service().Panel(cli.Session{
+	panel, err := channel.Service().Panel(cli.Connection{
 		Conn: conn, Telemetry: tele, Resumption: clienttest.FastRetries(),
 	})
 	if err != nil {

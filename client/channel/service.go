@@ -26,23 +26,23 @@ func Service() cli.Service {
 		Name:        "channel",
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
-		Commands:    func(c *cli.Console) []*cobra.Command { return []*cobra.Command{chatCommand(c)} },
+		Commands:    func(c *cli.Terminal) []*cobra.Command { return []*cobra.Command{chatCommand(c)} },
 		Check:       check,
-		Traffic:     func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Traffic:     func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
 		Demo:        demo,
 		Panel:       newPanel,
 		IsDamage:    isDamage,
 	}
 }
 
-// connect makes the client of a session.
-func connect(s cli.Session) *Client {
+// connect makes the client of a connection.
+func connect(s cli.Connection) *Client {
 	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
 }
 
 // check is this service's part of `client check`: it sends a message to a channel of its own, which
 // no other client uses, and receives it.
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	client, name := connect(s), "check "+uuid.NewString()
 	return []cli.Step{{Method: "Exchange", Do: func(ctx context.Context) error {
 		conversation, err := client.Join(ctx, JoinOptions{Channel: name, Participant: "check"})
@@ -68,7 +68,7 @@ func check(s cli.Session) []cli.Step {
 
 // demo is this service's part of the demo: a conversation in which each participant answers what it
 // has received, so that it takes both to get to the end.
-func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
+func demo(ctx context.Context, s cli.Connection, _ string, show cli.Show) error {
 	client, name := connect(s), "demo "+uuid.NewString()
 	participants := []string{"alice", "bob"}
 	conversations := make([]*Conversation, len(participants))

@@ -14,7 +14,7 @@ import (
 )
 
 // traffic is this service's part of the steady traffic.
-func (c Config) traffic(s cli.Session) traffic.Source {
+func (c Config) traffic(s cli.Connection) traffic.Source {
 	t := newSpeaker(s)
 	return traffic.Source{
 		Service:    descriptor,
@@ -25,7 +25,7 @@ func (c Config) traffic(s cli.Session) traffic.Source {
 }
 
 // newSpeaker makes a speaker that has not joined yet.
-func newSpeaker(s cli.Session) *speaker {
+func newSpeaker(s cli.Connection) *speaker {
 	return &speaker{client: connect(s), instance: s.Instance, run: uuid.NewString()}
 }
 

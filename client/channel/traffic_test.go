@@ -28,7 +28,7 @@ func newTraffic(t *testing.T) (*fake, traffic.Source, *speaker) {
 	t.Helper()
 	f, address := startFake(t)
 	tele := telemetry.Discard()
-	session := cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele,
+	session := cli.Connection{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele,
 		Instance: "test"}
 	source := Config{Messages: 500}.traffic(session)
 	session.Telemetry = telemetry.Discard() // Each client has its own.

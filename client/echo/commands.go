@@ -11,8 +11,8 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-func echoCommand(c *cli.Console) *cobra.Command {
-	p := &printer{Console: c}
+func echoCommand(c *cli.Terminal) *cobra.Command {
+	p := &printer{Terminal: c}
 	return p.flag(&cobra.Command{
 		Use:     "echo TEXT",
 		Short:   "Send a text and print it as it comes back",
@@ -20,7 +20,7 @@ func echoCommand(c *cli.Console) *cobra.Command {
 		Example: c.Examples("  PROGRAM echo 'hello there'"),
 		Args:    cli.Positional(1, 1),
 		RunE: c.Find(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				text, err := connect(s).Echo(ctx, args[0])
 				if err != nil {
 					return fmt.Errorf("echo: %w", err)
@@ -31,8 +31,8 @@ func echoCommand(c *cli.Console) *cobra.Command {
 	})
 }
 
-func expandCommand(c *cli.Console) *cobra.Command {
-	p := &printer{Console: c}
+func expandCommand(c *cli.Terminal) *cobra.Command {
+	p := &printer{Terminal: c}
 	return p.flag(&cobra.Command{
 		Use:     "expand TEXT",
 		Short:   "Send a text and print its words as they come back",
@@ -40,7 +40,7 @@ func expandCommand(c *cli.Console) *cobra.Command {
 		Example: c.Examples("  PROGRAM expand 'one two three'"),
 		Args:    cli.Positional(1, 1),
 		RunE: c.Find(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				err := connect(s).Expand(ctx, args[0], p.print)
 				if err != nil {
 					return fmt.Errorf("expand: %w", err)
@@ -51,8 +51,8 @@ func expandCommand(c *cli.Console) *cobra.Command {
 	})
 }
 
-func collectCommand(c *cli.Console) *cobra.Command {
-	p := &printer{Console: c}
+func collectCommand(c *cli.Terminal) *cobra.Command {
+	p := &printer{Terminal: c}
 	return p.flag(&cobra.Command{
 		Use:     "collect WORD...",
 		Short:   "Send words and print the text that they make",
@@ -60,7 +60,7 @@ func collectCommand(c *cli.Console) *cobra.Command {
 		Example: c.Examples("  PROGRAM collect one two three"),
 		Args:    cobra.MinimumNArgs(1),
 		RunE: c.Find(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				text, err := connect(s).Collect(ctx, args)
 				if err != nil {
 					return fmt.Errorf("collect: %w", err)
@@ -71,8 +71,8 @@ func collectCommand(c *cli.Console) *cobra.Command {
 	})
 }
 
-func converseCommand(c *cli.Console) *cobra.Command {
-	p := &printer{Console: c}
+func converseCommand(c *cli.Terminal) *cobra.Command {
+	p := &printer{Terminal: c}
 	return p.flag(&cobra.Command{
 		Use:   "converse",
 		Short: "Send lines and print them as they come back",
@@ -81,7 +81,7 @@ standard input (Ctrl-D) ends it when everything has come back.`,
 		Example: c.Examples("  seq 3 | PROGRAM converse"),
 		Args:    cli.Positional(0, 0),
 		RunE: c.Find(func(ctx context.Context, _ []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				texts, problem := lines(ctx, c)
 				if err := connect(s).Chat(ctx, texts, p.print); err != nil {
 					return fmt.Errorf("converse: %w", err)
@@ -93,7 +93,7 @@ standard input (Ctrl-D) ends it when everything has come back.`,
 }
 
 // lines reads standard input line by line. The error is set when the channel is closed.
-func lines(ctx context.Context, c *cli.Console) (texts <-chan string, problem *error) {
+func lines(ctx context.Context, c *cli.Terminal) (texts <-chan string, problem *error) {
 	to := make(chan string)
 	problem = new(error)
 	go func() {
@@ -113,7 +113,7 @@ func lines(ctx context.Context, c *cli.Console) (texts <-chan string, problem *e
 
 // printer writes what comes back: each text on a line of its own, and with --json as it is.
 type printer struct {
-	*cli.Console
+	*cli.Terminal
 	json bool
 }
 

@@ -50,7 +50,7 @@ func TestCommandsPrintWhatComesBack(t *testing.T) {
 func TestConversePrintsEachLineAsItComesBack(t *testing.T) {
 	server := (&fake{}).start(t)
 	for stdin, want := range map[string]string{"": "", "one\ntwo\n\nthree": "one\ntwo\n\nthree\n", "\xff\n": "\uFFFD\n"} {
-		c := clitest.Console{Services: []cli.Service{Service()}, Stdin: stdin}
+		c := clitest.Terminal{Services: []cli.Service{Service()}, Stdin: stdin}
 		if code := c.Run(t.Context(), server, "converse"); code != 0 || c.Out.String() != want {
 			t.Errorf("%q: exit code %d, wrote %q and %q", stdin, code, &c.Out, &c.Err)
 		}
@@ -58,7 +58,7 @@ func TestConversePrintsEachLineAsItComesBack(t *testing.T) {
 }
 
 func TestConverseFailsIfALineCannotBeRead(t *testing.T) {
-	c := clitest.Console{Services: []cli.Service{Service()}, Stdin: "one\n" + strings.Repeat("x", 100_000)}
+	c := clitest.Terminal{Services: []cli.Service{Service()}, Stdin: "one\n" + strings.Repeat("x", 100_000)}
 	if code := c.Run(t.Context(), (&fake{}).start(t), "converse"); code != 1 || c.Out.String() != "one\n" {
 		t.Errorf("exit code %d, wrote %q and %q", code, &c.Out, &c.Err)
 	}
@@ -93,7 +93,7 @@ func TestMisuse(t *testing.T) {
 	out, _ := expect(t, 0, "localhost:1", "help", "environment")
 	for _, name := range []string{"ECHOES", "EXPANSIONS", "COLLECTIONS", "CHATS"} {
 		clitest.Want(t, out, "TEST_ECHO_TRAFFIC_"+name+" ")
-		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{"TEST_ECHO_TRAFFIC_" + name + "=-1"}}
+		c := clitest.Terminal{Services: []cli.Service{Service()}, Environ: []string{"TEST_ECHO_TRAFFIC_" + name + "=-1"}}
 		if code := c.Run(t.Context(), "x", "echo", "y"); code != 2 {
 			t.Errorf("%s: exit code %d", name, code)
 		}
@@ -123,7 +123,7 @@ func newTraffic(t *testing.T, f *fake) traffic.Source {
 	t.Helper()
 	tele := telemetry.Discard()
 	cfg := Config{Echoes: 500, Expansions: 500, Collections: 500, Chats: 500}
-	return cfg.traffic(cli.Session{Conn: clienttest.Dial(t, tele, f.start(t), descriptor), Telemetry: tele, Instance: "test"})
+	return cfg.traffic(cli.Connection{Conn: clienttest.Dial(t, tele, f.start(t), descriptor), Telemetry: tele, Instance: "test"})
 }
 
 var methods = []string{"Echo", "Expand", "Collect", "Chat"}

@@ -22,17 +22,17 @@ func Service() cli.Service {
 		Name:        "echo",
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
-		Commands: func(c *cli.Console) []*cobra.Command {
+		Commands: func(c *cli.Terminal) []*cobra.Command {
 			return []*cobra.Command{echoCommand(c), expandCommand(c), collectCommand(c), converseCommand(c)}
 		},
 		Check:   check,
-		Traffic: func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Traffic: func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
 		Demo:    demo,
 	}
 }
 
-// connect makes the client of a session.
-func connect(s cli.Session) *Client {
+// connect makes the client of a connection.
+func connect(s cli.Connection) *Client {
 	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
 }
 
@@ -85,7 +85,7 @@ func compare(got string, err error) error {
 	return err
 }
 
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	v := verified{connect(s)}
 	return []cli.Step{
 		{Method: "Echo", Do: v.echo},
@@ -95,7 +95,7 @@ func check(s cli.Session) []cli.Step {
 	}
 }
 
-func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
+func demo(ctx context.Context, s cli.Connection, _ string, show cli.Show) error {
 	for _, step := range check(s) {
 		if err := step.Do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.Method, err)

@@ -5,7 +5,7 @@ import (
 	"example.com/quartet/internal/traffic"
 )
 
-func (c Config) traffic(s cli.Session) traffic.Source {
+func (c Config) traffic(s cli.Connection) traffic.Source {
 	v := verified{connect(s)}
 	return traffic.Source{Service: descriptor, Operations: []traffic.Operation{
 		{Method: "Echo", Rate: c.Echoes, Do: v.echo},

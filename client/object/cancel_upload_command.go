@@ -10,7 +10,7 @@ import (
 )
 
 // cancelUploadCommand is `client cancel-upload`.
-func cancelUploadCommand(c *cli.Console) *cobra.Command {
+func cancelUploadCommand(c *cli.Terminal) *cobra.Command {
 	var options CancelOptions
 	cmd := &cobra.Command{
 		Use:   "cancel-upload UPLOAD-ID",
@@ -25,7 +25,7 @@ A call whose answer is lost is made again, and may then find gone what it has ca
   PROGRAM cancel-upload 018f3f6e-7d1c-4c5e-9a51-6a2f6a2c9b10 --allow-missing`),
 		Args: cli.Positional(1, 1),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				if err := connect(s).CancelUpload(ctx, args[0], options); err != nil {
 					return fmt.Errorf("cancel upload %q: %w", args[0], err)
 				}

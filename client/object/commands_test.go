@@ -76,7 +76,7 @@ func TestObjectsThereAndBack(t *testing.T) {
 
 func TestUploadFromStandardInput(t *testing.T) {
 	f, server := startFake(t)
-	c := clitest.Console{Services: []cli.Service{Service()}, Stdin: "from a pipe"}
+	c := clitest.Terminal{Services: []cli.Service{Service()}, Stdin: "from a pipe"}
 	if code := c.Run(t.Context(), server, "upload", "-", "note.txt", "--quiet"); code != 0 {
 		t.Fatal(code, &c.Err)
 	}
@@ -97,7 +97,7 @@ func TestInterruptedUploadTellsHowToContinue(t *testing.T) {
 		<-f.hold
 		interrupt()
 	}()
-	c := clitest.Console{Services: []cli.Service{Service()}, Stdin: "x"}
+	c := clitest.Terminal{Services: []cli.Service{Service()}, Stdin: "x"}
 	if code := c.Run(ctx, server, "upload", "-", "x"); code != interrupted {
 		t.Errorf("exit code %d", code)
 	}
@@ -122,7 +122,7 @@ func TestMisuse(t *testing.T) {
 func TestMalformedConfigurationIsReported(t *testing.T) {
 	for _, value := range []string{"TEST_OBJECT_TRAFFIC_LOOKUPS=many",
 		"TEST_OBJECT_TRAFFIC_LOOKUPS=-1", "TEST_OBJECT_TRAFFIC_BYTES=0B"} {
-		c := clitest.Console{Services: []cli.Service{Service()}, Environ: []string{value}}
+		c := clitest.Terminal{Services: []cli.Service{Service()}, Environ: []string{value}}
 		if code := c.Run(t.Context(), "x", "get", "y"); code != 2 {
 			t.Errorf("%s: exit code %d", value, code)
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // deleteCommand is `client delete`.
-func deleteCommand(c *cli.Console) *cobra.Command {
+func deleteCommand(c *cli.Terminal) *cobra.Command {
 	var options DeleteOptions
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
@@ -25,7 +25,7 @@ A call whose answer is lost is made again, and may then find gone what it has de
   PROGRAM delete holiday.mp4 --allow-missing`),
 		Args: cli.Positional(1, 1),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				if err := connect(s).Delete(ctx, args[0], options); err != nil {
 					return fmt.Errorf("delete %q: %w", args[0], err)
 				}

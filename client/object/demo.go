@@ -15,7 +15,7 @@ import (
 
 // demo is this service's part of the demo: it sends a file, or 64 MiB of its own making, looks it
 // up, fetches it again, and compares the SHA-256 of both.
-func demo(ctx context.Context, s cli.Session, file string, show cli.Show) error {
+func demo(ctx context.Context, s cli.Connection, file string, show cli.Show) error {
 	const name, size = "demo/file", 64 << 20
 	client := connect(s)
 	var from io.ReadSeeker = newContent(1, size).reader()

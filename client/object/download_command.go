@@ -13,7 +13,7 @@ import (
 )
 
 // downloadCommand is `client download`.
-func downloadCommand(c *cli.Console) *cobra.Command {
+func downloadCommand(c *cli.Terminal) *cobra.Command {
 	var resume bool
 	cmd := &cobra.Command{
 		Use:   "download NAME [FILE|-]",
@@ -49,7 +49,7 @@ output: what went there is good only if the exit code is 0.`,
 			if resume && to.place == "" {
 				return cli.UsageError(fmt.Errorf("--continue needs a regular file, and %s is none", to))
 			}
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				err := downloadTo(ctx, c, connect(s), args[0], to, resume)
 				// A part is kept only after errors that say nothing against its content: an interruption, or
 				// servers that are away.
@@ -65,7 +65,7 @@ output: what went there is good only if the exit code is 0.`,
 // downloadTo downloads to a destination. If the object has changed since the part was left that is
 // to be continued, it begins anew, once.
 func downloadTo(
-	ctx context.Context, c *cli.Console, client *Client, name string, to *destination, resume bool,
+	ctx context.Context, c *cli.Terminal, client *Client, name string, to *destination, resume bool,
 ) error {
 	// The part is read before the call: its size is the offset to ask for.
 	if resume {

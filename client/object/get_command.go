@@ -10,7 +10,7 @@ import (
 )
 
 // getCommand is `client get`.
-func getCommand(c *cli.Console) *cobra.Command {
+func getCommand(c *cli.Terminal) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "get NAME",
@@ -20,7 +20,7 @@ func getCommand(c *cli.Console) *cobra.Command {
   PROGRAM get holiday.mp4 --json | jq -r .generation`),
 		Args: cli.Positional(1, 1),
 		RunE: c.Find(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				object, err := connect(s).Get(ctx, args[0])
 				if err != nil {
 					return fmt.Errorf("get %q: %w", args[0], err)

@@ -13,7 +13,7 @@ import (
 )
 
 // listCommand is `client list`.
-func listCommand(c *cli.Console) *cobra.Command {
+func listCommand(c *cli.Terminal) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
@@ -26,7 +26,7 @@ memory. get has the rest of an object.`,
   PROGRAM list --json | jq -r .name`),
 		Args: cli.Positional(0, 1),
 		RunE: c.Find(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				return list(ctx, c, connect(s), cli.Argument(args, 0), asJSON)
 			})
 		}),
@@ -37,7 +37,7 @@ memory. get has the rest of an object.`,
 
 // list writes a row for each object as its page arrives. What was written before an error is shown
 // as well.
-func list(ctx context.Context, c *cli.Console, client *Client, prefix string, asJSON bool) error {
+func list(ctx context.Context, c *cli.Terminal, client *Client, prefix string, asJSON bool) error {
 	out := bufio.NewWriter(c.Stdout())
 	n := 0
 	for object, err := range client.List(ctx, prefix) {

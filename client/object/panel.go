@@ -40,7 +40,7 @@ var panelFiles embed.FS
 //	…      uploads/            tus 1.0: uploads that continue after a break
 //
 // NAME is escaped as in any path. objects/?name=NAME is the same, for names such as "..".
-func newPanel(s cli.Session) (console.Panel, error) {
+func newPanel(s cli.Connection) (console.Panel, error) {
 	page, err := fs.Sub(panelFiles, "panel")
 	if err != nil {
 		return console.Panel{}, err
@@ -73,9 +73,9 @@ type panel struct {
 }
 
 const (
-	// leastWindow is what a PUT keeps of its body while memory is short: a part of a server that is
+	// minWindow is what a PUT keeps of its body while memory is short: a part of a server that is
 	// configured as it comes.
-	leastWindow = 8 << 20
+	minWindow = 8 << 20
 	// windowWait is how long a PUT waits for memory before it is refused.
 	windowWait = 5 * time.Second
 )
@@ -85,7 +85,7 @@ const (
 func newWindows() *bulk.Budget {
 	bytes := int64(256 << 20)
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-		bytes = max(limit/2, leastWindow)
+		bytes = max(limit/2, minWindow)
 	}
 	// The console bounds how many requests there are, and so how many may wait.
 	return bulk.NewBudget(bytes, bytes/2, windowWait, math.MaxInt)
@@ -99,7 +99,7 @@ func (p *panel) windowed(ctx context.Context, size int64) (c Client, release fun
 	if size >= 0 {
 		most = min(most, size+1) // There has to be room after the last byte, where the end is found.
 	}
-	bytes, release, err := p.windows.Reserve(ctx, min(most, leastWindow), most)
+	bytes, release, err := p.windows.Reserve(ctx, min(most, minWindow), most)
 	if errors.Is(err, bulk.ErrBudget) {
 		err = status.Error(codes.ResourceExhausted, "too many uploads at once")
 	}

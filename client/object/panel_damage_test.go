@@ -16,7 +16,7 @@ func TestADownloadByHTTPThatIsDamagedIsCut(t *testing.T) {
 	f, address := startFake(t)
 	tele := telemetry.Discard()
 	panel, err := newPanel(
-		cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele},
+		cli.Connection{Conn: clienttest.Dial(t, tele, address, descriptor), Telemetry: tele},
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func openPanel(t *testing.T, server string, environ ...string) *panel {
 	tele := telemetry.Discard()
 	descriptor := quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
 	conn := clienttest.Dial(t, tele, server, descriptor)
-	p, err := object.Service().Panel(cli.Session{
+	p, err := object.Service().Panel(cli.Connection{
 		Conn: conn, Telemetry: tele, Resumption: clienttest.FewRetries(),
 	})
 	if err != nil {

@@ -86,8 +86,8 @@ type tusStore struct {
 	cancelled []string
 }
 
-// mostCancelled bounds what is remembered.
-const mostCancelled = 1000
+// maxCancelled bounds what is remembered.
+const maxCancelled = 1000
 
 // tusUpload is an upload as its address says it: the id that the server knows, a dot, and this as
 // JSON in base64url. It has all that the header of an upload states, so that each request can send
@@ -244,7 +244,7 @@ func (u *tusUpload) Terminate(ctx context.Context) error {
 	u.store.mu.Lock()
 	defer u.store.mu.Unlock()
 	u.store.cancelled = append(u.store.cancelled, u.key)
-	if len(u.store.cancelled) > mostCancelled {
+	if len(u.store.cancelled) > maxCancelled {
 		u.store.cancelled = u.store.cancelled[1:]
 	}
 	return nil
@@ -285,9 +285,9 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leastRead is how much is collected before it is sent, of content that comes slowly: each chunk
+// minRead is how much is collected before it is sent, of content that comes slowly: each chunk
 // costs a message.
-const leastRead = 64 << 10
+const minRead = 64 << 10
 
 // appendUpload sends what src has, the bytes of an upload from offset on, over one stream, and
 // finishes the upload if they are its last. crc, if not nil, is the CRC-32C of the whole. It holds
@@ -328,7 +328,7 @@ func (c *Client) appendUpload(
 			a.Ready()
 			data := *buffer
 			// While the sender is read the server owes nothing, so that a slow one is no stall.
-			n, readErr := io.ReadAtLeast(src, data, min(leastRead, len(data)))
+			n, readErr := io.ReadAtLeast(src, data, min(minRead, len(data)))
 			a.Wait()
 			if n > 0 {
 				begun = true

@@ -25,28 +25,28 @@ func Service() cli.Service {
 		Name:        "object",
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
-		Commands: func(c *cli.Console) []*cobra.Command {
+		Commands: func(c *cli.Terminal) []*cobra.Command {
 			return []*cobra.Command{
 				getCommand(c), listCommand(c), deleteCommand(c), downloadCommand(c), uploadCommand(c),
 				cancelUploadCommand(c),
 			}
 		},
 		Check:    check,
-		Traffic:  func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Traffic:  func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
 		Demo:     demo,
 		Panel:    newPanel,
 		IsDamage: isDamage,
 	}
 }
 
-// connect makes the client of a session.
-func connect(s cli.Session) *Client {
+// connect makes the client of a connection.
+func connect(s cli.Connection) *Client {
 	return NewClient(s.Conn, Options{Resumption: s.Resumption, Telemetry: s.Telemetry})
 }
 
 // check is this service's part of `client check`. It uses an object of its own, which it deletes
 // last; each step needs the one before.
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	client, name := connect(s), "check "+uuid.NewString()
 	// The name has a random part, so that an object of an earlier check is not taken for this one.
 	content := []byte(name)

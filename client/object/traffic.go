@@ -30,7 +30,7 @@ type steady struct {
 
 // traffic is this service's part of the steady traffic. The object that is looked up and downloaded
 // is put there first.
-func (c Config) traffic(s cli.Session) traffic.Source {
+func (c Config) traffic(s cli.Connection) traffic.Source {
 	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance,
 		known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
 	return traffic.Source{

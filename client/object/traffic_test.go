@@ -29,7 +29,7 @@ func newTraffic(t *testing.T, cfg Config) (*fake, traffic.Source) {
 	f, address := startFake(t)
 	cfg.Bytes = trafficBytes
 	tele := telemetry.Discard()
-	return f, cfg.traffic(cli.Session{Conn: clienttest.Dial(t, tele, address, descriptor),
+	return f, cfg.traffic(cli.Connection{Conn: clienttest.Dial(t, tele, address, descriptor),
 		Telemetry: tele, Instance: "test"})
 }
 

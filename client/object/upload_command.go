@@ -22,7 +22,7 @@ import (
 )
 
 // uploadCommand is `client upload`.
-func uploadCommand(c *cli.Console) *cobra.Command {
+func uploadCommand(c *cli.Terminal) *cobra.Command {
 	var options UploadOptions
 	var asJSON, fromCommand bool
 	cmd := &cobra.Command{
@@ -86,7 +86,7 @@ stores nothing unless it succeeds.`,
 // uploadFrom uploads an input, and tells the person how to continue or cancel it if it does not end
 // well.
 func uploadFrom(
-	ctx context.Context, c *cli.Console, from *input, options UploadOptions, asJSON bool,
+	ctx context.Context, c *cli.Terminal, from *input, options UploadOptions, asJSON bool,
 ) error {
 	options.Continue = options.ID != ""
 	bar := c.NewProgress("uploading", options.Continue)
@@ -98,7 +98,7 @@ func uploadFrom(
 	if options.ContentType == "" {
 		options.ContentType = from.contentType()
 	}
-	return c.Call(ctx, func(s cli.Session) error {
+	return c.Call(ctx, func(s cli.Connection) error {
 		hint := c.Examples(fmt.Sprintf("to continue, add: --upload-id %[1]s\n"+
 			"to cancel it: PROGRAM cancel-upload %[1]s", options.ID))
 		c.Hint("%s", hint)
@@ -131,7 +131,7 @@ type input struct {
 
 // startInput starts a command, whose output will be the object NAME.
 func startInput(
-	ctx context.Context, c *cli.Console, name string, command []string,
+	ctx context.Context, c *cli.Terminal, name string, command []string,
 ) (*input, error) {
 	ctx, stop := context.WithCancel(ctx)
 	program := exec.CommandContext(ctx, command[0], command[1:]...)
@@ -174,7 +174,7 @@ func (o *commandOutput) Read(p []byte) (int, error) {
 }
 
 // openInput opens FILE, whose object will be NAME.
-func openInput(c *cli.Console, file, name string) (*input, error) {
+func openInput(c *cli.Terminal, file, name string) (*input, error) {
 	if file == "-" {
 		if name == "" {
 			return nil, cli.UsageError(errors.New("an upload from standard input needs a NAME"))

@@ -17,7 +17,7 @@ type Config struct {
 	// interface.
 	ProfileAddress config.Address `env:"PROFILE_ADDRESS" desc:"where /debug/pprof/ is, such as 127.0.0.1:6060; empty for nowhere"`
 	MemoryLimit    config.Bytes   `env:"MEMORY_LIMIT" envDefault:"0B" desc:"memory of the process: Go's limit follows from it unless GOMEMLIMIT is set; if 0, there is none"`
-	// Drain and Telemetry have variables of their own, which begin with DRAIN_ and without a prefix.
+	// Variables of Drain begin with DRAIN_, and those of Telemetry have no prefix.
 	Drain     DrainConfig `envPrefix:"DRAIN_"`
 	Telemetry telemetry.Config
 }
@@ -48,13 +48,13 @@ type DrainConfig struct {
 	ScrapeWait time.Duration `env:"SCRAPE_WAIT" envDefault:"0s" desc:"wait at most so long for a last scrape of /metrics"`
 }
 
-// longestClosing is how much of the budget is kept for closing backends, exporting the last of the
+// maxClosing is how much of the budget is kept for closing backends, exporting the last of the
 // telemetry, and stopping what answers probes and scrapes; it is at most a third.
-const longestClosing = 15 * time.Second
+const maxClosing = 15 * time.Second
 
 // closing is the time for what comes after the calls, without the last scrape: three fifths for
 // backends, one for the export, one for stopping.
-func (c DrainConfig) closing() time.Duration { return min(c.Budget/3, longestClosing) }
+func (c DrainConfig) closing() time.Duration { return min(c.Budget/3, maxClosing) }
 
 // Together these three are closing, so that no step has to know of the others.
 func (c DrainConfig) backends() time.Duration { return c.closing() * 3 / 5 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// step is one step of a drain. do must return when its context is done; a step that does not is
-// abandoned, so that the following steps are still taken.
+// step is one step of a drain. Which steps there are is in Process.drain of process.go, and how
+// long each may take in DrainConfig of config.go. do must return when its context is done; a step
+// that does not is abandoned, so that the following steps are still taken.
 type step struct {
 	// name is how the log and the error call the step.
 	name string

@@ -67,8 +67,8 @@ type Server struct {
 	Services []Service
 }
 
-// program is what the server is called beside the product.
-const program = "server"
+// component is what the server is called beside the product.
+const component = "server"
 
 // serverConfig is what can be set of any server.
 type serverConfig struct {
@@ -114,7 +114,7 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 	cfg, groups := s.groups()
 	switch {
 	case len(args) == 2 && args[1] == "--version":
-		fmt.Fprintln(stdout, VersionText(s.Identity, program, s.Version))
+		fmt.Fprintln(stdout, VersionText(s.Identity, component, s.Version))
 		return 0
 	case len(args) == 2 && (args[1] == "--help" || args[1] == "-h"):
 		s.printUsage(stdout, filepath.Base(args[0]), groups)
@@ -136,10 +136,10 @@ func (s Server) main(ctx context.Context, args, environ []string, stdout, stderr
 		fmt.Fprintf(stderr, "configuration:\n%v\n", err)
 		return 2
 	}
-	// Both settings are process-wide and have to be in force before memory is taken in earnest.
+	// Both settings are process-wide and have to be in force before much memory is allocated.
 	cfg.Process.LimitMemory()
 	FitBuffers()
-	t := NewTelemetry(ctx, s.Identity, program, s.Version, cfg.Process.Telemetry, environ, stderr)
+	t := NewTelemetry(ctx, s.Identity, component, s.Version, cfg.Process.Telemetry, environ, stderr)
 	running, err := s.open(ctx, cfg, t)
 	if err == nil {
 		err = running.Serve(ctx)

@@ -16,7 +16,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/grpclog"
 
-	"example.com/quartet/internal/app/hush"
+	"example.com/quartet/internal/app/initlog"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
 )
@@ -44,7 +44,7 @@ func NewTelemetry(
 	otel.SetLogger(logr.FromSlogHandler(otelLog{t.Log.Handler()}))
 	// lookup reads environ when it is called, and so sees the mended values, which are appended below.
 	lookup := func(name string) string { return config.Lookup(environ, name) }
-	for name, value := range t.Mend(lookup, checkCollector) {
+	for name, value := range t.Sanitize(lookup, checkCollector) {
 		// Clip makes append copy, so that the array of the caller stays as it is.
 		environ = append(slices.Clip(environ), name+"="+value)
 		mendVariable(name, value)
@@ -136,7 +136,7 @@ func otelLevel(level slog.Level) slog.Level {
 // is used.
 func init() { //nolint:gochecknoinits // See above.
 	grpclog.SetLoggerV2(grpcLog{})
-	hush.End() // All that is hushed is initialised by now.
+	initlog.End() // All that is hushed is initialised by now.
 }
 
 // grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections

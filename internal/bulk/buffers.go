@@ -10,9 +10,9 @@ import (
 // buffersPerTransfer lets one be filled while the transport writes the other.
 const buffersPerTransfer = 2
 
-// leastBuffer is more than what grpc-go takes for too small to count references to, and would never
+// minBuffer is more than what grpc-go takes for too small to count references to, and would never
 // give back.
-const leastBuffer = 4 << 10
+const minBuffer = 4 << 10
 
 // Buffers are the buffers of one stream that sends. There are two, so that a transfer takes the
 // same memory whatever the peer does: a sender that wants a third waits until the transport has
@@ -38,7 +38,7 @@ func NewPool(size int) *Pool { return &Pool{size: size} }
 func (p *Pool) Buffers(bytes int64) *Buffers {
 	b := &Buffers{size: p.size, free: make(chan *[]byte, buffersPerTransfer), kept: &p.kept}
 	if 0 <= bytes && bytes < int64(p.size) {
-		b.size, b.kept = max(int(bytes), leastBuffer), nil
+		b.size, b.kept = max(int(bytes), minBuffer), nil
 	}
 	for range buffersPerTransfer {
 		b.free <- nil
@@ -62,7 +62,7 @@ func (b *Buffers) make(buffer *[]byte) *[]byte {
 		buffer, _ = b.kept.Get().(*[]byte)
 	}
 	if buffer == nil {
-		buffer = new(make([]byte, b.size, max(b.size, leastBuffer)))
+		buffer = new(make([]byte, b.size, max(b.size, minBuffer)))
 	}
 	*buffer = (*buffer)[:b.size]
 	return buffer

@@ -74,7 +74,7 @@ func TestDrainWaitsUntilAllIsWritten(t *testing.T) {
 
 func TestASmallTransferHasSmallBuffers(t *testing.T) {
 	for bytes, want := range map[int64]int{
-		0: leastBuffer, 10: leastBuffer, 50 << 10: 50 << 10, 1 << 40: 100 << 10, -1: 100 << 10,
+		0: minBuffer, 10: minBuffer, 50 << 10: 50 << 10, 1 << 40: 100 << 10, -1: 100 << 10,
 	} {
 		if got := len(*take(t, NewPool(100<<10).Buffers(bytes))); got != want {
 			t.Errorf("to send %d bytes there is a buffer of %d, want %d", bytes, got, want)

@@ -29,7 +29,7 @@ answers, and removes what it made. It is what "helm test" runs.`,
 		Args:    Positional(0, 0),
 		RunE: c.do(func(ctx context.Context, _ []string) error {
 			// One set of connections serves all services.
-			return c.call(ctx, c.Services, func(sessions []Session) error {
+			return c.call(ctx, c.Services, func(connected []Connection) error {
 				// The steps of all services are made and validated first, so that a mistake in the last service
 				// shows before the first makes a call.
 				checks := make([][]Step, len(c.Services))
@@ -38,13 +38,13 @@ answers, and removes what it made. It is what "helm test" runs.`,
 					if service.Check == nil {
 						continue
 					}
-					checks[i] = service.Check(sessions[i])
+					checks[i] = service.Check(connected[i])
 					if err := service.validateSteps(checks[i]); err != nil {
 						// A method that is not in the contract is a mistake of the program, which no retry mends.
 						return usageError{err}
 					}
 				}
-				if err := c.awaitServices(ctx, sessions); err != nil {
+				if err := c.awaitServices(ctx, connected); err != nil {
 					return err
 				}
 				write := writeStep
@@ -95,13 +95,13 @@ const healthPause = 500 * time.Millisecond
 
 // awaitServices returns when all services are serving. A ready connection does not prove that, see
 // call.
-func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
+func (c *command) awaitServices(ctx context.Context, connected []Connection) error {
 	// Without --timeout a command does not wait for ever.
 	return c.withTimeout(ctx, func(ctx context.Context) error {
 		// The services are asked one after the other, within one timeout for all of them.
 		for i, service := range c.Services {
 			for _, descriptor := range service.Descriptors {
-				if err := c.awaitService(ctx, c.config.target(service), sessions[i],
+				if err := c.awaitService(ctx, c.config.target(service), connected[i],
 					string(descriptor.FullName())); err != nil {
 					return err
 				}
@@ -116,14 +116,14 @@ func (c *command) awaitServices(ctx context.Context, sessions []Session) error {
 func (c *command) awaitService(
 	ctx context.Context,
 	target string,
-	session Session,
+	conn Connection,
 	service string,
 ) error {
 	// said is the reason that was noted last.
 	said := ""
 	for {
 		// A call that fails because the server is not there counts as a reason to wait, too.
-		reason := unserving(ctx, session, service)
+		reason := unserving(ctx, conn, service)
 		if reason == "" {
 			return nil
 		}
@@ -141,9 +141,9 @@ func (c *command) awaitService(
 }
 
 // unserving is why a service is not serving, or "".
-func unserving(ctx context.Context, session Session, service string) string {
+func unserving(ctx context.Context, conn Connection, service string) string {
 	answer, err := healthpb.NewHealthClient(
-		session.Conn,
+		conn.Conn,
 	).Check(
 		ctx,
 		&healthpb.HealthCheckRequest{Service: service},

@@ -40,16 +40,16 @@ type Service struct {
 	// Config points to the struct of its variables, which is filled before anything else is called.
 	Config any
 	// Commands are what people can do with it.
-	Commands func(*Console) []*cobra.Command
+	Commands func(*Terminal) []*cobra.Command
 	// Check makes the calls that prove that it works, and removes what they made.
-	Check func(Session) []Step
+	Check func(Connection) []Step
 	// Traffic is its part of the steady traffic of serve.
-	Traffic func(Session) traffic.Source
+	Traffic func(Connection) traffic.Source
 	// Demo uses the service for its real purpose, with file if it is not "" and the service takes
 	// files, and reports each step by show.
-	Demo func(ctx context.Context, session Session, file string, show Show) error
+	Demo func(ctx context.Context, conn Connection, file string, show Show) error
 	// Panel is its own page in the console, under its Name: console.Panel.Name is set from that.
-	Panel func(Session) (console.Panel, error)
+	Panel func(Connection) (console.Panel, error)
 	// IsDamage reports whether an error means that content was damaged or has changed meanwhile.
 	IsDamage func(error) bool
 }
@@ -64,9 +64,9 @@ func (s Service) method(name string) protoreflect.MethodDescriptor {
 	return nil
 }
 
-// Session is a connection to a service, for as long as a command or the process runs.
-type Session struct {
-	// Conn carries all services of a target, and lives as long as the Session.
+// Connection is a connection to a service, for as long as a command or the process runs.
+type Connection struct {
+	// Conn carries all services of a target, and lives as long as the Connection.
 	Conn grpc.ClientConnInterface
 	// Telemetry is that of the process. Its Metrics may be a registry of their own, as for the
 	// console.
@@ -353,42 +353,42 @@ func (c *command) note(format string, args ...any) {
 	}
 }
 
-// Console is what the commands of a service have in common: the terminal or pipes, the options, the
-// connection.
-type Console struct {
+// Terminal is what the commands of a service have in common: the terminal or pipes, the options,
+// the connection.
+type Terminal struct {
 	command *command
 	service Service
 }
 
 // Stdin is standard input.
-func (c *Console) Stdin() io.Reader { return c.command.stdin }
+func (c *Terminal) Stdin() io.Reader { return c.command.stdin }
 
 // Stdout is where results go.
-func (c *Console) Stdout() io.Writer { return c.command.stdout }
+func (c *Terminal) Stdout() io.Writer { return c.command.stdout }
 
 // Stderr is where everything else goes.
-func (c *Console) Stderr() io.Writer { return c.command.stderr }
+func (c *Terminal) Stderr() io.Writer { return c.command.stderr }
 
 // Note tells a person something that is neither the result nor an error, unless --quiet.
-func (c *Console) Note(format string, args ...any) { c.command.note(format, args...) }
+func (c *Terminal) Note(format string, args ...any) { c.command.note(format, args...) }
 
 // Hint says how to go on, or what is left to do, if the command is interrupted from now on or ends
 // because the server is not available.
-func (c *Console) Hint(format string, args ...any) {
+func (c *Terminal) Hint(format string, args ...any) {
 	hint := fmt.Sprintf(format, args...)
 	c.command.hint.Store(&hint)
 }
 
 // Do makes the RunE of a command. do is called when the configuration is read; its context ends
 // with --timeout or a signal.
-func (c *Console) Do(
+func (c *Terminal) Do(
 	do func(ctx context.Context, args []string) error,
 ) func(*cobra.Command, []string) error {
 	return c.command.do(do)
 }
 
 // Find is Do for a command whose result goes to standard output, without which it is not begun.
-func (c *Console) Find(
+func (c *Terminal) Find(
 	do func(ctx context.Context, args []string) error,
 ) func(*cobra.Command, []string) error {
 	return c.Do(func(ctx context.Context, args []string) error {
@@ -401,15 +401,15 @@ func (c *Console) Find(
 
 // Call does something with the service, once its server says that it is serving. Of a service with
 // several Descriptors it is the whole server that says so.
-func (c *Console) Call(ctx context.Context, do func(Session) error) error {
+func (c *Terminal) Call(ctx context.Context, do func(Connection) error) error {
 	return c.command.call(
 		ctx,
 		[]Service{c.service},
-		func(sessions []Session) error { return do(sessions[0]) },
+		func(connected []Connection) error { return do(connected[0]) },
 	)
 }
 
 // Examples puts the program's name, as it was started, in place of each "PROGRAM".
-func (c *Console) Examples(text string) string {
+func (c *Terminal) Examples(text string) string {
 	return strings.ReplaceAll(text, "PROGRAM", c.command.typed)
 }

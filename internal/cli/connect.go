@@ -104,32 +104,32 @@ func (c connections) close() error {
 	return errors.Join(problems...)
 }
 
-// sessions are those of services that are connected.
-func (c *command) sessions(
+// connected has a Connection for each of the services.
+func (c *command) connected(
 	services []Service,
 	conns connections,
 	t *telemetry.Telemetry,
-) ([]Session, error) {
+) ([]Connection, error) {
 	instance, err := c.config.instance()
 	if err != nil {
 		return nil, err
 	}
-	sessions := make([]Session, len(services))
+	connected := make([]Connection, len(services))
 	for i, service := range services {
-		sessions[i] = Session{
+		connected[i] = Connection{
 			// connect has made a connection for each service, so that there is one.
 			Conn:      conns[conns.index(c.config.target(service))].ClientConn,
 			Telemetry: t,
 			Instance:  instance,
 		}
 	}
-	return sessions, nil
+	return connected, nil
 }
 
 // call calls do once the connections are ready: that of a single gRPC service when the server says
 // SERVING for it, that of several when the server says SERVING for itself, whether or not it has
 // them all.
-func (c *command) call(ctx context.Context, services []Service, do func([]Session) error) error {
+func (c *command) call(ctx context.Context, services []Service, do func([]Connection) error) error {
 	// Everything that this function opens, it closes again before the command ends.
 	t := c.newTelemetry(ctx)
 	// Spans of the call reach the collector, if there is one, before the process exits.
@@ -144,15 +144,15 @@ func (c *command) call(ctx context.Context, services []Service, do func([]Sessio
 	if err := c.await(ctx, conns); err != nil {
 		return err
 	}
-	sessions, err := c.sessions(services, conns, c.forPerson(t))
+	connected, err := c.connected(services, conns, c.forPerson(t))
 	if err != nil {
 		return err
 	}
 	// A stream of a command is resumed for as long as it takes; --timeout and signals end it.
-	for i := range sessions {
-		sessions[i].Resumption.MaxTries = math.MaxInt
+	for i := range connected {
+		connected[i].Resumption.MaxTries = math.MaxInt
 	}
-	return c.ended(ctx, do(sessions))
+	return c.ended(ctx, do(connected))
 }
 
 // waitTimeout is how long a command waits for servers without --timeout.

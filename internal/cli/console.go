@@ -56,7 +56,7 @@ func (c *command) openConsole(
 		Resumption: rpc.Resumption{Log: t.Log},
 	}
 	// Panels have clients of their own, which must not register the traffic's metrics twice.
-	sessions, err := c.sessions(c.Services, conns, withoutMetrics(t))
+	connected, err := c.connected(c.Services, conns, withoutMetrics(t))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (c *command) openConsole(
 			)
 		}
 		if service.Panel != nil {
-			panel, err := service.Panel(sessions[i])
+			panel, err := service.Panel(connected[i])
 			if err != nil {
 				return nil, fmt.Errorf("panel of %s: %w", service.Name, err)
 			}

@@ -13,7 +13,7 @@ import (
 )
 
 // consoleAddress is where a client that serves has its console.
-func consoleAddress(t *testing.T, c *clitest.Console) string {
+func consoleAddress(t *testing.T, c *clitest.Terminal) string {
 	t.Helper()
 	<-c.Err.Await(`"console":"`)
 	_, rest, _ := strings.Cut(c.Err.String(), `"console":"`)
@@ -103,7 +103,7 @@ func TestAConsoleWhoseAddressIsTakenEndsTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	c := clitest.Console{
+	c := clitest.Terminal{
 		Services: services(),
 		Environ:  serving("TEST_CONSOLE_ADDRESS=" + listener.Addr().String()),
 	}
@@ -115,7 +115,7 @@ func TestAConsoleWhoseAddressIsTakenEndsTheStart(t *testing.T) {
 
 func TestConsoleCommand(t *testing.T) {
 	_, server := startFake(t, "")
-	c := &clitest.Console{Services: services()}
+	c := &clitest.Terminal{Services: services()}
 	ctx, interrupt := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
 	go func() { exit <- c.Run(ctx, server, "console") }()

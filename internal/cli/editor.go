@@ -40,7 +40,7 @@ func (e *Editor) Write(p []byte) (int, error) {
 // Edit makes the terminal an editor, with a prompt before the line that is typed, until the command
 // ends. It returns nil where standard input and output are no terminal. What is written to standard
 // error comes in above the line too.
-func (c *Console) Edit(prompt string) (*Editor, error) {
+func (c *Terminal) Edit(prompt string) (*Editor, error) {
 	// A test, or a pipe, has something else there than a file: no terminal.
 	in, _ := c.command.stdin.(*os.File)
 	out, _ := c.command.stdout.to.(*os.File)

@@ -19,7 +19,7 @@ import (
 // that it works. The program adds check, load, serve, flags for the server and for time, and exit
 // codes.
 func ExampleService() {
-	call := func(ctx context.Context, s cli.Session) error {
+	call := func(ctx context.Context, s cli.Connection) error {
 		_, err := grpc_testing.NewTestServiceClient(s.Conn).EmptyCall(ctx, &grpc_testing.Empty{})
 		return err
 	}
@@ -28,12 +28,12 @@ func ExampleService() {
 		Descriptors: []protoreflect.ServiceDescriptor{
 			grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService"),
 		},
-		Commands: func(c *cli.Console) []*cobra.Command {
+		Commands: func(c *cli.Terminal) []*cobra.Command {
 			return []*cobra.Command{{
 				Use:  "greet NAME",
 				Args: cli.Positional(1, 1),
 				RunE: c.Find(func(ctx context.Context, args []string) error {
-					return c.Call(ctx, func(s cli.Session) error {
+					return c.Call(ctx, func(s cli.Connection) error {
 						if err := call(ctx, s); err != nil {
 							return fmt.Errorf("greet: %w", err)
 						}
@@ -43,7 +43,7 @@ func ExampleService() {
 				}),
 			}}
 		},
-		Check: func(s cli.Session) []cli.Step {
+		Check: func(s cli.Connection) []cli.Step {
 			return []cli.Step{
 				{Method: "EmptyCall", Do: func(ctx context.Context) error { return call(ctx, s) }},
 			}

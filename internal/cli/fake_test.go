@@ -130,10 +130,10 @@ func services() []cli.Service {
 	n := &names{}
 	return []cli.Service{{
 		Name: "names", Descriptors: []protoreflect.ServiceDescriptor{descriptor}, Config: n,
-		Commands: func(c *cli.Console) []*cobra.Command { return []*cobra.Command{findCommand(c)} },
+		Commands: func(c *cli.Terminal) []*cobra.Command { return []*cobra.Command{findCommand(c)} },
 		Check:    check,
 		Traffic:  n.traffic,
-		Demo: func(_ context.Context, _ cli.Session, file string, show cli.Show) error {
+		Demo: func(_ context.Context, _ cli.Connection, file string, show cli.Show) error {
 			show("find", "%q in %q", "x", file)
 			return nil
 		},
@@ -146,7 +146,7 @@ func lacking() cli.Service {
 	unimplemented := grpc_testing.File_grpc_testing_test_proto.Services().ByName(
 		"UnimplementedService",
 	)
-	call := func(ctx context.Context, s cli.Session) error {
+	call := func(ctx context.Context, s cli.Connection) error {
 		_, err := grpc_testing.NewUnimplementedServiceClient(
 			s.Conn,
 		).UnimplementedCall(
@@ -157,23 +157,23 @@ func lacking() cli.Service {
 	}
 	return cli.Service{
 		Name: "lacking", Descriptors: []protoreflect.ServiceDescriptor{unimplemented},
-		Commands: func(c *cli.Console) []*cobra.Command {
+		Commands: func(c *cli.Terminal) []*cobra.Command {
 			return []*cobra.Command{
 				{
 					Use:   "miss",
 					Short: "Call what is not there",
 					RunE: c.Do(func(ctx context.Context, _ []string) error {
-						return c.Call(ctx, func(s cli.Session) error { return call(ctx, s) })
+						return c.Call(ctx, func(s cli.Connection) error { return call(ctx, s) })
 					}),
 				},
 			}
 		},
-		Check: func(s cli.Session) []cli.Step {
+		Check: func(s cli.Connection) []cli.Step {
 			return []cli.Step{
 				{Method: "UnimplementedCall", Do: func(ctx context.Context) error { return call(ctx, s) }},
 			}
 		},
-		Traffic: func(s cli.Session) traffic.Source {
+		Traffic: func(s cli.Connection) traffic.Source {
 			return traffic.Source{
 				Service: unimplemented,
 				SetUp:   func(ctx context.Context) error { return call(ctx, s) },
@@ -182,20 +182,20 @@ func lacking() cli.Service {
 	}
 }
 
-func find(ctx context.Context, s cli.Session, name string) error {
+func find(ctx context.Context, s cli.Connection, name string) error {
 	request := &grpc_testing.SimpleRequest{Payload: &grpc_testing.Payload{Body: []byte(name)}}
 	_, err := grpc_testing.NewTestServiceClient(s.Conn).UnaryCall(ctx, request)
 	return err
 }
 
-func findCommand(c *cli.Console) *cobra.Command {
+func findCommand(c *cli.Terminal) *cobra.Command {
 	return &cobra.Command{
 		Use:     "find NAME",
 		Short:   "Look a name up",
 		Args:    cli.Positional(1, 1),
 		Example: c.Examples("  PROGRAM find x"),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				if err := find(ctx, s, args[0]); err != nil {
 					return fmt.Errorf("find %q: %w", args[0], err)
 				}
@@ -207,7 +207,7 @@ func findCommand(c *cli.Console) *cobra.Command {
 	}
 }
 
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	stub := grpc_testing.NewTestServiceClient(s.Conn)
 	return []cli.Step{
 		{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "x") }},
@@ -245,7 +245,7 @@ func check(s cli.Session) []cli.Step {
 
 // traffic keeps one thing while it runs. Its operation is repeated until its time is over, as a
 // transfer is.
-func (n *names) traffic(s cli.Session) traffic.Source {
+func (n *names) traffic(s cli.Connection) traffic.Source {
 	stub := grpc_testing.NewTestServiceClient(s.Conn)
 	keep := func(ctx context.Context, count int32) error {
 		_, err := stub.CacheableUnaryCall(ctx, &grpc_testing.SimpleRequest{ResponseSize: count})

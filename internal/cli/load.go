@@ -63,7 +63,7 @@ was lost, doubled, reordered or damaged, and 1 if an operation failed or was lat
 			return c.call(
 				ctx,
 				c.Services,
-				func(sessions []Session) error { return c.load(ctx, o, sessions) },
+				func(connected []Connection) error { return c.load(ctx, o, connected) },
 			)
 		}),
 	}
@@ -134,7 +134,7 @@ func (o *loadOptions) validate() error {
 }
 
 // load runs workers that make operations until the time is over, and shows the results.
-func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) error {
+func (c *command) load(ctx context.Context, o loadOptions, connected []Connection) error {
 	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
 	// measured is in the order of the services and of their operations, as the report shows them.
 	var measured []*measurement
@@ -151,12 +151,12 @@ func (c *command) load(ctx context.Context, o loadOptions, sessions []Session) e
 		// wait for each other on the client's side.
 		for n := range o.concurrency {
 			// A copy: each worker changes what it is called and where it stores.
-			session := sessions[i]
-			session.Instance = fmt.Sprintf("load-%s-%d", run, n)
-			session.Bytes = o.bytes
-			session.Telemetry = telemetry.Discard() // Its metrics are for one client, and here are many.
+			conn := connected[i]
+			conn.Instance = fmt.Sprintf("load-%s-%d", run, n)
+			conn.Bytes = o.bytes
+			conn.Telemetry = telemetry.Discard() // Its metrics are for one client, and here are many.
 			// It is the source of one worker, which serve makes once for all.
-			source := service.Traffic(session)
+			source := service.Traffic(conn)
 			if err := service.validateTraffic(source); err != nil {
 				return usageError{err}
 			}

@@ -21,7 +21,7 @@ import (
 func loaded(do func(n int64) error) []cli.Service {
 	var calls atomic.Int64
 	all := services()
-	all[0].Traffic = func(s cli.Session) traffic.Source {
+	all[0].Traffic = func(s cli.Connection) traffic.Source {
 		source := (&names{}).traffic(s)
 		operation := func(context.Context) error {
 			time.Sleep(time.Millisecond)
@@ -125,7 +125,7 @@ func TestLoadFailsIfAnythingDid(t *testing.T) {
 func TestAnInterruptedLoadShowsWhatWasMeasured(t *testing.T) {
 	f, server := startFake(t, "")
 	ctx, interrupt := context.WithCancel(t.Context())
-	c := clitest.Console{Services: loaded(func(n int64) error {
+	c := clitest.Terminal{Services: loaded(func(n int64) error {
 		if n == 20 {
 			interrupt()
 		}

@@ -45,7 +45,7 @@ func TestOnlyTheLinesOfCallsAreSilent(t *testing.T) {
 		telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, &log),
 	)
 	conn := clienttest.Dial(t, tele, server, descriptor)
-	if err := find(clienttest.Deadline(t), cli.Session{Conn: conn}, "y"); err == nil {
+	if err := find(clienttest.Deadline(t), cli.Connection{Conn: conn}, "y"); err == nil {
 		t.Error("found")
 	}
 	if log.String() != "" {
@@ -71,7 +71,7 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 		`{"mode":"unary","service":"grpc.testing.TestService","method":"UnaryCall","seconds":0.`,
 	)
 	broken := services()
-	broken[0].Check = func(s cli.Session) []cli.Step {
+	broken[0].Check = func(s cli.Connection) []cli.Step {
 		return append(
 			[]cli.Step{
 				{Method: "UnaryCall", Do: func(ctx context.Context) error { return find(ctx, s, "y") }},
@@ -93,7 +93,7 @@ func TestAServiceMayHaveSeveralInItsContract(t *testing.T) {
 	_, server := startFake(t, "")
 	two := services()
 	two[0].Descriptors = append(two[0].Descriptors, lacking().Descriptors...)
-	two[0].Check = func(s cli.Session) []cli.Step { return append(check(s), lacking().Check(s)...) }
+	two[0].Check = func(s cli.Connection) []cli.Step { return append(check(s), lacking().Check(s)...) }
 	two[0].Commands = lacking().Commands
 	_, err := clitest.Expect(t, 1, two, server, "miss")
 	clitest.Want(
@@ -139,13 +139,13 @@ func TestDemoShowsEachService(t *testing.T) {
 func TestAServiceMayBeSomewhereElse(t *testing.T) {
 	_, server := startFake(t, "")
 	for _, environ := range [][]string{{"TEST_NAMES_SERVER=" + server}, {"TEST_NAMES_SERVER=" + server, "TEST_INSTANCE=me"}} {
-		c := clitest.Console{Services: services(), Environ: environ}
+		c := clitest.Terminal{Services: services(), Environ: environ}
 		if code := c.Run(t.Context(), clienttest.Reserve(t), "find", "x", "--timeout", "20s"); code != 0 {
 			t.Errorf("exit code %d, %s", code, &c.Err)
 		}
 	}
 	// The flag wins.
-	c := clitest.Console{
+	c := clitest.Terminal{
 		Services: services(),
 		Environ:  []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)},
 	}
@@ -166,7 +166,7 @@ func TestAProgramWithoutServicesChecksTheServersHealth(t *testing.T) {
 func TestAbsentServerIsWaitedFor(t *testing.T) {
 	_, address := startFake(t, "")
 	late := clienttest.Reserve(t)
-	c := clitest.Console{Services: services()}
+	c := clitest.Terminal{Services: services()}
 	waiting := c.Err.Await("waiting for server at " + late)
 	started := make(chan struct{})
 	go func() {
@@ -191,7 +191,7 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 
 func TestAnInterruptEndsACommand(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
-	c := clitest.Console{Services: services()}
+	c := clitest.Terminal{Services: services()}
 	waiting := c.Err.Await("waiting for server")
 	go func() {
 		<-waiting
@@ -261,7 +261,7 @@ func TestMalformedConfigurationIsToldWhole(t *testing.T) {
 			[]string{"TEST_DRAIN_BUDGET=0s:", "TEST_NAMES_TRAFFIC_CALLS=-1:", "TEST_INSTANCE=", "TEST_TRAFFIC_TIMEOUT=0s:"},
 		},
 	} {
-		c := clitest.Console{Services: services(), Environ: test.environ}
+		c := clitest.Terminal{Services: services(), Environ: test.environ}
 		if code := c.Run(t.Context(), "x", "find", "y"); code != 2 {
 			t.Errorf("exit code %d", code)
 		}

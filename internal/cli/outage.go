@@ -33,7 +33,7 @@ type outage struct {
 
 // Outages calls do in place of writing to the terminal: with the reason when a stream broke, and
 // with "" when it continues.
-func (c *Console) Outages(do func(state string)) { c.command.outage.tell = do }
+func (c *Terminal) Outages(do func(state string)) { c.command.outage.tell = do }
 
 // lost begins an outage, or goes on with it: the next attempt is made after wait.
 func (o *outage) lost(cause error, wait time.Duration) {
@@ -166,8 +166,8 @@ func (h outageHandler) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// forPerson is the telemetry of the sessions of a command that a person has called: unless a level
-// is chosen, an outage is shown and not logged.
+// forPerson is the telemetry of the connections of a command that a person has called: unless a
+// level is chosen, an outage is shown and not logged.
 func (c *command) forPerson(t *telemetry.Telemetry) *telemetry.Telemetry {
 	if c.levelChosen() {
 		return t

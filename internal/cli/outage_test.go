@@ -28,7 +28,7 @@ func broken(t *testing.T, c *command) string {
 		log := c.forPerson(
 			telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, c.stderr),
 		).Log
-		p := (&Console{command: c}).NewProgress("downloading", false)
+		p := (&Terminal{command: c}).NewProgress("downloading", false)
 		p.Update(850<<20, 850<<20, 913<<20, 0)
 		attempts := 0
 		err := rpc.Resumption{

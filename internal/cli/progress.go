@@ -34,7 +34,7 @@ type Progress struct {
 
 // NewProgress begins to show the progress of something: "downloading". continued says that an
 // earlier run has begun it.
-func (c *Console) NewProgress(doing string, continued bool) *Progress {
+func (c *Terminal) NewProgress(doing string, continued bool) *Progress {
 	// shown starts now, so that what is over in two seconds shows no line at all.
 	p := &Progress{
 		command:   c.command,

@@ -13,7 +13,7 @@ func transferred(t *testing.T, c *command) string {
 	var text strings.Builder
 	c.stderr.to = &text
 	synctest.Test(t, func(*testing.T) {
-		p := (&Console{command: c}).NewProgress("downloading", false)
+		p := (&Terminal{command: c}).NewProgress("downloading", false)
 		for i := range int64(100) {
 			time.Sleep(100 * time.Millisecond)
 			p.Update((i+1)<<20, (i+1)<<20, 100<<20, int(i/40))
@@ -56,7 +56,7 @@ func TestProgressInABar(t *testing.T) {
 func TestProgressOfUnknownSizeAndContinued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		p := (&Console{command: &command{stderr: &screen{to: &text}}}).NewProgress("uploading", true)
+		p := (&Terminal{command: &command{stderr: &screen{to: &text}}}).NewProgress("uploading", true)
 		p.Update(50<<20, 50<<20, -1, 0)
 		time.Sleep(2 * time.Second)
 		p.Update(54<<20, 54<<20, -1, 0)

@@ -82,7 +82,7 @@ func TestAPersonIsToldWhichCertificateIsRefusedAndWhy(t *testing.T) {
 			t.Parallel()
 			ctx, interrupt := context.WithCancel(t.Context())
 			defer interrupt()
-			console := clitest.Console{Services: services(), Environ: c.settings}
+			console := clitest.Terminal{Services: services(), Environ: c.settings}
 			told := console.Err.Await("waiting for server at " + address + c.want)
 			ended := make(chan int, 1)
 			go func() { ended <- console.Run(ctx, address, "find", "x") }()
@@ -181,7 +181,7 @@ func wantRefused(
 	args ...string,
 ) {
 	t.Helper()
-	c := clitest.Console{Services: services(), Environ: settings}
+	c := clitest.Terminal{Services: services(), Environ: settings}
 	got := c.Run(t.Context(), address, append([]string{"find", "x"}, args...)...)
 	said := c.Err.String()
 	last := said[strings.LastIndex(strings.TrimSuffix(said, "\n"), "\n")+1:]

@@ -75,7 +75,7 @@ func (c *command) root() *cobra.Command {
 		}
 		// The overview lists the commands of a service below the names of its gRPC services.
 		root.AddGroup(&cobra.Group{ID: service.Name, Title: strings.Join(names, ", ")})
-		for _, cmd := range service.Commands(&Console{c, service}) {
+		for _, cmd := range service.Commands(&Terminal{c, service}) {
 			cmd.GroupID = service.Name
 			root.AddCommand(cmd)
 		}
@@ -240,12 +240,12 @@ func (c *command) demoCommand() *cobra.Command {
 		Hidden: true,
 		Args:   Positional(0, 1),
 		RunE: c.do(func(ctx context.Context, args []string) error {
-			return c.call(ctx, c.Services, func(sessions []Session) error {
+			return c.call(ctx, c.Services, func(connected []Connection) error {
 				for i, service := range c.Services {
 					if service.Demo == nil {
 						continue
 					}
-					if err := service.Demo(ctx, sessions[i], Argument(args, 0), c.show); err != nil {
+					if err := service.Demo(ctx, connected[i], Argument(args, 0), c.show); err != nil {
 						return fmt.Errorf("%s: %w", service.Name, err)
 					}
 				}

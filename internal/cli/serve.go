@@ -56,7 +56,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 	if conns, err = c.connect(c.Services, t, opts...); err != nil {
 		return err
 	}
-	sessions, err := c.sessions(c.Services, conns, t)
+	connected, err := c.connected(c.Services, conns, t)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 		probes:      rpc.NewProbes(),
 		worked:      make(chan struct{}),
 	}
-	sources, err := c.sources(s, sessions)
+	sources, err := c.sources(s, connected)
 	if err != nil {
 		listeners.Close()
 		return usageError{err}
@@ -118,7 +118,7 @@ func (c *command) serve(ctx context.Context) (err error) {
 
 // sources are the traffic of all services, each of which waits for its own server. There is one of
 // each connection beside them, since a server that no traffic goes to has to be there too.
-func (c *command) sources(s *service, sessions []Session) (all []traffic.Source, err error) {
+func (c *command) sources(s *service, connected []Connection) (all []traffic.Source, err error) {
 	for _, conn := range s.connections {
 		// Services that share a connection wait together, and are logged once. All sources call await at
 		// the same time; OnceFunc has the others wait for the first.
@@ -127,7 +127,7 @@ func (c *command) sources(s *service, sessions []Session) (all []traffic.Source,
 		all = append(all, traffic.Source{Await: func(context.Context) { await() }})
 		for i, service := range c.Services {
 			if service.Traffic != nil && c.config.target(service) == conn.target {
-				source := service.Traffic(sessions[i])
+				source := service.Traffic(connected[i])
 				if err := service.validateTraffic(source); err != nil {
 					return nil, err
 				}
@@ -185,12 +185,12 @@ func (s *service) endWork(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// It has room for the value, so that the goroutine ends also when nothing reads it.
-	hopeless := make(chan string, 1)
-	go func() { hopeless <- s.hopeless(ctx) }()
+	awaitNoServer := make(chan string, 1)
+	go func() { awaitNoServer <- s.awaitNoServer(ctx) }()
 	select {
 	case <-s.worked:
 		return nil
-	case why := <-hopeless:
+	case why := <-awaitNoServer:
 		s.telemetry.Log.Warn("operations under way are cut", "because", why)
 	}
 	s.traffic.Cut()
@@ -203,10 +203,10 @@ func (s *service) endWork(ctx context.Context) error {
 // counts as away too; by then it has nearly always ended the operations of this client.
 const absence = 2 * time.Second
 
-// hopeless returns the reason when operations under way cannot succeed any more: no target has a
-// server that takes calls, or ctx is done. While one target has one, operations on it may succeed,
-// and those of the other targets wait too.
-func (s *service) hopeless(ctx context.Context) string {
+// awaitNoServer returns the reason when operations under way cannot succeed any more: no target has
+// a server that takes calls, or ctx is done. While one target has one, operations on it may
+// succeed, and those of the other targets wait too.
+func (s *service) awaitNoServer(ctx context.Context) string {
 	var targets sync.WaitGroup
 	for _, conn := range s.connections {
 		// All targets are waited for at the same time, since each has to be absent for a while.

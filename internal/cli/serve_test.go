@@ -36,9 +36,9 @@ func serve(
 	t *testing.T,
 	server string,
 	environ ...string,
-) (c *clitest.Console, exit <-chan int, terminate func()) {
+) (c *clitest.Terminal, exit <-chan int, terminate func()) {
 	t.Helper()
-	c = &clitest.Console{Services: services(), Environ: serving(environ...)}
+	c = &clitest.Terminal{Services: services(), Environ: serving(environ...)}
 	ctx, terminate := context.WithCancel(t.Context())
 	code := make(chan int, 1)
 	go func() { code <- c.Run(ctx, server, "serve") }()
@@ -56,7 +56,7 @@ func probe(t *testing.T, address string) healthpb.HealthClient {
 }
 
 // listening are the addresses in the log.
-func listening(t *testing.T, c *clitest.Console) (addresses struct{ HTTP, Probe string }) {
+func listening(t *testing.T, c *clitest.Terminal) (addresses struct{ HTTP, Probe string }) {
 	t.Helper()
 	<-c.Err.Await(`"msg":"listening"`)
 	for line := range strings.Lines(c.Err.String()) {
@@ -147,7 +147,7 @@ func TestServeThatCannotStartLeavesNothing(t *testing.T) {
 		"TEST_PROBE_ADDRESS="+listener.Addr().String(),
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1",
 	)
-	c := clitest.Console{Services: services(), Environ: environ}
+	c := clitest.Terminal{Services: services(), Environ: environ}
 	if code := c.Run(t.Context(), "localhost:1", "serve"); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
@@ -174,7 +174,7 @@ func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, server := startFake(t, "")
 			f.hold = make(chan struct{})
-			c := &clitest.Console{
+			c := &clitest.Terminal{
 				Services: append([]cli.Service{lacking()}, services()...),
 				Environ:  serving(environ...),
 			}
@@ -213,7 +213,7 @@ func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 }
 
 // serveHeld runs a client with an operation under way, which the fake holds.
-func serveHeld(t *testing.T) (f *fake, c *clitest.Console, exit <-chan int, terminate func()) {
+func serveHeld(t *testing.T) (f *fake, c *clitest.Terminal, exit <-chan int, terminate func()) {
 	t.Helper()
 	f, server := startFake(t, "")
 	f.hold = make(chan struct{})

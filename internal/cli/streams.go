@@ -69,7 +69,7 @@ var (
 
 // NeedStdin returns an error if the program was started without a standard input, so that nothing
 // is taken for an input that is empty.
-func (c *Console) NeedStdin() error {
+func (c *Terminal) NeedStdin() error {
 	if wasClosed(c.command.stdin) {
 		return errNoStdin
 	}
@@ -77,7 +77,7 @@ func (c *Console) NeedStdin() error {
 }
 
 // NeedStdout returns an error if the program was started without a standard output.
-func (c *Console) NeedStdout() error {
+func (c *Terminal) NeedStdout() error {
 	if wasClosed(c.command.stdout.to) {
 		return errNoStdout
 	}

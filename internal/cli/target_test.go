@@ -116,18 +116,18 @@ func TestMistypedTargets(t *testing.T) {
 		"unix-abstract:":             "has no socket",
 		"unix:///run/server.sock?x":  "must not have a ? or #",
 	} {
-		for name, run := range map[string]func(*clitest.Console) int{
-			"TEST_SERVER": func(c *clitest.Console) int {
+		for name, run := range map[string]func(*clitest.Terminal) int{
+			"TEST_SERVER": func(c *clitest.Terminal) int {
 				c.Environ = []string{"TEST_SERVER=" + text}
 				return c.Run(t.Context(), "", "find", "x")
 			},
-			"TEST_NAMES_SERVER": func(c *clitest.Console) int {
+			"TEST_NAMES_SERVER": func(c *clitest.Terminal) int {
 				c.Environ = []string{"TEST_NAMES_SERVER=" + text}
 				return c.Run(t.Context(), "", "find", "x")
 			},
-			"--server": func(c *clitest.Console) int { return c.Run(t.Context(), "", "find", "x", "--server", text) },
+			"--server": func(c *clitest.Terminal) int { return c.Run(t.Context(), "", "find", "x", "--server", text) },
 		} {
-			c := clitest.Console{Services: services()}
+			c := clitest.Terminal{Services: services()}
 			code := run(&c)
 			if said := c.Err.String(); code != 2 || !strings.Contains(said, name+"=") ||
 				!strings.Contains(said, want) {
@@ -141,11 +141,11 @@ func TestBlanksAroundATargetAreNoPartOfIt(t *testing.T) {
 	_, server := startFake(t, "")
 	for _, blanks := range []string{" %s", "%s ", "\t%s\n", "\u00a0%s"} {
 		text := strings.Replace(blanks, "%s", server, 1)
-		c := clitest.Console{Services: services(), Environ: []string{"TEST_SERVER=" + text}}
+		c := clitest.Terminal{Services: services(), Environ: []string{"TEST_SERVER=" + text}}
 		if code := c.Run(t.Context(), "", "find", "x"); code != 0 {
 			t.Errorf("%q: exit code %d: %s", text, code, c.Err.String())
 		}
-		c = clitest.Console{Services: services()}
+		c = clitest.Terminal{Services: services()}
 		if code := c.Run(t.Context(), "", "find", "x", "--server", text); code != 0 {
 			t.Errorf("--server %q: exit code %d: %s", text, code, c.Err.String())
 		}

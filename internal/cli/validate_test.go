@@ -24,19 +24,19 @@ func TestMistakesInTheListOfServicesAreTold(t *testing.T) {
 		}, `service "names": a descriptor is missing`},
 		"twice": {"find", func(s *cli.Service) { s.Name = "lacking" }, `service "lacking": its name is there twice`},
 		"check": {"check", func(s *cli.Service) {
-			s.Check = func(cli.Session) []cli.Step { return []cli.Step{{Method: "UnaryCal"}} }
+			s.Check = func(cli.Connection) []cli.Step { return []cli.Step{{Method: "UnaryCal"}} }
 		}, `service "names": its check has the method "UnaryCal"`},
 		"traffic": {"serve", func(s *cli.Service) {
-			s.Traffic = func(cli.Session) traffic.Source {
+			s.Traffic = func(cli.Connection) traffic.Source {
 				return traffic.Source{Service: descriptor, Operations: []traffic.Operation{{Method: "UnaryCal"}}}
 			}
 		}, `service "names": its traffic has the method "UnaryCal"`},
 		"traffic without descriptor": {"serve", func(s *cli.Service) {
-			s.Traffic = func(cli.Session) traffic.Source { return traffic.Source{} }
+			s.Traffic = func(cli.Connection) traffic.Source { return traffic.Source{} }
 		}, `service "names": its traffic has no descriptor`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := clitest.Console{Services: append(services(), lacking()), Environ: serving()}
+			c := clitest.Terminal{Services: append(services(), lacking()), Environ: serving()}
 			test.spoil(&c.Services[0])
 			if code := c.Run(t.Context(), server, test.command); code != 2 {
 				t.Errorf("exit code %d", code)

@@ -26,9 +26,9 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 // CheckHostPort returns an error, with a suggestion if there is one, unless text is host:port or
 // :port. The host is a name, an IPv4 address or an IPv6 address in brackets, the port a number of
-// at least leastPort. The net package takes more than that: it looks malformed hosts up in DNS, and
+// at least minPort. The net package takes more than that: it looks malformed hosts up in DNS, and
 // has a list of its own of names for ports.
-func CheckHostPort(text string, leastPort int) error {
+func CheckHostPort(text string, minPort int) error {
 	// The frequent mistakes come first, each with a message that says what was meant, which the errors
 	// of net.SplitHostPort do not.
 	switch colons := strings.Count(text, ":"); {
@@ -51,8 +51,8 @@ func CheckHostPort(text string, leastPort int) error {
 	switch {
 	case err != nil:
 		return errors.New("is no host:port")
-	case !isPort(port, leastPort):
-		return fmt.Errorf("%q is no port, expected a number from %d to 65535", port, leastPort)
+	case !isPort(port, minPort):
+		return fmt.Errorf("%q is no port, expected a number from %d to 65535", port, minPort)
 	case host != "" && !isHost(host):
 		return fmt.Errorf("%q is neither a host name nor an IP address", host)
 	default:

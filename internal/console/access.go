@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// access decides who may use a console.
+// access decides which requests may use a console.
 type access struct {
 	// token admits to everything; without one, every request does. readToken admits to reading, "" if
 	// there is none.

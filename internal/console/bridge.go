@@ -27,8 +27,8 @@ import (
 // protocol is the WebSocket subprotocol of a call.
 const protocol = "call.v1"
 
-// mostMetadata is the size of all metadata of a call.
-const mostMetadata = 8 << 10
+// maxMetadata is the size of all metadata of a call.
+const maxMetadata = 8 << 10
 
 // startTimeout is how long a page may take to say which call it wants.
 func (c Config) startTimeout() time.Duration { return c.PeerTimeout / 3 }
@@ -140,7 +140,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 // start reads the first frame and prepares the call.
 func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 	// A frame that is longer closes the socket: a page cannot have the client take more memory.
-	b.socket.SetReadLimit(leastFrame)
+	b.socket.SetReadLimit(minFrame)
 	// A read that fails for lack of time closes the socket.
 	starting, cancel := context.WithTimeout(context.Background(), b.console.Config.startTimeout())
 	defer cancel()
@@ -187,7 +187,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 		}
 	}
 	// Only now replies can come, so that no lock is needed.
-	b.limited, b.left = f.Messages > 0, min(f.Messages, mostCredit)
+	b.limited, b.left = f.Messages > 0, min(f.Messages, maxCredit)
 	return &preparedCall{metadata: md, deadline: deadline, call: call{
 		method:  m,
 		outbox:  newOutbox(f.Resume),
@@ -222,8 +222,8 @@ func (c *Console) metadata(wanted [][2]string) (metadata.MD, error) {
 			return nil, err
 		}
 		// Servers bound the headers of a call, and answer larger ones with errors that say little.
-		if size += len(name) + len(value); size > mostMetadata {
-			return nil, fmt.Errorf("metadata are larger than %d bytes", mostMetadata)
+		if size += len(name) + len(value); size > maxMetadata {
+			return nil, fmt.Errorf("metadata are larger than %d bytes", maxMetadata)
 		}
 		// gRPC carries any bytes in names that end with -bin, and encodes them itself.
 		if strings.HasSuffix(name, "-bin") {
@@ -455,8 +455,8 @@ func (b *bridge) awaitCredit(ctx context.Context) error {
 	return nil
 }
 
-// mostCredit bounds how many replies a page takes at once, so that sums of credits do not overflow.
-const mostCredit = 1 << 20
+// maxCredit bounds how many replies a page takes at once, so that sums of credits do not overflow.
+const maxCredit = 1 << 20
 
 // grant adds to the number of replies that the page takes. It does not wait: what has not been
 // taken up yet is added to.
@@ -464,13 +464,13 @@ func (b *bridge) grant(more int) {
 	if more <= 0 {
 		return
 	}
-	more = min(more, mostCredit)
+	more = min(more, maxCredit)
 	for {
 		select {
 		case b.credit <- more:
 			return
 		case before := <-b.credit:
-			more = min(more+before, mostCredit)
+			more = min(more+before, maxCredit)
 		}
 	}
 }
@@ -479,9 +479,9 @@ const (
 	// newsDelay is how long news waits for an event that it can be written with. A frame of its own
 	// would cost as much as a reply.
 	newsDelay = 5 * time.Millisecond
-	// mostNews bounds how much waits. What is told by gRPC, which must not wait, is dropped beyond it,
+	// maxNews bounds how much waits. What is told by gRPC, which must not wait, is dropped beyond it,
 	// and requests wait for the page at half of it.
-	mostNews = 64
+	maxNews = 64
 )
 
 // sending tells of a request that is about to be handed to gRPC, so that no reply to it can be
@@ -489,7 +489,7 @@ const (
 func (b *bridge) sending(ctx context.Context, e event) error {
 	b.mu.Lock()
 	b.tell(e)
-	many := len(b.news) >= mostNews/2
+	many := len(b.news) >= maxNews/2
 	b.mu.Unlock()
 	if many {
 		return b.writeNews(ctx)
@@ -518,7 +518,7 @@ func (b *bridge) tell(e event) {
 	if len(b.news) == 0 {
 		b.newsDue.Reset(newsDelay)
 	}
-	if len(b.news) < mostNews {
+	if len(b.news) < maxNews {
 		b.news = append(b.news, b.timed(e))
 	}
 }

@@ -36,8 +36,8 @@ type call struct {
 //
 // A call that is to be continued after a break is made again from its first message on, with all
 // that was sent, by the same rules by which the services' own clients resume. What that means to
-// the service is for the person to know who asked for it: the bridge knows of no service where it
-// was cut.
+// the service has to be known to the caller that asked for it: the bridge does not know at which
+// message a stream broke.
 func (c *call) run(ctx context.Context) error {
 	if !c.resume {
 		return c.attempt(ctx)

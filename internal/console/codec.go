@@ -62,14 +62,14 @@ func messageType(d protoreflect.MessageDescriptor) protoreflect.MessageType {
 type converter struct{ small, large chan struct{} }
 
 const (
-	// mostConversions is how many there are of messages with at most smallBytes. There is one of a
+	// maxConversions is how many there are of messages with at most smallBytes. There is one of a
 	// larger message, which may be a hundred times as large while it is converted.
-	mostConversions = 4
-	smallBytes      = 64 << 10
+	maxConversions = 4
+	smallBytes     = 64 << 10
 )
 
 func newConverter() converter {
-	return converter{make(chan struct{}, mostConversions), make(chan struct{}, 1)}
+	return converter{make(chan struct{}, maxConversions), make(chan struct{}, 1)}
 }
 
 // enter waits for a place for a message of a size, until leave.

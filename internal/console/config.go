@@ -30,8 +30,8 @@ type Config struct {
 	RolloutCredentials string `env:"ROLLOUT_CREDENTIALS" envDefault:"/var/run/secrets/kubernetes.io/serviceaccount" desc:"folder with ca.crt and token for it"`
 }
 
-// leastFrame has room for the frame that starts a call.
-const leastFrame = 16 << 10
+// minFrame has room for the frame that starts a call.
+const minFrame = 16 << 10
 
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
@@ -45,8 +45,8 @@ func (c Config) Validate() error {
 	if c.MaxCallsPerCaller <= 0 {
 		bad("MAX_CALLS_PER_CALLER=%d: has to be more than zero", c.MaxCallsPerCaller)
 	}
-	if c.MaxFrameBytes < leastFrame {
-		bad("MAX_FRAME_BYTES=%v: has to be at least %v", c.MaxFrameBytes, config.Bytes(leastFrame))
+	if c.MaxFrameBytes < minFrame {
+		bad("MAX_FRAME_BYTES=%v: has to be at least %v", c.MaxFrameBytes, config.Bytes(minFrame))
 	}
 	if c.IdleTimeout <= 0 {
 		bad("IDLE_TIMEOUT=%v: has to be more than zero", c.IdleTimeout)

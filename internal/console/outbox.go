@@ -31,8 +31,8 @@ type outbox struct {
 
 const (
 	// No message is taken while so many, or so many bytes, wait to be sent.
-	mostWaiting = 8
-	mostUnsent  = 1 << 20
+	maxWaiting = 8
+	maxUnsent  = 1 << 20
 	// keepBytes is how much of a call is kept so that it can be sent again.
 	keepBytes = 1 << 20
 )
@@ -52,7 +52,7 @@ func (o *outbox) put(ctx context.Context, message encoded) error {
 	for {
 		o.mu.Lock()
 		// The left side is the number of messages that have not been sent.
-		if o.first+len(o.waiting)-o.taken < mostWaiting && o.unsent < mostUnsent {
+		if o.first+len(o.waiting)-o.taken < maxWaiting && o.unsent < maxUnsent {
 			o.waiting = append(o.waiting, message)
 			o.unsent += len(message)
 			o.signal()

@@ -41,8 +41,8 @@ type peerCount struct {
 const (
 	periods      = 6
 	periodLength = 10 * time.Second
-	// mostCounts bounds the memory that servers which come and go can take.
-	mostCounts = 4096
+	// maxCounts bounds the memory that servers which come and go can take.
+	maxCounts = 4096
 )
 
 // advance empties the periods that have passed without an attempt, and returns the index of now's.
@@ -119,11 +119,11 @@ func (p *Peers) begin(a *attempt, address net.Addr) {
 	defer p.mu.Unlock()
 	count := p.counts[key]
 	if count == nil {
-		if len(p.counts) >= mostCounts {
+		if len(p.counts) >= maxCounts {
 			p.forget(now)
 		}
 		// With everything in use this attempt is not counted. The memory is worth more than the number.
-		if len(p.counts) >= mostCounts {
+		if len(p.counts) >= maxCounts {
 			return
 		}
 		count = &peerCount{}

@@ -31,11 +31,11 @@ const (
 	// accessInterval is how often the files of authorities and permissions are looked at, and open
 	// streams and connections with them.
 	accessInterval = time.Second
-	// lastStatus is how long the statuses of the streams of a connection have to reach its client,
+	// statusGrace is how long the statuses of the streams of a connection have to reach its client,
 	// before it is closed.
-	lastStatus = 250 * time.Millisecond
-	// mostVerified is how many certificates are remembered as verified.
-	mostVerified = 4096
+	statusGrace = 250 * time.Millisecond
+	// maxVerified is how many certificates are remembered as verified.
+	maxVerified = 4096
 )
 
 // access decides whether a call may be made: its token has to be valid, or without one its
@@ -57,7 +57,7 @@ type access struct {
 	// verified has the results of certificates by the authorities of version.
 	verified map[*x509.Certificate]error
 	version  int
-	// with the certificates that their clients have shown
+	// connections are the open ones, with the certificates that their clients have shown.
 	connections map[*net.TCPConn][]*x509.Certificate
 }
 
@@ -254,7 +254,7 @@ func (a *access) trusted(chain []*x509.Certificate) error {
 	if version != a.version {
 		return err
 	}
-	if len(a.verified) >= mostVerified {
+	if len(a.verified) >= maxVerified {
 		for one := range a.verified {
 			delete(a.verified, one)
 			break
@@ -316,7 +316,7 @@ func (a *access) closeInvalid() {
 		delete(a.connections, conn)
 		a.mu.Unlock()
 		if !closed {
-			time.AfterFunc(lastStatus, func() { _ = conn.Close() }) // It may be closed already.
+			time.AfterFunc(statusGrace, func() { _ = conn.Close() }) // It may be closed already.
 		}
 	}
 }

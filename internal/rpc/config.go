@@ -11,9 +11,9 @@ import (
 	"example.com/quartet/internal/token"
 )
 
-// largestSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and
+// maxSize of a message or a buffer is less than the 4 GiB that gRPC's framing allows, and
 // leaves room for sums.
-const largestSize = 1 << 30
+const maxSize = 1 << 30
 
 // headerListBytes bounds the metadata of a call in both directions. grpc-go
 // accepts 16 MiB by default, for which no caller of ours has a use.
@@ -55,7 +55,7 @@ type ServerConfig struct {
 	MaxConnections          int           `env:"MAX_CONNECTIONS" envDefault:"2000" desc:"open connections; more are closed at once"`
 	MaxConnectionsPerCaller int           `env:"MAX_CONNECTIONS_PER_CALLER" envDefault:"0" desc:"open connections from one address; 0 for half of MAX_CONNECTIONS"`
 	MaxReceiveBytes         int           `env:"MAX_RECEIVE_BYTES" envDefault:"1114112" desc:"size in bytes of the largest message accepted"`
-	ArrivingBytes           int64         `env:"ARRIVING_BYTES" envDefault:"0" desc:"memory for messages larger than STREAM_WINDOW_BYTES while they arrive, in bytes, of which one caller may have half; 0 for a sixteenth of GOMEMLIMIT"`
+	ArrivingBytes           int64         `env:"ARRIVING_BYTES" envDefault:"0" desc:"memory for messages larger than STREAM_WINDOW_BYTES while they arrive, in bytes, of which one caller may have half; 0 for a sixteenth of GOMEMLIMIT, or of 1GiB without it, but at least four of the largest messages"`
 	AcceptCompressed        bool          `env:"ACCEPT_COMPRESSED" envDefault:"false" desc:"accept messages that are compressed, by gzip; they are small on the way and large in memory"`
 	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"65536" desc:"how much a client may send on one call before it is read, in bytes; a message that is being read may be larger"`
@@ -135,15 +135,15 @@ type ClientConfig struct {
 	TLS               TLSConfig     `envPrefix:"TLS_"`
 }
 
-// leastPing is the interval below which grpc-go clients do not go, whatever
+// minPing is the interval below which grpc-go clients do not go, whatever
 // they are told.
-const leastPing = 10 * time.Second
+const minPing = 10 * time.Second
 
 // Validate refuses what grpc-go would silently replace.
 func (c ClientConfig) Validate() error {
 	var ping error
-	if c.KeepaliveTime < leastPing {
-		ping = fmt.Errorf("KEEPALIVE_TIME=%s: must be at least %s", c.KeepaliveTime, leastPing)
+	if c.KeepaliveTime < minPing {
+		ping = fmt.Errorf("KEEPALIVE_TIME=%s: must be at least %s", c.KeepaliveTime, minPing)
 	}
 	return errors.Join(
 		ping,
@@ -173,8 +173,8 @@ func (c ClientConfig) validateToken() error {
 }
 
 func size(name string, value int) error {
-	if value > largestSize {
-		return fmt.Errorf("%s=%v: must be at most %v", name, value, largestSize)
+	if value > maxSize {
+		return fmt.Errorf("%s=%v: must be at most %v", name, value, maxSize)
 	}
 	return positive(name, value)
 }

@@ -173,14 +173,14 @@ func dialTCP(t *testing.T, address, says string) {
 
 func TestConnectionsThatCloseWithoutACallAreForgotten(t *testing.T) {
 	r := defaults().start(t, succeed)
-	for range 20 * leastSilent {
+	for range 20 * minSilent {
 		conn, err := net.Dial("tcp", r.address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
 	}
-	for r.server.silent.count.Load() > 10*leastSilent {
+	for r.server.silent.count.Load() > 10*minSilent {
 		dialTCP(t, r.address, "")
 		if testContext(t).Err() != nil {
 			t.Fatalf("%d connections are kept", r.server.silent.count.Load())
@@ -246,7 +246,7 @@ func TestGracefulStopLeavesDeafHandlers(t *testing.T) {
 	if err := r.server.GracefulStop(ctx); err == nil {
 		t.Error("a handler still runs and no error tells it")
 	}
-	if took := time.Since(began); took > unwind+5*time.Second {
+	if took := time.Since(began); took > handlerGrace+5*time.Second {
 		t.Errorf("took %s", took)
 	}
 	release()

@@ -60,7 +60,7 @@ func FuzzRetryPolicy(f *testing.F) {
 		}
 		err := status.ErrorProto(&answer)
 		delay := RetryDelay(err)
-		if delay < 0 || delay > longestDelay || IsBusy(err) && delay == 0 {
+		if delay < 0 || delay > maxDelay || IsBusy(err) && delay == 0 {
 			t.Errorf("%v has a client wait for %v", &answer, delay)
 		}
 		_ = Reason(err)

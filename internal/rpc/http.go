@@ -243,9 +243,9 @@ func newExchange(w http.ResponseWriter, r *http.Request, send time.Duration) *ex
 	return x
 }
 
-// lastBytes is how long a client may go on sending a request that has been answered, so that it
+// bodyGrace is how long a client may go on sending a request that has been answered, so that it
 // gets the answer over HTTP/1.1.
-const lastBytes = time.Second
+const bodyGrace = time.Second
 
 // end is called when the handler returns. What is left of the request is not waited for, as
 // http.Server would for 256 KiB.
@@ -254,7 +254,7 @@ func (x *exchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.atEnd {
-		_ = x.control.SetReadDeadline(time.Now().Add(lastBytes)) // It fails if the connection is gone.
+		_ = x.control.SetReadDeadline(time.Now().Add(bodyGrace)) // It fails if the connection is gone.
 	}
 	x.over = true
 }
@@ -377,7 +377,7 @@ func (g *gate) Close() error {
 	x.changed.Signal()
 	deadline := time.Now()
 	if !x.reading {
-		deadline = deadline.Add(lastBytes)
+		deadline = deadline.Add(bodyGrace)
 	}
 	if !x.atEnd {
 		_ = x.control.SetReadDeadline(deadline) // It fails if the connection is gone.
@@ -509,7 +509,7 @@ func (c withEncoded) Marshal(v any) (mem.BufferSlice, error) {
 // one is cut off after a moment.
 func (x *exchange) writeStatus(stream transportStream, st *status.Status) {
 	go func() {
-		late := time.AfterFunc(lastBytes, x.cut)
+		late := time.AfterFunc(bodyGrace, x.cut)
 		defer late.Stop()
 		_ = stream.WriteStatus(st) // It fails if the client is gone.
 	}()

@@ -83,12 +83,12 @@ const (
 	// streamFactor is how much longer a stream may take to begin than a request, because a person may
 	// have to type.
 	streamFactor = 6
-	// leastRate is how fast a message has to arrive that has begun, in bytes per second, after
+	// minRate is how fast a message has to arrive that has begun, in bytes per second, after
 	// FIRST_MESSAGE_TIMEOUT.
-	leastRate = 16 << 10
-	// lastRequest is how long requests may still be on their way when a drain begins. Streams that
+	minRate = 16 << 10
+	// requestGrace is how long requests may still be on their way when a drain begins. Streams that
 	// have not begun end at once.
-	lastRequest = time.Second
+	requestGrace = time.Second
 )
 
 // newIncoming has no calls. window is that of a stream.
@@ -136,7 +136,7 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 func (in *incoming) firstDeadline(c *incomingCall, now time.Time) time.Time {
 	switch {
 	case in.stopping.Load() && c.request:
-		return now.Add(min(lastRequest, in.first))
+		return now.Add(min(requestGrace, in.first))
 	case in.stopping.Load():
 		return now
 	case c.request:
@@ -184,7 +184,7 @@ func (in *incoming) stop() {
 			continue
 		}
 		deadline, before := in.firstDeadline(c, now).UnixNano(), c.receive.Load()
-		// Not before a message that is arriving has more time than that.
+		// It is only made earlier: a message that is arriving may have an earlier deadline already.
 		if before == 0 || before > deadline {
 			c.receive.CompareAndSwap(before, deadline)
 		}
@@ -200,7 +200,7 @@ func (in *incoming) schedule() {
 	in.sweeps = true
 	interval := min(max(min(in.first, in.send)/10, time.Millisecond), time.Second)
 	if in.stopping.Load() {
-		interval = min(interval, lastRequest/10)
+		interval = min(interval, requestGrace/10)
 	}
 	time.AfterFunc(interval, func() {
 		in.mu.Lock()

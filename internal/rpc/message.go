@@ -87,11 +87,12 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) (
 		defer release()
 	}
 	if !c.limitReceive(time.Now().Add(in.first +
-		time.Duration(size)*time.Second/leastRate).UnixNano()) {
+		time.Duration(size)*time.Second/minRate).UnixNano()) {
 		return in.wasEnded(c)
 	}
-	// A message that begins after the drain does not have more time than stop would have given it.
-	// stop looks at calls after it has set stopping, so that one of the two shortens the time.
+	// A message that begins after the drain has begun gets the time of firstDeadline, as if stop had
+	// found it. stop sets stopping before it looks at calls, so either this or stop shortens the
+	// time.
 	if in.stopping.Load() && !c.begun.Load() &&
 		!c.limitReceive(in.firstDeadline(c, time.Now()).UnixNano()) {
 		return in.wasEnded(c)

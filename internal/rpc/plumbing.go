@@ -29,9 +29,9 @@ const plumbingBytes = 1 << 10
 // that heed MAX_CONNECTION_AGE do not last as long.
 const plumbingAge = 10 * time.Minute
 
-// lastWord is how long a stream of plumbing has to end by itself, so that a watch of the health
+// endGrace is how long a stream of plumbing has to end by itself, so that a watch of the health
 // still sends what it has.
-const lastWord = 100 * time.Millisecond
+const endGrace = 100 * time.Millisecond
 
 // endPlumbing ends the streams of health and reflection at a certain age, and with a drain, as
 // grpc-go does not: each client holds a Watch for as long as it has a connection, and GracefulStop
@@ -63,7 +63,7 @@ func (s *Server) endPlumbing(
 	cancel()
 	select {
 	case <-ended:
-	case <-time.After(lastWord):
+	case <-time.After(endGrace):
 	}
 	return status.Error(codes.Unavailable, reason)
 }
@@ -89,12 +89,12 @@ type silent struct {
 	closed bool
 }
 
-// leastSilent is how many connections are kept before it is worth looking for those that are
+// minSilent is how many connections are kept before it is worth looking for those that are
 // closed.
-const leastSilent = 64
+const minSilent = 64
 
 func newSilent() *silent {
-	return &silent{open: map[netip.AddrPort]*net.TCPConn{}, limit: leastSilent}
+	return &silent{open: map[netip.AddrPort]*net.TCPConn{}, limit: minSilent}
 }
 
 // listen returns lis, and has each connection that it accepts count as silent.
@@ -130,7 +130,7 @@ func (s *silent) add(conn *net.TCPConn) {
 				delete(s.open, address)
 			}
 		}
-		s.limit = max(leastSilent, 2*len(s.open))
+		s.limit = max(minSilent, 2*len(s.open))
 	}
 	s.open[remote.AddrPort()] = conn
 	s.count.Store(int64(len(s.open)))

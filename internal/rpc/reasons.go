@@ -42,12 +42,12 @@ func RetryDelay(err error) time.Duration {
 	return 0
 }
 
-// longestDelay is the most that a server may ask a client to wait.
-const longestDelay = 30 * time.Second
+// maxDelay is the most that a server may ask a client to wait.
+const maxDelay = 30 * time.Second
 
 // Delay is a delay that a server asked for, brought between 0 and 30 s.
 func Delay(asked *durationpb.Duration) time.Duration {
-	return min(max(asked.AsDuration(), 0), longestDelay)
+	return min(max(asked.AsDuration(), 0), maxDelay)
 }
 
 // IsBusy tells whether a server has no room at the moment and said when to come back.

@@ -35,8 +35,8 @@ type Service struct {
 	// more than MAX_RECEIVE_BYTES. Where a method has none, a request that is the only message of its
 	// client may have 4 KiB, and other messages MAX_RECEIVE_BYTES.
 	MessageBytes map[string]int
-	// Codec encodes the messages of the whole server, if it is not nil; one service may have such a
-	// wish.
+	// Codec encodes the messages of the whole server, if it is not nil; at most one service may set
+	// it.
 	Codec encoding.CodecV2
 }
 
@@ -192,7 +192,7 @@ func refusal(ctx context.Context, fullMethod string) error {
 }
 
 // unknown answers for methods that are not registered. grpc-go would do so by
-// itself, but out of telemetry's sight.
+// itself, but outside of the interceptors.
 func unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	return unknownMethod(method)
@@ -222,8 +222,8 @@ func serve(server *grpc.Server, lis net.Listener) error {
 	return nil
 }
 
-// unwind is how long handlers have to return after Stop cancelled them.
-const unwind = time.Second
+// handlerGrace is how long handlers have to return after Stop cancelled them.
+const handlerGrace = time.Second
 
 // GracefulStop lets running calls end until shortly before the deadline of ctx
 // and then cuts them off, which it reports as an error. It waits until all
@@ -233,10 +233,10 @@ const unwind = time.Second
 // whose client has not sent a message; connections without a call are closed:
 // none of that is work, and grpc-go would wait for all of it.
 func (s *Server) GracefulStop(ctx context.Context) error {
-	unwind := unwind
+	handlerGrace := handlerGrace
 	if deadline, ok := ctx.Deadline(); ok {
-		unwind = min(unwind, time.Until(deadline)/4)
-		limited, cancel := context.WithDeadline(ctx, deadline.Add(-unwind))
+		handlerGrace = min(handlerGrace, time.Until(deadline)/4)
+		limited, cancel := context.WithDeadline(ctx, deadline.Add(-handlerGrace))
 		defer cancel()
 		ctx = limited
 	}
@@ -257,7 +257,7 @@ func (s *Server) GracefulStop(ctx context.Context) error {
 	select {
 	case <-stopped:
 		return fmt.Errorf("calls were cut off: %w", context.Cause(ctx))
-	case <-time.After(unwind):
+	case <-time.After(handlerGrace):
 		return errors.New("handlers or connections ignore that they were cut off")
 	}
 }

@@ -260,8 +260,8 @@ func TestServicesNeedDescriptors(t *testing.T) {
 // with "too_many_pings".
 func TestKeepaliveDefaultsFit(t *testing.T) {
 	least := defaultOf[ServerConfig](t, "KeepaliveMinTime")
-	if ping := defaultOf[ClientConfig](t, "KeepaliveTime"); ping < least || ping < leastPing {
-		t.Errorf("clients ping every %s, servers allow %s, grpc-go %s", ping, least, leastPing)
+	if ping := defaultOf[ClientConfig](t, "KeepaliveTime"); ping < least || ping < minPing {
+		t.Errorf("clients ping every %s, servers allow %s, grpc-go %s", ping, least, minPing)
 	}
 }
 

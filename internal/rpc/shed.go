@@ -22,8 +22,8 @@ import (
 // queue would only serve callers that have given up.
 //
 // Streams have places of their own, because they may wait for their clients for as long as they
-// last: a unary call never waits for a stranger's stream. So have watches of health, of which each
-// connection of a client needs one.
+// last: a unary call never waits for another caller's stream. So have watches of health, of which
+// each connection of a client needs one.
 type load struct {
 	calls, streams, watches *places
 	rates                   *shares.Rates // of calls begun
@@ -44,7 +44,8 @@ func newLoad(cfg ServerConfig) *load {
 }
 
 // enter takes a place for a call before its first message is received, and returns the function
-// that gives it back. Checks of the health need none: a busy server must not look dead.
+// that gives it back. Checks of the health need none: a busy server must still answer health
+// checks.
 func (l *load) enter(
 	ctx context.Context, fullMethod string, stream bool,
 ) (leave func(), err error) {

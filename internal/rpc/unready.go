@@ -106,8 +106,8 @@ type obstacles struct {
 	alert string // the last reason with an alert of TLS
 }
 
-// mostObstacles bounds what is told of one wait.
-const mostObstacles = 16
+// maxObstacles bounds what is told of one wait.
+const maxObstacles = 16
 
 // add tells whether a reason is of a new kind. One that differs only in its numbers is not: it is
 // that of another replica, or of another attempt.
@@ -116,7 +116,7 @@ func (o *obstacles) add(reason string) (isNew bool) {
 		o.alert = reason
 	}
 	kind := numbers.ReplaceAllString(reason, "")
-	if slices.Contains(o.kinds, kind) || len(o.kinds) == mostObstacles {
+	if slices.Contains(o.kinds, kind) || len(o.kinds) == maxObstacles {
 		return false
 	}
 	o.kinds = append(o.kinds, kind)

@@ -123,7 +123,7 @@ func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
 	for i := range 1000 {
 		known.add(strings.Repeat("x", i))
 	}
-	if len(known.kinds) != mostObstacles {
+	if len(known.kinds) != maxObstacles {
 		t.Errorf("%d are remembered", len(known.kinds))
 	}
 }

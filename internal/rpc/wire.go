@@ -21,9 +21,9 @@ type wire struct {
 	incoming *incoming
 	call     *incomingCall
 
-	sending sync.Mutex // while grpc-go does so
+	sending sync.Mutex // held during SendMsg of the transport
 	mu      sync.Mutex
-	failed  error // of the first SendMsg that did not do it
+	failed  error // the first error of SendMsg
 }
 
 // stream is the interceptor that has a stream end with what was sent, by the rules of its service.
@@ -116,8 +116,8 @@ func (w *wire) ended(returned error) error {
 	return returned
 }
 
-// receiveRequests has requests of unary calls received in sight of the interceptors. grpc-go calls
-// those with the request, and answers by itself if it gets none.
+// receiveRequests has requests of unary calls received inside the chain of interceptors. grpc-go
+// calls those with the request, and answers by itself if it gets none.
 func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	own := *desc
 	own.Methods = nil

@@ -17,13 +17,13 @@ type Rates struct {
 	most    int // how many there may be before those that were idle are forgotten
 }
 
-// leastRates is how many callers are known before it is worth looking for those that were idle.
-const leastRates = 1024
+// minRates is how many callers are known before it is worth looking for those that were idle.
+const minRates = 1024
 
 // NewRates lets each caller do something limit times a second, and burst times at once. A limit of
 // 0 is none.
 func NewRates(limit rate.Limit, burst int) *Rates {
-	return &Rates{limit: limit, burst: burst, callers: map[any]*rate.Limiter{}, most: leastRates}
+	return &Rates{limit: limit, burst: burst, callers: map[any]*rate.Limiter{}, most: minRates}
 }
 
 // Allow is true if the caller, which is comparable, may do it now; it then counts as done.
@@ -39,7 +39,7 @@ func (r *Rates) Allow(caller any) bool {
 			maps.DeleteFunc(r.callers, func(_ any, l *rate.Limiter) bool {
 				return l.Tokens() >= float64(r.burst)
 			})
-			r.most = max(leastRates, 2*len(r.callers))
+			r.most = max(minRates, 2*len(r.callers))
 		}
 		limiter = rate.NewLimiter(r.limit, r.burst)
 		r.callers[caller] = limiter

@@ -30,13 +30,13 @@ func TestACallerThatHasSpentItsRateLeavesThatOfOthers(t *testing.T) {
 func TestCallersThatWereIdleAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRates(1, 1)
-		for i := range 10 * leastRates {
+		for i := range 10 * minRates {
 			r.Allow(i)
-			if i%leastRates == 0 {
+			if i%minRates == 0 {
 				time.Sleep(time.Second)
 			}
 		}
-		if len(r.callers) > 2*leastRates {
+		if len(r.callers) > 2*minRates {
 			t.Errorf("%d callers are known", len(r.callers))
 		}
 	})

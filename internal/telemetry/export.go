@@ -27,7 +27,7 @@ import (
 // spans, or OTEL_BSP_MAX_QUEUE_SIZE.
 //
 // It returns no error: a failure is logged, and the process goes on without the export. It has to
-// be called before calls are made, and after the variables are as Mend wants them and the
+// be called before calls are made, and after the variables are as Sanitize wants them and the
 // process-wide error handler of OpenTelemetry is set.
 func (t *Telemetry) Export(ctx context.Context, lookup func(name string) string) {
 	env := newEnvironment(lookup, t.Log)
@@ -82,8 +82,8 @@ func (t *Telemetry) exportSpans(
 
 // TraceTo has spans recorded as the options say, such as those of an exporter that Export does not
 // know, and sampled as OTEL_TRACES_SAMPLER and Config say; lookup is the value of a variable, as
-// far as Mend leaves it. It has to be called before calls are made. The caller shuts the provider
-// down.
+// far as Sanitize leaves it. It has to be called before calls are made. The caller shuts the
+// provider down.
 func (t *Telemetry) TraceTo(
 	lookup func(name string) string,
 	options ...sdktrace.TracerProviderOption,

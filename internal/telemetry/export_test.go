@@ -242,7 +242,7 @@ func configured(t *testing.T) (*Telemetry, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
 	telemetry := New(Identity{"test", "shop-server", "v1"}, Config{LogFormat: "json"}, &log)
-	for name, value := range telemetry.Mend(getenv, anyURL) {
+	for name, value := range telemetry.Sanitize(getenv, anyURL) {
 		t.Setenv(name, value)
 	}
 	telemetry.Export(t.Context(), getenv)

@@ -22,7 +22,7 @@ const (
 	handshakeTLS           = "tls"            // a client with TLS, at a server without it
 	handshakeNotHTTP2      = "not_http2"      // a client that speaks, or with TLS asks for, no HTTP/2
 	handshakeVersion       = "tls_version"    // a client with TLS 1.2 or older
-	handshakeRefused       = "refused"        // by the client, whom our certificate does not satisfy
+	handshakeRefused       = "refused"        // by the client, which does not accept our certificate
 	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
 	// Of the client, from an authority that is not trusted, or out of date.
 	handshakeCertificate = "certificate"

@@ -141,8 +141,8 @@ type lineKind struct {
 }
 
 const (
-	mostKinds    = 256
-	mostKindText = 128 // bytes of a text that tell it from others
+	maxKinds    = 256
+	maxKindText = 128 // bytes of a text that tell it from others
 )
 
 // newLineKinds knows no kind yet; each gets its limit with its first line.
@@ -152,13 +152,13 @@ func newLineKinds() *lineKinds {
 
 // limit finds the limit of a line, and makes it for a new kind, as long as there is room.
 func (k *lineKinds) limit(line slog.Record) *lineLimit {
-	kind := lineKind{line.Level, line.Message[:min(len(line.Message), mostKindText)]}
+	kind := lineKind{line.Level, line.Message[:min(len(line.Message), maxKindText)]}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if limit, ok := k.known[kind]; ok {
 		return limit
 	}
-	if len(k.known) == mostKinds {
+	if len(k.known) == maxKinds {
 		return k.rest
 	}
 	// A part of a text keeps all of it in memory; the copy has only what is compared.

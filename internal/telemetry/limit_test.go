@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// mostBytes is what a log may grow by in a minute, whatever callers do.
-const mostBytes = 1_000_000
+// maxBytes is what a log may grow by in a minute, whatever callers do.
+const maxBytes = 1_000_000
 
 // logging is telemetry whose log is written to out, at every level.
 func logging(out *bytes.Buffer) *Telemetry {
@@ -109,7 +109,7 @@ func TestTheLogStaysBelowAMegabyteAMinute(t *testing.T) {
 						telemetry.Log.Error(text)
 						time.Sleep(time.Second / 4)
 					}
-					if size := out.Len() - before; size > mostBytes {
+					if size := out.Len() - before; size > maxBytes {
 						t.Errorf("minute %d: %d bytes", minute, size)
 					} else {
 						t.Logf("minute %d: %d bytes", minute, size)
@@ -150,15 +150,15 @@ func TestAFloodOfOneLineHidesNoOther(t *testing.T) {
 
 func TestLinesOfAnyTextTakeBoundedMemory(t *testing.T) {
 	kinds := newLineKinds()
-	for i := range 10 * mostKinds {
+	for i := range 10 * maxKinds {
 		kinds.limit(slog.Record{Message: fmt.Sprintf("%1000d", i)})
 		kinds.limit(slog.Record{Message: fmt.Sprint(i)})
 	}
-	if len(kinds.known) != mostKinds {
+	if len(kinds.known) != maxKinds {
 		t.Errorf("%d kinds", len(kinds.known))
 	}
 	for kind := range kinds.known {
-		if len(kind.text) > mostKindText {
+		if len(kind.text) > maxKindText {
 			t.Errorf("a text has %d bytes", len(kind.text))
 		}
 	}

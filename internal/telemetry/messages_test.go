@@ -27,7 +27,7 @@ func TestMessagesAreTimedInTheDirectionThatStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.settle()
-			for name, families := range map[string]*families{"server": p.server.server, "client": p.client.client} {
+			for name, families := range map[string]*callMetrics{"server": p.server.server, "client": p.client.client} {
 				first, gaps := samples(families.first), samples(families.gap)
 				if first != want[mode.kind].first || gaps != want[mode.kind].gaps {
 					t.Errorf("%s: %d first messages and %d gaps, want %+v", name, first, gaps, want[mode.kind])

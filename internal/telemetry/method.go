@@ -45,7 +45,7 @@ type method struct {
 	name     string // service/method, or other
 	quiet    bool   // neither spans nor log lines
 	lines    *callLimits
-	families *families
+	families *callMetrics
 	labels   []string // grpc_type, grpc_service, grpc_method
 	// span and attributes are made once: each call would otherwise allocate the same ones.
 	span       []trace.SpanStartOption
@@ -62,7 +62,7 @@ type method struct {
 }
 
 // method makes the entry of a method, whose metrics are at 0 from then on.
-func (f *families) method(k kind, service, name string, span trace.SpanKind) *method {
+func (f *callMetrics) method(k kind, service, name string, span trace.SpanKind) *method {
 	labels := []string{string(k), service, name}
 	m := &method{
 		name:     service + "/" + name,
@@ -157,7 +157,7 @@ func (m *method) countOf(code codes.Code, fault string) prometheus.Counter {
 }
 
 // ended returns the counter for a code and, on a server, whose fault it was.
-func (f *families) ended(labels []string, code, fault string) prometheus.Counter {
+func (f *callMetrics) ended(labels []string, code, fault string) prometheus.Counter {
 	labels = append(slices.Clip(labels), code)
 	if f.isServer {
 		labels = append(labels, fault)
@@ -177,7 +177,7 @@ type methods struct {
 
 // newMethods makes the table for services, whose methods have their metrics from the start.
 func newMethods(
-	f *families,
+	f *callMetrics,
 	span trace.SpanKind,
 	services []protoreflect.ServiceDescriptor,
 ) methods {

@@ -40,8 +40,8 @@ var (
 	gapBuckets    = []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 300}
 )
 
-// families are the metrics of one side, server or client.
-type families struct {
+// callMetrics are the metrics of one side, server or client.
+type callMetrics struct {
 	name     string // the prefix of all names
 	isServer bool
 
@@ -59,9 +59,9 @@ type families struct {
 	all []prometheus.Collector
 }
 
-// newServerFamilies makes the metrics of a server, which counts more than a client does.
-func newServerFamilies() *families {
-	f := newFamilies("grpc_server", "grpc_code", "grpc_fault")
+// newServerMetrics makes the metrics of a server, which counts more than a client does.
+func newServerMetrics() *callMetrics {
+	f := newCallMetrics("grpc_server", "grpc_code", "grpc_fault")
 	f.isServer = true
 	f.arrived = f.counter(
 		"_arrived_total",
@@ -75,12 +75,13 @@ func newServerFamilies() *families {
 	return f
 }
 
-// newClientFamilies makes the metrics of a client.
-func newClientFamilies() *families { return newFamilies("grpc_client", "grpc_code") }
+// newClientMetrics makes the metrics of a client.
+func newClientMetrics() *callMetrics { return newCallMetrics("grpc_client", "grpc_code") }
 
-// newFamilies makes the metrics of a side; ended are the labels by which it counts how calls ended.
-func newFamilies(name string, ended ...string) *families {
-	f := &families{name: name}
+// newCallMetrics makes the metrics of a side; ended are the labels by which it counts how calls
+// ended.
+func newCallMetrics(name string, ended ...string) *callMetrics {
+	f := &callMetrics{name: name}
 	f.started = f.counter("_started_total", "RPCs started.")
 	f.handled = f.counter("_handled_total", "RPCs ended, by status code.", ended...)
 	f.msgReceived = f.counter("_msg_received_total", "Messages received, counted while the RPC runs.")
@@ -117,13 +118,13 @@ func newFamilies(name string, ended ...string) *families {
 }
 
 // add makes a metric one of the families.
-func add[C prometheus.Collector](f *families, c C) C {
+func add[C prometheus.Collector](f *callMetrics, c C) C {
 	f.all = append(f.all, c)
 	return c
 }
 
 // counter makes a counter by method, and by the labels in more.
-func (f *families) counter(name, help string, more ...string) *prometheus.CounterVec {
+func (f *callMetrics) counter(name, help string, more ...string) *prometheus.CounterVec {
 	return add(
 		f,
 		prometheus.NewCounterVec(
@@ -134,7 +135,7 @@ func (f *families) counter(name, help string, more ...string) *prometheus.Counte
 }
 
 // histogram makes one by the labels, with classic and native buckets.
-func (f *families) histogram(
+func (f *callMetrics) histogram(
 	name, help string,
 	buckets []float64,
 	labels []string,
@@ -160,7 +161,7 @@ func WithNative(opts prometheus.HistogramOpts) prometheus.HistogramOpts {
 
 // gapHistogram has no native histogram: that would cost each message as much
 // again as everything else that is counted of it.
-func (f *families) gapHistogram() *prometheus.HistogramVec {
+func (f *callMetrics) gapHistogram() *prometheus.HistogramVec {
 	return add(f, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    f.name + "_message_gap_seconds",
 		Help:    "Time between two messages of a stream that follow each other.",
@@ -171,7 +172,7 @@ func (f *families) gapHistogram() *prometheus.HistogramVec {
 // handlingSeconds makes the histogram of one kind of RPC. The four share a name
 // and differ in a constant label, which is how one metric gets two sets of
 // bounds.
-func (f *families) handlingSeconds(k kind) *prometheus.HistogramVec {
+func (f *callMetrics) handlingSeconds(k kind) *prometheus.HistogramVec {
 	return f.histogram(
 		"_handling_seconds",
 		"Time from the start of the RPC to its end.",
@@ -190,14 +191,14 @@ func boundsOf(k kind) []float64 {
 }
 
 // Describe and Collect make the families one collector.
-func (f *families) Describe(to chan<- *prometheus.Desc) {
+func (f *callMetrics) Describe(to chan<- *prometheus.Desc) {
 	for _, c := range f.all {
 		c.Describe(to)
 	}
 }
 
 // Collect is the other half of prometheus.Collector.
-func (f *families) Collect(to chan<- prometheus.Metric) {
+func (f *callMetrics) Collect(to chan<- prometheus.Metric) {
 	for _, c := range f.all {
 		c.Collect(to)
 	}

@@ -22,7 +22,7 @@ const testServiceName = "grpc.testing.TestService"
 // numbers are the values of one method's metrics.
 type numbers struct{ started, ok, sent, received, inFlight, observed float64 }
 
-func read(t *testing.T, f *families, k kind, method string) numbers {
+func read(t *testing.T, f *callMetrics, k kind, method string) numbers {
 	t.Helper()
 	labels := []string{string(k), testServiceName, method}
 	return numbers{

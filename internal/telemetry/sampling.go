@@ -84,7 +84,7 @@ func (e environment) sampler(trust Trust) *sampler {
 	case ratio:
 		// Without an argument the ratio is 1, which is to record everything.
 		if share := e.value("OTEL_TRACES_SAMPLER_ARG"); share != "" {
-			number, _ := strconv.ParseFloat(share, 64) // Mend leaves no other.
+			number, _ := strconv.ParseFloat(share, 64) // Sanitize leaves no other.
 			s.own = sdktrace.TraceIDRatioBased(number)
 		}
 	}

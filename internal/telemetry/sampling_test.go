@@ -80,9 +80,9 @@ func TestSamplerIsHonoured(t *testing.T) {
 
 func samplerOf(name, argument string, trust Trust) *sampler {
 	variables := lookup("OTEL_TRACES_SAMPLER="+name, "OTEL_TRACES_SAMPLER_ARG="+argument)
-	mended := Discard().Mend(variables, anyURL)
+	sanitized := Discard().Sanitize(variables, anyURL)
 	return environment{func(name string) string {
-		if value, ok := mended[name]; ok {
+		if value, ok := sanitized[name]; ok {
 			return value
 		}
 		return variables(name)

@@ -71,7 +71,7 @@ type Telemetry struct {
 	proxied    bool     // whether the collector is reached through a proxy
 	sampler    *sampler // nil before Export, and where no span is exported
 	// server and client are the metrics of calls, for all servers and all clients of the process.
-	server, client *families
+	server, client *callMetrics
 	spans          *spans
 	drain          *drain
 	// Pointers and channels, so that copies such as that of QuietCalls share them.
@@ -121,8 +121,8 @@ func base(namespace string, log *slog.Logger) *Telemetry {
 			propagation.TraceContext{},
 			propagation.Baggage{},
 		),
-		server:   newServerFamilies(),
-		client:   newClientFamilies(),
+		server:   newServerMetrics(),
+		client:   newClientMetrics(),
 		spans:    newSpans(metrics),
 		drain:    newDrain(metrics),
 		scraped:  make(chan struct{}, 1),

@@ -15,12 +15,12 @@ import (
 	"example.com/quartet/internal/reload"
 )
 
-// variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. mend returns
-// what makes sense of its value, and an error about the rest of it, which has no value that may be
-// a secret.
+// variable is one that the SDK of OpenTelemetry reads by itself, or a list of ours. sanitize
+// returns what makes sense of its value, and an error about the rest of it, which has no value that
+// may be a secret.
 type variable struct {
-	name string
-	mend func(value string) (mended string, err error)
+	name     string
+	sanitize func(value string) (sanitized string, err error)
 }
 
 // variables are those of all signals, and of each.
@@ -78,25 +78,25 @@ var prefixes = []string{
 	"OTEL_EXPORTER_OTLP_METRICS_",
 }
 
-// Mend returns the variables of OpenTelemetry that have to have another value before Export is
+// Sanitize returns the variables of OpenTelemetry that have to have another value before Export is
 // called, "" if they must not be set, because they make no sense or not in whole, which it logs.
 // Its SDK, which reads them too, would log it several times, or not at all and do something else.
 // checkURL looks at the URLs of collectors; its errors have to be without secrets.
-func (t *Telemetry) Mend(
+func (t *Telemetry) Sanitize(
 	lookup func(name string) string,
 	checkURL func(text string) error,
 ) map[string]string {
-	mended := map[string]string{}
+	sanitized := map[string]string{}
 	// The SDK reads nothing then.
 	if strings.EqualFold(strings.TrimSpace(lookup("OTEL_SDK_DISABLED")), "true") {
-		return mended
+		return sanitized
 	}
 	for _, v := range variables(checkURL) {
 		value := strings.TrimSpace(lookup(v.name))
 		if value == "" {
 			continue
 		}
-		sense, err := v.mend(value)
+		sense, err := v.sanitize(value)
 		// Both lines are without the value: only the errors, which are ours, say what they may.
 		switch {
 		case err != nil && sense == "":
@@ -118,7 +118,7 @@ func (t *Telemetry) Mend(
 		}
 		// Blanks around a value count as a change, too: the SDK does not take all of them off.
 		if sense != lookup(v.name) {
-			mended[v.name] = sense
+			sanitized[v.name] = sense
 		}
 	}
 	// A certificate and its key make sense only together, so that they are looked at as pairs.
@@ -133,10 +133,10 @@ func (t *Telemetry) Mend(
 				"problem",
 				err,
 			)
-			mended[certificate], mended[key] = "", ""
+			sanitized[certificate], sanitized[key] = "", ""
 		}
 	}
-	return mended
+	return sanitized
 }
 
 // within takes whole numbers from least to most.
@@ -205,14 +205,16 @@ func keyPair(certificate, key string) error {
 }
 
 // elements are those of a list, which commas separate.
-func elements(mend func(element string) (mended string, err error)) func(string) (string, error) {
+func elements(
+	sanitize func(element string) (sanitized string, err error),
+) func(string) (string, error) {
 	return func(value string) (string, error) {
 		var kept []string
 		var problem error
 		for element := range strings.SplitSeq(value, ",") {
-			mended, err := mend(strings.TrimSpace(element))
-			if mended != "" {
-				kept = append(kept, mended)
+			sanitized, err := sanitize(strings.TrimSpace(element))
+			if sanitized != "" {
+				kept = append(kept, sanitized)
 			}
 			// One problem of a list is enough for its line in the log.
 			problem = cmp.Or(problem, err)

@@ -43,7 +43,7 @@ var asymmetric = []jose.SignatureAlgorithm{
 	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
 }
 
-const longestLeeway = 5 * time.Minute
+const maxLeeway = 5 * time.Minute
 
 // Validate refuses a configuration by which no token, or any, would be accepted.
 func (c Config) Validate() error {
@@ -90,8 +90,8 @@ func (c Config) Validate() error {
 			complain("ALGORITHMS: %q is none of %s", name, names(asymmetric))
 		}
 	}
-	if c.Leeway < 0 || c.Leeway > longestLeeway {
-		complain("LEEWAY=%s: must be from 0s to %s", c.Leeway, longestLeeway)
+	if c.Leeway < 0 || c.Leeway > maxLeeway {
+		complain("LEEWAY=%s: must be from 0s to %s", c.Leeway, maxLeeway)
 	}
 	if c.MaxLifetime < 0 {
 		complain("MAX_LIFETIME=%s: must not be negative", c.MaxLifetime)
@@ -121,15 +121,15 @@ func (c Config) validateURL() error {
 		return errors.New(
 			"JWKS_URL: has to begin with https://, because others could replace the keys on their way",
 		)
-	case c.JWKSInterval < shortestInterval || c.JWKSInterval > longestInterval:
+	case c.JWKSInterval < shortestInterval || c.JWKSInterval > maxInterval:
 		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, shortestInterval,
-			longestInterval)
+			maxInterval)
 	default:
 		return nil
 	}
 }
 
-const shortestInterval, longestInterval = 10 * time.Second, 24 * time.Hour
+const shortestInterval, maxInterval = 10 * time.Second, 24 * time.Hour
 
 func needsIssuer(name string, set bool) error {
 	if !set {

@@ -21,9 +21,9 @@ const (
 	// retryPause is the time between two fetches of keys that cannot be fetched, while the former ones
 	// are in use.
 	retryPause = 10 * time.Second
-	// mostWaiting is how many calls may wait for a fetch because of a key that is not known yet; one
+	// maxWaiting is how many calls may wait for a fetch because of a key that is not known yet; one
 	// caller may have half of them.
-	mostWaiting = 100
+	maxWaiting = 100
 )
 
 // fetch gets the key set from the issuer. Each time it has a connection of its own, and reads the

@@ -61,12 +61,12 @@ func ReadFile(name string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, largestToken+1))
+	content, err := io.ReadAll(io.LimitReader(file, maxToken+1))
 	if err != nil {
 		return "", err
 	}
 	text := strings.TrimSpace(string(content))
-	if text == "" || len(content) > largestToken ||
+	if text == "" || len(content) > maxToken ||
 		strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", fmt.Errorf("%s: %w", name, errNoToken)
 	}

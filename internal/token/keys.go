@@ -19,10 +19,10 @@ import (
 const (
 	// keySetBytes is the size of the largest key set.
 	keySetBytes = 256 << 10
-	// mostKeys of a set are more than issuers have: an old one, one in use, and the next.
-	mostKeys = 64
-	// leastRSA is the size in bits that RFC 7518, section 3.3, demands of RSA keys.
-	leastRSA = 2048
+	// maxKeys of a set are more than issuers have: an old one, one in use, and the next.
+	maxKeys = 64
+	// minRSA is the size in bits that RFC 7518, section 3.3, demands of RSA keys.
+	minRSA = 2048
 )
 
 // keySet is the public keys of an issuer by their id, the claim kid.
@@ -43,8 +43,8 @@ func parseKeys(content []byte) (keys keySet, leftOut, err error) {
 	if err := json.Unmarshal(content, &set); err != nil {
 		return nil, nil, fmt.Errorf("is no JSON Web Key Set: %w", err)
 	}
-	if len(set.Keys) > mostKeys {
-		return nil, nil, fmt.Errorf("has %d keys, more than %d", len(set.Keys), mostKeys)
+	if len(set.Keys) > maxKeys {
+		return nil, nil, fmt.Errorf("has %d keys, more than %d", len(set.Keys), maxKeys)
 	}
 	keys = keySet{}
 	var problems []string
@@ -95,7 +95,7 @@ func parseKey(raw json.RawMessage) (*jose.JSONWebKey, error) {
 func usable(key jose.JSONWebKey) bool {
 	switch public := key.Key.(type) {
 	case *rsa.PublicKey:
-		return public.N.BitLen() >= leastRSA
+		return public.N.BitLen() >= minRSA
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 		return key.Valid()
 	default:

@@ -37,15 +37,15 @@ var (
 )
 
 const (
-	// largestToken is what a header can hold beside others; tokens of Kubernetes have 1 KiB.
-	largestToken = 12 << 10
-	// longestSubject is more than names of service accounts have, and than OpenID Connect allows
+	// maxToken is what a header can hold beside others; tokens of Kubernetes have 1 KiB.
+	maxToken = 12 << 10
+	// maxSubject is more than names of service accounts have, and than OpenID Connect allows
 	// (255).
-	longestSubject = 512
-	// mostVerified is how many tokens are remembered as verified.
-	mostVerified = 4096
-	// mostUnverified is how many tokens of one caller may wait to be verified.
-	mostUnverified = 1000
+	maxSubject = 512
+	// maxVerified is how many tokens are remembered as verified.
+	maxVerified = 4096
+	// maxUnverified is how many tokens of one caller may wait to be verified.
+	maxUnverified = 1000
 	// refusedBurst is in how many seconds' worth of refused tokens a caller may send at once.
 	refusedBurst = 5
 )
@@ -98,10 +98,10 @@ func NewVerifier(cfg Config, log *slog.Logger) (*Verifier, error) {
 	v := &Verifier{
 		cfg: cfg, log: log, verified: map[[sha256.Size]byte]verified{},
 		fromFile: source{name: cfg.JWKSFile}, fromURL: source{name: cfg.JWKSURL},
-		turns:   shares.New(0, 1, mostUnverified),
+		turns:   shares.New(0, 1, maxUnverified),
 		refused: shares.NewRates(rate.Limit(cfg.MaxRefused), refusedBurst*cfg.MaxRefused),
 		fetches: shares.NewRates(rate.Every(callerPause), 1),
-		waiting: shares.New(mostWaiting, mostWaiting/2, 0),
+		waiting: shares.New(maxWaiting, maxWaiting/2, 0),
 	}
 	for _, name := range cfg.Algorithms {
 		v.algorithms = append(v.algorithms, jose.SignatureAlgorithm(name))
@@ -256,7 +256,7 @@ func (v *Verifier) Ready() bool {
 // Known is Verify for a token that was verified before. It costs a hash, and known is false for all
 // other tokens.
 func (v *Verifier) Known(token string) (identity string, known bool, err error) {
-	if len(token) > largestToken {
+	if len(token) > maxToken {
 		return "", false, nil
 	}
 	sum := sha256.Sum256([]byte(token))
@@ -287,8 +287,8 @@ var (
 
 // claims are those of a token whose signature is right by the keys of today.
 func (v *Verifier) claims(token string) (claims jwt.Claims, err error) {
-	if len(token) > largestToken {
-		return claims, fmt.Errorf("%w: it has more than %d bytes", ErrMalformed, largestToken)
+	if len(token) > maxToken {
+		return claims, fmt.Errorf("%w: it has more than %d bytes", ErrMalformed, maxToken)
 	}
 	if strings.ContainsAny(token, " \t\r\n") { // A decoder of base64 may skip them.
 		return claims, fmt.Errorf("%w: it has blanks in it", ErrMalformed)
@@ -338,7 +338,7 @@ func (v *Verifier) remember(sum [sha256.Size]byte, token verified) {
 	if !v.trusts(token.key) {
 		return
 	}
-	if len(v.verified) >= mostVerified {
+	if len(v.verified) >= maxVerified {
 		for one := range v.verified {
 			delete(v.verified, one)
 			break
@@ -362,11 +362,11 @@ func (v *Verifier) check(claims jwt.Claims, now time.Time) (identity string, err
 		return "", fmt.Errorf("%w: it is valid for more than %s", ErrNotTrusted, v.cfg.MaxLifetime)
 	case claims.NotBefore != nil && now.Add(v.cfg.Leeway).Before(claims.NotBefore.Time()):
 		return "", ErrNotYetValid
-	case claims.Subject == "" || len(claims.Subject) > longestSubject || !isText(claims.Subject):
+	case claims.Subject == "" || len(claims.Subject) > maxSubject || !isText(claims.Subject):
 		return "", fmt.Errorf(
 			"%w: its claim sub is no name of 1 to %d bytes",
 			ErrMalformed,
-			longestSubject,
+			maxSubject,
 		)
 	}
 	return Prefix + claims.Issuer + "#" + claims.Subject, nil

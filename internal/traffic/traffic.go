@@ -220,14 +220,14 @@ func (t *Traffic) try(operation Operation, observer *observer) {
 	}
 }
 
-// leastRate is one operation an hour: what is rarer is a mistake, and no ticker counts intervals of
+// minRate is one operation an hour: what is rarer is a mistake, and no ticker counts intervals of
 // centuries.
-const leastRate = 1. / 3600
+const minRate = 1. / 3600
 
 // ValidRate checks a rate of a configuration: none, or between one operation an hour and a million
 // a second.
 func ValidRate(name string, rate float64) error {
-	if rate == 0 || rate >= leastRate && rate <= 1e6 {
+	if rate == 0 || rate >= minRate && rate <= 1e6 {
 		return nil
 	}
 	return fmt.Errorf(

@@ -40,8 +40,8 @@ const (
 	headerBytes = 16 << 10
 	// idle is how long a connection may be without a request.
 	idle = time.Minute
-	// largestWindow is the receive window of an HTTP/2 connection: the calls of one share it.
-	largestWindow = 16 << 20
+	// maxWindow is the receive window of an HTTP/2 connection: the calls of one share it.
+	maxWindow = 16 << 20
 	// preflightAge is how long a browser may remember that an origin may call; none remembers it for
 	// longer.
 	preflightAge = "7200"
@@ -76,7 +76,7 @@ func New(
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          int(min(limits.MaxConcurrentStreams, math.MaxInt32)),
 			MaxReceiveBufferPerStream:     int(limits.StreamWindowBytes),
-			MaxReceiveBufferPerConnection: int(max(largestWindow, limits.StreamWindowBytes)),
+			MaxReceiveBufferPerConnection: int(max(maxWindow, limits.StreamWindowBytes)),
 			SendPingTimeout:               limits.KeepaliveTime,
 			PingTimeout:                   limits.KeepaliveTimeout,
 			WriteByteTimeout:              limits.SendTimeout,
@@ -207,8 +207,8 @@ func (s *Server) Serve(lis net.Listener) error {
 	return nil
 }
 
-// unwind is how long handlers have to return after their connections were closed.
-const unwind = time.Second
+// handlerGrace is how long handlers have to return after their connections were closed.
+const handlerGrace = time.Second
 
 // Shutdown lets calls under way end until shortly before the deadline of ctx and then cuts them
 // off, which it reports as an error. It is for the drain, beside GracefulStop of the rpc.Server,
@@ -217,7 +217,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	limited := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithDeadline(ctx, deadline.Add(-min(unwind, time.Until(deadline)/4)))
+		grace := min(handlerGrace, time.Until(deadline)/4)
+		limited, cancel = context.WithDeadline(ctx, deadline.Add(-grace))
 		defer cancel()
 	}
 	s.stop()

@@ -198,11 +198,11 @@ func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
 			err = s.receiveUpload(w, lease, requests, &trickle{ctx: ctx})
 			return time.Since(began), err
 		}
-		if took, err := send(leastRate/20 - 1); !errors.Is(err, rpc.ErrIdle) || took > 2*time.Second {
-			t.Errorf("less than %d bytes in a second: %v after %v", leastRate, err, took)
+		if took, err := send(minRate/20 - 1); !errors.Is(err, rpc.ErrIdle) || took > 2*time.Second {
+			t.Errorf("less than %d bytes in a second: %v after %v", minRate, err, took)
 		}
-		if took, err := send(leastRate / 10); err != nil || took < 5*time.Second {
-			t.Errorf("more than %d bytes in a second: %v after %v", leastRate, err, took)
+		if took, err := send(minRate / 10); err != nil || took < 5*time.Second {
+			t.Errorf("more than %d bytes in a second: %v after %v", minRate, err, took)
 		}
 	})
 }

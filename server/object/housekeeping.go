@@ -8,8 +8,8 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
-// longestPause is the longest pause between two rounds of housekeeping, whatever the time to live.
-const longestPause = time.Hour
+// maxPause is the longest pause between two rounds of housekeeping, whatever the time to live.
+const maxPause = time.Hour
 
 // housekeeping counts what is stored and removes uploads that were abandoned, at the start and then
 // from time to time, until ctx is done, which is when the drain begins. All replicas do so,
@@ -29,7 +29,7 @@ func (s *service) housekeeping(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			log.Warn("removing abandoned uploads failed", "error", err)
 		}
-		_ = rpc.Sleep(ctx, jitter(min(s.config.UploadTTL/10, longestPause))) // The loop asks ctx itself.
+		_ = rpc.Sleep(ctx, jitter(min(s.config.UploadTTL/10, maxPause))) // The loop asks ctx itself.
 	}
 }
 

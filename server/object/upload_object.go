@@ -97,10 +97,10 @@ func errUploadStopped() error {
 	return rpc.Stopping("the server is stopping; the upload is kept and continues elsewhere")
 }
 
-// leastRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte
+// minRate is how many bytes an upload has to bring in a second, over IDLE_TIMEOUT, so that a byte
 // now and then does not hold its memory and its place. A sender that is slower goes on in a stream
 // of its own.
-const leastRate = 64
+const minRate = 64
 
 // receiveUpload takes messages until the sender finishes or pauses, a newer stream takes the upload
 // over, the sender is idle or too slow, or the server drains. It runs in the handler's goroutine,
@@ -110,7 +110,7 @@ func (s *service) receiveUpload(
 ) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
-	least, mark := int64(s.config.IdleTimeout.Seconds()*leastRate), int64(0)
+	least, mark := int64(s.config.IdleTimeout.Seconds()*minRate), int64(0)
 	for {
 		select {
 		case r := <-requests:
@@ -154,7 +154,7 @@ func (s *service) receiveUpload(
 					return err
 				}
 			}
-			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, leastRate)
+			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, minRate)
 		// What has arrived is committed first, so that the sender repeats as little as possible.
 		case <-s.host.Draining:
 			if _, err := w.pause(); err != nil {

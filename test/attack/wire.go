@@ -223,8 +223,8 @@ func (w *wire) beginAs(contentType, path string, more ...string) *wireStream {
 	return s
 }
 
-// largestFrame is what HTTP/2 lets every peer send.
-const largestFrame = 16 << 10
+// maxFrame is what HTTP/2 lets every peer send.
+const maxFrame = 16 << 10
 
 // send sends data as the server's windows allow, and returns early if the stream has ended.
 func (w *wire) send(s *wireStream, data []byte, last bool) error {
@@ -238,7 +238,7 @@ func (w *wire) send(s *wireStream, data []byte, last bool) error {
 			w.mu.Unlock()
 			return err
 		}
-		n := max(0, min(int64(len(data)), w.window, s.window, largestFrame))
+		n := max(0, min(int64(len(data)), w.window, s.window, maxFrame))
 		w.window -= n
 		s.window -= n
 		w.mu.Unlock()

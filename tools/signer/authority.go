@@ -28,8 +28,8 @@ type authority struct {
 // Kubernetes accepts no certificates of less than an hour, and no renewal in the first and the last
 // ten minutes (validation of certificates.k8s.io/v1).
 const (
-	leastLifetime = time.Hour
-	leastRenewal  = 10 * time.Minute
+	minLifetime = time.Hour
+	minRenewal  = 10 * time.Minute
 )
 
 // readAuthority reads the certificate and the key of an authority from a folder that is mounted
@@ -46,8 +46,8 @@ func readAuthority(folder, domain string, lifetime, renewal time.Duration) (*aut
 	if !ok || !pair.Leaf.IsCA {
 		return nil, fmt.Errorf("%s has no certificate of an authority", folder)
 	}
-	if lifetime < leastLifetime ||
-		renewal != 0 && (renewal < leastRenewal || renewal > lifetime-leastRenewal) {
+	if lifetime < minLifetime ||
+		renewal != 0 && (renewal < minRenewal || renewal > lifetime-minRenewal) {
 		return nil, fmt.Errorf(
 			"a certificate cannot be valid for %s and be renewed after %s",
 			lifetime,
@@ -115,7 +115,7 @@ func (a *authority) sign(r *request, services []string, now time.Time) (*status,
 	renewal := lifetime / 2
 	if a.renewal != 0 {
 		// A pod may ask for a shorter life than that of the flag, and the renewal has to be within it.
-		renewal = min(a.renewal, lifetime-leastRenewal)
+		renewal = min(a.renewal, lifetime-minRenewal)
 	}
 	return &status{
 		Conditions: []condition{

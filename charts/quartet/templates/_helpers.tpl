@@ -96,7 +96,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{/* How many replicas there may be at once. */}}
-{{- define "quartet.mostreplicas" -}}
+{{- define "quartet.maxreplicas" -}}
 {{- with .Values.server }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled | int64 }}{{ end -}}
 {{- end }}
 

@@ -7,7 +7,7 @@ addresses. Every problem is one sentence that names what to set; all are reporte
 {{- range list "name" "label" "twice" "mount" "resource" "address" "tls" "tokens" -}}
   {{- $problems = concat $problems (include (printf "quartet.%sproblems" .) $ | fromJsonArray) -}}
 {{- end -}}
-{{- $replicas := include "quartet.mostreplicas" . | int -}}
+{{- $replicas := include "quartet.maxreplicas" . | int -}}
 {{- $embedded := include "quartet.facts" (list . "embedded") | fromYaml -}}
 {{- if and $embedded (gt $replicas 1) -}}
   {{- $key := ternary "server.autoscaling.maxReplicas" "server.replicas" .Values.server.autoscaling.enabled -}}

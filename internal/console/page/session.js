@@ -84,7 +84,7 @@ export function rollout(all) {
   return h('span', { class: 'rollout' }, problem, button)
 }
 
-// frame makes the page of a panel: what is around it, and a banner that says who is away. It returns the element for the rest.
+// frame makes the page of a panel: what is around it, and a banner that says which process cannot be reached. It returns the element for the rest.
 export async function frame(title) {
   const stateText = h('span', {}, 'connecting')
   const state = h('p', { class: 'state', role: 'status' }, h('span', { class: 'dot' }), stateText)

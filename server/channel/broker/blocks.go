@@ -22,10 +22,10 @@ const (
 	// no content and only says that a message is gone.
 	erasedMessage = 1 << 63
 	tombstone     = 1 << 62
-	// longestRecord is more than any record has, as a block has 8 MiB.
-	longestRecord = 32 << 20
-	// longestJump is more than the sequences of one block can be apart.
-	longestJump = 1 << 20
+	// maxRecord is more than any record has, as a block has 8 MiB.
+	maxRecord = 32 << 20
+	// maxJump is more than the sequences of one block can be apart.
+	maxJump = 1 << 20
 )
 
 // inspectBlocks looks at what is stored before the server does.
@@ -86,7 +86,7 @@ func followRecords(name string) (last uint64, sound bool, err error) {
 		}
 		length := int64(binary.LittleEndian.Uint32(header) &^ withHeaders)
 		// A length that does not fit leads to nowhere.
-		if length < recordHeader+recordChecksum || length > longestRecord || at+length > info.Size() {
+		if length < recordHeader+recordChecksum || length > maxRecord || at+length > info.Size() {
 			return last, false, nil
 		}
 		sequence := binary.LittleEndian.Uint64(header[4:])
@@ -96,7 +96,7 @@ func followRecords(name string) (last uint64, sound bool, err error) {
 			}
 		} else {
 			sequence &^= erasedMessage
-			if last != 0 && (sequence > last+longestJump || sequence <= last) {
+			if last != 0 && (sequence > last+maxJump || sequence <= last) {
 				return min(last, sequence), false, nil // Either of them may be the damaged one.
 			}
 			last = sequence

@@ -16,9 +16,9 @@ const (
 	// verifyMessages and verifyBytes are how much of the stream is verified with one request.
 	verifyMessages = 1024
 	verifyBytes    = 1 << 20
-	// mostListed is how many missing messages the broker is asked to list; it does so in one message.
+	// maxListed is how many missing messages the broker is asked to list; it does so in one message.
 	// More are looked for.
-	mostListed = 50_000
+	maxListed = 50_000
 )
 
 // span is a run of sequences of which no message can be read.
@@ -129,7 +129,7 @@ func (b *Broker) inspect(ctx context.Context, state jetstream.StreamState) error
 		return nil
 	}
 	// A list of so many would be too long for one message, so they are found by reading.
-	if state.NumDeleted > mostListed {
+	if state.NumDeleted > maxListed {
 		b.damage.verifyAgain(state.FirstSeq, state.LastSeq)
 		b.startVerifying()
 		return nil

@@ -18,8 +18,8 @@ const (
 	// openRetry is the pause between two attempts: to find the stream, to verify it, to start the
 	// embedded server anew.
 	openRetry = 250 * time.Millisecond
-	// mostReasons bounds what is logged of one wait, each reason once.
-	mostReasons = 16
+	// maxReasons bounds what is logged of one wait, each reason once.
+	maxReasons = 16
 )
 
 // numbers are left out when two reasons are compared.
@@ -78,7 +78,7 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		}
 		err = b.reason(err)
 		kind := numbers.ReplaceAllString(err.Error(), "") // It may have the port of the attempt.
-		if ctx.Err() == nil && !told[kind] && len(told) < mostReasons && !errors.Is(err, errConnecting) {
+		if ctx.Err() == nil && !told[kind] && len(told) < maxReasons && !errors.Is(err, errConnecting) {
 			b.log.Warn("waiting for the message broker", "error", err)
 			told[kind] = true
 		}

@@ -57,7 +57,7 @@ type progress struct {
 	sums []uint32
 	// decided is the object that the last line says, and object the same once it has appeared.
 	decided *engine.Object
-	object  *engine.Object // what has appeared
+	object  *engine.Object
 	// valid is where in the log the next line goes: behind the last whole one, and in place of a line
 	// with an object that has not appeared.
 	valid int64

@@ -45,7 +45,7 @@ func (f *Folder) Begin(ctx context.Context, h engine.Header, _ bool) (engine.Upl
 	if err != nil {
 		return nil, engine.During("find an upload", err)
 	}
-	if p == nil { // What there is of an upload of which nothing is committed goes.
+	if p == nil { // Files of an upload of which nothing is committed are removed.
 		if err := f.drop(h.UploadID); err != nil {
 			return nil, engine.During("begin an upload", err)
 		}

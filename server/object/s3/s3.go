@@ -49,8 +49,8 @@ const (
 	// requestTimeout is how long one request may take, with the SDK's repetitions, besides the time
 	// for its bytes.
 	requestTimeout = 30 * time.Second
-	// slowestRate is what is granted to the bytes of a request besides requestTimeout, per second.
-	slowestRate = 1 << 20
+	// minRate is what is granted to the bytes of a request besides requestTimeout, per second.
+	minRate = 1 << 20
 	// maxChanges bounds how often something is looked at again that another process has changed
 	// meanwhile.
 	maxChanges = 10
@@ -132,7 +132,7 @@ func uploadKey(id string) string   { return uploadsPrefix + id }
 // requestContext bounds one request with its repetitions, so that a service that does not answer is
 // noticed. size is how many bytes it sends.
 func requestContext(ctx context.Context, size int) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/slowestRate,
+	return context.WithTimeoutCause(ctx, requestTimeout+time.Duration(size)*time.Second/minRate,
 		errSlow)
 }
 

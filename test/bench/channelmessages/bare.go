@@ -76,7 +76,7 @@ func serveBare(url string) error {
 		return err
 	}
 	defer consuming.Stop()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,8 @@ func (b *Bare) FullDuplexCall(stream grpc_testing.TestService_FullDuplexCallServ
 		if err != nil {
 			return nil // The participant has left.
 		}
-		if _, err := b.jetStream.Publish(stream.Context(), subject, request.GetPayload().GetBody()); err != nil {
+		body := request.GetPayload().GetBody()
+		if _, err := b.jetStream.Publish(stream.Context(), subject, body); err != nil {
 			return err
 		}
 		sending.Lock()

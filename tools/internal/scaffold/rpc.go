@@ -292,18 +292,18 @@ func (p *project) addToClient(f facts, folder string) error {
 				}
 			// Lists are found in any function that has what the inserted line refers to.
 			case *ast.FuncDecl:
-				session, config := parameter(d, "Session"), receiver(d, "Config")
+				connection, config := parameter(d, "Connection"), receiver(d, "Config")
 				ast.Inspect(d, func(n ast.Node) bool {
 					switch n := n.(type) {
 					case *ast.CompositeLit:
 						switch element(n) {
 						case "Step":
-							if session != "" {
-								add("[]cli.Step", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, session))
+							if connection != "" {
+								add("[]cli.Step", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, connection))
 							}
 						case "Operation":
-							if session != "" && config != "" {
-								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, session))
+							if connection != "" && config != "" {
+								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, connection))
 							}
 						}
 					// The rate is checked where Validate joins the errors of the other rates.
@@ -328,8 +328,8 @@ func (p *project) addToClient(f facts, folder string) error {
 	for what, where := range map[string]string{
 		"Config":              "a struct Config",
 		"Validate":            "a method Validate of Config that returns errors.Join(…)",
-		"[]cli.Step":          "a function of a cli.Session that returns a []cli.Step{…}",
-		"[]traffic.Operation": "a method of Config, of a cli.Session, with a []traffic.Operation{…}",
+		"[]cli.Step":          "a function of a cli.Connection that returns a []cli.Step{…}",
+		"[]traffic.Operation": "a method of Config, of a cli.Connection, with a []traffic.Operation{…}",
 	} {
 		if !done[what] {
 			return fmt.Errorf("%s has not %s, to which the RPC is added; README.md has the steps by hand", folder, where)

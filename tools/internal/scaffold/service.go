@@ -196,19 +196,19 @@ func Service() cli.Service {
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
 		Check:       check,
-		Traffic:     func(s cli.Session) traffic.Source { return cfg.traffic(s) },
+		Traffic:     func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
 		Demo:        demo,
 	}
 }
 
-// connect makes the client of a session.
-func connect(s cli.Session) *Client { return NewClient(s.Conn) }
+// connect makes the client of a connection.
+func connect(s cli.Connection) *Client { return NewClient(s.Conn) }
 
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	return []cli.Step{}
 }
 
-func demo(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
+func demo(ctx context.Context, s cli.Connection, _ string, show cli.Show) error {
 	for _, step := range check(s) {
 		if err := step.Do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.Method, err)
@@ -271,7 +271,7 @@ import (
 	"{{.f.Module}}/internal/traffic"
 )
 
-func (c Config) traffic(s cli.Session) traffic.Source {
+func (c Config) traffic(s cli.Connection) traffic.Source {
 	return traffic.Source{Service: descriptor, Operations: []traffic.Operation{}}
 }
 `

@@ -208,7 +208,7 @@ const serverTests = `
 // verifyHead and verifyTail stand around a call of the client whose answer is compared.
 const verifyHead = `
 // verify{{.Name}} makes a call whose answer is known, for check and the steady traffic.
-func verify{{.Name}}(s cli.Session) func(ctx context.Context) error {
+func verify{{.Name}}(s cli.Connection) func(ctx context.Context) error {
 	client := connect(s)
 	return func(ctx context.Context) error {
 		const text = "a text"

@@ -35,9 +35,9 @@ func Service() cli.Service {
 		Name:        "greet",
 		Descriptors: []protoreflect.ServiceDescriptor{descriptor},
 		Config:      cfg,
-		Commands:    func(c *cli.Console) []*cobra.Command { return []*cobra.Command{greetCommand(c)} },
+		Commands:    func(c *cli.Terminal) []*cobra.Command { return []*cobra.Command{greetCommand(c)} },
 		Check:       check,
-		Traffic: func(s cli.Session) traffic.Source {
+		Traffic: func(s cli.Connection) traffic.Source {
 			source := traffic.Source{Service: descriptor}
 			for _, step := range check(s) {
 				operation := traffic.Operation{Method: step.Method, Rate: cfg.Greetings, Do: step.Do}
@@ -45,7 +45,7 @@ func Service() cli.Service {
 			}
 			return source
 		},
-		Demo: func(ctx context.Context, s cli.Session, _ string, show cli.Show) error {
+		Demo: func(ctx context.Context, s cli.Connection, _ string, show cli.Show) error {
 			greeting, err := NewClient(s.Conn).Greet(ctx, "Ada")
 			if err == nil {
 				show("greet", "%s", greeting)
@@ -64,7 +64,7 @@ func NewClient(conn grpc.ClientConnInterface) *Client {
 }
 
 // check greets in each of the four modes. What comes before the name is a matter of the server.
-func check(s cli.Session) []cli.Step {
+func check(s cli.Connection) []cli.Step {
 	client := NewClient(s.Conn)
 	people := []string{"Ada", "Grace"}
 	return []cli.Step{
@@ -102,14 +102,14 @@ func want(err error, got []string, ends ...string) error {
 	return nil
 }
 
-func greetCommand(c *cli.Console) *cobra.Command {
+func greetCommand(c *cli.Terminal) *cobra.Command {
 	return &cobra.Command{
 		Use:     "greet NAME",
 		Short:   "Greet a person",
 		Example: c.Examples("  PROGRAM greet Ada"),
 		Args:    cli.Positional(1, 1),
 		RunE: c.Do(func(ctx context.Context, args []string) error {
-			return c.Call(ctx, func(s cli.Session) error {
+			return c.Call(ctx, func(s cli.Connection) error {
 				greeting, err := NewClient(s.Conn).Greet(ctx, args[0])
 				if err != nil {
 					return fmt.Errorf("greet: %w", err)

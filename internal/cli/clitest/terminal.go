@@ -12,9 +12,9 @@ import (
 	"example.com/quartet/internal/cli"
 )
 
-// Console is a command line that runs in a test, with what it wrote. The program is called "test",
+// Terminal is a command line that runs in a test, with what it wrote. The program is called "test",
 // and its variables begin with TEST_.
-type Console struct {
+type Terminal struct {
 	// Services are what the program calls.
 	Services []cli.Service
 	// Stdin is what the program reads, and Environ is added to its environment.
@@ -70,7 +70,7 @@ func (o *Output) String() string {
 }
 
 // Run runs a command line against a server and returns the exit code.
-func (c *Console) Run(ctx context.Context, server string, args ...string) int {
+func (c *Terminal) Run(ctx context.Context, server string, args ...string) int {
 	program := cli.Program{
 		Identity: app.Identity{Name: "test"},
 		Version:  "v1.2.3",
@@ -99,7 +99,7 @@ func Expect(
 	args ...string,
 ) (out, err string) {
 	t.Helper()
-	c := Console{Services: services}
+	c := Terminal{Services: services}
 	if got := c.Run(t.Context(), server, args...); got != code {
 		t.Errorf(
 			"%s: exit code %d, expected %d\n%s%s",

@@ -1,11 +1,11 @@
-// Package hush discards what other packages log while they are initialised: the process has no
+// Package initlog discards what other packages log while they are initialised: the process has no
 // logger yet, and the lines on standard error would not be in its format. OpenTelemetry logs there
 // that a limit is not a number, which package telemetry checks as well.
 //
 // Go initialises packages that do not import each other in the order of their paths, so that ours
 // comes before OpenTelemetry's. It has no effect in a module whose path sorts after
 // "go.opentelemetry.io".
-package hush
+package initlog
 
 import (
 	"log"
