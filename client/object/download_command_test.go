@@ -169,7 +169,7 @@ func shared(t *testing.T) string {
 	return folder
 }
 
-// unprivileged makes a command that of a user for whom permissions count.
+// unprivileged makes a command run as a user that permissions bind.
 func unprivileged(t *testing.T, c *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	if os.Geteuid() != 0 {

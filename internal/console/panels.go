@@ -23,7 +23,7 @@ type Panel struct {
 	// Name is one segment of a path: "echo". Title is what people read.
 	Name, Title string
 	// Page has index.html and what belongs to it. Like the console's own files, which it may use by
-	// "../../style.css", it is open to all who reach the port, under the same Content-Security-Policy.
+	// "../../style.css", it is open to every peer that reaches the port, under the same Content-Security-Policy.
 	Page fs.FS
 	// API answers requests under /panels/<Name>/api/, with that taken off their path. They have passed
 	// the checks of host, origin and token: with the token for reading there are only GET, HEAD and

@@ -28,7 +28,7 @@ type cluster struct {
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer secret" {
-		http.Error(w, "who is it?", http.StatusUnauthorized)
+		http.Error(w, "the caller is not known", http.StatusUnauthorized)
 		return
 	}
 	answers := map[string]any{

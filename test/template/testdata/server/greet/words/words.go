@@ -13,7 +13,7 @@ var ErrNoName = errors.New("the name is empty")
 // Greeter makes greetings.
 type Greeter struct{ Salutation string }
 
-// Greet greets people, each of whom has to have a name.
+// Greet greets people, each of which has to have a name.
 func (g Greeter) Greet(names ...string) (string, error) {
 	if len(names) == 0 || slices.Contains(names, "") {
 		return "", ErrNoName
