@@ -123,7 +123,13 @@ func TestAMessageWhoseReceiptIsLostIsKeptOnceHoweverLongTheBreak(t *testing.T) {
 			}
 			receipt := make(chan *quartetv1.Receipt, 1)
 			heardByAlice := make(chan []string, 1)
-			go func() { receipt <- say(alice, "once") }()
+			go func() {
+				got, err := alice.Send(ctx, []byte("once"))
+				if err != nil {
+					t.Error(err)
+				}
+				receipt <- got
+			}()
 			go func() {
 				heard, err := listen(ctx, alice, 2*others+2)
 				if err != nil {

@@ -136,7 +136,7 @@ func otelLevel(level slog.Level) slog.Level {
 // is used.
 func init() { //nolint:gochecknoinits // See above.
 	grpclog.SetLoggerV2(grpcLog{})
-	initlog.End() // All that is hushed is initialised by now.
+	initlog.End() // What is discarded during initialisation has been logged by now.
 }
 
 // grpcLog writes what grpc-go says to the default logger. Its warnings are those of connections

@@ -57,6 +57,8 @@ type bridge struct {
 	// long.
 	write  sync.Mutex
 	active atomic.Int64 // when a message last passed, in nanoseconds since 1970
+	// writing is when the event that is being written was begun, in the same unit; 0 if none is.
+	writing atomic.Int64
 
 	// news is what was sent and what the connection has told of attempts and headers, to be written
 	// with the next event.
@@ -425,7 +427,10 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 		return err
 	}
 	// Not with ctx: the last events of a call that has ended may still be written.
-	if err := b.socket.Write(context.Background(), websocket.MessageText, text); err != nil {
+	b.writing.Store(time.Now().UnixNano())
+	err = b.socket.Write(context.Background(), websocket.MessageText, text)
+	b.writing.Store(0)
+	if err != nil {
 		b.cancel(errGone)
 		return errGone
 	}
@@ -556,9 +561,21 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 			b.cancel(errIdle)
 			return
 		}
+		// A ping would wait for an event that is being written, and the library waits 5 s for that at
+		// most, while a page may take a large reply slowly.
+		if began := b.writing.Load(); began != 0 {
+			if time.Since(time.Unix(0, began)) > b.console.Config.PeerTimeout {
+				b.cancel(errGone)
+				return
+			}
+			continue
+		}
 		pinging, cancel := context.WithTimeout(context.Background(), interval)
 		err := b.socket.Ping(pinging)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && b.writing.Load() != 0 {
+			continue
+		}
 		// While the page is held back its answer is not read, but a connection that is gone fails already
 		// when it is written to.
 		if err != nil && (!c.outbox.full.Load() || !errors.Is(err, context.DeadlineExceeded)) {

@@ -33,6 +33,9 @@ type Config struct {
 // minFrame has room for the frame that starts a call.
 const minFrame = 16 << 10
 
+// minTimeout is far below what a person or a network needs, and leaves parts of it that are not 0.
+const minTimeout = 10 * time.Millisecond
+
 // Validate checks what the types cannot say.
 func (c Config) Validate() error {
 	var problems []error
@@ -48,11 +51,11 @@ func (c Config) Validate() error {
 	if c.MaxFrameBytes < minFrame {
 		bad("MAX_FRAME_BYTES=%v: has to be at least %v", c.MaxFrameBytes, config.Bytes(minFrame))
 	}
-	if c.IdleTimeout <= 0 {
-		bad("IDLE_TIMEOUT=%v: has to be more than zero", c.IdleTimeout)
+	if c.IdleTimeout < minTimeout {
+		bad("IDLE_TIMEOUT=%v: has to be at least %v", c.IdleTimeout, minTimeout)
 	}
-	if c.PeerTimeout <= 0 {
-		bad("PEER_TIMEOUT=%v: has to be more than zero", c.PeerTimeout)
+	if c.PeerTimeout < minTimeout {
+		bad("PEER_TIMEOUT=%v: has to be at least %v", c.PeerTimeout, minTimeout)
 	}
 	if c.ReadToken != "" && c.Token == "" {
 		bad("READ_TOKEN: without TOKEN everything would be open all the same")

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +22,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 )
 
-// patience is how long peers may be silent in tests of slow ones.
-const patience = "TEST_CONSOLE_PEER_TIMEOUT=300ms"
+// peerTimeout is how long peers may be silent in tests of slow ones. A sixth of it has to be enough
+// for a prompt one on a busy machine.
+const peerTimeout = "TEST_CONSOLE_PEER_TIMEOUT=2s"
 
 // slow is a peer that says what no library would.
 type slow struct {
@@ -53,8 +55,8 @@ func (s *slow) say(text string) {
 	}
 }
 
-// drip says one byte after the other, each of them in time, until the connection is closed.
-func (s *slow) drip() {
+// trickle says one byte after the other, each of them in time, until the connection is closed.
+func (s *slow) trickle() {
 	go func() {
 		pace := time.NewTicker(10 * time.Millisecond)
 		defer pace.Stop()
@@ -103,7 +105,7 @@ func slowPanel(t *testing.T) (address string, gone chan error) {
 	var cfg struct {
 		Console console.Config `envPrefix:"CONSOLE_"`
 	}
-	if err := config.Load("TEST_", []string{patience}, config.Group{Into: &cfg}); err != nil {
+	if err := config.Load("TEST_", []string{peerTimeout}, config.Group{Into: &cfg}); err != nil {
 		t.Fatal(err)
 	}
 	gone = make(chan error, 1)
@@ -147,7 +149,7 @@ func TestSlowRequestsLoseTheirConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := connect(t, address, test.says)
-			s.drip()
+			s.trickle()
 			if got := s.untilClosed(); !strings.Contains(got, test.answer) {
 				t.Errorf("got %q", got)
 			}
@@ -173,7 +175,7 @@ func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
 // TestSlowPagesGiveTheirPlaceBack has pages take the only place for a call, and keep their
 // connection.
 func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
-	start := func(t *testing.T) *stage { return start(t, patience, "TEST_CONSOLE_MAX_CALLS=1") }
+	start := func(t *testing.T) *stage { return start(t, peerTimeout, "TEST_CONSOLE_MAX_CALLS=1") }
 	free := func(t *testing.T, s *stage) {
 		t.Helper()
 		eventually(t, "another call gets the place", func() bool {
@@ -200,18 +202,38 @@ func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
 		return frame(`{"type": "start", "method": "` + service + method + `"}`)
 	}
 	t.Run("no first frame", func(t *testing.T) {
+		t.Parallel()
 		s := start(t)
 		upgrade(t, s.address)
 		free(t, s)
 	})
 	t.Run("a first frame byte by byte", func(t *testing.T) {
+		t.Parallel()
 		s := start(t)
 		p := upgrade(t, s.address)
 		p.say("\x81\xfe\x10\x00\x00\x00\x00\x00")
-		p.drip()
+		p.trickle()
+		free(t, s)
+	})
+	t.Run("nothing is taken, and more is sent", func(t *testing.T) {
+		t.Parallel()
+		s := start(t)
+		p := upgrade(t, s.address)
+		p.say(begin("FullDuplexCall"))
+		message := `{"type": "message", "message": {"payload": {"body": "` +
+			strings.Repeat("A", 32<<10) + `"}}}`
+		head := binary.BigEndian.AppendUint16([]byte("\x81\xfe"), uint16(len(message)))
+		go func() {
+			for {
+				if _, err := io.WriteString(p, string(head)+"\x00\x00\x00\x00"+message); err != nil {
+					return // The console has closed the connection.
+				}
+			}
+		}()
 		free(t, s)
 	})
 	t.Run("nothing is taken", func(t *testing.T) {
+		t.Parallel()
 		s := start(t)
 		p := upgrade(t, s.address)
 		p.say(begin("StreamingOutputCall"))
@@ -228,6 +250,7 @@ func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
 		"a frame without an end after a status": begun,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t)
 			p := upgrade(t, s.address)
 			p.say(begin("EmptyCall"))
@@ -246,10 +269,12 @@ func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
 		})
 	}
 	t.Run("a frame that is too large", func(t *testing.T) {
+		t.Parallel()
 		s := start(t)
 		p := upgrade(t, s.address)
 		p.say(begin("FullDuplexCall"))
-		p.say(begun + strings.Repeat("x", 1<<20))
+		// The console may close the connection before it has all.
+		_, _ = io.WriteString(p, begun+strings.Repeat("x", 1<<20))
 		free(t, s)
 		if got := p.untilClosed(); !strings.Contains(got, "\x88") {
 			t.Errorf("got %q, without a frame that closes", got)

@@ -148,7 +148,7 @@ func TestOnlyPermittedCallersGetThrough(t *testing.T) {
 					true},
 				{"by its DNS name", permissionRule{Callers: []string{"dns:other", "dns:" + dnsName},
 					Methods: []string{"x/Y", testService + "*"}}, true},
-				{"as everybody", permissionRule{Callers: []string{"*"}, Methods: []string{"*"}}, true},
+				{"as any caller", permissionRule{Callers: []string{"*"}, Methods: []string{"*"}}, true},
 				{"another caller's", permissionRule{Callers: []string{"uri:" + spiffe + "/x", "uri:" + dnsName},
 					Methods: []string{"*"}}, false},
 				{"another method's", permissionRule{Callers: []string{"*"},

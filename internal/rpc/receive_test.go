@@ -27,7 +27,13 @@ func (s *split) FullDuplexCall(
 		}
 		return request, err
 	})
-	for r := range requests {
+	for {
+		var r Received[streamRequest]
+		select {
+		case r = <-requests:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
 		if r.Err != nil {
 			return unlessEOF(r.Err)
 		}
@@ -43,7 +49,6 @@ func (s *split) FullDuplexCall(
 			return err
 		}
 	}
-	return nil
 }
 
 func TestAPanicInAGoroutineOfAHandlerEndsItsCallOnly(t *testing.T) {

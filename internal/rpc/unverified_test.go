@@ -133,10 +133,11 @@ func TestCallsBeginWhileOpenStreamsAreCheckedAgain(t *testing.T) {
 			return jwtAlice, nil
 		}}
 	}
-	entered := make(chan struct{}, 1)
+	entered, stays := make(chan struct{}, 1), make(chan struct{})
 	r := s.start(t, func(ctx context.Context) error {
 		select {
 		case entered <- struct{}{}: // The first call stays.
+			close(stays)
 			<-ctx.Done()
 			return ctx.Err()
 		default:
@@ -146,6 +147,7 @@ func TestCallsBeginWhileOpenStreamsAreCheckedAgain(t *testing.T) {
 	bearer := issuer.Token(t, "alice")
 	open, stop := context.WithCancel(bearing(t, bearer))
 	go func() { _ = modes[3].call(open, r.stub, 1) }()
+	<-stays
 	<-checking
 	for _, mode := range modes {
 		if err := mode.call(bearing(t, bearer), r.stub, 1); err != nil {
@@ -263,7 +265,7 @@ func TestCallersWithCertificatesNeedNoKeys(t *testing.T) {
 	}
 }
 
-// TestHeadersThatAreNoTokenAreRefusedAndNotLogged has the log at its most talkative.
+// TestHeadersThatAreNoTokenAreRefusedAndNotLogged has the log write everything.
 func TestHeadersThatAreNoTokenAreRefusedAndNotLogged(t *testing.T) {
 	issuer := tokentest.New(t)
 	s, logged := plaintextTokens(issuer)

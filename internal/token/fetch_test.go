@@ -260,7 +260,9 @@ func TestKeysAreFetchedByTheClockWhateverCallersSend(t *testing.T) {
 	v.Pause(true) // They are as old as the interval.
 	p.Rotate(t)
 	v.Reload()
-	for ctx := t.Context(); ; {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
 		if _, err := v.Check(valid); errors.Is(err, token.ErrNotTrusted) {
 			break // The new keys do not have that of this one.
 		}

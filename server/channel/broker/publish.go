@@ -58,10 +58,10 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 	if err := b.mayBegin(ctx, channel); err != nil {
 		return Receipt{}, err
 	}
-	patience, cancel := context.WithTimeout(ctx, publishTimeout)
+	limited, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	size := int64(len(m.Body) + messageOverhead)
-	if err := b.sending.Acquire(patience, size); err != nil {
+	if err := b.sending.Acquire(limited, size); err != nil {
 		return Receipt{}, b.explain(ctx, err)
 	}
 	defer b.sending.Release(size)
@@ -71,7 +71,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		if err := b.room(); err != nil {
 			return Receipt{}, err
 		}
-		ack, err := b.publish(patience, msg)
+		ack, err := b.publish(limited, msg)
 		b.refusesMessages.Store(isFull(err))
 		if err == nil {
 			// A repetition of our own is none to the caller.
@@ -94,7 +94,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, m Message) (Receip
 		select {
 		case <-b.closed:
 			return Receipt{}, ErrClosed
-		case <-patience.Done():
+		case <-limited.Done():
 			return Receipt{}, b.explain(ctx, err)
 		case <-time.After(publishRetry):
 		}

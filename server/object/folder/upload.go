@@ -391,7 +391,7 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	if len(u.header.Expect.SHA256)+len(e.SHA256) > 0 {
 		hash := sha256.New()
 		if u.data != nil {
-			content := attended{u.ctx, io.NewSectionReader(u.data, 0, u.arrived.Size)}
+			content := contextReader{u.ctx, io.NewSectionReader(u.data, 0, u.arrived.Size)}
 			if _, err := io.CopyBuffer(hash, content, make([]byte, 256<<10)); err != nil {
 				return o, fmt.Errorf("read an upload for its SHA-256: %w", err)
 			}
@@ -404,13 +404,13 @@ func (u *upload) verify(e engine.Expect) (engine.Object, error) {
 	return o, e.Match(o)
 }
 
-// attended is a reader that fails once its context has ended.
-type attended struct {
+// contextReader is a reader that fails once its context has ended.
+type contextReader struct {
 	ctx context.Context
 	io.Reader
 }
 
-func (a attended) Read(p []byte) (int, error) {
+func (a contextReader) Read(p []byte) (int, error) {
 	if a.ctx.Err() != nil {
 		return 0, context.Cause(a.ctx)
 	}

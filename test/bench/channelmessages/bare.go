@@ -40,9 +40,11 @@ type Bare struct {
 	jetStream jetstream.JetStream
 
 	mu sync.Mutex
-	// readers has the participants of each channel.
-	readers map[string]map[chan *grpc_testing.StreamingOutputCallResponse]bool
+	// readers has the participants of each channel, with the contexts of their calls.
+	readers map[string]map[replyQueue]context.Context
 }
+
+type replyQueue chan *grpc_testing.StreamingOutputCallResponse
 
 // Address is where it listens.
 func (b *Bare) Address(_ Nothing, answer *string) error {
@@ -57,7 +59,7 @@ func serveBare(url string) error {
 		return err
 	}
 	defer conn.Close()
-	b := &Bare{readers: map[string]map[chan *grpc_testing.StreamingOutputCallResponse]bool{}}
+	b := &Bare{readers: map[string]map[replyQueue]context.Context{}}
 	if b.jetStream, err = jetstream.New(conn); err != nil {
 		return err
 	}
@@ -98,8 +100,11 @@ func (b *Bare) deliver(m jetstream.Msg) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	reply := &grpc_testing.StreamingOutputCallResponse{Payload: &grpc_testing.Payload{Body: m.Data()}}
-	for reader := range b.readers[m.Subject()] {
-		reader <- reply
+	for reader, ctx := range b.readers[m.Subject()] {
+		select {
+		case reader <- reply:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -111,12 +116,12 @@ func (b *Bare) FullDuplexCall(stream grpc_testing.TestService_FullDuplexCallServ
 		return errors.New("the call has to name its channel")
 	}
 	subject := barePrefix + names[0]
-	replies := make(chan *grpc_testing.StreamingOutputCallResponse, barePending)
+	replies := make(replyQueue, barePending)
 	b.mu.Lock()
 	if b.readers[subject] == nil {
-		b.readers[subject] = map[chan *grpc_testing.StreamingOutputCallResponse]bool{}
+		b.readers[subject] = map[replyQueue]context.Context{}
 	}
-	b.readers[subject][replies] = true
+	b.readers[subject][replies] = stream.Context()
 	b.mu.Unlock()
 	defer func() {
 		b.mu.Lock()
