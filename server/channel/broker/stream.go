@@ -68,6 +68,7 @@ func (b *Broker) setPromises(cfg *jetstream.StreamConfig) {
 // ensureStream finds the stream or creates it. It tries until ctx is done or the broker refuses for
 // good, so that a server may start before its broker. Each reason to wait is logged once.
 func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
+	var why error // of the last attempt that had all of its time
 	for told := map[string]bool{}; ; {
 		stream, err := b.tryStream(ctx)
 		if err == nil {
@@ -77,6 +78,9 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 			return nil, fmt.Errorf("stream %s: %w", b.names.stream, err)
 		}
 		err = b.reason(err)
+		if why == nil || ctx.Err() == nil {
+			why = err
+		}
 		kind := numbers.ReplaceAllString(err.Error(), "") // It may have the port of the attempt.
 		if ctx.Err() == nil && !told[kind] && len(told) < maxReasons && !errors.Is(err, errConnecting) {
 			b.log.Warn("waiting for the message broker", "error", err)
@@ -84,7 +88,7 @@ func (b *Broker) ensureStream(ctx context.Context) (jetstream.Stream, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w: %w", ErrUnavailable, ctx.Err(), err)
+			return nil, fmt.Errorf("%w: %w: %w", ErrUnavailable, ctx.Err(), why)
 		case <-time.After(openRetry):
 		}
 	}
