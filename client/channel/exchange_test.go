@@ -27,8 +27,8 @@ func listen(ctx context.Context, v *channel.Conversation, count int) ([]string, 
 	return heard, nil
 }
 
-// talk has two participants say 50 things each, with something done to the world in the middle, and
-// checks that both heard the same, everything, and once.
+// talk has two participants say 50 things each, with something done to the server or the connection
+// in the middle, and checks that both heard the same, everything, and once.
 func talk(t *testing.T, client *channel.Client, disturb func()) {
 	t.Helper()
 	const count = 50

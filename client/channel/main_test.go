@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// newClient makes a client as the programs do, with less patience between tries.
+// newClient makes a client as the programs do, with shorter pauses between tries.
 func newClient(t *testing.T, address string, options channel.Options) *channel.Client {
 	t.Helper()
 	if options.Resumption.RetryDelay == 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 // FuzzFrames sends two texts over the WebSocket of a call: the console ends the call with a status
-// that does not blame the console or the server, unless the server was asked for one.
+// that is not the fault of the console or the server, unless the server was asked for one.
 func FuzzFrames(f *testing.F) {
 	begin := `{"type": "start", "method": "` + service + `FullDuplexCall"`
 	for _, frames := range [][2]string{

@@ -84,7 +84,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string,
 func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
 		invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if isPlumbing(method) {
+		if isBuiltIn(method) {
 			return invoker(ctx, method, request, reply, conn, opts...)
 		}
 		return interceptor(ctx, method, request, reply, conn, invoker, opts...)
@@ -123,7 +123,7 @@ const waitTime = time.Second
 // is done. Meanwhile it calls onWait, which may be nil, with the reason: once after a second, and
 // again whenever there is one that it has not had yet.
 func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason string)) error {
-	var known obstacles
+	var known waitReasons
 	for {
 		soon, cancel := context.WithTimeout(ctx, waitTime)
 		err := waitReady(soon, conn)
@@ -134,7 +134,7 @@ func WaitReady(ctx context.Context, conn *grpc.ClientConn, onWait func(reason st
 		reason := unreadiness(conn)
 		isNew := known.add(reason)
 		if ctx.Err() != nil {
-			return fmt.Errorf("server at %s: %s", conn.Target(), known.telling(reason))
+			return fmt.Errorf("server at %s: %s", conn.Target(), known.mostSpecific(reason))
 		}
 		if isNew && onWait != nil {
 			onWait(reason)

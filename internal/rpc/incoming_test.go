@@ -146,7 +146,7 @@ func TestUnknownEncodingsOnlyArrive(t *testing.T) {
 	}
 }
 
-// requests are calls that take one request, plumbing among them.
+// requests are calls that take one request, of built-in services among them.
 var requests = map[string]string{
 	"unary":              paths[0].path,
 	"server stream":      paths[1].path,
@@ -205,7 +205,7 @@ func TestTheDrainEndsCallsThatHaveNotBegun(t *testing.T) {
 	for name, path := range requests {
 		calls[name] = path
 	}
-	delete(calls, "a watch of health") // It ends as all plumbing does.
+	delete(calls, "a watch of health") // It ends as all streams of built-in services do.
 	for _, stream := range paths[2:] {
 		calls[stream.mode] = stream.path
 	}

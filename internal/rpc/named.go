@@ -34,7 +34,7 @@ func newNamed(log *slog.Logger, services []protoreflect.ServiceDescriptor) *name
 // check returns an error in tests, where a developer sees it, and logs in production, where the
 // call may well succeed.
 func (n *named) check(fullMethod string) error {
-	if n.methods[fullMethod] || isPlumbing(fullMethod) {
+	if n.methods[fullMethod] || isBuiltIn(fullMethod) {
 		return nil
 	}
 	if n.inTest {

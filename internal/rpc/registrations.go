@@ -97,7 +97,7 @@ const requestBytes = 4 << 10
 // of the server.
 func (r registrations) messageLimits() (map[string]int, error) {
 	limits := map[string]int{}
-	for _, service := range plumbing() {
+	for _, service := range builtIns() {
 		for i := range service.Methods().Len() {
 			limits[fmt.Sprintf("/%s/%s", service.FullName(),
 				service.Methods().Get(i).Name())] = plumbingBytes
@@ -138,8 +138,8 @@ func (r registration) has(method string) bool {
 			func(s grpc.StreamDesc) bool { return s.StreamName == method })
 }
 
-// plumbing is the services that every server has.
-func plumbing() []protoreflect.ServiceDescriptor {
+// builtIns are the services that every server has.
+func builtIns() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		healthpb.File_grpc_health_v1_health_proto.Services().Get(0),
 		reflectionpb.File_grpc_reflection_v1_reflection_proto.Services().Get(0),

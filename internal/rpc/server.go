@@ -54,7 +54,7 @@ type Server struct {
 	bounds   Bounds
 	// refused is told of connections beyond the bounds.
 	refused func(net.Addr)
-	// stopping ends the streams of plumbing.
+	// stopping ends the streams of built-in services.
 	stopping context.Context
 	stop     context.CancelFunc
 }
@@ -87,7 +87,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err := watchKeys(t, access); err != nil {
 		return nil, err
 	}
-	calls := t.NewServerCalls(append(descriptors, plumbing()...)...)
+	calls := t.NewServerCalls(append(descriptors, builtIns()...)...)
 	s := &Server{
 		health: newHealth(all.names()), silent: newSilent(), load: newLoad(cfg), access: access,
 		refused: t.RefusedConnection,
@@ -163,7 +163,7 @@ func (s *Server) interceptors(
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary,
 			recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endPlumbing,
+		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endBuiltIn,
 			recovery.StreamServerInterceptor(recovered)),
 		grpc.UnknownServiceHandler(unknown),
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {

@@ -98,33 +98,34 @@ var (
 	numbers = regexp.MustCompile(`[0-9]+`)
 )
 
-// obstacles are the reasons that one wait has had, each kind once. Where two alternate, as a
+// waitReasons are the reasons that one wait has had, each kind once. Where two alternate, as a
 // server's refusal of the handshake and the end of the connection that comes with it, each is told
 // once.
-type obstacles struct {
+type waitReasons struct {
 	kinds []string
 	alert string // the last reason with an alert of TLS
 }
 
-// maxObstacles bounds what is told of one wait.
-const maxObstacles = 16
+// maxWaitReasons bounds what is told of one wait.
+const maxWaitReasons = 16
 
 // add tells whether a reason is of a new kind. One that differs only in its numbers is not: it is
 // that of another replica, or of another attempt.
-func (o *obstacles) add(reason string) (isNew bool) {
+func (o *waitReasons) add(reason string) (isNew bool) {
 	if strings.Contains(reason, alertPrefix) {
 		o.alert = reason
 	}
 	kind := numbers.ReplaceAllString(reason, "")
-	if slices.Contains(o.kinds, kind) || len(o.kinds) == maxObstacles {
+	if slices.Contains(o.kinds, kind) || len(o.kinds) == maxWaitReasons {
 		return false
 	}
 	o.kinds = append(o.kinds, kind)
 	return true
 }
 
-// telling is the last reason, or the alert of TLS that came before a mere end of the connection.
-func (o *obstacles) telling(last string) string {
+// mostSpecific is the last reason, or the alert of TLS that came before a mere end of the
+// connection.
+func (o *waitReasons) mostSpecific(last string) string {
 	if vague := last == noAnswer || strings.Contains(last, endedByTLS); vague && o.alert != "" {
 		return o.alert
 	}

@@ -100,7 +100,7 @@ func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
 		return fmt.Sprintf("write tcp 127.0.0.1:%d->127.0.0.1:50051: write: broken pipe%s", port,
 			endedByTLS)
 	}
-	var known obstacles
+	var known waitReasons
 	told := 0
 	for i := range 100 {
 		for _, reason := range []string{pipe(i), alert, noAnswer} {
@@ -113,17 +113,17 @@ func TestReasonsThatAlternateAreToldOnce(t *testing.T) {
 		t.Errorf("%d were told", told)
 	}
 	for _, last := range []string{pipe(1), noAnswer, alert} {
-		if got := known.telling(last); got != alert {
+		if got := known.mostSpecific(last); got != alert {
 			t.Errorf("after %q the end is %q", last, got)
 		}
 	}
-	if got := known.telling("connection refused"); got != "connection refused" {
+	if got := known.mostSpecific("connection refused"); got != "connection refused" {
 		t.Errorf("a reason that tells something became %q", got)
 	}
 	for i := range 1000 {
 		known.add(strings.Repeat("x", i))
 	}
-	if len(known.kinds) != maxObstacles {
+	if len(known.kinds) != maxWaitReasons {
 		t.Errorf("%d are remembered", len(known.kinds))
 	}
 }

@@ -99,7 +99,7 @@ func TestALongReplayNeedsNoPermissionForConsumers(t *testing.T) {
 	}
 	go srv.Start()
 	t.Cleanup(func() { stopServer(srv) })
-	if !srv.ReadyForConnections(patience) {
+	if !srv.ReadyForConnections(testTimeout) {
 		t.Fatal("server does not start")
 	}
 	b := openBroker(t, "nats://u:p@"+srv.Addr().String(), Options{})

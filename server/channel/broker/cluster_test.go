@@ -152,7 +152,7 @@ func startCluster(t *testing.T, n int) []*server.Server {
 		t.Cleanup(func() { stopServer(srv) })
 	}
 	for _, srv := range cluster {
-		if !srv.ReadyForConnections(patience) {
+		if !srv.ReadyForConnections(testTimeout) {
 			t.Fatal("server does not start")
 		}
 	}

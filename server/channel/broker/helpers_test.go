@@ -13,11 +13,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should happen at once.
-const patience = 30 * time.Second
+// testTimeout is how long a test waits for what should happen at once.
+const testTimeout = 30 * time.Second
 
 func testContext(tb testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	tb.Cleanup(cancel)
 	return ctx
 }
@@ -35,7 +35,7 @@ func openBroker(tb testing.TB, url string, opts Options) *Broker {
 
 func closeBroker(tb testing.TB, b *Broker) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := b.Close(ctx); err != nil {
 		tb.Error(err)
@@ -57,7 +57,7 @@ func startServer(tb testing.TB, dir string, port int) *server.Server {
 		tb.Fatal(err)
 	}
 	go srv.Start()
-	if !srv.ReadyForConnections(patience) {
+	if !srv.ReadyForConnections(testTimeout) {
 		tb.Fatal("server does not start")
 	}
 	tb.Cleanup(func() { stopServer(srv) })
@@ -135,7 +135,7 @@ func sequencesOf(messages []Message) []uint64 {
 
 func eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testTimeout); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			tb.Fatal("waited in vain: " + what)
 		}

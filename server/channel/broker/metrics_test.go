@@ -84,7 +84,7 @@ func TestDeliveryTimesAreThoseOfMessagesThatSomebodyWaitedFor(t *testing.T) {
 	if n := observed().GetSampleCount(); n != 2 {
 		t.Errorf("%d observations, want 2 still", n)
 	}
-	if sum := observed().GetSampleSum(); sum <= 0 || sum > patience.Seconds() {
+	if sum := observed().GetSampleSum(); sum <= 0 || sum > testTimeout.Seconds() {
 		t.Errorf("they took %v s together", sum)
 	}
 	if n := read(t, registry, "channel_delivered_total").GetCounter().GetValue(); n != 15 {

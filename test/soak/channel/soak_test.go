@@ -41,7 +41,7 @@ func TestAChannelNoticesWhenItsHistoryIsNotWhatItWas(t *testing.T) {
 		chosen = rand.Uint64()
 	}
 	t.Logf("seed %d", chosen)
-	w := newWorld(t, chosen)
+	w := newFixture(t, chosen)
 	steps := []step{
 		{"restart", func() { w.down(w.server.Stop) }},
 		{"crash", func() { w.down(w.server.Kill) }},
@@ -75,8 +75,8 @@ type step struct {
 	do   func()
 }
 
-// world is a server whose folder things happen to, and what its channel has.
-type world struct {
+// fixture is a server whose folder things happen to, and what its channel has.
+type fixture struct {
 	t        *testing.T
 	random   *rand.Rand
 	disk     string // the file system that the folder is on, if that is one of its own
@@ -92,7 +92,7 @@ type world struct {
 	snapshotKept []string
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newFixture(t *testing.T, seed uint64) *fixture {
 	disk := t.TempDir()
 	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=96m"); err != nil {
 		t.Logf("without a full disk, for which root has to mount a small one: %v", err)
@@ -108,7 +108,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	server := processtest.Start(t, process.Setting("CHANNEL_DIR", dir))
 	tele := telemetry.Discard()
 	service := quartetv1.File_quartet_v1_channel_proto.Services().ByName("ChannelService")
-	w := &world{
+	w := &fixture{
 		t: t, disk: disk, random: rand.New(rand.NewPCG(seed, 1)), dir: dir, server: server,
 		client: channel.NewClient(clienttest.Dial(t, tele, server.Address, service), channel.Options{
 			Telemetry: tele, Resumption: rpc.Resumption{MaxTries: 1000, RetryDelay: 10 * time.Millisecond},
@@ -119,11 +119,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-func (w *world) context() (context.Context, context.CancelFunc) {
+func (w *fixture) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), stepTimeout)
 }
 
-func (w *world) join(options channel.JoinOptions) *channel.Conversation {
+func (w *fixture) join(options channel.JoinOptions) *channel.Conversation {
 	w.t.Helper()
 	options.Channel, options.Participant = "room", "reader"
 	v, err := w.client.Join(context.Background(), options)
@@ -134,10 +134,10 @@ func (w *world) join(options channel.JoinOptions) *channel.Conversation {
 }
 
 // listen has the listener hear what comes now.
-func (w *world) listen() { w.listener = w.join(channel.JoinOptions{}) }
+func (w *fixture) listen() { w.listener = w.join(channel.JoinOptions{}) }
 
 // say says something, which the listener has to hear.
-func (w *world) say(count int) {
+func (w *fixture) say(count int) {
 	w.t.Helper()
 	ctx, cancel := w.context()
 	defer cancel()
@@ -161,7 +161,7 @@ func (w *world) say(count int) {
 }
 
 // down ends the server, does something, and starts it again.
-func (w *world) down(end func(), does ...func()) {
+func (w *fixture) down(end func(), does ...func()) {
 	w.t.Helper()
 	end()
 	for _, do := range does {
@@ -170,21 +170,21 @@ func (w *world) down(end func(), does ...func()) {
 	w.server.Restart()
 }
 
-func (w *world) must(err error) {
+func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) takeSnapshot() {
+func (w *fixture) takeSnapshot() {
 	w.down(w.server.Stop, func() {
 		w.snapshot, w.snapshotKept = filepath.Join(w.t.TempDir(), "snapshot"), slices.Clone(w.kept)
 		w.must(os.CopyFS(w.snapshot, os.DirFS(w.dir)))
 	})
 }
 
-func (w *world) rollBack() {
+func (w *fixture) rollBack() {
 	if w.snapshot == "" {
 		w.takeSnapshot()
 		w.say(1)
@@ -197,14 +197,14 @@ func (w *world) rollBack() {
 	w.wantTold()
 }
 
-func (w *world) replace() {
+func (w *fixture) replace() {
 	w.down(w.server.Kill, func() { w.must(os.RemoveAll(w.dir)) })
 	w.kept, w.snapshot = nil, "" // A snapshot of another history would be a third one.
 	w.wantTold()
 }
 
 // wantTold wants the listener to be told that the history has changed, and has it listen again.
-func (w *world) wantTold() {
+func (w *fixture) wantTold() {
 	w.t.Helper()
 	ctx, cancel := w.context()
 	defer cancel()
@@ -217,7 +217,7 @@ func (w *world) wantTold() {
 
 // damage flips a bit somewhere in what is stored. Whatever is missing then, readers are told, by
 // one of two reasons.
-func (w *world) damage() {
+func (w *fixture) damage() {
 	w.say(30)
 	end := w.server.Stop
 	if w.random.IntN(2) == 0 {
@@ -259,7 +259,7 @@ func (w *world) damage() {
 }
 
 // fill takes all room on the disk while the server runs, and gives it back.
-func (w *world) fill() {
+func (w *fixture) fill() {
 	filler := filepath.Join(w.disk, "filler")
 	file, err := os.Create(filler)
 	w.must(err)
@@ -291,7 +291,7 @@ func (w *world) fill() {
 }
 
 // trySay says something in a conversation of its own.
-func (w *world) trySay() error {
+func (w *fixture) trySay() error {
 	ctx, cancel := w.context()
 	defer cancel()
 	speaker := w.join(channel.JoinOptions{})
@@ -313,7 +313,7 @@ func (w *world) trySay() error {
 }
 
 // verify reads everything, as a participant that joins now.
-func (w *world) verify() {
+func (w *fixture) verify() {
 	w.t.Helper()
 	if heard, damaged := w.readAll(); damaged || !slices.Equal(heard, w.kept) {
 		w.t.Fatalf("a reader got %d messages, want %d; damage %t", len(heard), len(w.kept), damaged)
@@ -321,7 +321,7 @@ func (w *world) verify() {
 }
 
 // readAll reads all there is, also behind damage.
-func (w *world) readAll() (heard []string, damaged bool) {
+func (w *fixture) readAll() (heard []string, damaged bool) {
 	w.t.Helper()
 	ctx, cancel := w.context()
 	defer cancel()

@@ -68,8 +68,8 @@ func serviceRules(name string) []rule {
 	}
 }
 
-// hasOtherEcho says of which files the word echo is not about the service: plumbing, tools, and
-// what shells read.
+// hasOtherEcho says of which files the word echo is not about the service: shared packages, tools,
+// and what shells read.
 func hasOtherEcho(file string) bool {
 	switch path.Ext(file) {
 	case ".go", ".proto", ".md", ".yaml", ".json", ".tpl", ".txt":

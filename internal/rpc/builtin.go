@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// isPlumbing is true for the services that every server has beside its own.
-func isPlumbing(fullMethod string) bool {
+// isBuiltIn is true for the services that every server has beside its own.
+func isBuiltIn(fullMethod string) bool {
 	return strings.HasPrefix(fullMethod, "/grpc.health.") ||
 		strings.HasPrefix(fullMethod, "/grpc.reflection.")
 }
@@ -29,18 +29,18 @@ const plumbingBytes = 1 << 10
 // that heed MAX_CONNECTION_AGE do not last as long.
 const plumbingAge = 10 * time.Minute
 
-// endGrace is how long a stream of plumbing has to end by itself, so that a watch of the health
-// still sends what it has.
+// endGrace is how long a stream of a built-in service has to end by itself, so that a watch of the
+// health still sends what it has.
 const endGrace = 100 * time.Millisecond
 
-// endPlumbing ends the streams of health and reflection at a certain age, and with a drain, as
+// endBuiltIn ends the streams of health and reflection at a certain age, and with a drain, as
 // grpc-go does not: each client holds a Watch for as long as it has a connection, and GracefulStop
 // would wait for all of them. The handler may be waiting for a message, which no context of ours
 // interrupts; grpc-go ends that wait when this interceptor has returned.
-func (s *Server) endPlumbing(
+func (s *Server) endBuiltIn(
 	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
-	if !isPlumbing(info.FullMethod) {
+	if !isBuiltIn(info.FullMethod) {
 		return handler(srv, stream)
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -49,7 +49,7 @@ func (s *Server) endPlumbing(
 	ended, reason := make(chan struct{}), "the server is stopping"
 	go func() {
 		defer close(ended)
-		err = handler(srv, &plumbingStream{stream, ctx})
+		err = handler(srv, &builtInStream{stream, ctx})
 	}()
 	age := time.NewTimer(plumbingAge)
 	defer age.Stop()
@@ -68,12 +68,12 @@ func (s *Server) endPlumbing(
 	return status.Error(codes.Unavailable, reason)
 }
 
-type plumbingStream struct {
+type builtInStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-func (s *plumbingStream) Context() context.Context { return s.ctx }
+func (s *builtInStream) Context() context.Context { return s.ctx }
 
 // silent knows the connections that have brought no call yet. grpc-go's GracefulStop waits for
 // handshakes before it tells clients that the server is stopping, so that one connection without a
