@@ -37,7 +37,8 @@ func TestChat(t *testing.T) {
 		!strings.HasSuffix(lines[1], " ann: bye") {
 		t.Errorf("shown: %q", lines)
 	}
-	// The fake never sends what was said before to participants that join from now on; after 0 it does.
+	// The fake never sends what was said before to participants that join from now on; after 0 it
+	// does.
 	out, _ := expect(t, 0, server, "chat", "lobby", "--after", "1")
 	clitest.Want(t, out, ` e\x1b]0;v\ne: \x1b[2Jgone\nann: me`+"\n")
 	out, _ = expect(t, 0, server, "chat", "lobby", "--after", "0", "--json")

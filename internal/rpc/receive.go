@@ -15,7 +15,8 @@ type Received[T any] struct {
 // Receive calls recv in a goroutine of its own until it fails, so that a handler can wait for
 // something else beside its peer, and the next message arrives while the last one is worked on. The
 // goroutine holds one message at most, and ends with the stream, also without another value: so the
-// handler has to wait for the end of ctx, too. A panic in recv is an error, as by Recovered. ctx is that of the stream.
+// handler has to wait for the end of ctx, too. A panic in recv is an error, as by Recovered. ctx is
+// that of the stream.
 func Receive[T any](ctx context.Context, recv func() (*T, error)) <-chan Received[T] {
 	messages := make(chan Received[T])
 	go func() {

@@ -107,7 +107,8 @@ type location struct {
 }
 
 // parameters are those that a URL may have, and what they may be where that is known. A value is
-// never repeated in an error, because an operator that takes one for another may put a secret there.
+// never repeated in an error, because an operator that takes one for another may put a secret
+// there.
 var parameters = map[string]*regexp.Regexp{
 	"region": regexp.MustCompile(``), "endpoint": regexp.MustCompile(``),
 	"use_path_style": regexp.MustCompile(`(?i)^(true|false|[tf01])$`),
