@@ -3,8 +3,8 @@
 package clienttest
 
 import (
-	"errors"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"testing"
