@@ -623,17 +623,30 @@ func (s *S3) Cancel(ctx context.Context, id string) error {
 
 // drop removes an unfinished upload. Its parts go before the record, because only that leads to
 // them: if it fails, it can be tried again. Before they go the record says so, by which a finish
-// that is under way elsewhere tells parts that were put together from those that were removed.
-func (s *S3) drop(ctx context.Context, r record, tag string) (err error) {
-	if r.S3Upload != "" {
-		r.Dropped = true
-		if tag, err = s.writeRecord(ctx, r, tag); err == nil {
+// that is under way elsewhere tells parts that were put together from those that were removed. In a
+// full bucket there is no room for that, and the record goes first; Expire removes parts that are
+// left then.
+func (s *S3) drop(ctx context.Context, r record, tag string) error {
+	if r.S3Upload == "" {
+		return replacedIfChanged(s.remove(ctx, uploadKey(r.UploadID), tag))
+	}
+	r.Dropped = true
+	marked, err := s.writeRecord(ctx, r, tag)
+	switch {
+	case err == nil:
+		if err = s.abort(ctx, objectKey(r.Name), r.S3Upload); err == nil {
+			err = s.remove(ctx, uploadKey(r.UploadID), marked)
+		}
+	case errors.Is(err, engine.ErrStoreFull):
+		if err = s.remove(ctx, uploadKey(r.UploadID), tag); err == nil {
 			err = s.abort(ctx, objectKey(r.Name), r.S3Upload)
 		}
 	}
-	if err == nil {
-		err = s.remove(ctx, uploadKey(r.UploadID), tag)
-	}
+	return replacedIfChanged(err)
+}
+
+// replacedIfChanged is an ErrWriterReplaced in place of errChanged.
+func replacedIfChanged(err error) error {
 	if errors.Is(err, errChanged) {
 		return engine.ErrWriterReplaced
 	}
