@@ -5,8 +5,10 @@ package clienttest
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -57,6 +59,34 @@ func Serve(
 		}
 	})
 	return listener.Addr().String(), server.Stop
+}
+
+// Raw is a connection on which a test says what no library would. Reading and writing end after
+// 20 s, and it is closed with the test.
+func Raw(t *testing.T, address, says string) net.Conn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, says); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// UntilClosed reads what a peer says on a connection of Raw before it closes it.
+func UntilClosed(t *testing.T, from io.Reader) string {
+	t.Helper()
+	text, err := io.ReadAll(from)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the connection is still open after %q", text)
+	}
+	return string(text)
 }
 
 // Reserve is an address at which no server listens, for servers that start later. Another process

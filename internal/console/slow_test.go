@@ -35,17 +35,8 @@ type slow struct {
 
 func connect(t *testing.T, address, says string) *slow {
 	t.Helper()
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	s := &slow{conn, t, bufio.NewReader(conn)}
-	s.say(says)
-	return s
+	conn := clienttest.Raw(t, address, says)
+	return &slow{conn, t, bufio.NewReader(conn)}
 }
 
 func (s *slow) say(text string) {
@@ -71,11 +62,7 @@ func (s *slow) trickle() {
 // untilClosed returns what the console says before it closes the connection.
 func (s *slow) untilClosed() string {
 	s.t.Helper()
-	text, err := io.ReadAll(s.answer)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.t.Fatalf("the connection is still open after %q", text)
-	}
-	return string(text)
+	return clienttest.UntilClosed(s.t, s.answer)
 }
 
 // frame is a short text in a frame of a WebSocket, with a mask of zeros.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -20,38 +19,18 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/clienttest"
 )
 
-// raw is a connection on which a test says what no library would.
+// raw is a connection to the web port on which a test says what no library would.
 func raw(t *testing.T, s *apptest.Server, says string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Web)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, says); err != nil {
-		t.Fatal(err)
-	}
-	return conn
+	return clienttest.Raw(t, s.Web, says)
 }
 
 // request is the head of an HTTP/1.1 request.
 func request(method, contentType string, length int) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: test\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", method, contentType, length)
-}
-
-// untilClosed reads what the server says before it closes the connection.
-func untilClosed(t *testing.T, conn net.Conn) string {
-	t.Helper()
-	answer, err := io.ReadAll(conn)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("the connection is still open after %q", answer)
-	}
-	return string(answer)
 }
 
 // TestSlowCallersLoseTheirConnection has clients that send a part and wait: of the headers, of a
@@ -79,7 +58,7 @@ func TestSlowCallersLoseTheirConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
-			if got := untilClosed(t, raw(t, s, test.says)); !strings.Contains(got, test.answer) {
+			if got := clienttest.UntilClosed(t, raw(t, s, test.says)); !strings.Contains(got, test.answer) {
 				t.Errorf("got %q", got)
 			}
 			if took := time.Since(began); took > 8*time.Second {
@@ -114,7 +93,7 @@ func TestAByteAtATimeIsNotInTime(t *testing.T) {
 				}
 			}()
 			began := time.Now()
-			untilClosed(t, conn)
+			clienttest.UntilClosed(t, conn)
 			if took := time.Since(began); took > 8*time.Second {
 				t.Errorf("it took %s", took)
 			}
