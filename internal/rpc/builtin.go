@@ -13,21 +13,22 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // isBuiltIn is true for the services that every server has beside its own.
 func isBuiltIn(fullMethod string) bool {
-	return strings.HasPrefix(fullMethod, "/grpc.health.") ||
-		strings.HasPrefix(fullMethod, "/grpc.reflection.")
+	return telemetry.IsBuiltIn(strings.TrimPrefix(fullMethod, "/"))
 }
 
-// plumbingBytes is the size of the largest request to health and reflection, which name a service,
+// builtInBytes is the size of the largest request to health and reflection, which name a service,
 // a symbol or a file. A watch of the health keeps its request.
-const plumbingBytes = 1 << 10
+const builtInBytes = 1 << 10
 
-// plumbingAge is how long a stream of health or reflection may last. The connections of clients
+// builtInAge is how long a stream of health or reflection may last. The connections of clients
 // that heed MAX_CONNECTION_AGE do not last as long.
-const plumbingAge = 10 * time.Minute
+const builtInAge = 10 * time.Minute
 
 // endGrace is how long a stream of a built-in service has to end by itself, so that a watch of the
 // health still sends what it has.
@@ -51,7 +52,7 @@ func (s *Server) endBuiltIn(
 		defer close(ended)
 		err = handler(srv, &builtInStream{stream, ctx})
 	}()
-	age := time.NewTimer(plumbingAge)
+	age := time.NewTimer(builtInAge)
 	defer age.Stop()
 	select {
 	case <-ended:

@@ -61,7 +61,7 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string,
 			Timeout:             cfg.KeepaliveTimeout,
 			PermitWithoutStream: true,
 		}),
-		grpc.WithChainUnaryInterceptor(named.unary, exceptPlumbing(calls.UnaryInterceptor),
+		grpc.WithChainUnaryInterceptor(named.unary, exceptBuiltIn(calls.UnaryInterceptor),
 			untilRoom(services, cfg.UnaryTimeout), unsent),
 		grpc.WithChainStreamInterceptor(named.stream, calls.StreamInterceptor, sentOnce),
 	}
@@ -80,8 +80,8 @@ func NewClient(cfg ClientConfig, t *telemetry.Telemetry, target string,
 	return conn, nil
 }
 
-// exceptPlumbing leaves the questions of unreadiness out of the metrics.
-func exceptPlumbing(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInterceptor {
+// exceptBuiltIn leaves the questions of unreadiness out of the metrics.
+func exceptBuiltIn(interceptor grpc.UnaryClientInterceptor) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn,
 		invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		if isBuiltIn(method) {

@@ -112,10 +112,10 @@ func TestWatchEndsWithTheDrain(t *testing.T) {
 	}
 }
 
-// TestPlumbingDoesNotHoldUpTheDrain has what grpc-go would wait for although nothing is being
+// TestBuiltInServicesDoNotHoldUpTheDrain has what grpc-go would wait for although nothing is being
 // worked on: an open stream of reflection, a connection without a byte, and one whose peer stops in
 // the middle of its handshake.
-func TestPlumbingDoesNotHoldUpTheDrain(t *testing.T) {
+func TestBuiltInServicesDoNotHoldUpTheDrain(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *running){
 		"a stream of reflection": func(t *testing.T, r *running) {
 			stream, err := reflectionpb.NewServerReflectionClient(plain(t,

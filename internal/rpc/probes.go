@@ -40,7 +40,7 @@ func (p *Probes) SetReady(ready bool) { p.health.SetServingStatus(Readiness, ser
 func (p *Probes) Serve(ctx context.Context, lis net.Listener) error {
 	silent := newSilent() // Stop waits for handshakes, and would do so for a peer that says nothing.
 	server := grpc.NewServer(grpc.MaxHeaderListSize(headerListBytes), grpc.MaxConcurrentStreams(10),
-		grpc.MaxRecvMsgSize(plumbingBytes),
+		grpc.MaxRecvMsgSize(builtInBytes),
 		grpc.UnknownServiceHandler(unknown))
 	healthpb.RegisterHealthServer(server, p.health)
 	defer server.Stop()

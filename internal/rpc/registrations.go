@@ -100,7 +100,7 @@ func (r registrations) messageLimits() (map[string]int, error) {
 	for _, service := range builtIns() {
 		for i := range service.Methods().Len() {
 			limits[fmt.Sprintf("/%s/%s", service.FullName(),
-				service.Methods().Get(i).Name())] = plumbingBytes
+				service.Methods().Get(i).Name())] = builtInBytes
 		}
 	}
 	for _, service := range r {

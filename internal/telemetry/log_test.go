@@ -122,9 +122,9 @@ func TestMistakesOfCallersAreDebugLinesOfTheServerAndWarningsOfTheClient(t *test
 	}
 }
 
-// TestPlumbingIsQuiet expects health checks and reflection to be counted, but
+// TestBuiltInServicesAreQuiet expects health checks and reflection to be counted, but
 // to leave neither spans nor lines.
-func TestPlumbingIsQuiet(t *testing.T) {
+func TestBuiltInServicesAreQuiet(t *testing.T) {
 	var out bytes.Buffer
 	server, spans := recorded()
 	server.Log = jsonLog(&out)

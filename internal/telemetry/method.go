@@ -66,7 +66,7 @@ func (f *callMetrics) method(k kind, service, name string, span trace.SpanKind) 
 	labels := []string{string(k), service, name}
 	m := &method{
 		name:     service + "/" + name,
-		quiet:    isQuiet(service),
+		quiet:    IsBuiltIn(service),
 		lines:    newCallLimits(f.isServer),
 		families: f,
 		labels:   labels,
@@ -133,10 +133,11 @@ func MethodLabelValues(method protoreflect.MethodDescriptor) []string {
 	return []string{string(k), string(method.Parent().FullName()), string(method.Name())}
 }
 
-// isQuiet is true for health and reflection, which are called every few seconds or by
-// tools, where spans and lines would hide those of services.
-func isQuiet(service string) bool {
-	return strings.HasPrefix(service, "grpc.health.") || strings.HasPrefix(service, "grpc.reflection.")
+// IsBuiltIn is true for health and reflection, by the full name of the service or of a method of it
+// without the first slash. They are called every few seconds or by tools, so that their spans and
+// lines would hide those of services.
+func IsBuiltIn(name string) bool {
+	return strings.HasPrefix(name, "grpc.health.") || strings.HasPrefix(name, "grpc.reflection.")
 }
 
 // known is code, or Unknown if it is none of gRPC's 17: a peer may send any

@@ -11,9 +11,9 @@ import (
 	"example.com/quartet"
 )
 
-// TestNoProductNameInPlumbing wants internal/ to be told the product's name, so that renaming the
+// TestNoProductNameInInternal wants internal/ to be told the product's name, so that renaming the
 // product leaves it alone.
-func TestNoProductNameInPlumbing(t *testing.T) {
+func TestNoProductNameInInternal(t *testing.T) {
 	module := strings.TrimSpace(string(output(t, "go", "list", "-m")))
 	for _, file := range files(t, "internal") {
 		text, err := os.ReadFile(filepath.Join(repository, file))
