@@ -37,7 +37,7 @@ func newPanel(s cli.Connection) (console.Panel, error) {
 	if err != nil {
 		return console.Panel{}, err
 	}
-	p := &panel{client: NewClient(s.Conn, Options{Telemetry: s.Telemetry, Resumption: s.Resumption})}
+	p := &panel{client: connect(s)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /join", p.join)
 	return console.Panel{Title: "Conversations", Page: page, API: mux}, nil

@@ -29,8 +29,9 @@ func newHealth(services []string) *Health {
 	return h
 }
 
-// SetServing says whether this process wants calls. Clients and the kubelet
-// that watch hear of it at once. While the server cannot serve any call, see hold, it is not said.
+// SetServing says whether this process wants calls. Clients and the kubelet that watch hear of it
+// at once. While hold says that the server cannot serve any call, they are told NOT_SERVING all the
+// same.
 func (h *Health) SetServing(serving bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,7 +69,7 @@ func (h *Health) SetServiceServing(service string, serving bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down[service] = !serving
-	h.main.SetServingStatus(service, servingStatus(h.serving && !h.held && serving))
+	h.tell()
 }
 
 // ServeProbes answers the kubelet on lis, in plaintext, until ctx is done.

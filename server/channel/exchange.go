@@ -48,8 +48,8 @@ func (s *service) Exchange(stream exchangeStream) error {
 	defer close(begin)
 	go func() {
 		var r received
-		r.err = rpc.Recovered(stream.Context(), func() (err error) {
-			r.request, err = stream.Recv()
+		r.Err = rpc.Recovered(stream.Context(), func() (err error) {
+			r.Message, err = stream.Recv()
 			return err
 		})
 		first <- r
@@ -99,14 +99,11 @@ func (s *service) Exchange(stream exchangeStream) error {
 	return c.wait(s.host.Draining)
 }
 
-// exchangeStream is the server's side of the RPC.
-type exchangeStream = grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
-
-// received is what one Recv returned.
-type received struct {
-	request *quartetv1.ExchangeRequest
-	err     error
-}
+// exchangeStream is the server's side of the RPC, and received what one Recv of it returned.
+type (
+	exchangeStream = grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+	received       = rpc.Received[quartetv1.ExchangeRequest]
+)
 
 // awaitJoin returns the join, which has to be the first message. A stream that does not send it
 // within JoinTimeout is ended with ErrIdle, because an open stream costs memory; one that comes
@@ -116,13 +113,13 @@ func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quarte
 	defer timeout.Stop()
 	select {
 	case r := <-first:
-		if r.err != nil {
-			return nil, rpc.FirstMessage(r.err)
+		if r.Err != nil {
+			return nil, rpc.FirstMessage(r.Err)
 		}
-		if !r.request.HasJoin() {
+		if !r.Message.HasJoin() {
 			return nil, fmt.Errorf("%w: the first message of an exchange is its join", rpc.ErrMessageOrder)
 		}
-		join := r.request.GetJoin()
+		join := r.Message.GetJoin()
 		if err := broker.CheckName(join.GetParticipant()); err != nil {
 			return nil, fmt.Errorf("participant: %w", err)
 		}
