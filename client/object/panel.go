@@ -95,11 +95,11 @@ func newWindows() *bulk.Budget {
 // a client that keeps no more, and the function that gives the memory back.
 func (p *panel) windowed(ctx context.Context, size int64) (c Client, release func(), err error) {
 	c = *p.client
-	most := int64(c.options.WindowBytes)
+	wanted := int64(c.options.WindowBytes)
 	if size >= 0 {
-		most = min(most, size+1) // There has to be room after the last byte, where the end is found.
+		wanted = min(wanted, size+1) // There has to be room after the last byte, where the end is found.
 	}
-	bytes, release, err := p.windows.Reserve(ctx, min(most, minWindow), most)
+	bytes, release, err := p.windows.Reserve(ctx, min(wanted, minWindow), wanted)
 	if errors.Is(err, bulk.ErrBudget) {
 		err = status.Error(codes.ResourceExhausted, "too many uploads at once")
 	}

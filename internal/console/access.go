@@ -201,8 +201,8 @@ func (c *Console) protected(
 			http.Error(w, "pages of this origin may not use the console", http.StatusForbidden)
 			return
 		}
-		its := c.access.of(r)
-		if its == nothing {
+		granted := c.access.of(r)
+		if granted == nothing {
 			// HTTP asks for this header with 401 (RFC 9110, section 15.5.2).
 			w.Header().Set("WWW-Authenticate", `Bearer realm="console"`)
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)
@@ -210,6 +210,6 @@ func (c *Console) protected(
 		}
 		// What the answer says is for the one that had the token, and not for a cache.
 		w.Header().Set("Cache-Control", "no-store")
-		handle(w, r, its)
+		handle(w, r, granted)
 	}
 }

@@ -60,17 +60,17 @@ type bridge struct {
 	// writing is when the event that is being written was begun, in the same unit; 0 if none is.
 	writing atomic.Int64
 
-	// news is what was sent and what the connection has told of attempts and headers, to be written
-	// with the next event.
-	// mu guards news, attempts and peer. It is never held while something is written: gRPC calls
+	// mu guards pending, attempts and peer. It is never held while something is written: gRPC calls
 	// attempt and header, and must not wait for a page.
-	mu   sync.Mutex
-	news []event
+	mu sync.Mutex
+	// pending is what was sent and what the connection has told of attempts and headers, to be written
+	// with the next event.
+	pending []event
 	// attempts counts those of the call, and peer is the server of the newest.
 	attempts int
 	peer     string
-	// newsDue is when tellNews writes news that no other event has taken along.
-	newsDue *time.Timer
+	// pendingDue is when writePendingInTime writes what no other event has taken along.
+	pendingDue *time.Timer
 
 	// credit is how many replies the page takes; it has no bound if limited is false.
 	limited bool
@@ -88,7 +88,7 @@ var (
 
 // serveCall carries a call over a WebSocket, from its first frame to its status. Errors from here
 // on are events of type "status", because the handshake has been answered.
-func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) {
+func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, granted rights) {
 	// The origin has been checked already, with names that may differ from the host.
 	socket, err := websocket.Accept(
 		w,
@@ -101,7 +101,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	b := &bridge{
 		console: c, socket: socket, answer: w, began: time.Now(), cancel: cancel,
-		newsDue: time.NewTimer(newsDelay), credit: make(chan int, 1),
+		pendingDue: time.NewTimer(pendingDelay), credit: make(chan int, 1),
 	}
 	// The deferred steps run in the reverse order: the call ends, the socket closes, and then nothing
 	// keeps the helpers from returning.
@@ -131,7 +131,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 		return
 	}
 	defer end()
-	call, err := b.start(ctx, its)
+	call, err := b.start(ctx, granted)
 	if err != nil {
 		b.last(err, nil)
 		return
@@ -140,7 +140,7 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, its rights) 
 }
 
 // start reads the first frame and prepares the call.
-func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
+func (b *bridge) start(ctx context.Context, granted rights) (*preparedCall, error) {
 	// A frame that is longer closes the socket: a page cannot have the client take more memory.
 	b.socket.SetReadLimit(minFrame)
 	// A read that fails for lack of time closes the socket.
@@ -167,7 +167,7 @@ func (b *bridge) start(ctx context.Context, its rights) (*preparedCall, error) {
 			telemetry.Text(f.Method),
 		)
 	}
-	if its < everything && !isSafe(m) {
+	if granted < everything && !isSafe(m) {
 		return nil, status.Errorf(
 			codes.PermissionDenied,
 			"this token may call only methods without side effects, which %s is not",
@@ -277,7 +277,7 @@ func (b *bridge) run(ctx context.Context, c *preparedCall) error {
 	defer close(over)
 	b.helpers.Go(func() { b.listen(ctx, &c.call, over) }) // until the socket is closed
 	b.helpers.Go(func() { b.watch(&c.call, over) })
-	b.helpers.Go(func() { b.tellNews(ctx, over) })
+	b.helpers.Go(func() { b.writePendingInTime(ctx, over) })
 	err := c.run(calling)
 	// The reason for which the call was cancelled says more than gRPC's CANCELLED.
 	if cause := context.Cause(ctx); cause != nil { // The page or the console ended it.
@@ -407,10 +407,10 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 	}
 	b.write.Lock()
 	defer b.write.Unlock()
-	// News that came before this event is written before it.
+	// What is pending came before this event, and is written before it.
 	b.mu.Lock()
-	events := b.news
-	b.news = nil
+	events := b.pending
+	b.pending = nil
 	// The page draws a reply at the server that sent it.
 	if e.Peer == "" && (e.Type == "message" || e.Type == "break" || e.Type == "status") {
 		e.Peer = b.peer
@@ -437,8 +437,8 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 	return nil
 }
 
-// writeNews writes what has been told when no other event does.
-func (b *bridge) writeNews(ctx context.Context) error { return b.emit(ctx, event{}) }
+// writePending writes what is pending without another event.
+func (b *bridge) writePending(ctx context.Context) error { return b.emit(ctx, event{}) }
 
 // timed sets the time of an event, in milliseconds since the socket was opened.
 func (b *bridge) timed(e event) event {
@@ -481,23 +481,23 @@ func (b *bridge) grant(more int) {
 }
 
 const (
-	// newsDelay is how long news waits for an event that it can be written with. A frame of its own
-	// would cost as much as a reply.
-	newsDelay = 5 * time.Millisecond
-	// maxNews bounds how much waits. What is told by gRPC, which must not wait, is dropped beyond it,
-	// and requests wait for the page at half of it.
-	maxNews = 64
+	// pendingDelay is how long events wait for another one that they can be written with. A frame of
+	// its own would cost as much as a reply.
+	pendingDelay = 5 * time.Millisecond
+	// maxPending bounds how much waits. What is told by gRPC, which must not wait, is dropped beyond
+	// it, and requests wait for the page at half of it.
+	maxPending = 64
 )
 
 // sending tells of a request that is about to be handed to gRPC, so that no reply to it can be
 // written before. It waits for the page only if that has not taken what came before.
 func (b *bridge) sending(ctx context.Context, e event) error {
 	b.mu.Lock()
-	b.tell(e)
-	many := len(b.news) >= maxNews/2
+	b.queue(e)
+	many := len(b.pending) >= maxPending/2
 	b.mu.Unlock()
 	if many {
-		return b.writeNews(ctx)
+		return b.writePending(ctx)
 	}
 	return nil
 }
@@ -508,32 +508,32 @@ func (b *bridge) attempt(address string) {
 	defer b.mu.Unlock()
 	b.attempts++
 	b.peer = address
-	b.tell(event{Type: "attempt", Attempt: b.attempts, Peer: address})
+	b.queue(event{Type: "attempt", Attempt: b.attempts, Peer: address})
 }
 
 // header implements watcher.
 func (b *bridge) header(md metadata.MD) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tell(event{Type: "header", Peer: b.peer, Metadata: pairs(md)})
+	b.queue(event{Type: "header", Peer: b.peer, Metadata: pairs(md)})
 }
 
-// tell remembers an event without waiting. The caller holds the lock.
-func (b *bridge) tell(e event) {
-	if len(b.news) == 0 {
-		b.newsDue.Reset(newsDelay)
+// queue keeps an event without waiting. The caller holds the lock.
+func (b *bridge) queue(e event) {
+	if len(b.pending) == 0 {
+		b.pendingDue.Reset(pendingDelay)
 	}
-	if len(b.news) < maxNews {
-		b.news = append(b.news, b.timed(e))
+	if len(b.pending) < maxPending {
+		b.pending = append(b.pending, b.timed(e))
 	}
 }
 
-// tellNews writes news in time when no other event does.
-func (b *bridge) tellNews(ctx context.Context, over <-chan struct{}) {
+// writePendingInTime writes what is pending in time when no other event does.
+func (b *bridge) writePendingInTime(ctx context.Context, over <-chan struct{}) {
 	for {
 		select {
-		case <-b.newsDue.C:
-			if b.writeNews(ctx) != nil {
+		case <-b.pendingDue.C:
+			if b.writePending(ctx) != nil {
 				return
 			}
 		case <-over:

@@ -275,8 +275,8 @@ func (d *describer) enum(e protoreflect.EnumDescriptor) string {
 
 // serveCatalogue answers with what the page shows. X-Rights says what the token of the request
 // admits to, so that the page hides what would be refused.
-func (c *Console) serveCatalogue(w http.ResponseWriter, _ *http.Request, its rights) {
+func (c *Console) serveCatalogue(w http.ResponseWriter, _ *http.Request, granted rights) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Rights", map[rights]string{reading: "read", everything: "write"}[its])
+	w.Header().Set("X-Rights", map[rights]string{reading: "read", everything: "write"}[granted])
 	_, _ = w.Write(c.catalogue) // It fails if the peer is gone.
 }

@@ -23,7 +23,8 @@ type Panel struct {
 	// Name is one segment of a path: "echo". Title is what people read.
 	Name, Title string
 	// Page has index.html and what belongs to it. Like the console's own files, which it may use by
-	// "../../style.css", it is open to every peer that reaches the port, under the same Content-Security-Policy.
+	// "../../style.css", it is open to every peer that reaches the port, under the same
+	// Content-Security-Policy.
 	Page fs.FS
 	// API answers requests under /panels/<Name>/api/, with that taken off their path. They have passed
 	// the checks of host, origin and token: with the token for reading there are only GET, HEAD and
@@ -48,8 +49,8 @@ func (c *Console) servePanel(w http.ResponseWriter, r *http.Request) {
 	case !inside:
 		http.Redirect(w, r, base+"/", http.StatusPermanentRedirect)
 	case strings.HasPrefix(rest, "api/"):
-		c.protected(func(w http.ResponseWriter, r *http.Request, its rights) {
-			c.servePanelAPI(w, r, its, http.StripPrefix(base+"/api", panel.API))
+		c.protected(func(w http.ResponseWriter, r *http.Request, granted rights) {
+			c.servePanelAPI(w, r, granted, http.StripPrefix(base+"/api", panel.API))
 		})(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
@@ -63,15 +64,15 @@ func (c *Console) servePanel(w http.ResponseWriter, r *http.Request) {
 func (c *Console) servePanelAPI(
 	w http.ResponseWriter,
 	r *http.Request,
-	its rights,
+	granted rights,
 	api http.Handler,
 ) {
-	if its < everything && !isRead(r) {
+	if granted < everything && !isRead(r) {
 		http.Error(w, "this token may only read", http.StatusForbidden)
 		return
 	}
 	// calls.stop cancels it when the console stops.
-	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), rightsKey{}, its))
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), rightsKey{}, granted))
 	defer cancel(nil)
 	end, err := c.calls.begin(cancel, rpc.CallerAt(r.RemoteAddr))
 	if err != nil {
@@ -102,8 +103,8 @@ type rightsKey struct{}
 // MayWrite tells whether a request to the API of a panel may change anything, also where it is a
 // GET or HEAD. It has the context of the request.
 func MayWrite(ctx context.Context) bool {
-	its, _ := ctx.Value(rightsKey{}).(rights)
-	return its == everything
+	granted, _ := ctx.Value(rightsKey{}).(rights)
+	return granted == everything
 }
 
 // isRead tells whether a request changes nothing.

@@ -88,8 +88,8 @@ func (r *rollout) begin(ctx context.Context) error {
 	return fmt.Errorf("kubernetes answers %s: %s", response.Status, refusal.Message)
 }
 
-func (c *Console) serveRollout(w http.ResponseWriter, r *http.Request, its rights) {
-	if its != everything {
+func (c *Console) serveRollout(w http.ResponseWriter, r *http.Request, granted rights) {
+	if granted != everything {
 		http.Error(w, "this token may not replace servers", http.StatusForbidden)
 		return
 	}

@@ -14,7 +14,8 @@ type Rates struct {
 
 	mu      sync.Mutex
 	callers map[any]*rate.Limiter
-	most    int // how many there may be before those that were idle are forgotten
+	// sweepAt is how many there may be before those that were idle are forgotten.
+	sweepAt int
 }
 
 // minRates is how many callers are known before it is worth looking for those that were idle.
@@ -23,7 +24,7 @@ const minRates = 1024
 // NewRates lets each caller do something limit times a second, and burst times at once. A limit of
 // 0 is none.
 func NewRates(limit rate.Limit, burst int) *Rates {
-	return &Rates{limit: limit, burst: burst, callers: map[any]*rate.Limiter{}, most: minRates}
+	return &Rates{limit: limit, burst: burst, callers: map[any]*rate.Limiter{}, sweepAt: minRates}
 }
 
 // Allow is true if the caller, which is comparable, may do it now; it then counts as done.
@@ -35,11 +36,11 @@ func (r *Rates) Allow(caller any) bool {
 	defer r.mu.Unlock()
 	limiter, known := r.callers[caller]
 	if !known {
-		if len(r.callers) >= r.most {
+		if len(r.callers) >= r.sweepAt {
 			maps.DeleteFunc(r.callers, func(_ any, l *rate.Limiter) bool {
 				return l.Tokens() >= float64(r.burst)
 			})
-			r.most = max(minRates, 2*len(r.callers))
+			r.sweepAt = max(minRates, 2*len(r.callers))
 		}
 		limiter = rate.NewLimiter(r.limit, r.burst)
 		r.callers[caller] = limiter

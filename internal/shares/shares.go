@@ -20,9 +20,9 @@ type Shares struct {
 	all *semaphore.Weighted
 	// each is what one caller may hold, in the unit of Take's n, for example bytes or calls.
 	each int64
-	// most is how many calls of one caller may wait for its share, 0 for any number. Each is a
+	// maxWaiting is how many calls of one caller may wait for its share, 0 for any number. Each is a
 	// goroutine and a request that the process keeps.
-	most int
+	maxWaiting int
 	// waiting counts the calls that wait, for the caller's share or for the whole.
 	waiting atomic.Int64
 
@@ -38,10 +38,10 @@ type share struct {
 	users, waiting int // guarded by Shares.mu
 }
 
-// New returns an amount, 0 for any, of which a caller can hold each. Of one caller, most calls may
-// wait for its share; 0 for any number.
-func New(all, each int64, most int) *Shares {
-	s := &Shares{each: each, most: most, byCaller: map[any]*share{}}
+// New returns an amount, 0 for any, of which a caller can hold each. Of one caller, maxWaiting
+// calls may wait for its share; 0 for any number.
+func New(all, each int64, maxWaiting int) *Shares {
+	s := &Shares{each: each, maxWaiting: maxWaiting, byCaller: map[any]*share{}}
 	if all > 0 {
 		s.all = semaphore.NewWeighted(all)
 	}
@@ -52,7 +52,7 @@ func New(all, each int64, most int) *Shares {
 // is comparable. It fails with ErrTooManyWait, or with the error of ctx; always, if n is more than
 // a share.
 func (s *Shares) Take(ctx context.Context, caller any, n int64) (giveBack func(), err error) {
-	return s.take(ctx, caller, n, s.most)
+	return s.take(ctx, caller, n, s.maxWaiting)
 }
 
 // Retake is Take for a call that has held some before: it waits, however many others do.
@@ -60,13 +60,13 @@ func (s *Shares) Retake(ctx context.Context, caller any, n int64) (giveBack func
 	return s.take(ctx, caller, n, 0)
 }
 
-// take fails if most calls of the caller wait already, unless that is 0.
+// take fails if maxWaiting calls of the caller wait already, unless that is 0.
 func (s *Shares) take(
-	ctx context.Context, caller any, n int64, most int,
+	ctx context.Context, caller any, n int64, maxWaiting int,
 ) (giveBack func(), err error) {
 	// The own share comes first: a caller that has used it up waits at its own share, and not in the
 	// queue for the whole, where it would hold up the others.
-	own, err := s.takeOwn(ctx, caller, n, most)
+	own, err := s.takeOwn(ctx, caller, n, maxWaiting)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (s *Shares) Try(caller any, n int64) (giveBack func(), ok bool) {
 }
 
 // takeOwn takes n from the share of a caller.
-func (s *Shares) takeOwn(ctx context.Context, caller any, n int64, most int) (*share, error) {
+func (s *Shares) takeOwn(ctx context.Context, caller any, n int64, maxWaiting int) (*share, error) {
 	s.mu.Lock()
 	own := s.byCaller[caller]
 	if own == nil {
@@ -115,7 +115,7 @@ func (s *Shares) takeOwn(ctx context.Context, caller any, n int64, most int) (*s
 		s.mu.Unlock()
 		return own, nil
 	}
-	if most > 0 && own.waiting >= most {
+	if maxWaiting > 0 && own.waiting >= maxWaiting {
 		s.mu.Unlock()
 		s.leave(caller, own)
 		return nil, ErrTooManyWait

@@ -121,15 +121,15 @@ func (c Config) validateURL() error {
 		return errors.New(
 			"JWKS_URL: has to begin with https://, because others could replace the keys on their way",
 		)
-	case c.JWKSInterval < shortestInterval || c.JWKSInterval > maxInterval:
-		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, shortestInterval,
+	case c.JWKSInterval < minInterval || c.JWKSInterval > maxInterval:
+		return fmt.Errorf("JWKS_INTERVAL=%s: must be from %s to %s", c.JWKSInterval, minInterval,
 			maxInterval)
 	default:
 		return nil
 	}
 }
 
-const shortestInterval, maxInterval = 10 * time.Second, 24 * time.Hour
+const minInterval, maxInterval = 10 * time.Second, 24 * time.Hour
 
 func needsIssuer(name string, set bool) error {
 	if !set {

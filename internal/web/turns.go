@@ -39,8 +39,8 @@ func newTurns(cfg Config, limits rpc.ServerConfig, calls *rpc.Server) *turns {
 // guard has requests wait for their turn.
 func (t *turns) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		its := &turn{turns: t.Shares, ctx: r.Context(), caller: t.calls.CallerOfRequest(r)}
-		err := its.take(t.Take)
+		own := &turn{turns: t.Shares, ctx: r.Context(), caller: t.calls.CallerOfRequest(r)}
+		err := own.take(t.Take)
 		if errors.Is(err, shares.ErrTooManyWait) {
 			t.refuse(w, r, rpc.Overloaded("too many calls of one caller wait"))
 			return
@@ -48,8 +48,8 @@ func (t *turns) guard(next http.Handler) http.Handler {
 		if err != nil {
 			return // The client is gone.
 		}
-		defer its.end()
-		r.Body = &inTurn{r.Body, its}
+		defer own.end()
+		r.Body = &inTurn{r.Body, own}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -119,8 +119,8 @@ type inTurn struct {
 // Read implements io.Reader. Only one goroutine reads.
 func (b *inTurn) Read(p []byte) (n int, err error) {
 	n, err = b.ReadCloser.Read(p)
-	if gone := b.turn.take(b.turn.turns.Retake); gone != nil {
-		return 0, gone // The client is.
+	if ended := b.turn.take(b.turn.turns.Retake); ended != nil {
+		return 0, ended // The client is gone.
 	}
 	return n, err
 }

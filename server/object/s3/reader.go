@@ -243,8 +243,8 @@ func (r *reader) fill(block int64, buffer []byte) (sums []uint32, whole uint32, 
 }
 
 // open requests a range of the object, unless it was replaced or deleted: then it is an
-// ErrGenerationGone. How long the whole takes is the peer's affair; how long S3 may be waited for
-// is bounded, here and in each Read.
+// ErrGenerationGone. The whole may take as long as the client does; S3 has to answer within idle,
+// and to send something within idle in each Read.
 func (r *reader) open(offset, size int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	b := &body{cancel: cancel, idle: r.s.idle,
