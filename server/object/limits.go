@@ -23,12 +23,12 @@ type limits struct {
 	config Config
 	// lists gives each caller one place, and making is for all lists that are being made.
 	lists  *shares.Shares
-	making *semaphore.Weighted // those of all that are being made
+	making *semaphore.Weighted
+	// transfers gives each caller CallerTransfers places.
+	transfers *shares.Shares
 
 	// mu guards the maps.
 	mu sync.Mutex
-	// transfers is how many each caller has now.
-	transfers map[rpc.Caller]int
 	// owners has the caller of each unfinished upload, and uploads the same by caller.
 	owners  map[string]rpc.Caller
 	uploads map[rpc.Caller]map[string]bool
@@ -38,8 +38,8 @@ type limits struct {
 func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
 		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
-		transfers: map[rpc.Caller]int{}, owners: map[string]rpc.Caller{},
-		uploads: map[rpc.Caller]map[string]bool{},
+		transfers: shares.New(0, int64(c.CallerTransfers), 0),
+		owners:    map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]bool{},
 	}
 	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "uploads_unfinished", Help: "Uploads that began in this process and are not finished.",
@@ -85,20 +85,11 @@ func (l *limits) list(ctx context.Context) (release func(names int), err error) 
 // caller that has none left is refused with when to come back; it does not wait, as a transfer may
 // take hours.
 func (l *limits) transfer(ctx context.Context) (leave func(), err error) {
-	caller := rpc.CallerOf(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.transfers[caller] >= l.config.CallerTransfers {
+	leave, ok := l.transfers.Try(rpc.CallerOf(ctx), 1)
+	if !ok {
 		return nil, rpc.Overloaded("too many transfers of one caller at once")
 	}
-	l.transfers[caller]++
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.transfers[caller]--; l.transfers[caller] == 0 {
-			delete(l.transfers, caller)
-		}
-	}, nil
+	return leave, nil
 }
 
 // errTooManyUploads means that a caller has to finish uploads, or to cancel some, before it begins
