@@ -1,6 +1,6 @@
 # All commands of this repository: CI checks changes by the same targets.
-SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
+# In this form, and not in .SHELLFLAGS, the make of macOS, 3.81, takes the flags too.
+SHELL := bash -euo pipefail
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
@@ -181,7 +181,8 @@ sbom-%:
 cluster: ## Create the kind cluster, if it is not there (KIND_IMAGE=…)
 	@kind get clusters 2>/dev/null | grep -qx $(CLUSTER) || \
 	  kind create cluster --name $(CLUSTER) --config kind-config.yaml $(KIND_IMAGE:%=--image %) --wait 3m
-	@there=$$(docker exec $(CLUSTER)-worker ctr --namespace k8s.io images ls --quiet 2>/dev/null); \
+	@node=$$(kind get nodes --name $(CLUSTER) | sort | tail -n 1); \
+	there=$$(docker exec "$$node" ctr --namespace k8s.io images ls --quiet 2>/dev/null) || there=; \
 	images=$$(sed -n '/signer/d; s/^  image: //p' charts/platform/values.yaml); \
 	for image in $$images; do \
 	  grep -qE "(^|/)$$image$$" <<<"$$there" || ! docker image inspect $$image >/dev/null 2>&1 || \
@@ -200,7 +201,7 @@ load: ## Give the images to the nodes of the kind cluster that do not have them 
 	    for node in $$nodes; do docker exec $$node ctr --namespace k8s.io images ls name==docker.io/$$image 2>/dev/null; done; \
 	  }; \
 	  [ "$$(have)" = "$$(cat $$note 2>/dev/null)" ] || { \
-	    output=$$(kind load docker-image $$image --name $(CLUSTER) --nodes $$(paste -sd, <<<"$$nodes") 2>&1) || { echo "$$output"; exit 1; }; \
+	    output=$$(kind load docker-image $$image --name $(CLUSTER) --nodes $$(paste -sd, - <<<"$$nodes") 2>&1) || { echo "$$output"; exit 1; }; \
 	    have >$$note; \
 	  }; \
 	done

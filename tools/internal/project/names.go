@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"example.com/quartet/tools/internal/lock"
+	"example.com/quartet/tools/internal/scaffold"
 )
 
 // What the template calls itself, its module and the service that a project may rename.
@@ -54,6 +55,13 @@ var reserved = []string{
 	"off",
 	"y",
 	"n",
+}
+
+// foreign are what variables begin with that the chart or Kubernetes sets in pods, or that Go and
+// the libraries of the programs read.
+var foreign = []string{
+	"AWS", "GRPC", "HTTP", "HTTPS", "KUBERNETES", "KUBERNETES_PORT", "KUBERNETES_SERVICE", "NATS",
+	"NODE", "OTEL", "POD", "SSL",
 }
 
 // Validate says all that is wrong with the answers for a new project from the template in a folder,
@@ -124,6 +132,10 @@ func validName(template string, l lock.Lock) error {
 	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil ||
 		slices.Contains(reserved, goName) {
 		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
+	}
+	// In a pod the programs would take these for settings of theirs that they do not know.
+	if prefix := strings.ToUpper(strings.ReplaceAll(name, "-", "_")); slices.Contains(foreign, prefix) {
+		return fmt.Errorf("NAME: variables that begin with %s_ are for something else", prefix)
 	}
 	// make up has a namespace of the name.
 	if strings.HasPrefix(name, "kube-") {
@@ -226,6 +238,9 @@ func validService(template string, l lock.Lock) error {
 	// The schema lists all variables, of the host as well: those of a service begin with its name.
 	if prefix := strings.ToUpper(folder) + "_"; strings.Contains(string(schema), `"`+prefix) {
 		return fmt.Errorf("SERVICE: there are variables already that begin with %s", prefix)
+	}
+	if err := scaffold.TestsAreFree(template, folder); err != nil {
+		return fmt.Errorf("SERVICE: %w", err)
 	}
 	// Both mains import the service, and its own code gets methods, messages and files of its name.
 	taken, err := identifiers(template, func(*ast.File) bool { return true },

@@ -97,7 +97,7 @@ func TestWhatCannotBeAddedIsRefused(t *testing.T) {
 			t.Errorf("%s: %+v is not refused", why, r)
 		}
 	}
-	for _, name := range []string{"Echo", "customer", "Type", "Rpc", ""} {
+	for _, name := range []string{"Echo", "customer", "Type", "Rpc", "Log", "Cluster", ""} {
 		p, err := open(repository)
 		if err != nil {
 			t.Fatal(err)

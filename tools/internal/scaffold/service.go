@@ -20,6 +20,9 @@ func (p *project) addService(name string) error {
 			return fmt.Errorf("NAME: %s/%s is there already", side, folder)
 		}
 	}
+	if err := TestsAreFree(p.root, folder); err != nil {
+		return fmt.Errorf("NAME: %w", err)
+	}
 	// The schema lists all variables, so that it tells which prefixes are taken.
 	schemas, err := filepath.Glob(filepath.Join(p.root, "charts", "*", "values.schema.json"))
 	if err != nil {
@@ -69,6 +72,22 @@ func (p *project) addService(name string) error {
 	for _, side := range []string{"server", "client"} {
 		if err := p.addToMain(side, folder); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// TestsAreFree returns an error if there are tests that README.md would remove with a service of
+// this folder.
+func TestsAreFree(root, folder string) error {
+	for _, pattern := range []string{folder, folder + "[._]*"} {
+		found, err := filepath.Glob(filepath.Join(root, "test", "*", pattern))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			name, _ := filepath.Rel(root, found[0])
+			return fmt.Errorf("%s would be taken for a test of the service %s", filepath.ToSlash(name), folder)
 		}
 	}
 	return nil
