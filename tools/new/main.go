@@ -202,7 +202,8 @@ func begin(ctx context.Context, dir string, l lock.Lock) error {
 	}
 	for _, args := range [][]string{
 		{"init", "--quiet", "--initial-branch=main"},
-		{"add", "--all"},
+		// What the user has git ignore everywhere belongs to the project all the same.
+		{"-c", "core.excludesFile=/dev/null", "add", "--all"},
 		// A key with a password would ask for it, and hooks of the user are about other repositories.
 		{"-c", "user.name=" + name, "-c", "user.email=" + email, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--message", message},
 	} {

@@ -199,13 +199,29 @@ func (u updater) render(
 		"GIT_WORK_TREE=" + made,
 		"GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index"),
 	}
-	// The objects go to the project's repository, where merge needs them; no branch names them.
-	if _, err := git(ctx, made, env, "add", "--all"); err != nil {
+	// The objects go to the project's repository, where merge needs them; no branch names them. What
+	// the user has git ignore everywhere belongs to the project all the same.
+	if _, err := git(ctx, made, env, "-c", "core.excludesFile=/dev/null", "add", "--all"); err != nil {
 		return "", err
 	}
 	tree, err := git(ctx, made, env, "write-tree")
 	if err != nil {
 		return "", err
+	}
+	// The project may be a folder of a larger repository, which is where the files are merged then.
+	folder, err := git(ctx, u.project, nil, "rev-parse", "--show-prefix")
+	if err != nil {
+		return "", err
+	}
+	if folder != "" {
+		for _, args := range [][]string{{"read-tree", "--empty"}, {"read-tree", "--prefix=" + folder, tree}} {
+			if _, err := git(ctx, made, env, args...); err != nil {
+				return "", err
+			}
+		}
+		if tree, err = git(ctx, made, env, "write-tree"); err != nil {
+			return "", err
+		}
 	}
 	// commit-tree makes a commit without a branch, and needs no work tree.
 	args := []string{
@@ -253,7 +269,7 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 	// A cherry-pick fails for conflicts and for mistakes; only conflicts leave files unmerged.
 	conflicts, listed := git(ctx, u.project, nil, "diff", "--name-only", "--diff-filter=U")
 	if listed != nil || conflicts == "" {
-		return errors.Join(err, listed)
+		return errors.Join(err, listed, u.takeBack(ctx, branch))
 	}
 	fmt.Printf(
 		"update: both have changed the same lines of %d files, on the branch %s:\n\n  %s\n\n",
@@ -265,6 +281,18 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 		"  edit them, and git add them\n  git cherry-pick --continue       or --abort\n  make generate tidy test lint     then merge the branch\n",
 	)
 	return errors.New("there are conflicts to resolve")
+}
+
+// takeBack ends a merge that failed for another reason than conflicts, such as a hook or a missing
+// identity, so that it can be tried again.
+func (u updater) takeBack(ctx context.Context, branch string) error {
+	// There may be no cherry-pick under way any more.
+	_, _ = git(ctx, u.project, nil, "cherry-pick", "--abort")
+	_, err := git(ctx, u.project, nil, "checkout", "--quiet", "--force", "-")
+	if err == nil {
+		_, err = git(ctx, u.project, nil, "branch", "--quiet", "-D", branch)
+	}
+	return err
 }
 
 // git runs git in a folder, with variables besides those of the environment, and returns what it

@@ -194,6 +194,60 @@ func TestTheSameLinesAreAConflictAndMainIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestAProjectInAFolderOfALargerRepositoryIsUpdatedThere(t *testing.T) {
+	template, project, newer := start(t)
+	whole := t.TempDir()
+	folder := filepath.Join(whole, "services", "x")
+	if err := os.RemoveAll(filepath.Join(project, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(folder, os.DirFS(project)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, whole, map[string]string{
+		"README.md":              "of the whole\n",
+		"services/x/own.go":      lines("package own"),
+		"services/other/main.go": lines("package main"),
+	})
+	commit(t, whole)
+	if err := run(t.Context(), folder, template, newer); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "mended.go", "added.go"} {
+		if got, want := read(t, folder, name),
+			read(t, filepath.Join(template, "files"), name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+	changed, err := git(t.Context(), whole, nil, "diff", "--name-only", "main", "HEAD", "--",
+		".", ":!services/x")
+	if err != nil || changed != "" {
+		t.Errorf("outside of the project these have changed: %s, %v", changed, err)
+	}
+}
+
+func TestAMergeThatFailsLeavesNoBranch(t *testing.T) {
+	template, project, newer := start(t)
+	hook := filepath.Join(project, ".git", "hooks", "prepare-commit-msg")
+	write(t, project, map[string]string{".git/hooks/prepare-commit-msg": "#!/bin/sh\nexit 1\n"})
+	if err := os.Chmod(hook, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), project, template, newer); err == nil {
+		t.Fatal("the hook has not refused it")
+	}
+	state, err := git(t.Context(), project, nil, "status", "--short", "--branch")
+	if err != nil || state != "## main" {
+		t.Errorf("the project is at %q, %v", state, err)
+	}
+	if err := os.Remove(hook); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), project, template, newer); err != nil {
+		t.Errorf("the next attempt: %v", err)
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
