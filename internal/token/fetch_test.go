@@ -141,6 +141,32 @@ func TestAnIssuerThatIsDownKeepsNothingFromStarting(t *testing.T) {
 	}
 }
 
+// TestATokenOfANewKeyMayBeTriedAgainWhileTheIssuerIsDown keeps clients from giving up.
+func TestATokenOfANewKeyMayBeTriedAgainWhileTheIssuerIsDown(t *testing.T) {
+	p := publish(t)
+	v := verifier(t, p.cfg, silent)
+	known := p.Token(t, "alice")
+	p.Rotate(t)
+	fresh := p.Token(t, "alice")
+	p.answers(
+		func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
+	)
+	v.Age()
+	for range 3 { // The first one has the keys fetched.
+		if _, err := v.Verify(t.Context(), "caller", fresh); !errors.Is(err, token.ErrNoKeys) {
+			t.Errorf("a token of a key that could not be fetched: %v", err)
+		}
+	}
+	if _, err := v.Verify(t.Context(), "caller", known); err != nil {
+		t.Errorf("a token of a known key: %v", err)
+	}
+	p.answers(p.serveKeys(t))
+	v.Age()
+	if _, err := v.Verify(t.Context(), "caller", fresh); err != nil {
+		t.Errorf("when the issuer is back: %v", err)
+	}
+}
+
 // TestAKeySetThatIsNoneChangesNothing has the former keys stay in use.
 func TestAKeySetThatIsNoneChangesNothing(t *testing.T) {
 	p := publish(t)

@@ -190,7 +190,7 @@ func (v *Verifier) Verify(
 	switch {
 	case !errors.Is(err, errUnknownKey):
 		return identity, err
-	case v.lacksKeys():
+	case v.lacksNewest():
 		return "", ErrNoKeys
 	default:
 		v.refused.Allow(caller)
@@ -218,11 +218,12 @@ func (v *Verifier) inTurn(ctx context.Context, caller any, token string) (string
 	return identity, err
 }
 
-// lacksKeys tells whether the keys at the URL have never been read.
-func (v *Verifier) lacksKeys() bool {
+// lacksNewest tells whether the keys at the URL could not be read the last time, so that a key that
+// is not known may be the issuer's.
+func (v *Verifier) lacksNewest() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.cfg.JWKSURL != "" && v.fromURL.keys == nil
+	return v.cfg.JWKSURL != "" && (v.fromURL.keys == nil || v.fromURL.problem != "")
 }
 
 // Source is where keys for tokens come from.

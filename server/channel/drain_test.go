@@ -11,7 +11,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/server/channel/broker"
 )
 
 func TestADrainSaysGoodbyeToEveryParticipant(t *testing.T) {
@@ -28,6 +30,59 @@ func TestADrainSaysGoodbyeToEveryParticipant(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("drain: %v", err)
+	}
+}
+
+// sentReplies is a stream that keeps what is sent.
+type sentReplies struct {
+	exchangeStream
+	ctx     context.Context
+	replies []*quartetv1.ExchangeResponse
+}
+
+func (s *sentReplies) Context() context.Context { return s.ctx }
+func (s *sentReplies) Send(r *quartetv1.ExchangeResponse) error {
+	s.replies = append(s.replies, r)
+	return nil
+}
+
+// TestNothingFollowsTheGoodbye has a participant half-close between its goodbye and the end, when
+// there is a message that it has not got yet.
+func TestNothingFollowsTheGoodbye(t *testing.T) {
+	b, err := broker.Open(t.Context(), "embedded:", broker.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
+	if _, err := b.Publish(t.Context(), "room", broker.Message{Participant: "bob", ID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stream := &sentReplies{ctx: ctx}
+	c := &conversation{
+		broker: b, stream: stream, channel: "room", sending: make(chan struct{}, 1),
+		unread: sendTimer{after: time.Minute, expired: make(chan struct{}, 1)},
+	}
+	if err := c.sayGoodbye(); err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	go func() { left <- c.leave() }()
+	// leave waits for the end of the stream only after it has noted all.
+	for done := false; !done; {
+		c.sending <- struct{}{}
+		done = c.leaving
+		<-c.sending
+	}
+	if err := c.send(&quartetv1.ExchangeResponse{}, nil); !errors.Is(err, errOver) {
+		t.Errorf("another reply: %v", err)
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if len(stream.replies) != 1 || !stream.replies[0].HasGoodbye() {
+		t.Errorf("sent were %v", stream.replies)
 	}
 }
 

@@ -351,7 +351,8 @@ func (c *conversation) leave() error {
 	// Under the lock listen either has sent the last message already, or will see leaving when it
 	// does.
 	seen := c.seen
-	c.leaving, c.last, c.over = true, last, seen >= last
+	// It may be over already, with a goodbye, which is the last reply.
+	c.leaving, c.last, c.over = true, last, c.over || seen >= last
 	<-c.sending
 	if seen >= last {
 		return c.subscription.End(c.stream.Context(), seen)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -259,16 +260,17 @@ func (b *Broker) endHubs(err error) {
 }
 
 // broken makes a *BreakError of an error that says that a reader cannot go on, with the sequence of
-// the first message that the channel has, or the stream's next one if it has none. Other errors are
-// returned as they are; damaged has made its BreakError itself.
+// the first message that the channel has, or the stream's next one if it has none; or of a request for
+// that, if it fails. Other errors are returned as they are; damaged has made its BreakError itself.
 func (b *Broker) broken(ctx context.Context, subject string, err error) error {
 	if !errors.Is(err, ErrSequenceGone) && !errors.Is(err, ErrHistoryChanged) {
 		return err
 	}
 	now, stateErr := b.state(ctx)
 	first, findErr := b.find(ctx, query{Sequence: 1, NextIn: subject})
-	if stateErr != nil || findErr != nil {
-		return errors.Join(err, stateErr, findErr)
+	// The reader joins again, and is told then.
+	if failed := cmp.Or(stateErr, findErr); failed != nil {
+		return failed
 	}
 	if first.Sequence == 0 {
 		first.Sequence = now.last + 1

@@ -190,6 +190,18 @@ func TestReadingFromASequence(t *testing.T) {
 	wantBreak(t, err, ErrSequenceGone)
 }
 
+func TestAReaderThatCannotBeToldWhereToGoOnHasToJoinAgain(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir()})
+	b.nc.Close()
+	for _, reason := range []error{ErrSequenceGone, ErrHistoryChanged} {
+		err := b.broken(t.Context(), b.names.subject+"room", reason)
+		if !errors.Is(err, ErrUnavailable) || errors.Is(err, reason) {
+			t.Errorf("%v: got %v", reason, err)
+		}
+	}
+}
+
 func TestARestartIsNoOtherHistory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

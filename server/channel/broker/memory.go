@@ -117,15 +117,15 @@ func (p *Pace) Half() *Pace {
 	return &Pace{half(p.messages), half(p.bytes)}
 }
 
-// Wait waits until a message may be kept. It fails with the error of ctx, or with that of the
-// limiter if the deadline of ctx would pass first.
+// Wait waits until a message may be kept. It fails with the error of ctx, or at once with
+// context.DeadlineExceeded if the deadline of ctx would pass first.
 func (p *Pace) Wait(ctx context.Context, m Message) error {
 	err := p.messages.Wait(ctx)
 	if err == nil {
 		err = p.bytes.WaitN(ctx, min(len(m.Body)+messageOverhead, p.bytes.Burst()))
 	}
 	if err != nil {
-		return cmp.Or(ctx.Err(), err)
+		return cmp.Or(ctx.Err(), context.DeadlineExceeded) // The limiter's own error is no other's.
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 func TestRingsOfAllChannelsTogetherAreBoundedAndEmptiedInTime(t *testing.T) {
@@ -87,6 +89,24 @@ func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T
 	if _, err := b.Publish(ctx, "room", Message{Participant: "ann", ID: "x"}); !errors.Is(err,
 		context.Canceled) {
 		t.Error(err)
+	}
+}
+
+func TestAMessageWhoseTurnWouldComeAfterItsDeadlineIsTooLateAtOnce(t *testing.T) {
+	t.Parallel()
+	once := func() *rate.Limiter { return rate.NewLimiter(rate.Every(time.Hour), 1) }
+	for name, pace := range map[string]*Pace{
+		"messages": {once(), rate.NewLimiter(rate.Inf, 1)},
+		"bytes":    {rate.NewLimiter(rate.Inf, 1), once()},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := pace.Wait(ctx, Message{}); err != nil {
+			t.Errorf("%s: the first one: %v", name, err)
+		}
+		if err := pace.Wait(ctx, Message{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: the second one: %v", name, err)
+		}
 	}
 }
 
