@@ -47,6 +47,7 @@ type access struct {
 	tls    *reloading // nil if callers have no certificates
 	tokens verifier   // nil if callers have no tokens
 	file   string     // of the permissions; empty if every verified caller may call everything
+	kinds  nameKinds
 	// permissions are nil without a file.
 	permissions atomic.Pointer[permissions]
 	// content is that of the file when it was read, problem the one with it. Only one goroutine reads.
@@ -75,10 +76,10 @@ type verifier interface {
 // the process. It is nil if callers have neither certificates nor tokens, and then every call is
 // permitted.
 func newAccess(
-	cfg ServerConfig, creds credentials.TransportCredentials, log *slog.Logger,
+	cfg ServerConfig, creds credentials.TransportCredentials, kinds nameKinds, log *slog.Logger,
 ) (*access, error) {
 	a := &access{
-		log: log, file: cfg.PermissionsFile,
+		log: log, file: cfg.PermissionsFile, kinds: kinds,
 		verified: map[*x509.Certificate]error{}, connections: map[*net.TCPConn][]*x509.Certificate{},
 	}
 	if cfg.TLS.Mode == "mtls" {
@@ -115,7 +116,7 @@ func (a *access) readPermissions() error {
 	if before != nil && bytes.Equal(content, a.content) {
 		return nil
 	}
-	read, err := parsePermissions(content)
+	read, err := parsePermissions(content, a.kinds)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.file, err)
 	}
@@ -128,70 +129,92 @@ func (a *access) readPermissions() error {
 }
 
 // admit is the error with which a call ends that may not be made. The context that it returns has
-// the identity in the caller's token, see CallerOf.
-func (a *access) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+// the identity in the caller's token, see CallerOf. callers are the names of the caller.
+func (a *access) admit(
+	ctx context.Context, fullMethod string,
+) (admitted context.Context, callers []string, err error) {
 	if a == nil {
-		return ctx, nil
+		return ctx, nil, nil
 	}
-	identity, err := a.check(ctx, fullMethod,
+	identity, callers, err := a.check(ctx, fullMethod,
 		func(bearer string) (string, error) { return a.tokens.Verify(ctx, CallerOf(ctx), bearer) })
 	if err != nil {
 		exchangeOf(ctx).challenge(challenge(err))
-		return nil, err
+		return nil, nil, err
 	}
 	if identity != "" {
 		ctx = context.WithValue(ctx, tokenIdentity{}, identity)
 	}
-	return ctx, nil
+	return ctx, callers, nil
 }
 
-// recheck is the error with which an open call ends that may not go on.
+// restrictsNames tells whether a call that begins now has to remember its caller. A unary call that
+// began without goes by the permissions of then.
+func (a *access) restrictsNames() bool {
+	if a == nil {
+		return false
+	}
+	permissions := a.permissions.Load()
+	return permissions != nil && permissions.restrictNames
+}
+
+// recheck is the error with which an open call ends that may not go on, or not with the names that
+// it has used.
 func (a *access) recheck(ctx context.Context, fullMethod string) error {
-	_, err := a.check(ctx, fullMethod,
+	_, _, err := a.check(ctx, fullMethod,
 		func(bearer string) (string, error) { return a.tokens.Check(bearer) })
 	return endedByToken(err)
 }
 
-// check returns the identity in the token of a call, if it has one. Checks and watches of health
-// need no permission, and no token: they tell nothing but whether a service answers.
+// check returns the identity in the token of a call, if it has one, and the names of its caller.
+// Checks and watches of health need no permission, and no token: they tell nothing but whether a
+// service answers.
 func (a *access) check(
 	ctx context.Context, fullMethod string, verify func(bearer string) (string, error),
-) (identity string, err error) {
+) (identity string, callers []string, err error) {
 	defer recoverTo(ctx, a.log, &err)
-	names, err := a.certified(ctx)
+	callers, err = a.certified(ctx)
 	if err != nil || strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/") {
-		return "", err
+		return "", nil, err
 	}
 	if a.tokens != nil {
 		switch bearer, err := bearerToken(ctx); {
-		case errors.Is(err, token.ErrMissing) && names != nil:
+		case errors.Is(err, token.ErrMissing) && callers != nil:
 		case err != nil:
-			return "", err
+			return "", nil, err
 		default:
 			identity, err = verify(bearer)
 			switch {
 			case errors.Is(err, token.ErrNoKeys):
-				return "", RetryAfter(codes.Unavailable, err.Error(), "TOKEN_KEYS_UNAVAILABLE", time.Second)
+				return "", nil,
+					RetryAfter(codes.Unavailable, err.Error(), "TOKEN_KEYS_UNAVAILABLE", time.Second)
 			case errors.Is(err, token.ErrBusy):
-				return "", Overloaded(err.Error())
+				return "", nil, Overloaded(err.Error())
 			case err != nil:
-				return "", err
+				return "", nil, err
 			}
-			names = []string{identity}
+			callers = []string{identity}
 		}
 	}
-	if a.mayCall(names, fullMethod) {
-		return identity, nil
-	}
-	caller, method := telemetry.Text(strings.Join(names, ", ")), telemetry.MethodName(fullMethod)
-	a.log.Warn("call not permitted", "caller", caller, "method", method)
-	return "", fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted,
-		method, caller)
+	return identity, callers, a.mayCall(callers, fullMethod, usedIn(ctx))
 }
 
-func (a *access) mayCall(names []string, fullMethod string) bool {
+// mayCall is the error with which a call ends that no rule allows. The names that the call uses are
+// logged; the client is told none of them.
+func (a *access) mayCall(callers []string, fullMethod string, used []usedName) error {
 	permissions := a.permissions.Load()
-	return permissions == nil || permissions.allow(names, fullMethod)
+	if permissions == nil || permissions.allow(callers, fullMethod, used) {
+		return nil
+	}
+	caller, method := telemetry.Text(strings.Join(callers, ", ")), telemetry.MethodName(fullMethod)
+	attributes := []any{"caller", caller, "method", method}
+	for i, one := range used {
+		attributes = append(attributes, one.kind, one.name)
+		method += []string{" with ", " and "}[min(i, 1)] + one.String()
+	}
+	a.log.Warn("call not permitted", attributes...)
+	return fmt.Errorf("%w: no rule allows %s to a caller with the names [%s]", errNotPermitted,
+		method, caller)
 }
 
 // certified returns the names in the certificate of a caller, which has to be valid. Without one

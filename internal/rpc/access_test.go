@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -382,13 +383,26 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 		`{"allow": [{"callers": ["*"], "methods": ["/a/B"]}]}`:                                      `method "/a/B" is none of`,
 		`{"allow": [{"callers": ["*"], "methods": ["a"]}]}`:                                         `method "a" is none of`,
 		`{"allow": [{"callers": ["*"], "methods": ["*"], "allow": true}]}`:                          `unknown field "allow"`,
+		withNames("*", `{"book": ["a"], "pag": ["a"]}`):                                             `allow[0]: names: kind "pag" is none of book, page`,
+		withNames("x.Other/*", `{"book": ["a"]}`):                                                   `no method of this rule uses names of the kind "book"`,
+		withNames("grpc.testing.TestService/*", `{"book": []}`):                                     `kind "book" needs patterns`,
+		withNames("*", `{"book": ["a", ""]}`):                                                       `pattern "" of kind "book" is neither`,
+		withNames("*", `{"book": ["a/*/b"]}`):                                                       `pattern "a/*/b" of kind "book" is neither`,
+		withNames("*", `{"book": ["a**"]}`):                                                         `pattern "a**" of kind "book" is neither`,
+		withNames("*", `{"book": "a"}`):                                                             "cannot unmarshal",
+		withNames("*", `{}`):                                                                        "names: has no kind",
+		withNames("*", `null`):                                                                      "names: has no kind",
 		strings.Repeat(" ", permissionBytes) +
 			`{"allow": [{"callers": ["dns:x"], "methods": ["a/B"]}]}`: "larger than",
 	} {
-		if _, err := parsePermissions([]byte(content)); err == nil ||
+		if _, err := parsePermissions([]byte(content), kindsOfTest); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.80q: got %v, expected %q", content, err, want)
 		}
+	}
+	if _, err := parsePermissions([]byte(withNames("*", `{"book": ["a"]}`)), nil); err == nil ||
+		!strings.Contains(err.Error(), "no service of this server has names") {
+		t.Errorf("names without services that have some: %v", err)
 	}
 	cfg := defaults().server
 	cfg.PermissionsFile = "permissions.json"
@@ -398,25 +412,41 @@ func TestPermissionsWithAMistakeAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzPermissions has no input panic, and no caller may call what no rule allows it by its name.
+// kindsOfTest are those of a server whose test service has two.
+var kindsOfTest = nameKinds{"grpc.testing.TestService": {"page", "book"}, "a": {"book"}}
+
+// withNames is a list with one rule.
+func withNames(method, names string) string {
+	return fmt.Sprintf(`{"allow": [{"callers": ["*"], "methods": [%q], "names": %s}]}`, method, names)
+}
+
+// FuzzPermissions has no input panic, and no caller may call what no rule allows it by its name,
+// nor use what no pattern of such a rule matches.
 func FuzzPermissions(f *testing.F) {
-	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/B", "a/*"]}]}`), "dns:x", "/a/B")
-	f.Add([]byte(`{"allow": [{"callers": ["*"], "methods": ["*"]}]}`), "uri:y", "/")
-	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/*"]}]}`), "dns:x", "/ab/C")
-	f.Add([]byte(`{"allow": [{"callers": ["dns:*"], "methods": ["*/*"]}]}`), "dns:x", "/a/B/C")
-	f.Fuzz(func(t *testing.T, content []byte, name, method string) {
-		p, err := parsePermissions(content)
-		if err != nil || !p.allow([]string{name}, method) {
+	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/B", "a/*"]}]}`), "dns:x", "/a/B", "n")
+	f.Add([]byte(`{"allow": [{"callers": ["*"], "methods": ["*"]}]}`), "uri:y", "/", "")
+	f.Add([]byte(`{"allow": [{"callers": ["dns:x"], "methods": ["a/*"]}]}`), "dns:x", "/ab/C", "n")
+	f.Add([]byte(`{"allow": [{"callers": ["dns:*"], "methods": ["*/*"]}]}`), "dns:x", "/a/B/C", "n")
+	f.Add([]byte(withNames("a/*", `{"book": ["n/*", "m"]}`)), "dns:x", "/a/B", "n/x")
+	f.Add([]byte(withNames("a/*", `{"book": ["n/*", "m"]}`)), "dns:x", "/a/B", "mm")
+	f.Fuzz(func(t *testing.T, content []byte, caller, method, name string) {
+		p, err := parsePermissions(content, kindsOfTest)
+		if err != nil || !p.allow([]string{caller}, method, []usedName{{kind: "book", name: name}}) {
 			return
 		}
 		service := strings.TrimPrefix(method, "/")
 		service, _, _ = strings.Cut(service, "/")
 		if !slices.ContainsFunc(p.rules, func(r permissionRule) bool {
-			return (slices.Contains(r.Callers, name) || slices.Contains(r.Callers, anything)) &&
+			patterns, restricted := r.Names["book"]
+			return (slices.Contains(r.Callers, caller) || slices.Contains(r.Callers, anything)) &&
 				(slices.Contains(r.Methods, anything) || slices.Contains(r.Methods, service+"/*") ||
-					slices.Contains(r.Methods, strings.TrimPrefix(method, "/")))
+					slices.Contains(r.Methods, strings.TrimPrefix(method, "/"))) &&
+				(!restricted || slices.Contains(patterns, name) ||
+					slices.ContainsFunc(patterns, func(p string) bool {
+						return p[len(p)-1] == '*' && strings.HasPrefix(name, p[:len(p)-1])
+					}))
 		}) {
-			t.Errorf("%q may call %q by %q", name, method, content)
+			t.Errorf("%q may call %q with %q by %q", caller, method, name, content)
 		}
 	})
 }
@@ -424,14 +454,23 @@ func FuzzPermissions(f *testing.F) {
 // BenchmarkPermission measures what the decision costs beside a call, which takes tens of
 // microseconds.
 func BenchmarkPermission(b *testing.B) {
-	p := &permissions{[]permissionRule{
-		{[]string{"uri:spiffe://example.com/a", "uri:spiffe://example.com/b"},
-			[]string{"a.B/C", "a.B/D"}},
-		{[]string{"uri:" + spiffe}, []string{testService + "*"}},
+	p := &permissions{rules: []permissionRule{
+		{Callers: []string{"uri:spiffe://example.com/a", "uri:spiffe://example.com/b"},
+			Methods: []string{"a.B/C", "a.B/D"}},
+		{Callers: []string{"uri:" + spiffe}, Methods: []string{testService + "*"},
+			Names: namePatterns{"book": {"shop/*"}}},
 	}}
-	for b.Loop() {
-		if !p.allow([]string{"uri:" + spiffe}, "/"+testService+"UnaryCall") {
-			b.Fatal("denied")
-		}
+	for name, used := range map[string][]usedName{
+		"without names": nil,
+		"with one":      {{kind: "book", name: "shop/cart"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.allow([]string{"uri:" + spiffe}, "/"+testService+"UnaryCall", used) {
+					b.Fatal("denied")
+				}
+			}
+		})
 	}
 }

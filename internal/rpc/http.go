@@ -148,7 +148,7 @@ func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
 	ctx := peer.NewContext(r.Context(), caller)
 	ctx = metadata.NewIncomingContext(ctx,
 		metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)})
-	if _, err := s.access.admit(ctx, r.URL.Path); err != nil {
+	if _, _, err := s.access.admit(ctx, r.URL.Path); err != nil {
 		s.refuse(w, r, err)
 		return
 	}

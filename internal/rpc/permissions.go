@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -13,9 +14,12 @@ import (
 	"example.com/quartet/internal/token"
 )
 
-// permissions say which callers may call which methods. What no rule allows is denied.
+// permissions say which callers may call which methods, and with which names. What no rule allows
+// is denied.
 type permissions struct {
 	rules []permissionRule
+	// restrictNames says that a rule has names, without which no call needs to remember its caller.
+	restrictNames bool
 }
 
 // permissionRule allows each of its callers each of its methods.
@@ -26,6 +30,9 @@ type permissionRule struct {
 	Callers []string `json:"callers"`
 	// Methods are "package.Service/Method", "package.Service/*" for all of a service, or "*".
 	Methods []string `json:"methods"`
+	// Names are patterns by kind of name, {"object": ["shop/*"]}: all names of these kinds that a call
+	// uses have to match. A kind that is not there is not restricted by this rule.
+	Names namePatterns `json:"names,omitempty"`
 }
 
 // permissionBytes is the size of the largest file of permissions. A ConfigMap of Kubernetes cannot
@@ -39,9 +46,9 @@ const (
 )
 
 // parsePermissions reads JSON, {"allow": [{"callers": […], "methods": […]}]}. Unknown fields, and
-// callers or methods of another form, are errors, so that a typo does not take a permission away in
-// silence.
-func parsePermissions(content []byte) (*permissions, error) {
+// callers, methods or names of another form, are errors, so that a typo neither takes a permission
+// away in silence nor gives one.
+func parsePermissions(content []byte, kinds nameKinds) (*permissions, error) {
 	if len(content) > permissionBytes {
 		return nil, fmt.Errorf("is larger than %d bytes", permissionBytes)
 	}
@@ -56,13 +63,15 @@ func parsePermissions(content []byte) (*permissions, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("has something after its end")
 	}
+	p := &permissions{rules: list.Allow}
 	var problems []error
 	for i, rule := range list.Allow {
-		if err := rule.validate(); err != nil {
+		if err := cmp.Or(rule.validate(), rule.validateNames(kinds)); err != nil {
 			problems = append(problems, fmt.Errorf("allow[%d]: %w", i, err))
 		}
+		p.restrictNames = p.restrictNames || rule.Names != nil
 	}
-	return &permissions{list.Allow}, errors.Join(problems...)
+	return p, errors.Join(problems...)
 }
 
 func (r permissionRule) validate() error {
@@ -88,12 +97,14 @@ func (r permissionRule) validate() error {
 	return nil
 }
 
-// allow tells whether a caller with these names may call a method, "/package.Service/Method".
-func (p *permissions) allow(names []string, fullMethod string) bool {
+// allow tells whether a caller with these names may call a method, "/package.Service/Method", with
+// all that the call uses. One rule has to allow it as a whole: what two rules allow in part could
+// be a combination that neither was written for.
+func (p *permissions) allow(callers []string, fullMethod string, used []usedName) bool {
 	method := strings.TrimPrefix(fullMethod, "/")
 	service, _, _ := strings.Cut(method, "/")
 	for _, rule := range p.rules {
-		if rule.has(names) && rule.covers(service, method) {
+		if rule.has(callers) && rule.covers(service, method) && rule.Names.match(used) {
 			return true
 		}
 	}

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 )
@@ -43,10 +42,10 @@ func Receive[T any](ctx context.Context, recv func() (*T, error)) <-chan Receive
 // whole process. It logs a panic and returns it as the error, which the handler has to return: then
 // the call ends like one whose handler has panicked, with INTERNAL. ctx is that of the stream.
 func Recovered(ctx context.Context, part func() error) (err error) {
-	log, _ := ctx.Value(logKey{}).(*slog.Logger)
-	defer recoverTo(ctx, cmp.Or(log, slog.Default()), &err)
+	log := slog.Default()
+	if a, ok := ctx.Value(admissionKey{}).(*admission); ok {
+		log = a.log
+	}
+	defer recoverTo(ctx, log, &err)
 	return part()
 }
-
-// logKey is for the log of the server in the context of a stream.
-type logKey struct{}

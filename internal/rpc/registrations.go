@@ -21,6 +21,7 @@ type registration struct {
 	impl   any
 	errors ErrorTable
 	limits map[string]int
+	kinds  []string // of names
 }
 
 // Names are the full names of what Register registers.
@@ -39,6 +40,7 @@ func registered(services []Service) (all registrations, err error) {
 		service.Register(&all)
 		for i := range all[begin:] {
 			all[begin+i].errors, all[begin+i].limits = service.Errors, service.MessageBytes
+			all[begin+i].kinds = service.NameKinds
 		}
 	}
 	known := map[string]bool{}
@@ -87,6 +89,14 @@ func (r registrations) errorTables(domain string) errorTables {
 		tables.services[service.desc.ServiceName] = service.errors
 	}
 	return tables
+}
+
+func (r registrations) nameKinds() nameKinds {
+	kinds := nameKinds{}
+	for _, service := range r {
+		kinds[service.desc.ServiceName] = service.kinds
+	}
+	return kinds
 }
 
 // requestBytes is the size of the largest request of a call whose client sends one message, unless

@@ -35,6 +35,9 @@ type Service struct {
 	// more than MAX_RECEIVE_BYTES. Where a method has none, a request that is the only message of its
 	// client may have 4 KiB, and other messages MAX_RECEIVE_BYTES.
 	MessageBytes map[string]int
+	// NameKinds are the kinds of names that its methods ask PermitName and PermitPrefix about, such as
+	// "object". Permissions can name patterns for them.
+	NameKinds []string
 	// Codec encodes the messages of the whole server, if it is not nil; at most one service may set
 	// it.
 	Codec encoding.CodecV2
@@ -80,7 +83,7 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 	if err := watchCertificate(t, cfg.TLS, "server", creds); err != nil {
 		return nil, err
 	}
-	access, err := newAccess(cfg, creds, t.Log)
+	access, err := newAccess(cfg, creds, all.nameKinds(), t.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -130,6 +130,7 @@ type setup struct {
 	services []protoreflect.ServiceDescriptor
 	// messageBytes are the limits of methods.
 	messageBytes map[string]int
+	nameKinds    []string
 	log          *slog.Logger
 	tracer       trace.Tracer  // of the server, if not nil
 	prepare      func(*Server) // is called before the server serves, if it is not nil
@@ -180,7 +181,8 @@ func (s setup) startService(t testing.TB, register func(grpc.ServiceRegistrar)) 
 	}
 	var err error
 	r.server, err = NewServer(s.server, r.telemetry, testDomain,
-		[]Service{{Errors: s.errs, MessageBytes: s.messageBytes, Register: register}})
+		[]Service{{Errors: s.errs, MessageBytes: s.messageBytes, NameKinds: s.nameKinds,
+			Register: register}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,10 @@ import (
 // logged and traced.
 type wire struct {
 	grpc.ServerStream
-	ctx      context.Context // with the identity of the caller
-	incoming *incoming
-	call     *incomingCall
+	ctx       context.Context // with the identity of the caller, and admission
+	admission admission
+	incoming  *incoming
+	call      *incomingCall
 
 	sending sync.Mutex // held during SendMsg of the transport
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ func (s *Server) stream(
 func (s *Server) limited(
 	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
-	ctx, err := s.access.admit(stream.Context(), info.FullMethod)
+	ctx, callers, err := s.access.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
@@ -50,12 +51,15 @@ func (s *Server) limited(
 		return err
 	}
 	defer leave()
-	call, err := s.incoming.begin(ctx, info.FullMethod, !info.IsClientStream)
+	w := &wire{ServerStream: stream, incoming: s.incoming}
+	w.admission.log, w.admission.access = s.incoming.log, s.access
+	w.admission.callers, w.admission.method = callers, info.FullMethod
+	w.ctx = context.WithValue(ctx, admissionKey{}, &w.admission)
+	// With names in its context, so that the call ends when one of them is not permitted any more.
+	w.call, err = s.incoming.begin(w.ctx, info.FullMethod, !info.IsClientStream)
 	if err != nil {
 		return err
 	}
-	ctx = context.WithValue(ctx, logKey{}, s.incoming.log) // for Recovered
-	w := &wire{ServerStream: stream, ctx: ctx, incoming: s.incoming, call: call}
 	return w.ended(handler(srv, w))
 }
 
@@ -152,8 +156,14 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 func (s *Server) enter(
 	ctx context.Context, fullMethod string,
 ) (admitted context.Context, leave func(), err error) {
-	if admitted, err = s.access.admit(ctx, fullMethod); err != nil {
+	admitted, callers, err := s.access.admit(ctx, fullMethod)
+	if err != nil {
 		return nil, nil, err
+	}
+	if s.access.restrictsNames() {
+		admitted = context.WithValue(admitted, admissionKey{}, &admission{
+			log: s.incoming.log, access: s.access, callers: callers, method: fullMethod,
+		})
 	}
 	leave, err = s.load.enter(admitted, fullMethod, false)
 	return admitted, leave, err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/token/tokentest"
 )
 
 // TestPermissionsHoldForBrowsersToo denies a client what another one may call, and ends its open
@@ -19,15 +20,8 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	const alice, mallory = "spiffe://example.com/alice", "spiffe://example.com/mallory"
 	file := filepath.Join(t.TempDir(), "permissions.json")
 	permit := func(caller string) {
-		list := `{"allow": [{"callers": ["uri:` + caller +
-			`"], "methods": ["grpc.testing.TestService/*"]}]}`
-		next := file + ".next"
-		if err := os.WriteFile(next, []byte(list), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(next, file); err != nil {
-			t.Fatal(err)
-		}
+		writePermissions(t, file, `{"allow": [{"callers": ["uri:`+caller+
+			`"], "methods": ["grpc.testing.TestService/*"]}]}`)
 	}
 	permit(alice)
 	authority := apptest.NewAuthority(t)
@@ -73,5 +67,70 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it ends after %s", took)
+	}
+}
+
+// writePermissions replaces the file whole, as Kubernetes does.
+func writePermissions(t *testing.T, file, list string) {
+	t.Helper()
+	next := file + ".next"
+	if err := os.WriteFile(next, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNamesHoldForBrowsersToo denies a call of each protocol that uses the name of another caller,
+// and ends the open stream of one whose name is withdrawn.
+func TestNamesHoldForBrowsersToo(t *testing.T) {
+	issuer := tokentest.New(t)
+	file := filepath.Join(t.TempDir(), "permissions.json")
+	permit := func(pattern string) {
+		writePermissions(t, file, `{"allow": [{"callers": ["jwt:`+tokentest.Name+`#alice"],
+			"methods": ["*"], "names": {"book": ["`+pattern+`"]}}]}`)
+	}
+	permit("shop/*")
+	held := &service{named: true, entered: make(chan struct{}, 20), release: make(chan struct{})}
+	s := startWithTokens(t, held, issuer, file)
+	bearer := "Bearer " + issuer.Token(t, "alice")
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			call := func(name string) error {
+				request := connect.NewRequest(&grpc_testing.SimpleRequest{
+					Payload: &grpc_testing.Payload{Body: []byte(name)},
+				})
+				request.Header().Set("Authorization", bearer)
+				_, err := unaryClient(t, s, p).CallUnary(apptest.Deadline(t), request)
+				return err
+			}
+			if err := call("shop/cart"); err != nil {
+				t.Error(err)
+			}
+			wantError(t, call("shopping/cart"), connect.CodePermissionDenied, "NOT_PERMITTED")
+		})
+	}
+	var open []*connect.ServerStreamForClient[grpc_testing.StreamingOutputCallResponse]
+	for _, p := range protocols {
+		message := sizes(1, 1)
+		message.Payload = &grpc_testing.Payload{Body: []byte("shop/cart")}
+		request := connect.NewRequest(message)
+		request.Header().Set("Authorization", bearer)
+		stream, err := downloadClient(t, s, p).CallServerStream(apptest.Deadline(t), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !stream.Receive() {
+			t.Fatalf("%s: %v", p.name, stream.Err())
+		}
+		open = append(open, stream)
+	}
+	permit("other/*")
+	for i, stream := range open {
+		if stream.Receive() {
+			t.Errorf("%s: the stream goes on", protocols[i].name)
+		}
+		wantError(t, stream.Err(), connect.CodePermissionDenied, "NOT_PERMITTED")
 	}
 }

@@ -35,6 +35,15 @@ type service struct {
 	// entered has a value for each stream whose handler has begun, if it is not nil; a stream that is
 	// held waits for release.
 	entered, release chan struct{}
+	// named says that the payload of a request is the name of a book.
+	named bool
+}
+
+func (s *service) permit(ctx context.Context, name *grpc_testing.Payload) error {
+	if !s.named {
+		return nil
+	}
+	return rpc.PermitName(ctx, "book", string(name.GetBody()))
 }
 
 // UnaryCall fails if it is asked for a status, waits for its deadline if it is asked for a user
@@ -42,6 +51,9 @@ type service struct {
 func (s *service) UnaryCall(
 	ctx context.Context, r *grpc_testing.SimpleRequest,
 ) (*grpc_testing.SimpleResponse, error) {
+	if err := s.permit(ctx, r.GetPayload()); err != nil {
+		return nil, err
+	}
 	switch {
 	case r.GetResponseStatus().GetCode() != 0:
 		return nil, fmt.Errorf("%w: %s", errSorry, r.GetResponseStatus().GetMessage())
@@ -58,6 +70,9 @@ func (s *service) UnaryCall(
 // if the test does, and fails if it is asked for a status.
 func (s *service) StreamingOutputCall(r *grpc_testing.StreamingOutputCallRequest,
 	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+	if err := s.permit(stream.Context(), r.GetPayload()); err != nil {
+		return err
+	}
 	for i, parameters := range r.GetResponseParameters() {
 		if err := stream.Send(&grpc_testing.StreamingOutputCallResponse{Payload: payload(int(parameters.GetSize()))}); err != nil {
 			return err
@@ -146,6 +161,7 @@ func startWith(
 				Register:     func(r grpc.ServiceRegistrar) { grpc_testing.RegisterTestServiceServer(r, s) },
 				Errors:       rpc.ErrorTable{Rules: []rpc.ErrorRule{{Is: errSorry, Code: 9, Reason: "SORRY"}}},
 				MessageBytes: map[string]int{"UnaryCall": 100_000},
+				NameKinds:    []string{"book"},
 			}}, nil
 		}}
 	return apptest.Start(t, tel, []app.Service{guest},

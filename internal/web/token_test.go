@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,12 +37,17 @@ func startTokens(
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writePermissions(t, file, string(content))
+	return startWithTokens(t, held, issuer, file), issuer
+}
+
+func startWithTokens(
+	t *testing.T, held *service, issuer *tokentest.Issuer, permissions string,
+) *apptest.Server {
+	t.Helper()
 	return start(t, held, "TEST_RPC_TOKEN_PLAINTEXT=true", "TEST_RPC_TOKEN_ISSUER="+tokentest.Name,
 		"TEST_RPC_TOKEN_AUDIENCE="+tokentest.Audience, "TEST_RPC_TOKEN_JWKS_FILE="+issuer.File,
-		"TEST_RPC_TOKEN_LEEWAY=0s", "TEST_RPC_PERMISSIONS_FILE="+file), issuer
+		"TEST_RPC_TOKEN_LEEWAY=0s", "TEST_RPC_PERMISSIONS_FILE="+permissions)
 }
 
 func TestTokensHoldForBrowsersToo(t *testing.T) {
