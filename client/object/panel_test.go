@@ -25,6 +25,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"example.com/quartet/client/object"
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
@@ -46,9 +49,17 @@ type panel struct {
 // openPanel serves a console in front of a server, with a panel.
 func openPanel(t *testing.T, server string, environ ...string) *panel {
 	t.Helper()
+	return panelBy(t, clienttest.Dial(t, telemetry.Discard(), server, objectService()), environ...)
+}
+
+func objectService() protoreflect.ServiceDescriptor {
+	return quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
+}
+
+// panelBy is openPanel by a connection.
+func panelBy(t *testing.T, conn *grpc.ClientConn, environ ...string) *panel {
+	t.Helper()
 	tele := telemetry.Discard()
-	descriptor := quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
-	conn := clienttest.Dial(t, tele, server, descriptor)
 	p, err := object.Service().Panel(cli.Connection{
 		Conn: conn, Telemetry: tele, Resumption: clienttest.FewRetries(),
 	})

@@ -63,7 +63,7 @@ type ServerConfig struct {
 	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take what it is sent, before its stream ends"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	Reflection              bool          `env:"REFLECTION" envDefault:"true" desc:"tell callers which services and messages there are, as grpcurl asks"`
-	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods, read again when it changes; empty if every caller with a certificate or a token may call everything"`
+	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods with which names, read again when it changes; empty if every caller with a certificate or a token may call everything"`
 	TLS                     TLSConfig     `envPrefix:"TLS_"`
 	Tokens                  token.Config  `envPrefix:"TOKEN_"`
 }

@@ -195,7 +195,8 @@ func TestACallUsesSoManyNamesOnly(t *testing.T) {
 		if err := mode.call(testContext(t), enough.stub, 1); err != nil {
 			t.Errorf("%s: %v", mode.name, err)
 		}
-		if err := mode.call(testContext(t), tooMany.stub, 1); status.Code(err) != codes.ResourceExhausted {
+		err := mode.call(testContext(t), tooMany.stub, 1)
+		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("%s: %v", mode.name, err)
 		}
 	}

@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	const alice, mallory = "spiffe://example.com/alice", "spiffe://example.com/mallory"
 	file := filepath.Join(t.TempDir(), "permissions.json")
 	permit := func(caller string) {
-		writePermissions(t, file, `{"allow": [{"callers": ["uri:`+caller+
+		apptest.WritePermissions(t, file, `{"allow": [{"callers": ["uri:`+caller+
 			`"], "methods": ["grpc.testing.TestService/*"]}]}`)
 	}
 	permit(alice)
@@ -70,25 +69,13 @@ func TestPermissionsHoldForBrowsersToo(t *testing.T) {
 	}
 }
 
-// writePermissions replaces the file whole, as Kubernetes does.
-func writePermissions(t *testing.T, file, list string) {
-	t.Helper()
-	next := file + ".next"
-	if err := os.WriteFile(next, []byte(list), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(next, file); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestNamesHoldForBrowsersToo denies a call of each protocol that uses the name of another caller,
 // and ends the open stream of one whose name is withdrawn.
 func TestNamesHoldForBrowsersToo(t *testing.T) {
 	issuer := tokentest.New(t)
 	file := filepath.Join(t.TempDir(), "permissions.json")
 	permit := func(pattern string) {
-		writePermissions(t, file, `{"allow": [{"callers": ["jwt:`+tokentest.Name+`#alice"],
+		apptest.WritePermissions(t, file, `{"allow": [{"callers": ["jwt:`+tokentest.Name+`#alice"],
 			"methods": ["*"], "names": {"book": ["`+pattern+`"]}}]}`)
 	}
 	permit("shop/*")

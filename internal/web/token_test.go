@@ -37,7 +37,7 @@ func startTokens(
 	if err != nil {
 		t.Fatal(err)
 	}
-	writePermissions(t, file, string(content))
+	apptest.WritePermissions(t, file, string(content))
 	return startWithTokens(t, held, issuer, file), issuer
 }
 

@@ -16,14 +16,17 @@ func (s *service) CancelUpload(
 	if err := engine.CheckUploadID(r.GetUploadId()); err != nil {
 		return nil, err
 	}
+	// The name is known where the upload is: of a stream before that is ended, and of what is stored
+	// before that is removed.
+	permitted := func(name string) error { return permit(ctx, name) }
 	// The stream that has the lease ends with WRITER_REPLACED, and is waited for.
-	lease, err := s.leases.acquire(ctx, r.GetUploadId())
+	lease, err := s.leases.acquire(ctx, r.GetUploadId(), permitted)
 	if err != nil {
 		return nil, err
 	}
 	defer lease.release()
 	// What is gone, now or before, no longer counts against its caller's limit.
-	if err = s.engine.Cancel(ctx, r.GetUploadId()); err == nil ||
+	if err = s.engine.Cancel(ctx, r.GetUploadId(), permitted); err == nil ||
 		errors.Is(err, engine.ErrUploadNotFound) {
 		s.limits.ended(r.GetUploadId())
 	}

@@ -13,10 +13,13 @@ import (
 func (s *service) DeleteObject(
 	ctx context.Context, r *quartetv1.DeleteObjectRequest,
 ) (*quartetv1.DeleteObjectResponse, error) {
-	err := engine.CheckName(r.GetName())
-	if err == nil {
-		err = s.engine.Delete(ctx, r.GetName(), r.GetGeneration())
+	if err := engine.CheckName(r.GetName()); err != nil {
+		return nil, err
 	}
+	if err := permit(ctx, r.GetName()); err != nil {
+		return nil, err
+	}
+	err := s.engine.Delete(ctx, r.GetName(), r.GetGeneration())
 	// With allow_missing a call can be repeated after its answer was lost.
 	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrNotFound)) {
 		return nil, s.metrics.saw(err)

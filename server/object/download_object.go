@@ -23,6 +23,9 @@ func (s *service) DownloadObject(
 	if err := engine.CheckName(r.GetName()); err != nil {
 		return err
 	}
+	if err := permit(ctx, r.GetName()); err != nil {
+		return err
+	}
 	// Before the engine is asked: a caller with too many transfers costs the store nothing.
 	leave, err := s.limits.transfer(ctx)
 	if err != nil {

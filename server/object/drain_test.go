@@ -22,6 +22,7 @@ import (
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/server/object/engine"
+	"example.com/quartet/server/object/enginetest"
 )
 
 func TestADrainEndsAnUploadAndLosesNothing(t *testing.T) {
@@ -167,12 +168,12 @@ func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
 		defer s.engine.Close()
 		send := func(size int) (time.Duration, error) {
 			h := engine.Header{UploadID: uuid.NewString(), Name: "o"}
-			lease, err := s.leases.acquire(t.Context(), h.UploadID)
+			lease, err := s.leases.acquire(t.Context(), h.UploadID, enginetest.AnyName)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer lease.release()
-			w := &writer{service: s, ctx: t.Context(), header: h}
+			w := &writer{service: s, ctx: t.Context(), header: h, lease: lease}
 			defer w.close()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -195,7 +196,7 @@ func TestAnUploadThatIsTooSlowIsEnded(t *testing.T) {
 				}
 			}()
 			began := time.Now()
-			err = s.receiveUpload(w, lease, requests, &trickle{ctx: ctx})
+			err = s.receiveUpload(w, requests, &trickle{ctx: ctx})
 			return time.Since(began), err
 		}
 		if took, err := send(minRate/20 - 1); !errors.Is(err, rpc.ErrIdle) || took > 2*time.Second {

@@ -14,6 +14,9 @@ func (s *service) GetObject(
 	if err := engine.CheckName(r.GetName()); err != nil {
 		return nil, err
 	}
+	if err := permit(ctx, r.GetName()); err != nil {
+		return nil, err
+	}
 	// A damaged trailer is DATA_LOSS, which saw counts.
 	found, err := s.engine.Stat(ctx, r.GetName())
 	if err != nil {

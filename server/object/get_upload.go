@@ -19,6 +19,11 @@ func (s *service) GetUpload(
 	if err != nil {
 		return nil, s.metrics.saw(err)
 	}
+	// Only the engine knows the name. That there is an upload is told to a caller that knows its id,
+	// which is random, but nothing about it.
+	if err := permit(ctx, upload.Name); err != nil {
+		return nil, err
+	}
 	response := quartetv1.GetUploadResponse_builder{
 		CommittedSizeBytes: uint64(upload.Committed),
 	}.Build()

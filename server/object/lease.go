@@ -25,6 +25,8 @@ type leases struct {
 type leased struct {
 	// busy holds one value while a stream has the lease.
 	busy chan struct{}
+	// name is what a stream has begun the upload with, "" before. It is guarded by leases.mu.
+	name string
 	// newest is the claim that replaces the others.
 	newest *lease
 	// users is how many claims there are, which is when the upload may be forgotten. It is guarded by
@@ -42,9 +44,16 @@ type lease struct {
 }
 
 // acquire waits until the stream that has the lease releases it. It gives up with the error of ctx,
-// or with ErrWriterReplaced when an even newer stream appears.
-func (l *leases) acquire(ctx context.Context, id string) (*lease, error) {
-	claim := l.enter(id)
+// or with ErrWriterReplaced when an even newer stream appears. If a stream has begun the upload,
+// permit is asked about the name first, and its error leaves that stream alone: a caller that knows
+// the id of another one's upload must not end its streams.
+func (l *leases) acquire(
+	ctx context.Context, id string, permit func(name string) error,
+) (*lease, error) {
+	claim, err := l.enter(id, permit)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case claim.upload.busy <- struct{}{}:
 	case <-claim.replaced:
@@ -59,13 +68,18 @@ func (l *leases) acquire(ctx context.Context, id string) (*lease, error) {
 
 // enter makes a claim on an upload, and tells the newest one before that it is replaced. Older ones
 // were told already.
-func (l *leases) enter(id string) *lease {
+func (l *leases) enter(id string, permit func(name string) error) (*lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.uploads == nil {
 		l.uploads = make(map[string]*leased)
 	}
 	upload := l.uploads[id]
+	if upload != nil && upload.name != "" {
+		if err := permit(upload.name); err != nil {
+			return nil, err
+		}
+	}
 	if upload == nil {
 		upload = &leased{busy: make(chan struct{}, 1)}
 		l.uploads[id] = upload
@@ -76,7 +90,14 @@ func (l *leases) enter(id string) *lease {
 	}
 	upload.newest = claim
 	upload.users++
-	return claim
+	return claim, nil
+}
+
+// began tells the leases that the engine has taken the upload under this name.
+func (c *lease) began(name string) {
+	c.leases.mu.Lock()
+	defer c.leases.mu.Unlock()
+	c.upload.name = name
 }
 
 // release gives the lease to the stream that waits for it. It must be called once.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -22,6 +23,10 @@ const (
 func (s *service) ListObjects(
 	ctx context.Context, r *quartetv1.ListObjectsRequest,
 ) (*quartetv1.ListObjectsResponse, error) {
+	// All that a list can show begins with its prefix. A page token does as well, see below.
+	if err := rpc.PermitPrefix(ctx, nameKind, r.GetPrefix()); err != nil {
+		return nil, err
+	}
 	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
 	switch {
 	case r.GetPageSize() < 0:

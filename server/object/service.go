@@ -34,7 +34,9 @@ func Service() app.Service {
 				Service: rpc.Service{
 					Register: func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, s) },
 					Errors:   errorTable,
-					Codec:    bulk.Codec{},
+					// Permissions say which of these a caller may use.
+					NameKinds: []string{nameKind},
+					Codec:     bulk.Codec{},
 				},
 				Check: s.engine.Ping,
 				Work:  s.housekeeping,
@@ -42,6 +44,15 @@ func Service() app.Service {
 			}, nil
 		},
 	}
+}
+
+// nameKind is what permissions call the name of an object.
+const nameKind = "object"
+
+// permit is the error for a caller that may not use the name of an object. It comes before anything
+// that tells whether there is one.
+func permit(ctx context.Context, name string) error {
+	return rpc.PermitName(ctx, nameKind, name)
 }
 
 // service answers quartet.v1.ObjectService.

@@ -38,22 +38,31 @@ func (s *service) UploadObject(stream uploadStream) error {
 	if err := s.checkHeader(header); err != nil {
 		return err
 	}
+	if err := permit(ctx, header.Name); err != nil {
+		return err
+	}
 	release, err := s.memory.forUpload(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	lease, err := s.leases.acquire(ctx, header.UploadID)
+	// A stream that gives the upload another name is refused, and leaves the one before alone.
+	lease, err := s.leases.acquire(ctx, header.UploadID, func(name string) error {
+		if name != header.Name {
+			return engine.ErrUploadMismatch
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	defer lease.release()
-	w := &writer{service: s, ctx: ctx, header: header}
+	w := &writer{service: s, ctx: ctx, header: header, lease: lease}
 	defer w.close()
 	// From here on messages are received by a goroutine, so that receiveUpload can wait for other
 	// events as well.
 	requests := rpc.Receive(ctx, func() (*uploadRequest, error) { return recvUpload(stream) })
-	return s.receiveUpload(w, lease, requests, stream)
+	return s.receiveUpload(w, requests, stream)
 }
 
 // checkHeader refuses what breaks the rules of the contract, before memory is reserved and the
@@ -106,7 +115,7 @@ const minRate = 64
 // over, the sender is idle or too slow, or the server drains. It runs in the handler's goroutine,
 // and w is used by no other.
 func (s *service) receiveUpload(
-	w *writer, lease *lease, requests <-chan rpc.Received[uploadRequest], stream uploadStream,
+	w *writer, requests <-chan rpc.Received[uploadRequest], stream uploadStream,
 ) error {
 	idle := time.NewTimer(s.config.IdleTimeout)
 	defer idle.Stop()
@@ -146,7 +155,7 @@ func (s *service) receiveUpload(
 				mark = w.received
 			}
 		// The newer stream waits for writer.close, which keeps what it can.
-		case <-lease.replaced:
+		case <-w.lease.replaced:
 			return engine.ErrWriterReplaced
 		case <-idle.C:
 			if w.upload != nil {

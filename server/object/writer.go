@@ -19,6 +19,7 @@ type writer struct {
 	*service
 	ctx    context.Context
 	header engine.Header
+	lease  *lease
 	// upload is nil until the engine was asked.
 	upload engine.Upload
 	// began is what was committed when it was asked, in bytes like the next two.
@@ -46,6 +47,7 @@ func (w *writer) begin(fresh bool) (err error) {
 		}
 		return w.metrics.saw(err)
 	}
+	w.lease.began(w.header.Name)
 	state := w.upload.State()
 	w.began, w.counted, w.received = state.Committed, state.Committed, state.Committed
 	if state.Committed > 0 && state.Object == nil {

@@ -13,6 +13,10 @@
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with
 //     RESOURCE_EXHAUSTED and a google.rpc.RetryInfo while a server has too many calls or too little
 //     memory; both may be tried again.
+//   - Where permissions say which names a caller may use, any RPC ends with PERMISSION_DENIED (reason
+//     NOT_PERMITTED) for another object's name, whether there is such an object or not. ListObjects
+//     does so unless the caller may use every name with the prefix, and GetUpload and CancelUpload
+//     by the name in the header of the upload.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a
 //     comment below names metadata, it is found in that ErrorInfo.
 //   - INTERNAL carries no detail on purpose; the server's log has it, by the trace id of the call.

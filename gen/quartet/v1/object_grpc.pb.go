@@ -13,6 +13,10 @@
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with
 //     RESOURCE_EXHAUSTED and a google.rpc.RetryInfo while a server has too many calls or too little
 //     memory; both may be tried again.
+//   - Where permissions say which names a caller may use, any RPC ends with PERMISSION_DENIED (reason
+//     NOT_PERMITTED) for another object's name, whether there is such an object or not. ListObjects
+//     does so unless the caller may use every name with the prefix, and GetUpload and CancelUpload
+//     by the name in the header of the upload.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals. Where a
 //     comment below names metadata, it is found in that ErrorInfo.
 //   - INTERNAL carries no detail on purpose; the server's log has it, by the trace id of the call.
@@ -118,7 +122,8 @@ type ObjectServiceClient interface {
 	// exception, on S3: an object of less than a part that was deleted before its sender got an
 	// answer appears again when the sender sends it again.
 	//
-	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
+	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED. One
+	// that gives the upload another name is refused with UPLOAD_MISMATCH, and takes nothing over.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type,
 	// a chunk or object that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size
@@ -303,7 +308,8 @@ type ObjectServiceServer interface {
 	// exception, on S3: an object of less than a part that was deleted before its sender got an
 	// answer appears again when the sender sends it again.
 	//
-	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED.
+	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED. One
+	// that gives the upload another name is refused with UPLOAD_MISMATCH, and takes nothing over.
 	//
 	// Codes: INVALID_ARGUMENT for messages out of order, a malformed name, upload_id or content type,
 	// a chunk or object that does not match its checksum (reason CHECKSUM_MISMATCH) or stated size

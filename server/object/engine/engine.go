@@ -110,6 +110,8 @@ func (e Expect) Match(o Object) error {
 
 // State is how far an upload is.
 type State struct {
+	// Name is the one in the header.
+	Name string
 	// Committed is how many bytes will survive anything; the upload continues there.
 	Committed int64
 	// Object is set once the upload is finished.
@@ -129,8 +131,9 @@ type Engine interface {
 	// Upload returns how far an upload is, or ErrUploadNotFound.
 	Upload(ctx context.Context, id string) (State, error)
 	// Cancel removes an unfinished upload and what was committed of it, or returns
-	// ErrUploadNotFound. An upload that is finished is an ErrUploadFinished.
-	Cancel(ctx context.Context, id string) error
+	// ErrUploadNotFound. Before it removes or tells anything, it asks permit about the name of the
+	// upload, and returns its error. An upload that is finished is an ErrUploadFinished.
+	Cancel(ctx context.Context, id string, permit func(name string) error) error
 	// Expire removes what is kept of uploads that have been idle since before, but for those that
 	// are busy in this process, and returns how many of them were unfinished. One that it cannot
 	// remove is logged, and does not keep it from others.

@@ -248,7 +248,7 @@ func again(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 			if state.Object == nil || state.Object.Generation != o.Generation {
 				t.Fatalf("the state is %+v", state)
 			}
-			want(t, "cancel", e.Cancel(t.Context(), h.UploadID), engine.ErrUploadFinished)
+			want(t, "cancel", e.Cancel(t.Context(), h.UploadID, AnyName), engine.ErrUploadFinished)
 			// A sender that begins at 0 again is either refused or gets the same.
 			twice, err := Put(t.Context(), e, h, content)
 			if !errors.Is(err, engine.ErrOffsetMismatch) &&
@@ -424,19 +424,36 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	must[engine.Object](t, "begin anew")(Put(t.Context(), e, abandoned, content))
 }
 
+// AnyName is for Cancel, to permit every name.
+func AnyName(string) error { return nil }
+
 // cancels cancels an upload in another process than the one that began it. The id can be used
 // again.
 func cancels(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	h := header("o")
-	want(t, "cancel nothing", e.Cancel(t.Context(), h.UploadID), engine.ErrUploadNotFound)
+	want(t, "cancel nothing", e.Cancel(t.Context(), h.UploadID, AnyName), engine.ErrUploadNotFound)
 	u := must[engine.Upload](t, "send")(Send(t.Context(), e, h, Content(2*PartBytes), 0))
 	must[int64](t, "pause")(u.Pause())
 	_ = u.Close()
 	e = reopen()
-	if err := e.Cancel(t.Context(), h.UploadID); err != nil {
+	if state := progress(t, e, h.UploadID); state.Name != h.Name {
+		t.Errorf("the name is %q", state.Name)
+	}
+	denied := errors.New("denied")
+	err := e.Cancel(t.Context(), h.UploadID, func(name string) error {
+		if name != h.Name {
+			t.Errorf("permission is asked for the name %q", name)
+		}
+		return denied
+	})
+	want(t, "cancel without permission", err, denied)
+	if state := progress(t, e, h.UploadID); state.Committed != 2*PartBytes {
+		t.Errorf("%d bytes are left", state.Committed)
+	}
+	if err := e.Cancel(t.Context(), h.UploadID, AnyName); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "cancel again", e.Cancel(t.Context(), h.UploadID), engine.ErrUploadNotFound)
+	want(t, "cancel again", e.Cancel(t.Context(), h.UploadID, AnyName), engine.ErrUploadNotFound)
 	must[engine.Object](t, "put")(Put(t.Context(), e, h, Content(10)))
 }
 

@@ -433,14 +433,18 @@ func (f *Folder) Upload(_ context.Context, id string) (engine.State, error) {
 }
 
 // Cancel implements engine.Engine.
-func (f *Folder) Cancel(_ context.Context, id string) error {
+func (f *Folder) Cancel(_ context.Context, id string, permit func(name string) error) error {
 	p, err := f.progress(id)
 	switch {
 	case err != nil:
 		return err
 	case p == nil:
 		return engine.ErrUploadNotFound
-	case p.object != nil:
+	}
+	if err := permit(p.header.Name); err != nil {
+		return err
+	}
+	if p.object != nil {
 		return engine.ErrUploadFinished
 	}
 	return f.drop(id)

@@ -66,9 +66,9 @@ type progress struct {
 // state is what the engine tells of the upload.
 func (p *progress) state() engine.State {
 	if p.object != nil {
-		return engine.State{Committed: p.object.Size, Object: p.object}
+		return engine.State{Name: p.header.Name, Committed: p.object.Size, Object: p.object}
 	}
-	return engine.State{Committed: p.size}
+	return engine.State{Name: p.header.Name, Committed: p.size}
 }
 
 // readLog returns nil if there is no log, and an ErrCorrupt if it has no header.

@@ -592,6 +592,7 @@ func (s *S3) lookup(
 			return r, absent, state, nil, err
 		}
 		state, parts, err = s.progress(ctx, r)
+		state.Name = r.Name
 		if !errors.Is(err, engine.ErrUploadNotFound) || f.tag == tag {
 			return r, f.tag, state, parts, err
 		}
@@ -608,14 +609,18 @@ func (s *S3) Upload(ctx context.Context, id string) (engine.State, error) {
 
 // Cancel implements engine.Engine. A writer elsewhere finds the upload gone at its next
 // part.
-func (s *S3) Cancel(ctx context.Context, id string) error {
+func (s *S3) Cancel(ctx context.Context, id string, permit func(name string) error) error {
 	r, tag, state, _, err := s.lookup(ctx, id)
 	switch {
 	case tag == absent:
 		return err
 	case err != nil && !errors.Is(err, engine.ErrUploadNotFound):
 		return err
-	case state.Object != nil:
+	}
+	if err := permit(r.Name); err != nil {
+		return err
+	}
+	if state.Object != nil {
 		return engine.ErrUploadFinished
 	}
 	return s.drop(ctx, r, tag)

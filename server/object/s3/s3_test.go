@@ -316,7 +316,8 @@ func TestAnUploadThatIsOvertakenBringsNothingBack(t *testing.T) {
 							err = nil
 						}
 					case "cancel":
-						if err = second.Cancel(t.Context(), h.UploadID); errors.Is(err, engine.ErrUploadNotFound) {
+						err = second.Cancel(t.Context(), h.UploadID, enginetest.AnyName)
+						if errors.Is(err, engine.ErrUploadNotFound) {
 							err = nil
 						}
 					case "expire":
@@ -577,7 +578,7 @@ func TestAFinishOfWhatIsBeingRemovedIsNotAcknowledged(t *testing.T) {
 
 func finishWhatIsBeingRemoved(t *testing.T, full bool) {
 	for what, remove := range map[string]func(*S3, string) error{
-		"cancelled": func(s *S3, id string) error { return s.Cancel(t.Context(), id) },
+		"cancelled": func(s *S3, id string) error { return s.Cancel(t.Context(), id, enginetest.AnyName) },
 		"expired": func(s *S3, _ string) error {
 			_, err := s.Expire(t.Context(), time.Now().Add(time.Hour), never)
 			return err

@@ -145,9 +145,9 @@ func (u *upload) State() engine.State {
 		u.err = u.awaitPart()
 	}
 	if u.done != nil {
-		return engine.State{Committed: u.done.Size, Object: u.done}
+		return engine.State{Name: u.Name, Committed: u.done.Size, Object: u.done}
 	}
-	return engine.State{Committed: u.committed()}
+	return engine.State{Name: u.Name, Committed: u.committed()}
 }
 
 // committed is how many bytes S3 has in parts.
