@@ -61,6 +61,10 @@ func (s *service) Exchange(stream exchangeStream) error {
 	if err != nil {
 		return err
 	}
+	// Before the broker is asked, so that a caller is not told whether there is such a channel.
+	if err := permit(stream.Context(), join); err != nil {
+		return err
+	}
 	start, err := startOf(join)
 	if err != nil {
 		return err
@@ -131,6 +135,15 @@ func (s *service) awaitJoin(ctx context.Context, first <-chan received) (*quarte
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// permit is the error for a caller that may not use the channel, or not under this name. One rule
+// has to permit both.
+func permit(ctx context.Context, join *quartetv1.Join) error {
+	if err := rpc.PermitName(ctx, channelKind, join.GetChannel()); err != nil {
+		return err
+	}
+	return rpc.PermitName(ctx, participantKind, join.GetParticipant())
 }
 
 // conversation is one participant in one channel. Up to ended, nothing but unread changes once the

@@ -39,6 +39,7 @@ func Service() app.Service {
 					// Twice the largest body: what is somewhat too long reaches the broker, which refuses it with
 					// BODY_TOO_LARGE; what is far too long is refused by the host and never reaches the handler.
 					MessageBytes: map[string]int{"Exchange": 2 * broker.MaxBody},
+					NameKinds:    []string{channelKind, participantKind},
 				},
 				Check: b.Check,
 				Close: b.Close,
@@ -46,6 +47,12 @@ func Service() app.Service {
 		},
 	}
 }
+
+// What permissions call the names in a join.
+const (
+	channelKind     = "channel"
+	participantKind = "participant"
+)
 
 // service answers quartet.v1.ChannelService.
 type service struct {

@@ -9,6 +9,9 @@
 //   - A message of more than 128 KiB is refused with RESOURCE_EXHAUSTED.
 //   - Any RPC may end with UNAVAILABLE while a server stops or restarts, and with RESOURCE_EXHAUSTED and a
 //     google.rpc.RetryInfo while a server has too many calls; both may be tried again.
+//   - Where permissions say which channels a caller may join and under which names, a join of another one ends with
+//     PERMISSION_DENIED (reason NOT_PERMITTED), whether there is such a channel or not. So does an open stream when one of
+//     its names is withdrawn.
 //   - Errors carry a google.rpc.ErrorInfo with domain "quartet" and a reason in capitals.
 //   - INTERNAL carries no detail on purpose; the server's log has it, under the trace id of the call.
 
@@ -344,7 +347,8 @@ type Join_builder struct {
 
 	// The channel's name: 1 to 128 bytes of UTF-8 without control characters.
 	Channel string
-	// The name of the participant, by the same rules. The server does not check that it is unique.
+	// The name of the participant, by the same rules. The server does not check that it is unique, and only by permissions
+	// that it is its caller's.
 	Participant string
 	// Where to begin: one of the next three at most. If none is set, with what is said from now on.
 	//
