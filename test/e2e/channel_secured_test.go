@@ -36,9 +36,32 @@ func (s channelSecured) listens(t *testing.T, channel string, environ []string) 
 // withdrawnPermission has a conversation of a caller whose permission is taken out of the server's
 // ConfigMap, which it has to notice in an open stream.
 func (s channelSecured) withdrawnPermission(t *testing.T) {
-	s.permit(t, permission{[]string{"uri:" + visitor}, []string{"*"}})
+	s.permit(t, permission{Callers: []string{"uri:" + visitor}, Methods: []string{"*"}})
 	p := s.listens(t, "permission", s.environ(t, s.visitors, person(t, visitor)))
 	s.permit(t)
+	s.wantTold(t, p, "NOT_PERMITTED")
+}
+
+// withdrawnName has a caller that may be in some channels under one name try others, and then has
+// these channels taken from it while it is in one.
+func (s channelSecured) withdrawnName(t *testing.T) {
+	within := func(channel string) permission {
+		return permission{
+			Callers: []string{"uri:" + visitor}, Methods: []string{"quartet.v1.ChannelService/*"},
+			Names: map[string][]string{"channel": {channel}, "participant": {"ann"}},
+		}
+	}
+	s.permit(t, within("visitors/*"))
+	environ := s.environ(t, s.visitors, person(t, visitor))
+	p := s.listens(t, "visitors/names", environ)
+	for _, args := range [][]string{{"permission", "--as", "ann"}, {"visitors", "--as", "ann"}, {"visitors/names", "--as", "bob"}} {
+		args = append([]string{"--server", s.address, "--timeout", "20s", "chat"}, args...)
+		out, err := tryWith(t.Context(), environ, "hello\n", s.program, args...)
+		if told := out.stdout + out.stderr; err == nil || !strings.Contains(told, "NOT_PERMITTED") {
+			t.Errorf("%v: %v, %s", args, err, told)
+		}
+	}
+	s.permit(t, within("others/*"))
 	s.wantTold(t, p, "NOT_PERMITTED")
 }
 

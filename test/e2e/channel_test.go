@@ -38,6 +38,7 @@ var _ = register(service{
 		c := channelSecured{s}
 		return []promise{
 			{"a conversation ends within 5 s when its permission is withdrawn", c.withdrawnPermission},
+			{"a caller is in its channels under its name only, and its conversation ends within 5 s when they are withdrawn", c.withdrawnName},
 			{"a conversation ends within 5 s when its authority is withdrawn", c.withdrawnAuthority},
 		}
 	},

@@ -53,6 +53,7 @@ var _ = register(service{
 	secured: func(s *secured) []promise {
 		return []promise{
 			{"of two callers with tokens, one may only read objects, and the other only write them", func(t *testing.T) { readsAndWritesApart(t, s) }},
+			{"a caller with a prefix of its own reads, writes and lists nothing else", func(t *testing.T) { usesItsNamesOnly(t, s) }},
 		}
 	},
 	observed: func(s *observed) []promise {

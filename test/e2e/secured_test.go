@@ -45,10 +45,7 @@ const (
 )
 
 // permission is a rule of the list.
-type permission struct {
-	Callers []string `json:"callers"`
-	Methods []string `json:"methods"`
-}
+type permission = apptest.Rule
 
 // secured is a server and a client with mutual TLS, certificates from Secrets, and permissions.
 type secured struct {
@@ -72,7 +69,7 @@ func testSecured(t *testing.T, c *cluster, program string) {
 		program:     program,
 		authorities: []*apptest.Authority{nil, apptest.NewAuthority(t), apptest.NewAuthority(t)},
 		visitors:    apptest.NewAuthority(t),
-		rules:       []permission{{[]string{clientName, "uri:" + listed, "jwt:" + tokentest.Name + "#listed"}, []string{"*"}}},
+		rules:       []permission{{Callers: []string{clientName, "uri:" + listed, "jwt:" + tokentest.Name + "#listed"}, Methods: []string{"*"}}},
 		issuer:      tokentest.New(t),
 	}
 	inOrder(t, slices.Concat([]promise{
@@ -343,7 +340,7 @@ func (s *secured) refusesTokens(t *testing.T) {
 
 func (s *secured) permitsMore(t *testing.T) {
 	const subject = "unlisted"
-	s.permit(t, permission{[]string{"jwt:" + tokentest.Name + "#" + subject}, []string{"*"}})
+	s.permit(t, permission{Callers: []string{"jwt:" + tokentest.Name + "#" + subject}, Methods: []string{"*"}})
 	environ := s.bearing(t, s.issuer.Token(t, subject))
 	eventually(t, "permission", withdrawalTime, func(ctx context.Context) error {
 		_, err := tryWith(ctx, environ, "", s.program, "--server", s.address, "check")
