@@ -170,10 +170,12 @@ func Numbers(tb testing.TB, t *telemetry.Telemetry) map[string]float64 {
 }
 
 // series is the name of a metric with the values of its labels, which the registry sorts by their
-// names.
+// names. An empty label is none, as to Prometheus.
 func series(name string, m *dto.Metric) string {
 	for _, label := range m.GetLabel() {
-		name += fmt.Sprintf("{%s}", label.GetValue())
+		if label.GetValue() != "" {
+			name += fmt.Sprintf("{%s}", label.GetValue())
+		}
 	}
 	return name
 }
