@@ -10,6 +10,9 @@ import (
 	"example.com/quartet/server/channel/broker"
 )
 
+// maxRetention is for ever, about.
+const maxRetention = 100 * 365 * 24 * time.Hour
+
 // Config is where channels are kept, and how. Each value is set by an environment variable, which
 // has the prefix of the product and of this service before its name.
 type Config struct {
@@ -17,6 +20,7 @@ type Config struct {
 	URL         config.Secret `env:"URL" envDefault:"embedded:" desc:"embedded: or nats://host:4222[,nats://…]"`
 	Retention   time.Duration `env:"RETENTION" envDefault:"168h" desc:"how long messages are kept"`
 	MaxBytes    config.Bytes  `env:"MAX_BYTES" envDefault:"1GiB" desc:"how much all channels may hold; the oldest messages make room"`
+	Prefixes    Prefixes      `env:"PREFIXES" desc:"channels that are kept apart by what their names begin with, in JSON: [{\"prefix\": \"shop/\", \"retention\": \"24h\", \"maxBytes\": \"100MiB\"}]; RETENTION and MAX_BYTES are for all others"`
 	DedupWindow time.Duration `env:"DEDUP_WINDOW" envDefault:"2m" desc:"how long a repeated message_id is recognised"`
 	Replicas    int           `env:"REPLICAS" envDefault:"1" desc:"how many servers of a NATS cluster keep each message"`
 	SyncAlways  bool          `env:"SYNC_ALWAYS" envDefault:"true" desc:"embedded: a receipt says that the message is on the disk; without it a power cut may cost 10 s of messages that have theirs"`
@@ -34,8 +38,9 @@ type Config struct {
 func (c Config) Validate() error {
 	return errors.Join(
 		config.About("URL", broker.CheckURL(string(c.URL))),
-		config.Within("RETENTION", c.Retention, time.Second, 100*365*24*time.Hour),
+		config.Within("RETENTION", c.Retention, time.Second, maxRetention),
 		config.Within("DEDUP_WINDOW", c.DedupWindow, 100*time.Millisecond, c.Retention),
+		c.Prefixes.validate(c.DedupWindow),
 		config.Within("MAX_OPEN", c.MaxOpen, 1, math.MaxInt32),
 		config.Within("MAX_KEPT", c.MaxKept, 1, math.MaxInt32),
 		config.Within("MAX_PARTICIPANTS", c.MaxParticipants, 1, math.MaxInt32),

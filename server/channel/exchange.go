@@ -71,7 +71,8 @@ func (s *service) Exchange(stream exchangeStream) error {
 	}
 	// The memory for messages that were read and not sent yet is bounded by caller.
 	start.Reader = caller
-	subscription, err := s.broker.Subscribe(stream.Context(), join.GetChannel(), start)
+	b := s.brokers.Of(join.GetChannel())
+	subscription, err := b.Subscribe(stream.Context(), join.GetChannel(), start)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (s *service) Exchange(stream exchangeStream) error {
 		return err
 	}
 	c := &conversation{
-		broker:       s.broker,
+		broker:       b,
 		stream:       stream,
 		pace:         pace,
 		channel:      join.GetChannel(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -11,6 +12,7 @@ import (
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/server/channel/broker"
 )
 
 // FuzzEnvelopes has a client begin a conversation with any two messages: the server refuses them
@@ -80,6 +82,28 @@ func FuzzEnvelopes(f *testing.F) {
 			}
 			said = said || reply.HasReceipt() &&
 				reply.GetReceipt().GetMessageId() == messages[1].GetMessage().GetMessageId()
+		}
+	})
+}
+
+// FuzzPrefixes expects that prefixes with which the service would start are as the broker takes
+// them, and no text makes it panic.
+func FuzzPrefixes(f *testing.F) {
+	f.Add(`[{"prefix": "shop/", "retention": "24h", "maxBytes": "100MiB"}]`)
+	f.Add(`[{"prefix": "shop/", "retention": "24h", "maxBytes": "100MiB"}] []`)
+	f.Add(`[{"prefix": "\u0000", "retention": "-1s", "maxBytes": 7}, null]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var p Prefixes
+		if p.UnmarshalText([]byte(text)) != nil || p.validate(time.Minute) != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, e := range p {
+			if broker.CheckPrefix(e.Name) != nil || seen[e.Name] || e.Retention < time.Minute ||
+				e.MaxBytes < int64(minPrefixBytes) {
+				t.Errorf("%s is accepted: %+v", text, e)
+			}
+			seen[e.Name] = true
 		}
 	})
 }

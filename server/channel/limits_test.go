@@ -119,7 +119,7 @@ func TestChannelsWithMessagesAreBounded(t *testing.T) {
 }
 
 func TestParticipantsOfOneCallerShareOnePace(t *testing.T) {
-	b, err := broker.Open(t.Context(), "embedded:", broker.Options{Dir: t.TempDir()})
+	b, err := broker.OpenAll(t.Context(), "embedded:", broker.Options{Dir: t.TempDir()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

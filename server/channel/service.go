@@ -24,13 +24,13 @@ func Service() app.Service {
 		Name:   "channel",
 		Config: cfg,
 		Open: func(ctx context.Context, host app.Host) (app.Opened, error) {
-			b, err := broker.Open(ctx, string(cfg.URL), cfg.options(host.Telemetry))
+			bs, err := broker.OpenAll(ctx, string(cfg.URL), cfg.options(host.Telemetry), cfg.Prefixes)
 			if err != nil {
 				return app.Opened{}, err
 			}
 			s := &service{
-				host: host, config: *cfg, broker: b,
-				participants: newParticipants(cfg.MaxParticipants, cfg.MaxParticipantsPerCaller, b.Pace()),
+				host: host, config: *cfg, brokers: bs,
+				participants: newParticipants(cfg.MaxParticipants, cfg.MaxParticipantsPerCaller, bs.Pace()),
 			}
 			return app.Opened{
 				Service: rpc.Service{
@@ -41,8 +41,8 @@ func Service() app.Service {
 					MessageBytes: map[string]int{"Exchange": 2 * broker.MaxBody},
 					NameKinds:    []string{channelKind, participantKind},
 				},
-				Check: b.Check,
-				Close: b.Close,
+				Check: bs.Check,
+				Close: bs.Close,
 			}, nil
 		},
 	}
@@ -62,6 +62,6 @@ type service struct {
 
 	host         app.Host
 	config       Config
-	broker       *broker.Broker
+	brokers      *broker.Brokers
 	participants *participants
 }

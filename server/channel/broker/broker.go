@@ -1,13 +1,13 @@
 // Package broker is the domain of ChannelService: channels of messages with sequences, kept in NATS
 // JetStream.
 //
-// All channels live in one stream, one subject each, and a message's sequence is the stream's. Two
-// paths lead to a subscriber: announcements (hub.go) and reading the stream (replay.go, catchup.go;
-// poll.go for lost announcements). JetStream announces what it has stored together with the
-// sequence of the message before it on the same subject, so each announcement proves by itself
-// whether something is missing. A subscriber takes announcements as long as the proof holds, and
-// reads the stream otherwise, so a lost announcement, a reconnect or a slow reader costs time and
-// never a message.
+// All channels of a Broker live in one stream, one subject each, and a message's sequence is the
+// stream's. Brokers (brokers.go) are several, for channels that are kept apart. Two paths lead to a
+// subscriber: announcements (hub.go) and reading the stream (replay.go, catchup.go; poll.go for
+// lost announcements). JetStream announces what it has stored together with the sequence of the
+// message before it on the same subject, so each announcement proves by itself whether something is
+// missing. A subscriber takes announcements as long as the proof holds, and reads the stream
+// otherwise, so a lost announcement, a reconnect or a slow reader costs time and never a message.
 package broker
 
 import (
@@ -23,7 +23,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 )
 
 var (
@@ -65,6 +64,8 @@ type Options struct {
 	// Name is what the process calls itself at the broker. The names of the stream, of subjects and of
 	// headers begin with it, so it is of letters, digits, - and _. Default "broker".
 	Name string
+	// Prefix is what the names of the channels begin with, if this Broker has only those; see OpenAll.
+	Prefix string
 	// Dir is the folder of the embedded server. Only one process at a time may use it.
 	Dir string
 	// Retention is how long messages are kept. Default 7 days.
@@ -83,16 +84,20 @@ type Options struct {
 	SyncAlways bool
 	// Reserve is how much of the disk the embedded server leaves free, in bytes. Default 2 MiB.
 	Reserve int64
-	// MaxChannels is how many channels may have subscribers in this process at once. Default 20,000.
+	// MaxChannels is how many channels may have subscribers at once, in all Brokers that OpenAll has
+	// opened. Default 20,000.
 	MaxChannels int
-	// MaxKept is how many channels may have messages, about: all replicas count for themselves what
-	// comes within a second. Each costs the broker about a kilobyte of memory. Default 50,000.
+	// MaxKept is how many channels may have messages, about, in all Brokers that OpenAll has opened:
+	// all replicas count for themselves what comes within a second. Each costs the broker about a
+	// kilobyte of memory. Default 50,000.
 	MaxKept int64
 	// Log receives what the broker has to say. Default: nothing is logged.
 	Log *slog.Logger
 	// Registerer takes the metrics of the package, and is used once. Default: they are registered
 	// nowhere.
 	Registerer prometheus.Registerer
+	// memory is what Brokers of OpenAll have in common. Default: the Broker has one of its own.
+	memory *memory
 }
 
 // withDefaults replaces zero values, so that the rest of the package need not know of them.
@@ -144,11 +149,12 @@ type Broker struct {
 	damage  damage
 
 	*memory
-	// consumers bounds and pauses what startConsumer creates.
+	// counted is what of memory.kept are this Broker's channels.
+	counted atomic.Int64
+	// consumers says when startConsumer creates one.
 	consumers struct {
 		// worthwhile is longReplay, which tests make smaller.
 		worthwhile int64
-		places     *semaphore.Weighted
 		// pausedUntil is a time in nanoseconds since 1970: until then no consumer is created.
 		pausedUntil atomic.Int64
 	}
@@ -173,12 +179,16 @@ func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 	opts = opts.withDefaults()
 	// What the handlers of the connection use has to be there before connect.
 	b := &Broker{
-		opts: opts, names: namesOf(opts.Name), log: opts.Log, closed: make(chan struct{}),
-		urgent: make(chan struct{}, 1), announcements: make(chan *nats.Msg, pendingAnnouncements),
-		hubs: map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
+		opts: opts, names: namesOf(opts.Name, opts.Prefix), log: opts.Log, closed: make(chan struct{}),
+		urgent: make(chan struct{}, 1),
+		hubs:   map[string]*hub{}, subscriptions: map[*Subscription]struct{}{}, lineage: newLineage(),
+		memory: opts.memory,
 	}
-	b.consumers.worthwhile, b.consumers.places = longReplay, semaphore.NewWeighted(consumersAtOnce)
-	b.memory = newMemory(url == embeddedURL, opts)
+	if b.memory == nil {
+		b.memory = newMemory(url == embeddedURL, opts, 1)
+	}
+	b.announcements = make(chan *nats.Msg, pendingAnnouncements/b.brokers)
+	b.consumers.worthwhile = longReplay
 	b.metrics = newMetrics(b)
 	if err := b.open(ctx, url); err != nil {
 		// Close stops what was started. It gets no deadline: there is no work yet that it could wait for.
@@ -192,7 +202,7 @@ func Open(ctx context.Context, url string, opts Options) (*Broker, error) {
 func (b *Broker) open(ctx context.Context, url string) (err error) {
 	if url == embeddedURL {
 		b.opts.Replicas = 1
-		if b.embedded, err = startEmbedded(ctx, b.opts); err != nil {
+		if b.embedded, err = startEmbedded(ctx, b.opts, b.names.stream); err != nil {
 			return err
 		}
 	}

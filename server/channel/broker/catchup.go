@@ -54,7 +54,7 @@ type consumer struct {
 // the subscriber then reads with fetch.
 func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 	left int64) *consumer {
-	if time.Now().UnixNano() < b.consumers.pausedUntil.Load() || !b.consumers.places.TryAcquire(1) {
+	if time.Now().UnixNano() < b.consumers.pausedUntil.Load() || !b.places.TryAcquire(1) {
 		return nil
 	}
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -153,7 +153,7 @@ func (c *consumer) pull(ctx context.Context) (batch []Message, left int64, err e
 // case.
 func (c *consumer) stop() {
 	b := c.broker
-	b.consumers.places.Release(1)
+	b.places.Release(1)
 	if c.inbox != nil {
 		_ = c.inbox.Unsubscribe() // fails only if the connection is closed
 	}

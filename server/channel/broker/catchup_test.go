@@ -81,7 +81,7 @@ func TestALongReplayHasAllMessagesOnceWhateverBecomesOfItsConsumer(t *testing.T)
 		info, err := b.stream.Info(testContext(t))
 		return err == nil && info.State.Consumers == 0
 	})
-	if !b.consumers.places.TryAcquire(consumersAtOnce) {
+	if !b.places.TryAcquire(consumersAtOnce) {
 		t.Error("a place was not given back")
 	}
 }
@@ -157,7 +157,7 @@ func TestASubscriptionThatIsClosedMeanwhileKeepsNeitherMemoryNorConsumer(t *test
 		s.Close()
 		reading.Wait()
 	}
-	if !b.consumers.places.TryAcquire(consumersAtOnce) || b.batches.Callers() != 0 {
+	if !b.places.TryAcquire(consumersAtOnce) || b.batches.Callers() != 0 {
 		t.Error("something was not given back")
 	}
 }

@@ -42,8 +42,9 @@ const (
 // one in its place. What was acknowledged is in the files, and the new one has it; the connection
 // of this process finds it like a server that was restarted.
 type embedded struct {
-	opts Options
-	lock *flock.Flock
+	opts   Options
+	stream string // the name of the stream
+	lock   *flock.Flock
 	// failed has something when a write has failed, for supervise.
 	failed chan struct{}
 	// full says that a write has failed and there is still no room: messages are then refused at once,
@@ -67,12 +68,13 @@ type embedded struct {
 }
 
 // startEmbedded locks the folder, starts a server on it, and supervises it until stop.
-func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
+func startEmbedded(ctx context.Context, opts Options, stream string) (*embedded, error) {
 	lock, err := lockFolder(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{opts: opts, lock: lock, failed: make(chan struct{}, 1), done: make(chan struct{})}
+	e := &embedded{opts: opts, stream: stream, lock: lock, failed: make(chan struct{}, 1),
+		done: make(chan struct{})}
 	if err := e.start(ctx); err != nil {
 		err = fmt.Errorf("starting the embedded message broker in %s: %w", opts.Dir, err)
 		return nil, errors.Join(err, lock.Close())
@@ -85,7 +87,7 @@ func startEmbedded(ctx context.Context, opts Options) (*embedded, error) {
 // start starts a server and puts it in place of the one before, if there was one.
 func (e *embedded) start(ctx context.Context) error {
 	// Before the server: afterwards what it has dropped from the end cannot be seen.
-	newest, err := inspectBlocks(e.opts.Dir, namesOf(e.opts.Name).stream)
+	newest, err := inspectBlocks(e.opts.Dir, e.stream)
 	if err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func (e *embedded) start(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.newest, e.server, e.syncer = newest, srv, newSyncer(e.opts.Dir, namesOf(e.opts.Name).stream)
+	e.newest, e.server, e.syncer = newest, srv, newSyncer(e.opts.Dir, e.stream)
 	e.writing, e.fail = context.WithCancel(context.Background())
 	return nil
 }

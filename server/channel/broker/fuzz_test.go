@@ -40,7 +40,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add("c", "\r\n", "id", []byte("\r\n\r\n"), parent+"\r\nNats-Rollup: all", "a\nb")
 	f.Add("c", "p", "i d", bytes.Repeat([]byte("x"), MaxBody+1), " ", " ")
 	f.Add("c", "p", "id", []byte("x"), parent+" ", " a")
-	n := namesOf("orders")
+	n := namesOf("orders", "")
 	f.Fuzz(func(t *testing.T, channel, participant, id string, body []byte, parent, state string) {
 		sent := Message{
 			Participant: participant, ID: id, Body: body, Traceparent: parent, Tracestate: state,

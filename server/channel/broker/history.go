@@ -253,9 +253,9 @@ func (b *Broker) history() string {
 func (b *Broker) endHubs(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for channel, h := range b.hubs {
+	for _, h := range b.hubs {
 		h.fail(err)
-		delete(b.hubs, channel)
+		b.forget(h)
 	}
 }
 

@@ -19,9 +19,9 @@ const (
 	// messageOverhead is about what a message takes besides its body.
 	messageOverhead = 512
 
-	// pendingAnnouncements is how many announcements, of all channels, may wait for announce. nats.go
-	// drops those that come when there are so many, and reports it; their channels are polled then, as
-	// for any announcement that is lost.
+	// pendingAnnouncements is how many announcements, of all channels, may wait for announce, each
+	// Broker having its part. nats.go drops those that come when there are so many, and reports it;
+	// their channels are polled then, as for any announcement that is lost.
 	pendingAnnouncements = 256
 )
 
@@ -72,11 +72,14 @@ func (b *Broker) acquire(channel string) (*hub, error) {
 	}
 	h := b.hubs[channel]
 	if h == nil {
-		if len(b.hubs) >= b.opts.MaxChannels {
+		// Other Brokers count at the same moment.
+		if b.channels.Add(1) > int64(b.opts.MaxChannels) {
+			b.channels.Add(-1)
 			return nil, ErrTooManyChannels
 		}
 		var err error
 		if h, err = b.startHub(channel); err != nil {
+			b.channels.Add(-1)
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		b.hubs[channel] = h
@@ -100,8 +103,15 @@ func (b *Broker) release(h *hub) {
 	h.mu.Unlock()
 	// After endHubs it may be the next hub of the channel.
 	if b.hubs[h.channel] == h {
-		delete(b.hubs, h.channel)
+		b.forget(h)
 	}
+}
+
+// forget makes the next subscriber of a channel start another hub. It is called with broker.mu
+// held.
+func (b *Broker) forget(h *hub) {
+	delete(b.hubs, h.channel)
+	b.channels.Add(-1)
 }
 
 // startHub subscribes to what is announced of a channel. It does not wait for the broker: what is

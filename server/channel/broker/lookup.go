@@ -31,8 +31,6 @@ type state struct {
 	first, last uint64
 	// retention is the MaxAge of the stream; 0 if messages are kept for ever.
 	retention time.Duration
-	// channels is how many channels have messages.
-	channels int64
 	// at is a time by our clock that is not after the moment.
 	at time.Time
 }
@@ -57,10 +55,10 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 	if err := b.inspect(ctx, info.State); err != nil {
 		return state{}, err
 	}
-	// They are counted in the answer.
-	b.begun.Store(0)
-	now := state{doubts: doubts, channels: int64(info.State.NumSubjects), first: info.State.FirstSeq,
-		last: info.State.LastSeq, retention: info.Config.MaxAge, at: at}
+	channels := int64(info.State.NumSubjects)
+	b.kept.Add(channels - b.counted.Swap(channels))
+	now := state{doubts: doubts, first: info.State.FirstSeq, last: info.State.LastSeq,
+		retention: info.Config.MaxAge, at: at}
 	b.recent.Store(&now)
 	return now, nil
 }

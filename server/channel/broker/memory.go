@@ -36,6 +36,8 @@ const (
 	// blocksPart is which part of Go's memory limit the embedded server's blocks may take, about, that
 	// it has written lately: it keeps a block that is read while it is written, see releaser.
 	blocksPart = 4
+	// blockBytes is the size of a block.
+	blockBytes = 8 << 20
 	// blockAge is how long the server keeps a block in memory after its last use: 10 s, by a clock
 	// that it looks at now and then.
 	blockAge = 11 * time.Second
@@ -44,9 +46,11 @@ const (
 	rememberedIDs = 200_000
 )
 
-// memory bounds the memory that channels take. What is beyond a bound waits, each caller for its
-// own share where there is one.
+// memory bounds the memory that channels take, also those of several Brokers together. What is
+// beyond a bound waits, each caller for its own share where there is one.
 type memory struct {
+	// brokers is how many there are.
+	brokers int
 	// rings is how many bytes are in the rings of all hubs. It may pass ringsBytes for a moment: a hub
 	// makes room after it has put in a message.
 	rings atomic.Int64
@@ -62,24 +66,36 @@ type memory struct {
 	sending *semaphore.Weighted
 	// pace is that of all messages together.
 	pace *Pace
-	// begun is how many messages were published that may have been the first of their channel, since
-	// the stream was last asked how many channels it has.
-	begun atomic.Int64
+	// places are those of consumers for long replays.
+	places *semaphore.Weighted
+	// channels is how many have subscribers here.
+	channels atomic.Int64
+	// kept is how many channels have messages: those that the streams had when they were last asked,
+	// and one for each message since then that may have been the first of its channel.
+	kept atomic.Int64
 }
 
 // newMemory asks the runtime for Go's memory limit (GOMEMLIMIT), of which blocks may take a part.
-func newMemory(isEmbedded bool, opts Options) *memory {
+// Each embedded server may hold the block that it writes, whatever is in it, so that all but one of
+// several take that from the part.
+func newMemory(isEmbedded bool, opts Options, brokers int) *memory {
+	limit := debug.SetMemoryLimit(-1)
+	if limit < math.MaxInt64 {
+		limit -= blocksPart * blockBytes * int64(brokers-1)
+	}
 	joins := int64(joinsAtOnce)
 	if isEmbedded {
 		joins = joinsAtOnceEmbedded
 	}
 	return &memory{
+		brokers: brokers,
 		batches: shares.New(batchesBytes, batchesBytes/2, 0),
 		reads:   semaphore.NewWeighted(readsAtOnce),
 		replays: shares.New(0, readsAtOnce/2, 0),
 		joins:   shares.New(joins, joins/2, 0),
 		sending: semaphore.NewWeighted(publishingBytes),
-		pace:    newPace(isEmbedded, opts.DedupWindow, debug.SetMemoryLimit(-1)),
+		pace:    newPace(isEmbedded, opts.DedupWindow, limit),
+		places:  semaphore.NewWeighted(consumersAtOnce),
 	}
 }
 
@@ -104,9 +120,6 @@ func newPace(isEmbedded bool, window time.Duration, limit int64) *Pace {
 	}
 	return p
 }
-
-// Pace returns the pace of all messages of this process, for which Publish waits by itself.
-func (b *Broker) Pace() *Pace { return b.pace }
 
 // Half returns another Pace, half as fast, for one caller.
 func (p *Pace) Half() *Pace {

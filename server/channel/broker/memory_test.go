@@ -72,7 +72,7 @@ func TestReadersOfOneCallerLeaveMemoryForOthers(t *testing.T) {
 func TestMessagesWaitForTheirTurnOnceTooManyWouldHaveToBeRemembered(t *testing.T) {
 	t.Parallel()
 	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), DedupWindow: 100 * time.Second})
-	messages := b.Pace().messages
+	messages := b.pace.messages
 	if rate, burst := messages.Limit(), messages.Burst(); rate != rememberedIDs/100 ||
 		burst != rememberedIDs {
 		t.Errorf("%v a second, %d at once", rate, burst)

@@ -3,6 +3,7 @@ package broker
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,11 +12,13 @@ import (
 const (
 	// In bytes, as the contract says.
 	maxName      = 128
+	maxPrefix    = 64 // Escaped it is part of the stream's name, which has at most 255.
 	maxMessageID = 64
 )
 
 // names are what the stream, its subjects and headers are called at the broker. They begin with
-// Options.Name, so that several products can share a broker.
+// Options.Name, so that several products can share a broker. Those of a stream for the channels of
+// a prefix have one token more, so that no wildcard matches subjects of both.
 type names struct {
 	stream string
 	// subject is where messages are published to, one subject per channel below it.
@@ -27,20 +30,26 @@ type names struct {
 }
 
 // namesOf a product that is called "big_shop" are BIG_SHOP_CHANNELS, big_shop.channel. and
-// Big-Shop-Participant.
-func namesOf(product string) names {
+// Big-Shop-Participant, and with the prefix "press/" BIG_SHOP_CHANNELS-press%2F and
+// big_shop.channel.press%2F.
+func namesOf(product, prefix string) names {
 	words := strings.FieldsFunc(product, func(r rune) bool { return r == '_' || r == '-' })
 	for i, word := range words {
 		words[i] = strings.ToUpper(word[:1]) + word[1:]
 	}
 	header := strings.Join(words, "-")
-	return names{
+	n := names{
 		stream:      strings.ToUpper(product) + "_CHANNELS",
 		subject:     product + ".channel.",
 		live:        product + ".live.",
 		participant: header + "-Participant",
 		messageID:   header + "-Message-Id",
 	}
+	if prefix != "" {
+		token := escape(prefix)
+		n.stream, n.subject, n.live = n.stream+"-"+token, n.subject+token+".", n.live+token+"."
+	}
+	return n
 }
 
 // CheckName returns ErrInvalidName unless name may be a channel's or a participant's: 1 to 128
@@ -49,6 +58,15 @@ func CheckName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) ||
 		strings.ContainsFunc(name, unicode.IsControl) {
 		return ErrInvalidName
+	}
+	return nil
+}
+
+// CheckPrefix returns an error unless prefix may be what names of channels begin with that are kept
+// apart.
+func CheckPrefix(prefix string) error {
+	if len(prefix) > maxPrefix || CheckName(prefix) != nil {
+		return fmt.Errorf("prefix must be 1 to %d bytes of UTF-8 without control characters", maxPrefix)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ func TestNamesBeginWithTheProducts(t *testing.T) {
 		"big_shop": {"BIG_SHOP_CHANNELS", "big_shop.channel.", "big_shop.live.", "Big-Shop-Participant",
 			"Big-Shop-Message-Id"},
 	} {
-		if got := namesOf(product); got != want {
+		if got := namesOf(product, ""); got != want {
 			t.Errorf("%s: got %+v, want %+v", product, got, want)
 		}
 	}

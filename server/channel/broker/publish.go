@@ -128,18 +128,17 @@ func (b *Broker) mayBegin(ctx context.Context, channel string) error {
 	if h != nil && h.hasMessages() {
 		return nil
 	}
-	now := b.recent.Load()
-	if now == nil || time.Since(now.at) > countAge {
-		fresh, err := b.state(ctx)
-		if err != nil {
+	// What other Brokers of this process have counted is as old as their last Check.
+	if now := b.recent.Load(); now == nil || time.Since(now.at) > countAge {
+		if _, err := b.state(ctx); err != nil {
 			return nil // Publishing is more patient, or fails as well.
 		}
-		now = &fresh
 	}
-	if now.channels+b.begun.Load() < b.opts.MaxKept {
+	if b.kept.Load() < b.opts.MaxKept {
 		// Without a hub it is not known whether the channel has messages already, and is in the count.
 		if h != nil {
-			b.begun.Add(1)
+			b.kept.Add(1)
+			b.counted.Add(1)
 		}
 		return nil
 	}
