@@ -18,11 +18,16 @@ var _ = register(service{
 		return []promise{{"the command line works through kubectl port-forward",
 			func(t *testing.T) { keepConversation(t, e) }}}
 	},
-	clusteredValues: "client.config.CHANNEL_TRAFFIC_MESSAGES=2",
+	clusteredValues: strings.Join([]string{
+		"client.config.CHANNEL_TRAFFIC_MESSAGES=2",
+		"services.channel.prefixes[0].prefix=apart/", "services.channel.prefixes[0].retention=24h",
+		"services.channel.prefixes[0].maxBytes=1MiB",
+	}, ","),
 	clustered: func(s *clustered) []promise {
 		c := channelClustered{s}
 		return []promise{
 			{"any replica joins any channel", c.anyReplica},
+			{"a flood below a prefix erases no history of others", c.flood},
 			{"no message is lost or doubled when NATS is killed", c.brokerKilled},
 			{"participants are told that the volume of NATS was replaced", c.historyReplaced},
 		}
@@ -96,6 +101,23 @@ func (s channelClustered) anyReplica(t *testing.T) {
 		if first := listeners[0].stdout.String(); listener.stdout.String() != first {
 			t.Errorf("replica %d tells\n%sand replica 0\n%s", i, &listener.stdout, first)
 		}
+	}
+}
+
+// flood says more below a prefix than is kept there. What was said elsewhere before has to be there.
+func (s channelClustered) flood(t *testing.T) {
+	client := s.perReplica(t)[0]
+	client.run(t, "before the flood\n", "chat", "dry", "--as", "ann")
+	line := strings.Repeat("x", 30<<10) + "\n"
+	client.run(t, "the first\n"+strings.Repeat(line, 60), "chat", "apart/flood", "--as", "bob")
+	read := func(channel string) string {
+		return client.run(t, "", "chat", channel, "--as", "cid", "--after", "0")
+	}
+	if heard := read("dry"); !strings.Contains(heard, "before the flood") {
+		t.Errorf("heard %q", heard)
+	}
+	if heard := read("apart/flood"); strings.Contains(heard, "the first") {
+		t.Error("all of the flood is kept, so that it shows nothing")
 	}
 }
 
