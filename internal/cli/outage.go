@@ -22,8 +22,8 @@ import (
 type outage struct {
 	command *command
 
-	// mu guards began and end, and what is shown: the goroutine that resumes a stream and the one that
-	// counts down use them.
+	// mu guards what follows, and what is shown: the command, the goroutine that resumes a stream, and
+	// the one that counts down use them.
 	mu    sync.Mutex
 	began time.Time // the zero time while there is none
 	end   func()    // of the line that counts down
@@ -32,8 +32,13 @@ type outage struct {
 }
 
 // Outages calls do in place of writing to the terminal: with the reason when a stream broke, and
-// with "" when it continues.
-func (c *Terminal) Outages(do func(state string)) { c.command.outage.tell = do }
+// with "" when it continues. A stream may be open already, and break meanwhile.
+func (c *Terminal) Outages(do func(state string)) {
+	o := &c.command.outage
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tell = do
+}
 
 // lost begins an outage, or goes on with it: the next attempt is made after wait.
 func (o *outage) lost(cause error, wait time.Duration) {

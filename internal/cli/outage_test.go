@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,4 +107,34 @@ func TestWhatAnOutageIsCalled(t *testing.T) {
 			t.Errorf("%v: %q, expected %q", cause, got, want)
 		}
 	}
+}
+
+// A command learns of outages in its own way only once it has a stream, which may break before.
+func TestAnOutageMayBeginWhileACommandTakesItOver(t *testing.T) {
+	c := &command{stderr: &screen{to: io.Discard}, config: &clientConfig{}}
+	c.outage.command = c
+	log := c.forPerson(
+		telemetry.New(telemetry.Identity{Namespace: "test"}, telemetry.Config{}, c.stderr),
+	).Log
+	resumption := rpc.Resumption{Log: log, RetryDelay: time.Millisecond, MaxTries: math.MaxInt}
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan struct{}, 1)
+	var resuming sync.WaitGroup
+	resuming.Go(func() {
+		err := resumption.Resume(ctx, "exchange", func(context.Context, *rpc.Attempt) error {
+			return status.Error(codes.Unavailable, "connection refused")
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	(&Terminal{command: c}).Outages(func(string) {
+		select {
+		case told <- struct{}{}:
+		default: // The first is enough.
+		}
+	})
+	<-told
+	cancel()
+	resuming.Wait()
 }
