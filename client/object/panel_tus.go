@@ -313,10 +313,11 @@ func (c *Client) appendUpload(
 		if err != nil {
 			return err
 		}
-		response = new(quartetv1.UploadObjectResponse)
+		received := new(quartetv1.UploadObjectResponse)
 		answered, answer := context.WithCancelCause(ctx)
-		// The answer is waited for from the start, as in upload.attempt.
-		go func() { answer(cmp.Or(stream.RecvMsg(response), errAnswered)) }()
+		// The answer is waited for from the start, as in upload.attempt. Until errAnswered says that it
+		// is there, received belongs to this goroutine: answered also ends with ctx.
+		go func() { answer(cmp.Or(stream.RecvMsg(received), errAnswered)) }()
 		buffers := c.chunks.Buffers(int64(header.GetSizeBytes()) - offset)
 		defer buffers.Drain(answered)
 		err = stream.Send(quartetv1.UploadObjectRequest_builder{Header: header}.Build())
@@ -355,6 +356,7 @@ func (c *Client) appendUpload(
 		_ = stream.CloseSend() // The server's answer says more than what failed here.
 		<-answered.Done()
 		if err = context.Cause(answered); errors.Is(err, errAnswered) {
+			response = received
 			return nil
 		}
 		if begun || status.Code(err) != codes.Unavailable {
