@@ -196,7 +196,7 @@ func (b *bridge) start(ctx context.Context, granted rights) (*preparedCall, erro
 		resume:  f.Resume,
 		policy:  b.console.Resumption,
 		convert: b.console.convert,
-		emit:    func(e event) error { return b.emit(ctx, e) },
+		emit:    b.emit,
 		sending: func(e event) error { return b.sending(ctx, e) },
 	}}, nil
 }

@@ -20,9 +20,11 @@ type call struct {
 	// outbox has the requests. The bridge puts them in, and attempts take them out by number.
 	outbox *outbox
 	// resume says that the page has asked for another attempt after a break, policy by which rules.
-	resume  bool
-	policy  rpc.Resumption
-	emit    func(event) error // waits until the page has taken the event
+	resume bool
+	policy rpc.Resumption
+	// emit waits until the page has taken the event or, if it has no credit for a reply, until the
+	// context is done.
+	emit    func(context.Context, event) error
 	sending func(event) error // tells of a request, before any reply to it
 	convert converter
 	// trailer is that of the last attempt.
@@ -53,7 +55,7 @@ func (c *call) run(ctx context.Context) error {
 			if c.begun > 1 {
 				// An event that cannot be written means that the page is gone: another attempt would be for
 				// nothing.
-				if err := c.emit(event{Type: "resume", Attempt: c.begun}); err != nil {
+				if err := c.emit(ctx, event{Type: "resume", Attempt: c.begun}); err != nil {
 					return rpc.Final(err)
 				}
 			}
@@ -66,7 +68,7 @@ func (c *call) run(ctx context.Context) error {
 				return rpc.Final(err)
 			case mayResume(err):
 				// The page sees the break before the pause that comes now.
-				if failed := c.emit(event{Type: "break", Attempt: c.begun,
+				if failed := c.emit(ctx, event{Type: "break", Attempt: c.begun,
 					Status: describe(err)}); failed != nil {
 					return rpc.Final(failed)
 				}
@@ -226,7 +228,8 @@ func (c *call) show(ctx context.Context, reply encoded) error {
 	if wrong != nil {
 		e.Error = wrong.Error()
 	}
-	return c.emit(e)
+	// With the attempt's context: the deadline holds for a page that takes no replies at present, too.
+	return c.emit(ctx, e)
 }
 
 // tellSent says that a request is sent. number counts from 0, and size is in bytes of protobuf.

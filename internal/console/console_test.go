@@ -463,6 +463,16 @@ func TestADeadlineEndsTheCall(t *testing.T) {
 	}
 }
 
+func TestADeadlineEndsTheCallOfAPageThatTakesNoReplies(t *testing.T) {
+	s := start(t)
+	for _, resume := range []bool{false, true} {
+		p := s.call(t, "StreamingOutputCall",
+			map[string]any{"messages": 1, "deadline": "500ms", "resume": resume})
+		p.message(`{"responseParameters": [{"size": 65536, "intervalUs": 4096}]}`)
+		p.ends(codes.DeadlineExceeded)
+	}
+}
+
 // TestABreakAndWhatComesAfterIt has a stream break twice.
 func TestABreakAndWhatComesAfterIt(t *testing.T) {
 	s := start(t)
