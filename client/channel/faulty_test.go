@@ -12,13 +12,17 @@ import (
 	"example.com/quartet/internal/clienttest"
 )
 
+// exchangeServer is the server's side of the RPC.
+type exchangeServer = grpc.BidiStreamingServer[
+	quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]
+
 // faulty is a server that breaks the contract, as its field says.
 type faulty struct {
 	quartetv1.UnimplementedChannelServiceServer
-	exchange func(grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error
+	exchange func(exchangeServer) error
 }
 
-func (f *faulty) Exchange(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
+func (f *faulty) Exchange(s exchangeServer) error {
 	return f.exchange(s)
 }
 
@@ -35,7 +39,7 @@ func (f *faulty) clientWith(t *testing.T, options channel.Options) *channel.Clie
 }
 
 func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
-	hang := &faulty{exchange: func(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
+	hang := &faulty{exchange: func(s exchangeServer) error {
 		<-s.Context().Done()
 		return s.Context().Err()
 	}}
@@ -49,7 +53,7 @@ func TestAServerThatHangsIsCutAndGivenUp(t *testing.T) {
 }
 
 func TestAMissedMessageIsNoticed(t *testing.T) {
-	client := (&faulty{exchange: func(s grpc.BidiStreamingServer[quartetv1.ExchangeRequest, quartetv1.ExchangeResponse]) error {
+	client := (&faulty{exchange: func(s exchangeServer) error {
 		for _, reply := range []*quartetv1.ExchangeResponse{
 			quartetv1.ExchangeResponse_builder{Joined: quartetv1.Joined_builder{LastSequence: 5,
 				AfterSequence: 5}.Build()}.Build(),

@@ -55,7 +55,7 @@ const (
 	// A page that is gone without a word, or takes nothing, is noticed after so long.
 	pageTimeout  = 30 * time.Second
 	pingInterval = 15 * time.Second
-	// closeTimeout is how long a page may take to close its side.
+	// closeTimeout is how long a page may take for the last event, and to close its side.
 	closeTimeout = 5 * time.Second
 	// maxAttempts is how many attempts are remembered that the page has not been told of.
 	maxAttempts = 16
@@ -118,8 +118,21 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	defer func() { _ = conn.CloseNow() }() // It has been closed, or its peer is gone.
+	closed := make(chan struct{})
+	defer func() {
+		_ = conn.CloseNow() // It has been closed, or its peer is gone.
+		close(closed)
+	}()
 	defer cancel(nil)
+	// A page that takes nothing does not keep a conversation that is over.
+	helpers.Go(func() {
+		<-ctx.Done()
+		select {
+		case <-closed:
+		case <-time.After(closeTimeout):
+			_ = conn.CloseNow()
+		}
+	})
 	// Without room, so that a page that talks faster than its messages are kept is held back by its
 	// connection.
 	frames := make(chan said)
@@ -131,9 +144,10 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 		err = cause
 	}
 	cancel(err)
-	s := status.Convert(err)
+	// The page joins again where the code says that later may go better.
 	_ = socket.emit(context.WithoutCancel(ctx), panelEvent{ // The page may be gone.
-		Type: "end", Code: s.Code().String(), Reason: telemetry.Text(s.Message()), First: First(err),
+		Type: "end", Code: console.Code(err).String(),
+		Reason: telemetry.Text(status.Convert(err).Message()), First: First(err),
 	})
 	console.CloseSocket(w, conn, websocket.StatusNormalClosure, closeTimeout)
 }
@@ -293,7 +307,8 @@ func (s *panelSocket) ping(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		pinging, cancel := context.WithTimeout(ctx, pageTimeout)
+		// Not with ctx, see emit.
+		pinging, cancel := context.WithTimeout(context.WithoutCancel(ctx), pageTimeout)
 		err := s.Ping(pinging)
 		cancel()
 		// While the page is held back its answer is not read, but a connection that is gone fails
@@ -312,9 +327,14 @@ func (s *panelSocket) emit(ctx context.Context, e panelEvent) error {
 	}
 	s.write.Lock()
 	defer s.write.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	if ctx.Err() != nil {
+		return errPageGone // Nothing comes after the last event.
+	}
+	// Not with ctx: a write whose context ends closes the connection, and the page would not learn why
+	// the conversation has ended.
+	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), pageTimeout)
 	defer cancel()
-	if s.Write(ctx, websocket.MessageText, text) != nil {
+	if s.Write(writing, websocket.MessageText, text) != nil {
 		return errPageGone
 	}
 	return nil

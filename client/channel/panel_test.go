@@ -10,8 +10,11 @@ import (
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"example.com/quartet/client/channel"
+	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/clienttest"
 	"example.com/quartet/internal/config"
@@ -23,6 +26,14 @@ import (
 
 // openPanel serves a console in front of a server, with this service's panel, and returns where.
 func openPanel(t *testing.T, server string, environ ...string) string {
+	t.Helper()
+	return openPanelWith(t, clienttest.FastRetries(), server, environ...)
+}
+
+// openPanelWith has the panel resume conversations as resumption says.
+func openPanelWith(
+	t *testing.T, resumption rpc.Resumption, server string, environ ...string,
+) string {
 	t.Helper()
 	tele, peers := telemetry.Discard(), console.NewPeers()
 	var cfg struct {
@@ -39,7 +50,7 @@ func openPanel(t *testing.T, server string, environ ...string) string {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	panel, err := channel.Service().Panel(cli.Connection{
-		Conn: conn, Telemetry: tele, Resumption: clienttest.FastRetries(),
+		Conn: conn, Telemetry: tele, Resumption: resumption,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -224,5 +235,32 @@ func TestATokenForReadingCannotJoin(t *testing.T) {
 		if err == nil || response.StatusCode != want {
 			t.Errorf("%q: %v", token, response)
 		}
+	}
+}
+
+// A page joins again after an outage, as long as the last event does not say that it is for good.
+func TestAConversationThatIsGivenUpIsUnavailable(t *testing.T) {
+	for name, test := range map[string]struct {
+		resumption rpc.Resumption
+		exchange   func(exchangeServer) error
+	}{
+		"a server that hangs": {clienttest.CutSoon(), func(s exchangeServer) error {
+			<-s.Context().Done()
+			return s.Context().Err()
+		}},
+		"streams that end early": {clienttest.FewRetries(), func(exchangeServer) error { return nil }},
+		"a server that is away": {clienttest.FewRetries(), func(exchangeServer) error {
+			return status.Error(codes.Unavailable, "away")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, _ := clienttest.Serve(t, "", func(r grpc.ServiceRegistrar) {
+				quartetv1.RegisterChannelServiceServer(r, &faulty{exchange: test.exchange})
+			})
+			p := joinPage(t, openPanelWith(t, test.resumption, address), as("ann"))
+			if e := p.next("end"); e.Code != codes.Unavailable.String() || e.Reason == "" {
+				t.Errorf("%+v", e)
+			}
+		})
 	}
 }

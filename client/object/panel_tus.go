@@ -266,7 +266,7 @@ func tusFailure(err error) error {
 		return err
 	}
 	code, text := httpError(err)
-	answer := handler.NewError(cmp.Or(rpc.Reason(err), status.Code(err).String()), text, code)
+	answer := handler.NewError(cmp.Or(rpc.Reason(err), console.Code(err).String()), text, code)
 	if code == http.StatusServiceUnavailable {
 		answer.HTTPResponse.Header["Retry-After"] = retryAfter(err)
 	}

@@ -230,13 +230,21 @@ func (c *Console) serveTicket(w http.ResponseWriter, r *http.Request, _ rights) 
 	writeJSON(w, map[string]string{"ticket": ticket})
 }
 
+// Code is the code of an error of a call, for pages and their requests. What package rpc says
+// without a status of a server, as that attempts were given up, may go better later: Unavailable.
+func Code(err error) codes.Code {
+	for _, temporary := range []error{rpc.ErrGaveUp, rpc.ErrStalled, rpc.ErrEnded} {
+		if errors.Is(err, temporary) {
+			return codes.Unavailable
+		}
+	}
+	return status.Code(err)
+}
+
 // HTTPStatus is the status code of HTTP that says what an error of a call says. What a caller may
 // try again later is 503, also what gRPC calls RESOURCE_EXHAUSTED with a delay.
 func HTTPStatus(err error) int {
-	if errors.Is(err, rpc.ErrStalled) || errors.Is(err, rpc.ErrEnded) {
-		return http.StatusServiceUnavailable
-	}
-	switch status.Code(err) {
+	switch Code(err) {
 	case codes.InvalidArgument:
 		return http.StatusBadRequest
 	case codes.NotFound:
