@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, utimesSync } from 'node:fs'
 
 export default function panel({ describe, it, open, close, shot, faults, looks, address, restartServer, file }) {
   describe('the page of files', { timeout: 300000 }, () => {
@@ -38,6 +38,100 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
       await page.getByRole('link', { name: 'big.bin' }).click()
       const sum = (data) => createHash('sha256').update(data).digest('hex')
       assert.equal(sum(readFileSync(await (await download).path())), sum(content))
+      await page.context().close()
+    })
+    // counted opens the page, and counts what it asks for uploads. While held is set, chunks behind its offset wait.
+    async function counted() {
+      const page = await open('panels/object/')
+      await page.clock.install()
+      const asked = { HEAD: 0, PATCH: 0, POST: 0, broken: false, held: null }
+      await page.route('**/uploads/**', async (route) => {
+        const { held } = asked
+        asked[route.request().method()]++
+        if (held && Number(route.request().headers()['upload-offset']) >= held.offset) {
+          held.reach()
+          await held.over
+        }
+        await (asked.broken ? route.abort('connectionreset') : route.continue()).catch(() => {}) // It may have been cancelled meanwhile.
+      })
+      return [page, asked]
+    }
+    function hold(offset) {
+      const held = { offset }
+      held.reached = new Promise((resolve) => { held.reach = resolve })
+      held.over = new Promise((resolve) => { held.release = resolve })
+      return held
+    }
+    const choose = (page, path) => page.locator('input[type=file]').setInputFiles(path)
+    const verified = (page) => page.locator('.upload.done', { hasText: 'verified' }).waitFor({ timeout: 60000 })
+    const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
+
+    it('sends an upload once that is paused while it waits for the server, and goes on', async () => {
+      const [page, asked] = await counted()
+      asked.broken = true
+      await choose(page, file('waits.bin', 1 << 20)[0])
+      await page.locator('.upload.waiting').waitFor()
+      await press(page, 'Pause')
+      Object.assign(asked, { broken: false, held: hold(0), POST: 0 })
+      await press(page, 'Go on')
+      await page.locator('.upload.running').waitFor()
+      await page.clock.runFor(20000) // Until what it waited for is over.
+      asked.held.release()
+      await verified(page)
+      assert.deepEqual([asked.POST, asked.HEAD, asked.PATCH], [1, 0, 1])
+      await page.context().close()
+    })
+    it('reads a file once that is paused while it is read again after a reload, and goes on', async () => {
+      const [path, content] = file('reload.bin', 20 << 20)
+      utimesSync(path, 1000, 1000)
+      // What the page before has left: most of the file is at the server.
+      const send = async (method, to, headers, body) => (await fetch(to, { method, body, headers: { 'Tus-Resumable': '1.0.0', ...headers } })).headers
+      const all = `${address()}panels/object/api/uploads/`
+      const created = await send('POST', all, { 'Upload-Length': content.length, 'Upload-Metadata': `filename ${btoa('reload.bin')}` })
+      const location = all + created.get('location').split('/').at(-1)
+      const sent = await send('PATCH', location, { 'Upload-Offset': 0, 'Content-Type': 'application/offset+octet-stream' }, content.subarray(0, 16 << 20))
+      assert.equal(sent.get('upload-offset'), String(16 << 20))
+      const page = await open('panels/object/')
+      await page.evaluate(([size, location]) => {
+        const key = `reload.bin ${size} 1000000`
+        localStorage.setItem('uploads', JSON.stringify({ [key]: { key, name: 'reload.bin', size, location } }))
+      }, [content.length, location])
+      await page.addInitScript(() => {
+        const read = Blob.prototype.arrayBuffer
+        const released = new Promise((resolve) => { globalThis.release = resolve })
+        globalThis.reads = 0
+        Blob.prototype.arrayBuffer = async function () {
+          globalThis.reads++
+          await released
+          return read.call(this)
+        }
+      })
+      await page.reload()
+      await page.getByText('drag the same file here').waitFor()
+      await choose(page, path)
+      await page.waitForFunction(() => globalThis.reads === 1)
+      assert.equal(await page.locator('.upload').count(), 1)
+      await press(page, 'Pause')
+      await press(page, 'Go on')
+      await page.waitForFunction(() => globalThis.reads === 2)
+      await page.evaluate(() => globalThis.release())
+      await verified(page)
+      await page.context().close()
+    })
+    it('goes on with an upload whose file is chosen again', async () => {
+      const [page, asked] = await counted()
+      const [path] = file('twice.bin', 1 << 20)
+      asked.held = hold(0)
+      await choose(page, path)
+      await asked.held.reached
+      await choose(page, path)
+      assert.equal(await page.locator('.upload').count(), 1)
+      await press(page, 'Pause')
+      asked.held.release()
+      await choose(page, path)
+      await verified(page)
+      assert.equal(asked.POST, 1)
+      assert.equal(asked.HEAD, 1)
       await page.context().close()
     })
     it('is small, and everything comes from the console', async () => {

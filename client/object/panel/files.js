@@ -1,7 +1,7 @@
 // Files of this service: send, fetch and delete them.
 import { bytes, h, unique } from '../../dom.js'
 import { ask, askForToken, currentToken, frame, Unauthorized } from '../../session.js'
-import { forget, interrupted, Upload } from './upload.js'
+import { forget, interrupted, keyOf, Upload } from './upload.js'
 
 const main = await frame('Files')
 const mayWrite = main.rights !== 'read'
@@ -18,13 +18,31 @@ const drop = h('section', {
 const uploads = h('ul', { class: 'entries' })
 const uploadPanel = h('section', { class: 'panel', 'aria-label': 'Uploads', hidden: true }, h('div', { class: 'bar' }, h('h2', {}, 'Uploads')), uploads)
 
+const underWay = ({ state }) => ['running', 'waiting', 'paused'].includes(state)
+
+// uploadRows are those of the list, by the keys of their uploads.
+const uploadRows = new Map()
+
+function removeUpload(key) {
+  uploadRows.get(key)?.element.remove()
+  uploadRows.delete(key)
+  uploadPanel.hidden = !uploadRows.size
+}
+
+// add begins to send files. One that is on its way goes on: a second upload of it would take its place at the server.
 function add(files) {
   for (const file of files) {
-    for (const row of uploads.children) if (row.key === `${file.name} ${file.size} ${file.lastModified}`) row.remove()
+    const there = uploadRows.get(keyOf(file))
+    if (there?.upload && underWay(there.upload)) {
+      there.upload.resume()
+      continue
+    }
+    removeUpload(keyOf(file))
     const row = new Row(file)
+    uploadRows.set(row.upload.key, row)
     uploads.prepend(row.element)
   }
-  uploadPanel.hidden = false
+  uploadPanel.hidden = !uploadRows.size
 }
 
 class Row {
@@ -35,7 +53,6 @@ class Row {
     this.cancel = h('button', { type: 'button', class: 'small danger', onclick: () => this.close() }, 'Cancel')
     this.element = h('li', { class: 'upload' }, h('span', { class: 'name' }, file.name), this.said, this.pause, this.cancel, h('div', { class: 'track' }, this.bar))
     this.upload = new Upload(file, (upload) => this.show(upload))
-    this.element.key = this.upload.key
     this.show(this.upload)
   }
 
@@ -47,7 +64,7 @@ class Row {
     const text = parts.filter(Boolean).join(' · ')
     if (this.said.textContent !== text) this.said.textContent = text
     this.element.className = `upload ${state}`
-    const over = state === 'done' || state === 'failed' || state === 'cancelled'
+    const over = !underWay(upload)
     this.pause.hidden = over
     this.pause.textContent = state === 'paused' ? 'Go on' : 'Pause'
     this.cancel.textContent = over ? 'Close' : 'Cancel'
@@ -59,22 +76,19 @@ class Row {
   }
 
   async close() {
-    if (this.upload.state === 'done') this.element.remove()
-    else {
-      await this.upload.cancel()
-      this.element.remove()
-    }
-    uploadPanel.hidden = !uploads.children.length
+    const { key } = this.upload
+    if (this.upload.state !== 'done') await this.upload.cancel()
+    if (uploadRows.get(key) === this) removeUpload(key) // The file may have been added again meanwhile.
   }
 }
 
 // What a page before this one left unfinished goes on with the same file.
 for (const { key, name, size } of mayWrite ? interrupted() : []) {
-  const row = h('li', { class: 'upload paused' }, h('span', { class: 'name' }, name),
+  const element = h('li', { class: 'upload paused' }, h('span', { class: 'name' }, name),
     h('span', { class: 'said' }, `${bytes(size)} · interrupted: drag the same file here, and it goes on`),
-    h('button', { type: 'button', class: 'small', onclick: () => { forget(key); row.remove(); uploadPanel.hidden = !uploads.children.length } }, 'Forget'))
-  row.key = key
-  uploads.append(row)
+    h('button', { type: 'button', class: 'small', onclick: () => { forget(key); removeUpload(key) } }, 'Forget'))
+  uploadRows.set(key, { element })
+  uploads.append(element)
   uploadPanel.hidden = false
 }
 

@@ -17,7 +17,7 @@ function remember(change) {
   change(all)
   try { localStorage.setItem('uploads', JSON.stringify(all)) } catch { /* It is full: a reload begins again. */ }
 }
-const keyOf = (file) => `${file.name} ${file.size} ${file.lastModified}`
+export const keyOf = (file) => `${file.name} ${file.size} ${file.lastModified}`
 
 export const interrupted = () => Object.values(remembered())
 export const forget = (key) => remember((all) => delete all[key])
@@ -25,9 +25,10 @@ export const forget = (key) => remember((all) => delete all[key])
 export class Upload {
   // onChange is called when something is to be shown anew.
   constructor(file, onChange) {
-    Object.assign(this, { file, onChange, state: 'running', at: 0, message: '', resumes: 0, crc: 0, hashed: 0, chunk: firstChunk })
+    Object.assign(this, { file, onChange, state: 'running', at: 0, message: '', resumes: 0, runs: 0, chunk: firstChunk })
     this.key = keyOf(file)
     this.location = remembered()[this.key]?.location
+    this.hashed = { end: 0, crc: 0 } // The checksum of the file up to an offset.
     this.run()
   }
 
@@ -36,37 +37,49 @@ export class Upload {
     this.onChange(this)
   }
 
-  pause() {
-    this.say('paused')
+  // stop ends the present run, whatever it waits for.
+  stop(state) {
+    this.runs++
+    this.say(state)
     this.request?.abort()
   }
 
+  pause() {
+    if (this.state === 'running' || this.state === 'waiting') this.stop('paused')
+  }
+
   resume() {
+    if (this.state !== 'paused') return
     this.say('running')
     this.run()
   }
 
   async cancel() {
-    this.say('cancelled')
-    this.request?.abort()
+    this.stop('cancelled')
     forget(this.key)
     if (this.location) await this.send('DELETE', this.location).catch(() => {}) // The server removes it later by itself.
   }
 
-  // run tries until the upload is complete, paused or refused for good.
+  // run tries until the upload is complete or refused for good, or stop ends it. The run before it may still wait for
+  // something then: it must neither send nor change anything any more.
   async run() {
-    for (let tries = 0; this.state === 'running' || this.state === 'waiting';) {
+    const mine = ++this.runs
+    const step = async (promise) => {
+      await Promise.allSettled([promise])
+      if (this.runs !== mine) throw new Error('stopped')
+      return promise
+    }
+    for (let tries = 0; this.runs === mine;) {
       const before = this.at
       try {
-        if (!this.location) await this.create()
-        else await this.locate()
+        if (!this.location) await this.create(step)
+        else await this.locate(step)
         this.say('running')
-        while (this.at < this.file.size && this.state === 'running') await this.next()
-        if (this.state !== 'running') return
+        while (this.at < this.file.size) await this.next(step)
         forget(this.key)
-        return this.say('done', `verified, crc32c ${this.crc.toString(16).padStart(8, '0')}`)
+        return this.say('done', `verified, crc32c ${this.hashed.crc.toString(16).padStart(8, '0')}`)
       } catch (error) {
-        if (this.state !== 'running' && this.state !== 'waiting') return
+        if (this.runs !== mine) return
         if (error.status === 401) { await askForToken(); continue }
         if (error.status === 404 || error.status === 410) { // The server has removed it: begin again.
           Object.assign(this, { location: null, at: 0 })
@@ -82,30 +95,31 @@ export class Upload {
     }
   }
 
-  async create() {
+  async create(step) {
     const encode = (text) => toBase64(new TextEncoder().encode(text))
-    const answer = await this.send('POST', new URL('uploads/', api), {
+    const answer = await step(this.send('POST', new URL('uploads/', api), {
       'Upload-Length': this.file.size, 'Upload-Metadata': `filename ${encode(this.file.name)}${this.file.type ? `,filetype ${encode(this.file.type)}` : ''}`,
-    })
+    }))
     // Only its last part counts: a proxy may have another name for the host.
     this.location = new URL(`uploads/${answer.getResponseHeader('Location').split('/').at(-1)}`, api).href
     remember((all) => { all[this.key] = { key: this.key, name: this.file.name, size: this.file.size, location: this.location } })
     this.at = 0
   }
 
-  async locate() {
-    const answer = await this.send('HEAD', this.location)
+  async locate(step) {
+    const answer = await step(this.send('HEAD', this.location))
     this.at = Number(answer.getResponseHeader('Upload-Offset'))
-    await this.hash(this.at)
+    // The file is read up to there, as far as it has not been read.
+    while (this.hashed.end < this.at) {
+      const { end } = this.hashed
+      this.hash(end, await step(this.read(end, Math.min(this.at, end + (8 << 20)))))
+    }
   }
 
-  // hash reads the file up to an offset, as far as it has not been read.
-  async hash(end) {
-    while (this.hashed < end) {
-      const data = await this.read(this.hashed, Math.min(end, this.hashed + (8 << 20)))
-      this.crc = crc32c(data, this.crc)
-      this.hashed += data.length
-    }
+  // hash takes data that begin at an offset into the checksum, as far as they are new.
+  hash(from, data) {
+    const { end, crc } = this.hashed
+    if (from + data.length > end) this.hashed = { end: from + data.length, crc: crc32c(data.subarray(end - from), crc) }
   }
 
   async read(from, to) {
@@ -115,18 +129,14 @@ export class Upload {
   }
 
   // next sends a chunk, with the checksum of all behind the last one: the object appears only if it is right.
-  async next() {
-    const data = await this.read(this.at, Math.min(this.file.size, this.at + this.chunk))
-    const end = this.at + data.length
-    if (this.hashed < end) {
-      this.crc = crc32c(data.subarray(this.hashed - this.at), this.crc)
-      this.hashed = end
-    }
-    const more = {}
-    if (end === this.file.size) more['Repr-Digest'] = `crc32c=:${toBase64(new Uint8Array([24, 16, 8, 0].map((by) => this.crc >>> by)))}:`
+  async next(step) {
     const from = this.at
+    const data = await step(this.read(from, Math.min(this.file.size, from + this.chunk)))
+    this.hash(from, data)
+    const more = {}
+    if (from + data.length === this.file.size) more['Repr-Digest'] = `crc32c=:${toBase64(new Uint8Array([24, 16, 8, 0].map((by) => this.hashed.crc >>> by)))}:`
     try {
-      const answer = await this.send('PATCH', this.location, { 'Upload-Offset': from, 'Content-Type': 'application/offset+octet-stream', ...more }, data)
+      const answer = await step(this.send('PATCH', this.location, { 'Upload-Offset': from, 'Content-Type': 'application/offset+octet-stream', ...more }, data))
       this.at = Number(answer.getResponseHeader('Upload-Offset'))
     } catch (error) {
       if (error.status !== 422 || this.chunk >= mostChunk) throw error
