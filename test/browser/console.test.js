@@ -440,6 +440,44 @@ describe('the page itself', { timeout: 240000 }, () => {
   }
 })
 
+describe('a token', { timeout: 60000 }, () => {
+  // guarded opens a page whose requests are refused if refused says so of their token.
+  async function guarded(path, refused) {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await page.clock.install()
+    await page.route('**/api/**', (route) => refused(route.request().headers().authorization) ? route.fulfill({ status: 401 }) : route.continue())
+    await page.goto(address + path)
+    return page
+  }
+  const dialogs = (page) => page.locator('dialog[open]')
+  const enter = async (page, token) => {
+    await page.getByRole('textbox', { name: 'Token' }).fill(token)
+    await press(page, 'Continue')
+  }
+  for (const [name, path] of Object.entries({
+    'the page of methods': () => '', 'the page of a service': () => catalogue.panels && `panels/${catalogue.panels[0].name}/`,
+  })) {
+    it(`is asked for by one dialog, and kept when that is cancelled: ${name}`, async (t) => {
+      if (path() === undefined) return t.skip('no service has a page')
+      let accepted = 'Bearer right'
+      const page = await guarded(path(), (authorization) => authorization !== accepted)
+      await enter(page, 'right')
+      await page.getByText('servers ready').waitFor()
+      accepted = 'Bearer none'
+      await dialogs(page).first().waitFor()
+      await page.clock.runFor(20000) // The page looks after the servers every 2 s.
+      await page.evaluate(async () => { (await import('/session.js')).askForToken() }) // As other parts of a page do.
+      assert.equal(await dialogs(page).count(), 1)
+      accepted = 'Bearer right'
+      const [next] = await Promise.all([page.waitForResponse(/api/), page.keyboard.press('Escape')])
+      assert.equal(next.status(), 200)
+      await dialogs(page).waitFor({ state: 'detached' })
+      await page.context().close()
+    })
+  }
+})
+
 // Pages of services have their tests in the folders of the services.
 
 // violations are what the checker of accessibility finds that is serious, and whether the page is too wide. The page has to

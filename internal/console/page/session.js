@@ -26,22 +26,30 @@ export function protocols(...names) {
   return [...names, 'bearer.' + encoded.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')]
 }
 
+let asking
+
+// askForToken has one dialog at a time, however many requests were refused. It keeps the token if the dialog is cancelled.
 export function askForToken() {
-  const input = h('input', { id: 'token', type: 'password', autocomplete: 'off', required: true })
-  const dialog = h('dialog', { id: 'ask', 'aria-labelledby': 'ask-title' }, h('form', { method: 'dialog' }, h('h2', { id: 'ask-title' }, 'Token'),
-    h('p', {}, 'This console wants a bearer token. It is kept for this tab only.'), h('label', { for: 'token' }, 'Token'), input,
-    token && h('p', { class: 'problem' }, 'This token is not accepted.'),
-    h('div', { class: 'row end' }, h('button', { class: 'primary', type: 'submit' }, 'Continue'))))
-  document.body.append(dialog)
-  dialog.showModal()
-  return new Promise((resolve) => {
-    dialog.onclose = () => {
+  asking ??= new Promise((resolve) => {
+    const input = h('input', { id: 'token', type: 'password', autocomplete: 'off', required: true })
+    const accept = () => {
       token = input.value
       sessionStorage.setItem('token', token)
-      dialog.remove()
-      resolve()
     }
+    const dialog = h('dialog', {
+      id: 'ask', 'aria-labelledby': 'ask-title', onclose: () => {
+        asking = undefined
+        dialog.remove()
+        resolve()
+      },
+    }, h('form', { method: 'dialog', onsubmit: accept }, h('h2', { id: 'ask-title' }, 'Token'),
+      h('p', {}, 'This console wants a bearer token. It is kept for this tab only.'), h('label', { for: 'token' }, 'Token'), input,
+      token && h('p', { class: 'problem' }, 'This token is not accepted.'),
+      h('div', { class: 'row end' }, h('button', { class: 'primary', type: 'submit' }, 'Continue'))))
+    document.body.append(dialog)
+    dialog.showModal()
   })
+  return asking
 }
 
 // catalogue is what the client has, once it is there and lets us see it. away is told while it is not.
@@ -105,8 +113,10 @@ export async function frame(title) {
   state.after(rollout(all))
   product.textContent = all.product
   document.title = `${title} · ${all.product} console`
+  let looking = false
   const look = async () => {
-    if (document.hidden) return
+    if (looking || document.hidden) return
+    looking = true
     try {
       const [pods] = await ask('api/pods')
       const missing = pods.servers.filter((s) => s.state !== 'READY' && s.state !== 'IDLE').map((s) => s.target)
@@ -115,7 +125,7 @@ export async function frame(title) {
     } catch (error) {
       if (error instanceof Unauthorized) await askForToken()
       else gone()
-    }
+    } finally { looking = false }
   }
   await look()
   setInterval(look, 2000)
