@@ -210,12 +210,10 @@ class View {
   }
 
   start() {
-    this.timeline.begin()
-    this.sent = 0
+    this.timeline.begin(this.resume.checked)
     this.pauseButton.setAttribute('aria-pressed', 'false')
     this.pauseButton.textContent = 'Pause'
     this.call = new Call(this.name, { metadata: this.pairs(), deadline: this.deadline.value.trim(), resume: this.resume.checked }, (event) => {
-      if (event.type === 'error') this.timeline.sentTexts.splice(event.number, 1)
       this.timeline.add(event)
       if (event.type === 'status' || event.type === 'lost') {
         this.update()
@@ -231,7 +229,7 @@ class View {
     if (!this.keep()) return
     if (!this.call?.open) this.start()
     const text = this.text.value.trim() || '{}'
-    this.timeline.sentTexts.push(text.length < 64 << 10 ? JSON.stringify(parse(text)) : `${text.slice(0, 200)}…`)
+    this.timeline.sending(text.length < 64 << 10 ? JSON.stringify(parse(text)) : `${text.slice(0, 200)}…`)
     this.call.send(text)
     this.update()
   }

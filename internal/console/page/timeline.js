@@ -4,6 +4,37 @@ import { bytes, duration, fromBase64, h, toHex } from './dom.js'
 
 const most = 500
 
+// mostHeld bounds the texts of messages that all timelines of the page hold together, in characters. Of the oldest there is
+// only what their row shows.
+const mostHeld = 16 << 20
+
+const held = new Set()
+let heldLength = 0
+
+// mostSent bounds the requests of a call that are kept because they may be sent again. The bridge keeps 1 MiB of them, which
+// is more as JSON.
+const mostSent = 4 << 20
+
+// Text is that of a message, as long as there is room for it.
+class Text {
+  constructor(text) {
+    this.text = text
+    held.add(this)
+    heldLength += text.length
+    for (const oldest of held) {
+      if (heldLength <= mostHeld || oldest === this) break
+      oldest.drop()
+    }
+  }
+
+  drop() {
+    if (!held.delete(this)) return
+    heldLength -= this.text.length
+    this.text = undefined
+    this.onDrop?.()
+  }
+}
+
 export class Timeline {
   constructor(catalogue, method, peers) {
     Object.assign(this, { catalogue, method, peers, dropped: 0, pending: [], counts: { sent: 0, received: 0, bytes: 0 } })
@@ -16,6 +47,7 @@ export class Timeline {
   }
 
   clear() {
+    for (const row of this.list.children) row.held?.drop()
     this.list.replaceChildren()
     this.dropped = 0
     this.tell()
@@ -30,20 +62,38 @@ export class Timeline {
     this.note.textContent = `${this.dropped} earlier events are not kept.`
   }
 
-  begin() {
+  // begin says that what comes now is of another call, and whether the bridge makes that again after a break.
+  begin(resume) {
     this.last = 0
     this.counts = { sent: 0, received: 0, bytes: 0 }
     this.sentTexts = []
+    this.sentLength = 0
+    this.resume = resume
+  }
+
+  // sending takes the text of a request, which the events of the bridge do not have.
+  sending(text) {
+    this.sentTexts.push(text)
+    this.sentLength += text.length
+    if (this.sentLength > mostSent) this.resume = false // The bridge does not either.
+  }
+
+  // sentText is the text of a request that is sent now. It is kept only where the request may be sent again.
+  sentText(number) {
+    const text = this.sentTexts[number]
+    if (!this.resume) this.sentTexts[number] = undefined
+    return text
   }
 
   // add takes an event of the bridge. Many at once are drawn together.
   add(event) {
+    if (event.type === 'error') this.sentTexts.splice(event.number, 1) // Requests that are sent are numbered without it.
     if (event.type === 'sent' && !event.again) { this.counts.sent++; this.counts.bytes += event.bytes }
     if (event.type === 'message') { this.counts.received++; this.counts.bytes += event.bytes }
     const row = this.row(event)
     if (!row) return
     this.pending.push(row)
-    if (this.pending.length > most) { this.pending.shift(); this.dropped++ }
+    if (this.pending.length > most) this.forget(this.pending.shift())
     this.scheduled ??= requestAnimationFrame(() => this.draw())
   }
 
@@ -52,9 +102,15 @@ export class Timeline {
     const atEnd = this.scroller.scrollTop + this.scroller.clientHeight >= this.scroller.scrollHeight - 40
     this.list.append(...this.pending)
     this.pending = []
-    while (this.list.childElementCount > most) { this.list.firstElementChild.remove(); this.dropped++ }
+    while (this.list.childElementCount > most) this.forget(this.list.firstElementChild)
     this.tell()
     if (atEnd) this.scroller.scrollTop = this.scroller.scrollHeight
+  }
+
+  forget(row) {
+    row.held?.drop()
+    row.remove()
+    this.dropped++
   }
 
   since(event) {
@@ -80,14 +136,11 @@ export class Timeline {
         return this.detailed(event, 'quiet', '·', 'header', `${event.metadata?.length || 0} ${event.metadata?.length === 1 ? 'field' : 'fields'}`, pairs(event.metadata))
       case 'queued':
         return null
-      case 'sent': {
-        const text = this.sentTexts[event.number]
-        return this.detailed(event, 'out', '→', 'sent', event.again ? 'again' : '', text === undefined ? null : this.pretty(text, this.method.input), text)
-      }
-      case 'message': {
-        const text = event.message === undefined ? event.error : JSON.stringify(event.message)
-        return this.detailed(event, 'in', '←', 'received', '', event.message === undefined ? event.error : this.pretty(text, this.method.output), text)
-      }
+      case 'sent':
+        return this.message(event, 'out', '→', 'sent', event.again ? 'again' : '', this.sentText(event.number), this.method.input)
+      case 'message':
+        return this.message(event, 'in', '←', 'received', '', event.message === undefined ? event.error : JSON.stringify(event.message),
+          event.message === undefined ? undefined : this.method.output)
       case 'error':
         return h('li', { class: 'event bad' }, this.since(event), h('span', { class: 'way', 'aria-hidden': 'true' }, '!'),
           h('span', { class: 'what' }, 'not sent: ', event.error), this.pod(event))
@@ -113,28 +166,42 @@ export class Timeline {
     return null
   }
 
-  detailed(event, kind, way, label, note, content, text) {
-    const short = text === undefined ? '' : text.length > 240 ? text.slice(0, 240) + '…' : text
+  // message is the row of one, whose type is undefined if the text is not its JSON.
+  message(event, kind, way, label, note, text, type) {
+    if (text === undefined) return this.detailed(event, kind, way, label, note, null)
+    const one = new Text(text)
+    const row = this.detailed(event, kind, way, label, note, () => {
+      if (one.text === undefined) return h('p', { class: 'muted small' }, 'The message is not kept any more.')
+      return type ? this.pretty(one.text, type) : h('pre', {}, one.text)
+    }, text.length > 240 ? text.slice(0, 240) + '…' : text)
+    row.held = one
+    // What is open holds the message too.
+    one.onDrop = () => { row.firstElementChild.open = false }
+    return row
+  }
+
+  detailed(event, kind, way, label, note, content, short) {
     const summary = h('summary', {}, this.since(event), h('span', { class: 'way', role: 'img', 'aria-label': label }, way),
       h('span', { class: 'what' }, short ? h('code', {}, short) : h('span', {}, label), note && h('em', {}, ` ${note}`)),
       h('span', { class: 'size' }, event.bytes === undefined ? '' : bytes(event.bytes)), this.pod(event))
     const details = h('details', {
-      ontoggle: () => { if (details.open && details.childElementCount === 1) details.append(typeof content === 'function' ? content() : h('pre', {}, content || 'nothing')) },
+      ontoggle: () => {
+        while (details.childElementCount > 1) details.lastElementChild.remove()
+        if (details.open) details.append(typeof content === 'function' ? content() : h('pre', {}, content || 'nothing'))
+      },
     }, summary)
     return h('li', { class: `event ${kind}` }, details)
   }
 
   // pretty shows a message in lines, with bytes as people read them.
   pretty(text, type) {
-    return () => {
-      let value
-      try { value = JSON.parse(text) } catch { return h('pre', {}, text) }
-      const parts = [h('pre', { tabIndex: 0, 'aria-label': 'Message' }, JSON.stringify(value, null, 2))]
-      const read = []
-      this.bytesIn(value, type, '', read)
-      if (read.length) parts.push(h('dl', { class: 'decoded' }, read.slice(0, 20).flatMap(([path, array]) => [h('dt', {}, path), h('dd', {}, shown(array))])))
-      return h('div', {}, parts)
-    }
+    let value
+    try { value = JSON.parse(text) } catch { return h('pre', {}, text) }
+    const parts = [h('pre', { tabIndex: 0, 'aria-label': 'Message' }, JSON.stringify(value, null, 2))]
+    const read = []
+    this.bytesIn(value, type, '', read)
+    if (read.length) parts.push(h('dl', { class: 'decoded' }, read.slice(0, 20).flatMap(([path, array]) => [h('dt', {}, path), h('dd', {}, shown(array))])))
+    return h('div', {}, parts)
   }
 
   bytesIn(value, type, path, into, depth = 0) {
