@@ -260,8 +260,9 @@ func (b *Broker) endHubs(err error) {
 }
 
 // broken makes a *BreakError of an error that says that a reader cannot go on, with the sequence of
-// the first message that the channel has, or the stream's next one if it has none; or of a request for
-// that, if it fails. Other errors are returned as they are; damaged has made its BreakError itself.
+// the first message that the channel has, or the stream's next one if it has none. If that cannot
+// be asked for, the failure takes the place of the error. Other errors are returned as they are;
+// damaged has made its BreakError itself.
 func (b *Broker) broken(ctx context.Context, subject string, err error) error {
 	if !errors.Is(err, ErrSequenceGone) && !errors.Is(err, ErrHistoryChanged) {
 		return err
