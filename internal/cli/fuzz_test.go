@@ -16,7 +16,7 @@ func FuzzTarget(f *testing.F) {
 		"localhost:1", "dns:///host:1", "dns:host:1", "dns://10.0.0.10:53/host:1", "ipv4:127.0.0.1:1", "ipv6:[::1]:1",
 		"[fe80::1%eth0]:1", "dns:[fe80::1%25a]:1", "passthrough:///host:1", "unix:server.sock", "unix:///run/s",
 		"unix-abstract:a", "dns://user@host/host:1", "dns:///host:1?a#b", "DNS:a:1", "ipv4:%31.2.3.4:1", "://", "%",
-		"dns:///%61:1", "unix:%00", "unix://a/b", "xds:///a", "dns:////host:1",
+		"dns:///%61:1", "unix:%00", "unix://a/b", "xds:///a", "dns:////host:1", "[fe80::%%0X00]:1", "dns:[fe80::1%25%2541]:1",
 	} {
 		f.Add(target)
 	}

@@ -106,6 +106,8 @@ func TestMistypedTargets(t *testing.T) {
 		"dns://8.8.8.8/":             "did you mean",
 		"[fe80::1%]:50051":           "is neither",
 		"[fe80::g%eth0]:50051":       "is neither",
+		"[fe80::1%%0X]:50051":        "is neither",
+		"dns:[fe80::1%25%2541]:1":    "is neither",
 		"[fe80::1%eth0]":             "is no host:port",
 		"10.0.0.1%eth0:50051":        "is neither",
 		"unix:":                      "has no socket",

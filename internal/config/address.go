@@ -77,11 +77,14 @@ func isPort(text string, least int) bool {
 
 // isIP reports whether text is an IPv4 address or an IPv6 address without brackets.
 func isIP(text string) bool {
-	_, err := netip.ParseAddr(text)
-	return err == nil
+	address, err := netip.ParseAddr(text)
+	return err == nil && zone.MatchString(address.Zone())
 }
 
 var (
+	// zone is the zone of an IPv6 address, or none, of what needs no escape in a URL (RFC 6874). The
+	// netip package takes anything for one, line breaks and percent signs too.
+	zone = regexp.MustCompile(`^[A-Za-z0-9._~-]*$`)
 	// name is a host name as DNS has them, with the underscores that it has too.
 	name = regexp.MustCompile(`^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$`)
 	// numeric matches what ends in a number. Such a name is meant as an IPv4 address, so that one that

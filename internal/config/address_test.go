@@ -46,6 +46,8 @@ func TestHostPort(t *testing.T) {
 		"[::1]50051":                       "is no host:port",
 		"[::1:50051":                       "is no host:port",
 		"[::g]:50051":                      `"::g" is neither`,
+		"[fe80::1%a b]:50051":              "is neither",
+		"[fe80::1%25%61]:50051":            "is neither",
 		"10.0.0.256:50051":                 "is neither",
 		"10.0.0:50051":                     "is neither",
 		"a..b:50051":                       "is neither",

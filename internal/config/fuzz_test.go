@@ -71,7 +71,7 @@ func FuzzBytes(f *testing.F) {
 func FuzzHostPort(f *testing.F) {
 	for _, address := range []string{
 		"localhost:1", ":65535", "[::1]:1", "[fe80::1%eth0]:1", "[fe80::1%25a]:1", "a..b:1", "1.2.3:1", "a:+1",
-		"a:http", "a@b:1", "[]:1", "[a]:1", "::1:1",
+		"a:http", "a@b:1", "[]:1", "[a]:1", "::1:1", "[fe80::1% 00]:1",
 	} {
 		f.Add(address)
 	}
