@@ -160,7 +160,7 @@ image: ## Build the images quartet/server and quartet/client (TAG=dev)
 	done
 
 .PHONY: reproducible
-reproducible: ## Build each image twice, and compare the two
+reproducible: ## Build each image twice in two checkouts, and compare the digests (PLATFORMS=linux/amd64)
 	@tools/reproducible
 
 # What the programs in the images are made of. Releases have the packages of the base image besides.
