@@ -276,7 +276,7 @@ browser: build ## Try the client's console in Chromium (CHROMIUM=…, SCREENSHOT
 	@test/browser/run
 
 .PHONY: e2e
-e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…, E2E_HELM=helm3)
+e2e: ## Prove it on a kind cluster of its own, deleted afterwards (KEEP=1, RUN=embedded, KIND_IMAGE=…)
 	@GO='$(GO)' KIND_IMAGE='$(KIND_IMAGE)' test/e2e/run
 
 # template:only object

@@ -23,6 +23,7 @@ func TestQuartet(t *testing.T) {
 	c := openCluster(t)
 	program := buildCLI(t)
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c, program) })
+	t.Run("helm 3", func(t *testing.T) { testHelm3(t, c, program) })
 	// template:only quartet
 	t.Run("attack", func(t *testing.T) { testAttack(t, c) })
 	// template:end

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -12,13 +13,17 @@ import (
 // rolloutTime is how long an installation may take until both components are ready.
 const rolloutTime = 60 * time.Second
 
+// configAnnotation of a pod has a hash of its configuration.
+const configAnnotation = "checksum/config"
+
 // embedded is one server that keeps everything itself, as `helm install` without values makes it.
 type embedded struct {
 	release
 	program string
 	empty   []string // what the namespace had before
 
-	began verdict // when both were ready
+	began  verdict // when both were ready
+	config string  // the hash of the server's configuration before it was upgraded
 	// kept are looks at what services have kept, by their promises in this state.
 	kept []func(t *testing.T, client cli)
 }
@@ -41,6 +46,27 @@ func testEmbedded(t *testing.T, c *cluster, program string) {
 		{"helm uninstall leaves nothing behind but the claim", e.uninstall},
 		{"the next helm install takes the claim up again", e.reinstall},
 	})...)
+}
+
+// testHelm3 has Helm 3 do what a release goes through. The other states use Helm 4, which changes
+// what is installed in another way, on the server.
+func testHelm3(t *testing.T, c *cluster, program string) {
+	if _, err := exec.LookPath("helm3"); err != nil {
+		t.Skip("NOT TRIED, because helm3 is not on PATH")
+	}
+	e := &embedded{release: c.newNamespace(t, "e2e-helm3").release("q", "quartet"), program: program}
+	e.release.program = "helm3"
+	inOrder(t,
+		promise{"wrong values are refused with a sentence that says what to set", e.wrongValues},
+		promise{"the API server accepts what every set of values makes", e.acceptedValues},
+		promise{"helm install without values rolls out within 60 s in a restricted namespace", e.rollout},
+		promise{"helm test passes", e.passesTest},
+		promise{"the command line's check passes through kubectl port-forward", e.check},
+		promise{"helm upgrade without a change replaces no pod", e.upgradeNothing},
+		promise{"helm upgrade with a changed setting replaces the pod", e.upgradeSetting},
+		promise{"helm rollback takes the setting back", e.rollbackSetting},
+		promise{"helm uninstall leaves nothing behind but the claim", e.uninstall},
+	)
 }
 
 func (e *embedded) wrongValues(t *testing.T) {
@@ -100,18 +126,30 @@ func (e *embedded) upgradeNothing(t *testing.T) {
 }
 
 func (e *embedded) upgradeSetting(t *testing.T) {
-	before := e.somePods(t, "server", 1)[0].UID
+	before := e.somePods(t, "server", 1)[0]
+	e.config = before.Annotations[configAnnotation]
 	e.upgrade(t, "--set", "server.config.RPC_MAX_IN_FLIGHT=2000")
 	e.rolledOut(t, rolloutTime)
-	if e.somePods(t, "server", 1)[0].UID == before {
+	switch now := e.somePods(t, "server", 1)[0]; {
+	case now.UID == before.UID:
 		t.Error("the pod is still the old one")
+	case e.config == "" || now.Annotations[configAnnotation] == e.config:
+		t.Errorf("the configuration is still %q", e.config)
 	}
 	e.remembers(t)
 }
 
+func (e *embedded) rollbackSetting(t *testing.T) {
+	e.helm(t, "rollback", e.release.name)
+	e.rolledOut(t, rolloutTime)
+	if now := e.somePods(t, "server", 1)[0].Annotations[configAnnotation]; now != e.config {
+		t.Errorf("the configuration is %s, and was %s before the upgrade", now, e.config)
+	}
+}
+
 func (e *embedded) uninstall(t *testing.T) {
 	claims := claims(added(e.empty, e.inventoryNow(t)))
-	run(t, helm, e.helm("uninstall", e.release.name)...)
+	e.helm(t, "uninstall", e.release.name)
 	eventually(t, "an empty namespace", time.Minute, func(ctx context.Context) error {
 		now, err := e.inventory(ctx)
 		if left := added(e.empty, now); err == nil && !slices.Equal(left, claims) {
@@ -125,5 +163,5 @@ func (e *embedded) reinstall(t *testing.T) {
 	e.install(t)
 	e.rolledOut(t, rolloutTime)
 	e.remembers(t)
-	run(t, helm, e.helm("uninstall", e.release.name)...) // The other states want the processors.
+	e.helm(t, "uninstall", e.release.name) // The other states want the processors.
 }

@@ -1,25 +1,22 @@
 package e2e
 
 import (
-	"cmp"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-// helm is the program that installs, which E2E_HELM can name: Helm 3 may be there as helm3.
-var helm = cmp.Or(os.Getenv("E2E_HELM"), "helm")
-
 // release is one installation of a chart.
 type release struct {
 	*namespace
 	name, chart string
+	// program is the helm that installs it.
+	program string
 }
 
 func (n *namespace) release(name, chart string) release {
-	return release{n, name, filepath.Join(repository, "charts", chart)}
+	return release{n, name, filepath.Join(repository, "charts", chart), "helm"}
 }
 
 // files are those of the chart that match one of some patterns, at least one.
@@ -38,8 +35,13 @@ func (r release) files(t *testing.T, patterns ...string) (all []string) {
 	return all
 }
 
-// helm is the command line of helm for this namespace.
-func (r release) helm(args ...string) []string {
+// helm runs helm for this namespace.
+func (r release) helm(t *testing.T, args ...string) output {
+	t.Helper()
+	return run(t, r.program, r.helmArgs(args)...)
+}
+
+func (r release) helmArgs(args []string) []string {
 	return append([]string{"--kube-context", r.context, "--namespace", r.namespace.name}, args...)
 }
 
@@ -47,7 +49,7 @@ func (r release) helm(args ...string) []string {
 // a standard, or that something is deprecated.
 func (r release) apply(t *testing.T, verb string, args ...string) {
 	t.Helper()
-	out := run(t, helm, r.helm(append([]string{verb, r.name, r.chart}, args...)...)...)
+	out := r.helm(t, append([]string{verb, r.name, r.chart}, args...)...)
 	if strings.Contains(out.stderr, "Warning:") {
 		t.Fatalf("helm %s was warned:\n%s", verb, out.stderr)
 	}
@@ -59,7 +61,7 @@ func (r release) upgrade(t *testing.T, args ...string) { t.Helper(); r.apply(t, 
 // refused is what helm says of values with which it must not install.
 func (r release) refused(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := try(t.Context(), "", helm, r.helm(append([]string{"install", r.name, r.chart}, args...)...)...)
+	out, err := try(t.Context(), "", r.program, r.helmArgs(append([]string{"install", r.name, r.chart}, args...))...)
 	if err == nil {
 		t.Fatalf("helm install %s was not refused", strings.Join(args, " "))
 	}
@@ -70,7 +72,7 @@ func (r release) refused(t *testing.T, args ...string) string {
 func (r release) passesTest(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	out := run(t, helm, r.helm("test", r.name, "--timeout=90s")...)
+	out := r.helm(t, "test", r.name, "--timeout=90s")
 	if !strings.Contains(out.stdout, "Succeeded") {
 		t.Fatalf("helm test ran no test:\n%s", out.stdout)
 	}

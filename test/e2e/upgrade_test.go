@@ -50,7 +50,7 @@ func (s *clustered) upgradeAutoscaled(t *testing.T) {
 
 // rollback is to the upgrade before, whose release the autoscaler has changed since.
 func (s *clustered) rollback(t *testing.T) {
-	run(t, helm, s.helm("rollback", s.release.name)...)
+	s.helm(t, "rollback", s.release.name)
 	s.wantReplicas(t, serverReplicas)
 	s.rolledOut(t, restartTime)
 }
@@ -63,7 +63,7 @@ func (s *clustered) upgradeFixed(t *testing.T) {
 
 // uninstall leaves what was there before; a volume is not among what a clustered release has.
 func (s *clustered) uninstall(t *testing.T) {
-	run(t, helm, s.helm("uninstall", s.release.name)...)
+	s.helm(t, "uninstall", s.release.name)
 	eventually(t, "an empty namespace", 2*time.Minute, func(ctx context.Context) error {
 		now, err := s.inventory(ctx)
 		if left := added(s.before, now); err == nil && len(left) != 0 {

@@ -21,10 +21,9 @@ func (e *embedded) acceptedValues(t *testing.T) {
 		}
 		// The kinds of the operator and of gateways are not in this cluster, and the test's pod needs an
 		// account that a dry run does not make.
-		args := e.helm("template", e.release.name, e.chart, "--values", file,
+		made := e.helm(t, "template", e.release.name, e.chart, "--values", file,
 			"--skip-tests", "--api-versions", kinds, "--validate=false", "--kube-version", "1.36.0",
-			"--set", "metrics.podMonitor.enabled=false,metrics.alerts.prometheusRule.enabled=false,gateway.enabled=false")
-		made := run(t, helm, args...).stdout
+			"--set", "metrics.podMonitor.enabled=false,metrics.alerts.prometheusRule.enabled=false,gateway.enabled=false").stdout
 		_, err := try(t.Context(), made, "kubectl", "--context", e.context, "--namespace", e.namespace.name,
 			"apply", "--dry-run=server", "--validate=strict", "--filename=-")
 		if err != nil {
