@@ -1,8 +1,8 @@
 // Command chartrendered checks files that helm template has rendered for what Helm and the schema
 // of the values do not see and other programs that read the files refuse: keys and entries that are
 // there twice, names and labels that Kubernetes does not take, strings and integers that YAML reads
-// as something else, selectors that do not find their pods, and network policies whose ports are not
-// those in use.
+// as something else, selectors that do not find their pods, Services that publish what is for the inside
+// of the cluster, and network policies whose ports are not those in use.
 //
 //	helm template quartet charts/quartet >rendered.yaml && go -C tools run ./chartrendered rendered.yaml
 package main
@@ -100,11 +100,15 @@ var (
 	)
 )
 
-// checkResource checks the name of a resource, and of a Deployment that its selector fits its pods.
+// checkResource checks the name of a resource, of a Service what it publishes, and of a Deployment
+// that its selector fits its pods.
 func checkResource(resource node) (problems []string) {
 	name := fmt.Sprint(at(resource, "metadata", "name"))
 	if !freeNamed.MatchString(fmt.Sprint(resource["kind"])) && !goodName.MatchString(name) {
 		problems = append(problems, "Kubernetes does not take this name")
+	}
+	if resource["kind"] == "Service" {
+		problems = append(problems, checkService(resource)...)
 	}
 	if resource["kind"] != "Deployment" {
 		return problems
@@ -121,6 +125,29 @@ func checkResource(resource node) (problems []string) {
 				problems,
 				fmt.Sprintf("it selects pods with %s=%v, and its own have %v", key, value, labels[key]),
 			)
+		}
+	}
+	return problems
+}
+
+// internalPorts are the ports of pods that only peers in the cluster may reach: metrics and probes.
+var internalPorts = []string{"http", "probe"}
+
+// checkService checks that a Service has ports, and, if it has an address outside of the cluster,
+// only those that are for peers there.
+func checkService(service node) (problems []string) {
+	ports := asList(at(service, "spec", "ports"))
+	if len(ports) == 0 {
+		problems = append(problems, "it has no ports")
+	}
+	// Without a type it is ClusterIP.
+	kind := at(service, "spec", "type")
+	if kind == nil || kind == "ClusterIP" {
+		return problems
+	}
+	for _, port := range ports {
+		if target := fmt.Sprint(asNode(port)["targetPort"]); slices.Contains(internalPorts, target) {
+			problems = append(problems, fmt.Sprintf("it is a %v, and publishes the port %s", kind, target))
 		}
 	}
 	return problems

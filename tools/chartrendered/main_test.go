@@ -20,6 +20,7 @@ spec:
 ---
 kind: Service
 metadata: {name: a}
+spec: {type: LoadBalancer, ports: [{name: grpc, port: 50051, targetPort: grpc}]}
 `
 
 func TestGoodFile(t *testing.T) {
@@ -50,6 +51,9 @@ func TestBadFiles(t *testing.T) {
 		{"name: v, mountPath: /b", "name: 1e3, mountPath: /b", "1000 is neither a string nor an integer"},
 		{"kind: Service", "data: {a: 1}\nkind: Service", "data: a has the value"},
 		{"kind: Service", "replicas: 1e+06\nkind: Service", "replicas: 1e+06 is neither a string nor an integer"},
+		{"targetPort: grpc", "targetPort: http", "Service a: it is a LoadBalancer, and publishes the port http"},
+		{"targetPort: grpc", "targetPort: probe", "publishes the port probe"},
+		{"ports: [{name: grpc, port: 50051, targetPort: grpc}]", "ports:", "Service a: it has no ports"},
 		{"mountPath: /b", "mountPath: /a/", "two entries have the mountPath /a"},
 		{"mountPath: /b", "mountPath: /a", "two entries have the mountPath /a"},
 	} {

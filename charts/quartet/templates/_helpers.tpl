@@ -95,6 +95,11 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- .Values.client.server | default (printf "dns:///%s:50051" (include "quartet.hostname" (list . (printf "%s-headless" (include "quartet.componentname" (list . "server")))))) -}}
 {{- end }}
 
+{{/* Whether the Service of a component has an address outside of the cluster. Metrics are not in such a one. */}}
+{{- define "quartet.published" -}}
+{{- if ne (index (first .).Values (last .)).service.type "ClusterIP" }}true{{ end -}}
+{{- end }}
+
 {{/* How many replicas there may be at once. */}}
 {{- define "quartet.maxreplicas" -}}
 {{- with .Values.server }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled | int64 }}{{ end -}}

@@ -44,6 +44,14 @@ addresses. Every problem is one sentence that names what to set; all are reporte
     {{- $problems = append $problems "web.allowedOrigins has * and others beside it: leave it alone, or leave it out" -}}
   {{- end -}}
 {{- end -}}
+{{- if include "quartet.published" (list . "client") -}}
+  {{- $type := .Values.client.service.type -}}
+  {{- if not .Values.client.console.enabled -}}
+    {{- $problems = append $problems (printf "client.service.type is %s, but without the console the client has nothing to publish, because metrics are for the inside of the cluster: set it to ClusterIP" $type) -}}
+  {{- else if not .Values.client.console.secret -}}
+    {{- $problems = append $problems (printf "client.service.type is %s, and without a token every peer outside of the cluster could do by the console what any caller may: set client.console.secret, or client.service.type to ClusterIP" $type) -}}
+  {{- end -}}
+{{- end -}}
 {{- with .Values.client.console -}}
   {{- if and .enabled .rollout (not .secret) (ne $.Values.profile "development") -}}
     {{- $problems = append $problems "client.console.rollout is true, and without a token every peer that reaches the console could replace the servers: set client.console.secret, or for development profile to development" -}}
