@@ -17,6 +17,14 @@
 {{- end }}
 {{- end }}
 
+{{/*
+What a Service tells meshes and gateways about the port for gRPC. To Istio grpc is plaintext, and https is TLS that it passes
+on; Kubernetes takes https for the name that IANA has registered.
+*/}}
+{{- define "quartet.appprotocol" -}}
+{{- ternary "grpc" "https" (eq .Values.tls.mode "off") -}}
+{{- end }}
+
 {{- define "quartet.showscertificate" -}}
 {{- $mode := (first .).Values.tls.mode -}}
 {{- if or (eq $mode "mtls") (and (eq $mode "tls") (eq (last .) "server")) }}true{{ end -}}
