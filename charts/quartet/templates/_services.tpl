@@ -36,11 +36,16 @@ All of them may be left out.
 {{- end }}
 {{- end }}
 
-{{/* The size in bytes of the volume that the chart makes for the server; empty if it makes none. */}}
+{{/*
+The size in bytes of the server's volume: of the claim that the chart makes, or of the folder that goes with the pod. Empty if it
+is a claim or a volume of the user's, whose size the chart does not know.
+*/}}
 {{- define "quartet.volume" -}}
-{{- with .Values.server.persistence }}
-{{- if and .enabled (not .existingClaim) }}{{ include "quartet.quantity" (include "quartet.scalar" .size) }}{{ end }}
-{{- end }}
+{{- $own := true -}}
+{{- range .Values.server.extraVolumes }}{{ if eq .name "data" }}{{ $own = false }}{{ end }}{{ end -}}
+{{- with .Values.server.persistence -}}
+{{- if and $own (not (and .enabled .existingClaim)) }}{{ include "quartet.quantity" (include "quartet.scalar" .size) }}{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* The values of a service, as YAML: its defaults, those of the profile, and what is set under services.<name>. */}}

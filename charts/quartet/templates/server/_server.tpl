@@ -12,7 +12,8 @@ name: data
 persistentVolumeClaim:
   claimName: {{ .existingClaim | default (printf "%s-data" (include "quartet.componentname" (list $ "server"))) | quote }}
 {{- else }}
-emptyDir: {}
+# Beyond it the kubelet ends the pod, before the disk of its node is full.
+emptyDir: {sizeLimit: {{ include "quartet.scalar" .size | quote }}}
 {{- end }}
 {{- end }}
 {{- end }}
