@@ -88,7 +88,9 @@ var (
 	// well.
 	goodName = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	// freeNamed are kinds whose names may have other forms.
-	freeNamed = regexp.MustCompile(`^(APIService|ClusterRole|ClusterRoleBinding|ClusterTrustBundle)$`)
+	freeNamed = regexp.MustCompile(
+		`^(APIService|ClusterRole|ClusterRoleBinding|RoleBinding|ClusterTrustBundle)$`,
+	)
 	// goodLabel is the form of the value of a label: at most 63 characters, or none.
 	goodLabel = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 	// textField is a field whose value is a string.

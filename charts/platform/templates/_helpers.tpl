@@ -4,6 +4,14 @@
 {{- regexReplaceAll "^([^a-z])" (printf "%s-%s" (first .).Release.Name (last .) | replace "." "-") "r${1}" | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
+{{/*
+The name of what belongs to the whole cluster or to another namespace. There can be a platform in each namespace, and the dot, which
+is in neither half, tells prod.eu-prometheus from prod-eu.prometheus.
+*/}}
+{{- define "platform.clustername" -}}
+{{- printf "%s.%s" (first .).Release.Namespace (include "platform.partname" .) -}}
+{{- end }}
+
 {{- define "platform.selector" -}}
 app.kubernetes.io/name: {{ last . }}
 app.kubernetes.io/instance: {{ (first .).Release.Name | quote }}
