@@ -22,9 +22,9 @@ func checkPolicies(resources []node) (problems []string) {
 	if len(policies) == 0 {
 		return nil
 	}
-	for _, deployment := range ofKind(resources, "Deployment") {
-		name := fmt.Sprint(at(deployment, "metadata", "name"))
-		labels := asNode(at(deployment, "spec", "template", "metadata", "labels"))
+	for _, workload := range slices.Concat(ofKind(resources, "Deployment"), ofKind(resources, "Pod")) {
+		name := fmt.Sprintf("%v %v", workload["kind"], at(workload, "metadata", "name"))
+		labels := asNode(at(podOf(workload), "metadata", "labels"))
 		var incoming, outgoing []string
 		policed := false
 		for _, policy := range policies {
@@ -36,24 +36,24 @@ func checkPolicies(resources []node) (problems []string) {
 			outgoing = append(outgoing, ports(at(policy, "spec", "egress"))...)
 		}
 		if !policed {
-			problems = append(problems, fmt.Sprintf("Deployment %s: no network policy selects its pods", name))
+			problems = append(problems, fmt.Sprintf("%s: no network policy selects its pods", name))
 			continue
 		}
-		listening := containerPorts(deployment)
+		listening := containerPorts(workload)
 		for _, port := range listening {
 			if !slices.Contains(incoming, port) && closed[port] == "" {
-				problems = append(problems, fmt.Sprintf("Deployment %s: no network policy has its port %s", name, port))
+				problems = append(problems, fmt.Sprintf("%s: no network policy has its port %s", name, port))
 			}
 		}
 		for _, port := range incoming {
 			if !slices.Contains(listening, port) {
-				problems = append(problems, fmt.Sprintf("Deployment %s: a network policy has the port %s, and the pods have not", name, port))
+				problems = append(problems, fmt.Sprintf("%s: a network policy has the port %s, and the pods have not", name, port))
 			}
 		}
-		for _, port := range append([]string{"53"}, addressed(resources, deployment)...) {
+		for _, port := range append([]string{"53"}, addressed(resources, workload)...) {
 			// A rule without ports has them all.
 			if !slices.Contains(outgoing, port) && !slices.Contains(outgoing, "") {
-				problems = append(problems, fmt.Sprintf("Deployment %s: no network policy lets it reach the port %s", name, port))
+				problems = append(problems, fmt.Sprintf("%s: no network policy lets it reach the port %s", name, port))
 			}
 		}
 	}
@@ -88,13 +88,21 @@ func ports(rules any) (all []string) {
 	return all
 }
 
-func containers(deployment node) []any {
-	return asList(at(deployment, "spec", "template", "spec", "containers"))
+// podOf is a Pod itself, or the pod that a Deployment makes.
+func podOf(workload node) node {
+	if workload["kind"] == "Pod" {
+		return workload
+	}
+	return asNode(at(workload, "spec", "template"))
 }
 
-// containerPorts are the names of the ports at which the containers of a Deployment listen.
-func containerPorts(deployment node) (names []string) {
-	for _, container := range containers(deployment) {
+func containers(workload node) []any {
+	return asList(at(podOf(workload), "spec", "containers"))
+}
+
+// containerPorts are the names of the ports at which the containers of a workload listen.
+func containerPorts(workload node) (names []string) {
+	for _, container := range containers(workload) {
 		for _, port := range asList(asNode(container)["ports"]) {
 			names = append(names, fmt.Sprint(asNode(port)["name"]))
 		}
@@ -110,10 +118,10 @@ var (
 	withPort    = regexp.MustCompile(`[^/@,:=]:([0-9]+)(?:[/?&,]|$)`)
 )
 
-// addressed are the ports in the addresses that the settings of a Deployment name.
-func addressed(resources []node, deployment node) (all []string) {
+// addressed are the ports in the addresses that the settings of a workload name.
+func addressed(resources []node, workload node) (all []string) {
 	settings := node{}
-	for _, container := range containers(deployment) {
+	for _, container := range containers(workload) {
 		for _, from := range asList(asNode(container)["envFrom"]) {
 			name := at(asNode(from), "configMapRef", "name")
 			for _, configMap := range ofKind(resources, "ConfigMap") {

@@ -22,6 +22,18 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {A_SERVER: "dns:///server.default.svc:50051", A_GRPC_ADDRESS: ":50051", A_TRACE_URL: "https://traces:16686"}
 ---
+kind: Pod
+metadata: {name: once, labels: {app: once}}
+spec:
+  containers:
+    - env: [{name: A_SERVER, value: "server:50051"}]
+---
+kind: NetworkPolicy
+metadata: {name: once}
+spec:
+  podSelector: {matchLabels: {app: once}}
+  egress: [{ports: [{port: 53}, {port: 50051}]}]
+---
 kind: NetworkPolicy
 metadata: {name: a}
 spec:
@@ -41,6 +53,8 @@ func TestPoliciesHaveThePortsInUse(t *testing.T) {
 		{"{ports: [{port: 50051}]}, ", "", "lets it reach the port 50051"},
 		{"[{port: 9000}]", "[{port: 443}]", "lets it reach the port 9000"},
 		{"podSelector: {matchLabels: {app: a}}", "podSelector: {matchLabels: {app: b}}", "no network policy selects its pods"},
+		{"podSelector: {matchLabels: {app: once}}", "podSelector: {matchLabels: {app: b}}", "Pod once: no network policy selects its pods"},
+		{"[{port: 53}, {port: 50051}]", "[{port: 53}]", "Pod once: no network policy lets it reach the port 50051"},
 	} {
 		got := check(strings.NewReader(strings.Replace(policed, test.old, test.new, 1)))
 		if len(got) != 1 || !strings.Contains(got[0], test.want) {
@@ -51,7 +65,7 @@ func TestPoliciesHaveThePortsInUse(t *testing.T) {
 		{"{ports: [{port: 9000}]}", "{to: [{podSelector: {}}]}"}, // all ports
 		{"kind: NetworkPolicy", "kind: Other"},
 	} {
-		if got := check(strings.NewReader(strings.Replace(policed, fine[0], fine[1], 1))); got != nil {
+		if got := check(strings.NewReader(strings.ReplaceAll(policed, fine[0], fine[1]))); got != nil {
 			t.Errorf("with %s: got %q", fine[1], got)
 		}
 	}
