@@ -239,13 +239,12 @@ func (a *access) certified(ctx context.Context) ([]string, error) {
 // sends the client to a new connection, for which it may have a new certificate by now.
 func (a *access) valid(chain []*x509.Certificate) error {
 	if time.Now().After(chain[0].NotAfter) {
-		return RetryAfter(codes.Unavailable, "the certificate of the client has expired",
-			"CERTIFICATE_EXPIRED", stoppingDelay)
+		return endedFor(telemetry.EndCredentials, "the certificate of the client has expired",
+			"CERTIFICATE_EXPIRED")
 	}
 	if a.trusted(chain) != nil {
-		return RetryAfter(codes.Unavailable,
-			"the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED",
-			stoppingDelay)
+		return endedFor(telemetry.EndCredentials,
+			"the authority of the client's certificate is no longer trusted", "CERTIFICATE_NOT_TRUSTED")
 	}
 	return nil
 }

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 const (
@@ -308,6 +310,7 @@ func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 	next := newAuthority(t)
 	s.server.trust(t, next)
 	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_NOT_TRUSTED")
+	s.wantEndedFor(t, telemetry.EndCredentials)
 
 	// The connection is closed, and a client that has a certificate of the new authority by now gets
 	// through at once.
@@ -339,6 +342,7 @@ func TestOpenStreamsEndWhenTheirCertificateExpires(t *testing.T) {
 	case <-time.After(time.Second):
 	}
 	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_EXPIRED")
+	s.wantEndedFor(t, telemetry.EndCredentials)
 }
 
 func TestAClientIsToldWhyItsCertificateIsRefused(t *testing.T) {

@@ -105,7 +105,7 @@ func challenge(err error) string {
 func endedByToken(err error) error {
 	for _, rule := range tokenRules {
 		if errors.Is(err, rule.Is) {
-			return RetryAfter(codes.Unavailable, err.Error(), rule.Reason, stoppingDelay)
+			return endedFor(telemetry.EndCredentials, err.Error(), rule.Reason)
 		}
 	}
 	return err

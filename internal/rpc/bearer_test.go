@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/token"
 	"example.com/quartet/internal/token/tokentest"
 )
@@ -193,6 +194,9 @@ func TestOpenStreamsEndWithTheirToken(t *testing.T) {
 			}
 			c.end(t, s, issuer)
 			wantEnded(t, ended, c.code, c.reason)
+			if c.code == codes.Unavailable {
+				s.wantEndedFor(t, telemetry.EndCredentials)
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -266,5 +267,43 @@ func TestServeAfterStop(t *testing.T) {
 	}
 	if err := server.Serve(listen(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestStreamsThatTheDrainEndsCountAsNoFailures(t *testing.T) {
+	for _, mode := range modes[1:] {
+		t.Run(mode.name, func(t *testing.T) {
+			r := defaults().start(t, func(context.Context) error {
+				return fmt.Errorf("handler: %w", Stopping("another server continues"))
+			})
+			err := mode.call(testContext(t), r.stub, 1)
+			if status.Code(err) != codes.Unavailable || Reason(err) != "STOPPING" || RetryDelay(err) <= 0 {
+				t.Errorf("got %v", err)
+			}
+			r.wantEndedFor(t, telemetry.EndDrain)
+		})
+	}
+}
+
+// TestCallsThatFailAreFailures has a handler ask its client to come back because something else is
+// away.
+func TestCallsThatFailAreFailures(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			r := defaults().start(t, func(context.Context) error {
+				return RetryAfter(codes.Unavailable, "the store is away", "STORE_AWAY", time.Second)
+			})
+			if err := mode.call(testContext(t), r.stub, 1); status.Code(err) != codes.Unavailable {
+				t.Errorf("got %v", err)
+			}
+			eventually(t, "it is counted", func() bool {
+				return r.sum(t, map[string]string{"grpc_code": "Unavailable"}) > 0
+			})
+			for _, why := range []telemetry.EndReason{telemetry.EndDrain, telemetry.EndCredentials} {
+				if got := r.sum(t, map[string]string{"grpc_fault": string(why)}); got != 0 {
+					t.Errorf("%v calls are counted with grpc_fault=%s", got, why)
+				}
+			}
+		})
 	}
 }

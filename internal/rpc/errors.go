@@ -164,7 +164,7 @@ func fallback(err error) *status.Status {
 // RetryInfo for programs, and, by the interceptor that applies the table, as
 // the trailer that grpc-go's retries obey.
 func RetryAfter(code codes.Code, msg, reason string, d time.Duration) error {
-	return &retryError{code, msg, reason, d}
+	return &retryError{code: code, msg: msg, reason: reason, after: d}
 }
 
 // stoppingDelay is how long a client should wait before it continues elsewhere: long enough for its
@@ -172,15 +172,22 @@ func RetryAfter(code codes.Code, msg, reason string, d time.Duration) error {
 const stoppingDelay = 500 * time.Millisecond
 
 // Stopping is what a stream that does not end by itself ends with when the drain begins: its client
-// continues it elsewhere. msg is what the client is told.
+// continues it elsewhere. msg is what the client is told. It counts as no failure of the server.
 func Stopping(msg string) error {
-	return RetryAfter(codes.Unavailable, msg, "STOPPING", stoppingDelay)
+	return endedFor(telemetry.EndDrain, msg, "STOPPING")
+}
+
+// endedFor is what a call ends with that the server ends on purpose, and whose client continues it
+// by another call.
+func endedFor(why telemetry.EndReason, msg, reason string) error {
+	return &retryError{codes.Unavailable, msg, reason, stoppingDelay, why}
 }
 
 type retryError struct {
 	code        codes.Code
 	msg, reason string
 	after       time.Duration
+	why         telemetry.EndReason // empty if the call has failed
 }
 
 func (e *retryError) Error() string              { return e.msg }

@@ -15,6 +15,8 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // as a server that lets clients compress
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/internal/telemetry"
 )
 
 // paths are a method of each mode, those first that take one request.
@@ -225,6 +227,10 @@ func TestTheDrainEndsCallsThatHaveNotBegun(t *testing.T) {
 			}
 			if took := time.Since(began); requests[name] == "" && took > requestGrace {
 				t.Errorf("the stream ended after %s", took)
+			}
+			// A request that is not there is its client's fault, and a stream that has not begun none.
+			if requests[name] == "" {
+				r.wantEndedFor(t, telemetry.EndDrain)
 			}
 			client.untilClosed()
 			if err := <-stopped; err != nil {

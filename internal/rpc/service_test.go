@@ -228,6 +228,21 @@ func (r *running) faults(t testing.TB, method string) float64 {
 	return r.sum(t, map[string]string{"grpc_method": method, "grpc_fault": "client"})
 }
 
+// wantEndedFor checks that all calls that the server has ended with UNAVAILABLE, and there is one,
+// are counted under the reason for it, so that none of them counts as a failure.
+func (r *running) wantEndedFor(t *testing.T, why telemetry.EndReason) {
+	t.Helper()
+	eventually(t, "the end is counted", func() bool {
+		return r.sum(t, map[string]string{"grpc_code": "Unavailable"}) > 0
+	})
+	all := r.sum(t, map[string]string{"grpc_code": "Unavailable"})
+	if got := r.sum(t, map[string]string{
+		"grpc_code": "Unavailable", "grpc_fault": string(why),
+	}); got < all {
+		t.Errorf("%v of %v calls that ended with UNAVAILABLE are counted with grpc_fault=%s", got, all, why)
+	}
+}
+
 // sum adds up the calls that have ended, of all series with the labels.
 func (r *running) sum(t testing.TB, want map[string]string) (sum float64) {
 	t.Helper()

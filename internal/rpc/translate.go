@@ -36,6 +36,13 @@ func (t ErrorTable) translate(err error, setTrailer func(metadata.MD)) error {
 			setTrailer(pushback(retry))
 		}
 	}
+	if retry, ok := errors.AsType[*retryError](err); ok && retry.why != "" {
+		return &telemetry.Ended{Status: st, Why: retry.why}
+	}
+	// It was translated when the call was ended, and comes here once more as its handler returns.
+	if ended, ok := errors.AsType[*telemetry.Ended](err); ok {
+		return &telemetry.Ended{Status: st, Why: ended.Why}
+	}
 	if status.Convert(err).Message() == st.Message() || err.Error() == st.Message() {
 		return st.Err() // nothing is hidden
 	}

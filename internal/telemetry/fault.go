@@ -20,17 +20,54 @@ func (e *ClientFault) Error() string { return e.Status.Err().Error() }
 // GRPCStatus is what the client got.
 func (e *ClientFault) GRPCStatus() *status.Status { return e.Status }
 
-// clientFault is the value of the label grpc_fault, which is empty if the code says enough.
+// Ended is the status of a call that the server has ended on purpose, with UNAVAILABLE, so that its
+// client continues it by another call. The label grpc_fault says why, and the call counts as a
+// failure no more than one by the fault of its client.
+type Ended struct {
+	Status *status.Status
+	Why    EndReason
+}
+
+// EndReason is why a server ends calls on purpose.
+type EndReason string
+
+const (
+	// EndDrain is the drain of the process.
+	EndDrain EndReason = "drain"
+	// EndCredentials is that the certificate or the token of the caller holds no more.
+	EndCredentials EndReason = "credentials"
+)
+
+// Error implements error.
+func (e *Ended) Error() string { return e.Status.Err().Error() }
+
+// GRPCStatus is what the client got.
+func (e *Ended) GRPCStatus() *status.Status { return e.Status }
+
+// clientFault is the value of the label grpc_fault for a ClientFault. The label is empty if the
+// code says enough.
 const clientFault = "client"
 
-// faultCodes are those that clients at fault get: for what cannot be read, is too large, or does
-// not come in time.
-var faultCodes = []codes.Code{codes.Internal, codes.ResourceExhausted, codes.DeadlineExceeded}
+// excused are the ways to end that have a fault and are counted from zero: clients at fault get the
+// codes for what cannot be read, is too large, or does not come in time.
+var excused = []struct {
+	code  codes.Code
+	fault string
+}{
+	{codes.Internal, clientFault},
+	{codes.ResourceExhausted, clientFault},
+	{codes.DeadlineExceeded, clientFault},
+	{codes.Unavailable, string(EndDrain)},
+	{codes.Unavailable, string(EndCredentials)},
+}
 
 // faultIn is the value of the label for the end of a call.
 func faultIn(err error) string {
 	if _, ok := errors.AsType[*ClientFault](err); ok {
 		return clientFault
+	}
+	if ended, ok := errors.AsType[*Ended](err); ok {
+		return string(ended.Why)
 	}
 	return ""
 }

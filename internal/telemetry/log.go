@@ -103,7 +103,8 @@ func severity(code codes.Code, isServer bool) slog.Level {
 func (c *call) log(st *status.Status, err error, took time.Duration) {
 	code := known(st.Code())
 	level, fault := severity(code, c.side.isServer), faultIn(err)
-	// A client at fault could otherwise fill the log with errors of the server.
+	// A client at fault could otherwise fill the log with errors of the server, and a rollout with
+	// warnings.
 	if fault != "" {
 		level = slog.LevelDebug
 	}

@@ -52,6 +52,8 @@ func TestOneLinePerCall(t *testing.T) {
 		{"success", "DEBUG", nil, nil},
 		{"the client's fault", "DEBUG", status.Error(codes.NotFound, "no such object"), nil},
 		{"out of capacity", "WARN", status.Error(codes.ResourceExhausted, "too many"), nil},
+		{"what the client sent", "DEBUG", &ClientFault{status.New(codes.Internal, "no message of gRPC")}, nil},
+		{"the drain", "DEBUG", &Ended{status.New(codes.Unavailable, "the server is stopping"), EndDrain}, nil},
 		{"the server's fault", "ERROR", hidden{errors.New("disk is full")}, "disk is full"},
 	}
 	for _, test := range tests {

@@ -94,8 +94,8 @@ func (f *callMetrics) method(k kind, service, name string, span trace.SpanKind) 
 	m.attributes = spanAttributes(m.name)
 	if f.isServer {
 		// The counter is there before its first event, which rate() would miss.
-		for _, code := range faultCodes {
-			m.countOf(code, clientFault)
+		for _, end := range excused {
+			m.countOf(end.code, end.fault)
 		}
 		m.arrived, m.retried = f.arrived.WithLabelValues(labels...), f.retried.WithLabelValues(labels...)
 	}
