@@ -234,7 +234,7 @@ func (b *Broker) open(ctx context.Context, url string) (err error) {
 		// After a crash the server drops what it cannot read at the end of the last block, and does not
 		// report it.
 		if had := b.embedded.had(stream.Created); had > stream.State.LastSeq {
-			b.lineage.changes.Add(1)
+			b.lineage.change()
 			b.log.Error("the end of the stream is gone: messages are lost, and participants that have seen them are told",
 				"stream", b.names.stream, "last_sequence", stream.State.LastSeq, "was", had)
 		}

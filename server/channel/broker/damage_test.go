@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -159,8 +160,12 @@ func TestDamageThatTakesTheEndOfTheStreamIsCountedAndLogged(t *testing.T) {
 	}
 	flipBit(t, crashed, 0.5)
 	var log strings.Builder
+	registry, began := prometheus.NewRegistry(), time.Now().Unix()
 	b = openBroker(t, embeddedURL,
-		Options{Dir: crashed, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		Options{Dir: crashed, Log: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry})
+	if at := gaugeOf(t, registry, "channel_history_changed_timestamp_seconds"); at < float64(began) {
+		t.Errorf("the history has changed at %v, and the broker began at %d", at, began)
+	}
 	left, err := readAll(t, b, Start{After: &Position{}})
 	if err != nil || len(left) == 0 || len(left) == 100 {
 		t.Fatalf("%d messages are left, %v", len(left), err)

@@ -61,8 +61,9 @@ type lineage struct {
 	// settling is a lock with room for one, so that one goroutine asks the broker and the others wait
 	// for what it finds.
 	settling chan struct{}
-	// changes counts how often the stream had another history, for the metric.
-	changes atomic.Int64
+	// changes counts how often the stream had another history, and changed is when that was found
+	// last, in seconds since 1970, 0 if never. Both are for metrics.
+	changes, changed atomic.Int64
 
 	mu sync.Mutex
 	// created is when the stream was created: another time is another stream.
@@ -77,6 +78,12 @@ func newLineage() *lineage { return &lineage{settling: make(chan struct{}, 1)} }
 
 func (l *lineage) doubt()          { l.doubts.Add(1) }
 func (l *lineage) isSettled() bool { return l.doubts.Load() == l.settled.Load() }
+
+// change counts that the stream has another history than before.
+func (l *lineage) change() {
+	l.changes.Add(1)
+	l.changed.Store(time.Now().Unix())
+}
 
 // known is what compare compares with.
 func (l *lineage) known() (created time.Time, lastSeen found) {
@@ -167,7 +174,7 @@ func (b *Broker) checkHistory(ctx context.Context) error {
 		if err := b.begin(ctx, stream); err != nil {
 			return err
 		}
-		b.lineage.changes.Add(1)
+		b.lineage.change()
 		b.log.Error("the stream has another history than before: messages may be lost, and every participant is told",
 			"stream", b.names.stream, "reason", why, "created", stream.Created, "last_sequence", stream.State.LastSeq)
 		b.endHubs(ErrHistoryChanged)

@@ -31,6 +31,9 @@ func newMetrics(b *Broker) *metrics {
 		Name: "channel_history_changes_total",
 		Help: "Times that the stream had another history than before, because it was created anew or had lost messages.",
 	}, func() float64 { return float64(b.lineage.changes.Load()) })
+	gauge("channel_history_changed_timestamp_seconds",
+		"When the stream was last found to have another history than before, in seconds since 1970; 0 if never.",
+		b.lineage.changed.Load)
 	gauge("channel_damaged_messages", "Messages that are missing inside the stream.", b.damage.count)
 	said := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "channel_messages_total", Help: "Messages said, by what became of them.",
