@@ -165,3 +165,24 @@ func TestTheRuntimeCanBeWatched(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitsForAProcessorHaveTheBoundThatTheAlertAsksFor fails if a version of Go or of the library
+// has other buckets, in which case rules, dashboards and runbook need another bound.
+func TestWaitsForAProcessorHaveTheBoundThatTheAlertAsksFor(t *testing.T) {
+	families, err := New(Identity{"test", "server", "v1"}, Config{LogFormat: "text"},
+		&bytes.Buffer{}).Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bounds []float64
+	for _, family := range families {
+		if family.GetName() == "go_sched_latencies_seconds" {
+			for _, bucket := range family.GetMetric()[0].GetHistogram().GetBucket() {
+				bounds = append(bounds, bucket.GetUpperBound())
+			}
+		}
+	}
+	if !slices.Contains(bounds, 0.010485759999999998) {
+		t.Errorf("the bounds are %v", bounds)
+	}
+}
