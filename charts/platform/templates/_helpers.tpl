@@ -5,8 +5,8 @@
 {{- end }}
 
 {{/*
-The name of what belongs to the whole cluster or to another namespace. There can be a platform in each namespace, and the dot, which
-is in neither half, tells prod.eu-prometheus from prod-eu.prometheus.
+The name of what belongs to the whole cluster or to another namespace. There can be a platform in each namespace, and the dot,
+which is in neither half, tells prod.eu-prometheus from prod-eu.prometheus.
 */}}
 {{- define "platform.clustername" -}}
 {{- printf "%s.%s" (first .).Release.Namespace (include "platform.partname" .) -}}
