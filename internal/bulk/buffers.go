@@ -3,6 +3,7 @@ package bulk
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/mem"
 )
@@ -21,6 +22,8 @@ type Buffers struct {
 	size int
 	free chan *[]byte // with nil for one that was not needed yet
 	kept *sync.Pool
+	// closed has buffers that come back serve the next transfer.
+	closed atomic.Bool
 }
 
 // Pool makes Buffers of one size, and keeps the memory for the next transfer. It has to be made by
@@ -77,10 +80,32 @@ func (b *Buffers) Bulk(buffer *[]byte) mem.BufferSlice {
 func (b *Buffers) Get(size int) *[]byte { return new(make([]byte, size)) }
 
 // Put takes a buffer back that is no longer needed.
-func (b *Buffers) Put(buffer *[]byte) { b.free <- buffer }
+func (b *Buffers) Put(buffer *[]byte) {
+	b.free <- buffer
+	if b.closed.Load() {
+		b.keepFree()
+	}
+}
 
-// Drain waits until the transport has written everything, or until ctx says that it never will. A
-// handler that returns before would leave memory in use that is not counted.
+// Close has the memory of the buffers serve the next transfer, as soon as the transport has written
+// them. Take must not be called after it.
+func (b *Buffers) Close() {
+	b.closed.Store(true)
+	b.keepFree()
+}
+
+func (b *Buffers) keepFree() {
+	for {
+		select {
+		case buffer := <-b.free:
+			b.keep(buffer)
+		default:
+			return
+		}
+	}
+}
+
+// Drain waits until the transport has written everything, or until ctx says that it never will.
 func (b *Buffers) Drain(ctx context.Context) {
 	for range buffersPerTransfer {
 		select {

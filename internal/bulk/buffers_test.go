@@ -72,6 +72,19 @@ func TestDrainWaitsUntilAllIsWritten(t *testing.T) {
 	})
 }
 
+func TestTheMemoryOfAClosedTransferServesTheNext(t *testing.T) {
+	pool := NewPool(100 << 10)
+	b := pool.Buffers(-1)
+	written, unwritten := take(t, b), take(t, b)
+	bulk := b.Bulk(unwritten)
+	b.Put(written)
+	b.Close()
+	bulk.Free() // As the transport does, later.
+	if len(b.free) != 0 {
+		t.Errorf("%d buffers stay with the transfer", len(b.free))
+	}
+}
+
 func TestASmallTransferHasSmallBuffers(t *testing.T) {
 	for bytes, want := range map[int64]int{
 		0: minBuffer, 10: minBuffer, 50 << 10: 50 << 10, 1 << 40: 100 << 10, -1: 100 << 10,

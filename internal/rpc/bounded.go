@@ -15,6 +15,10 @@ type Bounds struct{ All, PerCaller int }
 // TCP_USER_TIMEOUT only on a *net.TCPConn; so it learns that one has been closed by looking, when
 // there seems to be no room.
 func (b Bounds) Bound(lis net.Listener, refused func(remote net.Addr)) net.Listener {
+	return b.bound(lis, refused)
+}
+
+func (b Bounds) bound(lis net.Listener, refused func(remote net.Addr)) *bounded {
 	return &bounded{Listener: lis, bounds: b, refused: refused,
 		open: map[netip.Prefix][]*net.TCPConn{}}
 }
@@ -64,6 +68,17 @@ func (l *bounded) admit(conn *net.TCPConn) bool {
 	l.open[caller] = append(l.open[caller], conn)
 	l.count++
 	return true
+}
+
+// each calls look with each connection that is open, and with some that have been closed.
+func (l *bounded) each(look func(*net.TCPConn)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conns := range l.open {
+		for _, conn := range conns {
+			look(conn)
+		}
+	}
 }
 
 func (l *bounded) hasRoom(caller netip.Prefix) bool {

@@ -60,7 +60,7 @@ type ServerConfig struct {
 	BufferBytes             int           `env:"BUFFER_BYTES" envDefault:"524288" desc:"size in bytes of the read and of the write buffer of a connection, while there is something to read or to write"`
 	StreamWindowBytes       int32         `env:"STREAM_WINDOW_BYTES" envDefault:"65536" desc:"how much a client may send on one call before it is read, in bytes; a message that is being read may be larger"`
 	FirstMessageTimeout     time.Duration `env:"FIRST_MESSAGE_TIMEOUT" envDefault:"10s" desc:"time for the request of a unary or server-streaming call to arrive after its headers, or of any message that has begun, and a second more for each 16 KiB of it; the first message of other streams may take six times as long"`
-	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take what it is sent, before its stream ends"`
+	SendTimeout             time.Duration `env:"SEND_TIMEOUT" envDefault:"60s" desc:"time for a client to take a message, before its stream ends; as long again for something of what a call that has ended has left, before its connection is closed"`
 	ConnectionTimeout       time.Duration `env:"CONNECTION_TIMEOUT" envDefault:"10s" desc:"time for a new connection to finish its handshakes"`
 	Reflection              bool          `env:"REFLECTION" envDefault:"true" desc:"tell callers which services and messages there are, as grpcurl asks"`
 	PermissionsFile         string        `env:"PERMISSIONS_FILE" desc:"JSON file that says which callers may call which methods with which names, read again when it changes; empty if every caller with a certificate or a token may call everything"`

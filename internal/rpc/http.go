@@ -461,25 +461,23 @@ func (jsonCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(buffer.ReadOnlyData(), message)
 }
 
-// encoded is a message that has been encoded, for a codec that does not know how.
-type encoded struct {
-	data mem.BufferSlice
-	size int // of the message in protobuf, as all messages are counted
-}
-
-// Size is what telemetry counts.
-func (e *encoded) Size() int { return e.size }
-
-// asSent is msg as a call of this exchange sends it.
-func (x *exchange) asSent(msg any) (any, error) {
-	if x == nil || !x.json {
-		return msg, nil
+// encode gives a message as a call sends it.
+func (in *incoming) encode(ctx context.Context, msg any) (*encoded, error) {
+	x := exchangeOf(ctx)
+	asJSON := x != nil && x.json
+	codec := in.codec
+	if asJSON {
+		codec = jsonCodec{}
 	}
-	data, err := jsonCodec{}.Marshal(msg)
+	data, err := codec.Marshal(msg)
 	if err != nil {
-		return nil, status.Error(codes.Internal, internalText)
+		return nil, fmt.Errorf("a message cannot be encoded: %w", err)
 	}
-	return &encoded{data, sizeOf(msg)}, nil
+	size := data.Len()
+	if asJSON {
+		size = sizeOf(msg)
+	}
+	return &encoded{data: data, size: size}, nil
 }
 
 func sizeOf(msg any) int {

@@ -64,6 +64,7 @@ type incomingCall struct {
 	receive, send atomic.Int64
 	// ended is the status with which the sweep has ended the call; incoming.mu guards it.
 	ended error
+	sent  *sent
 }
 
 const expired = -1
@@ -76,6 +77,7 @@ type transportStream interface {
 	ReadMessageHeader(header []byte) error
 	Read(n int) (mem.BufferSlice, error)
 	RecvCompress() string
+	SetSendCompress(name string) error
 	WriteStatus(*status.Status) error
 }
 
@@ -112,12 +114,17 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 		return nil, fmt.Errorf("messages cannot be received from a %T",
 			grpc.ServerTransportStreamFromContext(ctx))
 	}
-	if name := stream.RecvCompress(); name != "" && name != encoding.Identity && !in.compress {
-		return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted",
-			telemetry.Text(name))
+	if name := stream.RecvCompress(); name != "" && name != encoding.Identity {
+		if !in.compress {
+			return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted",
+				telemetry.Text(name))
+		}
+		// grpc-go would compress the replies as well, into buffers that unreadCalls does not know.
+		_ = stream.SetSendCompress(encoding.Identity) // It fails if the client is gone.
 	}
 	c := &incomingCall{ctx: ctx, stream: stream, exchange: exchangeOf(ctx), method: method,
 		limit: in.largest, codec: in.codec, request: request}
+	c.sent, _ = ctx.Value(sentKey{}).(*sent)
 	if c.exchange != nil && c.exchange.json {
 		c.codec = jsonCodec{}
 	}
@@ -219,7 +226,8 @@ func (in *incoming) sweep(now time.Time) {
 			c.receive.CompareAndSwap(at, expired) {
 			in.expire(c, "the message did not arrive in time")
 		} else if at := c.send.Load(); at > 0 && at <= now.UnixNano() &&
-			c.send.CompareAndSwap(at, expired) {
+			c.send.CompareAndSwap(at, expired) ||
+			c.sent != nil && c.sent.untaken(now) >= in.send && c.limitSend(expired) {
 			in.expire(c, fmt.Sprintf("the client has taken no message for %s", in.send))
 		}
 	}

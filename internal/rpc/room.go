@@ -26,6 +26,12 @@ const (
 
 // newRoom has room for two of the largest messages for each of two callers at least.
 func newRoom(cfg ServerConfig) *room {
+	size := roomBytes(cfg)
+	return &room{shares.New(size, size/2, 0), cfg.FirstMessageTimeout / 2}
+}
+
+// roomBytes is what all messages may take that are on their way in one direction.
+func roomBytes(cfg ServerConfig) int64 {
 	size := cfg.ArrivingBytes
 	if limit := debug.SetMemoryLimit(-1); size == 0 && limit < math.MaxInt64 {
 		size = limit / roomPart
@@ -36,8 +42,7 @@ func newRoom(cfg ServerConfig) *room {
 	if cfg.AcceptCompressed {
 		largest *= 2
 	}
-	size = max(size, 4*largest)
-	return &room{shares.New(size, size/2, 0), cfg.FirstMessageTimeout / 2}
+	return max(size, 4*largest)
 }
 
 // take waits for room for so many bytes. It returns the function that gives them back, or tells the

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,8 @@ type Server struct {
 	load     *load
 	access   *access
 	incoming *incoming
+	unread   *unreadCalls
+	unary    grpc.UnaryServerInterceptor // all of them
 	bounds   Bounds
 	// refused is told of connections beyond the bounds.
 	refused func(net.Addr)
@@ -116,12 +119,12 @@ func NewServer(cfg ServerConfig, t *telemetry.Telemetry, domain string, services
 		return nil, err
 	}
 	s.incoming = newIncoming(cfg, limits, all.errorTables(domain), codec, t.Log)
-	interceptors := s.interceptors(t, calls)
+	s.unread = newUnread(cfg, t.Log)
+	interceptors := append(s.interceptors(t, calls), grpc.ForceServerCodecV2(withEncoded{codec}))
 	options := append(transport(cfg), interceptors...)
-	options = append(options, grpc.Creds(t.CountServerConnections(creds)),
-		grpc.ForceServerCodecV2(codec))
+	options = append(options, grpc.Creds(t.CountServerConnections(creds)))
 	s.grpc = grpc.NewServer(append(options, opts...)...)
-	s.http = grpc.NewServer(append(interceptors, grpc.ForceServerCodecV2(withEncoded{codec}))...)
+	s.http = grpc.NewServer(interceptors...)
 	healthpb.RegisterHealthServer(&all, s.health.main)
 	for _, server := range []*grpc.Server{s.grpc, s.http} {
 		for _, service := range all {
@@ -163,9 +166,9 @@ func (s *Server) interceptors(
 	t *telemetry.Telemetry, calls *telemetry.ServerCalls,
 ) []grpc.ServerOption {
 	recovered := panics(t.Log)
+	s.unary = chain(calls.UnaryInterceptor, s.incoming.errs.unary,
+		recovery.UnaryServerInterceptor(recovered), s.encodeReply)
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(calls.UnaryInterceptor, s.incoming.errs.unary,
-			recovery.UnaryServerInterceptor(recovered)),
 		grpc.ChainStreamInterceptor(calls.StreamInterceptor, s.stream, s.endBuiltIn,
 			recovery.StreamServerInterceptor(recovered)),
 		grpc.UnknownServiceHandler(unknown),
@@ -178,6 +181,21 @@ func (s *Server) interceptors(
 			}
 			return ctx, err
 		}),
+	}
+}
+
+// chain is grpc-go's, which has none for what it does not call by itself.
+func chain(interceptors ...grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	return func(
+		ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+	) (any, error) {
+		for _, interceptor := range slices.Backward(interceptors) {
+			next := handler
+			handler = func(ctx context.Context, req any) (any, error) {
+				return interceptor(ctx, req, info, next)
+			}
+		}
+		return handler(ctx, req)
 	}
 }
 
@@ -214,7 +232,7 @@ func (s *Server) Serve(lis net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go s.access.watch(ctx, s.incoming, s.health)
-	return serve(s.grpc, s.silent.listen(s.bounds.Bound(lis, s.refused)))
+	return serve(s.grpc, s.silent.listen(s.unread.listen(s.bounds.bound(lis, s.refused))))
 }
 
 // serve counts a server that was stopped before it began as stopped.

@@ -25,41 +25,42 @@ import (
 // last: a unary call never waits for another caller's stream. So have watches of health, of which
 // each connection of a client needs one.
 type load struct {
-	calls, streams, watches *places
-	rates                   *shares.Rates // of calls begun
+	calls, streams, watches, checks *places
+	rates                           *shares.Rates // of calls begun
 }
 
 func newLoad(cfg ServerConfig) *load {
 	streams, streamsPerCaller := cmp.Or(cfg.MaxStreams, cfg.MaxInFlight),
 		cmp.Or(cfg.MaxStreamsPerCaller, cfg.MaxInFlightPerCaller)
 	connections := int64(cfg.MaxConnections)
+	connectionsPerCaller := share(connections, int64(cfg.MaxConnectionsPerCaller))
 	return &load{
 		calls:   newPlaces("calls", cfg.MaxInFlight, share(cfg.MaxInFlight, cfg.MaxInFlightPerCaller)),
 		streams: newPlaces("streams", streams, share(streams, min(streamsPerCaller, streams))),
-		watches: newPlaces("watches", connections,
-			share(connections, int64(cfg.MaxConnectionsPerCaller))),
+		watches: newPlaces("watches", connections, connectionsPerCaller),
+		checks:  newPlaces("checks", connections, connectionsPerCaller),
 		// At once a caller may begin as many as in a second.
 		rates: shares.NewRates(rate.Limit(cfg.MaxCallsPerSecond), cfg.MaxCallsPerSecond),
 	}
 }
 
 // enter takes a place for a call before its first message is received, and returns the function
-// that gives it back. Checks of the health need none: a busy server must still answer health
-// checks.
+// that gives it back. Checks of the health have their own, and no rate: a busy server must still
+// answer health checks.
 func (l *load) enter(
 	ctx context.Context, fullMethod string, stream bool,
 ) (leave func(), err error) {
-	places := l.calls
+	places, free := l.calls, false
 	switch {
 	case fullMethod == healthpb.Health_Watch_FullMethodName:
 		places = l.watches
 	case strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/"):
-		return func() {}, nil
+		places, free = l.checks, true
 	case stream:
 		places = l.streams
 	}
 	caller := CallerOf(ctx)
-	if !l.rates.Allow(caller) {
+	if !free && !l.rates.Allow(caller) {
 		return nil, Overloaded("too many calls of one caller in a second")
 	}
 	if err := places.enter(caller); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type wire struct {
 	admission admission
 	incoming  *incoming
 	call      *incomingCall
+	sent      *sent
 
 	sending sync.Mutex // held during SendMsg of the transport
 	mu      sync.Mutex
@@ -50,11 +52,15 @@ func (s *Server) limited(
 	if err != nil {
 		return err
 	}
-	defer leave()
-	w := &wire{ServerStream: stream, incoming: s.incoming}
+	sent, err := s.unread.begin(ctx, info.FullMethod, leave)
+	if err != nil {
+		return err
+	}
+	defer sent.end()
+	w := &wire{ServerStream: stream, incoming: s.incoming, sent: sent}
 	w.admission.log, w.admission.access = s.incoming.log, s.access
 	w.admission.callers, w.admission.method = callers, info.FullMethod
-	w.ctx = context.WithValue(ctx, admissionKey{}, &w.admission)
+	w.ctx = context.WithValue(sent, admissionKey{}, &w.admission)
 	// With names in its context, so that the call ends when one of them is not permitted any more.
 	w.call, err = s.incoming.begin(w.ctx, info.FullMethod, !info.IsClientStream)
 	if err != nil {
@@ -80,7 +86,7 @@ func (w *wire) RecvMsg(msg any) error {
 func (w *wire) SendMsg(msg any) error {
 	w.sending.Lock()
 	defer w.sending.Unlock()
-	msg, err := w.call.exchange.asSent(msg)
+	reply, err := w.incoming.encode(w.ctx, msg)
 	if err != nil {
 		return err
 	}
@@ -88,7 +94,7 @@ func (w *wire) SendMsg(msg any) error {
 	if !w.call.limitSend(time.Now().Add(w.incoming.send).UnixNano()) {
 		return w.incoming.wasEnded(w.call)
 	}
-	err = w.ServerStream.SendMsg(msg)
+	err = w.sent.send(w.ServerStream, reply)
 	if !w.call.limitSend(0) {
 		return w.incoming.wasEnded(w.call)
 	}
@@ -121,52 +127,67 @@ func (w *wire) ended(returned error) error {
 }
 
 // receiveRequests has requests of unary calls received inside the chain of interceptors. grpc-go
-// calls those with the request, and answers by itself if it gets none.
+// calls those with the request, and answers by itself if it gets none. To it the calls are streams
+// in neither direction, as its own unary calls are, so that the reply is sent here.
 func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	own := *desc
-	own.Methods = nil
+	own.Methods, own.Streams = nil, slices.Clone(desc.Streams)
 	for _, method := range desc.Methods {
 		handler, fullMethod := method.Handler, "/"+desc.ServiceName+"/"+method.MethodName
-		method.Handler = func(srv any, ctx context.Context, _ func(any) error,
-			interceptor grpc.UnaryServerInterceptor) (any, error) {
-			admitted, leave, failure := s.enter(ctx, fullMethod)
-			if failure == nil {
-				defer leave()
-				ctx = admitted
-				reply, err := handler(srv, ctx, func(msg any) error {
-					failure = s.receiveRequest(ctx, fullMethod, msg)
-					return failure
-				}, interceptor)
-				if failure == nil && err == nil {
-					return exchangeOf(ctx).asSent(reply)
-				}
+		own.Streams = append(own.Streams, grpc.StreamDesc{StreamName: method.MethodName,
+			Handler: func(srv any, stream grpc.ServerStream) error {
+				ctx := stream.Context()
+				sent, failure := s.enter(ctx, fullMethod)
 				if failure == nil {
-					return reply, err
+					defer sent.end()
+					ctx = sent
+					reply, err := handler(srv, ctx, func(msg any) error {
+						failure = s.receiveRequest(ctx, fullMethod, msg)
+						return failure
+					}, s.unary)
+					if reply, ok := reply.(*encoded); ok && failure == nil && err == nil {
+						return sent.send(stream, reply)
+					}
+					if failure == nil {
+						return err
+					}
 				}
-			}
-			return interceptor(ctx, nil, &grpc.UnaryServerInfo{Server: srv, FullMethod: fullMethod},
-				func(context.Context, any) (any, error) { return nil, failure })
-		}
-		own.Methods = append(own.Methods, method)
+				_, err := s.unary(ctx, nil, &grpc.UnaryServerInfo{Server: srv, FullMethod: fullMethod},
+					func(context.Context, any) (any, error) { return nil, failure })
+				return err
+			}})
 	}
 	return &own
 }
 
+// encodeReply is the innermost interceptor of unary calls, so that a reply that cannot be encoded
+// is an error like any other.
+func (s *Server) encodeReply(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	reply, err := handler(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.incoming.encode(ctx, reply)
+}
+
 // enter takes a place for a unary call, if its caller may make it.
-func (s *Server) enter(
-	ctx context.Context, fullMethod string,
-) (admitted context.Context, leave func(), err error) {
+func (s *Server) enter(ctx context.Context, fullMethod string) (*sent, error) {
 	admitted, callers, err := s.access.admit(ctx, fullMethod)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if s.access.restrictsNames() {
 		admitted = context.WithValue(admitted, admissionKey{}, &admission{
 			log: s.incoming.log, access: s.access, callers: callers, method: fullMethod,
 		})
 	}
-	leave, err = s.load.enter(admitted, fullMethod, false)
-	return admitted, leave, err
+	leave, err := s.load.enter(admitted, fullMethod, false)
+	if err != nil {
+		return nil, err
+	}
+	return s.unread.begin(admitted, fullMethod, leave)
 }
 
 // receiveRequest receives the request of a unary call.

@@ -9,6 +9,7 @@ import (
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/bulk"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -31,7 +32,7 @@ func (s *service) DownloadObject(
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer rpc.WhenSent(ctx, leave)
 	// A generation that is gone, or an offset beyond the end, ends the call before its first reply.
 	reader, err := s.engine.Open(ctx, r.GetName(), r.GetGeneration(), clamp(r.GetReadOffset()),
 		clamp(r.GetReadLimit()))
@@ -49,9 +50,9 @@ func (s *service) DownloadObject(
 	if err != nil {
 		return err
 	}
-	defer release()
-	// Runs before release: what gRPC has not written yet still takes the reserved memory.
-	defer buffers.Drain(ctx)
+	// What gRPC has not written yet still takes the reserved memory.
+	defer rpc.WhenSent(ctx, release)
+	defer buffers.Close()
 	// The first reply says which generation it is, so that the reader can go on with the same one.
 	head := quartetv1.DownloadObjectResponse_builder{Object: protoObject(reader.Object())}.Build()
 	if err := stream.Send(head); err != nil {
@@ -66,8 +67,7 @@ func (s *service) DownloadObject(
 		// DATA_LOSS before any of them is sent.
 		n, crc32c, err := reader.Next(*buffer, fast)
 		if err != nil {
-			// Bulk did not take it, so that Drain would wait for it.
-			buffers.Put(buffer)
+			buffers.Put(buffer) // Bulk did not take it.
 			if errors.Is(err, io.EOF) {
 				return nil
 			}

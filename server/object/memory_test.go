@@ -202,6 +202,40 @@ func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
 	}
 }
 
+// A download whose reader takes nothing ends, and its memory is free when gRPC has let go of it.
+func TestAnUnreadDownloadKeepsItsMemoryAsLongAsItTakesIt(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_RPC_SEND_TIMEOUT=1s", "TEST_OBJECT_CALLER_TRANSFERS=1")
+	ts.upload(t, "o", pattern(8<<20))
+	unread := quartetv1.NewObjectServiceClient(dialFrom(t, "127.0.0.1", ts.Conn.Target()))
+	if _, err := unread.DownloadObject(apptest.Deadline(t), whole("o")); err != nil {
+		t.Fatal(err)
+	}
+	apptest.Eventually(t, func() bool {
+		families, err := ts.Telemetry.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			for _, m := range family.GetMetric() {
+				if family.GetName() == "grpc_server_handled_total" && m.GetCounter().GetValue() > 0 &&
+					strings.Contains(m.String(), "DeadlineExceeded") {
+					return true
+				}
+			}
+		}
+		return false
+	}, func() string { return "the download did not end" })
+	if n := ts.service.memory.budget.Reserved(); n == 0 {
+		t.Error("its memory is free while gRPC has it")
+	}
+	_, _, err := ts.download(t, whole("o"))
+	apptest.WantStatus(t, err, codes.ResourceExhausted, "OVERLOADED")
+	ts.awaitReserved(t, func(n int64) bool { return n == 0 })
+	if _, _, err := ts.download(t, whole("o")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMemoryThatIsTooLittleForOneTransferIsAProblemOfTheConfiguration(t *testing.T) {
 	t.Cleanup(func() { debug.SetMemoryLimit(math.MaxInt64) })
 	for _, test := range []struct {
