@@ -59,6 +59,10 @@ func (s *Server) HTTPHandler(
 	}), nil
 }
 
+// AwaitHTTP waits until the handlers of all calls of HTTPHandler have returned. A request may end
+// before the handler of its call, once its connection is closed. No more calls are answered.
+func (s *Server) AwaitHTTP() { s.http.GracefulStop() }
+
 // ServiceNames are the names of all services, health and reflection among them.
 func (s *Server) ServiceNames() []string {
 	var names []string

@@ -1,14 +1,19 @@
 package web_test
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
 
+	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
 )
 
 // TestADrainLetsStreamsEndWhole has a stream in the middle when the drain begins. It ends with all
@@ -88,6 +93,56 @@ func TestADrainCutsWhatDoesNotEnd(t *testing.T) {
 	}
 	if stream.Err() == nil {
 		t.Error("the stream that was cut looks whole")
+	}
+}
+
+// slow is a service whose handler needs a moment after its context has ended.
+type slow struct {
+	service
+	began, returned chan struct{}
+}
+
+func (s *slow) StreamingOutputCall(_ *grpc_testing.StreamingOutputCallRequest,
+	stream grpc.ServerStreamingServer[grpc_testing.StreamingOutputCallResponse]) error {
+	close(s.began)
+	<-stream.Context().Done()
+	<-time.After(400 * time.Millisecond) // This is the moment.
+	close(s.returned)
+	return stream.Context().Err()
+}
+
+// TestWhatHandlersUseIsClosedAfterTheyHaveReturned has a drain cut a call.
+func TestWhatHandlersUseIsClosedAfterTheyHaveReturned(t *testing.T) {
+	s := &slow{began: make(chan struct{}), returned: make(chan struct{})}
+	early := false
+	guest := app.Service{Name: "guest",
+		Open: func(context.Context, app.Host) (app.Opened, error) {
+			return app.Opened{Service: rpc.Service{Register: func(r grpc.ServiceRegistrar) {
+				grpc_testing.RegisterTestServiceServer(r, s)
+			}}, Close: func(context.Context) error {
+				select {
+				case <-s.returned:
+				default:
+					early = true
+				}
+				return nil
+			}}, nil
+		}}
+	server := apptest.Start(t, telemetry.Discard(), []app.Service{guest},
+		"TEST_WEB_ADDRESS=127.0.0.1:0", "TEST_DRAIN_BUDGET=5s")
+	go func() {
+		stream, err := downloadClient(t, server, protocols[0]).CallServerStream(t.Context(),
+			connect.NewRequest(sizes(1000)))
+		if err == nil {
+			_ = stream.Close()
+		}
+	}()
+	<-s.began
+	if err := server.Stop(); err != nil {
+		t.Error(err)
+	}
+	if early {
+		t.Error("what the handler used was closed before it returned")
 	}
 }
 

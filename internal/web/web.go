@@ -231,6 +231,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		s.running.Wait()
+		s.calls.AwaitHTTP()
 		close(ended)
 	}()
 	select {

@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
 
+	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/rpc"
+	"example.com/quartet/internal/telemetry"
 )
 
 // TestTheModesThatBrowsersHave are unary calls and server streams, by every protocol and format.
@@ -325,4 +329,32 @@ func TestWhatCallersSendWrong(t *testing.T) {
 			})
 		}
 	}
+}
+
+// garbled is a service whose reply has text that is not UTF-8.
+type garbled struct{ service }
+
+func (garbled) UnaryCall(
+	context.Context, *grpc_testing.SimpleRequest,
+) (*grpc_testing.SimpleResponse, error) {
+	return &grpc_testing.SimpleResponse{Username: "\xff"}, nil
+}
+
+// TestAReplyThatIsNoJSONCountsAsAFailure expects the server to count what its caller gets.
+func TestAReplyThatIsNoJSONCountsAsAFailure(t *testing.T) {
+	guest := app.Service{Name: "guest", Open: func(context.Context, app.Host) (app.Opened, error) {
+		return app.Opened{Service: rpc.Service{Register: func(r grpc.ServiceRegistrar) {
+			grpc_testing.RegisterTestServiceServer(r, &garbled{})
+		}}}, nil
+	}}
+	s := apptest.Start(t, telemetry.Discard(), []app.Service{guest}, "TEST_WEB_ADDRESS=127.0.0.1:0")
+	response, answer := post(t, over(t, false, local), s, unary, "application/json",
+		strings.NewReader("{}"))
+	if response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("got %s, %s", response.Status, answer)
+	}
+	wantJSON(t, answer, "code", "internal")
+	eventually(t, "the call is counted", func() bool {
+		return handled(t, s, "UnaryCall", "Internal") == 1
+	})
 }
