@@ -56,7 +56,7 @@ type bridge struct {
 	// write is held while events are written, in their order. A page that reads slowly has it held
 	// long.
 	write  sync.Mutex
-	active atomic.Int64 // when a message last passed, in nanoseconds since 1970
+	active atomic.Int64 // when a message last passed, in nanoseconds since began
 	// writing is when the event that is being written was begun, in the same unit; 0 if none is.
 	writing atomic.Int64
 
@@ -122,7 +122,6 @@ func (c *Console) serveCall(w http.ResponseWriter, r *http.Request, granted righ
 			_ = socket.CloseNow()
 		}
 	})
-	b.active.Store(b.began.UnixNano())
 	caller := rpc.CallerAt(r.RemoteAddr)
 	// The place is taken after the handshake, so that a refusal has a code and a text on the page.
 	end, err := c.calls.begin(cancel, caller)
@@ -342,7 +341,7 @@ func (b *bridge) listen(ctx context.Context, c *call, over <-chan struct{}) {
 			b.cancel(err)
 			return
 		}
-		b.active.Store(time.Now().UnixNano())
+		b.active.Store(int64(time.Since(b.began)))
 		switch f.Type {
 		case "message":
 			err = b.enqueue(ctx, c, f.Message)
@@ -403,7 +402,7 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 		if err := b.awaitCredit(ctx); err != nil {
 			return err
 		}
-		b.active.Store(time.Now().UnixNano())
+		b.active.Store(int64(time.Since(b.began)))
 	}
 	b.write.Lock()
 	defer b.write.Unlock()
@@ -427,7 +426,7 @@ func (b *bridge) emit(ctx context.Context, e event) error {
 		return err
 	}
 	// Not with ctx: the last events of a call that has ended may still be written.
-	b.writing.Store(time.Now().UnixNano())
+	b.writing.Store(int64(time.Since(b.began)))
 	err = b.socket.Write(context.Background(), websocket.MessageText, text)
 	b.writing.Store(0)
 	if err != nil {
@@ -557,14 +556,14 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 			return
 		}
 		// A conversation may pause for long, but not for ever: it has one of few places.
-		if time.Since(time.Unix(0, b.active.Load())) > b.console.Config.IdleTimeout {
+		if time.Since(b.began)-time.Duration(b.active.Load()) > b.console.Config.IdleTimeout {
 			b.cancel(errIdle)
 			return
 		}
 		// A ping would wait for an event that is being written, and the library waits 5 s for that at
 		// most, while a page may take a large reply slowly.
 		if began := b.writing.Load(); began != 0 {
-			if time.Since(time.Unix(0, began)) > b.console.Config.PeerTimeout {
+			if time.Since(b.began)-time.Duration(began) > b.console.Config.PeerTimeout {
 				b.cancel(errGone)
 				return
 			}

@@ -59,7 +59,7 @@ type incomingCall struct {
 	prefix   [5]byte // of the message that is arriving: a flag for compression, and the length
 	// begun is set when the first message is there.
 	begun atomic.Bool
-	// receive and send are when a wait for the client ends the call, in nanoseconds since 1970: never
+	// receive and send are when a wait for the client ends the call, in nanoseconds since epoch: never
 	// if zero, and it has been ended if expired.
 	receive, send atomic.Int64
 	// ended is the status with which the sweep has ended the call; incoming.mu guards it.
@@ -68,6 +68,12 @@ type incomingCall struct {
 }
 
 const expired = -1
+
+// epoch is before all deadlines. They count from it by the monotonic clock, because the other one
+// may be set, forward or back.
+var epoch = time.Now()
+
+func sinceEpoch(at time.Time) int64 { return int64(at.Sub(epoch)) }
 
 // transportStream is the stream of the transport, read message by message. That one can do so, and
 // write a status, is not documented; the tests of this package fail if a version of grpc-go has
@@ -134,7 +140,7 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.calls[c] = struct{}{}
-	c.receive.Store(in.firstDeadline(c, time.Now()).UnixNano())
+	c.receive.Store(sinceEpoch(in.firstDeadline(c, time.Now())))
 	in.schedule()
 	return c, nil
 }
@@ -190,7 +196,7 @@ func (in *incoming) stop() {
 		if c.begun.Load() {
 			continue
 		}
-		deadline, before := in.firstDeadline(c, now).UnixNano(), c.receive.Load()
+		deadline, before := sinceEpoch(in.firstDeadline(c, now)), c.receive.Load()
 		// It is only made earlier: a message that is arriving may have an earlier deadline already.
 		if before == 0 || before > deadline {
 			c.receive.CompareAndSwap(before, deadline)
@@ -222,10 +228,10 @@ func (in *incoming) schedule() {
 // in the shortest timeout, costs less than a timer for each message. The caller holds the lock.
 func (in *incoming) sweep(now time.Time) {
 	for c := range in.calls {
-		if at := c.receive.Load(); at > 0 && at <= now.UnixNano() &&
+		if at := c.receive.Load(); at > 0 && at <= sinceEpoch(now) &&
 			c.receive.CompareAndSwap(at, expired) {
 			in.expire(c, "the message did not arrive in time")
-		} else if at := c.send.Load(); at > 0 && at <= now.UnixNano() &&
+		} else if at := c.send.Load(); at > 0 && at <= sinceEpoch(now) &&
 			c.send.CompareAndSwap(at, expired) ||
 			c.sent != nil && c.sent.untaken(now) >= in.send && c.limitSend(expired) {
 			in.expire(c, fmt.Sprintf("the client has taken no message for %s", in.send))

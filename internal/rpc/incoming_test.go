@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	otelcodes "go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -241,6 +242,35 @@ func TestTheDrainEndsCallsThatHaveNotBegun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheClockMayBeSet has the clock of the host set forward, as after a pause of a virtual
+// machine, while a request is on its way.
+func TestTheClockMayBeSet(t *testing.T) {
+	r := defaults().start(t, succeed)
+	client := dialFrames(t, r.address)
+	stream := client.call(paths[0].path)
+	r.awaitUnbegun(t)
+	in := r.server.incoming
+	in.mu.Lock()
+	in.sweep(setForward(time.Now(), time.Hour))
+	in.mu.Unlock()
+	client.must(client.WriteData(stream, true, []byte(message(0, ""))))
+	if st := client.end(stream); st.Code() != codes.OK {
+		t.Errorf("got %v", st)
+	}
+}
+
+// setForward is a time by a clock that was set: later by that one, and the same by the monotonic.
+func setForward(at time.Time, by time.Duration) time.Time {
+	const secondsShift = 30 // as package time packs them, above the nanoseconds
+	set := at
+	wall := (*uint64)(unsafe.Pointer(&set))
+	*wall += uint64(by/time.Second) << secondsShift
+	if set.Sub(at) != 0 || set.UnixNano()-at.UnixNano() != int64(by) {
+		panic("package time keeps its times in another way")
+	}
+	return set
 }
 
 func TestTheDrainWaitsForRequestsOnTheirWay(t *testing.T) {

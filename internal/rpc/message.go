@@ -86,15 +86,15 @@ func (in *incoming) readMessage(ctx context.Context, c *incomingCall, msg any) (
 		}
 		defer release()
 	}
-	if !c.limitReceive(time.Now().Add(in.first +
-		time.Duration(size)*time.Second/minRate).UnixNano()) {
+	if !c.limitReceive(sinceEpoch(time.Now().Add(in.first +
+		time.Duration(size)*time.Second/minRate))) {
 		return in.wasEnded(c)
 	}
 	// A message that begins after the drain has begun gets the time of firstDeadline, as if stop had
 	// found it. stop sets stopping before it looks at calls, so either this or stop shortens the
 	// time.
 	if in.stopping.Load() && !c.begun.Load() &&
-		!c.limitReceive(in.firstDeadline(c, time.Now()).UnixNano()) {
+		!c.limitReceive(sinceEpoch(in.firstDeadline(c, time.Now()))) {
 		return in.wasEnded(c)
 	}
 	c.exchange.want(int(size))

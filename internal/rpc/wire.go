@@ -91,7 +91,7 @@ func (w *wire) SendMsg(msg any) error {
 		return err
 	}
 	w.call.begun.Store(true)
-	if !w.call.limitSend(time.Now().Add(w.incoming.send).UnixNano()) {
+	if !w.call.limitSend(sinceEpoch(time.Now().Add(w.incoming.send))) {
 		return w.incoming.wasEnded(w.call)
 	}
 	err = w.sent.send(w.ServerStream, reply)

@@ -46,10 +46,14 @@ func (e *examples) lacksCode(
 	return due(&e.codes[code], now)
 }
 
+// epoch is what intervals count from, by the monotonic clock, because the other one may be set. The
+// first exemplars are due at once.
+var epoch = time.Now().Add(-exampleInterval)
+
 // due reports whether the last exemplar is old enough, and if so counts one now. Of calls that end
 // at the same time one wins the swap.
 func due(last *atomic.Int64, now time.Time) bool {
-	before, at := last.Load(), now.UnixNano()
+	before, at := last.Load(), int64(now.Sub(epoch))
 	return at-before >= int64(exampleInterval) && last.CompareAndSwap(before, at)
 }
 

@@ -155,8 +155,8 @@ type Broker struct {
 	consumers struct {
 		// worthwhile is longReplay, which tests make smaller.
 		worthwhile int64
-		// pausedUntil is a time in nanoseconds since 1970: until then no consumer is created.
-		pausedUntil atomic.Int64
+		// pausedUntil is until when no consumer is created; nil if none ever failed.
+		pausedUntil atomic.Pointer[time.Time]
 	}
 
 	// confirmed is the highest sequence of a receipt in this history. The embedded server's folder has

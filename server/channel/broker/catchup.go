@@ -54,7 +54,7 @@ type consumer struct {
 // the subscriber then reads with fetch.
 func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 	left int64) *consumer {
-	if time.Now().UnixNano() < b.consumers.pausedUntil.Load() || !b.places.TryAcquire(1) {
+	if b.pausesConsumers() || !b.places.TryAcquire(1) {
 		return nil
 	}
 	attempt, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -76,12 +76,19 @@ func (b *Broker) startConsumer(ctx context.Context, subject string, last uint64,
 		// An error that has another explanation, the end of the caller or of the connection, says nothing
 		// about whether consumers can be created.
 		if ctx.Err() == nil && b.lineage.isSettled() {
-			b.consumers.pausedUntil.Store(time.Now().Add(consumerPause).UnixNano())
+			until := time.Now().Add(consumerPause)
+			b.consumers.pausedUntil.Store(&until)
 			b.log.Warn("long replays take longer: there is no consumer for them", "error", err)
 		}
 		return nil
 	}
 	return c
+}
+
+// pausesConsumers tells whether no consumer is created now.
+func (b *Broker) pausesConsumers() bool {
+	until := b.consumers.pausedUntil.Load()
+	return until != nil && time.Now().Before(*until)
 }
 
 // next reads several messages, each with the Previous of the batch, and learns how many are left
