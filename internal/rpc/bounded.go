@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -20,7 +21,7 @@ func (b Bounds) Bound(lis net.Listener, refused func(remote net.Addr)) net.Liste
 
 func (b Bounds) bound(lis net.Listener, refused func(remote net.Addr)) *bounded {
 	return &bounded{Listener: lis, bounds: b, refused: refused,
-		open: map[netip.Prefix][]*net.TCPConn{}}
+		open: map[netip.Prefix]map[netip.AddrPort]*net.TCPConn{}}
 }
 
 // lookInterval is how often closed connections are looked for at most, so that a flood of
@@ -32,8 +33,10 @@ type bounded struct {
 	bounds  Bounds
 	refused func(net.Addr)
 
-	mu     sync.Mutex
-	open   map[netip.Prefix][]*net.TCPConn // by caller, and some that have been closed
+	mu sync.Mutex
+	// open are the connections by caller and by the address of the peer, and some that have been
+	// closed.
+	open   map[netip.Prefix]map[netip.AddrPort]*net.TCPConn
 	count  int
 	looked time.Time
 }
@@ -65,20 +68,34 @@ func (l *bounded) admit(conn *net.TCPConn) bool {
 	if !l.hasRoom(caller) {
 		return false
 	}
-	l.open[caller] = append(l.open[caller], conn)
-	l.count++
+	conns := l.open[caller]
+	if conns == nil {
+		conns = map[netip.AddrPort]*net.TCPConn{}
+		l.open[caller] = conns
+	}
+	remote := addrPort(conn.RemoteAddr())
+	if conns[remote] == nil { // Otherwise it is in the place of one that has been closed.
+		l.count++
+	}
+	conns[remote] = conn
 	return true
 }
 
-// each calls look with each connection that is open, and with some that have been closed.
-func (l *bounded) each(look func(*net.TCPConn)) {
+// find returns the connection with a peer, nil if it has been closed.
+func (l *bounded) find(remote netip.AddrPort) *net.TCPConn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, conns := range l.open {
-		for _, conn := range conns {
-			look(conn)
-		}
+	conn := l.open[network(net.TCPAddrFromAddrPort(remote))][remote]
+	if conn == nil || isClosed(conn) {
+		return nil
 	}
+	return conn
+}
+
+// addrPort is the address of a peer by TCP, and invalid of any other.
+func addrPort(addr net.Addr) netip.AddrPort {
+	tcp, _ := addr.(*net.TCPAddr)
+	return tcp.AddrPort()
 }
 
 func (l *bounded) hasRoom(caller netip.Prefix) bool {
@@ -88,17 +105,9 @@ func (l *bounded) hasRoom(caller netip.Prefix) bool {
 func (l *bounded) forgetClosed() {
 	l.count = 0
 	for caller, conns := range l.open {
-		open := conns[:0]
-		for _, conn := range conns {
-			if !isClosed(conn) {
-				open = append(open, conn)
-			}
-		}
-		clear(conns[len(open):])
-		if l.count += len(open); len(open) == 0 {
+		maps.DeleteFunc(conns, func(_ netip.AddrPort, conn *net.TCPConn) bool { return isClosed(conn) })
+		if l.count += len(conns); len(conns) == 0 {
 			delete(l.open, caller)
-		} else {
-			l.open[caller] = open
 		}
 	}
 	l.looked = time.Now()

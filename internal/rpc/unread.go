@@ -30,11 +30,14 @@ type unreadCalls struct {
 	limit, share int64
 	left         atomic.Int64 // by all, the sum of bytes
 
-	mu        sync.Mutex
-	listeners []*bounded // which know the connections
-	calls     map[*sent]struct{}
-	bytes     map[Caller]int64 // of calls that a sweep has found
-	sweeps    bool             // whether the next sweep is scheduled
+	listening sync.RWMutex
+	listeners []*bounded // which know the connections; listening guards them
+
+	// mu guards what follows. Below it listening may be locked.
+	mu     sync.Mutex
+	calls  map[*sent]struct{}
+	bytes  map[Caller]int64 // of calls that a sweep has found
+	sweeps bool             // whether the next sweep is scheduled
 }
 
 // maxDrip is how many timeouts a call may take to be read to its end, so that a client which takes
@@ -49,8 +52,8 @@ func newUnread(cfg ServerConfig, log *slog.Logger) *unreadCalls {
 
 // listen returns lis, whose connections may be closed from now on.
 func (u *unreadCalls) listen(lis *bounded) net.Listener {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.listening.Lock()
+	defer u.listening.Unlock()
 	u.listeners = append(u.listeners, lis)
 	return lis
 }
@@ -68,9 +71,7 @@ func (u *unreadCalls) begin(
 	// net/http, which carries the calls with an exchange, returns from a write when the client has
 	// taken it.
 	if p, ok := peer.FromContext(ctx); ok && exchangeOf(ctx) == nil {
-		if remote, ok := p.Addr.(*net.TCPAddr); ok {
-			c.remote = remote.AddrPort()
-		}
+		c.remote = addrPort(p.Addr)
 	}
 	return c, nil
 }
@@ -138,11 +139,12 @@ func (c *sent) untaken(now time.Time) time.Duration {
 
 // end is called once, when the handler has returned and nothing more is sent.
 func (c *sent) end() {
-	if c.held.CompareAndSwap(1, 0) {
+	u := c.unread
+	// The transport frees nothing of a connection that has broken.
+	if c.held.CompareAndSwap(1, 0) || c.Err() != nil && u.find(c.remote) == nil {
 		c.release()
 		return
 	}
-	u := c.unread
 	u.mu.Lock()
 	c.ended = time.Now()
 	c.moved = c.ended
@@ -206,16 +208,12 @@ func (u *unreadCalls) sweep() {
 	late := map[*net.TCPConn]struct{}{}
 	u.mu.Lock()
 	u.sweeps = false
-	var open map[netip.AddrPort]*net.TCPConn
 	for c := range u.calls {
 		if now.Sub(c.ended) < u.interval() {
 			continue // Nearly all are taken before the next sweep.
 		}
-		if c.conn == nil && open == nil {
-			open = u.connections()
-		}
 		if c.conn == nil {
-			c.conn, c.caller = open[c.remote], CallerOf(c)
+			c.conn, c.caller = u.find(c.remote), CallerOf(c)
 		}
 		u.count(c, c.bytes.Load())
 		switch {
@@ -240,17 +238,16 @@ func (u *unreadCalls) sweep() {
 	}
 }
 
-// connections are the open ones, by the address of the client. The caller holds the lock.
-func (u *unreadCalls) connections() map[netip.AddrPort]*net.TCPConn {
-	all := map[netip.AddrPort]*net.TCPConn{}
+// find returns the connection with a client, nil if it has been closed.
+func (u *unreadCalls) find(remote netip.AddrPort) *net.TCPConn {
+	u.listening.RLock()
+	defer u.listening.RUnlock()
 	for _, lis := range u.listeners {
-		lis.each(func(conn *net.TCPConn) {
-			if remote, ok := conn.RemoteAddr().(*net.TCPAddr); ok && !isClosed(conn) {
-				all[remote.AddrPort()] = conn
-			}
-		})
+		if conn := lis.find(remote); conn != nil {
+			return conn
+		}
 	}
-	return all
+	return nil
 }
 
 // WhenSent runs release when the handler of the call has returned and the transport holds none of
