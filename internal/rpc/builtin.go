@@ -115,8 +115,8 @@ func (l silentListener) Accept() (net.Conn, error) {
 }
 
 func (s *silent) add(conn *net.TCPConn) {
-	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
+	remote := addrPort(conn.RemoteAddr())
+	if !remote.IsValid() {
 		return // It is closed already.
 	}
 	s.mu.Lock()
@@ -133,7 +133,7 @@ func (s *silent) add(conn *net.TCPConn) {
 		}
 		s.limit = max(minSilent, 2*len(s.open))
 	}
-	s.open[remote.AddrPort()] = conn
+	s.open[remote] = conn
 	s.count.Store(int64(len(s.open)))
 }
 
@@ -151,12 +151,10 @@ func (s *silent) spoke(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if remote, ok := caller.Addr.(*net.TCPAddr); ok {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open, remote.AddrPort())
-		s.count.Store(int64(len(s.open)))
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, addrPort(caller.Addr))
+	s.count.Store(int64(len(s.open)))
 }
 
 // close closes the connections that are silent, those that are still to come too.

@@ -77,10 +77,8 @@ const networkBits = 64
 // network is the address of a peer: of IPv6 the network, because a host has as many addresses in it
 // as it likes.
 func network(addr net.Addr) netip.Prefix {
-	var from netip.AddrPort
-	if tcp, ok := addr.(*net.TCPAddr); ok {
-		from = tcp.AddrPort()
-	} else if addr != nil {
+	from := addrPort(addr)
+	if !from.IsValid() && addr != nil {
 		from, _ = netip.ParseAddrPort(addr.String()) // as http.Server has it
 	}
 	if !from.IsValid() {

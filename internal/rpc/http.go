@@ -465,20 +465,23 @@ func (jsonCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(buffer.ReadOnlyData(), message)
 }
 
+// codecOf is the codec for the messages of a call.
+func (in *incoming) codecOf(x *exchange) encoding.CodecV2 {
+	if x != nil && x.json {
+		return jsonCodec{}
+	}
+	return in.codec
+}
+
 // encode gives a message as a call sends it.
 func (in *incoming) encode(ctx context.Context, msg any) (*encoded, error) {
-	x := exchangeOf(ctx)
-	asJSON := x != nil && x.json
-	codec := in.codec
-	if asJSON {
-		codec = jsonCodec{}
-	}
+	codec := in.codecOf(exchangeOf(ctx))
 	data, err := codec.Marshal(msg)
 	if err != nil {
 		return nil, fmt.Errorf("a message cannot be encoded: %w", err)
 	}
 	size := data.Len()
-	if asJSON {
+	if codec == (jsonCodec{}) {
 		size = sizeOf(msg)
 	}
 	return &encoded{data: data, size: size}, nil

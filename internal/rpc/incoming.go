@@ -129,11 +129,8 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 		_ = stream.SetSendCompress(encoding.Identity) // It fails if the client is gone.
 	}
 	c := &incomingCall{ctx: ctx, stream: stream, exchange: exchangeOf(ctx), method: method,
-		limit: in.largest, codec: in.codec, request: request}
+		limit: in.largest, codec: in.codecOf(exchangeOf(ctx)), request: request}
 	c.sent, _ = ctx.Value(sentKey{}).(*sent)
-	if c.exchange != nil && c.exchange.json {
-		c.codec = jsonCodec{}
-	}
 	if limit, ok := in.limits[method]; ok {
 		c.limit = min(limit, in.largest)
 	}
