@@ -23,7 +23,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -397,8 +396,8 @@ func TestPanelTus(t *testing.T) {
 		at := p.create(len(content), meta("filename", "away"), 201)
 		body := &interrupted{bytes.NewReader(content), 4 << 20, server.Kill}
 		r, b, err := p.patch(at, 0, body, nil)
-		if err == nil && r.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("%s %s", r.Status, b)
+		if err == nil {
+			wantAway(t, r, b)
 		}
 		server.Restart()
 		offset := p.offset(at)
@@ -703,9 +702,15 @@ func TestPanelFinishesNoUploadWithATokenForReading(t *testing.T) {
 
 func TestPanelWithoutAServer(t *testing.T) {
 	p := openPanel(t, clienttest.Reserve(t))
-	began := time.Now()
 	r, b := p.do("GET", p.object("o"), nil, nil)
+	wantAway(t, r, b)
+}
+
+// wantAway wants the answer for a server that is away: 503 if a call broke, or 504 if its deadline
+// passed before there was a connection.
+func wantAway(t *testing.T, r *http.Response, body []byte) {
+	t.Helper()
 	if r.StatusCode != http.StatusServiceUnavailable && r.StatusCode != http.StatusGatewayTimeout {
-		t.Errorf("%s %s after %v", r.Status, b, time.Since(began))
+		t.Errorf("%s %s", r.Status, body)
 	}
 }
