@@ -20,7 +20,8 @@ import (
 // PermitName is the error with which a call ends whose caller may not use a name, such as
 // ("object", "shop/cart"). A handler asks as soon as it knows the name, and before anything tells
 // whether there is such a thing. The kind is one of Service.NameKinds. The stream of a call that
-// goes on ends when the permission for one of its names is withdrawn.
+// goes on ends when the permission for one of its names is withdrawn. Where permissions have names,
+// a call that answers before its handler has asked, or has called UseNoName, ends with INTERNAL.
 func PermitName(ctx context.Context, kind, name string) error {
 	return permit(ctx, usedName{kind: kind, name: name})
 }
@@ -29,6 +30,15 @@ func PermitName(ctx context.Context, kind, name string) error {
 // empty prefix is all names.
 func PermitPrefix(ctx context.Context, kind, prefix string) error {
 	return permit(ctx, usedName{kind, prefix, true})
+}
+
+// UseNoName is for a handler whose answer tells of no name, although its service has NameKinds.
+func UseNoName(ctx context.Context) {
+	if a, _ := ctx.Value(admissionKey{}).(*admission); a != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.nameless = true
+	}
 }
 
 func permit(ctx context.Context, one usedName) error {
@@ -64,8 +74,9 @@ type admission struct {
 	callers []string // the names of its caller
 	method  string
 
-	mu   sync.Mutex
-	used []usedName
+	mu       sync.Mutex
+	used     []usedName
+	nameless bool // by UseNoName
 	// first has room for the names of most calls.
 	first [2]usedName
 }
@@ -99,6 +110,20 @@ func (a *admission) permit(one usedName) error {
 	}
 	a.used = used
 	return nil
+}
+
+// mayAnswer is the error for an answer of a handler that has forgotten to ask: then nothing has seen
+// to it that the caller may use the name. A may be nil.
+func (a *admission) mayAnswer() error {
+	if a == nil || !a.access.restrictsNames() || len(a.access.kinds.of(a.method)) == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.used) > 0 || a.nameless {
+		return nil
+	}
+	return fmt.Errorf("%s answers, and has called neither PermitName nor UseNoName", a.method)
 }
 
 // usedIn are the names that a call has used until now.
@@ -192,10 +217,15 @@ func (n nameKinds) all() []string {
 	}))
 }
 
-// has tells whether the service of a method, "/package.Service/Method", uses names of a kind.
-func (n nameKinds) has(fullMethod, kind string) bool {
+// of are the kinds of the service of a method, "/package.Service/Method".
+func (n nameKinds) of(fullMethod string) []string {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
-	return slices.Contains(n[service], kind)
+	return n[service]
+}
+
+// has tells whether the service of a method uses names of a kind.
+func (n nameKinds) has(fullMethod, kind string) bool {
+	return slices.Contains(n.of(fullMethod), kind)
 }
 
 // mayHave is has for a method as rules spell it, which may be any.

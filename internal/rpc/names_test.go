@@ -183,6 +183,38 @@ func TestAServiceIsToldOfAKindThatItHasNotNamed(t *testing.T) {
 	}
 }
 
+// TestAHandlerThatDoesNotAskForANameAnswersNothing has a handler that forgets to ask, which must not open a
+// service to callers that may use only some names.
+func TestAHandlerThatDoesNotAskForANameAnswersNothing(t *testing.T) {
+	useNone := func(ctx context.Context) error { UseNoName(ctx); return nil }
+	ignore := func(ctx context.Context) error { _ = PermitName(ctx, "book", "other"); return nil }
+	some := mine(namePatterns{"book": {"shop/*"}})
+	for _, test := range []struct {
+		name   string
+		rule   permissionRule
+		handle func(context.Context) error
+		want   codes.Code
+	}{
+		{"it asks for nothing", some, succeed, codes.Internal},
+		{"it answers although it was refused", some, ignore, codes.Internal},
+		{"it says that it uses none", some, useNone, codes.OK},
+		{"it asks", some, using(succeed, book("shop/cart")), codes.OK},
+		{"no rule has names", mine(nil), succeed, codes.OK},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := startNamed(t, test.handle, test.rule)
+			for _, mode := range modes {
+				if err := mode.call(testContext(t), s.stub, 1); status.Code(err) != test.want {
+					t.Errorf("%s: %v", mode.name, err)
+				}
+			}
+			if logged := s.logged.String(); test.want != codes.OK && !strings.Contains(logged, "has called neither PermitName") {
+				t.Error(logged)
+			}
+		})
+	}
+}
+
 func TestACallUsesSoManyNamesOnly(t *testing.T) {
 	var names []usedName
 	for i := range maxUsedNames {

@@ -66,7 +66,10 @@ func (s *Server) limited(
 	if err != nil {
 		return err
 	}
-	return w.ended(handler(srv, w))
+	if err = handler(srv, w); err == nil {
+		err = w.admission.mayAnswer()
+	}
+	return w.ended(err)
 }
 
 // Context implements grpc.ServerStream.
@@ -86,6 +89,9 @@ func (w *wire) RecvMsg(msg any) error {
 func (w *wire) SendMsg(msg any) error {
 	w.sending.Lock()
 	defer w.sending.Unlock()
+	if err := w.admission.mayAnswer(); err != nil {
+		return err
+	}
 	reply, err := w.incoming.encode(w.ctx, msg)
 	if err != nil {
 		return err
@@ -160,13 +166,17 @@ func (s *Server) receiveRequests(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	return &own
 }
 
-// encodeReply is the innermost interceptor of unary calls, so that a reply that cannot be encoded
-// is an error like any other.
+// encodeReply is the innermost interceptor of unary calls, so that a reply that cannot be encoded,
+// or must not be sent, is an error like any other.
 func (s *Server) encodeReply(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
 	reply, err := handler(ctx, req)
 	if err != nil {
+		return nil, err
+	}
+	a, _ := ctx.Value(admissionKey{}).(*admission)
+	if err := a.mayAnswer(); err != nil {
 		return nil, err
 	}
 	return s.incoming.encode(ctx, reply)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/server/object/engine"
 )
 
@@ -32,6 +33,9 @@ func (s *service) CancelUpload(
 	}
 	if err != nil && !(r.GetAllowMissing() && errors.Is(err, engine.ErrUploadNotFound)) {
 		return nil, s.metrics.saw(err)
+	}
+	if err != nil {
+		rpc.UseNoName(ctx) // Nothing is there that has one.
 	}
 	return &quartetv1.CancelUploadResponse{}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 	"example.com/quartet/internal/app"
@@ -178,6 +179,22 @@ func TestObjectsBelongToTheCallersThatMayUseTheirNames(t *testing.T) {
 			}
 			_, err := o.as(t, mallory).state(t, uuid.NewString())
 			apptest.WantStatus(t, err, codes.NotFound, "UPLOAD_NOT_FOUND")
+		})
+	}
+}
+
+// TestAnUploadThatIsGoneCanBeCancelledByAnyCaller cancels what is not there, so that there is no name
+// to ask for.
+func TestAnUploadThatIsGoneCanBeCancelledByAnyCaller(t *testing.T) {
+	for engine, start := range starts {
+		t.Run(engine, func(t *testing.T) {
+			ts := startOwned(t, start).as(t, alice)
+			if err := ts.cancel(t, uuid.NewString(), true); err != nil {
+				t.Error(err)
+			}
+			if err := ts.cancel(t, uuid.NewString(), false); status.Code(err) != codes.NotFound {
+				t.Error(err)
+			}
 		})
 	}
 }
