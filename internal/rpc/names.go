@@ -112,8 +112,8 @@ func (a *admission) permit(one usedName) error {
 	return nil
 }
 
-// mayAnswer is the error for an answer of a handler that has forgotten to ask: then nothing has seen
-// to it that the caller may use the name. A may be nil.
+// mayAnswer is the error for an answer of a handler that has forgotten to ask: then nothing has
+// seen to it that the caller may use the name. The admission may be nil.
 func (a *admission) mayAnswer() error {
 	if a == nil || !a.access.restrictsNames() || len(a.access.kinds.of(a.method)) == 0 {
 		return nil

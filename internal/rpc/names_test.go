@@ -183,8 +183,8 @@ func TestAServiceIsToldOfAKindThatItHasNotNamed(t *testing.T) {
 	}
 }
 
-// TestAHandlerThatDoesNotAskForANameAnswersNothing has a handler that forgets to ask, which must not open a
-// service to callers that may use only some names.
+// TestAHandlerThatDoesNotAskForANameAnswersNothing has a handler that forgets to ask, which must
+// not open a service to callers that may use only some names.
 func TestAHandlerThatDoesNotAskForANameAnswersNothing(t *testing.T) {
 	useNone := func(ctx context.Context) error { UseNoName(ctx); return nil }
 	ignore := func(ctx context.Context) error { _ = PermitName(ctx, "book", "other"); return nil }
@@ -208,7 +208,8 @@ func TestAHandlerThatDoesNotAskForANameAnswersNothing(t *testing.T) {
 					t.Errorf("%s: %v", mode.name, err)
 				}
 			}
-			if logged := s.logged.String(); test.want != codes.OK && !strings.Contains(logged, "has called neither PermitName") {
+			logged := s.logged.String()
+			if test.want != codes.OK && !strings.Contains(logged, "has called neither PermitName") {
 				t.Error(logged)
 			}
 		})

@@ -183,8 +183,8 @@ func TestObjectsBelongToTheCallersThatMayUseTheirNames(t *testing.T) {
 	}
 }
 
-// TestAnUploadThatIsGoneCanBeCancelledByAnyCaller cancels what is not there, so that there is no name
-// to ask for.
+// TestAnUploadThatIsGoneCanBeCancelledByAnyCaller cancels what is not there, so that there is no
+// name to ask for.
 func TestAnUploadThatIsGoneCanBeCancelledByAnyCaller(t *testing.T) {
 	for engine, start := range starts {
 		t.Run(engine, func(t *testing.T) {
