@@ -21,7 +21,7 @@ func (s *service) CancelUpload(
 	// before that is removed.
 	permitted := func(name string) error { return permit(ctx, name) }
 	// The stream that has the lease ends with WRITER_REPLACED, and is waited for.
-	lease, err := s.leases.acquire(ctx, r.GetUploadId(), permitted)
+	lease, err := s.lease(ctx, r.GetUploadId(), permitted)
 	if err != nil {
 		return nil, err
 	}

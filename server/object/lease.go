@@ -122,3 +122,25 @@ func (l *leases) busy(id string) bool {
 	defer l.mu.Unlock()
 	return l.uploads[id] != nil
 }
+
+// lease acquires the lease of an upload for a call that may use it under the name that permit
+// accepts. A fresh stream begins an upload before the engine has compared its name with that of the
+// record, if there is one. So when the stream that is there has begun it under another name, the
+// record decides which of the two is right.
+func (s *service) lease(
+	ctx context.Context, id string, permit func(name string) error,
+) (*lease, error) {
+	var denied error
+	lease, err := s.leases.acquire(ctx, id, func(name string) error {
+		denied = permit(name)
+		return denied
+	})
+	if denied == nil {
+		return lease, err
+	}
+	state, err := s.engine.Upload(ctx, id)
+	if err != nil || permit(state.Name) != nil {
+		return nil, denied
+	}
+	return s.leases.acquire(ctx, id, func(string) error { return nil })
+}

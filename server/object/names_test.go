@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
@@ -179,6 +180,61 @@ func TestObjectsBelongToTheCallersThatMayUseTheirNames(t *testing.T) {
 			}
 			_, err := o.as(t, mallory).state(t, uuid.NewString())
 			apptest.WantStatus(t, err, codes.NotFound, "UPLOAD_NOT_FOUND")
+		})
+	}
+}
+
+// claimed tells whether a stream has begun an upload under a name.
+func (l *leases) claimed(id, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.uploads[id] != nil && l.uploads[id].name == name
+}
+
+// TestAnUploadIsNotTakenByAStreamWithAnotherName has a stream that knows the id of an upload begin
+// it under a name of its own, and stay.
+func TestAnUploadIsNotTakenByAStreamWithAnotherName(t *testing.T) {
+	for engine, start := range starts {
+		t.Run(engine, func(t *testing.T) {
+			o := startOwned(t, start)
+			owner, other := o.as(t, alice), o.as(t, mallory)
+			for what, use := range map[string]func(id string) error{
+				"continues": func(id string) error {
+					state, err := owner.state(t, id)
+					if err != nil {
+						return err
+					}
+					at, content := int(state.GetCommittedSizeBytes()), pattern(100_000)
+					_, err = owner.send(t, header(id, "shop/kept"), chunk(at, content[at:]), finish(content))
+					return err
+				},
+				"is cancelled": func(id string) error { return owner.cancel(t, id, false) },
+			} {
+				id := owner.pause(t, "shop/kept")
+				stream, err := other.objects.UploadObject(apptest.Deadline(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, message := range []*quartetv1.UploadObjectRequest{
+					header(id, "shopping/kept"), chunk(0, pattern(10)),
+				} {
+					if err := stream.Send(message); err != nil && !errors.Is(err, io.EOF) {
+						t.Fatal(err)
+					}
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- stream.RecvMsg(new(quartetv1.UploadObjectResponse)) }()
+				for !o.service.leases.claimed(id, "shopping/kept") && len(ended) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				if err := use(id); err != nil {
+					t.Errorf("it %s: %v", what, err)
+				}
+				err = <-ended
+				if code := status.Code(err); code != codes.Aborted && code != codes.InvalidArgument {
+					t.Errorf("the other stream ended with %v", err)
+				}
+			}
 		})
 	}
 }

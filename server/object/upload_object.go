@@ -47,7 +47,7 @@ func (s *service) UploadObject(stream uploadStream) error {
 	}
 	defer release()
 	// A stream that gives the upload another name is refused, and leaves the one before alone.
-	lease, err := s.leases.acquire(ctx, header.UploadID, func(name string) error {
+	lease, err := s.lease(ctx, header.UploadID, func(name string) error {
 		if name != header.Name {
 			return engine.ErrUploadMismatch
 		}
