@@ -22,11 +22,13 @@ import (
 //
 // A client that takes no byte of such a call for as long as a message may take loses its connection
 // with all other calls on it: grpc-go can reset a single stream only before its status is written.
-// Until then its caller may leave so many bytes, beyond which its calls are refused.
+// Until then its caller may leave so many bytes, beyond which its calls are refused. When all leave
+// more than there is room for, which one caller can do with calls that end at once, those are
+// refused that leave any.
 type unreadCalls struct {
 	timeout time.Duration
 	log     *slog.Logger
-	// limit is how many bytes all callers may leave, and share how many one of them.
+	// limit is how many bytes callers may leave together, and share how many one of them.
 	limit, share int64
 	left         atomic.Int64 // by all, the sum of bytes
 
@@ -79,7 +81,8 @@ func (u *unreadCalls) begin(
 func (u *unreadCalls) full(caller Caller) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.left.Load() >= u.limit || u.bytes[caller] >= u.share
+	left := u.bytes[caller]
+	return left >= u.share || left > 0 && u.left.Load() >= u.limit
 }
 
 // sent is what the transport holds of the messages of a call, and the context of its handler.

@@ -81,7 +81,12 @@ func (s setup) startAnswering(t *testing.T, service *answering) *running {
 // dialUnread is a client that takes no byte of any reply.
 func dialUnread(t *testing.T, address string) *frames {
 	t.Helper()
-	client := dialFrames(t, address)
+	return dialUnreadFrom(t, "127.0.0.1", address)
+}
+
+func dialUnreadFrom(t *testing.T, from, address string) *frames {
+	t.Helper()
+	client := dialFramesFrom(t, from, address)
 	client.must(client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	return client
 }
@@ -247,34 +252,45 @@ func TestAHandlerThatWaitsForTheTransportDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// TestOneCallerDoesNotFillMemoryWithReplies has it leave more than its share.
+// TestOneCallerDoesNotFillMemoryWithReplies has it leave more than there is room for.
 func TestOneCallerDoesNotFillMemoryWithReplies(t *testing.T) {
 	s := defaults()
-	s.server.MaxReceiveBytes, s.server.ArrivingBytes = 1<<10, 512<<10
+	s.server.MaxReceiveBytes, s.server.ArrivingBytes = 1<<10, 1<<20
 	r := s.startAnswering(t, &answering{size: 300 << 10})
 	client := dialUnread(t, r.address)
-	client.begin(paths[0].path)
-	again := dialFrames(t, r.address)
-	eventually(t, "the caller is refused", func() bool {
-		stream := again.begin(paths[3].path)
-		again.must(again.WriteWindowUpdate(0, 1<<20))
-		again.must(again.WriteWindowUpdate(stream, 1<<20))
-		return again.end(stream).Code() == codes.ResourceExhausted
-	})
-	if st := again.end(again.begin(healthpb.Health_Check_FullMethodName)); st.Code() != codes.OK {
-		t.Errorf("a check of health got %v", st)
+	for range 4 { // before any of them counts
+		client.begin(paths[0].path)
 	}
-	other := dialFramesFrom(t, "127.0.0.2", r.address)
-	if other.begin(paths[0].path); other.ended[1] != nil {
-		t.Errorf("another caller got %v", other.ended[1])
+	another := dialUnreadFrom(t, "127.0.0.2", r.address)
+	another.begin(paths[0].path)
+	// call is one whose reply is taken.
+	call := func(from *frames, path string) codes.Code {
+		stream := from.begin(path)
+		from.must(from.WriteWindowUpdate(0, 1<<20))
+		from.must(from.WriteWindowUpdate(stream, 1<<20))
+		return from.end(stream).Code()
+	}
+	for caller, address := range map[string]string{
+		"the caller": "127.0.0.1", "one that leaves less than its share": "127.0.0.2",
+	} {
+		from := dialFramesFrom(t, address, r.address)
+		eventually(t, caller+" is refused", func() bool {
+			return call(from, paths[3].path) == codes.ResourceExhausted
+		})
+		if st := from.end(from.begin(healthpb.Health_Check_FullMethodName)); st.Code() != codes.OK {
+			t.Errorf("a check of health got %v", st)
+		}
+	}
+	for _, path := range paths {
+		if code := call(dialFramesFrom(t, "127.0.0.3", r.address), path.path); code != codes.OK {
+			t.Errorf("%s: a caller that leaves nothing got %v", path.mode, code)
+		}
 	}
 	_ = client.conn.Close()
-	eventually(t, "the caller is served", func() bool {
-		stream := again.begin(paths[0].path)
-		again.must(again.WriteWindowUpdate(0, 1<<20))
-		again.must(again.WriteWindowUpdate(stream, 1<<20))
-		return again.end(stream).Code() == codes.OK
-	})
+	for _, address := range []string{"127.0.0.1", "127.0.0.2"} {
+		from := dialFramesFrom(t, address, r.address)
+		eventually(t, "it is served", func() bool { return call(from, paths[0].path) == codes.OK })
+	}
 }
 
 // TestAReplyThatCannotBeEncodedIsAFailure has text in a reply that is not UTF-8.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
@@ -29,6 +30,14 @@ var _ = register(service{
 	},
 	rows: []row{
 		{
+			name:    "echo-unread",
+			holds:   true,
+			does:    "sends texts of 60 KiB to Echo, and takes no byte of the replies",
+			load:    load{1, 250},
+			run:     echoUnread,
+			refused: true,
+		},
+		{
 			name:  "chat-unread",
 			holds: true,
 			does:  "sends texts of 60 KiB on Chat, and reads no reply",
@@ -45,6 +54,23 @@ var _ = register(service{
 		},
 	},
 })
+
+func echoUnread(ctx context.Context, by *attacker) {
+	request, err := proto.Marshal(quartetv1.EchoRequest_builder{Text: strings.Repeat("x", 60<<10)}.Build())
+	if err != nil {
+		by.answers.addError(err)
+		return
+	}
+	body := message(0, request)
+	by.window = 0
+	by.eachOnWire(ctx, by.GRPC, func(_ context.Context, w *wire, _ int) error {
+		s := w.begin(quartetv1.EchoService_Echo_FullMethodName)
+		if err := w.send(s, body, true); err != nil {
+			return err
+		}
+		return w.wait(s)
+	})
+}
 
 func chatUnread(ctx context.Context, by *attacker) {
 	text := strings.Repeat("x", 60<<10)
