@@ -49,6 +49,8 @@ func TestSlowCallersLoseTheirConnection(t *testing.T) {
 			"deadline_exceeded"},
 		"a chunk that does not end": {"POST " + unary +
 			" HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", "deadline_exceeded"},
+		"no body of a request for no path": {
+			"OPTIONS * HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n", "403 Forbidden"},
 		"refused and not complete": {request("/no.Such/Method", "application/json", 1000) + "{",
 			"unimplemented"},
 		"too large and not complete": {request(unary, "application/json", 1<<20) + "{",

@@ -66,9 +66,11 @@ func New(
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler:   s.renewConnections(handler),
-		Protocols: &protocols,
-		TLSConfig: calls.HTTPTLS(),
+		Handler: s.renewConnections(handler),
+		// net/http would answer OPTIONS * itself, without any of the limits.
+		DisableGeneralOptionsHandler: true,
+		Protocols:                    &protocols,
+		TLSConfig:                    calls.HTTPTLS(),
 		// Requests and answers take as long as their call does, whose messages have limits of their own.
 		ReadHeaderTimeout: limits.ConnectionTimeout,
 		IdleTimeout:       idle,

@@ -37,6 +37,13 @@ var webRows = []row{
 		},
 	},
 	{
+		name: "web-options", holds: true, flood: true, load: load{1000, 1},
+		does: "sends requests for no path to the web port, with slow bodies",
+		run: func(ctx context.Context, by *attacker) {
+			by.hold(ctx, by.Web, webOptions, slowBody)
+		},
+	},
+	{
 		name: "web-streams", holds: true, refused: true, load: load{4, 250},
 		does: "sends the headers of streams of Connect, and nothing else",
 		run: func(ctx context.Context, by *attacker) {
@@ -56,9 +63,13 @@ var webRows = []row{
 // connectStream is the content type of streams of the Connect protocol.
 const connectStream = "application/connect+proto"
 
-// webRequest is a call by Connect.
-const webRequest = "POST " + healthpb.Health_Check_FullMethodName + " HTTP/1.1\r\nHost: attack\r\n" +
-	"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+const (
+	// webRequest is a call by Connect, and webOptions a request that no handler is registered for.
+	webRequest = "POST " + healthpb.Health_Check_FullMethodName + webMessage
+	webOptions = "OPTIONS *" + webMessage
+	webMessage = " HTTP/1.1\r\nHost: attack\r\n" +
+		"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+)
 
 // webLarge sends bodies in the ways that there are, one after the other.
 func webLarge(ctx context.Context, by *attacker) {
