@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -57,6 +58,8 @@ type bridge struct {
 	// long.
 	write  sync.Mutex
 	active atomic.Int64 // when a message last passed, in nanoseconds since began
+	// arrived is when a piece of a frame last came, of those that come fast enough, in the same unit.
+	arrived atomic.Int64
 	// writing is when the event that is being written was begun, in the same unit; 0 if none is.
 	writing atomic.Int64
 
@@ -304,7 +307,11 @@ func (b *bridge) started(span trace.SpanContext) event {
 // read reads a frame into a value that its JSON is for.
 func (b *bridge) read(ctx context.Context, f any) error {
 	// Read also answers pings and takes the answers to ours, so that it has to be called all the time.
-	kind, text, err := b.socket.Read(ctx)
+	kind, pieces, err := b.socket.Reader(ctx)
+	var text []byte
+	if err == nil {
+		text, err = io.ReadAll(&arriving{Reader: pieces, bridge: b, began: time.Now()})
+	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
 		// The page would not learn why the socket is closed if that had the rest of the frame unread.
 		CloseSocket(b.answer, b.socket, websocket.StatusMessageTooBig, b.console.Config.lastTimeout())
@@ -324,6 +331,24 @@ func (b *bridge) read(ctx context.Context, f any) error {
 		)
 	}
 	return nil
+}
+
+// arriving is a frame that tells the bridge of its pieces, as long as they come fast enough.
+type arriving struct {
+	io.Reader
+	bridge *bridge
+	began  time.Time
+	came   int64 // bytes
+}
+
+// Read implements io.Reader.
+func (a *arriving) Read(into []byte) (int, error) {
+	n, err := a.Reader.Read(into)
+	a.came += int64(n)
+	if n > 0 && time.Since(a.began) <= time.Duration(a.came)*time.Second/slowest {
+		a.bridge.arrived.Store(int64(time.Since(a.bridge.began)))
+	}
+	return n, err
 }
 
 // listen does what the page's frames say, until the page is gone.
@@ -572,7 +597,9 @@ func (b *bridge) watch(c *call, over <-chan struct{}) {
 		pinging, cancel := context.WithTimeout(context.Background(), interval)
 		err := b.socket.Ping(pinging)
 		cancel()
-		if errors.Is(err, context.DeadlineExceeded) && b.writing.Load() != 0 {
+		// A page answers between two frames only, which it may send slowly.
+		arrived := time.Since(b.began)-time.Duration(b.arrived.Load()) < interval
+		if errors.Is(err, context.DeadlineExceeded) && (b.writing.Load() != 0 || arrived) {
 			continue
 		}
 		// While the page is held back its answer is not read, but a connection that is gone fails already

@@ -159,6 +159,33 @@ func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
 	}
 }
 
+// TestAFrameThatComesSlowlyIsTaken sends one for longer than a page may be silent, which cannot
+// answer pings meanwhile.
+func TestAFrameThatComesSlowlyIsTaken(t *testing.T) {
+	s := start(t, peerTimeout)
+	p := upgrade(t, s.address)
+	p.say(frame(`{"type": "start", "method": "` + service + `FullDuplexCall"}`))
+	message := `{"type": "message", "message": {"responseParameters": [{"size": 1}], ` +
+		`"payload": {"body": "` + strings.Repeat("A", 60000) + `"}}}`
+	head := binary.BigEndian.AppendUint16([]byte("\x81\xfe"), uint16(len(message)))
+	text := string(head) + "\x00\x00\x00\x00" + message
+	const pieces = 500
+	pace := time.NewTicker(6 * time.Second / pieces)
+	defer pace.Stop()
+	for i := range pieces {
+		p.say(text[len(text)*i/pieces : len(text)*(i+1)/pieces])
+		<-pace.C
+	}
+	for got := ""; !strings.Contains(got, `"type":"message"`); {
+		piece := make([]byte, 1024)
+		n, err := p.answer.Read(piece)
+		if err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+		got += string(piece[:n])
+	}
+}
+
 // TestSlowPagesGiveTheirPlaceBack has pages take the only place for a call, and keep their
 // connection.
 func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
@@ -199,6 +226,14 @@ func TestSlowPagesGiveTheirPlaceBack(t *testing.T) {
 		s := start(t)
 		p := upgrade(t, s.address)
 		p.say("\x81\xfe\x10\x00\x00\x00\x00\x00")
+		p.trickle()
+		free(t, s)
+	})
+	t.Run("a frame byte by byte", func(t *testing.T) {
+		t.Parallel()
+		s := start(t)
+		p := upgrade(t, s.address)
+		p.say(begin("FullDuplexCall") + "\x81\xfe\x80\x00\x00\x00\x00\x00")
 		p.trickle()
 		free(t, s)
 	})
