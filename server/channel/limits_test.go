@@ -133,4 +133,48 @@ func TestParticipantsOfOneCallerShareOnePace(t *testing.T) {
 	if err != nil || first != second {
 		t.Errorf("two participants have two paces, %v", err)
 	}
+	expired, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for first.Wait(expired, broker.Message{}) == nil { // until it has to wait
+		continue
+	}
+	places.leave(rpc.Caller{})
+	places.leave(rpc.Caller{})
+	// Others come and go, so that those that are idle are forgotten.
+	for i := range minSweep {
+		caller := rpc.CallerAt(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256))
+		if _, err := places.enter(caller); err != nil {
+			t.Fatal(err)
+		}
+		places.leave(caller)
+	}
+	if again, err := places.enter(rpc.Caller{}); err != nil || again != first {
+		t.Errorf("a caller that comes back has another pace, %v", err)
+	}
+	if len(places.byCaller) > 2 {
+		t.Errorf("%d callers are known", len(places.byCaller))
+	}
+}
+
+func TestCallersWithoutParticipantsAreForgotten(t *testing.T) {
+	b, err := broker.OpenAll(t.Context(), "embedded:", broker.Options{Dir: t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	places := newParticipants(10, 0, b.Pace())
+	for i := range 10 * minSweep {
+		caller := rpc.CallerAt(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256))
+		pace, err := places.enter(caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pace.Wait(t.Context(), broker.Message{}); err != nil {
+			t.Fatal(err)
+		}
+		places.leave(caller)
+	}
+	if len(places.byCaller) > 2*minSweep {
+		t.Errorf("%d callers are known", len(places.byCaller))
+	}
 }

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"maps"
 	"math/rand/v2"
 	"sync"
 
@@ -19,9 +20,14 @@ type participants struct {
 
 	mu    sync.Mutex
 	count int
-	// byCaller has the callers that have participants now.
+	// byCaller has the callers that have participants now, or whose pace is not idle yet.
 	byCaller map[rpc.Caller]*share
+	// sweepAt is how many there may be before the others are forgotten.
+	sweepAt int
 }
+
+// minSweep is how many callers are known before it is worth looking for those to forget.
+const minSweep = 1024
 
 // share is what one caller has: the number of its participants, and the pace that they share.
 type share struct {
@@ -35,7 +41,8 @@ func newParticipants(all, perCaller int, pace *broker.Pace) *participants {
 	if perCaller == 0 {
 		perCaller = max(1, all/2)
 	}
-	return &participants{all: all, perCaller: perCaller, pace: pace, byCaller: map[rpc.Caller]*share{}}
+	return &participants{all: all, perCaller: perCaller, pace: pace,
+		byCaller: map[rpc.Caller]*share{}, sweepAt: minSweep}
 }
 
 // enter takes a place for a participant and returns the pace at which its caller may speak. The
@@ -56,6 +63,10 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 	case s.count >= p.perCaller:
 		problem = "too many participants of one caller"
 	default:
+		if len(p.byCaller) >= p.sweepAt {
+			maps.DeleteFunc(p.byCaller, func(_ rpc.Caller, s *share) bool { return s.isIdle() })
+			p.sweepAt = max(minSweep, 2*len(p.byCaller))
+		}
 		p.count++
 		s.count++
 		p.byCaller[caller] = s
@@ -65,15 +76,17 @@ func (p *participants) enter(caller rpc.Caller) (*broker.Pace, error) {
 		busyDelay/2+rand.N(busyDelay))
 }
 
-// leave gives back the place of a participant. With the last one of a caller its pace is forgotten
-// as well, and begins full if the caller comes back.
+// leave gives back the place of a participant. The pace of its caller is kept until it is idle, so
+// that a caller does not speak faster by leaving and coming back.
 func (p *participants) leave(caller rpc.Caller) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
-	if s := p.byCaller[caller]; s.count > 1 {
-		s.count--
-	} else {
+	s := p.byCaller[caller]
+	if s.count--; s.isIdle() {
 		delete(p.byCaller, caller)
 	}
 }
+
+// isIdle tells whether nothing is lost if the share is made anew.
+func (s *share) isIdle() bool { return s.count == 0 && s.pace.IsIdle() }

@@ -130,6 +130,12 @@ func (p *Pace) Half() *Pace {
 	return &Pace{half(p.messages), half(p.bytes)}
 }
 
+// IsIdle tells whether it lets as much through at once as when it was new.
+func (p *Pace) IsIdle() bool {
+	idle := func(l *rate.Limiter) bool { return l.Tokens() >= float64(l.Burst()) }
+	return idle(p.messages) && idle(p.bytes)
+}
+
 // Wait waits until a message may be kept. It fails with the error of ctx, or at once with
 // context.DeadlineExceeded if the deadline of ctx would pass first.
 func (p *Pace) Wait(ctx context.Context, m Message) error {
