@@ -74,7 +74,7 @@ type ChannelServiceClient interface {
 	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
 	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
 	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
-	// metadata has last_sequence, which may not have arrived).
+	// metadata has last_sequence, which may not have arrived; or reason IDLE if that is less than 64 KiB).
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.
@@ -147,7 +147,7 @@ type ChannelServiceServer interface {
 	// participants, over all or of one caller (reason TOO_MANY_PARTICIPANTS, with a google.rpc.RetryInfo), or when there is no
 	// room for a message (reason STORE_FULL): it was not kept; DEADLINE_EXCEEDED when the join does not arrive within 10 s
 	// (reason IDLE), and when the participant reads nothing for 30 s while there is something to read (reason NOT_READING, its
-	// metadata has last_sequence, which may not have arrived).
+	// metadata has last_sequence, which may not have arrived; or reason IDLE if that is less than 64 KiB).
 	//
 	// DATA_LOSS (reason DAMAGED) when messages are missing before the next one, perhaps of this channel, because what is stored
 	// is damaged.
