@@ -76,8 +76,8 @@ type ObjectServiceClient interface {
 	// replica answers. The committed size never decreases.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
-	// committed, or when it was cancelled, or idle for so long that it was removed: begin at offset
-	// 0.
+	// committed, or when it was cancelled, or idle for so long that it was removed, or, on S3, when
+	// its object was deleted: begin at offset 0.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
 	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream
 	// that sends it ends with ABORTED (reason WRITER_REPLACED).
@@ -119,8 +119,8 @@ type ObjectServiceClient interface {
 	// Nothing is visible under the name until finish has been verified. The object then appears as a
 	// whole, and the reply is sent once it is durable. Finishing an upload again returns the same
 	// object, for as long as a finished upload is remembered (a week by default). There is one
-	// exception, on S3: an object of less than a part that was deleted before its sender got an
-	// answer appears again when the sender sends it again.
+	// exception, on S3: an upload whose object was deleted is as one of which nothing is committed,
+	// and the same object appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED. One
 	// that gives the upload another name is refused with UPLOAD_MISMATCH, and takes nothing over.
@@ -262,8 +262,8 @@ type ObjectServiceServer interface {
 	// replica answers. The committed size never decreases.
 	//
 	// Codes: INVALID_ARGUMENT for a malformed upload_id; NOT_FOUND when nothing of this upload is
-	// committed, or when it was cancelled, or idle for so long that it was removed: begin at offset
-	// 0.
+	// committed, or when it was cancelled, or idle for so long that it was removed, or, on S3, when
+	// its object was deleted: begin at offset 0.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
 	// CancelUpload removes an upload that is not finished, and what was committed of it. A stream
 	// that sends it ends with ABORTED (reason WRITER_REPLACED).
@@ -305,8 +305,8 @@ type ObjectServiceServer interface {
 	// Nothing is visible under the name until finish has been verified. The object then appears as a
 	// whole, and the reply is sent once it is durable. Finishing an upload again returns the same
 	// object, for as long as a finished upload is remembered (a week by default). There is one
-	// exception, on S3: an object of less than a part that was deleted before its sender got an
-	// answer appears again when the sender sends it again.
+	// exception, on S3: an upload whose object was deleted is as one of which nothing is committed,
+	// and the same object appears again when the sender sends it again.
 	//
 	// A newer stream for the same upload_id takes the upload over; the older one ends with ABORTED. One
 	// that gives the upload another name is refused with UPLOAD_MISMATCH, and takes nothing over.

@@ -441,15 +441,13 @@ type record struct {
 	S3Upload string `json:"s3_upload,omitempty"`
 	// Object is what the upload makes, once that is decided.
 	Object *engine.Object `json:"object,omitempty"`
-	// Before is the tag that the name had when the object was decided. A small object takes the place
-	// of just that, or of nothing.
+	// Before is the tag that the name had when the object was decided. While the name still has that,
+	// the object is not there. A small object takes the place of just that, or of nothing.
 	Before string `json:"before,omitempty"`
 	// Hash is the state of the SHA-256 over the first Hashed bytes, if the sender will name it: parts
 	// cannot be read before they are an object, so that another process could not compute it.
 	Hash   []byte `json:"hash,omitempty"`
 	Hashed int64  `json:"hashed,omitempty"`
-	// Dropped says that the multipart upload is being removed.
-	Dropped bool `json:"dropped,omitempty"`
 }
 
 // readRecord reads the record of an upload. It returns errNoKey if there is none, and an ErrCorrupt
@@ -484,20 +482,22 @@ type part struct {
 }
 
 // progress asks S3 how far an upload is, and returns its full parts. A multipart upload that is
-// gone was completed, if the record says what it makes, and was aborted otherwise: then there is no
-// upload.
+// gone was completed, if the name has the object or something that came after it. Otherwise there
+// is no upload: it was aborted, here or by a rule of the bucket, or the service failed, or is still
+// at work, while it put the parts together.
 func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, error) {
 	if r.S3Upload == "" {
-		state, _, err := s.smallProgress(ctx, r)
+		state, _, err := s.published(ctx, r)
 		return state, nil, err
-	}
-	if r.Dropped {
-		return engine.State{}, nil, engine.ErrUploadNotFound
 	}
 	parts, _, err := s.parts(ctx, objectKey(r.Name), r.S3Upload)
 	switch {
 	case errors.Is(err, errNoUpload) && r.Object != nil:
-		return engine.State{Committed: r.Object.Size, Object: r.Object}, nil, nil
+		state, _, err := s.published(ctx, r)
+		if err == nil && state.Object == nil {
+			err = engine.ErrUploadNotFound
+		}
+		return state, nil, err
 	case errors.Is(err, errNoUpload):
 		return engine.State{}, nil, engine.ErrUploadNotFound
 	case err != nil:
@@ -518,11 +518,11 @@ func (s *S3) progress(ctx context.Context, r record) (engine.State, []part, erro
 	return engine.State{Committed: full * r.PartBytes}, parts[:full], nil
 }
 
-// smallProgress is progress for an object that is one PutObject. It looks at what the name has, and
-// returns the tag of that: this upload's object, then it is finished; what was there before it, or
-// nothing, then it is still to be put there; anything else has come after the object, then it is
-// finished as well.
-func (s *S3) smallProgress(ctx context.Context, r record) (engine.State, string, error) {
+// published tells whether the object that the record has decided was put in its place, by what the
+// name has, and returns the tag of that: this upload's object, then it is finished; what was there
+// before it, or nothing, then it is still to be put there; anything else has come after the object,
+// then it is finished as well.
+func (s *S3) published(ctx context.Context, r record) (engine.State, string, error) {
 	footer, f, err := s.stat(ctx, r.Name, engine.FooterBytes)
 	switch {
 	case errors.Is(err, engine.ErrNotFound), f.tag != absent && f.tag == r.Before:
@@ -627,27 +627,15 @@ func (s *S3) Cancel(ctx context.Context, id string, permit func(name string) err
 }
 
 // drop removes an unfinished upload. Its parts go before the record, because only that leads to
-// them: if it fails, it can be tried again. Before they go the record says so, by which a finish
-// that is under way elsewhere tells parts that were put together from those that were removed. In a
-// full bucket there is no room for that, and the record goes first; Expire removes parts that are
-// left then.
+// them: if it fails, it can be tried again. A finish that is under way elsewhere finds the
+// multipart upload gone, and that the name does not have the object.
 func (s *S3) drop(ctx context.Context, r record, tag string) error {
-	if r.S3Upload == "" {
-		return replacedIfChanged(s.remove(ctx, uploadKey(r.UploadID), tag))
-	}
-	r.Dropped = true
-	marked, err := s.writeRecord(ctx, r, tag)
-	switch {
-	case err == nil:
-		if err = s.abort(ctx, objectKey(r.Name), r.S3Upload); err == nil {
-			err = s.remove(ctx, uploadKey(r.UploadID), marked)
-		}
-	case errors.Is(err, engine.ErrStoreFull):
-		if err = s.remove(ctx, uploadKey(r.UploadID), tag); err == nil {
-			err = s.abort(ctx, objectKey(r.Name), r.S3Upload)
+	if r.S3Upload != "" {
+		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
+			return err
 		}
 	}
-	return replacedIfChanged(err)
+	return replacedIfChanged(s.remove(ctx, uploadKey(r.UploadID), tag))
 }
 
 // replacedIfChanged is an ErrWriterReplaced in place of errChanged.

@@ -103,19 +103,25 @@ func (s *S3) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upl
 }
 
 // ask finds out how far the upload is, and continues there. If it returns false, the upload has to
-// begin, and u.tag is that of a record to write in place of, or absent.
+// begin, and u.tag is that of a record to write in place of, or absent; u.Object is then what that
+// record has decided.
 func (u *upload) ask() (found bool, err error) {
 	u.asked = true
 	r, tag, state, parts, err := u.s.lookup(u.ctx, u.UploadID)
 	switch {
-	case errors.Is(err, engine.ErrUploadNotFound):
+	case errors.Is(err, engine.ErrUploadNotFound) && r.Object == nil:
 		u.tag = tag
 		return false, nil
-	case err != nil:
+	case err != nil && !errors.Is(err, engine.ErrUploadNotFound):
 		return false, err
 	case !r.Same(u.Header):
 		return true, fmt.Errorf("%w: the record of upload %s has another one", engine.ErrUploadMismatch,
 			u.UploadID)
+	case err != nil:
+		// The object was decided and is not there. If it is sent again it is the same one.
+		u.tag, u.Object, u.Before = tag, r.Object, r.Before
+		u.Generation, u.CreateTime = r.Generation, r.CreateTime
+		return false, nil
 	}
 	// The record that is there counts: generation, part size and creation are those of the first
 	// stream.
@@ -288,6 +294,13 @@ func (u *upload) decide(r record) error {
 		if err != nil || found && (u.S3Upload == "" || u.done != nil || len(u.parts) > 0 ||
 			u.PartBytes == r.PartBytes) {
 			return err
+		}
+		r.Generation, r.CreateTime = u.Generation, u.CreateTime
+		if u.Object != nil && r.Object != nil {
+			if err := u.sameObject(*r.Object); err != nil {
+				return err
+			}
+			r.Object, r.Before = u.Object, u.Before
 		}
 	}
 	return engine.ErrWriterReplaced
@@ -482,13 +495,21 @@ func (u *upload) trailer(o engine.Object) ([]byte, error) {
 	}, sums)
 }
 
+// before is what the name has, which the object is to replace. A damaged object may be replaced.
+func (u *upload) before() (found, error) {
+	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
+	if errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrCorrupt) {
+		err = nil
+	}
+	return before, err
+}
+
 // finishSmall puts an object in the place of what the name has. First it writes a record that says
 // what that is, so that an attempt whose answer is lost can be made again, here or in another
-// process: smallProgress tells from the record whether the first one has succeeded.
+// process: published tells from the record whether the first one has succeeded.
 func (u *upload) finishSmall(object engine.Object) error {
-	// A damaged object may be replaced.
-	_, before, err := u.s.stat(u.ctx, u.Name, engine.FooterBytes)
-	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrCorrupt) {
+	before, err := u.before()
+	if err != nil {
 		return err
 	}
 	if u.Object == nil {
@@ -539,7 +560,7 @@ func (u *upload) putSmall(data []byte) (replaced string, err error) {
 		if !errors.Is(err, errChanged) {
 			return absent, err
 		}
-		state, found, stateErr := u.s.smallProgress(u.ctx, u.record)
+		state, found, stateErr := u.s.published(u.ctx, u.record)
 		if stateErr != nil {
 			return absent, stateErr
 		}
@@ -561,7 +582,8 @@ func (u *upload) sameObject(o engine.Object) error {
 }
 
 // finishLarge sends what is left with the trailer as the last part, writes into the record which
-// object the parts make, and has S3 put them together, which it does once.
+// object the parts make and what the name had before, and has S3 put them together, which it does
+// once.
 func (u *upload) finishLarge(object engine.Object) (err error) {
 	if u.Object != nil {
 		if err := u.sameObject(object); err != nil {
@@ -589,11 +611,15 @@ func (u *upload) finishLarge(object engine.Object) (err error) {
 		return err
 	}
 	parts := slices.Concat(u.parts, []part{{tag, sum, int64(len(rest))}})
-	// Before completion, so that a process that finds the multipart upload gone can tell what became
-	// of it.
+	// Before completion, so that a process that finds the multipart upload gone can tell by the name
+	// what became of it.
 	if u.Object == nil {
+		before, err := u.before()
+		if err != nil {
+			return err
+		}
 		r := u.record
-		r.Object = &object
+		r.Object, r.Before = &object, before.tag
 		if u.tag, err = u.s.writeRecord(u.ctx, r, u.tag); err != nil {
 			if errors.Is(err, errChanged) {
 				err = engine.ErrWriterReplaced
@@ -610,7 +636,8 @@ func (u *upload) finishLarge(object engine.Object) (err error) {
 }
 
 // complete has S3 put the parts together. That it was done already is no error, whether by an
-// attempt whose answer was lost or by another process.
+// attempt whose answer was lost or by another process. An answer without the checksum of the whole
+// is not believed: versitygw gives one, with status 200, to a second request during the first.
 func (u *upload) complete(parts []part) error {
 	ctx, cancel := requestContext(u.ctx, len(parts)<<10)
 	defer cancel()
@@ -628,23 +655,25 @@ func (u *upload) complete(parts []part) error {
 	}
 	// S3 compares the whole as well.
 	in.ChecksumCRC32C = encodeSum(whole)
-	_, err := u.s.client.CompleteMultipartUpload(ctx, in)
+	out, err := u.s.client.CompleteMultipartUpload(ctx, in)
 	err = explain(ctx, err)
 	switch {
-	// It was completed, by an attempt whose answer was lost or in another process, or cancelled.
-	case errors.Is(err, errNoUpload):
-		r, _, err := u.s.readRecord(u.ctx, u.UploadID)
-		if err != nil {
-			return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
-		}
-		if r.Dropped {
-			return fmt.Errorf("%w: it was cancelled", engine.ErrWriterReplaced)
-		}
+	case err == nil && out.ChecksumCRC32C != nil:
 		return nil
 	case errors.Is(err, errParts): // Another process has sent some of them again, in other bytes.
 		return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
+	case err != nil && !errors.Is(err, errNoUpload):
+		return err
 	}
-	return err
+	state, _, failed := u.s.published(u.ctx, u.record)
+	switch {
+	case failed != nil || state.Object != nil:
+		return failed
+	case err == nil:
+		return fmt.Errorf("%w: the parts are not put together yet", engine.ErrUnavailable)
+	}
+	// It was cancelled, or has expired, or the service failed while it put the parts together.
+	return fmt.Errorf("%w: %w", engine.ErrWriterReplaced, err)
 }
 
 // Close implements engine.Upload. It waits for parts on their way, up to grace if the sender has

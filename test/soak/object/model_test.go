@@ -24,8 +24,7 @@ type model struct {
 	mu    sync.Mutex
 	names map[string]*history
 	ids   map[string]*upload
-	// again says that a small object which was deleted may come back when it is sent again, as on
-	// S3.
+	// again says that an object which was deleted may come back when it is sent again, as on S3.
 	again bool
 	// broken is told of every wrong answer.
 	broken func(problem string)
@@ -100,7 +99,7 @@ func (m *model) saw(name string, o *quartetv1.Object, invoked time.Duration) *up
 
 // seen checks that u was visible at some moment between two.
 func (m *model) seen(h *history, u *upload, from, to time.Duration) {
-	if from > u.gone && m.small(u) && h.deletable(u.invoked, to) {
+	if from > u.gone && m.again && h.deletable(u.invoked, to) {
 		u.gone = forever
 	}
 	if from > u.gone {
@@ -110,10 +109,6 @@ func (m *model) seen(h *history, u *upload, from, to time.Duration) {
 	h.leave(u, from, to)
 }
 
-// small tells whether the contract allows an upload to make its object again, once that was
-// deleted.
-func (m *model) small(u *upload) bool { return m.again && len(u.content.data) < partBytes }
-
 // mayBeGone tells whether the object of an upload may have been replaced or deleted.
 func (m *model) mayBeGone(u *upload) bool {
 	m.mu.Lock()
@@ -122,11 +117,12 @@ func (m *model) mayBeGone(u *upload) bool {
 	return h.deletable(u.invoked, now) || h.replaceable(u, u.invoked, now)
 }
 
-// mayReturn tells whether that may have happened.
+// mayReturn tells whether the contract allows an upload to make its object again, because that was
+// deleted.
 func (m *model) mayReturn(u *upload) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.small(u) && m.history(u.name).deletable(u.invoked, m.now())
+	return m.again && m.history(u.name).deletable(u.invoked, m.now())
 }
 
 // sawListed checks that a list which was asked for at a moment had an object of so many bytes.

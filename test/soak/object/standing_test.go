@@ -31,7 +31,7 @@ func (m *model) stands(u *upload, before standing, committed int64, o *quartetv1
 	switch {
 	case committed == 0 && o == nil && m.now()-u.invoked > timeToLive:
 		return
-	case committed == 0 && o == nil && m.small(u) && m.history(u.name).deletable(u.invoked, m.now()):
+	case committed == 0 && o == nil && m.again && m.history(u.name).deletable(u.invoked, m.now()):
 		return
 	case committed < before.committed || committed > int64(len(u.content.data)):
 		m.fail(m.history(u.name), "%d bytes of upload %s are committed, and %d were", committed, u.id, before.committed)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,11 @@ func (w *worker) send(
 	what := fmt.Sprintf("upload %s to %q (%d bytes, continue %v)", j.id, j.name, len(j.content.data), options.Continue)
 	if errors.Is(err, object.ErrUploadMismatch) && w.model.mayBeGone(j.upload) {
 		w.tell("%s: %v", what, err) // An earlier call has finished it, and its object has gone since.
+		return true
+	}
+	if err != nil && strings.Contains(err.Error(), "the source cannot be read again") &&
+		w.model.mayReturn(j.upload) {
+		w.tell("%s: %v", what, err) // The same, and it would be made again if it could be sent again.
 		return true
 	}
 	if err != nil {

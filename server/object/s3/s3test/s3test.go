@@ -324,9 +324,10 @@ func (f *Fake) complete(r *http.Request, id string, u *upload, body []byte) answ
 	s := stored{data, fmt.Sprintf(`"%x-%d"`, md5.Sum(sums), len(want.Part)), time.Now()}
 	f.keys[u.key] = s
 	return encode(struct {
-		XMLName xml.Name `xml:"CompleteMultipartUploadResult"`
-		ETag    string
-	}{ETag: s.tag})
+		XMLName        xml.Name `xml:"CompleteMultipartUploadResult"`
+		ETag           string
+		ChecksumCRC32C string
+	}{ETag: s.tag, ChecksumCRC32C: encodeSum(crc32c.Checksum(data))})
 }
 
 // listUploads answers ListMultipartUploads, in one page.
