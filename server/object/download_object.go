@@ -2,6 +2,7 @@ package object
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"google.golang.org/grpc"
@@ -58,7 +59,8 @@ func (s *service) DownloadObject(
 	if err := stream.Send(head); err != nil {
 		return err
 	}
-	for offset := r.GetReadOffset(); ; {
+	offset := r.GetReadOffset()
+	for left := reader.Remaining(); left > 0; {
 		buffer, err := buffers.Take(ctx)
 		if err != nil {
 			return err
@@ -68,8 +70,9 @@ func (s *service) DownloadObject(
 		n, crc32c, err := reader.Next(*buffer, fast)
 		if err != nil {
 			buffers.Put(buffer) // Bulk did not take it.
+			// The end of the stream says that all was sent, so that no engine's mistake may look like it.
 			if errors.Is(err, io.EOF) {
-				return nil
+				err = fmt.Errorf("%w: %q ends %d bytes early", engine.ErrCorrupt, r.GetName(), left)
 			}
 			return s.metrics.saw(err)
 		}
@@ -77,8 +80,9 @@ func (s *service) DownloadObject(
 		if err := sendChunk(stream, offset, buffers.Bulk(buffer), *buffer, crc32c); err != nil {
 			return err
 		}
-		offset += uint64(n)
+		offset, left = offset+uint64(n), left-int64(n)
 	}
+	return nil
 }
 
 // sendChunk sends one chunk. The buffer that data is in goes back to its transfer when the

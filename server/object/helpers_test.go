@@ -59,6 +59,14 @@ var starts = map[string]func(t *testing.T, env ...string) *testServer{
 // startObserved starts a server whose metrics, spans or log the test looks at.
 func startObserved(t testing.TB, tele *telemetry.Telemetry, dir string, env ...string) *testServer {
 	t.Helper()
+	return startChanged(t, tele, dir, func(*service) {}, env...)
+}
+
+// startChanged starts a server after a change to what answers.
+func startChanged(
+	t testing.TB, tele *telemetry.Telemetry, dir string, change func(*service), env ...string,
+) *testServer {
+	t.Helper()
 	ts := &testServer{}
 	guest := Service()
 	open := guest.Open
@@ -66,6 +74,7 @@ func startObserved(t testing.TB, tele *telemetry.Telemetry, dir string, env ...s
 		opened, err := open(ctx, host)
 		if err == nil {
 			opened.Register(registrar{ts})
+			change(ts.service)
 		}
 		return opened, err
 	}

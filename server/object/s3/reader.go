@@ -315,7 +315,7 @@ func (r *reader) loadPiece(block, start, size int64) (err error) {
 		r.at = r.offset
 	}
 	r.data = buffer[:min(pieceBytes, start+size-r.at)]
-	_, err = io.ReadFull(r.body, r.data)
+	err = readFull(r.body, r.data)
 	if err == nil && crc32c.Checksum(r.data) != r.pieces[0] {
 		err = r.corrupt(block)
 	}
@@ -329,10 +329,20 @@ func (r *reader) loadPiece(block, start, size int64) (err error) {
 	return err
 }
 
+// readFull is io.ReadFull of an answer that must have more bytes: that it ends is never the end of
+// the object.
+func readFull(body io.Reader, p []byte) error {
+	_, err := io.ReadFull(body, p)
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // readPieces fills pieces, and returns their checksums and that of all of them together.
 func readPieces(body io.Reader, pieces iter.Seq[[]byte]) (sums []uint32, whole uint32, err error) {
 	for piece := range pieces {
-		if _, err = io.ReadFull(body, piece); err != nil {
+		if err = readFull(body, piece); err != nil {
 			return nil, 0, err
 		}
 		sum := crc32c.Checksum(piece)

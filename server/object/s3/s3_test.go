@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -702,6 +703,31 @@ func TestAPanicOfAGoroutineIsAnErrorOfItsTransfer(t *testing.T) {
 	for what, err := range map[string]error{"upload": err, "download": readErr} {
 		if err == nil || !strings.Contains(err.Error(), "panic: a bug") {
 			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
+
+// An answer that ends where a piece or a block does, as that of a key that was cut, is not the end
+// of the object.
+func TestADownloadThatS3CutsDoesNotEndWell(t *testing.T) {
+	content := enginetest.Content(16 * pieceBytes)
+	for _, fast := range []bool{true, false} {
+		for pieces := range 15 {
+			fake, url := newFake(t)
+			s := open(t, url, 4*pieceBytes)
+			put(t, s, header("o"), content)
+			r, err := s.Open(t.Context(), "o", 0, 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fake.Change(objectKey("o"), func(data []byte) []byte { return data[:(1+pieces)*pieceBytes] })
+			for p := make([]byte, pieceBytes/2); err == nil; {
+				_, _, err = r.Next(p, fast)
+			}
+			if errors.Is(err, io.EOF) {
+				t.Errorf("fast %v: the end of %d pieces is the end of the object", fast, 1+pieces)
+			}
+			_ = r.Close()
 		}
 	}
 }
