@@ -32,6 +32,8 @@ type faulty struct {
 	quartetv1.UnimplementedObjectServiceServer
 	download func(downloadServer) error
 	upload   func(uploadServer) error
+	// committed is how much there is of any upload; nil if there is none.
+	committed func() int
 }
 
 func (f *faulty) DownloadObject(_ *quartetv1.DownloadObjectRequest, s downloadServer) error {
@@ -41,6 +43,11 @@ func (f *faulty) DownloadObject(_ *quartetv1.DownloadObjectRequest, s downloadSe
 func (f *faulty) GetUpload(
 	context.Context, *quartetv1.GetUploadRequest,
 ) (*quartetv1.GetUploadResponse, error) {
+	if f.committed != nil {
+		return quartetv1.GetUploadResponse_builder{
+			CommittedSizeBytes: uint64(f.committed()),
+		}.Build(), nil
+	}
 	return nil, status.Error(codes.NotFound, "never heard of it")
 }
 
@@ -187,6 +194,29 @@ func TestAnUploadThatIsTakenOverRepeatedlyIsLeftToTheOtherWriter(t *testing.T) {
 	_, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(nil), object.UploadOptions{})
 	if err == nil || calls != 3 {
 		t.Errorf("got %v after %d calls, want an error after 3", err, calls)
+	}
+}
+
+// Each stream is replaced, and more is committed after each.
+func TestAnUploadThatMakesProgressIsNotLeftToAnotherWriter(t *testing.T) {
+	calls, content := 0, []byte("0123456789")
+	client := (&faulty{
+		committed: func() int { return calls },
+		upload: func(s uploadServer) error {
+			if calls++; calls < len(content) {
+				return replaced(t)
+			}
+			for err := error(nil); err == nil; {
+				_, err = s.Recv()
+			}
+			return s.SendAndClose(quartetv1.UploadObjectResponse_builder{
+				CommittedSizeBytes: uint64(len(content)), Object: info(content).GetObject(),
+			}.Build())
+		},
+	}).client(t)
+	if _, err := client.Upload(clienttest.Deadline(t), "o", bytes.NewReader(content),
+		object.UploadOptions{}); err != nil {
+		t.Errorf("got %v after %d calls", err, calls)
 	}
 }
 

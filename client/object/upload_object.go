@@ -75,7 +75,7 @@ type upload struct {
 	options UploadOptions
 	// fresh says that the server cannot know of this upload yet, so that it need not be asked.
 	fresh bool
-	// replaced counts how often another writer has taken the upload over.
+	// replaced counts how often in a row another writer has taken the upload over.
 	replaced int
 	// buffers are those of the present attempt.
 	buffers *bulk.Buffers
@@ -115,7 +115,7 @@ func (u *upload) attempt(ctx context.Context, a *rpc.Attempt) error {
 	defer func() {
 		if u.reached = max(reached, u.committed); u.reached > reached {
 			a.Progress()
-			u.damaged = 0
+			u.damaged, u.replaced = 0, 0
 		}
 	}()
 	a.Ready() // The look-up has a deadline of its own.

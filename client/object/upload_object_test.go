@@ -35,7 +35,7 @@ func (f *forgetful) GetObject(
 	return nil, status.Error(codes.Internal, "no answer")
 }
 
-// An object of less than a part on S3 may be deleted before its sender has compared it, and is sent
+// An object on S3 may be deleted before its sender has compared it, and is sent
 // again then: what was read from a pipe has to be there still.
 func TestWhatAnotherWriterFinishedIsKeptUntilItIsCompared(t *testing.T) {
 	const content = "some bytes"

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"example.com/quartet/internal/crc32c"
@@ -187,5 +189,76 @@ func TestAnObjectThatWasDeletedComesAgainOnlyAsItWas(t *testing.T) {
 			t.Errorf("%d bytes: made %+v, and then %+v", size, made, again)
 		}
 		wantSentAgain(t, url, h, content)
+	}
+}
+
+// The SDK asks again where an answer was lost, and is then told that the record has changed.
+func TestALostAnswerOfARecordIsNotTakenForAnotherWriter(t *testing.T) {
+	for lost := int64(1); ; lost++ {
+		fake, url := newFake(t)
+		s := open(t, url, smallPart)
+		h := header("o")
+		h.HashSHA256 = true
+		var writes atomic.Int64
+		fake.After(func(_ http.ResponseWriter, r *http.Request, key string) bool {
+			if r.Method == http.MethodPut && strings.HasPrefix(key, uploadsPrefix) &&
+				writes.Add(1) == lost {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		})
+		if _, err := enginetest.Put(t.Context(), s, h, enginetest.Content(3*smallPart+5)); err != nil {
+			t.Errorf("answer %d of a record is lost: %v", lost, err)
+		}
+		if writes.Load() < lost { // All were lost once.
+			if lost < 4 {
+				t.Errorf("%d records were written", lost-1)
+			}
+			return
+		}
+	}
+}
+
+// Just before a cancellation aborts the multipart upload, its sender commits a part in another
+// process, or finishes.
+func TestACancellationThatIsOvertakenLooksAgain(t *testing.T) {
+	for _, finish := range []bool{false, true} {
+		fake, url := newFake(t)
+		s, other := open(t, url, smallPart), open(t, url, smallPart)
+		h, content := header("o"), enginetest.Content(3*smallPart+5)
+		h.HashSHA256 = true
+		u, err := enginetest.Send(t.Context(), s, h, content[:smallPart], 0)
+		if err == nil {
+			_, err = u.Pause()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = u.Close()
+		fake.Before(func(_ http.ResponseWriter, r *http.Request, _ string) bool {
+			if r.Method != http.MethodDelete {
+				return false
+			}
+			fake.Before(nil)
+			u, err := enginetest.Send(t.Context(), other, h, content, smallPart)
+			if err == nil && finish {
+				_, err = u.Finish(engine.Expect{})
+			} else if err == nil {
+				_, err = u.Pause()
+			}
+			if err = errors.Join(err, u.Close()); err != nil {
+				t.Error(err)
+			}
+			return false
+		})
+		err = s.Cancel(t.Context(), h.UploadID, enginetest.AnyName)
+		_, there := s.Stat(t.Context(), "o")
+		if finish && (!errors.Is(err, engine.ErrUploadFinished) || there != nil) {
+			t.Errorf("cancelled after it was finished: %v, and the object: %v", err, there)
+		}
+		if !finish && (err != nil || len(fake.Keys())+len(fake.Uploads()) > 0) {
+			t.Errorf("cancelled: %v; %d keys and %d uploads are left", err, len(fake.Keys()),
+				len(fake.Uploads()))
+		}
 	}
 }

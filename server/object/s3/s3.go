@@ -195,12 +195,12 @@ type found struct {
 	modified time.Time
 }
 
-// get reads a key, or a range of it if byteRange is not empty. It fails with errChanged if a tag is
-// given that the key does not have, and with errNoKey if there is no key.
-func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error) {
+// get reads a key, or a range of it if byteRange is not empty. It fails with errNoKey if there is
+// no key.
+func (s *S3) get(ctx context.Context, key, byteRange string) (found, error) {
 	ctx, cancel := requestContext(ctx, 0)
 	defer cancel()
-	out, err := s.open(ctx, key, byteRange, tag)
+	out, err := s.open(ctx, key, byteRange, absent)
 	if err != nil {
 		return found{}, err
 	}
@@ -214,7 +214,8 @@ func (s *S3) get(ctx context.Context, key, byteRange, tag string) (found, error)
 	return f, explain(ctx, err)
 }
 
-// open is get without reading the answer, which the caller has to close.
+// open is get without reading the answer, which the caller has to close. It fails with errChanged
+// if a tag is given that the key does not have.
 func (s *S3) open(ctx context.Context, key, byteRange, tag string) (*awss3.GetObjectOutput, error) {
 	in := &awss3.GetObjectInput{Bucket: s.bucket, Key: &key}
 	if byteRange != "" {
@@ -283,12 +284,12 @@ func (s *S3) each(ctx context.Context, prefix string, do func(types.Object) erro
 // stat reads so many of the last bytes of an object, which have at least its footer. With an
 // ErrCorrupt it returns what it has read as well, so that a damaged object can be deleted.
 func (s *S3) stat(ctx context.Context, name string, bytes int) (engine.Footer, found, error) {
-	f, err := s.get(ctx, objectKey(name), fmt.Sprintf("-%d", bytes), absent)
+	f, err := s.get(ctx, objectKey(name), fmt.Sprintf("-%d", bytes))
 	switch {
 	case errors.Is(err, errNoKey):
 		return engine.Footer{}, f, engine.ErrNotFound
 	case errorCode(err) == "InvalidRange": // It is empty, which none of ours is.
-		f, err = s.get(ctx, objectKey(name), "", absent)
+		f, err = s.get(ctx, objectKey(name), "")
 	}
 	if err != nil {
 		return engine.Footer{}, f, err
@@ -454,7 +455,7 @@ type record struct {
 // if it does not make sense.
 func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err error) {
 	// The tag in f is that of the record, for a later write on condition.
-	if f, err = s.get(ctx, uploadKey(id), "", absent); err != nil {
+	if f, err = s.get(ctx, uploadKey(id), ""); err != nil {
 		return r, f, err
 	}
 	if err := json.Unmarshal(f.data, &r); err != nil || r.UploadID != id || r.PartBytes <= 0 ||
@@ -472,6 +473,22 @@ func (s *S3) writeRecord(ctx context.Context, r record, tag string) (string, err
 		return absent, err
 	}
 	return s.put(ctx, uploadKey(r.UploadID), data, "application/json", tag)
+}
+
+// written returns the tag of a record that has the very bytes that were to be written: then an
+// attempt to write it succeeded whose answer was lost, and the next one was refused for that.
+// Otherwise it fails with errChanged. Two processes that write the same bytes are at the same point
+// of the same upload, and have sent the same parts.
+func (s *S3) written(ctx context.Context, r record) (string, error) {
+	want, err := json.Marshal(r)
+	if err != nil {
+		return absent, err
+	}
+	f, err := s.get(ctx, uploadKey(r.UploadID), "")
+	if errors.Is(err, errNoKey) || err == nil && !bytes.Equal(f.data, want) {
+		return absent, errChanged
+	}
+	return f.tag, err
 }
 
 // part is a part that S3 has.
@@ -610,32 +627,39 @@ func (s *S3) Upload(ctx context.Context, id string) (engine.State, error) {
 // Cancel implements engine.Engine. A writer elsewhere finds the upload gone at its next
 // part.
 func (s *S3) Cancel(ctx context.Context, id string, permit func(name string) error) error {
-	r, tag, state, _, err := s.lookup(ctx, id)
-	switch {
-	case tag == absent:
-		return err
-	case err != nil && !errors.Is(err, engine.ErrUploadNotFound):
-		return err
+	for range maxChanges {
+		r, tag, state, _, err := s.lookup(ctx, id)
+		switch {
+		case tag == absent:
+			return err
+		case err != nil && !errors.Is(err, engine.ErrUploadNotFound):
+			return err
+		}
+		if err := permit(r.Name); err != nil {
+			return err
+		}
+		if state.Object != nil {
+			return engine.ErrUploadFinished
+		}
+		// A writer may have changed the record, or finished.
+		if err := s.drop(ctx, r, tag); !errors.Is(err, errChanged) {
+			return err
+		}
 	}
-	if err := permit(r.Name); err != nil {
-		return err
-	}
-	if state.Object != nil {
-		return engine.ErrUploadFinished
-	}
-	return s.drop(ctx, r, tag)
+	return fmt.Errorf("%w: the upload goes on changing", engine.ErrUnavailable)
 }
 
 // drop removes an unfinished upload. Its parts go before the record, because only that leads to
 // them: if it fails, it can be tried again. A finish that is under way elsewhere finds the
-// multipart upload gone, and that the name does not have the object.
+// multipart upload gone, and that the name does not have the object. drop fails with errChanged if
+// another process has changed the record meanwhile.
 func (s *S3) drop(ctx context.Context, r record, tag string) error {
 	if r.S3Upload != "" {
 		if err := s.abort(ctx, objectKey(r.Name), r.S3Upload); err != nil {
 			return err
 		}
 	}
-	return replacedIfChanged(s.remove(ctx, uploadKey(r.UploadID), tag))
+	return s.remove(ctx, uploadKey(r.UploadID), tag)
 }
 
 // replacedIfChanged is an ErrWriterReplaced in place of errChanged.
@@ -746,7 +770,7 @@ func (s *S3) expireRecord(
 		err = s.remove(ctx, uploadKey(id), tag)
 	}
 	// Another process goes on with it, or has removed it.
-	if errors.Is(err, errChanged) || errors.Is(err, engine.ErrWriterReplaced) {
+	if errors.Is(err, errChanged) {
 		return false, nil
 	}
 	return unfinished && err == nil, err

@@ -383,14 +383,20 @@ func (u *upload) noteHash(data []byte) (err error) {
 	}
 	// Only parts that S3 has are in the state, so that it fits to where another process continues.
 	r.Hashed, r.Object = u.committed(), nil
+	return u.rewrite(r)
+}
+
+// rewrite writes the record r in place of the one that there is. It fails with an ErrWriterReplaced
+// if another process has changed or removed that.
+func (u *upload) rewrite(r record) error {
 	tag, err := u.s.writeRecord(u.ctx, r, u.tag)
 	if errors.Is(err, errChanged) {
-		return engine.ErrWriterReplaced
+		tag, err = u.s.written(u.ctx, r)
 	}
 	if err == nil {
 		u.record, u.tag = r, tag
 	}
-	return err
+	return replacedIfChanged(err)
 }
 
 // Pause implements engine.Upload. What is not a whole part is not committed.
@@ -483,7 +489,7 @@ func (u *upload) discard() error {
 		u.s.Quota.Give(u.committed())
 		u.parts = nil
 	}
-	return err
+	return replacedIfChanged(err)
 }
 
 // trailer is what is stored behind the content. Its last checksum, of what is after the last full
@@ -620,13 +626,9 @@ func (u *upload) finishLarge(object engine.Object) (err error) {
 		}
 		r := u.record
 		r.Object, r.Before = &object, before.tag
-		if u.tag, err = u.s.writeRecord(u.ctx, r, u.tag); err != nil {
-			if errors.Is(err, errChanged) {
-				err = engine.ErrWriterReplaced
-			}
+		if err := u.rewrite(r); err != nil {
 			return err
 		}
-		u.record = r
 	}
 	if err = u.complete(parts); err != nil {
 		return err
