@@ -458,8 +458,11 @@ func (s *S3) readRecord(ctx context.Context, id string) (r record, f found, err 
 	if f, err = s.get(ctx, uploadKey(id), ""); err != nil {
 		return r, f, err
 	}
-	if err := json.Unmarshal(f.data, &r); err != nil || r.UploadID != id || r.PartBytes <= 0 ||
-		r.S3Upload == "" && r.Object == nil {
+	err = json.Unmarshal(f.data, &r)
+	if err == nil && (r.UploadID != id || r.PartBytes <= 0 || r.S3Upload == "" && r.Object == nil) {
+		err = errors.New("it leads to nothing")
+	}
+	if err != nil {
 		return r, f, fmt.Errorf("%w: the record of upload %s: %w", engine.ErrCorrupt, id, err)
 	}
 	return r, f, nil

@@ -422,6 +422,20 @@ func TestExpireLeavesNothingOfWhatWasAbandoned(t *testing.T) {
 	}
 }
 
+func TestADamagedRecordIsToldWithItsReason(t *testing.T) {
+	for content, reason := range map[string]string{"": "JSON", "{}": "leads to nothing"} {
+		fake, url := newFake(t)
+		s, h := open(t, url, smallPart), header("o")
+		put(t, s, h, enginetest.Content(10))
+		fake.Change(uploadKey(h.UploadID), func([]byte) []byte { return []byte(content) })
+		if _, err := s.Upload(t.Context(), h.UploadID); !errors.Is(err, engine.ErrCorrupt) ||
+			!strings.Contains(err.Error(), h.UploadID) || !strings.Contains(err.Error(), reason) ||
+			strings.Contains(err.Error(), "%!") {
+			t.Errorf("%q: got %v", content, err)
+		}
+	}
+}
+
 func TestADamagedRecordDoesNotKeepOthersFromExpiring(t *testing.T) {
 	fake, url := newFake(t)
 	s := open(t, url, smallPart)
