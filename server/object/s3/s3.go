@@ -65,8 +65,8 @@ type Options struct {
 	// SpareParts is how many parts all uploads together may have in memory besides one each. It
 	// makes some of them faster.
 	SpareParts int
-	// Quota counts what is stored, approximately: by Count, and in between what this process stores
-	// and deletes.
+	// Quota counts what is stored, approximately: objects by Count, and in between what this process
+	// stores and deletes, parts of unfinished uploads among it.
 	Quota *engine.Quota
 	// Proxy has the service reached through the proxy that HTTPS_PROXY or HTTP_PROXY names, unless
 	// NO_PROXY excepts it.
@@ -386,8 +386,8 @@ func contentSize(o types.Object) int64 {
 	return max(0, aws.ToInt64(o.Size)-sums*engine.SumBytes-engine.FooterBytes)
 }
 
-// Count implements engine.Engine by a request for every 1000 objects. Uploads under way are not in
-// it.
+// Count implements engine.Engine by a request for every 1000 objects. Unfinished uploads are not in
+// it, also those that this process had counted: how large they are takes a request for each.
 func (s *S3) Count(ctx context.Context) error {
 	var held int64
 	err := s.each(ctx, objectsPrefix, func(o types.Object) error {
