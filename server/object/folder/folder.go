@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -156,7 +157,8 @@ func (f *Folder) recover() error {
 
 // recoverUpload cuts the data of an upload off where the last commit ended, since what follows may
 // be on the disk in part. An upload of which nothing is committed, or less is there than was
-// committed, is removed; its sender begins anew.
+// committed, is removed; its sender begins anew. One whose files cannot be read now is left as it
+// is: Begin cuts it off once they can.
 func (f *Folder) recoverUpload(name string) error {
 	path := filepath.Join(f.uploads.path, name)
 	id, isData := strings.CutSuffix(name, dataSuffix)
@@ -164,10 +166,16 @@ func (f *Folder) recoverUpload(name string) error {
 		return nil
 	}
 	p, err := f.readLog(id)
-	if err != nil {
+	if errors.Is(err, engine.ErrCorrupt) {
 		f.Log.Warn("an upload that cannot be continued is removed", "upload_id", id, "error", err)
+		return f.drop(id)
 	}
-	if err != nil || p == nil || p.size == 0 || f.size(path) < p.size {
+	have, sizeErr := fileSize(path)
+	if err = errors.Join(err, sizeErr); err != nil {
+		f.Log.Warn("an upload cannot be read, and is left as it is", "upload_id", id, "error", err)
+		return nil
+	}
+	if p == nil || p.size == 0 || have < p.size {
 		return f.drop(id)
 	}
 	return os.Truncate(path, p.size)
@@ -194,14 +202,17 @@ func eachName(folder string, do func(name string) error) error {
 	}
 	defer dir.Close()
 	for {
-		names, _ := dir.Readdirnames(fewNames)
-		if len(names) == 0 {
-			return nil
-		}
+		names, readErr := dir.Readdirnames(fewNames)
 		for _, name := range names {
 			if err := do(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return nil
+		}
+		if readErr != nil {
+			return readErr
 		}
 	}
 }
@@ -311,14 +322,16 @@ func (f *Folder) replace(path, name string) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
 	// The object that is replaced is counted until it is gone, since both are stored for a moment.
-	var before int64
-	if info, err := os.Lstat(f.objectPath(name)); err == nil {
-		before = cost(info.Size())
+	replaced, err := fileSize(f.objectPath(name))
+	if err != nil {
+		return err
 	}
 	if err := os.Rename(path, f.objectPath(name)); err != nil {
 		return err
 	}
-	f.Quota.Give(before)
+	if replaced >= 0 {
+		f.Quota.Give(cost(replaced))
+	}
 	f.names.add(name)
 	return nil
 }
@@ -372,13 +385,12 @@ func (f *Folder) Expire(
 		}
 		// An upload is found by either of its files.
 		id := strings.TrimSuffix(strings.TrimSuffix(name, dataSuffix), logSuffix)
-		// A log without data is what remembers a finished upload.
-		unfinished := f.size(f.dataPath(id)) >= 0
-		if f.newer(f.dataPath(id), before) || f.newer(f.logPath(id), before) || busy(id) {
+		if busy(id) {
 			return nil
 		}
 		// One that cannot be removed does not keep the others from it.
-		if err := f.drop(id); err != nil {
+		unfinished, err := f.expire(id, before)
+		if err != nil {
 			f.Log.Error("an upload could not be removed", "upload_id", id, "error", err)
 			failed = err
 		} else if unfinished {
@@ -389,33 +401,48 @@ func (f *Folder) Expire(
 	return abandoned, errors.Join(failed, err)
 }
 
-// newer tells whether a file is there and was changed at that time or later.
-func (f *Folder) newer(path string, than time.Time) bool {
-	info, err := os.Lstat(path)
-	return err == nil && !info.ModTime().Before(than)
+// expire removes an upload if it has been idle since before, and tells whether it was unfinished.
+func (f *Folder) expire(id string, before time.Time) (unfinished bool, err error) {
+	for _, path := range []string{f.dataPath(id), f.logPath(id)} {
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil || !info.ModTime().Before(before):
+			return false, err
+		case path == f.dataPath(id): // A log without data is what remembers a finished upload.
+			unfinished = true
+		}
+	}
+	return unfinished, f.drop(id)
 }
 
-// size is that of a file in bytes; negative if there is no such file.
-func (f *Folder) size(path string) int64 {
+// fileSize is the size of a file in bytes; negative if there is no such file.
+func fileSize(path string) (int64, error) {
 	info, err := os.Lstat(path)
-	if err != nil {
-		return -1
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
 	}
-	return info.Size()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // drop removes the files of an upload, the log first. If the process died in between and only the
 // log were left, the upload would be taken for finished.
 func (f *Folder) drop(id string) error {
 	for _, path := range []string{f.logPath(id), f.dataPath(id)} {
-		size := f.size(path)
-		if size < 0 {
+		had, err := fileSize(path)
+		if err != nil {
+			return err
+		}
+		if had < 0 {
 			continue
 		}
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		f.Quota.Give(cost(size))
+		f.Quota.Give(cost(had))
 	}
 	return nil
 }

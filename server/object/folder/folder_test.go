@@ -286,6 +286,109 @@ func TestWhateverIsLeftOfAProcessIsRecovered(t *testing.T) {
 	}
 }
 
+// unreadable puts a link to itself in the place of a file, which fails to open with ELOOP, and
+// returns what undoes that.
+func unreadable(t *testing.T, path string) (readable func()) {
+	t.Helper()
+	kept := filepath.Join(t.TempDir(), "kept")
+	if err := errors.Join(os.Rename(path, kept), os.Symlink(path, path)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := os.Rename(kept, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAnUploadThatCannotBeReadAtTheStartIsKept(t *testing.T) {
+	root, h, content := t.TempDir(), header("o"), enginetest.Content(200_000)
+	f := open(t, root)
+	u, err := enginetest.Send(t.Context(), f, h, content[:150_000], 0)
+	if err == nil {
+		_, err = u.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+	_ = f.Close()
+	readable := unreadable(t, f.logPath(h.UploadID))
+	f = open(t, root)
+	if _, err := f.Upload(t.Context(), h.UploadID); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("looked up: %v", err)
+	}
+	if _, err := f.Begin(t.Context(), h, false); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("began: %v", err)
+	}
+	readable()
+	if u, err = enginetest.Send(t.Context(), f, h, content, 150_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(engine.Expect{CRC32C: new(crc32c.Checksum(content))}); err != nil {
+		t.Error(err)
+	}
+	_ = u.Close()
+}
+
+// The log has lost its last line, so that only the object tells that the upload is finished.
+func TestAFinishedUploadWhoseObjectCannotBeReadDoesNotBeginAnew(t *testing.T) {
+	f := open(t, t.TempDir())
+	h, content := header("o"), enginetest.Content(1000)
+	if _, err := enginetest.Put(t.Context(), f, h, content); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(f.logPath(h.UploadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := bytes.Cut(log, []byte("\n"))
+	if err := os.Truncate(f.logPath(h.UploadID), int64(len(first))+1); err != nil {
+		t.Fatal(err)
+	}
+	readable := unreadable(t, f.objectPath("o"))
+	if _, err := f.Begin(t.Context(), h, false); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("began: %v", err)
+	}
+	readable()
+	if state, err := f.Upload(t.Context(), h.UploadID); err != nil || state.Object == nil {
+		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+func TestAnObjectThatCannotBeReadCanBeReplaced(t *testing.T) {
+	f := open(t, t.TempDir())
+	content := enginetest.Content(1000)
+	if _, err := enginetest.Put(t.Context(), f, header("o"), content[:10]); err != nil {
+		t.Fatal(err)
+	}
+	unreadable(t, f.objectPath("o"))
+	if _, err := f.Begin(t.Context(), header("o"), false); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("without the first byte: %v", err)
+	}
+	if _, err := enginetest.Put(t.Context(), f, header("o"), content); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := enginetest.Read(t.Context(), f, "o", 0, 0, 0, 1<<20, true); err != nil ||
+		!bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+func TestAnErrorOfReadingAFolderIsNotTakenForItsEnd(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, privateMode); err != nil {
+		t.Fatal(err)
+	}
+	if err := eachName(file, func(string) error { return nil }); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("the names: %v", err)
+	}
+	if size, err := fileSize(filepath.Join(file, "below")); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("the size: %d, %v", size, err)
+	}
+}
+
 // A process that dies when all is written but the name has an upload that is not finished.
 func TestAnObjectWithoutItsNameIsNotFinished(t *testing.T) {
 	for _, size := range []int{1000, 3 * enginetest.PartBytes} {

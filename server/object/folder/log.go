@@ -120,7 +120,10 @@ func (p *progress) add(l line) {
 // machine has taken the end of the log, the object itself still says by which upload it was made.
 func (f *Folder) progress(id string) (*progress, error) {
 	p, err := f.readLog(id)
-	have := f.size(f.dataPath(id))
+	have, sizeErr := fileSize(f.dataPath(id))
+	if sizeErr != nil {
+		return nil, sizeErr
+	}
 	if have < 0 { // The data may have become an object since the log was read.
 		p, err = f.readLog(id)
 	}
@@ -134,7 +137,9 @@ func (f *Folder) progress(id string) (*progress, error) {
 	if have < 0 {
 		// The data file is gone, so that the rename has happened.
 		if p.object = p.decided; p.object == nil {
-			p.object = f.objectOf(p.header)
+			if p.object, err = f.objectOf(p.header); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if p.object == nil && (p.size == 0 || have < p.size) {
@@ -143,13 +148,18 @@ func (f *Folder) progress(id string) (*progress, error) {
 	return p, nil
 }
 
-// objectOf returns the object that an upload has made, if it is there.
-func (f *Folder) objectOf(h engine.Header) *engine.Object {
+// objectOf returns the object that an upload has made, or nil if it is not there, or damaged.
+func (f *Folder) objectOf(h engine.Header) (*engine.Object, error) {
 	footer, err := f.footer(h.Name)
-	if err != nil || footer.UploadID != h.UploadID {
-		return nil
+	switch {
+	case errors.Is(err, engine.ErrNotFound), errors.Is(err, engine.ErrCorrupt):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case footer.UploadID != h.UploadID:
+		return nil, nil
 	}
-	return &footer.Object
+	return &footer.Object, nil
 }
 
 // encodeSums writes checksums as the table of an object has them.

@@ -40,19 +40,24 @@ type upload struct {
 
 // Begin implements engine.Engine. It writes nothing: the files are created when the first byte
 // arrives.
-func (f *Folder) Begin(ctx context.Context, h engine.Header, _ bool) (engine.Upload, error) {
+func (f *Folder) Begin(ctx context.Context, h engine.Header, fresh bool) (engine.Upload, error) {
 	p, err := f.progress(h.UploadID)
 	if err != nil {
 		return nil, engine.During("find an upload", err)
 	}
 	if p == nil { // Files of an upload of which nothing is committed are removed.
+		object, err := f.objectOf(h)
+		// An object that cannot be read may be replaced, by a sender that sends all of another one.
+		if err != nil && !fresh {
+			return nil, engine.During("find an upload", err)
+		}
 		if err := f.drop(h.UploadID); err != nil {
 			return nil, engine.During("begin an upload", err)
 		}
 		generation := f.generations.Next()
 		p = &progress{
 			header: h, generation: generation, createTime: time.Unix(0, generation).UTC(),
-			object: f.objectOf(h),
+			object: object,
 		}
 	}
 	// An id belongs to one object: a sender that uses it for another has made a mistake.
@@ -97,12 +102,14 @@ func (u *upload) reopen() (err error) {
 	}
 	// What follows the last whole line is half a line of a process that died, or names an object that
 	// has not appeared.
-	if info, err := u.log.Stat(); err == nil && info.Size() > u.valid {
-		f.Quota.Give(info.Size() - u.valid)
+	info, err := u.log.Stat()
+	if err != nil {
+		return err
 	}
 	if err := u.log.Truncate(u.valid); err != nil {
 		return err
 	}
+	f.Quota.Give(info.Size() - u.valid)
 	if _, err := u.log.Seek(u.valid, io.SeekStart); err != nil {
 		return err
 	}
@@ -421,7 +428,14 @@ func (a contextReader) Read(p []byte) (int, error) {
 // right.
 func (u *upload) discard() error {
 	// It may have expired meanwhile.
-	if u.data == nil || u.arrived.Size <= u.folder.size(u.data.Name()) {
+	have := int64(0)
+	if u.data != nil {
+		var err error
+		if have, err = fileSize(u.data.Name()); err != nil {
+			return err
+		}
+	}
+	if u.arrived.Size <= have {
 		if err := u.folder.drop(u.header.UploadID); err != nil {
 			return err
 		}
@@ -461,18 +475,18 @@ func (u *upload) Close() error {
 // of it is committed.
 func (u *upload) dropUncommitted() error {
 	f := u.folder
-	have := f.size(u.data.Name())
+	have, err := fileSize(u.data.Name())
 	switch {
+	case err != nil:
+		return err
 	case have < 0:
 		return nil // It was given up, or expired.
 	case u.size == 0:
 		return f.drop(u.header.UploadID)
 	case have > u.size:
-		err := u.data.Truncate(u.size)
-		if err == nil {
+		if err = u.data.Truncate(u.size); err == nil {
 			f.Quota.Give(have - u.size)
 		}
-		return err
 	}
-	return nil
+	return err
 }
