@@ -336,12 +336,17 @@ func (f *Folder) replace(path, name string) error {
 	return nil
 }
 
-// Delete implements engine.Engine.
+// Delete implements engine.Engine. What is not there may have been removed by a call whose sync has
+// failed, and is not said to be gone before that is durable.
 func (f *Folder) Delete(_ context.Context, name string, generation int64) error {
-	if err := f.remove(name, generation); err != nil {
+	err := f.remove(name, generation)
+	if err != nil && !errors.Is(err, engine.ErrNotFound) {
 		return err
 	}
-	return f.objects.do()
+	if syncErr := f.objects.do(); syncErr != nil {
+		return syncErr
+	}
+	return err
 }
 
 // remove deletes an object, if it has the generation or none is given. With changing held no other

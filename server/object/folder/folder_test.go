@@ -469,6 +469,89 @@ func TestASyncThatFailsLosesNothing(t *testing.T) {
 	}
 }
 
+// failing lets all syncs of a folder fail, until mend is called.
+func failing(s *syncer) (mend func()) {
+	r := &round{err: syscall.EIO}
+	r.once.Do(func() {})
+	s.next = r
+	return func() { s.next = nil }
+}
+
+func TestNothingIsSaidToBeDoneBeforeTheFolderIsSynced(t *testing.T) {
+	f := open(t, t.TempDir())
+	h, content := header("o"), enginetest.Content(1000)
+	whole := engine.Expect{CRC32C: new(crc32c.Checksum(content))}
+	mend := failing(&f.objects)
+	if _, err := enginetest.Put(t.Context(), f, h, content); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("put: %v", err)
+	}
+	// The object has its name, which a power cut could take back.
+	if _, err := f.Upload(t.Context(), h.UploadID); !errors.Is(err, syscall.EIO) {
+		t.Errorf("looked up: %v", err)
+	}
+	if _, err := f.Begin(t.Context(), h, false); !errors.Is(err, syscall.EIO) {
+		t.Errorf("began again: %v", err)
+	}
+	mend()
+	u, err := f.Begin(t.Context(), h, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.Finish(whole); err != nil {
+		t.Error(err)
+	}
+	_ = u.Close()
+	// Also where only the object tells of the upload.
+	if err := os.Remove(f.logPath(h.UploadID)); err != nil {
+		t.Fatal(err)
+	}
+	mend = failing(&f.objects)
+	if _, err := f.Begin(t.Context(), h, false); !errors.Is(err, syscall.EIO) {
+		t.Errorf("began again without a log: %v", err)
+	}
+	if o, err := enginetest.Put(t.Context(), f, h, content); !errors.Is(err, syscall.EIO) {
+		t.Errorf("put again without a log: %+v, %v", o, err)
+	}
+	for range 2 { // The second time it is not there.
+		if err := f.Delete(t.Context(), "o", 0); !errors.Is(err, syscall.EIO) {
+			t.Errorf("deleted: %v", err)
+		}
+	}
+	mend()
+	if err := f.Delete(t.Context(), "o", 0); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+}
+
+// The look-up is made when a commit has written its line, and not synced it.
+func TestNothingIsSaidToBeCommittedBeforeTheLogIsSynced(t *testing.T) {
+	f := open(t, t.TempDir())
+	h := header("o")
+	syncs := 0
+	f.syncFile = func(file *os.File) error {
+		if !strings.HasSuffix(file.Name(), logSuffix) {
+			return file.Sync()
+		}
+		if syncs++; syncs == 1 {
+			if state, err := f.Upload(t.Context(), h.UploadID); !errors.Is(err, syscall.EIO) {
+				t.Errorf("looked up: %+v, %v", state, err)
+			}
+		}
+		return syscall.EIO
+	}
+	u, err := enginetest.Send(t.Context(), f, h, enginetest.Content(10_000), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := u.Pause(); n != 0 || !errors.Is(err, syscall.EIO) {
+		t.Errorf("paused at %d, %v", n, err)
+	}
+	_ = u.Close()
+	if syncs != 2 {
+		t.Errorf("the log was synced %d times", syncs)
+	}
+}
+
 // A stream breaks while a commit is under way that then fails. What was not committed is gone, so
 // that the sender may also finish before the end of it.
 func TestACommitThatFailsAtTheEndOfAStreamLeavesNothingBehind(t *testing.T) {

@@ -116,8 +116,9 @@ func (p *progress) add(l line) {
 }
 
 // progress returns what is known of an upload, nil if nothing, or nothing that can be continued. It
-// changes nothing, because a stream of the upload may be about to write a line. If a crash of the
-// machine has taken the end of the log, the object itself still says by which upload it was made.
+// changes nothing, because a stream of the upload may be about to write a line, but makes durable
+// what it returns. If a crash of the machine has taken the end of the log, the object itself still
+// says by which upload it was made.
 func (f *Folder) progress(id string) (*progress, error) {
 	p, err := f.readLog(id)
 	have, sizeErr := fileSize(f.dataPath(id))
@@ -135,20 +136,44 @@ func (f *Folder) progress(id string) (*progress, error) {
 		return nil, err
 	}
 	if have < 0 {
-		// The data file is gone, so that the rename has happened.
+		// The data file is gone, so that the rename has happened. It may not be durable: its sync may be
+		// under way, or have failed.
 		if p.object = p.decided; p.object == nil {
-			if p.object, err = f.objectOf(p.header); err != nil {
-				return nil, err
-			}
+			p.object, err = f.objectOf(p.header)
+		} else {
+			err = f.objects.do()
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	if p.object == nil && (p.size == 0 || have < p.size) {
+	if p.object != nil {
+		return p, nil
+	}
+	if p.size == 0 || have < p.size {
 		return nil, nil
 	}
-	return p, nil
+	// The commit that has written the last line may not have synced it yet, or failed to.
+	return p, f.syncLog(id)
 }
 
-// objectOf returns the object that an upload has made, or nil if it is not there, or damaged.
+// syncLog makes the lines of a log durable, and the names of the upload's files.
+func (f *Folder) syncLog(id string) error {
+	log, err := os.Open(f.logPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return engine.ErrUploadNotFound // It was removed meanwhile.
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.syncFile(log), log.Close()); err != nil {
+		return fmt.Errorf("sync the log of an upload: %w", err)
+	}
+	return f.uploads.do()
+}
+
+// objectOf returns the object that an upload has made, once its name is durable, or nil if it is
+// not there, or damaged.
 func (f *Folder) objectOf(h engine.Header) (*engine.Object, error) {
 	footer, err := f.footer(h.Name)
 	switch {
@@ -158,6 +183,9 @@ func (f *Folder) objectOf(h engine.Header) (*engine.Object, error) {
 		return nil, err
 	case footer.UploadID != h.UploadID:
 		return nil, nil
+	}
+	if err := f.objects.do(); err != nil {
+		return nil, err
 	}
 	return &footer.Object, nil
 }
