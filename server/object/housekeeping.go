@@ -21,7 +21,7 @@ func (s *service) housekeeping(ctx context.Context) {
 		if err := s.engine.Count(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("counting what is stored failed", "error", err)
 		}
-		abandoned, err := s.engine.Expire(ctx, time.Now().Add(-s.config.UploadTTL), s.leases.busy)
+		abandoned, err := s.engine.Expire(ctx, time.Now().Add(-s.config.UploadTTL), s.leases.try)
 		if abandoned > 0 {
 			s.metrics.expired.Add(float64(abandoned))
 			log.Info("removed abandoned uploads", "count", abandoned)

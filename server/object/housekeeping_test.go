@@ -66,6 +66,53 @@ func TestHousekeepingGoesOnAfterAnOutageOfTheStore(t *testing.T) {
 	}
 }
 
+// The stream begins when housekeeping has found that no other one has the upload.
+func TestAStreamThatBeginsWhileItsUploadExpiresWaitsForThat(t *testing.T) {
+	for what, start := range starts {
+		t.Run(what, func(t *testing.T) {
+			ts := start(t)
+			content, id := pattern(200_000), uuid.NewString()
+			if _, err := ts.send(t, header(id, "o"), chunk(0, content[:131_072])); err != nil {
+				t.Fatal(err)
+			}
+			ts.awaitCommitted(t, id)
+			ended := make(chan error, 1)
+			begun := false
+			take := func(taken string) (release func(), ok bool) {
+				if begun { // A folder has two files of an upload.
+					return nil, false
+				}
+				begun = true
+				// The server's own housekeeping may have it for a moment.
+				apptest.Eventually(t, func() bool {
+					release, ok = ts.service.leases.try(taken)
+					return ok
+				}, func() string { return "the upload is busy" })
+				go func() {
+					_, err := ts.send(t, header(id, "o"), chunk(131_072, content[131_072:]), finish(content))
+					ended <- err
+				}()
+				apptest.Eventually(t, func() bool {
+					ts.service.leases.mu.Lock()
+					defer ts.service.leases.mu.Unlock()
+					upload := ts.service.leases.uploads[id]
+					return upload != nil && upload.users == 2
+				}, func() string { return "the stream does not come" })
+				return release, ok
+			}
+			n, err := ts.service.engine.Expire(t.Context(), time.Now().Add(time.Hour), take)
+			if n != 1 || err != nil {
+				t.Errorf("%d expired, %v", n, err)
+			}
+			apptest.WantStatus(t, <-ended, codes.OutOfRange, "OFFSET_MISMATCH")
+			if _, err := ts.send(t, header(id, "o"), chunk(0, content), finish(content)); err != nil {
+				t.Error(err)
+			}
+			ts.wantNumbers(t, map[string]float64{"checksum_failures_total{store}": 0})
+		})
+	}
+}
+
 func TestReplicasDoTheirHousekeepingAtDifferentTimes(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 100 {

@@ -71,15 +71,20 @@ func (l *leases) acquire(
 func (l *leases) enter(id string, permit func(name string) error) (*lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.uploads == nil {
-		l.uploads = make(map[string]*leased)
-	}
-	upload := l.uploads[id]
-	if upload != nil && upload.name != "" {
+	if upload := l.uploads[id]; upload != nil && upload.name != "" {
 		if err := permit(upload.name); err != nil {
 			return nil, err
 		}
 	}
+	return l.claim(id), nil
+}
+
+// claim makes a claim, with mu held.
+func (l *leases) claim(id string) *lease {
+	if l.uploads == nil {
+		l.uploads = make(map[string]*leased)
+	}
+	upload := l.uploads[id]
 	if upload == nil {
 		upload = &leased{busy: make(chan struct{}, 1)}
 		l.uploads[id] = upload
@@ -90,7 +95,20 @@ func (l *leases) enter(id string, permit func(name string) error) (*lease, error
 	}
 	upload.newest = claim
 	upload.users++
-	return claim, nil
+	return claim
+}
+
+// try takes an upload if no stream works on it, or waits for it, so that housekeeping disturbs
+// none. A stream that comes meanwhile waits for release.
+func (l *leases) try(id string) (release func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uploads[id] != nil {
+		return nil, false
+	}
+	claim := l.claim(id)
+	claim.upload.busy <- struct{}{} // There is room, as no other claim has it.
+	return claim.release, true
 }
 
 // began tells the leases that the engine has taken the upload under this name.

@@ -118,6 +118,9 @@ type State struct {
 	Object *Object
 }
 
+// Take tries to take an upload for its caller alone, until release is called.
+type Take func(id string) (release func(), ok bool)
+
 // Engine keeps objects. Any number of goroutines may use it, but no two of a process the same
 // upload at once.
 //
@@ -134,10 +137,11 @@ type Engine interface {
 	// ErrUploadNotFound. Before it removes or tells anything, it asks permit about the name of the
 	// upload, and returns its error. An upload that is finished is an ErrUploadFinished.
 	Cancel(ctx context.Context, id string, permit func(name string) error) error
-	// Expire removes what is kept of uploads that have been idle since before, but for those that
-	// are busy in this process, and returns how many of them were unfinished. One that it cannot
-	// remove is logged, and does not keep it from others.
-	Expire(ctx context.Context, before time.Time, busy func(id string) bool) (abandoned int, err error)
+	// Expire removes what is kept of uploads that have been idle since before, and returns how many
+	// of them were unfinished. It takes each before it looks whether it is idle, and leaves alone what
+	// it cannot take, which is busy in this process. One that it cannot remove is logged, and does not
+	// keep it from others.
+	Expire(ctx context.Context, before time.Time, take Take) (abandoned int, err error)
 
 	// Stat returns an object, or ErrNotFound.
 	Stat(ctx context.Context, name string) (Object, error)

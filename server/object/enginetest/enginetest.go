@@ -392,7 +392,7 @@ func lists(t *testing.T, e engine.Engine, _ func() engine.Engine) {
 // expires has a finished upload and an abandoned one, and moves the time before which they expire.
 // The object stays, and the abandoned id can be used again.
 func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
-	never := func(string) bool { return false }
+	free := func(string) (func(), bool) { return func() {}, true }
 	finished, abandoned := header("finished"), header("abandoned")
 	content := Content(2 * PartBytes)
 	must[engine.Object](t, "put")(Put(t.Context(), e, finished, content))
@@ -400,18 +400,31 @@ func expires(t *testing.T, e engine.Engine, reopen func() engine.Engine) {
 	must[int64](t, "pause")(u.Pause())
 	_ = u.Close()
 	e = reopen()
-	if n, err := e.Expire(t.Context(), time.Now().Add(-time.Hour), never); n != 0 || err != nil {
+	if n, err := e.Expire(t.Context(), time.Now().Add(-time.Hour), free); n != 0 || err != nil {
 		t.Fatalf("%d expired, %v", n, err)
 	}
-	busy := func(id string) bool { return id == abandoned.UploadID }
+	busy := func(id string) (func(), bool) { return func() {}, id != abandoned.UploadID }
 	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), busy); n != 0 || err != nil {
 		t.Fatalf("%d expired that is busy, %v", n, err)
 	}
 	if state := progress(t, e, abandoned.UploadID); state.Committed == 0 {
 		t.Fatal("what is busy has gone")
 	}
-	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), never); n != 1 || err != nil {
+	// It is taken until it is gone.
+	held := 0
+	take := func(id string) (func(), bool) {
+		held++
+		return func() {
+			held--
+			_, err := e.Upload(t.Context(), id)
+			want(t, "an upload that is released", err, engine.ErrUploadNotFound)
+		}, true
+	}
+	if n, err := e.Expire(t.Context(), time.Now().Add(time.Hour), take); n != 1 || err != nil {
 		t.Fatalf("%d expired, %v", n, err)
+	}
+	if held != 0 {
+		t.Fatalf("%d are not released", held)
 	}
 	for _, h := range []engine.Header{finished, abandoned} {
 		_, err := e.Upload(t.Context(), h.UploadID)

@@ -381,7 +381,7 @@ func (f *Folder) remove(name string, generation int64) error {
 // Expire implements engine.Engine. An upload is as old as the newer of its files. Most uploads have
 // two files, the first of which that is found removes both; the second is then not there.
 func (f *Folder) Expire(
-	ctx context.Context, before time.Time, busy func(id string) bool,
+	ctx context.Context, before time.Time, take engine.Take,
 ) (abandoned int, err error) {
 	var failed error
 	err = eachName(f.uploads.path, func(name string) error {
@@ -390,9 +390,11 @@ func (f *Folder) Expire(
 		}
 		// An upload is found by either of its files.
 		id := strings.TrimSuffix(strings.TrimSuffix(name, dataSuffix), logSuffix)
-		if busy(id) {
+		release, ok := take(id)
+		if !ok {
 			return nil
 		}
+		defer release()
 		// One that cannot be removed does not keep the others from it.
 		unfinished, err := f.expire(id, before)
 		if err != nil {

@@ -343,9 +343,11 @@ func (u *upload) finish(e engine.Expect) error {
 	sums := u.pending()
 	if u.log != nil {
 		p, err := u.folder.readLog(u.header.UploadID)
-		if err != nil || p == nil {
-			return fmt.Errorf("%w: the log of upload %s has gone: %w", engine.ErrCorrupt, u.header.UploadID,
-				err)
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			return fmt.Errorf("%w: the log of upload %s has gone", engine.ErrCorrupt, u.header.UploadID)
 		}
 		sums = append(p.sums[:min(u.first, int64(len(p.sums)))], sums...)
 	}
@@ -427,18 +429,8 @@ func (a contextReader) Read(p []byte) (int, error) {
 // discard removes an upload that is not what its sender expects, as more bytes cannot make it
 // right.
 func (u *upload) discard() error {
-	// It may have expired meanwhile.
-	have := int64(0)
-	if u.data != nil {
-		var err error
-		if have, err = fileSize(u.data.Name()); err != nil {
-			return err
-		}
-	}
-	if u.arrived.Size <= have {
-		if err := u.folder.drop(u.header.UploadID); err != nil {
-			return err
-		}
+	if err := u.folder.drop(u.header.UploadID); err != nil {
+		return err
 	}
 	u.size = 0
 	return nil
@@ -480,7 +472,7 @@ func (u *upload) dropUncommitted() error {
 	case err != nil:
 		return err
 	case have < 0:
-		return nil // It was given up, or expired.
+		return nil // It was given up.
 	case u.size == 0:
 		return f.drop(u.header.UploadID)
 	case have > u.size:

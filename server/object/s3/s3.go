@@ -677,7 +677,7 @@ func replacedIfChanged(err error) error {
 // Records go when they are old, unless a part has arrived since. Then multipart uploads go whose
 // last part is old, for the case that no record leads to them.
 func (s *S3) Expire(
-	ctx context.Context, before time.Time, busy func(id string) bool,
+	ctx context.Context, before time.Time, take engine.Take,
 ) (abandoned int, err error) {
 	used := map[string]bool{} // multipart uploads that are busy
 	var failed []error
@@ -697,20 +697,22 @@ func (s *S3) Expire(
 	err = s.each(ctx, uploadsPrefix, func(o types.Object) error {
 		key := aws.ToString(o.Key)
 		id := strings.TrimPrefix(key, uploadsPrefix)
-		switch {
-		case !aws.ToTime(o.LastModified).Before(before):
-		// Its multipart upload is busy as well.
-		case busy(id):
+		if !aws.ToTime(o.LastModified).Before(before) {
+			return context.Cause(ctx)
+		}
+		release, ok := take(id)
+		if !ok { // Its multipart upload is busy as well.
 			if r, _, err := s.readRecord(ctx, id); err == nil {
 				used[r.S3Upload] = true
 			}
-		default:
-			unfinished, err := s.expireRecord(ctx, id, aws.ToString(o.ETag), before)
-			if unfinished {
-				abandoned++
-			}
-			fail(key, err)
+			return context.Cause(ctx)
 		}
+		defer release()
+		unfinished, err := s.expireRecord(ctx, id, aws.ToString(o.ETag), before)
+		if unfinished {
+			abandoned++
+		}
+		fail(key, err)
 		return context.Cause(ctx)
 	})
 	if err != nil {
