@@ -39,6 +39,11 @@ type Footer struct {
 // Blocks returns how many blocks there are of so many bytes.
 func Blocks(size, blockBytes int64) int64 { return (size + blockBytes - 1) / blockBytes }
 
+// TrailerBytes is how long the trailer of an object of so many bytes is.
+func TrailerBytes(size, blockBytes int64) int64 {
+	return Blocks(size, blockBytes)*SumBytes + FooterBytes
+}
+
 // Trailer returns what is stored after the content: the table, and the footer, whose Sums and
 // TableCRC32C it fills in.
 func Trailer(f Footer, sums []uint32) ([]byte, error) {
@@ -46,7 +51,19 @@ func Trailer(f Footer, sums []uint32) ([]byte, error) {
 	for _, sum := range sums {
 		table = binary.BigEndian.AppendUint32(table, sum)
 	}
-	f.Sums, f.TableCRC32C = int64(len(sums)), crc32c.Checksum(table)
+	f.AddSums(table)
+	footer, err := f.Encode()
+	return append(table, footer...), err
+}
+
+// AddSums takes the next checksums of the table into Sums and TableCRC32C.
+func (f *Footer) AddSums(table []byte) {
+	f.Sums += int64(len(table) / SumBytes)
+	f.TableCRC32C = crc32c.Update(f.TableCRC32C, table)
+}
+
+// Encode returns the footer as it stands after the table.
+func (f Footer) Encode() ([]byte, error) {
 	// JSON with spaces behind it, so that the footer has one length, by which it is found from the
 	// end.
 	var footer bytes.Buffer
@@ -61,8 +78,7 @@ func Trailer(f Footer, sums []uint32) ([]byte, error) {
 	}
 	footer.Write(bytes.Repeat([]byte(" "), room))
 	sum := crc32c.Checksum(footer.Bytes())
-	table = append(table, footer.Bytes()...)
-	return append(binary.BigEndian.AppendUint32(table, sum), magic...), nil
+	return append(binary.BigEndian.AppendUint32(footer.Bytes(), sum), magic...), nil
 }
 
 // errFooter is why ParseFooter finds an object corrupt that does not end as Trailer writes it.

@@ -165,7 +165,7 @@ func (f *Folder) recoverUpload(name string) error {
 	if !isData {
 		return nil
 	}
-	p, err := f.readLog(id)
+	p, err := f.readLog(id, nil)
 	if errors.Is(err, engine.ErrCorrupt) {
 		f.Log.Warn("an upload that cannot be continued is removed", "upload_id", id, "error", err)
 		return f.drop(id)

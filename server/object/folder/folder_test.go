@@ -10,6 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -387,6 +390,98 @@ func TestAnErrorOfReadingAFolderIsNotTakenForItsEnd(t *testing.T) {
 	}
 	if size, err := fileSize(filepath.Join(file, "below")); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("the size: %d, %v", size, err)
+	}
+}
+
+// bigUpload makes an upload of so many bytes as its files have it after whole parts of 8 MiB, and
+// leaves a hole in place of the content.
+func bigUpload(t *testing.T, f *Folder, size int64) engine.Header {
+	t.Helper()
+	const part = 8 << 20
+	h := header("o")
+	sums := encodeSums(slices.Repeat([]uint32{crc32c.Checksum(make([]byte, blockBytes))},
+		part/blockBytes))
+	log := line{Header: &h, Generation: 1, CreateTime: time.Now()}.encode()
+	for at := int64(0); at < size; at += part {
+		log = append(log, line{Size: at + part, First: at / blockBytes, Sums: sums}.encode()...)
+	}
+	err := errors.Join(os.WriteFile(f.logPath(h.UploadID), log, privateMode),
+		os.WriteFile(f.dataPath(h.UploadID), nil, privateMode), os.Truncate(f.dataPath(h.UploadID), size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// most runs what takes memory, and returns how much the heap has grown meanwhile.
+func most(t *testing.T, run func()) (grown int64) {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	heap := func() int64 {
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return int64(stats.HeapInuse)
+	}
+	runtime.GC()
+	before, done := heap(), make(chan struct{})
+	go func() { defer close(done); run() }()
+	for {
+		select {
+		case <-done:
+			return grown
+		case <-time.After(time.Millisecond):
+			grown = max(grown, heap()-before)
+		}
+	}
+}
+
+// A log of 64 GiB has 12 MiB, and as many checksums 8 MiB.
+func TestALookUpOfABigUploadTakesLittleMemory(t *testing.T) {
+	f := open(t, t.TempDir())
+	const size = 64 << 30
+	h := bigUpload(t, f, size)
+	grown := most(t, func() {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if state, err := f.Upload(t.Context(), h.UploadID); err != nil || state.Committed != size {
+					t.Errorf("%+v, %v", state, err)
+				}
+			})
+		}
+		all.Wait()
+	})
+	if t.Logf("the heap has grown by %d KiB", grown>>10); grown > 16<<20 {
+		t.Errorf("8 look-ups take %d MiB", grown>>20)
+	}
+}
+
+func TestAFinishOfABigUploadTakesLittleMemory(t *testing.T) {
+	f := open(t, t.TempDir())
+	f.syncFile = func(*os.File) error { return nil }
+	const size = 64 << 30
+	h := bigUpload(t, f, size)
+	grown := most(t, func() {
+		u, err := f.Begin(t.Context(), h, false)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer u.Close()
+		more := enginetest.Content(1000)
+		if err := u.Append([][]byte{more}, crc32c.Checksum(more)); err != nil {
+			t.Error(err)
+		}
+		if o, err := u.Finish(engine.Expect{Size: new(int64(size + 1000))}); err != nil {
+			t.Errorf("%+v, %v", o, err)
+		}
+	})
+	if t.Logf("the heap has grown by %d KiB", grown>>10); grown > 4<<20 {
+		t.Errorf("a finish takes %d MiB", grown>>20)
+	}
+	got, err := enginetest.Read(t.Context(), f, "o", 0, size-100_000, 0, 1<<20, true)
+	if err != nil || len(got) != 101_000 {
+		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 }
 

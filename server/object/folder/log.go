@@ -1,6 +1,7 @@
 package folder
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -46,15 +47,12 @@ func (l line) encode() []byte {
 	return fmt.Appendf(nil, "%08x %s\n", crc32c.Checksum(text), text)
 }
 
-// progress is what a log says of an upload.
+// progress is what a log says of an upload, without the checksums, of which there are many.
 type progress struct {
 	header     engine.Header
 	generation int64
 	createTime time.Time
 	size       int64
-	// sums are the checksums of blocks from the first on; that of the last block may cover a part of
-	// it.
-	sums []uint32
 	// decided is the object that the last line says, and object the same once it has appeared.
 	decided *engine.Object
 	object  *engine.Object
@@ -71,28 +69,36 @@ func (p *progress) state() engine.State {
 	return engine.State{Name: p.header.Name, Committed: p.size}
 }
 
-// readLog returns nil if there is no log, and an ErrCorrupt if it has no header.
-func (f *Folder) readLog(id string) (*progress, error) {
-	data, err := os.ReadFile(f.logPath(id))
+// readLog returns nil if there is no log, and an ErrCorrupt if it has no header. It holds a line of
+// the log at a time, and gives each that commits bytes to committed, if that is not nil.
+func (f *Folder) readLog(id string, committed func(l line)) (*progress, error) {
+	log, err := os.Open(f.logPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer log.Close()
 	p := &progress{}
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, maxLine)
+	lines.Split(splitLines)
 	// Reading stops at the first line that is not as it was written.
-	for text := range bytes.Lines(data) {
-		var l line
-		sum, body, _ := bytes.Cut(bytes.TrimSuffix(text, []byte("\n")), []byte(" "))
-		want, err := strconv.ParseUint(string(sum), 16, 32)
-		if err != nil || crc32c.Checksum(body) != uint32(want) || json.Unmarshal(body, &l) != nil ||
-			text[len(text)-1] != '\n' {
+	for lines.Scan() {
+		l, ok := parseLine(lines.Bytes())
+		if !ok || !p.add(l) {
 			break
 		}
-		if p.add(l); l.Object == nil {
-			p.valid += int64(len(text))
+		if l.Object == nil {
+			p.valid += int64(len(lines.Bytes()))
 		}
+		if committed != nil && l.Header == nil && l.Object == nil {
+			committed(l)
+		}
+	}
+	if err := lines.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
+		return nil, err
 	}
 	// After a crash of the machine the file may be empty, or have other content.
 	if p.header.UploadID != id {
@@ -101,18 +107,41 @@ func (f *Folder) readLog(id string) (*progress, error) {
 	return p, nil
 }
 
-// add takes the next line of the log. The checksum of a block that was not full is replaced by the
-// one in the line after it.
-func (p *progress) add(l line) {
+// maxLine is more than the longest line has, which is one with the checksums of a part of 1 GiB.
+const maxLine = 1 << 20
+
+// splitLines is a bufio.SplitFunc for lines with their end. The last one is left out if it has
+// none.
+func splitLines(data []byte, _ bool) (advance int, token []byte, err error) {
+	if end := bytes.IndexByte(data, '\n') + 1; end > 0 {
+		return end, data[:end], nil
+	}
+	return 0, nil, nil
+}
+
+// parseLine reads a line, with its end, and tells whether it is as it was written.
+func parseLine(text []byte) (l line, ok bool) {
+	sum, body, _ := bytes.Cut(bytes.TrimSuffix(text, []byte("\n")), []byte(" "))
+	want, err := strconv.ParseUint(string(sum), 16, 32)
+	ok = err == nil && crc32c.Checksum(body) == uint32(want) && json.Unmarshal(body, &l) == nil
+	return l, ok
+}
+
+// add takes the next line of the log, and tells whether it follows on the one before. The checksum
+// of a block that was not full is replaced by the first one of the line after it.
+func (p *progress) add(l line) bool {
 	switch {
 	case l.Header != nil:
 		p.header, p.generation, p.createTime = *l.Header, l.Generation, l.CreateTime
 	case l.Object != nil:
 		p.decided = l.Object
+	case l.First != p.size/blockBytes || l.Size < p.size ||
+		l.First+int64(len(l.Sums)/engine.SumBytes) != engine.Blocks(l.Size, blockBytes):
+		return false
 	default:
 		p.size = l.Size
-		p.sums = append(p.sums[:min(l.First, int64(len(p.sums)))], engine.ParseSums(l.Sums)...)
 	}
+	return true
 }
 
 // progress returns what is known of an upload, nil if nothing, or nothing that can be continued. It
@@ -120,13 +149,13 @@ func (p *progress) add(l line) {
 // what it returns. If a crash of the machine has taken the end of the log, the object itself still
 // says by which upload it was made.
 func (f *Folder) progress(id string) (*progress, error) {
-	p, err := f.readLog(id)
+	p, err := f.readLog(id, nil)
 	have, sizeErr := fileSize(f.dataPath(id))
 	if sizeErr != nil {
 		return nil, sizeErr
 	}
 	if have < 0 { // The data may have become an object since the log was read.
-		p, err = f.readLog(id)
+		p, err = f.readLog(id, nil)
 	}
 	// Without a header nothing was ever committed.
 	if errors.Is(err, engine.ErrCorrupt) {

@@ -1,6 +1,7 @@
 package folder
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -113,15 +114,21 @@ func (u *upload) reopen() (err error) {
 	if _, err := u.log.Seek(u.valid, io.SeekStart); err != nil {
 		return err
 	}
-	full := u.size / blockBytes
-	for _, sum := range u.sums[:full] {
-		u.arrived.AddBlock(sum)
+	_, err = f.readLog(u.header.UploadID, u.arrivedBefore)
+	return err
+}
+
+// arrivedBefore adds what a line has committed to what has arrived.
+func (u *upload) arrivedBefore(l line) {
+	u.first, u.arrived.Size = l.Size/blockBytes, l.First*blockBytes
+	for i, sum := range engine.ParseSums(l.Sums) {
+		if l.First+int64(i) < u.first {
+			u.arrived.AddBlock(sum)
+		} else {
+			u.arrived.Rest = sum
+		}
 	}
-	if u.first, u.arrived.Full, u.arrived.Size = full, nil, u.size; u.size%blockBytes > 0 {
-		u.arrived.Rest = u.sums[full]
-	}
-	u.sums = nil
-	return nil
+	u.arrived.Full, u.arrived.Size = nil, l.Size
 }
 
 // State implements engine.Upload. It notices a commit that has ended meanwhile, without waiting for
@@ -274,7 +281,9 @@ func (u *upload) write(l line) (err error) {
 		}
 	}
 	n, err := u.log.Write(text)
-	// Whether it fits or not: it is less than a thousandth of what was received.
+	// Whether it fits or not, so that what has arrived can be committed. For each byte that a line
+	// commits there was room, so that the quota is exceeded by one line of each upload at most. A line
+	// has about a six thousandth of a whole part; after a pause it may be longer than what it commits.
 	f.Quota.Give(-int64(n))
 	if err != nil {
 		return fmt.Errorf("log an upload: %w", err)
@@ -339,40 +348,18 @@ func (u *upload) finish(e engine.Expect) error {
 			return err
 		}
 	}
-	// The lines of the log have the checksums of all other blocks.
-	sums := u.pending()
-	if u.log != nil {
-		p, err := u.folder.readLog(u.header.UploadID)
-		if err != nil {
-			return err
-		}
-		if p == nil {
-			return fmt.Errorf("%w: the log of upload %s has gone", engine.ErrCorrupt, u.header.UploadID)
-		}
-		sums = append(p.sums[:min(u.first, int64(len(p.sums)))], sums...)
-	}
-	// Lines may be missing in the middle of the log, as after a failure of the disk.
-	if have, want := int64(len(sums)), engine.Blocks(u.arrived.Size, blockBytes); have != want {
-		return fmt.Errorf("%w: upload %s has %d checksums for %d blocks", engine.ErrCorrupt,
-			u.header.UploadID, have, want)
-	}
-	trailer, err := engine.Trailer(engine.Footer{
-		Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes,
-	}, sums)
-	if err != nil {
-		return err
-	}
 	f := u.folder
 	// The trailer is stored as well, and so may be what does not fit.
-	if err := f.Quota.Take(int64(len(trailer))); err != nil {
+	trailer := engine.TrailerBytes(u.arrived.Size, blockBytes)
+	if err := f.Quota.Take(trailer); err != nil {
 		return err
 	}
 	// The object must be durable before it has a name.
-	if _, err = u.data.WriteAt(trailer, u.arrived.Size); err == nil {
+	if err = u.writeTrailer(object); err == nil {
 		err = f.syncFile(u.data)
 	}
 	if err != nil {
-		f.Quota.Give(int64(len(trailer)))
+		f.Quota.Give(trailer)
 		// Without a trailer the upload can be finished again once there is room.
 		return errors.Join(err, u.data.Truncate(u.arrived.Size))
 	}
@@ -386,6 +373,42 @@ func (u *upload) finish(e engine.Expect) error {
 	}
 	u.object = &object
 	return nil
+}
+
+// writeTrailer writes the trailer behind the content. The table may be large, and goes from the
+// lines of the log to the file with no more than one of them in memory.
+func (u *upload) writeTrailer(object engine.Object) error {
+	footer := engine.Footer{Object: object, UploadID: u.header.UploadID, BlockBytes: blockBytes}
+	file := bufio.NewWriterSize(io.NewOffsetWriter(u.data, u.arrived.Size), 64<<10)
+	// The error of file stays until Flush returns it.
+	add := func(table []byte) {
+		_, _ = file.Write(table)
+		footer.AddSums(table)
+	}
+	if u.log != nil {
+		p, err := u.folder.readLog(u.header.UploadID, func(l line) {
+			// The checksum of a block that is not full is in the next line too, or in pending.
+			add(l.Sums[:(l.Size/blockBytes-l.First)*engine.SumBytes])
+		})
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			return fmt.Errorf("%w: the log of upload %s has gone", engine.ErrCorrupt, u.header.UploadID)
+		}
+	}
+	// Lines may be missing at the end of the log, as after a failure of the disk.
+	if footer.Sums != u.first {
+		return fmt.Errorf("%w: the log of upload %s has checksums of %d blocks in place of %d",
+			engine.ErrCorrupt, u.header.UploadID, footer.Sums, u.first)
+	}
+	add(encodeSums(u.pending()))
+	foot, err := footer.Encode()
+	if err != nil {
+		return err
+	}
+	_, _ = file.Write(foot)
+	return file.Flush()
 }
 
 // verify returns the object that was received, or an error if it is not the one that the header and
