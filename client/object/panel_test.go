@@ -665,17 +665,71 @@ func TestPanelFinishesNoUploadWithATokenForReading(t *testing.T) {
 		"Upload-Metadata", meta("filename", "o")))
 	wantCode(t, r, b, 201)
 	at := r.Header.Get("Location")
+	commit(t, server.Address, at, "o", content)
+	for _, c := range []struct {
+		token string
+		code  int
+	}{{"look", 404}, {"all", 200}} {
+		r, b = p.do("HEAD", at, nil, as(c.token))
+		wantCode(t, r, b, 200)
+		r, b = p.do("HEAD", p.object("o"), nil, as(c.token))
+		wantCode(t, r, b, c.code)
+	}
+}
+
+func TestPanelComparesTheDigestOfARequestThatFindsAllBytesCommitted(t *testing.T) {
+	server := processtest.Start(t, small...)
+	p := openPanel(t, server.Address)
+	const content = "content"
+	wrong := map[string]string{"Repr-Digest": digest([]byte("another"))}
+	patch := func(at string, more map[string]string, code int) {
+		t.Helper()
+		r, b, err := p.patch(at, len(content), strings.NewReader(""), more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, r, b, code)
+	}
+	exists := func(name string, code int) {
+		t.Helper()
+		r, b := p.do("HEAD", p.object(name), nil, nil)
+		wantCode(t, r, b, code)
+	}
+	at := p.create(len(content), meta("filename", "wrong"), 201)
+	commit(t, server.Address, at, "wrong", content)
+	patch(at, wrong, 460)
+	exists("wrong", 404)
+	at = p.create(len(content), meta("filename", "right"), 201)
+	commit(t, server.Address, at, "right", content)
+	patch(at, map[string]string{"Repr-Digest": digest([]byte(content))}, 204)
+	exists("right", 200)
+	// It is finished now, and stays.
+	patch(at, wrong, 460)
+	patch(at, nil, 204)
+	exists("right", 200)
+	// One of no bytes is whole from the start.
+	r, b := p.do("POST", p.api+"uploads/", nil, map[string]string{"Tus-Resumable": "1.0.0",
+		"Upload-Length": "0", "Upload-Metadata": meta("filename", "empty"),
+		"Repr-Digest": wrong["Repr-Digest"]})
+	wantCode(t, r, b, 460)
+	exists("empty", 404)
+}
+
+// commit sends all bytes of a tus upload, and does not finish it: what a request leaves that breaks
+// after its last byte.
+func commit(t *testing.T, server, at, name, content string) {
+	t.Helper()
 	id, _, _ := strings.Cut(at[strings.LastIndex(at, "/")+1:], ".")
 	descriptor := quartetv1.File_quartet_v1_object_proto.Services().ByName("ObjectService")
 	objects := quartetv1.NewObjectServiceClient(
-		clienttest.Dial(t, telemetry.Discard(), server.Address, descriptor))
+		clienttest.Dial(t, telemetry.Discard(), server, descriptor))
 	stream, err := objects.UploadObject(clienttest.Deadline(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []quartetv1.UploadObjectRequest_builder{
 		{Header: quartetv1.UploadHeader_builder{
-			UploadId: id, Name: "o", SizeBytes: new(uint64(len(content))),
+			UploadId: id, Name: name, SizeBytes: new(uint64(len(content))),
 		}.Build()},
 		{Chunk: quartetv1.UploadChunk_builder{
 			Data: []byte(content), Crc32C: crc32c.Checksum([]byte(content)),
@@ -688,15 +742,6 @@ func TestPanelFinishesNoUploadWithATokenForReading(t *testing.T) {
 	if paused, err := stream.CloseAndRecv(); err != nil ||
 		paused.GetCommittedSizeBytes() != uint64(len(content)) {
 		t.Fatalf("%v, %v", paused, err)
-	}
-	for _, c := range []struct {
-		token string
-		code  int
-	}{{"look", 404}, {"all", 200}} {
-		r, b = p.do("HEAD", at, nil, as(c.token))
-		wantCode(t, r, b, 200)
-		r, b = p.do("HEAD", p.object("o"), nil, as(c.token))
-		wantCode(t, r, b, c.code)
 	}
 }
 

@@ -30,12 +30,15 @@ import (
 )
 
 // newTus answers requests of tus 1.0 (https://tus.io/protocols/resumable-upload) with creation and
-// termination. It keeps nothing: an upload's address says what it is, and the server how far it
-// is, so that any replica of this client continues it, also after a restart.
+// termination. An upload's address says what it is, and the server how far it is, so that any
+// replica of this client continues it, also after a restart. It keeps nothing else but the ids of
+// uploads that were cancelled here.
 //
 // Upload-Metadata has filename, the object's name, and may have filetype, and sha256 or crc32c in
 // hexadecimal, which the server verifies before the object is visible. A request that completes an
-// upload may have Repr-Digest with crc32c instead.
+// upload may have Repr-Digest with crc32c instead. After a break any request can be the one that
+// completes it, also a HEAD without a digest, so that only what Upload-Metadata states is verified
+// in any case.
 func newTus(client *Client) (http.Handler, error) {
 	store := &tusStore{client: client}
 	composer := handler.NewStoreComposer()
@@ -74,6 +77,12 @@ const tusGrace = 5 * time.Second
 
 // digestsKey is the key of a request's digests in its context.
 type digestsKey struct{}
+
+// statedCRC32C is what the Repr-Digest of a request states of the whole, or nil.
+func statedCRC32C(ctx context.Context) *uint32 {
+	stated, _ := ctx.Value(digestsKey{}).(digests)
+	return stated.crc32c
+}
 
 // tusStore implements handler.DataStore and handler.TerminaterDataStore.
 type tusStore struct {
@@ -129,13 +138,15 @@ func (s *tusStore) NewUpload(ctx context.Context, info handler.FileInfo) (handle
 		return nil, tusError(http.StatusBadRequest, "sha256 is not 32 bytes in hexadecimal")
 	}
 	u.SHA256 = sum
-	// Everything that the header of a stream needs is in the address, as this process keeps nothing.
+	// Everything that the header of a stream needs is in the address: this process does not keep it.
 	described, err := json.Marshal(u)
 	if err != nil {
 		return nil, err
 	}
 	u.id = u.key + "." + base64.RawURLEncoding.EncodeToString(described)
-	if _, err := s.client.appendUpload(ctx, u.header(), 0, bytes.NewReader(nil), nil); err != nil {
+	// An empty one is finished by that.
+	_, err = s.client.appendUpload(ctx, u.header(), 0, bytes.NewReader(nil), statedCRC32C(ctx))
+	if err != nil {
 		return nil, tusFailure(err)
 	}
 	return u, nil
@@ -179,7 +190,8 @@ func (u *tusUpload) header() *quartetv1.UploadHeader {
 
 // GetInfo implements handler.Upload for HEAD, and before each PATCH: it asks the server how far the
 // upload is. If all bytes are committed and there is no object, the last request broke before
-// finish, which is sent now if this request may change anything.
+// finish, which is sent now if this request may change anything. It is compared with the digest of
+// this request, as an object that is there already is.
 func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 	info := handler.FileInfo{ID: u.id, Size: u.Size, MetaData: handler.MetaData{"filename": u.Name}}
 	if u.Type != "" {
@@ -190,13 +202,17 @@ func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 		return info, tusFailure(err)
 	}
 	info.Offset = int64(state.GetCommittedSizeBytes())
+	stated := statedCRC32C(ctx)
 	switch {
 	case !state.HasObject():
 		if info.Offset == u.Size && u.Size > 0 && console.MayWrite(ctx) {
-			_, err = u.store.client.appendUpload(ctx, u.header(), u.Size, bytes.NewReader(nil), nil)
+			_, err = u.store.client.appendUpload(ctx, u.header(), u.Size, bytes.NewReader(nil), stated)
 		}
 	case state.GetObject().GetName() != u.Name:
 		err = handler.ErrNotFound // The address was made up.
+	case stated != nil && *stated != state.GetObject().GetCrc32C():
+		err = handler.NewError("CHECKSUM_MISMATCH",
+			"the upload is finished, and its object is not what Repr-Digest states", checksumMismatch)
 	default:
 		info.Offset = u.Size
 	}
@@ -207,9 +223,8 @@ func (u *tusUpload) GetInfo(ctx context.Context) (handler.FileInfo, error) {
 // how much of that the server has committed, which on a store that commits in parts may be less
 // than what was sent; tus tells the sender so.
 func (u *tusUpload) WriteChunk(ctx context.Context, offset int64, src io.Reader) (int64, error) {
-	digests, _ := ctx.Value(digestsKey{}).(digests)
 	counted := &countingReader{Reader: src}
-	response, err := u.store.client.appendUpload(ctx, u.header(), offset, counted, digests.crc32c)
+	response, err := u.store.client.appendUpload(ctx, u.header(), offset, counted, statedCRC32C(ctx))
 	committed := int64(response.GetCommittedSizeBytes()) - offset
 	switch {
 	case err != nil:
