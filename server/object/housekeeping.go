@@ -21,7 +21,8 @@ func (s *service) housekeeping(ctx context.Context) {
 		if err := s.engine.Count(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("counting what is stored failed", "error", err)
 		}
-		abandoned, err := s.engine.Expire(ctx, time.Now().Add(-s.config.UploadTTL), s.leases.try)
+		before := time.Now().Add(-s.config.UploadTTL)
+		abandoned, err := s.engine.Expire(ctx, before, s.leases.try)
 		if abandoned > 0 {
 			s.metrics.expired.Add(float64(abandoned))
 			log.Info("removed abandoned uploads", "count", abandoned)
@@ -29,6 +30,7 @@ func (s *service) housekeeping(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			log.Warn("removing abandoned uploads failed", "error", err)
 		}
+		s.limits.expire(before, s.leases.busy)
 		_ = rpc.Sleep(ctx, jitter(min(s.config.UploadTTL/10, maxPause))) // The loop asks ctx itself.
 	}
 }

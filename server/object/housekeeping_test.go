@@ -39,6 +39,35 @@ func TestHousekeepingFollowsTheTimeToLive(t *testing.T) {
 	}
 }
 
+func TestUploadsThatExpireNoLongerCountAsUnfinished(t *testing.T) {
+	for what, start := range starts {
+		t.Run(what, func(t *testing.T) {
+			ts := start(t, "TEST_OBJECT_UPLOAD_TTL=1s", "TEST_OBJECT_IDLE_TIMEOUT=1m")
+			for range 3 {
+				if _, err := ts.send(t, header(uuid.NewString(), "o"), chunk(0, pattern(100_000))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// This one is not idle, however long its stream takes.
+			id := uuid.NewString()
+			upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range []*quartetv1.UploadObjectRequest{header(id, "busy"), chunk(0, pattern(100_000))} {
+				if err := upload.Send(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ts.wantNumbers(t, map[string]float64{"uploads_expired_total": 3, "uploads_unfinished": 1})
+			if _, err := upload.CloseAndRecv(); err != nil {
+				t.Error(err)
+			}
+			ts.wantNumbers(t, map[string]float64{"uploads_unfinished": 0})
+		})
+	}
+}
+
 func TestHousekeepingGoesOnAfterAnOutageOfTheStore(t *testing.T) {
 	var log strings.Builder
 	tele := telemetry.Discard()

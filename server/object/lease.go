@@ -133,8 +133,7 @@ func (c *lease) leave() {
 	}
 }
 
-// busy tells whether a stream works on an upload, or waits for it, so that housekeeping leaves it
-// alone.
+// busy tells whether a stream works on an upload, or waits for it.
 func (l *leases) busy(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -18,7 +18,8 @@ import (
 
 // limits bound what one caller can take of what all share: transfers and lists at once, and uploads
 // that are not finished. Only uploads that began in this process are counted, by upload_id. Those
-// of other processes, and of one that ended, are not; they leave with their time to live.
+// of other processes, and of one that ended, are not; they leave with their time to live. One that
+// was finished or removed in another process is counted until then.
 type limits struct {
 	config Config
 	// lists gives each caller one place, and making is for all lists that are being made.
@@ -29,9 +30,10 @@ type limits struct {
 
 	// mu guards the maps.
 	mu sync.Mutex
-	// owners has the caller of each unfinished upload, and uploads the same by caller.
+	// owners has the caller of each unfinished upload, and uploads the same by caller, with the time
+	// at which a stream of this process was last known to have it.
 	owners  map[string]rpc.Caller
-	uploads map[rpc.Caller]map[string]bool
+	uploads map[rpc.Caller]map[string]time.Time
 }
 
 // newLimits also registers the gauge of unfinished uploads.
@@ -39,10 +41,11 @@ func newLimits(c Config, registry prometheus.Registerer) *limits {
 	l := &limits{
 		config: c, lists: shares.New(0, 1, listsWaiting), making: semaphore.NewWeighted(int64(c.Lists)),
 		transfers: shares.New(0, int64(c.CallerTransfers), 0),
-		owners:    map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]bool{},
+		owners:    map[string]rpc.Caller{}, uploads: map[rpc.Caller]map[string]time.Time{},
 	}
 	promauto.With(registry).NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "uploads_unfinished", Help: "Uploads that began in this process and are not finished.",
+		Name: "uploads_unfinished",
+		Help: "Uploads that began in this process and are not known to be finished or removed.",
 	}, func() float64 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -121,16 +124,17 @@ func (l *limits) begun(ctx context.Context, id string, e engine.Engine) error {
 func (l *limits) take(id string, caller rpc.Caller) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, known := l.owners[id]; known {
+	if owner, known := l.owners[id]; known {
+		l.uploads[owner][id] = time.Now()
 		return true
 	}
 	if len(l.owners) >= l.config.MaxUploads || len(l.uploads[caller]) >= l.config.CallerUploads {
 		return false
 	}
 	if l.uploads[caller] == nil {
-		l.uploads[caller] = map[string]bool{}
+		l.uploads[caller] = map[string]time.Time{}
 	}
-	l.owners[id], l.uploads[caller][id] = caller, true
+	l.owners[id], l.uploads[caller][id] = caller, time.Now()
 	return true
 }
 
@@ -152,10 +156,29 @@ func (l *limits) sample(caller rpc.Caller) (ids []string) {
 	return ids
 }
 
+// expire forgets uploads that no stream of this process has had since before: they were finished
+// or removed, in this process or another one, or go on in another one, which counts them.
+func (l *limits) expire(before time.Time, busy func(id string) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, caller := range l.owners {
+		if busy(id) {
+			l.uploads[caller][id] = time.Now()
+		} else if l.uploads[caller][id].Before(before) {
+			l.forget(id)
+		}
+	}
+}
+
 // ended counts an upload as finished, or gone. It may not have been counted.
 func (l *limits) ended(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forget(id)
+}
+
+// forget is ended with mu held.
+func (l *limits) forget(id string) {
 	caller := l.owners[id]
 	delete(l.owners, id)
 	if delete(l.uploads[caller], id); len(l.uploads[caller]) == 0 {
