@@ -57,6 +57,31 @@ func TestADrainEndsAnUploadAndLosesNothing(t *testing.T) {
 	}
 }
 
+// Its caller has as many unfinished uploads as it may, so that the stream cannot begin.
+func TestADrainTellsAnUploadThatIsOnlyAHeaderToContinueElsewhere(t *testing.T) {
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_CALLER_UPLOADS=1")
+	if _, err := ts.send(t, header(uuid.NewString(), "a"), chunk(0, pattern(70_000))); err != nil {
+		t.Fatal(err)
+	}
+	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.NewString()
+	if err := upload.Send(header(id, "b")); err != nil {
+		t.Fatal(err)
+	}
+	apptest.Eventually(t, func() bool { return ts.service.leases.busy(id) },
+		func() string { return "the stream does not come" })
+	ended := make(chan error, 1)
+	go func() { ended <- ts.Stop() }()
+	err = upload.RecvMsg(&quartetv1.UploadObjectResponse{})
+	apptest.WantStatus(t, err, codes.Unavailable, "STOPPING")
+	if err := <-ended; err != nil {
+		t.Errorf("drain: %v", err)
+	}
+}
+
 func TestADownloadThatDoesNotEndIsCutAtTheDeadlineOfTheDrain(t *testing.T) {
 	ts := startServer(t, t.TempDir(), "TEST_DRAIN_BUDGET=150ms")
 	ts.upload(t, "o", make([]byte, 4<<20))

@@ -158,15 +158,13 @@ func (s *service) receiveUpload(
 		case <-w.lease.replaced:
 			return engine.ErrWriterReplaced
 		case <-idle.C:
-			if w.upload != nil {
-				if _, err := w.pause(); err != nil {
-					return err
-				}
+			if err := w.keep(); err != nil {
+				return err
 			}
 			return fmt.Errorf("upload paused: %w, or less than %d bytes in a second", rpc.ErrIdle, minRate)
 		// What has arrived is committed first, so that the sender repeats as little as possible.
 		case <-s.host.Draining:
-			if _, err := w.pause(); err != nil {
+			if err := w.keep(); err != nil {
 				return err
 			}
 			return errUploadStopped()

@@ -120,6 +120,17 @@ func (w *writer) pause() (committed int64, err error) {
 	return committed, w.metrics.saw(err)
 }
 
+// keep is pause for a stream that the server ends. One that has sent no more than its header has
+// nothing to keep, and need not begin for that: it could be refused for another reason than the one
+// for which it ends.
+func (w *writer) keep() error {
+	if w.upload == nil {
+		return nil
+	}
+	_, err := w.pause()
+	return err
+}
+
 // finish makes the object visible if it is the one that header and finish state. Finishing an
 // upload again, because the answer was lost, returns the same object, and is not counted again.
 func (w *writer) finish(e engine.Expect) (engine.Object, error) {
