@@ -24,7 +24,7 @@ type Config struct {
 	ChunkBytes      config.Bytes  `env:"CHUNK_BYTES" envDefault:"1MiB" desc:"how much one message of a download carries"`
 	MemoryBytes     config.Bytes  `env:"MEMORY_BYTES" envDefault:"0B" desc:"memory for all uploads and downloads together; if 0, half of GOMEMLIMIT, or 512MiB without that"`
 	MemoryWait      time.Duration `env:"MEMORY_WAIT" envDefault:"5s" desc:"how long an upload or download waits for memory before it is refused with RESOURCE_EXHAUSTED"`
-	QuotaBytes      config.Bytes  `env:"QUOTA_BYTES" envDefault:"0" desc:"how much may be stored, of objects and of uploads under way, with 16KiB for each file; 0 for no limit"`
+	QuotaBytes      config.Bytes  `env:"QUOTA_BYTES" envDefault:"0" desc:"how much may be stored, of objects and, in a folder, of uploads under way, with 16KiB for each file; 0 for no limit"`
 	UploadTTL       time.Duration `env:"UPLOAD_TTL" envDefault:"168h" desc:"how long an upload is kept that no client continues"`
 	MaxUploads      int           `env:"MAX_UPLOADS" envDefault:"10000" desc:"how many uploads may be under way or unfinished"`
 	CallerUploads   int           `env:"CALLER_UPLOADS" envDefault:"1000" desc:"how many of them may be of one caller"`
