@@ -11,13 +11,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
@@ -63,15 +63,8 @@ func (s *Server) HTTPHandler(
 // before the handler of its call, once its connection is closed. No more calls are answered.
 func (s *Server) AwaitHTTP() { s.http.GracefulStop() }
 
-// ServiceNames are the names of all services, health and reflection among them.
-func (s *Server) ServiceNames() []string {
-	var names []string
-	for name := range s.http.GetServiceInfo() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+// Services are all services by name, health and reflection among them.
+func (s *Server) Services() map[string]grpc.ServiceInfo { return s.http.GetServiceInfo() }
 
 // Bound returns a listener that closes connections at once beyond the limits on connections, which
 // hold for each port.
@@ -101,7 +94,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 	s.arrived(r)
 	if err := checkMetadata(r.Header); err != nil {
-		s.calls.Refused(r.Context(), r.URL.Path, err)
+		s.calls.Refused(contextOf(r), r.URL.Path, err)
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		w.Header().Set("Grpc-Status", strconv.Itoa(int(codes.InvalidArgument)))
 		w.Header().Set("Grpc-Message", status.Convert(err).Message())
@@ -141,39 +134,22 @@ func (s *Server) arrived(r *http.Request) {
 		Header: metadata.MD{attempts: r.Header.Values(attempts)}})
 }
 
-// refuseUnknown answers for methods that the server does not have, as the Connect protocol has it.
-// Clients of gRPC get the same code from the status of HTTP. A caller that may not call a method is
-// told that before, so that it does not learn which methods there are.
+// refuseUnknown answers for methods that the server does not have. Clients of gRPC get the same
+// code from the status of HTTP.
 func (s *Server) refuseUnknown(w http.ResponseWriter, r *http.Request) {
-	caller := &peer.Peer{Addr: remoteAddr(r.RemoteAddr)}
-	if r.TLS != nil {
-		caller.AuthInfo = credentials.TLSInfo{State: *r.TLS}
-	}
-	ctx := peer.NewContext(r.Context(), caller)
-	ctx = metadata.NewIncomingContext(ctx,
+	s.RefuseMethod(w, r, http.StatusNotFound, unknownMethod(r.URL.Path))
+}
+
+// RefuseMethod answers a request that its method is the reason to refuse, before it is gRPC, as the
+// Connect protocol has it. httpStatus is for err, which is counted as what a call ended with. A
+// caller that may not call the method is told that instead, so that it does not learn which methods
+// there are.
+func (s *Server) RefuseMethod(w http.ResponseWriter, r *http.Request, httpStatus int, err error) {
+	ctx := metadata.NewIncomingContext(contextOf(r),
 		metadata.MD{authorizationHeader: r.Header.Values(authorizationHeader)})
-	if _, _, err := s.access.admit(ctx, r.URL.Path); err != nil {
-		s.refuse(w, r, err)
-		return
+	if _, _, refused := s.access.admit(ctx, r.URL.Path); refused != nil {
+		httpStatus, err = 0, refused
 	}
-	s.refuse(w, r, unknownMethod(r.URL.Path))
-}
-
-// remoteAddr is the address of a peer as http.Server has it.
-type remoteAddr string
-
-func (remoteAddr) Network() string  { return "tcp" }
-func (a remoteAddr) String() string { return string(a) }
-
-// statusOfHTTP are the codes with which a call ends that has no handler, by the Connect protocol.
-var statusOfHTTP = map[codes.Code]int{
-	codes.Unimplemented: http.StatusNotFound, codes.Unauthenticated: http.StatusUnauthorized,
-	codes.PermissionDenied: http.StatusForbidden, codes.Unavailable: http.StatusServiceUnavailable,
-	codes.ResourceExhausted: http.StatusTooManyRequests,
-}
-
-// refuse answers a request that is refused before it is gRPC, as the Connect protocol has it.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	st, _ := s.Refuse(r, err)
 	type detail struct {
 		Type  string `json:"type"`
@@ -190,8 +166,31 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			detail{name, base64.RawStdEncoding.EncodeToString(packed.GetValue())})
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(cmp.Or(statusOfHTTP[st.Code()], http.StatusInternalServerError))
+	w.WriteHeader(cmp.Or(httpStatus, statusOfHTTP[st.Code()], http.StatusInternalServerError))
 	_ = json.NewEncoder(w).Encode(answer) // It fails if the client is gone.
+}
+
+// contextOf is the context of a request with its caller, as a call of gRPC has it.
+func contextOf(r *http.Request) context.Context {
+	caller := &peer.Peer{Addr: remoteAddr(r.RemoteAddr)}
+	if r.TLS != nil {
+		caller.AuthInfo = credentials.TLSInfo{State: *r.TLS}
+	}
+	return peer.NewContext(r.Context(), caller)
+}
+
+// remoteAddr is the address of a peer as http.Server has it.
+type remoteAddr string
+
+func (remoteAddr) Network() string  { return "tcp" }
+func (a remoteAddr) String() string { return string(a) }
+
+// statusOfHTTP are the codes with which a call ends that may not be made, by the Connect protocol.
+var statusOfHTTP = map[codes.Code]int{
+	codes.Unauthenticated:   http.StatusUnauthorized,
+	codes.PermissionDenied:  http.StatusForbidden,
+	codes.Unavailable:       http.StatusServiceUnavailable,
+	codes.ResourceExhausted: http.StatusTooManyRequests,
 }
 
 // Refuse counts a request that is refused before it is gRPC as a call that ended with err, and
@@ -199,7 +198,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) Refuse(r *http.Request, err error) (st *status.Status, trailer metadata.MD) {
 	s.arrived(r)
 	err = s.incoming.errs.of(r.URL.Path).translate(err, func(md metadata.MD) { trailer = md })
-	s.calls.Refused(r.Context(), r.URL.Path, err)
+	s.calls.Refused(contextOf(r), r.URL.Path, err)
 	return status.Convert(err), trailer
 }
 

@@ -122,7 +122,7 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 	}
 	if name := stream.RecvCompress(); name != "" && name != encoding.Identity {
 		if !in.compress {
-			return nil, status.Errorf(codes.Unimplemented, "messages compressed by %q are not accepted",
+			return nil, clientFault(codes.Unimplemented, "messages compressed by %q are not accepted",
 				telemetry.Text(name))
 		}
 		// grpc-go would compress the replies as well, into buffers that unreadCalls does not know.

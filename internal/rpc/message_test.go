@@ -30,6 +30,10 @@ func TestCompressedMessagesAreRefusedUnlessAcceptedInFourModes(t *testing.T) {
 				if err := mode.call(testContext(t), stub, 1<<10); status.Code(err) != code {
 					t.Errorf("accepted: %v: got %v, want %v", accept, err, code)
 				}
+				if got := r.sum(t, map[string]string{"grpc_code": "Unimplemented"}) -
+					r.sum(t, map[string]string{"grpc_code": "Unimplemented", "grpc_fault": "client"}); got != 0 {
+					t.Errorf("%v refusals count as failures of the server", got)
+				}
 			}
 		})
 	}

@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/telemetry"
 )
@@ -103,7 +102,7 @@ func (a *admission) permit(one usedName) error {
 		used = append(used, one)
 	}
 	if len(used) > maxUsedNames {
-		return status.Errorf(codes.ResourceExhausted, "a call may use at most %d names", maxUsedNames)
+		return clientFault(codes.ResourceExhausted, "a call may use at most %d names", maxUsedNames)
 	}
 	if err := a.access.mayCall(a.callers, a.method, used); err != nil {
 		return err

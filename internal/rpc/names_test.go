@@ -233,6 +233,11 @@ func TestACallUsesSoManyNamesOnly(t *testing.T) {
 			t.Errorf("%s: %v", mode.name, err)
 		}
 	}
+	if got := tooMany.sum(t, map[string]string{
+		"grpc_code": "ResourceExhausted", "grpc_fault": "client",
+	}); got != float64(len(modes)) {
+		t.Errorf("%v of %d refusals count as their callers' fault", got, len(modes))
+	}
 }
 
 // TestNamesCostNothingUnlessARuleHasSome counts what is allocated to ask about names.

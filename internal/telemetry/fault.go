@@ -49,13 +49,15 @@ func (e *Ended) GRPCStatus() *status.Status { return e.Status }
 const clientFault = "client"
 
 // excused are the ways to end that have a fault and are counted from zero: clients at fault get the
-// codes for what cannot be read, is too large, or does not come in time.
+// codes for what cannot be read, is too large, comes in a form that the server does not take, or
+// does not come in time.
 var excused = []struct {
 	code  codes.Code
 	fault string
 }{
 	{codes.Internal, clientFault},
 	{codes.ResourceExhausted, clientFault},
+	{codes.Unimplemented, clientFault},
 	{codes.DeadlineExceeded, clientFault},
 	{codes.Unavailable, string(EndDrain)},
 	{codes.Unavailable, string(EndCredentials)},

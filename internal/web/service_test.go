@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -320,6 +322,61 @@ func handled(t *testing.T, s *apptest.Server, method, code string) (sum float64)
 		}
 	}
 	return sum
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// logged is telemetry whose log, at debug, is in lines.
+func logged() (*telemetry.Telemetry, *lines) {
+	tel, log := telemetry.Discard(), &lines{}
+	tel.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return tel, log
+}
+
+// failures are the calls of methods which count as failures of the server: those that ended with a
+// code which objectives count, and by the fault of nothing else.
+func failures(t *testing.T, s *apptest.Server) (found []string) {
+	t.Helper()
+	families, err := s.Telemetry.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "grpc_server_handled_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, label := range metric.GetLabel() {
+				labels[label.GetName()] = label.GetValue()
+			}
+			switch labels["grpc_code"] {
+			case "Unknown", "DeadlineExceeded", "Unimplemented", "Internal", "Unavailable", "DataLoss",
+				"ResourceExhausted":
+				if labels["grpc_fault"] == "" && labels["grpc_service"] != "other" &&
+					metric.GetCounter().GetValue() > 0 {
+					found = append(found, fmt.Sprint(labels["grpc_method"], " ", labels["grpc_code"]))
+				}
+			}
+		}
+	}
+	return found
 }
 
 func eventually(t *testing.T, what string, done func() bool) {

@@ -112,6 +112,22 @@ func TestAnUnknownMethodIsToldToThoseThatMayCallIt(t *testing.T) {
 	wantJSON(t, body, "code", "unimplemented")
 }
 
+// TestARefusalTellsNoStrangerOfAMethod has requests refused for what the server does not take. A
+// caller without a token cannot tell by that which methods there are.
+func TestARefusalTellsNoStrangerOfAMethod(t *testing.T) {
+	s, _ := startTokens(t, &service{}, "grpc.testing.TestService/*")
+	for _, contentType := range []string{"text/plain", "application/connect+yaml"} {
+		for _, method := range []string{unary, methods + "Nothing"} {
+			response, body := post(t, over(t, true, local), s, method, contentType,
+				strings.NewReader("{}"))
+			if response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s, %s: got %d and %s", method, contentType, response.StatusCode, body)
+			}
+			wantJSON(t, body, "code", "unauthenticated")
+		}
+	}
+}
+
 // TestEachProtocolBringsATokensRefusal has streams and unary calls refused in the words of their
 // protocol.
 func TestEachProtocolBringsATokensRefusal(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/vanguard"
+	"google.golang.org/grpc/codes"
 
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
@@ -52,7 +53,7 @@ func New(
 	cfg Config, limits rpc.ServerConfig, calls *rpc.Server, t *telemetry.Telemetry,
 ) (*Server, error) {
 	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
-		transcoder, err := transcoder(calls.ServiceNames(), handler, unknown)
+		transcoder, err := transcoder(calls, handler, unknown)
 		inTurn := newTurns(cfg, limits, calls).guard(transcoder)
 		return cfg.AllowedOrigins.guard(normalized(inTurn, int64(limits.StreamWindowBytes))), err
 	})
@@ -95,15 +96,36 @@ func New(
 
 // transcoder has messages pass as they are. The codecs of the server know both of their formats,
 // and its limits apply to them as they have come.
-func transcoder(names []string, handler, unknown http.Handler) (http.Handler, error) {
-	services := make([]*vanguard.Service, len(names))
-	for i, name := range names {
-		services[i] = vanguard.NewService(name, handler,
+func transcoder(calls *rpc.Server, handler, unknown http.Handler) (http.Handler, error) {
+	var services []*vanguard.Service
+	methods := map[string]bool{} // by path
+	for name, info := range calls.Services() {
+		services = append(services, vanguard.NewService(name, handler,
 			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC),
-			vanguard.WithTargetCodecs(vanguard.CodecProto, vanguard.CodecJSON))
+			vanguard.WithTargetCodecs(vanguard.CodecProto, vanguard.CodecJSON)))
+		for _, method := range info.Methods {
+			methods["/"+name+"/"+method.Name] = true
+		}
 	}
-	return vanguard.NewTranscoder(services, vanguard.WithUnknownHandler(unknown))
+	transcoder, err := vanguard.NewTranscoder(services, vanguard.WithUnknownHandler(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			// To the transcoder a method is unknown as well if the request is of none of its protocols.
+			if methods[r.URL.Path] {
+				calls.RefuseMethod(w, r, http.StatusUnsupportedMediaType,
+					clientFault(codes.Unimplemented, "expected a Content-Type of %s, got %q", contentTypes,
+						r.Header.Get("Content-Type")))
+				return
+			}
+			unknown.ServeHTTP(w, r)
+		})))
+	return refusals(calls, transcoder), err
 }
+
+// contentTypes are those that calls have.
+const contentTypes = "Connect (application/json, application/proto, application/connect+json, " +
+	"application/connect+proto), gRPC-Web (application/grpc-web, application/grpc-web+proto, " +
+	"application/grpc-web+json) or gRPC (application/grpc, application/grpc+proto, " +
+	"application/grpc+json)"
 
 // normalized takes requests as curl and fetch send them for those of the Connect protocol that they
 // are.

@@ -145,6 +145,7 @@ func TestPlainJSON(t *testing.T) {
 
 // TestWhatIsNoCall has requests that reach no method.
 func TestWhatIsNoCall(t *testing.T) {
+	const expected = `{"code":"unimplemented","message":"expected a Content-Type of Connect (application/json,`
 	s := start(t, &service{})
 	for name, test := range map[string]struct {
 		verb, path, contentType string
@@ -158,13 +159,21 @@ func TestWhatIsNoCall(t *testing.T) {
 			`"unimplemented"`},
 		"an unknown service": {"POST", "/no.Such/Service", "application/connect+json", 404,
 			`"unimplemented"`},
-		"no method":              {"POST", "/", "application/grpc-web", 404, `"unimplemented"`},
-		"a stream of plain JSON": {"POST", download, "application/json", 415, "stream type"},
-		"an unknown format":      {"POST", unary, "application/yaml", 404, ""},
+		"no method": {"POST", "/", "application/grpc-web", 404, `"unimplemented"`},
+		"a stream of plain JSON": {"POST", download, "application/json", 415,
+			`"unimplemented","message":"stream type`},
+		"an unknown format": {"POST", unary, "application/yaml", 415, expected},
 		"an unknown format of stream": {"POST", download, "application/connect+yaml", 415,
-			"not supported"},
-		"the text of gRPC-Web": {"POST", unary, "application/grpc-web-text", 404, ""},
-		"a form":               {"POST", unary, "application/x-www-form-urlencoded", 404, ""},
+			`"unimplemented","message":"\"yaml\" sub-format not supported"`},
+		"the text of gRPC-Web":  {"POST", unary, "application/grpc-web-text", 415, expected},
+		"a form":                {"POST", unary, "application/x-www-form-urlencoded", 415, expected},
+		"plain text":            {"POST", unary, "text/plain;charset=UTF-8", 415, expected},
+		"no format":             {"POST", unary, "", 415, expected},
+		"plain text for health": {"POST", "/grpc.health.v1.Health/Check", "text/plain", 415, expected},
+		"both ways by HTTP 1.1": {"POST", talk, "application/connect+json", 505, `"unimplemented"`},
+		"gRPC by HTTP 1.1":      {"POST", unary, "application/grpc", 505, `"unimplemented"`},
+		"an unknown method of no protocol": {"POST", methods + "Nothing", "text/plain", 404,
+			`"message":"unknown method`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := http.NewRequestWithContext(apptest.Deadline(t), test.verb, "http://"+s.Web+test.path,
@@ -186,8 +195,41 @@ func TestWhatIsNoCall(t *testing.T) {
 			}
 		})
 	}
-	if got := handled(t, s, "other", "Unimplemented"); got < 3 {
-		t.Errorf("%v unknown methods are counted", got)
+	for method, want := range map[string]float64{"other": 4, "UnaryCall": 6,
+		"StreamingOutputCall": 2, "FullDuplexCall": 1, "Check": 1} {
+		if got := handled(t, s, method, "Unimplemented"); got != want {
+			t.Errorf("%v calls of %s are counted as refused, want %v", got, method, want)
+		}
+	}
+	if found := failures(t, s); found != nil {
+		t.Errorf("these count as failures of the server: %v", found)
+	}
+}
+
+// TestTheLineOfARefusalNamesItsCaller has requests refused that become no call of gRPC.
+func TestTheLineOfARefusalNamesItsCaller(t *testing.T) {
+	tel, log := logged()
+	s := startWith(t, tel, &service{})
+	client := over(t, false, local)
+	for contentType, headers := range map[string][]string{
+		"text/plain":               nil,
+		"application/connect+yaml": nil,
+		"application/json":         {"X-Data-Bin", "!"},
+	} {
+		_, _ = post(t, client, s, unary, contentType, strings.NewReader("{}"), headers...)
+	}
+	refused := 0
+	for line := range strings.Lines(log.String()) {
+		if !strings.Contains(line, "served call") {
+			continue
+		}
+		refused++
+		if !strings.Contains(line, "peer="+local+":") || !strings.Contains(line, "level=DEBUG") {
+			t.Error(line)
+		}
+	}
+	if refused != 3 {
+		t.Errorf("%d lines in\n%s", refused, log)
 	}
 }
 
@@ -308,7 +350,11 @@ func TestWhatCallersSendWrong(t *testing.T) {
 		"compressed": {unary, "application/json", "gzip", false,
 			[]string{"Content-Encoding", "gzip"}, "unimplemented", "not accepted"},
 		"compressed, an unknown name": {unary, "application/json", "br", false,
-			[]string{"Content-Encoding", "br"}, "", "not supported"},
+			[]string{"Content-Encoding", "br"}, "unimplemented", "not supported"},
+		"a stream compressed, an unknown name": {download, "application/connect+json", "br", false,
+			[]string{"Connect-Content-Encoding", "br"}, "unimplemented", "not supported"},
+		"an encoding of another protocol": {download, "application/connect+json", "gzip", false,
+			[]string{"Content-Encoding", "gzip"}, "unimplemented", "not allowed"},
 		"a deadline that is none": {unary, "application/json", "{}", false,
 			[]string{"Connect-Timeout-Ms", "soon"}, "", "soon"},
 		"no time": {unary, "application/json", "{}", false, []string{"Connect-Timeout-Ms", "0"},
@@ -328,6 +374,9 @@ func TestWhatCallersSendWrong(t *testing.T) {
 				}
 			})
 		}
+	}
+	if found := failures(t, s); found != nil {
+		t.Errorf("these count as failures of the server: %v", found)
 	}
 }
 
