@@ -7,13 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"example.com/quartet/internal/origin"
 )
 
 // access decides which requests may use a console.
@@ -57,33 +57,10 @@ func newAccess(cfg Config) (access, error) {
 	return a, nil
 }
 
-// knowsHost tells whether a request may be for this console. Without a token, a page elsewhere
-// could have its own name point here (DNS rebinding) and would then have the same origin; so names
-// have to be known. Addresses and localhost cannot be pointed elsewhere.
+// knowsHost tells whether a request may be for this console, because a page elsewhere cannot have
+// the name that it was made to. With a token names need no check: such a page has none.
 func (a access) knowsHost(r *http.Request) bool {
-	if a.token != "" {
-		// A page with a name of its own that points here has no token, so that names need no check.
-		return true
-	}
-	// The port does not matter: kubectl port-forward and Services have their own.
-	host := hostOf(r.Host)
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" ||
-		strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	// The name of an origin in the configuration is one that browsers reach this console by.
-	return slices.ContainsFunc(a.origins, func(origin string) bool {
-		_, at, _ := strings.Cut(origin, "://")
-		return hostOf(at) == host
-	})
-}
-
-// hostOf is the host of host:port or host.
-func hostOf(hostPort string) string {
-	if host, _, err := net.SplitHostPort(hostPort); err == nil {
-		hostPort = host
-	}
-	return strings.ToLower(hostPort)
+	return a.token != "" || origin.KnowsHost(r.Host, a.origins)
 }
 
 // sameOrigin tells whether a request does not come from a page that is not the console's own or

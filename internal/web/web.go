@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/vanguard"
 	"google.golang.org/grpc/codes"
 
+	"example.com/quartet/internal/origin"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 )
@@ -148,8 +149,8 @@ func normalized(next http.Handler, window int64) http.Handler {
 	})
 }
 
-// guard lets pages of other origins call only if they are in the list. Requests without an Origin
-// are those of programs.
+// guard lets pages of other origins call only if they are in the list, and of the server's own
+// origin only if no page elsewhere can have that. Requests without an Origin are those of programs.
 func (o Origins) guard(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range o {
@@ -160,22 +161,30 @@ func (o Origins) guard(next http.Handler) http.Handler {
 		// It fails for what is no origin, which the configuration refuses.
 		_ = protection.AddTrustedOrigin(origin)
 	}
+	denied := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "pages of this origin may not call", http.StatusForbidden)
+	})
+	protection.SetDenyHandler(denied)
 	protected := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origin := r.Header.Get("Origin")
-		allowed := origin != "" && o.allow(origin)
+		from := r.Header.Get("Origin")
+		allowed := from != "" && o.allow(from)
+		// With TLS no page elsewhere has the name of the server: its certificate would be for another
+		// one.
+		named := r.TLS != nil || o.allow(anyOrigin) || origin.KnowsHost(r.Host, o)
+		program := from == "" && r.Header.Get("Sec-Fetch-Site") == ""
 		headers := w.Header()
 		headers.Set("X-Content-Type-Options", "nosniff")
 		headers.Add("Vary", "Origin")
 		if allowed {
-			headers.Set("Access-Control-Allow-Origin", origin)
+			headers.Set("Access-Control-Allow-Origin", from)
 			headers.Set("Access-Control-Expose-Headers", "*")
 		}
 		switch {
-		case r.Method != http.MethodOptions:
+		case r.Method != http.MethodOptions && (program || allowed || named):
 			protected.ServeHTTP(w, r)
 		case !allowed:
-			http.Error(w, "pages of this origin may not call", http.StatusForbidden)
+			denied.ServeHTTP(w, r)
 		default:
 			// Metadata is headers, of which a service may have any.
 			headers.Add("Vary", "Access-Control-Request-Headers")

@@ -3,6 +3,8 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -301,6 +303,70 @@ func TestOrigins(t *testing.T) {
 				preflight.Header.Get("Access-Control-Allow-Headers") == "connect-protocol-version,content-type,traceparent"
 			if allowed != test.allowed {
 				t.Errorf("the preflight got %d %v", preflight.StatusCode, preflight.Header)
+			}
+		})
+	}
+}
+
+// TestAPageElsewhereCannotPointItsNameHere has pages call that have the host of the request in
+// their origin, as one has whose owner has its name resolve to the server (DNS rebinding).
+func TestAPageElsewhereCannotPointItsNameHere(t *testing.T) {
+	const shop = "TEST_WEB_ALLOWED_ORIGINS=https://shop.example.com"
+	none, listed := start(t, &service{}), start(t, &service{}, shop)
+	all := start(t, &service{}, "TEST_WEB_ALLOWED_ORIGINS=*")
+	folder := t.TempDir()
+	pool := x509.NewCertPool()
+	pool.AddCert(selfSigned(t, folder).Leaf)
+	secured := start(t, &service{}, "TEST_RPC_TLS_MODE=tls", "TEST_RPC_TLS_CERT_FILE="+folder+
+		"/cert.pem", "TEST_RPC_TLS_KEY_FILE="+folder+"/key.pem")
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	plaintext, byTLS := over(t, false, local), &http.Client{Transport: transport}
+	for name, test := range map[string]struct {
+		server             *apptest.Server
+		host, origin, site string
+		served             bool
+	}{
+		"another name":               {none, "evil.example:8080", "http://evil.example:8080", "", false},
+		"a newer browser":            {none, "evil.example", "http://evil.example", "same-origin", false},
+		"no Origin":                  {none, "evil.example", "", "same-origin", false},
+		"another name beside a list": {listed, "evil.example", "http://evil.example", "", false},
+		"a name of the list":         {listed, "shop.example.com", "http://shop.example.com", "", true},
+		"a page of the list":         {listed, "api.internal", "https://shop.example.com", "", true},
+		"every page may call":        {all, "evil.example", "http://evil.example", "", true},
+		"a port-forward":             {none, "localhost:9000", "http://localhost:9000", "same-origin", true},
+		"an address of a node":       {none, "192.0.2.1:30080", "http://192.0.2.1:30080", "", true},
+		"a program by a name":        {none, "server.shop.svc:8080", "", "", true},
+		"a name that TLS has shown":  {secured, "shop.example.com", "https://shop.example.com", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, scheme := plaintext, "http://"
+			if test.server == secured {
+				client, scheme = byTLS, "https://"
+			}
+			r, err := http.NewRequestWithContext(apptest.Deadline(t), http.MethodPost,
+				scheme+test.server.Web+unary, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = test.host
+			r.Header.Set("Content-Type", "application/json")
+			for header, value := range map[string]string{"Origin": test.origin, "Sec-Fetch-Site": test.site} {
+				if value != "" {
+					r.Header.Set(header, value)
+				}
+			}
+			response, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			want := http.StatusOK
+			if !test.served {
+				want = http.StatusForbidden
+			}
+			if response.StatusCode != want {
+				t.Errorf("got %d, want %d", response.StatusCode, want)
 			}
 		})
 	}
