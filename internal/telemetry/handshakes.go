@@ -18,9 +18,10 @@ import (
 
 // The reasons of failed handshakes.
 const (
-	handshakePlaintext     = "plaintext"      // a client without TLS, at a server with it
-	handshakeTLS           = "tls"            // a client with TLS, at a server without it
-	handshakeNotHTTP2      = "not_http2"      // a client that speaks, or with TLS asks for, no HTTP/2
+	handshakePlaintext = "plaintext" // a client without TLS, at a server with it
+	handshakeTLS       = "tls"       // a client with TLS, at a server without it
+	// A client that speaks, or with TLS asks for, no HTTP/2; on the web port no HTTP at all.
+	handshakeNotHTTP2      = "not_http2"
 	handshakeVersion       = "tls_version"    // a client with TLS 1.2 or older
 	handshakeRefused       = "refused"        // by the client, which does not accept our certificate
 	handshakeNoCertificate = "no_certificate" // from the client, at a server with mutual TLS
@@ -103,6 +104,12 @@ var errTooMany = errors.New("too many connections")
 // RefusedConnection counts a connection that a server closed at once because there were too many.
 func (t *Telemetry) RefusedConnection(remote net.Addr) {
 	t.server.handshakes.fail(t.Log, remote, handshakeTooMany, errTooMany)
+}
+
+// FailedHandshake counts a handshake that has failed with err, of a connection that
+// AcceptedConnection has counted.
+func (t *Telemetry) FailedHandshake(remote net.Addr, err error) {
+	t.server.handshakes.fail(t.Log, remote, handshakeReason(err), err)
 }
 
 // handshakeReason sorts what crypto/tls and the network say.

@@ -4,9 +4,13 @@
 package web
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"math"
 	"mime"
@@ -25,8 +29,10 @@ import (
 
 // Server is the web port of a server.
 type Server struct {
-	http     *http.Server
-	calls    *rpc.Server
+	http  *http.Server
+	calls *rpc.Server
+	// failed is told of handshakes of TLS that have failed.
+	failed   func(remote net.Addr, err error)
 	silent   sync.Map       // connections that have brought no request
 	running  sync.WaitGroup // requests
 	stopping context.Context
@@ -61,7 +67,7 @@ func New(
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
-	s := &Server{calls: calls, age: limits.MaxConnectionAge}
+	s := &Server{calls: calls, failed: t.FailedHandshake, age: limits.MaxConnectionAge}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -85,7 +91,7 @@ func New(
 			PingTimeout:                   limits.KeepaliveTimeout,
 			WriteByteTimeout:              limits.SendTimeout,
 		},
-		ErrorLog:  telemetry.StandardLog(t.Log, "web", slog.LevelWarn),
+		ErrorLog:  errorLog(t.Log),
 		ConnState: s.watch,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			t.AcceptedConnection(conn)
@@ -210,8 +216,34 @@ func (s *Server) renewConnections(next http.Handler) http.Handler {
 	})
 }
 
-// watch knows the connections that have brought no request: to Shutdown they may be about to.
+// errorLog takes what the http.Server has to say but for handshakes that have failed, of which
+// watch tells.
+func errorLog(to *slog.Logger) *log.Logger {
+	lines := telemetry.StandardLog(to, "web", slog.LevelWarn)
+	lines.SetOutput(otherThanHandshakes{lines.Writer()})
+	return lines
+}
+
+type otherThanHandshakes struct{ io.Writer }
+
+// Write implements io.Writer. Each call of it has one line.
+func (w otherThanHandshakes) Write(line []byte) (int, error) {
+	if bytes.HasPrefix(line, []byte("http: TLS handshake error ")) {
+		return len(line), nil
+	}
+	return w.Writer.Write(line)
+}
+
+// watch knows the connections that have brought no request: to Shutdown they may be about to. It
+// tells of those that were closed because their handshake has failed.
 func (s *Server) watch(conn net.Conn, state http.ConnState) {
+	if secured, ok := conn.(*tls.Conn); ok && state == http.StateClosed &&
+		!secured.ConnectionState().HandshakeComplete {
+		// A handshake is not tried again: this is the error that it has failed with.
+		if err := secured.HandshakeContext(context.Background()); err != nil {
+			s.failed(conn.RemoteAddr(), err)
+		}
+	}
 	s.silent.Delete(conn)
 	if state == http.StateNew {
 		s.silent.Store(conn, nil)
