@@ -16,11 +16,15 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"connectrpc.com/vanguard"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/origin"
 	"example.com/quartet/internal/rpc"
@@ -61,8 +65,9 @@ func New(
 ) (*Server, error) {
 	handler, err := calls.HTTPHandler(func(handler, unknown http.Handler) (http.Handler, error) {
 		transcoder, err := transcoder(calls, handler, unknown)
-		inTurn := newTurns(cfg, limits, calls).guard(transcoder)
-		return cfg.AllowedOrigins.guard(normalized(inTurn, int64(limits.StreamWindowBytes))), err
+		turns := newTurns(cfg, limits, calls)
+		return cfg.AllowedOrigins.guard(normalized(turns.guard(transcoder), turns.refuse,
+			int64(limits.StreamWindowBytes))), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
@@ -136,7 +141,9 @@ const contentTypes = "Connect (application/json, application/proto, application/
 
 // normalized takes requests as curl and fetch send them for those of the Connect protocol that they
 // are.
-func normalized(next http.Handler, window int64) http.Handler {
+func normalized(
+	next http.Handler, refuse func(http.ResponseWriter, *http.Request, error), window int64,
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", "POST, OPTIONS")
@@ -151,9 +158,42 @@ func normalized(next http.Handler, window int64) http.Handler {
 		if contentType == "application/json" || contentType == "application/proto" {
 			r.Header.Set("Connect-Protocol-Version", "1")
 		}
+		if err := checkTimeout(r.Header); err != nil {
+			refuse(w, r, err)
+			return
+		}
 		next.ServeHTTP(w, checked(r, window))
 	})
 }
+
+var (
+	// connectTimeout is lenient: by its specification the number has at most ten digits.
+	connectTimeout = regexp.MustCompile(`^[0-9]{1,18}$`)
+	grpcTimeout    = regexp.MustCompile(`^[0-9]{1,8}[HMSmun]$`)
+)
+
+// checkTimeout returns an error with a status if the deadline of a request is none by its protocol.
+func checkTimeout(header http.Header) error {
+	name, valid, expected := "Connect-Timeout-Ms", connectTimeout, "milliseconds in digits"
+	if strings.HasPrefix(header.Get("Content-Type"), "application/grpc") {
+		name, valid = "Grpc-Timeout", grpcTimeout
+		expected = "up to eight digits and one of H, M, S, m, u and n"
+	}
+	text := header.Get(name)
+	if text != "" && !valid.MatchString(text) {
+		return status.Errorf(codes.InvalidArgument, "%s is %q, expected %s", name,
+			telemetry.Text(text), expected)
+	}
+	if hours, found := strings.CutSuffix(text, "H"); found {
+		// The transcoder refuses a timeout of more than eight hours, but not if it is in minutes.
+		number, _ := strconv.Atoi(hours) // It has up to eight digits.
+		header.Set(name, strconv.Itoa(min(number, maxHours)*60)+"M")
+	}
+	return nil
+}
+
+// maxHours is the longest timeout that has eight digits in minutes: 190 years.
+const maxHours = 99_999_999 / 60
 
 // guard lets pages of other origins call only if they are in the list, and of the server's own
 // origin only if no page elsewhere can have that. Requests without an Origin are those of programs.

@@ -422,7 +422,13 @@ func TestWhatCallersSendWrong(t *testing.T) {
 		"an encoding of another protocol": {download, "application/connect+json", "gzip", false,
 			[]string{"Content-Encoding", "gzip"}, "unimplemented", "not allowed"},
 		"a deadline that is none": {unary, "application/json", "{}", false,
-			[]string{"Connect-Timeout-Ms", "soon"}, "", "soon"},
+			[]string{"Connect-Timeout-Ms", "soon"}, "invalid_argument",
+			`Connect-Timeout-Ms is \"soon\", expected milliseconds`},
+		"a deadline that has passed": {unary, "application/proto", "", false,
+			[]string{"Connect-Timeout-Ms", "-1"}, "invalid_argument", "expected milliseconds"},
+		"a stream's deadline that is none": {download, "application/connect+json",
+			envelope(0, 2, "{}"), false, []string{"Connect-Timeout-Ms", "1s"}, "invalid_argument",
+			"expected milliseconds"},
 		"no time": {unary, "application/json", "{}", false, []string{"Connect-Timeout-Ms", "0"},
 			"deadline_exceeded", ""},
 	} {
@@ -443,6 +449,50 @@ func TestWhatCallersSendWrong(t *testing.T) {
 	}
 	if found := failures(t, s); found != nil {
 		t.Errorf("these count as failures of the server: %v", found)
+	}
+}
+
+// TestADeadlineThatIsNone is refused in the words of each protocol, and counted.
+func TestADeadlineThatIsNone(t *testing.T) {
+	s := start(t, &service{})
+	for i, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			header := "Connect-Timeout-Ms"
+			if strings.HasPrefix(p.name, "gRPC") {
+				header = "Grpc-Timeout"
+			}
+			request := connect.NewRequest(&grpc_testing.SimpleRequest{})
+			request.Header().Set(header, "5 minutes")
+			// The client sets the header by itself if its context has a deadline.
+			_, err := unaryClient(t, s, p).CallUnary(t.Context(), request)
+			wantError(t, err, connect.CodeInvalidArgument, "")
+			if err != nil && !strings.Contains(err.Error(), header+` is "5 minutes", expected `) {
+				t.Error(err)
+			}
+			if got := handled(t, s, "UnaryCall", "InvalidArgument"); got != float64(i+1) {
+				t.Errorf("%v calls are counted", got)
+			}
+		})
+	}
+}
+
+// TestADeadlineMayBeLong has the longest ones that each protocol can say.
+func TestADeadlineMayBeLong(t *testing.T) {
+	s := start(t, &service{})
+	for _, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			header, values := "Connect-Timeout-Ms", []string{"9999999999", "9007199254740991"}
+			if strings.HasPrefix(p.name, "gRPC") {
+				header, values = "Grpc-Timeout", []string{"8H", "9H", "99999999H", "99999999S"}
+			}
+			for _, value := range values {
+				request := connect.NewRequest(&grpc_testing.SimpleRequest{})
+				request.Header().Set(header, value)
+				if _, err := unaryClient(t, s, p).CallUnary(t.Context(), request); err != nil {
+					t.Errorf("%s: %v", value, err)
+				}
+			}
+		})
 	}
 }
 
