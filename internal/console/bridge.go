@@ -343,7 +343,8 @@ type arriving struct {
 
 // Read implements io.Reader.
 func (a *arriving) Read(into []byte) (int, error) {
-	n, err := a.Reader.Read(into)
+	// The library fills all of what it is given before it returns.
+	n, err := a.Reader.Read(into[:min(len(into), slowest)])
 	a.came += int64(n)
 	if n > 0 && time.Since(a.began) <= time.Duration(a.came)*time.Second/slowest {
 		a.bridge.arrived.Store(int64(time.Since(a.bridge.began)))

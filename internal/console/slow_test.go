@@ -173,7 +173,9 @@ func TestAFrameThatComesSlowlyIsTaken(t *testing.T) {
 	pace := time.NewTicker(6 * time.Second / pieces)
 	defer pace.Stop()
 	for i := range pieces {
-		p.say(text[len(text)*i/pieces : len(text)*(i+1)/pieces])
+		if _, err := io.WriteString(p, text[len(text)*i/pieces:len(text)*(i+1)/pieces]); err != nil {
+			t.Fatalf("%v at %d after %q", err, i, p.untilClosed())
+		}
 		<-pace.C
 	}
 	for got := ""; !strings.Contains(got, `"type":"message"`); {
