@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,7 @@ type side struct {
 	*Telemetry
 	// lines is the log of calls. Each kind of them has a limit of its own, so that only the budget of
 	// the whole log is left to apply.
-	lines *slog.Logger // of calls
+	lines passedLog // of calls
 	// methods finds what is counted of a method by its name.
 	methods  methods
 	isServer bool

@@ -78,10 +78,9 @@ func (h *handshakes) fail(log *slog.Logger, peer net.Addr, reason string, err er
 	if reason == handshakeClosed {
 		level = slog.LevelDebug
 	}
-	if suppressed, ok := h.lines[reason].pass(); ok {
-		withinBudget(
-			log,
-		).Log(
+	within := withinBudget(log)
+	if suppressed, ok := within.pass(h.lines[reason], level); ok {
+		within.Log(
 			context.Background(),
 			level,
 			"handshake failed",

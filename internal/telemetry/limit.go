@@ -52,9 +52,11 @@ func newKindLimit(level slog.Level) *lineLimit {
 	return newLineLimit(lineBurst, lineInterval)
 }
 
-// pass tells whether a line may be written, and how many were not since the last one.
-func (l *lineLimit) pass() (suppressed int64, ok bool) {
-	if !l.Allow() {
+// pass tells whether a line may be written, and how many were not since the last one, whether they
+// were over the limit or found no room in the budget. A line over its limit takes nothing of the
+// budget.
+func (l *lineLimit) pass(within *budget, level slog.Level) (suppressed int64, ok bool) {
+	if !l.Allow() || !within.hasRoom(level) {
 		l.suppressed.Add(1)
 		return 0, false
 	}
@@ -76,24 +78,20 @@ func newCallLimits(isServer bool) *callLimits {
 // limited is the handler that keeps a log within its limits.
 type limited struct {
 	slog.Handler
-	kinds  *lineKinds // nil if lines were limited before they came here
+	kinds  *lineKinds // nil if lines have passed before they came here
 	budget *budget
 }
 
 // Handle implements slog.Handler.
 func (h limited) Handle(ctx context.Context, line slog.Record) error {
 	if h.kinds != nil {
-		// A line over its limit takes nothing of the budget.
-		suppressed, ok := h.kinds.limit(line).pass()
+		suppressed, ok := h.kinds.limit(line).pass(h.budget, line.Level)
 		if !ok {
 			return nil
 		}
 		if suppressed > 0 {
 			line.AddAttrs(slog.Int64("suppressed", suppressed))
 		}
-	}
-	if !h.budget.hasRoom(line.Level) {
-		return nil
 	}
 	if count := h.budget.refused.Swap(0); count > 0 {
 		// Lines of all kinds were refused; this is the first that was written since.
@@ -114,13 +112,29 @@ func (h limited) WithGroup(name string) slog.Handler {
 	return h
 }
 
-// withinBudget is the same log for lines that were limited already, each kind in its own way.
-func withinBudget(log *slog.Logger) *slog.Logger {
+// passedLog is a log for lines whose kinds have limits of their own, other than by what they say. A
+// line is written to it only if pass lets it.
+type passedLog struct {
+	*slog.Logger
+	budget *budget // nil if the log has none
+}
+
+// withinBudget is the same log for lines that have limits of their own.
+func withinBudget(log *slog.Logger) passedLog {
 	if h, ok := log.Handler().(limited); ok {
 		h.kinds = nil
-		return slog.New(h)
+		return passedLog{slog.New(h), h.budget}
 	}
-	return log
+	return passedLog{log, nil}
+}
+
+// pass is that of a kind of line, in the budget of this log. It counts no line of a level that is
+// not logged.
+func (l passedLog) pass(kind *lineLimit, level slog.Level) (suppressed int64, ok bool) {
+	if !l.Enabled(context.Background(), level) {
+		return 0, false
+	}
+	return kind.pass(l.budget, level)
 }
 
 // lineKinds are the limits of lines by what they say. The texts of lines are constants of the
@@ -181,8 +195,12 @@ func newBudget(to io.Writer) *budget {
 	return &budget{Writer: to, bytes: rate.NewLimiter(logRate, logBurst)}
 }
 
-// hasRoom tells whether a line may be written. Half of the room is for warnings and errors.
+// hasRoom tells whether a line may be written. Half of the room is for warnings and errors. A log
+// without a budget has room for all.
 func (b *budget) hasRoom(level slog.Level) bool {
+	if b == nil {
+		return true
+	}
 	least := 0.0
 	if level < slog.LevelWarn {
 		least = logBurst / 2

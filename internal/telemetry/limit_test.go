@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -164,17 +165,99 @@ func TestLinesOfAnyTextTakeBoundedMemory(t *testing.T) {
 	}
 }
 
+// fill uses up what the budget of a log has for lines of a level.
+func fill(log passedLog, level slog.Level) {
+	unlimited := newLineLimit(logBurst, time.Nanosecond)
+	for {
+		if _, ok := log.pass(unlimited, level); !ok {
+			return
+		}
+		log.Log(context.Background(), level, "a filler", "text", strings.Repeat("x", 100))
+	}
+}
+
+// TestLinesThatFindNoRoomAreCountedInTheNextOfTheirKind has each kind of line that has a limit.
+func TestLinesThatFindNoRoomAreCountedInTheNextOfTheirKind(t *testing.T) {
+	for name, newLine := range map[string]func(*Telemetry) (write func()){
+		"any line": func(telemetry *Telemetry) func() {
+			return func() { telemetry.Log.Error("flood") }
+		},
+		"call": func(telemetry *Telemetry) func() {
+			end := ends(
+				newSide(telemetry, true, methods{}),
+				telemetry.server.method(unary, "test.Service", "Call", trace.SpanKindServer),
+			)
+			return func() { end("/test.Service/Call", status.Error(codes.Internal, "flood")) }
+		},
+		"handshake": func(telemetry *Telemetry) func() {
+			return func() { telemetry.RefusedConnection(&net.TCPAddr{IP: net.IPv6loopback}) }
+		},
+		"export": func(telemetry *Telemetry) func() {
+			handler := telemetry.ErrorHandler()
+			return func() { handler.Handle(errors.New("flood")) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				telemetry := logging(&out)
+				write := newLine(telemetry)
+				const flood = 100
+				for range flood {
+					write()
+				}
+				before := len(lines(t, &out))
+				time.Sleep(rareInterval) // The kind may have its next line, and finds no room.
+				fill(withinBudget(telemetry.Log), slog.LevelError)
+				full := out.Len()
+				write()
+				if out.Len() != full {
+					t.Fatal("there was room for the line")
+				}
+				time.Sleep(rareInterval)
+				out.Reset()
+				write()
+				written := lines(t, &out)
+				if len(written) != 1 {
+					t.Fatalf("%d lines", len(written))
+				}
+				if got, want := written[0]["suppressed"], float64(flood+1-before); got != want {
+					t.Errorf("%v were left out before the line, want %v", got, want)
+				}
+				// The other is the one that ended fill.
+				if got := written[0]["over_budget"]; got != 2.0 {
+					t.Errorf("%v lines of all kinds found no room, want 2", got)
+				}
+			})
+		})
+	}
+}
+
+// TestLinesThatAreNotLoggedAreNotCounted has those of a level that is not logged.
+func TestLinesThatAreNotLoggedAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		telemetry := New(
+			Identity{Namespace: "test", Service: "test"}, Config{LogFormat: "json"}, &out)
+		fill(withinBudget(telemetry.Log), slog.LevelWarn)
+		for range 10 {
+			telemetry.server.handshakes.fail(
+				telemetry.Log, &net.TCPAddr{IP: net.IPv6loopback}, handshakeClosed, io.EOF)
+		}
+		out.Reset()
+		time.Sleep(rareInterval)
+		telemetry.Log.Error("after it")
+		if line := lines(t, &out)[0]; line["over_budget"] != 1.0 {
+			t.Errorf("only the last filler found no room: %v", line)
+		}
+	})
+}
+
 func TestWarningsFindRoomAfterAFloodOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		log := withinBudget(logging(&out).Log)
-		for range logBurst / 100 {
-			log.Info(
-				"a flood of lines that are not limited by what they say",
-				"text",
-				strings.Repeat("x", 100),
-			)
-		}
+		fill(log, slog.LevelInfo)
 		log.Warn("a warning")
 		if !strings.Contains(out.String(), "a warning") {
 			t.Errorf("%d bytes without the warning", out.Len())

@@ -108,10 +108,10 @@ func (c *call) log(st *status.Status, err error, took time.Duration) {
 	if fault != "" {
 		level = slog.LevelDebug
 	}
-	if c.side.quietCalls || !c.side.lines.Enabled(c.ctx, level) {
+	if c.side.quietCalls {
 		return
 	}
-	suppressed, ok := c.method.lines[code].pass()
+	suppressed, ok := c.side.lines.pass(c.method.lines[code], level)
 	if !ok {
 		return
 	}
@@ -172,7 +172,7 @@ func (t *Telemetry) ErrorHandler() otel.ErrorHandler {
 	// The lines have a limit of their own here, so that only the budget of the log is left.
 	lines, within := newLineLimit(errorBurst, rareInterval), withinBudget(t.Log)
 	return otel.ErrorHandlerFunc(func(err error) {
-		if suppressed, ok := lines.pass(); ok {
+		if suppressed, ok := within.pass(lines, slog.LevelWarn); ok {
 			within.Warn("telemetry", "error", err, "suppressed", suppressed)
 		}
 	})
