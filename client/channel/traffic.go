@@ -157,9 +157,9 @@ func (s *speaker) isAbandoned(body string) bool {
 
 // leave ends the conversation when the traffic stops: it half-closes and receives what is left, as
 // far as ctx allows.
-func (s *speaker) leave(ctx context.Context) {
+func (s *speaker) leave(ctx context.Context) error {
 	if s.conversation == nil {
-		return
+		return nil
 	}
 	s.conversation.Leave()
 	for {
@@ -168,6 +168,7 @@ func (s *speaker) leave(ctx context.Context) {
 		}
 	}
 	s.close()
+	return nil // A participant whose stream has ended leaves nothing that has to be removed.
 }
 
 // close ends the conversation at once.

@@ -54,7 +54,9 @@ func TestRightAnswersAreGood(t *testing.T) {
 	for range 3 {
 		try(t, source, "good")
 	}
-	s.leave(t.Context())
+	if err := s.leave(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWrongAnswersAreBad(t *testing.T) {

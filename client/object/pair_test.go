@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/quartet/internal/clienttest"
 	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
 )
@@ -169,4 +170,39 @@ func TestAnUploadThatIsInterruptedSaysHowToCancelItAndThatLeavesNothing(t *testi
 	run(t, 2, server.Address, "cancel-upload", "short")
 	run(t, 2, server.Address, "cancel-upload")
 	run(t, 3, server.Address, "get", "o")
+}
+
+// TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes has servers that do not answer
+// from the first signal on.
+func TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes(t *testing.T) {
+	server := processtest.Start(t)
+	proxy := clienttest.NewProxy(t, server.Address)
+	run(t, 0, server.Address, "upload", file(t, random(1)), "traffic/other")
+	load := processtest.StartClient(t, proxy.Address,
+		"load", "--mode", "unary", "--concurrency", "3", "--rate", "10", "--duration", "1m")
+	const all = 3 + 1
+	objects := func() int { return strings.Count(run(t, 0, server.Address, "list"), "traffic/") }
+	for objects() < all {
+		time.Sleep(100 * time.Millisecond)
+	}
+	ended := make(chan struct{})
+	proxy.HoldAfter(1, func() {
+		_ = load.Process.Signal(os.Interrupt) // Ends says how it ended.
+		<-ended
+	})
+	// The report shows that the first signal has come.
+	if _, err := io.ReadFull(load.Out, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = load.Process.Signal(os.Interrupt)
+	const before = "should any be left:\n"
+	output := load.Ends(t, 130, before)
+	close(ended)
+	if got := objects(); got != all {
+		t.Fatalf("%d objects are left, expected %d", got, all)
+	}
+	processtest.Shell(t, 0, server.Address, said(t, output, before))
+	if got := objects(); got != 1 {
+		t.Errorf("%d objects are there, expected only the one of another:\n%s", got, output)
+	}
 }

@@ -31,11 +31,12 @@ func Service() cli.Service {
 				cancelUploadCommand(c),
 			}
 		},
-		Check:    check,
-		Traffic:  func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
-		Demo:     demo,
-		Panel:    newPanel,
-		IsDamage: isDamage,
+		Check:      check,
+		Traffic:    func(s cli.Connection) traffic.Source { return cfg.traffic(s) },
+		LeftBehind: leftBehind,
+		Demo:       demo,
+		Panel:      newPanel,
+		IsDamage:   isDamage,
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -18,7 +17,6 @@ import (
 // steady is this service's part of the steady traffic.
 type steady struct {
 	client   *Client
-	log      *slog.Logger
 	instance string
 
 	// known is the object that is looked up and downloaded; one restore at a time puts it there.
@@ -31,7 +29,7 @@ type steady struct {
 // traffic is this service's part of the steady traffic. The object that is looked up and downloaded
 // is put there first.
 func (c Config) traffic(s cli.Connection) traffic.Source {
-	t := &steady{client: connect(s), log: s.Telemetry.Log, instance: s.Instance,
+	t := &steady{client: connect(s), instance: s.Instance,
 		known: newContent(0, cmp.Or(s.Bytes, int64(c.Bytes)))}
 	return traffic.Source{
 		Service: descriptor,
@@ -63,8 +61,18 @@ const contentType = "application/octet-stream"
 // knownName is the name of the known object. Each instance of the client has its own objects.
 func (t *steady) knownName() string { return t.objectName("lookup") }
 
-func (t *steady) objectName(last string) string {
-	return fmt.Sprintf("traffic/%s/%s", t.instance, last)
+func (t *steady) objectName(last string) string { return objectPrefix(t.instance) + "/" + last }
+
+// objectPrefix begins the names of the objects of an instance. With a part of its name it begins
+// those of all instances whose names begin so.
+func objectPrefix(instance string) string { return "traffic/" + instance }
+
+// leftBehind is how the objects of instances whose names begin alike are deleted. Neither the names
+// of instances of load nor those of their objects have a blank.
+func leftBehind(c *cli.Terminal, instances string) string {
+	return c.Examples(fmt.Sprintf("to delete the objects below %s, should any be left:\n"+
+		"PROGRAM list %[1]s | awk 'NR > 1 {print $NF}' | xargs -n 1 PROGRAM delete",
+		objectPrefix(instances)))
 }
 
 // lookUp is the operation of the unary mode.
@@ -125,15 +133,15 @@ func (t *steady) upload(ctx context.Context, name string, c content) error {
 }
 
 // removeObjects deletes all that the traffic may have stored, as far as it gets.
-func (t *steady) removeObjects(ctx context.Context) {
+func (t *steady) removeObjects(ctx context.Context) error {
 	names := []string{t.knownName()}
 	for i := range uploadNames {
 		names = append(names, t.objectName(fmt.Sprint(i)))
 	}
 	for _, name := range names {
 		if err := t.client.Delete(ctx, name, DeleteOptions{AllowMissing: true}); err != nil {
-			t.log.Warn("traffic: objects left behind", "first", name, "error", err)
-			return
+			return fmt.Errorf("object %q: %w", name, err)
 		}
 	}
+	return nil
 }

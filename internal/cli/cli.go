@@ -45,6 +45,9 @@ type Service struct {
 	Check func(Connection) []Step
 	// Traffic is its part of the steady traffic of serve.
 	Traffic func(Connection) traffic.Source
+	// LeftBehind says how people remove what load may have left of the Traffic of all instances whose
+	// names begin with instances, if it was cut before it could do so itself.
+	LeftBehind func(c *Terminal, instances string) string
 	// Demo uses the service for its real purpose, with file if it is not "" and the service takes
 	// files, and reports each step by show.
 	Demo func(ctx context.Context, conn Connection, file string, show Show) error
@@ -230,9 +233,10 @@ func (c *command) run(ctx context.Context, args []string) int {
 	}
 	code := c.exitCode(err)
 	// Only in these cases the same command may go on later.
-	if hint := c.hint.Load(); hint != nil && *hint != "" &&
-		(code == exitInterrupted || code == exitUnavailable) {
-		fmt.Fprintln(c.stderr, *hint)
+	if code == exitInterrupted || code == exitUnavailable {
+		if hint := c.hint.Swap(nil); hint != nil && *hint != "" {
+			fmt.Fprintln(c.stderr, *hint)
+		}
 	}
 	return code
 }
@@ -242,8 +246,9 @@ func (c *command) run(ctx context.Context, args []string) int {
 const grace = time.Second
 
 // interruptible returns what do returns, or soon after ctx is done or at the second signal without
-// it. One that serves has all the time that its drain takes.
-func (c *command) interruptible(ctx context.Context, serves bool, do func() error) error {
+// it. The command serve has all the time that its drain takes, and load that of one operation, to
+// remove what it has stored.
+func (c *command) interruptible(ctx context.Context, name string, do func() error) error {
 	// The goroutine may be left behind: run returns, and the process ends.
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -254,7 +259,11 @@ func (c *command) interruptible(ctx context.Context, serves bool, do func() erro
 	}
 	// A channel that is nil is never ready, so that serve waits for its drain or the second signal.
 	var late <-chan time.Time
-	if !serves {
+	switch name {
+	case serve:
+	case load:
+		late = time.After(max(grace, c.config.Timeout))
+	default:
 		late = time.After(grace)
 	}
 	select {
@@ -305,7 +314,7 @@ func (c *command) do(
 			)
 			defer cancel()
 		}
-		return c.interruptible(ctx, cmd.Name() == serve, func() error { return do(ctx, args) })
+		return c.interruptible(ctx, cmd.Name(), func() error { return do(ctx, args) })
 	}
 }
 

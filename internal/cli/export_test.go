@@ -5,6 +5,9 @@ import "example.com/quartet/internal/telemetry"
 // Absence is how long servers may be away before operations are given up.
 const Absence = absence
 
+// Grace is how long a command that was interrupted has to end by itself.
+const Grace = grace
+
 // ExitInterrupted is the exit code after an interrupt.
 const ExitInterrupted = exitInterrupted
 

@@ -30,6 +30,9 @@ type fake struct {
 	// stop ends the server as a crash does.
 	stop func()
 
+	// remove, if not nil, is called before the traffic removes anything.
+	remove func(context.Context) error
+
 	mu   sync.Mutex
 	kept int // what SetUp and CleanUp of the traffic put there and remove
 }
@@ -96,9 +99,14 @@ func (f *fake) StreamingInputCall(
 
 // CacheableUnaryCall adds to what is kept.
 func (f *fake) CacheableUnaryCall(
-	_ context.Context,
+	ctx context.Context,
 	r *grpc_testing.SimpleRequest,
 ) (*grpc_testing.SimpleResponse, error) {
+	if f.remove != nil && r.GetResponseSize() < 0 {
+		if err := f.remove(ctx); err != nil {
+			return nil, err
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.kept += int(r.GetResponseSize())
@@ -133,6 +141,9 @@ func services() []cli.Service {
 		Commands: func(c *cli.Terminal) []*cobra.Command { return []*cobra.Command{findCommand(c)} },
 		Check:    check,
 		Traffic:  n.traffic,
+		LeftBehind: func(c *cli.Terminal, instances string) string {
+			return c.Examples("PROGRAM remove " + instances)
+		},
 		Demo: func(_ context.Context, _ cli.Connection, file string, show cli.Show) error {
 			show("find", "%q in %q", "x", file)
 			return nil
@@ -263,6 +274,6 @@ func (n *names) traffic(s cli.Connection) traffic.Source {
 			{Method: "FullDuplexCall", Do: func(context.Context) error { return nil }},
 		},
 		SetUp:   func(ctx context.Context) error { return keep(ctx, 1) },
-		CleanUp: func(ctx context.Context) { _ = keep(ctx, -1) }, // The test looks.
+		CleanUp: func(ctx context.Context) error { return keep(ctx, -1) },
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,9 @@ import (
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/internal/traffic"
 )
+
+// load is the name of the command that measures.
+const load = "load"
 
 // loadOptions are the flags of load.
 type loadOptions struct {
@@ -48,11 +52,12 @@ func (c *command) loadCommand() *cobra.Command {
 	// cobra parses the flags into it before RunE is called.
 	var o loadOptions
 	cmd := &cobra.Command{
-		Use:   "load",
+		Use:   load,
 		Short: "Measure the servers under load, and verify every answer",
 		Long: `Makes the operations of "serve", each by several workers at once, for a time, and shows how many went well and
 how long they took, retries and resumes included. The exit code is 5 if an answer was wrong, which is content that
-was lost, doubled, reordered or damaged, and 1 if an operation failed or was late.`,
+was lost, doubled, reordered or damaged, and 1 if an operation failed or was late. What was stored is removed at the
+end, also after a signal.`,
 		Example: fmt.Sprintf("  %s load\n  %[1]s load --mode unary --concurrency 64 --duration 1m\n"+
 			"  %[1]s load --mode client_stream,server_stream --size 64MiB --rate 2 --json", c.typed),
 		Args: Positional(0, 0),
@@ -135,7 +140,10 @@ func (o *loadOptions) validate() error {
 
 // load runs workers that make operations until the time is over, and shows the results.
 func (c *command) load(ctx context.Context, o loadOptions, connected []Connection) error {
-	run := strings.ToLower(rand.Text()[:8]) // What other runs store has other names.
+	// What other runs store has other names.
+	instances := fmt.Sprintf("load-%s-", strings.ToLower(rand.Text()[:8]))
+	var hints []string
+	var left atomic.Bool // what was stored, by any of cleanUps
 	// measured is in the order of the services and of their operations, as the report shows them.
 	var measured []*measurement
 	var setUps, cleanUps []func(context.Context) error
@@ -152,7 +160,7 @@ func (c *command) load(ctx context.Context, o loadOptions, connected []Connectio
 		for n := range o.concurrency {
 			// A copy: each worker changes what it is called and where it stores.
 			conn := connected[i]
-			conn.Instance = fmt.Sprintf("load-%s-%d", run, n)
+			conn.Instance = fmt.Sprint(instances, n)
 			conn.Bytes = o.bytes
 			conn.Telemetry = telemetry.Discard() // Its metrics are for one client, and here are many.
 			// It is the source of one worker, which serve makes once for all.
@@ -181,12 +189,29 @@ func (c *command) load(ctx context.Context, o loadOptions, connected []Connectio
 				setUps = append(setUps, source.SetUp)
 			}
 			if source.CleanUp != nil {
-				cleanUps = append(cleanUps, func(ctx context.Context) error { source.CleanUp(ctx); return nil })
+				cleanUps = append(cleanUps, func(ctx context.Context) error {
+					if source.CleanUp(ctx) != nil {
+						left.Store(true)
+					}
+					return nil // all would leave out the others.
+				})
 			}
 		}
+		if service.LeftBehind != nil {
+			hints = append(hints, service.LeftBehind(&Terminal{c, service}, instances))
+		}
 	}
+	// interruptible may return before all is removed, and then run shows the hint.
+	hint := strings.Join(hints, "\n")
+	c.hint.Store(&hint)
 	// What was set up is removed also after a signal, within the time of one operation.
-	defer func() { _ = c.all(context.WithoutCancel(ctx), cleanUps) }() // They have no errors.
+	defer func() {
+		_ = c.all(context.WithoutCancel(ctx), cleanUps) // They have no errors.
+		// It is shown once, here or by run.
+		if unsaid := c.hint.Swap(nil); unsaid != nil && left.Load() && hint != "" {
+			fmt.Fprintln(c.stderr, hint)
+		}
+	}()
 	// Nothing is measured before all is set up.
 	if err := c.all(ctx, setUps); err != nil {
 		return fmt.Errorf("set up: %w", err)

@@ -14,6 +14,7 @@ import (
 
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/traffic"
 )
 
@@ -137,6 +138,87 @@ func TestAnInterruptedLoadShowsWhatWasMeasured(t *testing.T) {
 	clitest.Want(t, c.Out.String(), "UnaryCall (unary)")
 	if f.kept != 0 {
 		t.Errorf("left %d behind", f.kept)
+	}
+}
+
+// TestALoadThatIsEndedHasTimeToCleanUp ends it while its clean-up takes longer than other commands
+// have.
+func TestALoadThatIsEndedHasTimeToCleanUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		code      int
+		arguments []string
+	}{
+		"by a signal":  {cli.ExitInterrupted, []string{"load", "--duration", "1m"}},
+		"by --timeout": {4, []string{"load", "--duration", "1m", "--timeout", "2s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, server := startFake(t, "")
+			f.remove = func(ctx context.Context) error { return rpc.Sleep(ctx, 2*cli.Grace) }
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			c := clitest.Terminal{Services: loaded(func(int64) error {
+				if test.code == cli.ExitInterrupted {
+					interrupt()
+				}
+				return nil
+			})}
+			if code := c.Run(ctx, server, test.arguments...); code != test.code {
+				t.Errorf("exit code %d: %s", code, &c.Err)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.kept != 0 {
+				t.Errorf("left %d behind", f.kept)
+			}
+			if strings.Contains(c.Err.String(), "remove load-") {
+				t.Errorf("nothing is left, and it says:\n%s", &c.Err)
+			}
+		})
+	}
+}
+
+// TestALoadSaysWhatItLeavesBehind has servers that refuse to remove anything, and ones that do not
+// answer.
+func TestALoadSaysWhatItLeavesBehind(t *testing.T) {
+	refuse := func(context.Context) error { return status.Error(codes.PermissionDenied, "not yours") }
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, test := range map[string]struct {
+		remove    func(context.Context) error
+		interrupt bool
+		duration  string
+		code      int
+	}{
+		"at its end, refused":       {refuse, false, "1s", 0},
+		"after a signal, refused":   {refuse, true, "1m", cli.ExitInterrupted},
+		"at its end, no answer":     {hang, false, "1s", 0},
+		"after a signal, no answer": {hang, true, "1m", cli.ExitInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, server := startFake(t, "")
+			f.remove = test.remove
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			c := clitest.Terminal{
+				Services: loaded(func(int64) error {
+					if test.interrupt {
+						interrupt()
+					}
+					return nil
+				}),
+				Environ: []string{"TEST_TRAFFIC_TIMEOUT=3s"},
+			}
+			if code := c.Run(ctx, server, "load", "--duration", test.duration); code != test.code {
+				t.Errorf("exit code %d: %s", code, &c.Err)
+			}
+			if said := c.Err.String(); strings.Count(said, "/usr/bin/test remove load-") != 1 {
+				t.Errorf("it says not once what is left:\n%s", said)
+			}
+		})
 	}
 }
 

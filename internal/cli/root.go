@@ -225,7 +225,8 @@ func (c *command) exitCodesTopic() *cobra.Command {
 A server that is absent at the start is waited for %v. Streams that break later, because a server goes away, is
 busy or says nothing, go on where they were, on any replica, and are tried again for as long as it takes. With
 --timeout the whole command, waiting included, takes at most so long, on whatever it waits. That holds for all
-commands. A call of one answer that has begun is given up after %sRPC_UNARY_TIMEOUT.`,
+commands; load may then, as after a signal, take up to %[2]sTRAFFIC_TIMEOUT to remove what it has stored. A call
+of one answer that has begun is given up after %[2]sRPC_UNARY_TIMEOUT.`,
 			waitTimeout,
 			c.Identity.EnvironmentPrefix(),
 		),

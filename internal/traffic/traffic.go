@@ -49,9 +49,9 @@ type Source struct {
 	Await func(ctx context.Context)
 	// SetUp prepares the operations, for example with an object to look up. It may be nil.
 	SetUp func(ctx context.Context) error
-	// CleanUp removes what the operations have left on the servers, as far as these let it. It may be
-	// nil.
-	CleanUp func(ctx context.Context)
+	// CleanUp removes what the operations have left on the servers, and fails if anything of it is
+	// still there. It may be nil.
+	CleanUp func(ctx context.Context) error
 	// IsWrong reports whether an error means a wrong answer and not a missing or late one. ErrWrong,
 	// broken contracts and DATA_LOSS always do. It may be nil.
 	IsWrong func(error) bool
@@ -179,7 +179,15 @@ func (t *Traffic) run(ctx context.Context, source Source) {
 		// ctx is done by now. t.life ends with Cut, which ends the cleaning as well.
 		cleaning, cancel := context.WithTimeout(t.life, cleanUpTimeout)
 		defer cancel()
-		source.CleanUp(cleaning)
+		if err := source.CleanUp(cleaning); err != nil {
+			t.options.Log.Warn(
+				"traffic: left behind",
+				"service",
+				source.Service.FullName(),
+				"error",
+				err,
+			)
+		}
 	}
 }
 

@@ -275,7 +275,10 @@ func TestSetUpIsTriedUntilItSucceeds(t *testing.T) {
 // what it needs.
 func TestASourceThatIsNotSetUpHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		never := func(context.Context) { t.Error("cleaned up after nothing") }
+		never := func(context.Context) error {
+			t.Error("cleaned up after nothing")
+			return nil
+		}
 		r := start(
 			t,
 			traffic.Source{
@@ -310,11 +313,12 @@ func TestWhatIsLeftBehindIsRemovedAfterTheLastOperation(t *testing.T) {
 			return nil
 		})
 		cleaned := -1
-		source.CleanUp = func(ctx context.Context) {
+		source.CleanUp = func(ctx context.Context) error {
 			if end, ok := ctx.Deadline(); !ok || time.Until(end) > 5*time.Second {
 				t.Error("cleaning up may take any time")
 			}
 			cleaned = left
+			return nil
 		}
 		r := start(t, source, traffic.Source{Service: descriptor})
 		time.Sleep(210 * time.Millisecond) // The second operation is under way.

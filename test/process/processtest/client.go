@@ -74,8 +74,9 @@ func StartClient(tb testing.TB, address string, arguments ...string) *Client {
 	return c
 }
 
-// Ends wants the program to end soon, with an exit code, and to have said something.
-func (c *Client) Ends(tb testing.TB, code int, part string) {
+// Ends wants the program to end soon, with an exit code, and to have said something. It returns all
+// that was said.
+func (c *Client) Ends(tb testing.TB, code int, part string) string {
 	tb.Helper()
 	began := time.Now()
 	_ = c.Wait() // The exit code says how it ended.
@@ -91,4 +92,5 @@ func (c *Client) Ends(tb testing.TB, code int, part string) {
 			&c.err,
 		)
 	}
+	return c.err.String()
 }
