@@ -7,38 +7,53 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// forwardProxy is what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go reads them
-// once. It answers only in the test of it.
-var forwardProxy net.Listener
+// proxiedTests are all tests of this package, which have a forward proxy.
+type proxiedTests struct{ *testing.M }
 
-func useForwardProxy() {
-	var err error
-	if forwardProxy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+// Run runs them.
+func (m proxiedTests) Run() int {
+	stop := useForwardProxy()
+	defer stop() // Before goroutines that are left are looked for.
+	return m.M.Run()
+}
+
+// proxied has what the forward proxy was asked, while a test looks.
+var proxied atomic.Pointer[chan string]
+
+// useForwardProxy starts what HTTPS_PROXY and HTTP_PROXY name in all tests of this package: Go
+// reads them once. It refuses everything, and is stopped by the function that is returned.
+func useForwardProxy() (stop func()) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		panic(err)
 	}
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
-		_ = os.Setenv(name, "http://"+forwardProxy.Addr().String()) // It fails for malformed names only.
+		_ = os.Setenv(name, "http://"+listener.Addr().String()) // It fails for malformed names only.
 	}
+	server := &http.Server{
+		ReadHeaderTimeout: time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if asked := proxied.Load(); asked != nil {
+				*asked <- r.Method + " " + r.RequestURI
+			}
+			w.WriteHeader(http.StatusForbidden)
+		}),
+	}
+	go func() { _ = server.Serve(listener) }() // Until it is closed.
+	return func() { _ = server.Close() }
 }
 
 // TestCollectorsAreReachedThroughAProxyOnlyIfAsked has a collector at a name that only the proxy
 // could know.
 func TestCollectorsAreReachedThroughAProxyOnlyIfAsked(t *testing.T) {
 	asked := make(chan string, 100)
-	server := &http.Server{
-		ReadHeaderTimeout: time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			asked <- r.Method + " " + r.RequestURI
-			w.WriteHeader(http.StatusForbidden)
-		}),
-	}
-	go func() { _ = server.Serve(forwardProxy) }() // Until it is closed.
-	t.Cleanup(func() { _ = server.Close() })
-
+	proxied.Store(&asked)
+	defer proxied.Store(nil)
 	for _, test := range []struct {
 		protocol string
 		proxy    bool

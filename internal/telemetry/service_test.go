@@ -18,10 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-func TestMain(m *testing.M) {
-	useForwardProxy()
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(proxiedTests{m}) }
 
 func testService() protoreflect.ServiceDescriptor {
 	return grpc_testing.File_grpc_testing_test_proto.Services().ByName("TestService")
