@@ -1,9 +1,16 @@
 package cli
 
-import "example.com/quartet/internal/telemetry"
+import (
+	"github.com/spf13/cobra"
+
+	"example.com/quartet/internal/telemetry"
+)
 
 // Absence is how long servers may be away before operations are given up.
 const Absence = absence
+
+// Root has all commands of a program.
+func Root(p Program) *cobra.Command { return p.command(nil, nil, nil, nil).root() }
 
 // Grace is how long a command that was interrupted has to end by itself.
 const Grace = grace

@@ -73,18 +73,18 @@ end, also after a signal.`,
 		}),
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&o.duration, "duration", 10*time.Second, "how `long` operations are started")
+	flags.DurationVar(&o.duration, "duration", 10*time.Second, "how long operations are started")
 	flags.IntVar(
 		&o.concurrency,
 		"concurrency",
 		4,
-		"workers of each operation, which make one at a `time`",
+		"`number` of workers of each operation, each of which makes one at a time",
 	)
 	flags.Float64Var(
 		&o.rate,
 		"rate",
 		0,
-		"operations of each kind started per second, by all workers; 0 for as many as they can",
+		"`number` of operations of each kind started per second, 0 for as many as can be",
 	)
 	flags.StringVar(
 		&o.size,

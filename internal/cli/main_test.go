@@ -2,9 +2,12 @@ package cli_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
 	"example.com/quartet/internal/cli"
@@ -248,6 +251,32 @@ func TestHelpFitsAScreenAndLeadsToTheRest(t *testing.T) {
 	clitest.Want(t, out, "__start_test test\n")
 	out, _ = expect(t, 0, "localhost:1", "--version")
 	clitest.Want(t, out, "test-client v1.2.3 (")
+}
+
+// TestHelpNamesTheKindOfEachFlag refuses back quotes around another word of the description, which
+// is then shown as the kind of the value.
+func TestHelpNamesTheKindOfEachFlag(t *testing.T) {
+	kinds := map[string][]string{
+		"bool":     {""},
+		"int":      {"int", "number"},
+		"float64":  {"float", "number"},
+		"duration": {"duration"},
+	}
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		check := func(f *pflag.Flag) {
+			kind, _ := pflag.UnquoteUsage(f)
+			// A text may be a name, a file or anything else.
+			if fitting := kinds[f.Value.Type()]; fitting != nil && !slices.Contains(fitting, kind) {
+				t.Errorf("%s --%s is a %s, and shown as %q", cmd.Name(), f.Name, f.Value.Type(), kind)
+			}
+		}
+		cmd.LocalFlags().VisitAll(check)
+		for _, child := range cmd.Commands() {
+			look(child)
+		}
+	}
+	look(cli.Root(cli.Program{Services: services()}))
 }
 
 func TestMalformedConfigurationIsToldWhole(t *testing.T) {

@@ -61,7 +61,7 @@ func (c *command) root() *cobra.Command {
 		&c.timeout,
 		"timeout",
 		0,
-		"most `time` for the whole command, 5m for example; see help exit-codes",
+		"most time for the whole command, 5m for example; see help exit-codes",
 	)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress and no notes")
 	for _, service := range c.Services {
