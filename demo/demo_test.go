@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	"example.com/quartet/test/process"
 )
 
 func TestOnceIsATruthValue(t *testing.T) {
@@ -79,6 +82,54 @@ func TestATraceIsPrintedAsATree(t *testing.T) {
 	want := "mode   trace t\n  root          s   1s\n  ├─ first      s   1s\n  │  └─ below   s   1s\n  └─ second     s   1s\n     └─ last    s   1s\n"
 	if printed.String() != want {
 		t.Errorf("got\n%swant\n%s", printed.String(), want)
+	}
+}
+
+// TestAProgramThatDoesNotStopCleanlyIsReported has programs that say that they listen, and end with
+// a status of their own at SIGTERM.
+func TestAProgramThatDoesNotStopCleanlyIsReported(t *testing.T) {
+	for name, test := range map[string]struct {
+		server, client string
+		want           []string
+	}{
+		"both are clean": {"0", "0", nil},
+		"the server":     {"1", "0", []string{"exit status 1"}},
+		"both are not":   {"1", "3", []string{"exit status 3", "exit status 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			started, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			program := func(status string) (*process.Process, map[string]string) {
+				const script = `trap "exit $0" TERM; echo '{"msg": "listening"}' >&2; while :; do sleep 0.1; done`
+				p, err := process.Start("/bin/sh", nil, io.Discard, "-c", script, status)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(p.Kill)
+				addresses, err := p.Addresses(started)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p, addresses
+			}
+			p := &pair{dir: t.TempDir()}
+			p.server, p.serverAddresses = program(test.server)
+			p.client, p.clientAddresses = program(test.client)
+			ctx, interrupt := context.WithCancel(t.Context())
+			interrupt()
+			err := p.end(ctx, errors.New("what was cut"))
+			if (err != nil) != (test.want != nil) {
+				t.Fatalf("got %v", err)
+			}
+			for _, part := range test.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is not in: %v", part, err)
+				}
+			}
+			if err != nil && strings.Contains(err.Error(), "what was cut") {
+				t.Errorf("it reports what Ctrl-C has cut: %v", err)
+			}
+		})
 	}
 }
 

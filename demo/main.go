@@ -40,8 +40,7 @@ func status() int {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 2
 	}
-	err = run(ctx, file, once)
-	if err != nil && ctx.Err() == nil {
+	if err := run(ctx, file, once); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 1
 	}
@@ -77,7 +76,7 @@ func checkFile(path string) error {
 }
 
 // run does everything in a temporary folder, and leaves nothing behind.
-func run(ctx context.Context, file string, once bool) (err error) {
+func run(ctx context.Context, file string, once bool) error {
 	dir, err := os.MkdirTemp("", quartet.Identity.Name+"-demo-")
 	if err != nil {
 		return err
@@ -88,11 +87,15 @@ func run(ctx context.Context, file string, once bool) (err error) {
 		return err
 	}
 	defer collector.stop()
-	if err := build(ctx, dir); err != nil {
+	p := &pair{dir: dir, collector: collector}
+	return p.end(ctx, p.show(ctx, file, once))
+}
+
+// show builds the programs, starts them, and prints what they do.
+func (p *pair) show(ctx context.Context, file string, once bool) error {
+	if err := build(ctx, p.dir); err != nil {
 		return err
 	}
-	p := &pair{dir: dir, collector: collector}
-	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.start(ctx); err != nil {
 		return err
 	}
@@ -106,6 +109,15 @@ func run(ctx context.Context, file string, once bool) (err error) {
 		return err
 	}
 	return p.watch(ctx)
+}
+
+// end stops the programs. What Ctrl-C has cut, with err, did not fail. A program that does not stop
+// cleanly has failed, however the demo has come to its end.
+func (p *pair) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, p.stop())
 }
 
 // buildInterval is how often the demo says that it still builds.
@@ -241,19 +253,23 @@ func (p *pair) tour(ctx context.Context, file string) error {
 	return nil
 }
 
-// stop ends the client first, so that it does not see the server go. The server has to drain
-// cleanly. Each may take all the time that a program gives itself, and a little more to exit.
+// stop ends the client first, so that it does not see the server go. Each has to drain cleanly,
+// once it listens; before that, a signal may find it without a handler. Each may take all the time
+// that a program gives itself, and a little more to exit.
 func (p *pair) stop() error {
 	drain, err := config.Defaults[app.DrainConfig]()
 	if err != nil {
 		return err
 	}
 	var problems []error
-	for _, child := range []*process.Process{p.client, p.server} {
-		if child == nil {
+	for _, child := range []struct {
+		*process.Process
+		addresses map[string]string
+	}{{p.client, p.clientAddresses}, {p.server, p.serverAddresses}} {
+		if child.Process == nil {
 			continue
 		}
-		if err := child.Stop(drain.Budget + 10*time.Second); err != nil {
+		if err := child.Stop(drain.Budget + 10*time.Second); err != nil && child.addresses != nil {
 			problems = append(problems, p.withLog(err))
 		}
 	}
