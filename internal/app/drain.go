@@ -20,14 +20,20 @@ type step struct {
 }
 
 // takeSteps takes all steps in order, also after one that failed: traces are worth exporting even
-// when a stream did not end in time.
-func takeSteps(ctx context.Context, log *slog.Logger, steps []step) error {
+// when a stream did not end in time. It calls failed at once for each that did.
+func takeSteps(
+	ctx context.Context,
+	log *slog.Logger,
+	steps []step,
+	failed func(step string),
+) error {
 	var failures []error
 	for _, s := range steps {
 		start := time.Now()
 		err := s.take(ctx)
 		took := slog.Duration("took", time.Since(start))
 		if err != nil {
+			failed(s.name)
 			log.Error("drain step", "step", s.name, took, "error", err)
 			failures = append(failures, fmt.Errorf("drain step %s: %w", s.name, err))
 			continue

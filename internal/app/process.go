@@ -135,8 +135,12 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 	for name, run := range p.Run {
 		parts = append(parts, part{name, run})
 	}
-	// A metric shows the limit, so that alerts can compare the time of a drain with it.
-	p.Telemetry.SetDrainLimit(p.Config.Drain.Budget)
+	drain := p.drain()
+	names := make([]string, len(drain))
+	for i, s := range drain {
+		names[i] = s.name
+	}
+	p.Telemetry.SetDrain(p.Config.Drain.Budget, names...)
 	p.Telemetry.Log.Info("listening", append(listening, p.Listening...)...)
 	return run(
 		ctx,
@@ -144,7 +148,8 @@ func (p *Process) Serve(ctx context.Context, l Listeners) error {
 		parts,
 		p.Config.Drain.Budget,
 		p.Config.Drain.stopping(),
-		p.drain(),
+		drain,
+		p.Telemetry.FailDrain,
 	)
 }
 

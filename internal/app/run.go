@@ -17,7 +17,8 @@ type part struct {
 
 // run starts the parts, waits until ctx is done (the signal) or a part returns, takes the steps of
 // the drain while the parts still run, and then stops the parts by cancelling their context. All of
-// it takes the budget at most, and stopping is what is kept of it for the parts.
+// it takes the budget at most, and stopping is what is kept of it for the parts. Of a step that
+// failed it calls failed at once.
 //
 // It returns nil if nothing failed, so that a process ended by SIGTERM exits with 0, and all
 // failures otherwise. A part that returns context.Canceled after it was stopped did not fail.
@@ -27,6 +28,7 @@ func run(
 	parts []part,
 	budget, stopping time.Duration,
 	drain []step,
+	failed func(step string),
 ) error {
 	// The parts outlive ctx: the signal begins the drain, and only the end of the drain stops them.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -44,7 +46,7 @@ func run(
 	}
 	// ctx may be done, so that the steps get a context without its end, but with its values.
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget-stopping)
-	drained := takeSteps(draining, log, drain)
+	drained := takeSteps(draining, log, drain, failed)
 	cancel()
 	// Now the parts return by themselves, and wait collects what they say.
 	stop()

@@ -28,7 +28,12 @@ var errBroken = errors.New("broken")
 type diary struct {
 	start   time.Time
 	entries []string
+	// failed are the steps of the drain that failed.
+	failed []string
 }
+
+// ignore is for tests that do not look at which steps failed.
+func ignore(string) {}
 
 func (d *diary) note(what string) {
 	d.entries = append(d.entries, time.Since(d.start).String()+" "+what)
@@ -69,7 +74,8 @@ func (d *diary) run(t *testing.T, parts []part, drain []step) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var log strings.Builder
-	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, budget, stopping, drain)
+	failed := func(step string) { d.failed = append(d.failed, step) }
+	err := run(ctx, slog.New(slog.NewTextHandler(&log, nil)), parts, budget, stopping, drain, failed)
 	return log.String(), err
 }
 
@@ -104,6 +110,9 @@ func TestStepsHaveTheirOwnDeadlines(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		d.expect(t, "1m0s hangs", "1m10s fails", "1m11s flush")
+		if !slices.Equal(d.failed, []string{"hangs", "fails"}) {
+			t.Errorf("the failed steps are %q", d.failed)
+		}
 	})
 }
 
@@ -119,6 +128,9 @@ func TestStepThatIgnoresItsDeadlineIsLeft(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		d.expect(t, "1m1.5s flush")
+		if !slices.Equal(d.failed, []string{"deaf"}) {
+			t.Errorf("the failed steps are %q", d.failed)
+		}
 		time.Sleep(time.Hour) // the step ends inside the bubble
 	})
 }
@@ -189,6 +201,7 @@ func TestDrainKeepsTheValuesOfItsContext(t *testing.T) {
 			}
 			return nil
 		}}},
+		ignore,
 	)
 	if err != nil {
 		t.Error(err)
@@ -204,7 +217,7 @@ func TestStepsTogetherTakeNoMoreThanTheBudget(t *testing.T) {
 			d.step("slow", 10*time.Second, 9*time.Second, nil),
 			d.step("slow too", 10*time.Second, 9*time.Second, nil),
 			d.step("without time", 10*time.Second, 0, nil),
-		})
+		}, ignore)
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(d.start) != 15*time.Second {
 			t.Errorf("got %v after %s", err, time.Since(d.start))
 		}

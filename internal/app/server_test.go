@@ -370,6 +370,58 @@ func TestADrainIsSeenInTheMetrics(t *testing.T) {
 	}
 }
 
+// TestAFailedStepOfADrainIsSeenInTheLastScrape has a service whose work ignores that it is to end.
+func TestAFailedStepOfADrainIsSeenInTheLastScrape(t *testing.T) {
+	release := make(chan struct{})
+	released := make(chan struct{})
+	deaf := app.Service{
+		Name:   "deaf",
+		Config: &struct{}{},
+		Open: func(context.Context, app.Host) (app.Opened, error) {
+			return app.Opened{
+				Service: rpc.Service{Register: func(grpc.ServiceRegistrar) {}},
+				Work: func(context.Context) {
+					<-release
+					close(released)
+				},
+			}, nil
+		},
+	}
+	// They leave the step "work" a second, and the last scrape all the time that it needs.
+	s := apptest.Start(
+		t,
+		telemetry.Discard(),
+		[]app.Service{deaf},
+		"TEST_DRAIN_DELAY=0s",
+		"TEST_DRAIN_SCRAPE_WAIT=60s",
+		"TEST_DRAIN_BUDGET=76s",
+	)
+	const failed = `test_drain_step_failed{step="work"} `
+	if text := scrape(t, s.HTTP); !strings.Contains(text, failed+"0\n") {
+		t.Errorf("before the drain:\n%s", text)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Stop() }()
+	seen := false
+	for done := false; !done; {
+		text, _ := get(s.HTTP) // Nothing is there once the drain has ended.
+		seen = seen || strings.Contains(text, failed+"1\n")
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "drain step work: ignored its deadline") {
+				t.Errorf("the drain says %v", err)
+			}
+			done = true
+		default:
+		}
+	}
+	if !seen {
+		t.Error("no scrape has seen that the step failed")
+	}
+	close(release)
+	<-released
+}
+
 func scrape(t *testing.T, address string) string {
 	t.Helper()
 	text, err := get(address)
