@@ -112,8 +112,10 @@ func (w *worker) replay() {
 	ctx, cancel := bounded()
 	defer cancel()
 	response, err := w.sendRaw(ctx, j.header(), finish(j.content))
-	if w.model.mayReturn(j.upload) && is(err, "OFFSET_MISMATCH") {
-		return // Its object was deleted, and this has no content to make it again.
+	if w.model.mayReturn(j.upload) && (is(err, "OFFSET_MISMATCH") || is(err, "SIZE_MISMATCH")) {
+		// Its object was deleted, and this has no content to make it again, or not all of it where
+		// another sender has begun to.
+		return
 	}
 	if err != nil {
 		w.tolerate("replay the finish of "+j.id, err)
