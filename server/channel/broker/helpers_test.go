@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"testing"
 	"time"
@@ -140,6 +141,19 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 			tb.Fatal("waited in vain: " + what)
 		}
 	}
+}
+
+// onLog calls does with the message of each record.
+type onLog struct {
+	slog.Handler
+	does func(message string)
+}
+
+func (h onLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h onLog) Handle(_ context.Context, record slog.Record) error {
+	h.does(record.Message)
+	return nil
 }
 
 func pointer(sequence uint64) *uint64 { return &sequence }

@@ -127,8 +127,12 @@ func (b *Broker) doubt() {
 	b.lineage.doubt()
 }
 
-// checkHistorySoon settles doubts that no reader may be waiting for.
+// checkHistorySoon settles doubts that no reader may be waiting for. While open still waits for the
+// stream there is nothing to ask: the doubt stays then, and Check or the first join settles it.
 func (b *Broker) checkHistorySoon() {
+	if created, _ := b.lineage.known(); created.IsZero() {
+		return
+	}
 	if b.enter() != nil {
 		return
 	}

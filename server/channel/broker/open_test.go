@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -140,6 +141,52 @@ func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	startServer(t, dir, port)
 	if b := <-opened; b != nil {
 		publish(t, b, "room", "ann", "1", "")
+		closeBroker(t, b)
+	}
+}
+
+func TestTheBrokerMayRestartWhileOpenWaitsForTheStream(t *testing.T) {
+	t.Parallel()
+	// Without JetStream there is no stream to be had.
+	run := func(port int) *server.Server {
+		srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { stopServer(srv) })
+		go srv.Start()
+		if !srv.ReadyForConnections(testTimeout) {
+			t.Fatal("server does not start")
+		}
+		return srv
+	}
+	srv := run(-1)
+	url, port := serverURL(srv), portOf(srv)
+	again := make(chan struct{}, 1)
+	log := slog.New(onLog{slog.DiscardHandler, func(message string) {
+		if strings.Contains(message, "connected to the message broker again") {
+			again <- struct{}{}
+		}
+	}})
+	opened := make(chan *Broker)
+	go func() {
+		b, err := Open(testContext(t), url, Options{Log: log})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- b
+	}()
+	eventually(t, "there is a connection", func() bool { return srv.NumClients() == 1 })
+	stopServer(srv)
+	srv = run(port)
+	<-again
+	stopServer(srv)
+	startServer(t, t.TempDir(), port)
+	if b := <-opened; b != nil {
+		publish(t, b, "room", "ann", "1", "")
+		s := subscribe(t, b, "room", pointer(0))
+		receive(t, s, 1)
+		s.Close()
 		closeBroker(t, b)
 	}
 }
