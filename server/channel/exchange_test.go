@@ -13,7 +13,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
+	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
+	"example.com/quartet/internal/telemetry"
 )
 
 // testParticipant is one end of an exchange, without any of the client's comforts.
@@ -284,5 +286,64 @@ func TestAPositionOfAnotherHistoryIsRefusedWithTheSequenceToReadFrom(t *testing.
 		if details["first_sequence"] != strconv.FormatUint(first, 10) {
 			t.Errorf("%s: %v", what, details)
 		}
+	}
+}
+
+func TestAParticipantWithoutAMessageIsToldWhatWasDiscardedSinceItJoined(t *testing.T) {
+	s := apptest.Start(t, telemetry.Discard(), []app.Service{Service()},
+		"TEST_CHANNEL_DIR="+t.TempDir(), "TEST_CHANNEL_MAX_BYTES=1MiB")
+	ts := &testServer{s, quartetv1.NewChannelServiceClient(s.Conn)}
+	again := func(channel string, after *quartetv1.Position) (*quartetv1.ExchangeResponse, *testParticipant, error) {
+		request := joinRequest(channel, "alice", nil)
+		request.GetJoin().SetAfter(after)
+		p := ts.exchange(t, request)
+		reply, err := p.Recv()
+		return reply, p, err
+	}
+	bob := ts.join(t, "talk", "bob", nil)
+	early := bob.say(t, "early", "").GetSequence()
+	positions := map[string]*quartetv1.Position{} // by the channel
+	for channel, after := range map[string]*uint64{"empty": nil, "all of empty": new(uint64), "talk": new(uint64)} {
+		position := ts.join(t, channel, "alice", after).joined.GetAfter()
+		if position.GetSequence() != 0 || len(position.GetHistory()) > 64 {
+			t.Fatalf("%s: began after %v", channel, position)
+		}
+		positions[channel] = position
+		first := early
+		if channel != "talk" {
+			first = ts.join(t, channel, "bob", nil).say(t, "1", "").GetSequence()
+		}
+		// Twice, as the second time must be like the first.
+		for range 2 {
+			reply, p, err := again(channel, position)
+			if err != nil || !proto.Equal(reply.GetJoined().GetAfter(), position) {
+				t.Fatalf("%s: joined again with %v, %v", channel, reply, err)
+			}
+			m := p.message(t)
+			if m.GetSequence() != first || m.GetPreviousSequence() != 0 {
+				t.Errorf("%s: the first message is %v", channel, m)
+			}
+			seen := quartetv1.Position_builder{History: position.GetHistory(), Sequence: m.GetSequence(),
+				CreateTime: m.GetCreateTime()}.Build()
+			reply, _, err = again(channel, seen)
+			if err != nil || !proto.Equal(reply.GetJoined().GetAfter(), seen) {
+				t.Errorf("%s: joined after the message with %v, %v", channel, reply, err)
+			}
+		}
+	}
+	for i := range 40 {
+		bob.say(t, strconv.Itoa(i), strings.Repeat("x", 60<<10))
+	}
+	for channel, position := range positions {
+		reply, _, err := again(channel, position)
+		if err == nil {
+			t.Errorf("%s: joined after what was discarded with %v", channel, reply)
+			continue
+		}
+		apptest.WantStatus(t, err, codes.OutOfRange, "SEQUENCE_GONE")
+		history := proto.CloneOf(position)
+		history.SetHistory(position.GetHistory() + "?")
+		_, _, err = again(channel, history)
+		apptest.WantStatus(t, err, codes.OutOfRange, "HISTORY_CHANGED")
 	}
 }

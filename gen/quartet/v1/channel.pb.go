@@ -462,7 +462,8 @@ type Position_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// What Joined.after.history was: at most 64 bytes. It changes when what is kept is replaced by something new. If empty,
-	// it is not checked.
+	// it is not checked. That of a join after no message also says where the join began, so that with sequence 0 a later one
+	// is refused if messages may have been discarded since; so it may differ between two participants.
 	History string
 	// The sequence of the last message seen; 0 if there was none.
 	Sequence uint64

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +141,14 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 		s.position, s.streamEnd = front, 0
 	}
 	s.after = Position{History: b.history(), Sequence: s.position.last, Time: s.position.stored}
+	switch {
+	case start.After != nil && start.After.History != "":
+		s.after.History = start.After.History // A reader compares it with the one it had.
+	case s.after.Sequence == 0 && start.From == 0:
+		if err := s.proveOrigin(ctx, front); err != nil {
+			return err
+		}
+	}
 	s.last = front.last
 	s.waiting = s.after.Sequence == s.last
 	s.hub.observe(front)
@@ -150,12 +160,15 @@ func (s *Subscription) locate(ctx context.Context, start Start) error {
 // was discarded or never was in this channel.
 func (s *Subscription) resume(ctx context.Context, after Position) error {
 	b := s.hub.broker
-	if after.History != "" && after.History != b.history() {
+	created, origin, hasOrigin := strings.Cut(after.History, originSeparator)
+	if after.History != "" && created != b.history() {
 		return ErrHistoryChanged
 	}
-	// The zero position: all that is kept.
-	if after.Sequence == 0 {
-		return nil
+	switch {
+	case after.Sequence == 0 && hasOrigin:
+		return s.resumeOrigin(ctx, origin)
+	case after.Sequence == 0:
+		return nil // The zero position: all that is kept.
 	}
 	m, err := b.find(ctx, query{Sequence: after.Sequence})
 	if err != nil {
@@ -180,6 +193,54 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 			after.Sequence)
 	}
 	return fmt.Errorf("%w: no message %d", ErrSequenceGone, after.Sequence)
+}
+
+// originSeparator is between the name of a history and an origin.
+const originSeparator = "."
+
+// proveOrigin appends an origin to the history of what After returns, for a reader that has no
+// message yet to prove where it stands: the through and the at of its position, to base 36. Of all
+// that is kept that is the position before the channel's first message. Otherwise a reader whose
+// stream breaks before its first message would not be told what was discarded meanwhile.
+func (s *Subscription) proveOrigin(ctx context.Context, front position) error {
+	origin := front
+	if s.position == (position{}) && front.last != 0 {
+		first, err := s.hub.broker.find(ctx, query{Sequence: 1, NextIn: s.hub.subject})
+		if err != nil {
+			return err
+		}
+		if first.Sequence != 0 {
+			origin = position{through: first.Sequence - 1, at: first.Time}
+		}
+	}
+	s.after.History += originSeparator + strconv.FormatUint(origin.through, 36) +
+		originSeparator + strconv.FormatInt(origin.at.UnixNano(), 36)
+	return nil
+}
+
+// resumeOrigin starts after the position that proveOrigin has written.
+func (s *Subscription) resumeOrigin(ctx context.Context, origin string) error {
+	sequence, nanoseconds, _ := strings.Cut(origin, originSeparator)
+	through, err := strconv.ParseUint(sequence, 36, 64)
+	if err != nil {
+		return fmt.Errorf("%w: there is no such one", ErrHistoryChanged)
+	}
+	at, err := strconv.ParseInt(nanoseconds, 36, 64)
+	if err != nil {
+		return fmt.Errorf("%w: there is no such one", ErrHistoryChanged)
+	}
+	now, err := s.hub.broker.state(ctx)
+	if err != nil {
+		return err
+	}
+	if through > now.last {
+		return fmt.Errorf("%w: message %d is not there", ErrHistoryChanged, through)
+	}
+	s.position = position{through: through, at: time.Unix(0, at)}
+	if !s.position.intact(now) {
+		return fmt.Errorf("%w: messages after %d may have been discarded", ErrSequenceGone, through)
+	}
+	return nil
 }
 
 // startFrom starts with the first message that has a sequence or a greater one. There may be none
