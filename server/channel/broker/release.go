@@ -53,9 +53,11 @@ func (r *releaser) run() {
 // release has all blocks released that are full, which is when there is a next one, and were last
 // written longer than blockAge ago.
 func (r *releaser) release(ctx context.Context) error {
-	for ; ; r.next++ {
-		if _, err := os.Stat(blockPath(r.dir, r.next+1)); err != nil {
-			return ignoreMissing(err) // It is still written.
+	for next := r.next; ; {
+		r.next = next
+		var err error
+		if next, err = nextBlock(r.dir, r.next); err != nil || next == 0 {
+			return err // It is still written.
 		}
 		block, err := os.Stat(blockPath(r.dir, r.next))
 		if errors.Is(err, fs.ErrNotExist) { // It has been discarded.
@@ -78,14 +80,6 @@ func (r *releaser) release(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// ignoreMissing returns err unless it says that a file does not exist.
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // firstSequence is the sequence of the first record of a block, whatever kind of record it is.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,19 +75,19 @@ func (s *syncer) flushBlocks() error {
 		}
 		s.block = max(newest-1, 1) // The server may have begun the newest a moment ago.
 	}
-	for ; ; s.block++ {
+	for {
 		err := s.flush(s.path(s.block))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // It has been discarded, with all in it.
 			return err
 		}
-		if _, err := os.Stat(s.path(s.block + 1)); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
+		next, err := nextBlock(s.dir, s.block)
+		if err != nil || next == 0 {
 			return err
 		}
 		if err := s.flush(s.dir); err != nil { // So that the next one is in it.
 			return err
 		}
+		s.block = next
 	}
 }
 
@@ -111,20 +112,58 @@ func (s *syncer) newestBlock() (int, error) {
 	return newest, s.flush(s.dir)
 }
 
-// newestBlock is the number of the newest block in a folder; 0 if there is none.
-func newestBlock(dir string) (newest int, err error) {
-	entries, err := os.ReadDir(dir)
+// nextBlock is the number of the block after another one; 0 if that is the newest. If that is gone,
+// others behind it may be, too: then it is the first that is left.
+func nextBlock(dir string, block int) (int, error) {
+	if there, err := exists(blockPath(dir, block+1)); there || err != nil {
+		return block + 1, err
+	}
+	if there, err := exists(blockPath(dir, block)); there || err != nil {
+		return 0, err
+	}
+	blocks, err := blockNumbers(dir)
 	if err != nil {
 		return 0, err
+	}
+	if next, _ := slices.BinarySearch(blocks, block+1); next < len(blocks) {
+		return blocks[next], nil
+	}
+	return 0, nil
+}
+
+// exists says whether there is a file.
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// newestBlock is the number of the newest block in a folder; 0 if there is none.
+func newestBlock(dir string) (int, error) {
+	blocks, err := blockNumbers(dir)
+	if err != nil || len(blocks) == 0 {
+		return 0, err
+	}
+	return blocks[len(blocks)-1], nil
+}
+
+// blockNumbers are the numbers of the blocks in a folder, in order.
+func blockNumbers(dir string) (blocks []int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
 	}
 	for _, entry := range entries {
 		if number, found := strings.CutSuffix(entry.Name(), ".blk"); found {
 			if n, err := strconv.Atoi(number); err == nil {
-				newest = max(newest, n)
+				blocks = append(blocks, n)
 			}
 		}
 	}
-	return newest, nil
+	slices.Sort(blocks)
+	return blocks, nil
 }
 
 // flushAll flushes a folder with all in it: what the server wrote when it created the stream.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // spy counts flushes and fails those that it is told to.
@@ -102,5 +104,74 @@ func TestAFailedFlushGivesNoReceiptAndTheServerIsReplaced(t *testing.T) {
 	receipt := publish(t, b, "room", "ann", "2", "") // Again, by the new server.
 	if b.embedded.current() == before || disk.flushes.Load() != 0 {
 		t.Errorf("receipt %v of the server whose flush failed", receipt)
+	}
+}
+
+func TestReceiptsComeAfterTheDiskAlsoWhenSeveralBlocksWereDiscardedSinceTheLast(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), SyncAlways: true,
+		Retention: time.Second, DedupWindow: 500 * time.Millisecond})
+	disk := spyOn(b)
+	close(disk.blocked)
+	expired := func() {
+		t.Helper()
+		eventually(t, "all messages are discarded", func() bool {
+			info, err := b.stream.Info(testContext(t))
+			return err == nil && info.State.Msgs == 0
+		})
+	}
+	publish(t, b, "room", "ann", "1", "")
+	for i := range 2 {
+		expired()
+		// A message without a receipt, whose publisher has gone: no round flushes it.
+		msg, err := b.names.encode("room", Message{Participant: "bob", ID: strconv.Itoa(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.js.PublishMsg(testContext(t), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expired()
+	cfg := b.stream.CachedInfo().Config
+	cfg.MaxAge = time.Hour // What is looked at below has to be kept that long.
+	if _, err := b.js.UpdateStream(testContext(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"2", "3"} {
+		publish(t, b, "room", "ann", id, "")
+		newest, err := newestBlock(b.embedded.syncer.dir)
+		if err != nil || newest < 3 {
+			t.Fatal(newest, err)
+		}
+		block := blockPath(b.embedded.syncer.dir, newest)
+		info, err := os.Stat(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, _ := disk.flushed.Load(filepath.Base(block)); size != info.Size() {
+			t.Errorf("receipt for %s: %v bytes were flushed of %d", id, size, info.Size())
+		}
+	}
+}
+
+func TestTheReleaserGoesOnBehindBlocksThatWereDiscarded(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, embeddedURL, Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
+	r, err := b.newReleaser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := r.next
+	publishMany(t, b, "room", 600, 60<<10) // Several blocks, of which the last two at most are kept.
+	if err := r.release(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := blockNumbers(r.dir)
+	if err != nil || len(blocks) == 0 || blocks[0] <= begun+1 {
+		t.Fatal("not enough was discarded", blocks, err)
+	}
+	if r.next < blocks[0] {
+		t.Errorf("looks at block %d of %d", r.next, blocks)
 	}
 }
