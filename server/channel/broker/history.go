@@ -168,7 +168,7 @@ func (b *Broker) checkHistory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	why, err := b.compare(ctx, stream)
+	stream, why, err := b.compare(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -187,35 +187,42 @@ func (b *Broker) checkHistory(ctx context.Context) error {
 	return nil
 }
 
-// compare says in which way the stream contradicts what was seen; empty if it does not. A replica
-// that has just become the leader may have still to apply the latest messages, so in a cluster a
-// message that is missing at the end is asked for several times before it counts as gone.
-func (b *Broker) compare(ctx context.Context, stream *jetstream.StreamInfo) (string, error) {
+// compare says in which way the stream contradicts what was seen; empty if it does not. It also
+// returns the stream as it was asked for last. A replica that has just become the leader may have
+// still to apply the latest messages, so in a cluster a message that is missing at the end is asked
+// for several times before it counts as gone. One that is missing elsewhere may have been discarded
+// since the stream was asked for, so that is asked for again.
+func (b *Broker) compare(
+	ctx context.Context, stream *jetstream.StreamInfo,
+) (latest *jetstream.StreamInfo, why string, err error) {
 	created, lastSeen := b.lineage.known()
-	if !stream.Created.Equal(created) {
-		return "it was created anew", nil
-	}
 	for tries := 1; ; tries++ {
+		certain := stream.Config.Replicas <= 1 || tries == proofs
 		switch {
+		case !stream.Created.Equal(created):
+			return stream, "it was created anew", nil
 		case lastSeen.Sequence == 0 || lastSeen.Sequence < stream.State.FirstSeq:
-			return "", nil // What was seen has been discarded.
+			return stream, "", nil // What was seen has been discarded.
 		case lastSeen.Sequence <= stream.State.LastSeq:
 			have, err := b.find(ctx, query{Sequence: lastSeen.Sequence})
 			if err != nil || have.Time.Equal(lastSeen.Time) {
-				return "", err
+				return stream, "", err
 			}
-			return fmt.Sprintf("message %d is another one", lastSeen.Sequence), nil
-		case stream.Config.Replicas <= 1 || tries == proofs:
-			return fmt.Sprintf("message %d is gone", lastSeen.Sequence), nil
+			if have.Sequence != 0 {
+				return stream, fmt.Sprintf("message %d is another one", lastSeen.Sequence), nil
+			}
+			certain = certain && tries > 1
+		}
+		if certain {
+			return stream, fmt.Sprintf("message %d is gone", lastSeen.Sequence), nil
 		}
 		select {
 		case <-time.After(proofPause):
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return nil, "", ctx.Err()
 		}
-		var err error
 		if stream, err = b.streamInfo(ctx); err != nil {
-			return "", err
+			return nil, "", err
 		}
 	}
 }

@@ -224,3 +224,24 @@ func TestARestartIsNoOtherHistory(t *testing.T) {
 		receive(t, s, 1)
 	}
 }
+
+func TestAMessageThatIsDiscardedWhileTheHistoryIsComparedIsNoOtherHistory(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	b := openBroker(t, serverURL(srv), Options{Retention: time.Second, DedupWindow: 500 * time.Millisecond})
+	s := subscribe(t, b, "room", nil)
+	publish(t, b, "room", "ann", "1", "")
+	receive(t, s, 1)
+	before, err := b.streamInfo(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.State.FirstSeq, before.State.LastSeq = 1, 1 // Also if it was discarded already.
+	eventually(t, "it is discarded", func() bool {
+		info, err := b.stream.Info(testContext(t))
+		return err == nil && info.State.Msgs == 0
+	})
+	if _, why, err := b.compare(testContext(t), before); why != "" || err != nil {
+		t.Errorf("got %q, %v", why, err)
+	}
+}
