@@ -147,6 +147,8 @@ type Broker struct {
 	// lineage is what is known of the stream's history, and damage of its holes.
 	lineage *lineage
 	damage  damage
+	// checks is how often checkHistorySoon was called while its goroutine runs; 0 if there is none.
+	checks atomic.Int64
 
 	*memory
 	// counted is what of memory.kept are this Broker's channels.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -99,6 +101,13 @@ func (l *lineage) set(created time.Time, lastSeen found) {
 	l.created, l.lastSeen = created, lastSeen
 }
 
+// see takes a message for the last one seen.
+func (l *lineage) see(last found) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastSeen = last
+}
+
 // noteSeen notes a message as the last one seen if it is later than that. While there is a doubt it
 // notes nothing, as the message may be of another history.
 func (l *lineage) noteSeen(sequence uint64, at time.Time) {
@@ -111,15 +120,19 @@ func (l *lineage) noteSeen(sequence uint64, at time.Time) {
 
 // contradict puts the history in doubt because a message was announced that does not follow the
 // last one that its channel has seen. That one counts as the last one seen then: if it is still in
-// the stream, the history is the same.
-func (b *Broker) contradict(seen position) {
-	b.lineage.mu.Lock()
-	if seen.last != 0 && !seen.stored.IsZero() {
-		b.lineage.lastSeen = found{Sequence: seen.last, Time: seen.stored}
+// the stream, the history is the same. A hub that has ended knows the history before, and
+// contradicts nothing.
+func (b *Broker) contradict(h *hub, seen position) {
+	b.mu.Lock()
+	current := b.hubs[h.channel] == h
+	if current && seen.last != 0 && !seen.stored.IsZero() {
+		b.lineage.see(found{Sequence: seen.last, Time: seen.stored})
 	}
-	b.lineage.mu.Unlock()
-	b.doubt()
-	b.checkHistorySoon()
+	b.mu.Unlock()
+	if current {
+		b.doubt()
+		b.checkHistorySoon()
+	}
 }
 
 // doubt is called before the first message of a new connection can arrive.
@@ -127,23 +140,29 @@ func (b *Broker) doubt() {
 	b.lineage.doubt()
 }
 
-// checkHistorySoon settles doubts that no reader may be waiting for. While open still waits for the
-// stream there is nothing to ask: the doubt stays then, and Check or the first join settles it.
+// checkHistorySoon settles doubts that no reader may be waiting for, and has all channels polled.
+// While open still waits for the stream there is nothing to ask: the doubt stays then, and Check or
+// the first join settles it.
 func (b *Broker) checkHistorySoon() {
 	if created, _ := b.lineage.known(); created.IsZero() {
 		return
 	}
-	if b.enter() != nil {
+	// One goroutine is enough for all that come while it is under way.
+	if b.checks.Add(1) > 1 || b.enter() != nil {
 		return
 	}
 	go func() {
 		defer b.tasks.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), proofs*(proofPause+2*requestTimeout))
-		defer cancel()
-		if err := b.checkHistory(ctx); err != nil {
-			b.log.Debug("checking the history of the stream", "error", err)
+		for more := true; more; {
+			asked := b.checks.Load()
+			ctx, cancel := context.WithTimeout(context.Background(), proofs*(proofPause+2*requestTimeout))
+			if err := b.checkHistory(ctx); err != nil {
+				b.log.Debug("checking the history of the stream", "error", err)
+			}
+			cancel()
+			b.pollHubs()
+			more = !b.checks.CompareAndSwap(asked, 0)
 		}
-		b.pollHubs()
 	}()
 }
 
@@ -172,18 +191,31 @@ func (b *Broker) checkHistory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What was known of holes and messages was true of the other history only.
 	if why != "" {
-		b.damage.reset()
-		if err := b.begin(ctx, stream); err != nil {
+		if err := b.replace(ctx, stream, why); err != nil {
 			return err
 		}
-		b.lineage.change()
-		b.log.Error("the stream has another history than before: messages may be lost, and every participant is told",
-			"stream", b.names.stream, "reason", why, "created", stream.Created, "last_sequence", stream.State.LastSeq)
-		b.endHubs(ErrHistoryChanged)
 	}
 	b.lineage.settled.Store(doubts)
+	return nil
+}
+
+// replace takes the history of the stream for another one than before, and ends all subscriptions
+// with ErrHistoryChanged.
+func (b *Broker) replace(ctx context.Context, stream *jetstream.StreamInfo, why string) error {
+	// What was known of holes and messages was true of the other history only. The hubs are forgotten
+	// before the new one begins, so that none contradicts it, and end afterwards, when their
+	// subscribers can be told where to go on.
+	b.damage.reset()
+	for _, h := range b.forgetHubs() {
+		defer h.fail(ErrHistoryChanged)
+	}
+	if err := b.begin(ctx, stream); err != nil {
+		return err
+	}
+	b.lineage.change()
+	b.log.Error("the stream has another history than before: messages may be lost, and every participant is told",
+		"stream", b.names.stream, "reason", why, "created", stream.Created, "last_sequence", stream.State.LastSeq)
 	return nil
 }
 
@@ -266,15 +298,16 @@ func (b *Broker) history() string {
 	return strconv.FormatInt(created.UnixNano(), 36)
 }
 
-// endHubs ends all subscriptions with err. The next subscriber of a channel starts with a new hub,
-// in which nothing of the other history is left.
-func (b *Broker) endHubs(err error) {
+// forgetHubs returns all hubs. The next subscriber of a channel starts with a new one, in which
+// nothing of the other history is left.
+func (b *Broker) forgetHubs() []*hub {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, h := range b.hubs {
-		h.fail(err)
+	hubs := slices.Collect(maps.Values(b.hubs))
+	for _, h := range hubs {
 		b.forget(h)
 	}
+	return hubs
 }
 
 // broken makes a *BreakError of an error that says that a reader cannot go on, with the sequence of

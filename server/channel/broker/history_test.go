@@ -3,10 +3,18 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // positionAfter is what a reader knows that has received m.
@@ -228,7 +236,8 @@ func TestARestartIsNoOtherHistory(t *testing.T) {
 func TestAMessageThatIsDiscardedWhileTheHistoryIsComparedIsNoOtherHistory(t *testing.T) {
 	t.Parallel()
 	srv := startServer(t, t.TempDir(), -1)
-	b := openBroker(t, serverURL(srv), Options{Retention: time.Second, DedupWindow: 500 * time.Millisecond})
+	b := openBroker(t, serverURL(srv),
+		Options{Retention: time.Second, DedupWindow: 500 * time.Millisecond})
 	s := subscribe(t, b, "room", nil)
 	publish(t, b, "room", "ann", "1", "")
 	receive(t, s, 1)
@@ -243,5 +252,69 @@ func TestAMessageThatIsDiscardedWhileTheHistoryIsComparedIsNoOtherHistory(t *tes
 	})
 	if _, why, err := b.compare(testContext(t), before); why != "" || err != nil {
 		t.Errorf("got %q, %v", why, err)
+	}
+}
+
+// announce has a hub receive a message that is not in the stream.
+func announce(h *hub, sequence uint64) {
+	msg := nats.NewMsg(h.live.Subject)
+	msg.Header.Set(jetstream.SequenceHeader, strconv.FormatUint(sequence, 10))
+	msg.Header.Set(jetstream.TimeStampHeaer, time.Now().UTC().Format(time.RFC3339Nano))
+	msg.Header.Set(jetstream.LastSequenceHeader, "0")
+	h.announced(msg)
+}
+
+func TestOneChangeOfHistoryIsToldOnceWhateverIsAnnouncedMeanwhile(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t, t.TempDir(), -1)
+	var old *hub
+	meanwhile := sync.OnceFunc(func() { announce(old, 1) })
+	log := slog.New(onLog{slog.DiscardHandler, func(message string) {
+		if strings.Contains(message, "another history than before") {
+			meanwhile()
+		}
+	}})
+	b := openBroker(t, serverURL(srv), Options{Log: log})
+	s := subscribe(t, b, "room", nil)
+	publishMany(t, b, "room", 5, 10)
+	receive(t, s, 5)
+	old = s.hub
+	if err := b.js.DeleteStream(testContext(t), b.names.stream); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change is found",
+		func() bool { return b.Check(testContext(t)) == nil && b.lineage.changes.Load() > 0 })
+	_, err := s.Next(testContext(t))
+	if !errors.Is(err, ErrHistoryChanged) {
+		t.Errorf("a reader of the old history: %v", err)
+	}
+	announce(old, 2)
+	// All that the announcements have asked for.
+	eventually(t, "nothing is checked any more",
+		func() bool { return b.checks.Load() == 0 && b.lineage.isSettled() })
+	if n := b.lineage.changes.Load(); n != 1 {
+		t.Errorf("%d changes of history were told", n)
+	}
+}
+
+func TestOneCheckIsEnoughForAllContradictionsThatComeMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	s := subscribe(t, b, "room", nil)
+	publishMany(t, b, "room", 5, 10)
+	receive(t, s, 5)
+	b.lineage.settling <- struct{}{} // No check gets further.
+	for range 1000 {
+		announce(s.hub, 1)
+	}
+	stacks := make([]byte, 8<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if n := strings.Count(string(stacks), "broker.(*Broker).checkHistorySoon"); n > 500 { // Other tests have some, too.
+		t.Errorf("%d goroutines check the history", n)
+	}
+	<-b.lineage.settling
+	eventually(t, "the history is settled", func() bool { return b.checks.Load() == 0 && b.lineage.isSettled() })
+	if n := b.lineage.changes.Load(); n != 0 {
+		t.Errorf("%d changes of history were told", n)
 	}
 }

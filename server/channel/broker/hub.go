@@ -101,7 +101,7 @@ func (b *Broker) release(h *hub) {
 	// count for ever.
 	h.empty(true)
 	h.mu.Unlock()
-	// After endHubs it may be the next hub of the channel.
+	// After forgetHubs it may be the next hub of the channel.
 	if b.hubs[h.channel] == h {
 		b.forget(h)
 	}
@@ -162,7 +162,7 @@ func (h *hub) announced(msg *nats.Msg) {
 		return
 	}
 	if front, contradicted := h.take(m); contradicted {
-		h.broker.contradict(front)
+		h.broker.contradict(h, front)
 	}
 }
 
