@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -76,7 +78,7 @@ func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
 		t.Skip("takes 15 seconds, mostly elections")
 	}
 	t.Parallel()
-	cluster := startCluster(t, 3)
+	cluster, _ := startCluster(t, 3)
 	brokers := make([]*Broker, len(cluster))
 	for i, srv := range cluster {
 		brokers[i] = openBroker(t, serverURL(srv)+","+serverURL(cluster[(i+1)%3]), Options{Replicas: 3})
@@ -122,8 +124,63 @@ func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
 	}
 }
 
-// startCluster runs servers that replicate streams among them.
-func startCluster(t *testing.T, n int) []*server.Server {
+func TestReadersAreToldThatAServerRolledBackThatTheyAreNotConnectedTo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 seconds, mostly elections")
+	}
+	t.Parallel()
+	cluster, options := startCluster(t, 3)
+	info, err := openBroker(t, serverURL(cluster[0]), Options{}).stream.Info(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := slices.IndexFunc(cluster,
+		func(srv *server.Server) bool { return srv.Name() == info.Cluster.Leader })
+	b := openBroker(t, serverURL(cluster[(holder+1)%3]), Options{})
+	s := subscribe(t, b, "room", nil)
+	publish(t, b, "room", "ann", "kept", "")
+	receive(t, s, 1)
+
+	srv, dir := cluster[holder], options[holder].StoreDir
+	restart := func(meanwhile func()) {
+		stopServer(srv)
+		meanwhile()
+		srv = startWith(t, options[holder])
+	}
+	var snapshot string
+	restart(func() { snapshot = copyFolder(t, dir) })
+	for i := range 5 {
+		publish(t, b, "room", "ann", fmt.Sprint("lost", i), "") // patiently
+	}
+	receive(t, s, 5)
+	restart(func() {
+		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(snapshot))); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// The stream passes the sequences that were seen, in a channel that is not heard here.
+	for i := range 8 {
+		publish(t, b, "another", "bob", strconv.Itoa(i), "")
+	}
+	_, err = s.Next(testContext(t))
+	wantBreak(t, err, ErrHistoryChanged)
+}
+
+// startWith runs a server, and does not wait until it is ready.
+func startWith(t *testing.T, options *server.Options) *server.Server {
+	t.Helper()
+	srv, err := server.NewServer(options.Clone())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.Start()
+	t.Cleanup(func() { stopServer(srv) })
+	return srv
+}
+
+// startCluster runs servers that replicate streams among them. With its options each can be started
+// again.
+func startCluster(t *testing.T, n int) (cluster []*server.Server, options []*server.Options) {
 	t.Helper()
 	// Each must know the others before they run, so the ports are chosen here.
 	listeners, routes := make([]net.Listener, n), make([]*url.URL, n)
@@ -135,28 +192,24 @@ func startCluster(t *testing.T, n int) []*server.Server {
 		listeners[i] = free
 		routes[i] = &url.URL{Scheme: "nats", Host: free.Addr().String()}
 	}
-	cluster := make([]*server.Server, n)
+	cluster, options = make([]*server.Server, n), make([]*server.Options, n)
 	for i := range cluster {
-		srv, err := server.NewServer(&server.Options{
+		options[i] = &server.Options{
 			ServerName: fmt.Sprint("server", i), Host: "127.0.0.1", Port: -1,
 			JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1",
 				Port: listeners[i].Addr().(*net.TCPAddr).Port}, Routes: routes,
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
-		cluster[i] = srv
 		_ = listeners[i].Close()
-		go srv.Start()
-		t.Cleanup(func() { stopServer(srv) })
+		cluster[i] = startWith(t, options[i])
 	}
-	for _, srv := range cluster {
+	for i, srv := range cluster {
 		if !srv.ReadyForConnections(testTimeout) {
 			t.Fatal("server does not start")
 		}
+		options[i].Port = portOf(srv)
 	}
-	return cluster
+	return cluster, options
 }
 
 func TestUnreachableBrokerIsReportedAsSuchAndDoesNotKeepCloseWaiting(t *testing.T) {

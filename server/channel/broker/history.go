@@ -73,6 +73,8 @@ type lineage struct {
 	// lastSeen is the latest message that this process has seen. A store that does not have it has
 	// another history.
 	lastSeen found
+	// odd is the latest time of a message that was a doubt because of it, see noteSeen.
+	odd time.Time
 }
 
 // newLineage has doubts = settled = 0. The first connection adds a doubt, which open settles.
@@ -98,7 +100,7 @@ func (l *lineage) known() (created time.Time, lastSeen found) {
 func (l *lineage) set(created time.Time, lastSeen found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.created, l.lastSeen = created, lastSeen
+	l.created, l.lastSeen, l.odd = created, lastSeen, time.Time{}
 }
 
 // see takes a message for the last one seen.
@@ -108,13 +110,20 @@ func (l *lineage) see(last found) {
 	l.lastSeen = last
 }
 
-// noteSeen notes a message as the last one seen if it is later than that. While there is a doubt it
-// notes nothing, as the message may be of another history.
+// noteSeen notes a message as the last one seen if it is later than that. One with a lower sequence
+// and a later time puts the history in doubt, but once only: the clocks of two leaders may differ,
+// and the message is read again. While there is a doubt it notes nothing, as the message may be of
+// another history.
 func (l *lineage) noteSeen(sequence uint64, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sequence > l.lastSeen.Sequence && l.isSettled() {
+	switch {
+	case !l.isSettled():
+	case sequence > l.lastSeen.Sequence:
 		l.lastSeen = found{Sequence: sequence, Time: at}
+	case sequence < l.lastSeen.Sequence && at.After(l.lastSeen.Time) && at.After(l.odd):
+		l.odd = at
+		l.doubt()
 	}
 }
 

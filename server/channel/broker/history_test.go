@@ -256,11 +256,11 @@ func TestAMessageThatIsDiscardedWhileTheHistoryIsComparedIsNoOtherHistory(t *tes
 }
 
 // announce has a hub receive a message that is not in the stream.
-func announce(h *hub, sequence uint64) {
+func announce(h *hub, sequence, previous uint64) {
 	msg := nats.NewMsg(h.live.Subject)
 	msg.Header.Set(jetstream.SequenceHeader, strconv.FormatUint(sequence, 10))
 	msg.Header.Set(jetstream.TimeStampHeaer, time.Now().UTC().Format(time.RFC3339Nano))
-	msg.Header.Set(jetstream.LastSequenceHeader, "0")
+	msg.Header.Set(jetstream.LastSequenceHeader, strconv.FormatUint(previous, 10))
 	h.announced(msg)
 }
 
@@ -268,7 +268,7 @@ func TestOneChangeOfHistoryIsToldOnceWhateverIsAnnouncedMeanwhile(t *testing.T) 
 	t.Parallel()
 	srv := startServer(t, t.TempDir(), -1)
 	var old *hub
-	meanwhile := sync.OnceFunc(func() { announce(old, 1) })
+	meanwhile := sync.OnceFunc(func() { announce(old, 1, 0) })
 	log := slog.New(onLog{slog.DiscardHandler, func(message string) {
 		if strings.Contains(message, "another history than before") {
 			meanwhile()
@@ -288,7 +288,7 @@ func TestOneChangeOfHistoryIsToldOnceWhateverIsAnnouncedMeanwhile(t *testing.T) 
 	if !errors.Is(err, ErrHistoryChanged) {
 		t.Errorf("a reader of the old history: %v", err)
 	}
-	announce(old, 2)
+	announce(old, 2, 0)
 	// All that the announcements have asked for.
 	eventually(t, "nothing is checked any more",
 		func() bool { return b.checks.Load() == 0 && b.lineage.isSettled() })
@@ -305,7 +305,7 @@ func TestOneCheckIsEnoughForAllContradictionsThatComeMeanwhile(t *testing.T) {
 	receive(t, s, 5)
 	b.lineage.settling <- struct{}{} // No check gets further.
 	for range 1000 {
-		announce(s.hub, 1)
+		announce(s.hub, 1, 0)
 	}
 	stacks := make([]byte, 8<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
@@ -317,4 +317,57 @@ func TestOneCheckIsEnoughForAllContradictionsThatComeMeanwhile(t *testing.T) {
 	if n := b.lineage.changes.Load(); n != 0 {
 		t.Errorf("%d changes of history were told", n)
 	}
+}
+
+func TestAnAnnouncementThatDoesNotFitWhatWasSeenPutsTheHistoryInDoubt(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	publishMany(t, b, "room", 2, 10)
+	publish(t, b, "another", "ann", "1", "")
+	room, another, empty := subscribe(t, b, "room", pointer(0)), subscribe(t, b, "another", pointer(0)),
+		subscribe(t, b, "empty", nil)
+	receive(t, room, 2)
+	receive(t, another, 1)
+	for what, doubt := range map[string]struct {
+		h                  *hub
+		sequence, previous uint64
+	}{
+		"it follows a message before the last one":         {room.hub, 9, 1},
+		"it is before the last one of the stream, and new": {empty.hub, 1, 0},
+	} {
+		before := b.lineage.doubts.Load()
+		announce(doubt.h, doubt.sequence, doubt.previous)
+		if b.lineage.doubts.Load() == before {
+			t.Errorf("%s: no doubt", what)
+		}
+		if err := b.checkHistory(testContext(t)); err != nil || b.lineage.changes.Load() != 0 {
+			t.Errorf("%s: %v, %d changes of history", what, err, b.lineage.changes.Load())
+		}
+	}
+}
+
+func TestClocksOfLeadersThatDifferCostOneDoubt(t *testing.T) {
+	t.Parallel()
+	l, now := newLineage(), time.Now()
+	l.noteSeen(5, now)
+	for range 3 { // A reader reads it again after each doubt.
+		l.noteSeen(3, now.Add(-time.Second))
+		l.noteSeen(4, now.Add(time.Second))
+		l.settled.Store(l.doubts.Load())
+	}
+	if n := l.doubts.Load(); n != 1 {
+		t.Errorf("%d doubts", n)
+	}
+}
+
+func TestThePollFindsThatTheLastMessageSeenIsAnotherOne(t *testing.T) {
+	t.Parallel()
+	b := openEmbedded(t)
+	publishMany(t, b, "room", 3, 10)
+	s := subscribe(t, b, "room", nil)
+	publishMany(t, b, "another", 3, 10)
+	// As if another one had been there.
+	b.lineage.see(found{Sequence: 3, Time: time.Now()})
+	_, err := s.Next(testContext(t))
+	wantBreak(t, err, ErrHistoryChanged)
 }

@@ -199,8 +199,10 @@ func (h *hub) take(m Message) (front position, contradicted bool) {
 }
 
 // contradicts says that a message cannot be in the history that the channel has had: it has the
-// sequence of the last message and another time, or an earlier sequence and a later time. An old
-// message that is announced late or twice is no contradiction. It is called with mu held.
+// sequence of the last message and another time, or an earlier sequence and a later time, or it
+// follows one before the last message. An old message that is announced late or twice is no
+// contradiction, nor is one that follows none, as those before it may have been discarded. It is
+// called with mu held.
 func (h *hub) contradicts(m Message) bool {
 	switch {
 	case m.Sequence == h.front.last:
@@ -208,7 +210,7 @@ func (h *hub) contradicts(m Message) bool {
 	case m.Sequence < h.front.last:
 		return m.Time.After(h.front.stored)
 	default:
-		return false
+		return m.Previous != 0 && m.Previous < h.front.last && !h.front.stored.IsZero()
 	}
 }
 

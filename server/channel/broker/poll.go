@@ -75,6 +75,9 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 	if len(ask) == 0 {
 		return nil
 	}
+	if err := b.checkSeen(ctx, before); err != nil {
+		return err
+	}
 	// The last message of the stream tells pollSome whether the replica that answers is up to date.
 	newest, err := b.find(ctx, query{Sequence: before.last})
 	if err != nil {
@@ -98,6 +101,21 @@ func (b *Broker) poll(ctx context.Context, urgent bool) error {
 		p.hub.confirm(p.front, before, after)
 	}
 	return nil
+}
+
+// checkSeen checks the history if the last message seen is another one. Behind a connection to
+// another server of a cluster the store may go back to what it had, and go on, without a word.
+func (b *Broker) checkSeen(ctx context.Context, now state) error {
+	_, lastSeen := b.lineage.known()
+	if lastSeen.Sequence < max(now.first, 1) || lastSeen.Sequence >= now.last {
+		return nil
+	}
+	have, err := b.find(ctx, query{Sequence: lastSeen.Sequence})
+	if err != nil || have.Sequence == 0 || have.Time.Equal(lastSeen.Time) {
+		return err
+	}
+	b.doubt()
+	return b.checkHistory(ctx)
 }
 
 // toAsk returns the channels of which it is not known whether something was said in them up to the
