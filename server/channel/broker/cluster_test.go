@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -120,6 +121,41 @@ func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
 		if !slices.Equal(seen[i], all) {
 			t.Errorf("replica %d saw %d messages, not the %d that were acknowledged", i, len(seen[i]),
 				len(all))
+		}
+	}
+}
+
+func TestAReaderThatHasSeenMoreThanTheLeaderHasIsNotTurnedAwayAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 seconds, mostly elections")
+	}
+	t.Parallel()
+	cluster, _ := startCluster(t, 3)
+	b, there := openBroker(t, serverURL(cluster[0]), Options{Replicas: 3}),
+		openBroker(t, serverURL(cluster[1]), Options{Replicas: 3})
+	first := publish(t, there, "room", "ann", "1", "").Sequence
+	history := subscribe(t, there, "room", nil).After().History
+	joined := make(chan error, 2)
+	// As with a leader that has still to apply the second message.
+	for _, after := range []Position{{History: history, Sequence: first + 1},
+		{History: history + ".2." + strconv.FormatInt(time.Now().UnixNano(), 36)}} {
+		go func() {
+			s, err := b.Subscribe(testContext(t), "room", Start{After: &after})
+			if err == nil {
+				s.Close()
+			}
+			joined <- err
+		}()
+	}
+	select {
+	case err := <-joined:
+		t.Fatal("before the leader had its time:", err)
+	case <-time.After(proofPause):
+	}
+	publish(t, there, "room", "ann", "2", "")
+	for range 2 {
+		if err := <-joined; err != nil {
+			t.Error(err)
 		}
 	}
 }

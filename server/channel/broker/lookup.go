@@ -31,6 +31,8 @@ type state struct {
 	first, last uint64
 	// retention is the MaxAge of the stream; 0 if messages are kept for ever.
 	retention time.Duration
+	// replicated says that there is more than one replica.
+	replicated bool
 	// at is a time by our clock that is not after the moment.
 	at time.Time
 }
@@ -58,9 +60,25 @@ func (b *Broker) state(ctx context.Context) (state, error) {
 	channels := int64(info.State.NumSubjects)
 	b.kept.Add(channels - b.counted.Swap(channels))
 	now := state{doubts: doubts, first: info.State.FirstSeq, last: info.State.LastSeq,
-		retention: info.Config.MaxAge, at: at}
+		retention: info.Config.MaxAge, replicated: info.Config.Replicas > 1, at: at}
 	b.recent.Store(&now)
 	return now, nil
+}
+
+// stateWith is state for a reader that has seen a message of this history: it asks several times
+// while the stream ends before that, as compare does.
+func (b *Broker) stateWith(ctx context.Context, seen uint64) (state, error) {
+	for tries := 1; ; tries++ {
+		now, err := b.state(ctx)
+		if err != nil || seen <= now.last || !now.replicated || tries == proofs {
+			return now, err
+		}
+		select {
+		case <-time.After(proofPause):
+		case <-ctx.Done():
+			return state{}, ctx.Err()
+		}
+	}
 }
 
 // recent is the last state that was asked for, for all channels together.

@@ -170,18 +170,21 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 	case after.Sequence == 0:
 		return nil // The zero position: all that is kept.
 	}
-	m, err := b.find(ctx, query{Sequence: after.Sequence})
-	if err != nil {
+	if there, err := s.resumeAt(ctx, after); there || err != nil {
 		return err
-	}
-	same := m.Subject == s.hub.subject && (after.Time.IsZero() || m.Time.Equal(after.Time))
-	if same {
-		s.position = m.position()
-		return nil
 	}
 	now, err := b.state(ctx)
 	if err != nil {
 		return err
+	}
+	// A leader that has just been elected may not have it yet.
+	if after.Sequence > now.last && after.History != "" && now.replicated {
+		if now, err = b.stateWith(ctx, after.Sequence); err != nil {
+			return err
+		}
+		if there, err := s.resumeAt(ctx, after); there || err != nil {
+			return err
+		}
 	}
 	if hole, found := b.damage.between(after.Sequence-1, after.Sequence); found {
 		return damaged(hole)
@@ -193,6 +196,16 @@ func (s *Subscription) resume(ctx context.Context, after Position) error {
 			after.Sequence)
 	}
 	return fmt.Errorf("%w: no message %d", ErrSequenceGone, after.Sequence)
+}
+
+// resumeAt starts after a message if it is there and is the one that was seen.
+func (s *Subscription) resumeAt(ctx context.Context, after Position) (there bool, err error) {
+	m, err := s.hub.broker.find(ctx, query{Sequence: after.Sequence})
+	if err != nil || m.Subject != s.hub.subject || !after.Time.IsZero() && !m.Time.Equal(after.Time) {
+		return false, err
+	}
+	s.position = m.position()
+	return true, nil
 }
 
 // originSeparator is between the name of a history and an origin.
@@ -229,7 +242,7 @@ func (s *Subscription) resumeOrigin(ctx context.Context, origin string) error {
 	if err != nil {
 		return fmt.Errorf("%w: there is no such one", ErrHistoryChanged)
 	}
-	now, err := s.hub.broker.state(ctx)
+	now, err := s.hub.broker.stateWith(ctx, through)
 	if err != nil {
 		return err
 	}
