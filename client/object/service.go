@@ -74,7 +74,7 @@ func check(s cli.Connection) []cli.Step {
 			}
 			return nil
 		}},
-		{Method: "DeleteObject", Do: func(ctx context.Context) error {
+		{Method: "DeleteObject", CleanUp: true, Do: func(ctx context.Context) error {
 			return client.Delete(ctx, name, DeleteOptions{AllowMissing: true})
 		}},
 	}

@@ -16,11 +16,14 @@ import (
 	"example.com/quartet/internal/rpc"
 )
 
+// check is the name of the command.
+const check = "check"
+
 // checkCommand makes the command "check".
 func (c *command) checkCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   check,
 		Short: "See whether everything works",
 		Long: `Waits until the servers say that each of the services is serving, makes one call of each mode that they have, verifies the
 answers, and removes what it made. It is what "helm test" runs.`,
@@ -165,33 +168,53 @@ func unserving(ctx context.Context, conn Connection, service string) string {
 	}
 }
 
-// check goes through the steps of a service in their order, and stops at the first that fails.
+// check goes through the steps of a service in their order, and stops at the first that fails, but
+// for those that clean up.
 func (c *command) check(
 	ctx context.Context,
 	service Service,
 	steps []Step,
 	write func(io.Writer, step) error,
-) error {
+) (failed error) {
 	// Later steps build on earlier ones, so there is no point in going on after a failure.
 	for _, s := range steps {
-		// validateSteps has made sure that it is in the contract.
-		method := service.method(s.Method)
-		done := step{
-			Mode:    ModeName(method),
-			Service: string(method.Parent().FullName()),
-			Method:  s.Method,
+		if failed != nil && s.CleanUp {
+			c.cleanUp(ctx, s)
 		}
-		began := time.Now()
-		// The error says which call failed, since the steps before it were printed as good.
-		if err := s.Do(ctx); err != nil {
-			return fmt.Errorf("%s %s/%s: %w", done.Mode, done.Service, done.Method, err)
-		}
-		done.Seconds = time.Since(began).Seconds()
-		if err := write(c.stdout, done); err != nil {
-			return err
+		if failed == nil {
+			failed = c.checkStep(ctx, service, s, write)
 		}
 	}
-	return nil
+	return failed
+}
+
+// cleanUp does a step that cleans up after one that has failed, which is what the command reports.
+func (c *command) cleanUp(ctx context.Context, s Step) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.config.Timeout)
+	defer cancel()
+	if err := s.Do(ctx); err != nil {
+		c.note("cleaning up after that: %s", Printable(err.Error()))
+	}
+}
+
+// checkStep does a step and writes that it has succeeded.
+func (c *command) checkStep(
+	ctx context.Context, service Service, s Step, write func(io.Writer, step) error,
+) error {
+	// validateSteps has made sure that it is in the contract.
+	method := service.method(s.Method)
+	done := step{
+		Mode:    ModeName(method),
+		Service: string(method.Parent().FullName()),
+		Method:  s.Method,
+	}
+	began := time.Now()
+	// The error says which call failed, since the steps before it were printed as good.
+	if err := s.Do(ctx); err != nil {
+		return fmt.Errorf("%s %s/%s: %w", done.Mode, done.Service, done.Method, err)
+	}
+	done.Seconds = time.Since(began).Seconds()
+	return write(c.stdout, done)
 }
 
 // ModeName is what people call the mode of a method.

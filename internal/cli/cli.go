@@ -90,6 +90,9 @@ type Step struct {
 	Method string
 	// Do makes the call and verifies the answer.
 	Do func(ctx context.Context) error
+	// CleanUp says that the step removes what those before it have made. It is done also after one
+	// that has failed, or was interrupted, with the time of one operation.
+	CleanUp bool
 }
 
 // Show prints a step of a demo and its result.
@@ -246,8 +249,8 @@ func (c *command) run(ctx context.Context, args []string) int {
 const grace = time.Second
 
 // interruptible returns what do returns, or soon after ctx is done or at the second signal without
-// it. The command serve has all the time that its drain takes, and load that of one operation, to
-// remove what it has stored.
+// it. The command serve has all the time that its drain takes, and load and check that of one
+// operation, to remove what they have stored.
 func (c *command) interruptible(ctx context.Context, name string, do func() error) error {
 	// The goroutine may be left behind: run returns, and the process ends.
 	done := make(chan error, 1)
@@ -261,7 +264,7 @@ func (c *command) interruptible(ctx context.Context, name string, do func() erro
 	var late <-chan time.Time
 	switch name {
 	case serve:
-	case load:
+	case load, check:
 		late = time.After(max(grace, c.config.Timeout))
 	default:
 		late = time.After(grace)

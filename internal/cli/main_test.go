@@ -9,10 +9,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
 	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 )
 
@@ -89,6 +92,47 @@ func TestCheckCallsEachModeAndStopsAtTheFirstFailure(t *testing.T) {
 	)
 	if strings.Count(out, "ok ") != 1 {
 		t.Errorf("it goes on:\n%s", out)
+	}
+}
+
+// TestACheckThatEndsEarlyCleansUp has a step fail, or an operator interrupt it, and a clean-up that
+// takes longer than other commands have.
+func TestACheckThatEndsEarlyCleansUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		code int
+		fail func(ctx context.Context, interrupt func()) error
+	}{
+		"a step fails": {3, func(context.Context, func()) error {
+			return status.Error(codes.NotFound, "not there")
+		}},
+		"a signal": {cli.ExitInterrupted, func(ctx context.Context, interrupt func()) error {
+			interrupt()
+			<-ctx.Done()
+			return ctx.Err()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, server := startFake(t, "")
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			cleaned, skipped := false, true
+			broken := services()
+			broken[0].Check = func(cli.Connection) []cli.Step {
+				return []cli.Step{
+					{Method: "UnaryCall", Do: func(ctx context.Context) error { return test.fail(ctx, interrupt) }},
+					{Method: "UnaryCall", Do: func(context.Context) error { skipped = false; return nil }},
+					{Method: "UnaryCall", CleanUp: true, Do: func(ctx context.Context) error {
+						cleaned = rpc.Sleep(ctx, 2*cli.Grace) == nil
+						return nil
+					}},
+				}
+			}
+			c := clitest.Terminal{Services: broken}
+			if code := c.Run(ctx, server, "check"); code != test.code || !cleaned || !skipped {
+				t.Errorf("exit code %d, cleaned %v, skipped %v: %s", code, cleaned, skipped, &c.Err)
+			}
+		})
 	}
 }
 
