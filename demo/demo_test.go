@@ -100,7 +100,6 @@ func TestAProgramThatDoesNotStopCleanlyIsReported(t *testing.T) {
 			started, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			program := func(status string) (*process.Process, map[string]string) {
-				// With printf, since make new gives the service echo another name.
 				const script = `trap "exit $0" TERM; printf '{"msg": "listening"}\n' >&2; while :; do sleep 0.1; done`
 				p, err := process.Start("/bin/sh", nil, io.Discard, "-c", script, status)
 				if err != nil {
