@@ -67,7 +67,7 @@ func (c Config) transferMemory() int64 {
 	return defaultMemory
 }
 
-// fitMemory makes buffers and windows of connections smaller where memory is small, so that 200
+// fitMemory makes buffers and windows of connections smaller where memory is small, so that 150
 // slow readers and an upload fit into half of what a container of 128 MiB gives to Go.
 func (c Config) fitMemory(cfg *rpc.ServerConfig) {
 	total := c.transferMemory()

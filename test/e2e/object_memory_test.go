@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	slowReaders = 200
+	slowReaders = 150
 	// readerBytes is more than buffers and windows on the way can hold, and readerPace a bad line.
 	readerBytes = 64 << 20
 	readerPace  = 4 << 10
@@ -72,7 +72,7 @@ func (m *cramped) serve(t *testing.T) {
 	m.peak.watch(t, func(ctx context.Context) (memory, error) { return m.memoryOf(ctx, m.pod) })
 	m.startReaders(t)
 	inOrder(t,
-		promise{"each of 200 slow readers gets its first bytes", m.readersServed},
+		promise{"each of 150 slow readers gets its first bytes", m.readersServed},
 		promise{"meanwhile a file of 8 GiB is uploaded and downloaded", m.bigFile},
 		promise{"meanwhile 20 uploads at once end well", m.uploads},
 		promise{"no reader was refused or cut off, and the server was not killed", m.undisturbed},
