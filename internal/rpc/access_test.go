@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 const (
@@ -64,24 +63,7 @@ type secured struct {
 	authority      authority
 	server, client *files
 	permissions    string
-	logged         *syncBuffer
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
+	logged         *telemetrytest.Log
 }
 
 // startSecured starts them; without rules, every caller with a certificate may call everything.
@@ -99,7 +81,7 @@ func newSecured(t *testing.T, rules ...permissionRule) *secured {
 	a := newAuthority(t)
 	s := &secured{
 		setup: defaults(), authority: a, server: newFiles(t, "mtls", a, a),
-		client: newFiles(t, "mtls", a, a), logged: &syncBuffer{},
+		client: newFiles(t, "mtls", a, a), logged: &telemetrytest.Log{},
 		permissions: filepath.Join(t.TempDir(), "permissions.json"),
 	}
 	s.client.issueNamed(t, a, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth)

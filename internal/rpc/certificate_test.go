@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // gauge is the value of a metric of a side, and false if there is none.
@@ -63,7 +64,7 @@ func TestTheEndOfEachSidesCertificateIsAMetricAndFollowsItsFile(t *testing.T) {
 func TestAPrivateKeyThatAllMayReadIsWarnedOf(t *testing.T) {
 	a := newAuthority(t)
 	for mode, warned := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
-		files, logged := newFiles(t, "mtls", a, a), &syncBuffer{}
+		files, logged := newFiles(t, "mtls", a, a), &telemetrytest.Log{}
 		if err := os.Chmod(files.KeyFile, mode); err != nil {
 			t.Fatal(err)
 		}

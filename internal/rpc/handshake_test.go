@@ -4,30 +4,13 @@ import (
 	cryptotls "crypto/tls"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/interop/grpc_testing"
+
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 func (r *running) failedHandshakes(t *testing.T) map[string]float64 {
 	t.Helper()
@@ -99,7 +82,7 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := defaults()
-			var log lines
+			var log telemetrytest.Log
 			s.log = textLog(&log)
 			s.server.TLS = test.server.TLSConfig
 			if test.want == "timeout" {
@@ -147,7 +130,7 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 
 func TestFailedHandshakesAreLoggedOnce(t *testing.T) {
 	s := defaults()
-	var log lines
+	var log telemetrytest.Log
 	s.log = textLog(&log)
 	r := s.start(t, succeed)
 	for range 20 {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // paths are a method of each mode, those first that take one request.
@@ -58,7 +59,7 @@ func TestWhatAClientSendsWrongIsItsFault(t *testing.T) {
 				continue
 			}
 			t.Run(test.mode+"/"+mistake.name, func(t *testing.T) {
-				var log lines
+				var log telemetrytest.Log
 				spans := tracetest.NewSpanRecorder()
 				s := defaults()
 				s.server.MaxReceiveBytes, s.server.AcceptCompressed = 1000, true
@@ -108,7 +109,7 @@ func TestCallsRefusedOnArrivalAreCounted(t *testing.T) {
 			codes.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log lines
+			var log telemetrytest.Log
 			s := defaults()
 			s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			r := s.start(t, succeed)

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/peer"
+
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // authority issues certificates for 127.0.0.1.
@@ -247,7 +249,7 @@ func TestAHalfRotatedKeyIsOneLineHoweverManyConnectionsCome(t *testing.T) {
 	server := newFiles(t, "tls", ca)
 	server.CAFile = ""
 	s := defaults()
-	var log lines
+	var log telemetrytest.Log
 	s.log = textLog(&log)
 	s.server.TLS, s.client.TLS = server.TLSConfig, newFiles(t, "tls", ca, ca).TLSConfig
 	r := s.start(t, succeed)

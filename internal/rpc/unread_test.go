@@ -14,6 +14,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // answering sends replies of a size in each mode, one or, in a server stream, as many as it can.
@@ -216,7 +218,7 @@ func TestASlowClientIsNotCutOff(t *testing.T) {
 func TestWhatAStreamHasTakenIsFreeWhenItsMessagesAre(t *testing.T) {
 	s := defaults()
 	s.server.SendTimeout = time.Second
-	var log lines
+	var log telemetrytest.Log
 	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	var released atomic.Bool
 	r := s.startAnswering(t, &answering{size: 1 << 20, whole: true,
@@ -296,7 +298,7 @@ func TestOneCallerDoesNotFillMemoryWithReplies(t *testing.T) {
 // TestAReplyThatCannotBeEncodedIsAFailure has text in a reply that is not UTF-8.
 func TestAReplyThatCannotBeEncodedIsAFailure(t *testing.T) {
 	s := defaults()
-	var log lines
+	var log telemetrytest.Log
 	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	r := s.startService(t, func(registrar grpc.ServiceRegistrar) {
 		grpc_testing.RegisterTestServiceServer(registrar, garbled{})

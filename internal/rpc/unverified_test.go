@@ -19,13 +19,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"example.com/quartet/internal/telemetry/telemetrytest"
 	"example.com/quartet/internal/token"
 	"example.com/quartet/internal/token/tokentest"
 )
 
 // plaintextTokens are the settings of a server that accepts the tokens of an issuer without TLS.
-func plaintextTokens(issuer *tokentest.Issuer) (setup, *syncBuffer) {
-	s, logged := defaults(), &syncBuffer{}
+func plaintextTokens(issuer *tokentest.Issuer) (setup, *telemetrytest.Log) {
+	s, logged := defaults(), &telemetrytest.Log{}
 	s.log = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.server.Tokens = token.Config{
 		Issuer: tokentest.Name, Audience: tokentest.Audience, JWKSFile: issuer.File,

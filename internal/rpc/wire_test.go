@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // waiting is a service whose handlers wait for the next message and for the end of the stream's
@@ -102,7 +104,7 @@ func TestServersCountWhatCallersGet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := defaults()
 			s.server.MaxReceiveBytes = 1000
-			var log lines
+			var log telemetrytest.Log
 			s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			r := s.startService(t,
 				func(registrar grpc.ServiceRegistrar) {

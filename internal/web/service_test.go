@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"example.com/quartet/internal/app/apptest"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -300,8 +300,8 @@ func wantJSON(t *testing.T, text, key, want string) {
 	}
 }
 
-// handled is how many calls of a method have ended with a code.
-func handled(t *testing.T, s *apptest.Server, method, code string) (sum float64) {
+// ended calls do with the labels of each series of calls that have ended, and their number.
+func ended(t *testing.T, s *apptest.Server, do func(labels map[string]string, calls float64)) {
 	t.Helper()
 	families, err := s.Telemetry.Registry.Gather()
 	if err != nil {
@@ -316,35 +316,25 @@ func handled(t *testing.T, s *apptest.Server, method, code string) (sum float64)
 			for _, label := range metric.GetLabel() {
 				labels[label.GetName()] = label.GetValue()
 			}
-			if labels["grpc_method"] == strings.TrimPrefix(method, methods) && labels["grpc_code"] == code {
-				sum += metric.GetCounter().GetValue()
-			}
+			do(labels, metric.GetCounter().GetValue())
 		}
 	}
+}
+
+// handled is how many calls of a method have ended with a code.
+func handled(t *testing.T, s *apptest.Server, method, code string) (sum float64) {
+	t.Helper()
+	ended(t, s, func(labels map[string]string, calls float64) {
+		if labels["grpc_method"] == strings.TrimPrefix(method, methods) && labels["grpc_code"] == code {
+			sum += calls
+		}
+	})
 	return sum
 }
 
-// lines is a log that is read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// logged is telemetry whose log, at debug, is in lines.
-func logged() (*telemetry.Telemetry, *lines) {
-	tel, log := telemetry.Discard(), &lines{}
+// logged is telemetry whose log is at debug.
+func logged() (*telemetry.Telemetry, *telemetrytest.Log) {
+	tel, log := telemetry.Discard(), &telemetrytest.Log{}
 	tel.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return tel, log
 }
@@ -353,29 +343,15 @@ func logged() (*telemetry.Telemetry, *lines) {
 // code which objectives count, and by the fault of nothing else.
 func failures(t *testing.T, s *apptest.Server) (found []string) {
 	t.Helper()
-	families, err := s.Telemetry.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() != "grpc_server_handled_total" {
-			continue
-		}
-		for _, metric := range family.GetMetric() {
-			labels := map[string]string{}
-			for _, label := range metric.GetLabel() {
-				labels[label.GetName()] = label.GetValue()
-			}
-			switch labels["grpc_code"] {
-			case "Unknown", "DeadlineExceeded", "Unimplemented", "Internal", "Unavailable", "DataLoss",
-				"ResourceExhausted":
-				if labels["grpc_fault"] == "" && labels["grpc_service"] != "other" &&
-					metric.GetCounter().GetValue() > 0 {
-					found = append(found, fmt.Sprint(labels["grpc_method"], " ", labels["grpc_code"]))
-				}
+	ended(t, s, func(labels map[string]string, calls float64) {
+		switch labels["grpc_code"] {
+		case "Unknown", "DeadlineExceeded", "Unimplemented", "Internal", "Unavailable", "DataLoss",
+			"ResourceExhausted":
+			if labels["grpc_fault"] == "" && labels["grpc_service"] != "other" && calls > 0 {
+				found = append(found, fmt.Sprint(labels["grpc_method"], " ", labels["grpc_code"]))
 			}
 		}
-	}
+	})
 	return found
 }
 

@@ -1,12 +1,10 @@
 package object
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +12,7 @@ import (
 
 	"example.com/quartet/internal/app/apptest"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 const (
@@ -21,25 +20,11 @@ const (
 	sampled = "00-" + traceID + "-00f067aa0ba902b7-01"
 )
 
-// lockedBuffer is a log that a server writes while the test reads it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.Write(p)
-}
-
-// line is the first line of the log with this text, as JSON.
-func (b *lockedBuffer) line(text string) map[string]any {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for line := range bytes.Lines(b.all.Bytes()) {
+// lineOf is the first line of a log with this text, as JSON.
+func lineOf(log *telemetrytest.Log, text string) map[string]any {
+	for line := range strings.Lines(log.String()) {
 		var fields map[string]any
-		if bytes.Contains(line, []byte(text)) && json.Unmarshal(line, &fields) == nil {
+		if strings.Contains(line, text) && json.Unmarshal([]byte(line), &fields) == nil {
 			return fields
 		}
 	}
@@ -47,7 +32,7 @@ func (b *lockedBuffer) line(text string) map[string]any {
 }
 
 func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *testing.T) {
-	var log lockedBuffer
+	var log telemetrytest.Log
 	tele := telemetry.New(telemetry.Identity{Namespace: "test", Service: "test", Version: "test"},
 		telemetry.Config{LogFormat: "json"}, &log)
 	dir := t.TempDir()
@@ -68,9 +53,9 @@ func TestAnUploadThatFailsIsLoggedWithItsTraceAndWithWhatTheSenderIsNotTold(t *t
 	if strings.Contains(err.Error(), uploads) {
 		t.Errorf("the sender is told %v", err)
 	}
-	apptest.Eventually(t, func() bool { return log.line("UploadObject") != nil },
+	apptest.Eventually(t, func() bool { return lineOf(&log, "UploadObject") != nil },
 		func() string { return "the call is not in the log" })
-	line := log.line("UploadObject")
+	line := lineOf(&log, "UploadObject")
 	if cause, _ := line["cause"].(string); line["trace_id"] != traceID ||
 		!strings.Contains(cause, uploads) {
 		t.Errorf("logged: %v", line)

@@ -11,12 +11,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // small keeps about ten messages of the size that these tests use, of channels below shop/.
@@ -168,7 +169,7 @@ func TestReplicasShareTheChannelsOfAPrefix(t *testing.T) {
 		t.Errorf("repeated at the other replica: %+v", again)
 	}
 	// As with the stream of all others, the limits of an existing one are the operator's.
-	var log syncBuffer
+	var log telemetrytest.Log
 	openAll(t, url, Options{Log: slog.New(slog.NewTextHandler(&log, nil))},
 		[]Prefix{{"shop/", time.Hour, 1 << 30}})
 	info, err := here.Of("shop/a").stream.Info(testContext(t))
@@ -380,7 +381,7 @@ func TestTheDocumentedPermissionsSuffice(t *testing.T) {
 		t.Fatal("server does not start")
 	}
 	t.Cleanup(func() { stopServer(srv) })
-	var log syncBuffer
+	var log telemetrytest.Log
 	bs := openAll(t, fmt.Sprint("nats://u:p@", srv.Addr()),
 		Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, []Prefix{{"shop/", time.Hour, 1 << 30}})
 	for _, channel := range []string{"lobby", "shop/a"} {
@@ -397,22 +398,4 @@ func TestTheDocumentedPermissionsSuffice(t *testing.T) {
 	if text := log.String(); strings.Contains(text, "WARN") {
 		t.Error(text)
 	}
-}
-
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
 }
