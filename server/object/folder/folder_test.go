@@ -336,6 +336,19 @@ func TestAnUploadThatCannotBeReadAtTheStartIsKept(t *testing.T) {
 	_ = u.Close()
 }
 
+// cutLog leaves only the header of an upload's log.
+func cutLog(t *testing.T, f *Folder, id string) {
+	t.Helper()
+	log, err := os.ReadFile(f.logPath(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, _, _ := bytes.Cut(log, []byte("\n"))
+	if err := os.Truncate(f.logPath(id), int64(len(header))+1); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The log has lost its last line, so that only the object tells that the upload is finished.
 func TestAFinishedUploadWhoseObjectCannotBeReadDoesNotBeginAnew(t *testing.T) {
 	f := open(t, t.TempDir())
@@ -343,14 +356,7 @@ func TestAFinishedUploadWhoseObjectCannotBeReadDoesNotBeginAnew(t *testing.T) {
 	if _, err := enginetest.Put(t.Context(), f, h, content); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.ReadFile(f.logPath(h.UploadID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, _, _ := bytes.Cut(log, []byte("\n"))
-	if err := os.Truncate(f.logPath(h.UploadID), int64(len(first))+1); err != nil {
-		t.Fatal(err)
-	}
+	cutLog(t, f, h.UploadID)
 	readable := unreadable(t, f.objectPath("o"))
 	if _, err := f.Begin(t.Context(), h, false); !errors.Is(err, syscall.ELOOP) {
 		t.Errorf("began: %v", err)
@@ -704,14 +710,7 @@ func TestAnUploadWithoutAllChecksumsIsNotFinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.ReadFile(f.logPath(h.UploadID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	header, _, _ := bytes.Cut(log, []byte("\n"))
-	if err := os.Truncate(f.logPath(h.UploadID), int64(len(header))+1); err != nil {
-		t.Fatal(err)
-	}
+	cutLog(t, f, h.UploadID)
 	if _, err := u.Finish(engine.Expect{}); !errors.Is(err, engine.ErrCorrupt) {
 		t.Errorf("got %v", err)
 	}
