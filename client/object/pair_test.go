@@ -172,8 +172,8 @@ func TestAnUploadThatIsInterruptedSaysHowToCancelItAndThatLeavesNothing(t *testi
 	run(t, 3, server.Address, "get", "o")
 }
 
-// TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes has servers that do not answer
-// from the first signal on.
+// TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes has servers that are not reached
+// from the first signal on: deletions that arrived after the end of the load would leave less.
 func TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes(t *testing.T) {
 	server := processtest.Start(t)
 	proxy := clienttest.NewProxy(t, server.Address)
@@ -186,7 +186,7 @@ func TestALoadThatIsEndedTwiceSaysHowToDeleteWhatItLeavesAndThatDoes(t *testing.
 		time.Sleep(100 * time.Millisecond)
 	}
 	ended := make(chan struct{})
-	proxy.HoldAfter(1, func() {
+	proxy.LoseAfter(1, func() {
 		_ = load.Process.Signal(os.Interrupt) // Ends says how it ended.
 		<-ended
 	})

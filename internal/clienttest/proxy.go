@@ -23,6 +23,8 @@ type Proxy struct {
 	// held is what happens, once, when so many bytes have come.
 	held   func()
 	holdAt int
+	// lost says that everything is cut after that.
+	lost bool
 }
 
 // NewProxy starts a proxy of the server at an address.
@@ -66,7 +68,15 @@ func (p *Proxy) HoldAfter(bytes int, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The count begins anew here, whatever has come before.
-	p.holdAt, p.held = bytes, do
+	p.holdAt, p.held, p.lost = bytes, do, false
+}
+
+// LoseAfter is HoldAfter for bytes that never arrive: it cuts everything that is open when do
+// returns.
+func (p *Proxy) LoseAfter(bytes int, do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holdAt, p.held, p.lost = bytes, do, true
 }
 
 // hold counts bytes that have come. The lock stops all directions of all connections while held
@@ -78,6 +88,9 @@ func (p *Proxy) hold(n int) {
 	if p.holdAt -= n; p.holdAt <= 0 && p.held != nil {
 		p.held()
 		p.held = nil
+		if p.lost {
+			p.cutAll()
+		}
 	}
 }
 
@@ -85,6 +98,11 @@ func (p *Proxy) hold(n int) {
 func (p *Proxy) CutAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cutAll()
+}
+
+// cutAll needs the lock.
+func (p *Proxy) cutAll() {
 	for conn := range p.conns {
 		_ = conn.Close()
 	}
