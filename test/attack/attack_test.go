@@ -18,6 +18,9 @@ const (
 	// refusedWithin is how much longer an attacker may wait to be refused, on a machine with much else
 	// to do, and patiently how long the neighbour waits for an answer.
 	refusedWithin, patiently = 10 * time.Second, 20 * time.Second
+	// fewAtOnce is how many lookups with one service the neighbour has under way at most. All that are
+	// due when its process was not run for a second would be more than its share of limitedCalls.
+	fewAtOnce = 10
 	// memoryLimit is that of the server, in MiB.
 	memoryLimit = 256
 	// limitedCalls is how many calls the server takes at once. An attacker with one connection has
@@ -45,7 +48,7 @@ func TestAttackersAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
-	n, err := startNeighbour(t.Context(), s.target, patiently)
+	n, err := startNeighbour(t.Context(), s.target, patiently, fewAtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}

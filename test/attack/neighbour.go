@@ -22,10 +22,12 @@ const (
 )
 
 const (
-	// lookupInterval is between the lookups with one service. They do not wait for each other.
+	// lookupInterval is between the lookups with one service.
 	lookupInterval = 20 * time.Millisecond
 	// timeout is how long the neighbour waits for an answer, as the kubelet does in the chart.
 	timeout = 5 * time.Second
+	// lookupsAtOnce is more than there are of one service within the timeout: no lookup waits.
+	lookupsAtOnce = int(2 * timeout / lookupInterval)
 	// probeInterval is for liveness. The kubelet asks less often.
 	probeInterval = 500 * time.Millisecond
 )
@@ -63,6 +65,7 @@ const (
 type neighbour struct {
 	conn    *grpc.ClientConn
 	timeout time.Duration
+	atOnce  int // lookups with one service
 	phase   atomic.Int32
 	stop    context.CancelFunc
 	calling sync.WaitGroup
@@ -81,12 +84,17 @@ type notes struct {
 }
 
 // startNeighbour returns when the neighbour has what it needs.
-func startNeighbour(ctx context.Context, t target, timeout time.Duration) (*neighbour, error) {
+func startNeighbour(
+	ctx context.Context,
+	t target,
+	timeout time.Duration,
+	atOnce int,
+) (*neighbour, error) {
 	conn, err := dial(t.GRPC, t.local(neighbourAddress))
 	if err != nil {
 		return nil, err
 	}
-	n := &neighbour{conn: conn, timeout: timeout, notes: map[phase]*notes{}}
+	n := &neighbour{conn: conn, timeout: timeout, atOnce: atOnce, notes: map[phase]*notes{}}
 	for _, s := range services {
 		if s.neighbour.prepare == nil {
 			continue
@@ -193,8 +201,8 @@ func (n *neighbour) took(p phase, lookup time.Duration) {
 	n.of(p).lookups = append(n.of(p).lookups, lookup)
 }
 
-// look calls at its times, whether or not the calls before have ended: those that wait would hide
-// how long others do.
+// look calls at its times, whether or not the calls before have ended, unless those are already as
+// many as may be: those that wait would hide how long others do.
 func (n *neighbour) look(
 	ctx context.Context,
 	name string,
@@ -202,9 +210,12 @@ func (n *neighbour) look(
 ) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
+	room := make(chan struct{}, n.atOnce)
 	for at := range ticks(ctx, lookupInterval) {
+		room <- struct{}{} // All calls end within the timeout.
 		p := phase(n.phase.Load())
 		waiting.Go(func() {
+			defer func() { <-room }()
 			n.call(ctx, "lookup of "+name, func(ctx context.Context) error {
 				err := lookup(ctx, n.conn)
 				n.took(p, time.Since(at))

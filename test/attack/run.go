@@ -83,7 +83,7 @@ func (o *options) try(ctx context.Context, r row) (*result, error) {
 	if o.remote != "" {
 		neighbours.GRPC = o.remote
 	}
-	n, err := startNeighbour(ctx, neighbours, timeout)
+	n, err := startNeighbour(ctx, neighbours, timeout, lookupsAtOnce)
 	if err != nil {
 		return nil, err
 	}
