@@ -141,16 +141,14 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 						put(t, open(t, url, smallPart), header("o"), enginetest.Content(10))
 					}
 					var requests atomic.Int64
-					var done atomic.Bool
-					var key, method string
+					var answer atomic.Pointer[string] // the one that was lost
 					fake.After(func(_ http.ResponseWriter, r *http.Request, k string) bool {
 						if strings.Contains(r.URL.RawQuery, "list-type") {
 							return false // Of opening.
 						}
 						seen := int(requests.Add(1))
 						if seen == lost+1 {
-							key, method = k, r.Method+" "+r.URL.RawQuery
-							done.Store(true)
+							answer.Store(new(r.Method + " " + k + "?" + r.URL.RawQuery))
 							panic(http.ErrAbortHandler)
 						}
 						if after := seen - lost - 1; silent[0] <= after && after <= silent[1] && after > 0 {
@@ -160,7 +158,10 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					})
 					h, content := header("o"), enginetest.Content(size)
 					o := transfer(t, url, smallPart, h, content)
-					what := fmt.Sprintf("%d bytes, answer %d (%s %s), silent %v", size, lost, method, key, silent)
+					if answer.Load() == nil {
+						break
+					}
+					what := fmt.Sprintf("%d bytes, answer %d (%s), silent %v", size, lost, *answer.Load(), silent)
 					fake.After(nil)
 					s := open(t, url, smallPart)
 					got, err := enginetest.Read(t.Context(), s, "o", o.Generation, 0, 0, 1<<20, true)
@@ -172,9 +173,6 @@ func TestALostAnswerNeitherLosesNorDoublesAnything(t *testing.T) {
 					}
 					if keys := fake.Keys(); len(keys) != 1 || len(fake.Uploads()) != 0 {
 						t.Fatalf("%s: %d keys and %d uploads are left", what, len(keys), len(fake.Uploads()))
-					}
-					if !done.Load() {
-						break
 					}
 				}
 			}
