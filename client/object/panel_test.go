@@ -34,6 +34,7 @@ import (
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/console"
 	"example.com/quartet/internal/crc32c"
+	"example.com/quartet/internal/porttest"
 	"example.com/quartet/internal/telemetry"
 	"example.com/quartet/test/process"
 	"example.com/quartet/test/process/processtest"
@@ -746,7 +747,7 @@ func commit(t *testing.T, server, at, name, content string) {
 }
 
 func TestPanelWithoutAServer(t *testing.T) {
-	p := openPanel(t, clienttest.Reserve(t))
+	p := openPanel(t, porttest.Address(t))
 	r, b := p.do("GET", p.object("o"), nil, nil)
 	wantAway(t, r, b)
 }

@@ -15,6 +15,7 @@ import (
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
 	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/porttest"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 )
@@ -187,14 +188,14 @@ func TestAServiceMayBeSomewhereElse(t *testing.T) {
 	_, server := startFake(t, "")
 	for _, environ := range [][]string{{"TEST_NAMES_SERVER=" + server}, {"TEST_NAMES_SERVER=" + server, "TEST_INSTANCE=me"}} {
 		c := clitest.Terminal{Services: services(), Environ: environ}
-		if code := c.Run(t.Context(), clienttest.Reserve(t), "find", "x", "--timeout", "20s"); code != 0 {
+		if code := c.Run(t.Context(), porttest.Address(t), "find", "x", "--timeout", "20s"); code != 0 {
 			t.Errorf("exit code %d, %s", code, &c.Err)
 		}
 	}
 	// The flag wins.
 	c := clitest.Terminal{
 		Services: services(),
-		Environ:  []string{"TEST_NAMES_SERVER=" + clienttest.Reserve(t)},
+		Environ:  []string{"TEST_NAMES_SERVER=" + porttest.Address(t)},
 	}
 	if code := c.Run(t.Context(), "localhost:1", "find", "x", "--timeout", "20s", "--server",
 		server); code != 0 {
@@ -212,7 +213,7 @@ func TestAProgramWithoutServicesChecksTheServersHealth(t *testing.T) {
 
 func TestAbsentServerIsWaitedFor(t *testing.T) {
 	_, address := startFake(t, "")
-	late := clienttest.Reserve(t)
+	late := porttest.Address(t)
 	c := clitest.Terminal{Services: services()}
 	waiting := c.Err.Await("waiting for server at " + late)
 	started := make(chan struct{})
@@ -229,11 +230,11 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 	if n := strings.Count(c.Err.String(), "\n"); n != 2 { // That, and that it was found.
 		t.Errorf("%d lines: %s", n, &c.Err)
 	}
-	_, err := expect(t, 4, clienttest.Reserve(t), "find", "x", "--timeout", "100ms")
+	_, err := expect(t, 4, porttest.Address(t), "find", "x", "--timeout", "100ms")
 	clitest.Want(t, err, "test: not done within 100ms: server at ")
 	clitest.Want(t, err, "connection refused")
 	clitest.Want(t, err, "--timeout")
-	expect(t, 3, clienttest.Reserve(t), "find", "y", "--server", address)
+	expect(t, 3, porttest.Address(t), "find", "y", "--server", address)
 }
 
 func TestAnInterruptEndsACommand(t *testing.T) {
@@ -244,7 +245,7 @@ func TestAnInterruptEndsACommand(t *testing.T) {
 		<-waiting
 		interrupt()
 	}()
-	if code := c.Run(ctx, clienttest.Reserve(t), "find", "x"); code != cli.ExitInterrupted {
+	if code := c.Run(ctx, porttest.Address(t), "find", "x"); code != cli.ExitInterrupted {
 		t.Errorf("exit code %d", code)
 	}
 	clitest.Want(t, c.Err.String(), "test: interrupted\n")

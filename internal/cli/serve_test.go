@@ -17,7 +17,7 @@ import (
 
 	"example.com/quartet/internal/cli"
 	"example.com/quartet/internal/cli/clitest"
-	"example.com/quartet/internal/clienttest"
+	"example.com/quartet/internal/porttest"
 )
 
 // serving is the environment of a client that serves, with more.
@@ -90,7 +90,7 @@ func tryFetch(url string) (string, error) {
 }
 
 func TestServe(t *testing.T) {
-	server := clienttest.Reserve(t)
+	server := porttest.Address(t)
 	c, exit, terminate := serve(t, server, "TEST_DRAIN_DELAY=1ms", "TEST_NAMES_TRAFFIC_CALLS=100")
 	at := listening(t, c)
 	health := probe(t, at.Probe)
@@ -156,7 +156,7 @@ func TestServeThatCannotStartLeavesNothing(t *testing.T) {
 }
 
 func TestServeStopsWhileItWaits(t *testing.T) {
-	c, exit, terminate := serve(t, clienttest.Reserve(t))
+	c, exit, terminate := serve(t, porttest.Address(t))
 	listening(t, c)
 	terminate()
 	if code := <-exit; code != 0 {
@@ -169,7 +169,7 @@ func TestServeStopsWhileItWaits(t *testing.T) {
 func TestAServiceWithoutItsServerHoldsUpNoOther(t *testing.T) {
 	for name, environ := range map[string][]string{
 		"not on the server": {"TEST_NAMES_TRAFFIC_CALLS=100"},
-		"server is away":    {"TEST_NAMES_TRAFFIC_CALLS=100", "TEST_LACKING_SERVER=" + clienttest.Reserve(t)},
+		"server is away":    {"TEST_NAMES_TRAFFIC_CALLS=100", "TEST_LACKING_SERVER=" + porttest.Address(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, server := startFake(t, "")
@@ -258,7 +258,7 @@ func TestServersThatAreGoneAreNotWaitedFor(t *testing.T) {
 // TestADrainIsSeenInTheMetrics drains a client that waits for its last scrape, which is the one
 // that looks.
 func TestADrainIsSeenInTheMetrics(t *testing.T) {
-	c, exit, terminate := serve(t, clienttest.Reserve(t), "TEST_DRAIN_SCRAPE_WAIT=10s")
+	c, exit, terminate := serve(t, porttest.Address(t), "TEST_DRAIN_SCRAPE_WAIT=10s")
 	metrics := "http://" + listening(t, c).HTTP + "/metrics"
 	clitest.Want(t, fetch(t, metrics), "test_draining 0\n")
 	clitest.Want(t, fetch(t, metrics), "test_drain_seconds 0\n")

@@ -89,19 +89,6 @@ func UntilClosed(t *testing.T, from io.Reader) string {
 	return string(text)
 }
 
-// Reserve is an address at which no server listens, for servers that start later. Another process
-// may take the port in between, which is unlikely.
-func Reserve(t *testing.T) string {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The port was free a moment ago, and the kernel has chosen it.
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // quickly connects again at once, where a program would wait a second first.
 var quickly = grpc.WithConnectParams(grpc.ConnectParams{
 	Backoff: backoff.Config{

@@ -36,6 +36,7 @@ import (
 	"example.com/quartet/internal/clienttest"
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/console"
+	"example.com/quartet/internal/porttest"
 	"example.com/quartet/internal/rpc"
 	"example.com/quartet/internal/telemetry"
 )
@@ -844,7 +845,7 @@ func TestTheCatalogueDescribesAnyContract(t *testing.T) {
 }
 
 func TestAServerThatIsAway(t *testing.T) {
-	address := clienttest.Reserve(t)
+	address := porttest.Address(t)
 	s := startAt(t, address)
 	p := s.call(t, "UnaryCall", map[string]any{"deadline": "200ms"})
 	p.message(`{}`)

@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-)
 
-func portOf(srv *server.Server) int { return srv.Addr().(*net.TCPAddr).Port }
+	"example.com/quartet/internal/porttest"
+)
 
 func TestReplicasShareTheirChannels(t *testing.T) {
 	t.Parallel()
@@ -39,8 +38,9 @@ func TestReplicasShareTheirChannels(t *testing.T) {
 func TestRestartOfTheServerCausesNeitherGapNorDuplicate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv := startServer(t, dir, -1)
-	url, port := serverURL(srv), portOf(srv)
+	port := porttest.Port(t)
+	srv := startServer(t, dir, port)
+	url := serverURL(srv)
 	here, there := openBroker(t, url, Options{}), openBroker(t, url, Options{})
 	const n = 200
 	s := subscribe(t, there, "room", nil)
@@ -219,31 +219,25 @@ func startWith(t *testing.T, options *server.Options) *server.Server {
 func startCluster(t *testing.T, n int) (cluster []*server.Server, options []*server.Options) {
 	t.Helper()
 	// Each must know the others before they run, so the ports are chosen here.
-	listeners, routes := make([]net.Listener, n), make([]*url.URL, n)
+	ports, routes := make([]int, n), make([]*url.URL, n)
 	for i := range n {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners[i] = free
-		routes[i] = &url.URL{Scheme: "nats", Host: free.Addr().String()}
+		ports[i] = porttest.Port(t)
+		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprint("127.0.0.1:", ports[i])}
 	}
 	cluster, options = make([]*server.Server, n), make([]*server.Options, n)
 	for i := range cluster {
 		options[i] = &server.Options{
-			ServerName: fmt.Sprint("server", i), Host: "127.0.0.1", Port: -1,
+			ServerName: fmt.Sprint("server", i), Host: "127.0.0.1", Port: porttest.Port(t),
 			JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1",
-				Port: listeners[i].Addr().(*net.TCPAddr).Port}, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "cluster", Host: "127.0.0.1", Port: ports[i]},
+			Routes:  routes,
 		}
-		_ = listeners[i].Close()
 		cluster[i] = startWith(t, options[i])
 	}
-	for i, srv := range cluster {
+	for _, srv := range cluster {
 		if !srv.ReadyForConnections(testTimeout) {
 			t.Fatal("server does not start")
 		}
-		options[i].Port = portOf(srv)
 	}
 	return cluster, options
 }

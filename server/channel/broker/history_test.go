@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/quartet/internal/porttest"
 )
 
 // positionAfter is what a reader knows that has received m.
@@ -104,8 +106,9 @@ func TestReadersAreToldThatTheStoreBehindTheConnectionIsAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir, other := t.TempDir(), t.TempDir()
-			srv := startServer(t, dir, -1)
-			url, port := serverURL(srv), portOf(srv)
+			port := porttest.Port(t)
+			srv := startServer(t, dir, port)
+			url := serverURL(srv)
 			b := openBroker(t, url, Options{})
 			publishMany(t, b, "room", 20, 10)
 			if snapshot {

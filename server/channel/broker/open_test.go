@@ -16,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/quartet/internal/porttest"
 )
 
 func TestRestartOnTheSameFolderKeepsMessagesAndGoesOn(t *testing.T) {
@@ -114,8 +116,9 @@ func TestUnknownURLIsRefusedWithoutRepeatingIt(t *testing.T) {
 func TestOpenWaitsForTheBrokerAndNoLongerThanItsContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv := startServer(t, dir, -1)
-	url, port := serverURL(srv), portOf(srv)
+	port := porttest.Port(t)
+	srv := startServer(t, dir, port)
+	url := serverURL(srv)
 	stopServer(srv)
 
 	ctx, cancel := context.WithTimeout(context.Background(), 1300*time.Millisecond)
@@ -160,8 +163,9 @@ func TestTheBrokerMayRestartWhileOpenWaitsForTheStream(t *testing.T) {
 		}
 		return srv
 	}
-	srv := run(-1)
-	url, port := serverURL(srv), portOf(srv)
+	port := porttest.Port(t)
+	srv := run(port)
+	url := serverURL(srv)
 	again := make(chan struct{}, 1)
 	log := slog.New(onLog{slog.DiscardHandler, func(message string) {
 		if strings.Contains(message, "connected to the message broker again") {
