@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -164,27 +165,22 @@ func TestTheBrokerMayRestartWhileOpenWaitsForTheStream(t *testing.T) {
 		return srv
 	}
 	port := porttest.Port(t)
-	srv := run(port)
-	url := serverURL(srv)
-	again := make(chan struct{}, 1)
-	log := slog.New(onLog{slog.DiscardHandler, func(message string) {
-		if strings.Contains(message, "connected to the message broker again") {
-			again <- struct{}{}
-		}
-	}})
 	opened := make(chan *Broker)
 	go func() {
-		b, err := Open(testContext(t), url, Options{Log: log})
+		b, err := Open(testContext(t), fmt.Sprint("nats://127.0.0.1:", port), Options{})
 		if err != nil {
 			t.Error(err)
 		}
 		opened <- b
 	}()
-	eventually(t, "there is a connection", func() bool { return srv.NumClients() == 1 })
-	stopServer(srv)
-	srv = run(port)
-	<-again
-	stopServer(srv)
+	for range 2 {
+		srv := run(port)
+		eventually(t, "the server is asked for the stream", func() bool {
+			seen, err := srv.Varz(nil)
+			return err == nil && seen.InMsgs > 0
+		})
+		stopServer(srv)
+	}
 	startServer(t, t.TempDir(), port)
 	if b := <-opened; b != nil {
 		publish(t, b, "room", "ann", "1", "")
