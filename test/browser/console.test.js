@@ -283,7 +283,7 @@ describe('a cluster that does not let the client replace servers', { timeout: 60
   })
 })
 
-describe('the page itself', { timeout: 240000 }, () => {
+describe('the page itself', { timeout: 240000, skip: remote && 'is the same without a cluster' }, () => {
   it('is small, and everything comes from it', async () => {
     const context = await browser.newContext()
     const page = await context.newPage()
@@ -471,7 +471,7 @@ describe('the page itself', { timeout: 240000 }, () => {
   }
 })
 
-describe('a token', { timeout: 60000 }, () => {
+describe('a token', { timeout: 60000, skip: remote && 'is the same without a cluster' }, () => {
   // guarded opens a page whose requests are refused if refused says so of their token.
   async function guarded(path, refused) {
     const context = await browser.newContext()
