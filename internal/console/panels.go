@@ -95,6 +95,8 @@ func (c *Console) servePanelAPI(
 	r = r.WithContext(ctx)
 	r.Body = pacedBody{p}
 	api.ServeHTTP(p, r)
+	// For what net/http has still to send: all of an answer without a body.
+	_ = p.control.SetWriteDeadline(time.Now().Add(p.silence))
 }
 
 // rightsKey is the key of a request's rights in its context.

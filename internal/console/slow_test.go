@@ -101,6 +101,10 @@ func slowPanel(t *testing.T) (address string, gone chan error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		http.Error(w, fmt.Sprint(err), http.StatusRequestTimeout)
 	})
+	mux.HandleFunc("PUT /keep", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // The answer is the same.
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("PUT /refuse", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "refused", http.StatusBadRequest)
 	})
@@ -149,6 +153,24 @@ func TestSlowRequestsLoseTheirConnection(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// TestARequestOfAPanelThatTakesLongIsAnswered has one take longer than a peer may be silent, with an
+// answer that has no body.
+func TestARequestOfAPanelThatTakesLongIsAnswered(t *testing.T) {
+	address, _ := slowPanel(t)
+	const pieces, piece = 300, 100
+	s := connect(t, address, fmt.Sprintf("PUT /panels/slow/api/keep HTTP/1.1\r\nHost: localhost\r\n"+
+		"Connection: close\r\nContent-Length: %d\r\n\r\n", pieces*piece))
+	pace := time.NewTicker(3 * time.Second / pieces)
+	defer pace.Stop()
+	for range pieces {
+		<-pace.C
+		s.say(strings.Repeat("a", piece))
+	}
+	if got := s.untilClosed(); !strings.Contains(got, " 204 ") {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
