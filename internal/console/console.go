@@ -188,13 +188,19 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 		MaxHeaderBytes: headerBytes,
 		ErrorLog:       telemetry.StandardLog(c.Telemetry.Log, "console", slog.LevelWarn),
 	}
+	var answering rpc.Answering
+	server.ConnState = answering.Watch
+	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, conn)
+	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
 		// ctx is done, so that what is left of calls ends at once. In serve the drain has called Stop
 		// before, with time.
 		c.Stop(ctx)
-		_ = server.Close() // Answers are short; what is not read by now is lost.
+		answering.ResetOnClose()
+		_ = server.Close() // What is not read by now is lost.
 	})
 	defer stop()
 	bounds := rpc.Bounds{
@@ -209,6 +215,9 @@ func (c *Console) Serve(ctx context.Context, lis net.Listener) error {
 	<-closed
 	return nil
 }
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
 
 // errStopping ends the calls of a console that stops.
 var errStopping = status.Error(codes.Unavailable, "the client is stopping")

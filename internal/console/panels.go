@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -81,6 +82,16 @@ func (c *Console) servePanelAPI(
 		return
 	}
 	defer end()
+	defer func() {
+		// What the API has not written to the end has no other end.
+		if aborted := recover(); aborted != nil {
+			conn, ok := ctx.Value(connKey{}).(net.Conn)
+			if ok && errors.Is(context.Cause(ctx), errStopping) {
+				rpc.ResetOnClose(conn)
+			}
+			panic(aborted)
+		}
+	}()
 	p := &paced{
 		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body,
 		silence: c.Config.PeerTimeout,

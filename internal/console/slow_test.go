@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -86,15 +88,20 @@ func upgrade(t *testing.T, address string) *slow {
 	return s
 }
 
-// slowPanel has an API that reads, refuses, and writes until gone takes why it cannot.
-func slowPanel(t *testing.T) (address string, gone chan error) {
+func load(t *testing.T, environ ...string) console.Config {
 	t.Helper()
 	var cfg struct {
 		Console console.Config `envPrefix:"CONSOLE_"`
 	}
-	if err := config.Load("TEST_", []string{peerTimeout}, config.Group{Into: &cfg}); err != nil {
+	if err := config.Load("TEST_", environ, config.Group{Into: &cfg}); err != nil {
 		t.Fatal(err)
 	}
+	return cfg.Console
+}
+
+// slowPanel has an API that reads, refuses, and writes until gone takes why it cannot.
+func slowPanel(t *testing.T) (address string, gone chan error) {
+	t.Helper()
 	gone = make(chan error, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /take", func(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +123,7 @@ func slowPanel(t *testing.T) (address string, gone chan error) {
 		gone <- err
 	})
 	address = clienttest.ServeConsole(t, console.Options{
-		Config: cfg.Console, Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
+		Config: load(t, peerTimeout), Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
 		Panels: []console.Panel{{Name: "slow", Title: "Slow", Page: fstest.MapFS{}, API: mux}},
 	})
 	return address, gone
@@ -179,6 +186,64 @@ func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
 	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
 	}
+}
+
+// TestASlowReaderLearnsAtOnceThatItsAnswerIsCut has readers that have not read their answers when
+// the console stops. In a cluster they would wait for the rest, which never comes: the network of a
+// pod ends with its programs.
+func TestASlowReaderLearnsAtOnceThatItsAnswerIsCut(t *testing.T) {
+	for name, pieces := range map[string]int{
+		"the API has time to see it": 1,
+		"the API waits to write":     1000, // more than the kernel takes
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := console.New(console.Options{
+				Config: load(t), Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
+				Panels: []console.Panel{{Name: "slow", Title: "Slow", Page: fstest.MapFS{}, API: pours(pieces)}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- c.Serve(ctx, lis) }()
+			s := connect(t, lis.Addr().String(),
+				"GET /panels/slow/api/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if _, err := s.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			late, cancel := context.WithCancel(t.Context())
+			cancel()
+			c.Stop(late)
+			if pieces > 1 {
+				stop()
+			}
+			if _, err := io.Copy(io.Discard, s.Conn); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the answer ends with %v", err)
+			}
+			stop()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// pours is an API that writes pieces of 100 KiB, and then has more to say until its request ends.
+func pours(pieces int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range pieces {
+			if _, err := w.Write(make([]byte, 100<<10)); err != nil {
+				return
+			}
+		}
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	})
 }
 
 // TestAFrameThatComesSlowlyIsTaken sends one for longer than a page may be silent, which cannot

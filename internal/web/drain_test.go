@@ -2,13 +2,21 @@ package web_test
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/quartet/internal/app"
 	"example.com/quartet/internal/app/apptest"
@@ -93,6 +101,45 @@ func TestADrainCutsWhatDoesNotEnd(t *testing.T) {
 	}
 	if stream.Err() == nil {
 		t.Error("the stream that was cut looks whole")
+	}
+}
+
+// TestACallerThatReadsSlowlyLearnsAtOnceThatItIsCut has callers that have not read their answers
+// when the drain cuts them. In a cluster they would wait for the rest, which never comes: the
+// network of a pod ends with its programs.
+func TestACallerThatReadsSlowlyLearnsAtOnceThatItIsCut(t *testing.T) {
+	message, err := proto.Marshal(sizes(slices.Repeat([]int32{1_000_000}, 64)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := request(download, "application/connect+proto", 5+len(message)) +
+		string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))) + string(message)
+	for _, secured := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", secured), func(t *testing.T) {
+			settings, authority := []string{"TEST_DRAIN_BUDGET=3s"}, apptest.NewAuthority(t)
+			if secured {
+				settings = append(settings, authority.Settings(t)...)
+			}
+			s := start(t, &service{}, settings...)
+			conn := raw(t, s, "")
+			if secured {
+				config := authority.Client(t, "spiffe://test/slow")
+				config.ServerName = local
+				conn = tls.Client(conn, config)
+			}
+			if _, err := io.WriteString(conn, says); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the answer ends with %v", err)
+			}
+		})
 	}
 }
 

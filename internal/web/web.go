@@ -36,12 +36,13 @@ type Server struct {
 	http  *http.Server
 	calls *rpc.Server
 	// failed is told of handshakes of TLS that have failed.
-	failed   func(remote net.Addr, err error)
-	silent   sync.Map       // connections that have brought no request
-	running  sync.WaitGroup // requests
-	stopping context.Context
-	stop     context.CancelFunc
-	age      time.Duration // at which connections end
+	failed    func(remote net.Addr, err error)
+	silent    sync.Map       // connections that have brought no request
+	answering rpc.Answering  // those with a request under way
+	running   sync.WaitGroup // requests
+	stopping  context.Context
+	stop      context.CancelFunc
+	age       time.Duration // at which connections end
 }
 
 // connectionBegan is the key for when the connection of a request was accepted.
@@ -284,6 +285,7 @@ func (s *Server) watch(conn net.Conn, state http.ConnState) {
 			s.failed(conn.RemoteAddr(), err)
 		}
 	}
+	s.answering.Watch(conn, state)
 	s.silent.Delete(conn)
 	if state == http.StateNew {
 		s.silent.Store(conn, nil)
@@ -330,6 +332,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeSilent()
 	cut := s.http.Shutdown(limited)
 	if cut != nil {
+		s.answering.ResetOnClose()
 		_ = s.http.Close() // What did not end by itself has no more time.
 		cut = fmt.Errorf("calls were cut off: %w", cut)
 	}

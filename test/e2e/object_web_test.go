@@ -20,9 +20,12 @@ import (
 // download. The drain lets a download end that can, and cuts one that takes longer, so that its
 // page goes on where it was. tus and curl go by the client's console.
 func transferInBrowser(t *testing.T, e *embedded) {
-	// bytes a second, for 16 s and 64 s, of which the drain leaves about 30
+	// bytes a second, for 12 s and 48 s, of which the drain leaves about 30
 	const pace, slow = "4194304", "1048576"
-	content := newContent(t, 7, 64<<20)
+	// silence is how long a page may hear nothing before it learns that its stream was cut. It has
+	// about 8 MiB to read by then.
+	const silence = 10 * time.Second
+	content := newContent(t, 7, 48<<20)
 	file := filepath.Join(t.TempDir(), "paged")
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -71,9 +74,10 @@ func transferInBrowser(t *testing.T, e *embedded) {
 		<-p.done
 		t.Logf("%s: %s%s", protocol, &p.stderr, &p.stdout)
 		var got struct {
-			Bytes  int64
-			SHA256 string
-			Breaks int
+			Bytes   int64
+			SHA256  string
+			Breaks  int
+			Silence float64
 		}
 		if err := json.Unmarshal([]byte(p.stdout.String()), &got); p.err != nil || err != nil {
 			t.Fatalf("%s: %v, %v", protocol, p.err, err)
@@ -83,6 +87,9 @@ func transferInBrowser(t *testing.T, e *embedded) {
 		}
 		if protocol == "grpc-web" && got.Breaks == 0 {
 			t.Error("the slow download met no rollout")
+		}
+		if got.Silence > silence.Seconds() {
+			t.Errorf("%s: a page heard nothing for %.1f s before it learned that it was cut", protocol, got.Silence)
 		}
 	}
 	e.rolledOut(t, rolloutTime)
