@@ -61,7 +61,8 @@ func wantObedient(
 	t.Helper()
 	t.Run("timeout", func(t *testing.T) {
 		t.Parallel()
-		block(t, "--timeout", "2s").Ends(t, 4, "not done within 2s\n"+hint)
+		// It counts from the start of the program, which has to be blocked by then.
+		block(t, "--timeout", "10s").Ends(t, 4, "not done within 10s\n"+hint)
 	})
 	for name, signals := range map[string][]syscall.Signal{
 		"SIGINT": {syscall.SIGINT}, "SIGTERM": {syscall.SIGTERM}, "SIGHUP": {syscall.SIGHUP}, "SIGTERM twice": {syscall.SIGTERM, syscall.SIGTERM},
@@ -83,11 +84,12 @@ func wantObedient(
 // for the next line.
 func converse(t *testing.T, client *processtest.Client) *processtest.Client {
 	t.Helper()
+	// What a program has said that ended too soon is shown by Ends.
 	if _, err := io.WriteString(client.In, "hello\n"); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	if _, err := io.ReadFull(client.Out, make([]byte, 1)); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	return client
 }

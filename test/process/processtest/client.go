@@ -44,7 +44,7 @@ func Shell(tb testing.TB, code int, address, line string) string {
 }
 
 // Client is the client's program with pipes at its standard streams that stay open, so that it can
-// be blocked on any of them.
+// be blocked on any of them. When it has ended, so have its pipes.
 type Client struct {
 	*exec.Cmd
 	In  io.Writer
@@ -57,9 +57,10 @@ func StartClient(tb testing.TB, address string, arguments ...string) *Client {
 	tb.Helper()
 	c := &Client{Cmd: Command(tb, address, arguments...)}
 	c.Stderr = &c.err
+	var its []*os.File
 	for _, open := range []func(r, w *os.File){
-		func(r, w *os.File) { c.Stdin, c.In = r, w },
-		func(r, w *os.File) { c.Stdout, c.Out = w, r },
+		func(r, w *os.File) { c.Stdin, c.In, its = r, w, append(its, r) },
+		func(r, w *os.File) { c.Stdout, c.Out, its = w, r, append(its, w) },
 	} {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -71,6 +72,12 @@ func StartClient(tb testing.TB, address string, arguments ...string) *Client {
 	if err := c.Start(); err != nil {
 		tb.Fatal(err)
 	}
+	// With these open here too, a test would wait for ever for a program that has ended.
+	for _, end := range its {
+		if err := end.Close(); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	return c
 }
 
@@ -81,7 +88,7 @@ func (c *Client) Ends(tb testing.TB, code int, part string) string {
 	began := time.Now()
 	_ = c.Wait() // The exit code says how it ended.
 	if took := time.Since(began); c.ProcessState.ExitCode() != code ||
-		!strings.Contains(c.err.String(), part) || took > 10*time.Second {
+		!strings.Contains(c.err.String(), part) || took > 30*time.Second {
 		tb.Errorf(
 			"%v: %v after %v, expected %d and %q:\n%s",
 			c.Args[1:],

@@ -105,7 +105,7 @@ func Start(tb testing.TB, env ...string) *Server {
 		process.Setting("PROBE_ADDRESS", "127.0.0.1:0"),
 		process.Setting("HTTP_ADDRESS", "127.0.0.1:0"),
 		process.Setting("DRAIN_DELAY", "0s"),
-		process.Setting("DRAIN_BUDGET", "3s"),
+		process.Setting("DRAIN_BUDGET", "15s"),
 	}, env...)}
 	s.Restart()
 	tb.Cleanup(s.Kill)
