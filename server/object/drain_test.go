@@ -83,7 +83,7 @@ func TestADrainTellsAnUploadThatIsOnlyAHeaderToContinueElsewhere(t *testing.T) {
 }
 
 func TestADownloadThatDoesNotEndIsCutAtTheDeadlineOfTheDrain(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_DRAIN_BUDGET=150ms")
+	ts := startServer(t, t.TempDir(), "TEST_DRAIN_BUDGET=3s")
 	ts.upload(t, "o", make([]byte, 4<<20))
 	stream, err := ts.objects.DownloadObject(apptest.Deadline(t), whole("o"))
 	if err != nil {
@@ -148,7 +148,7 @@ func heap() int64 {
 }
 
 func TestAnUploadThatSendsNothingIsEndedAndKept(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=1s")
+	ts := startServer(t, t.TempDir(), "TEST_OBJECT_IDLE_TIMEOUT=3s")
 	id := uuid.NewString()
 	upload, err := ts.objects.UploadObject(apptest.Deadline(t))
 	if err != nil {

@@ -204,7 +204,7 @@ func TestManySlowReadersFitIntoLittleMemory(t *testing.T) {
 
 // A download whose reader takes nothing ends, and its memory is free when gRPC has let go of it.
 func TestAnUnreadDownloadKeepsItsMemoryAsLongAsItTakesIt(t *testing.T) {
-	ts := startServer(t, t.TempDir(), "TEST_RPC_SEND_TIMEOUT=1s", "TEST_OBJECT_CALLER_TRANSFERS=1")
+	ts := startServer(t, t.TempDir(), "TEST_RPC_SEND_TIMEOUT=3s", "TEST_OBJECT_CALLER_TRANSFERS=1")
 	ts.upload(t, "o", pattern(8<<20))
 	unread := quartetv1.NewObjectServiceClient(dialFrom(t, "127.0.0.1", ts.Conn.Target()))
 	if _, err := unread.DownloadObject(apptest.Deadline(t), whole("o")); err != nil {

@@ -73,8 +73,9 @@ func TestSilentChannelsCostFewRequestsAndGapsAreFoundInFiveSeconds(t *testing.T)
 	begun = time.Now()
 	publish(t, there, missed.hub.channel, "ann", "1", "missed")
 	receive(t, missed, 1)
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("the gap was found after %v", took)
+	// It is found by the second poll at the latest. The rest is for a machine with much else to do.
+	if took := time.Since(begun); 2*pollInterval >= 5*time.Second || took > 15*time.Second {
+		t.Errorf("the gap was found after %v, with a poll each %v", took, pollInterval)
 	}
 }
 
