@@ -52,7 +52,7 @@ func TestRestartOfTheServerCausesNeitherGapNorDuplicate(t *testing.T) {
 			if i == n/2 {
 				close(half)
 			}
-			r := publish(t, here, "room", "ann", fmt.Sprint(i), "") // patiently
+			r := publishPatiently(t, here, "room", "ann", fmt.Sprint(i))
 			if r.Duplicate {
 				t.Errorf("message %d was taken for a duplicate", i)
 			}
@@ -99,7 +99,7 @@ func TestClusterThatLosesItsLeaderCausesNeitherGapNorDuplicate(t *testing.T) {
 				if n == each/2 {
 					once.Do(func() { close(half) })
 				}
-				r := publish(t, b, "room", fmt.Sprint("publisher", i), fmt.Sprint(n), "")
+				r := publishPatiently(t, b, "room", fmt.Sprint("publisher", i), fmt.Sprint(n))
 				sent[i] = append(sent[i], r.Sequence)
 			}
 		})
@@ -186,7 +186,7 @@ func TestReadersAreToldThatAServerRolledBackThatTheyAreNotConnectedTo(t *testing
 	var snapshot string
 	restart(func() { snapshot = copyFolder(t, dir) })
 	for i := range 5 {
-		publish(t, b, "room", "ann", fmt.Sprint("lost", i), "") // patiently
+		publishPatiently(t, b, "room", "ann", fmt.Sprint("lost", i))
 	}
 	receive(t, s, 5)
 	restart(func() {
@@ -196,7 +196,7 @@ func TestReadersAreToldThatAServerRolledBackThatTheyAreNotConnectedTo(t *testing
 	})
 	// The stream passes the sequences that were seen, in a channel that is not heard here.
 	for i := range 8 {
-		publish(t, b, "another", "bob", strconv.Itoa(i), "")
+		publishPatiently(t, b, "another", "bob", strconv.Itoa(i))
 	}
 	_, err = s.Next(testContext(t))
 	wantBreak(t, err, ErrHistoryChanged)
