@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/quartet/internal/porttest"
 	"example.com/quartet/server/object/engine"
 	"example.com/quartet/server/object/enginetest"
 	"example.com/quartet/server/object/s3/s3test"
@@ -46,7 +47,7 @@ func setCredentials(t testing.TB, access, secret string) {
 }
 
 func TestWhatCannotBeOpenedIsExplainedWithoutSecrets(t *testing.T) {
-	service, unused := address(t), freeAddress(t)
+	service, unused := address(t), porttest.Address(t)
 	for what, test := range map[string]struct{ url, want string }{
 		"no bucket":   {"s3://?region=us-east-1", "want s3://bucket"},
 		"credentials": {"s3://key:hush@quartet?region=us-east-1", "neither credentials"},

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/quartet/internal/porttest"
 	"example.com/quartet/server/object/enginetest"
 	"example.com/quartet/server/object/s3/s3test"
 )
@@ -32,7 +33,7 @@ func startGateway(t testing.TB) *gateway {
 	if err != nil {
 		t.Skip("versitygw is not on the PATH: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
 	}
-	g := &gateway{program: program, folder: t.TempDir(), address: freeAddress(t)}
+	g := &gateway{program: program, folder: t.TempDir(), address: porttest.Address(t)}
 	if err := os.Mkdir(filepath.Join(g.folder, "quartet"), 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -41,17 +42,6 @@ func startGateway(t testing.TB) *gateway {
 		t.Fatal(err)
 	}
 	return g
-}
-
-// freeAddress is where no server listens.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (g *gateway) url() string { return s3test.URL(g.address, "quartet") }
