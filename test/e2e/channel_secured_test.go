@@ -19,7 +19,7 @@ func (s channelSecured) listens(t *testing.T, channel string, environ []string) 
 	t.Helper()
 	withEnviron := func(cmd *exec.Cmd) { cmd.Env = append(cmd.Environ(), environ...) }
 	args := []string{"--server", s.address, "chat", channel, "--as", "ann", "--after", "0"}
-	eventually(t, "permission to speak", withdrawalTime, func(ctx context.Context) error {
+	eventually(t, "permission to speak", permissionTime, func(ctx context.Context) error {
 		_, err := tryWith(ctx, environ, "hello\n", s.program, args...)
 		return err
 	})

@@ -23,7 +23,7 @@ var (
 // readsAndWritesApart has the owner of each token do what the other one may not.
 func readsAndWritesApart(t *testing.T, s *secured) {
 	s.permit(t, readers, writers)
-	eventually(t, "permission to write", withdrawalTime, func(context.Context) error {
+	eventually(t, "permission to write", permissionTime, func(context.Context) error {
 		_, err := s.withToken(t, "writer", "upload", "-", "letter")
 		return err
 	})
@@ -41,7 +41,7 @@ func usesItsNamesOnly(t *testing.T, s *secured) {
 		Callers: []string{"jwt:" + tokentest.Name + "#shop"}, Methods: []string{"quartet.v1.ObjectService/*"},
 		Names: map[string][]string{"object": {"shop/*"}},
 	})
-	eventually(t, "permission to write", withdrawalTime, func(context.Context) error {
+	eventually(t, "permission to write", permissionTime, func(context.Context) error {
 		_, err := s.withToken(t, "shop", "upload", "-", "shop/letter")
 		return err
 	})

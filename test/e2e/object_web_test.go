@@ -100,10 +100,17 @@ func transferInBrowser(t *testing.T, e *embedded) {
 func continueByCurl(t *testing.T, address, file string) *process {
 	t.Helper()
 	args := []string{"--silent", "--show-error", "--fail", "--limit-rate", "2M", "--output", file}
-	first := start(t, nil, "curl", append(args, "--max-time", "3", address)...)
+	first := start(t, nil, "curl", append(args, address)...)
+	eventually(t, "the first part", 20*time.Second, func(context.Context) error {
+		if done, err := os.Stat(file); err != nil || done.Size() == 0 {
+			return errors.New("there are no bytes: " + first.stderr.String())
+		}
+		return nil
+	})
+	first.interrupt()
 	<-first.done
-	if done, err := os.Stat(file); first.err == nil || err != nil || done.Size() == 0 {
-		t.Fatalf("the first part: %v, %v\n%s", first.err, err, &first.stderr)
+	if first.err == nil {
+		t.Fatal("curl has done everything before it was to continue")
 	}
 	return start(t, nil, "curl", append(args, "--continue-at", "-", "--retry", "60",
 		"--retry-all-errors", "--retry-delay", "1", address)...)

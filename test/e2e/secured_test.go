@@ -34,8 +34,11 @@ const (
 	// to look at.
 	mountTime = time.Minute
 	// withdrawalTime is how long an open call may last when its permission or authority is gone from
-	// the files of the server, and how long a new permission may take.
+	// the files of the server.
 	withdrawalTime = 5 * time.Second
+	// permissionTime is how long a new permission may take that is in these files, with processes that
+	// are started to try it.
+	permissionTime = 30 * time.Second
 )
 
 // What callers are named in permissions.
@@ -252,7 +255,7 @@ func (s *secured) checks(t *testing.T, environ []string, refusal string) {
 	t.Helper()
 	timeout := "60s"
 	if refusal != "" {
-		timeout = "5s" // It tries again until then.
+		timeout = "15s" // It tries again until then.
 	}
 	out, err := tryWith(t.Context(), environ, "", s.program, "--server", s.address, "--timeout", timeout, "check")
 	switch {
@@ -342,7 +345,7 @@ func (s *secured) permitsMore(t *testing.T) {
 	const subject = "unlisted"
 	s.permit(t, permission{Callers: []string{"jwt:" + tokentest.Name + "#" + subject}, Methods: []string{"*"}})
 	environ := s.bearing(t, s.issuer.Token(t, subject))
-	eventually(t, "permission", withdrawalTime, func(ctx context.Context) error {
+	eventually(t, "permission", permissionTime, func(ctx context.Context) error {
 		_, err := tryWith(ctx, environ, "", s.program, "--server", s.address, "check")
 		return err
 	})
