@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"example.com/quartet/client/object"
+	quartetv1 "example.com/quartet/gen/quartet/v1"
 )
 
 // inspect looks at everything once nothing breaks any more: each name shows what the model allows,
@@ -26,11 +28,17 @@ func (w *topology) inspect(by *worker) {
 		w.start(i)
 	}
 	for age := range w.age() + 1 {
-		listed := by.listAge(age)
+		listed, answered := answer(func() (map[string]uint64, bool) { return by.listAge(age) })
+		if !answered {
+			w.broken(fmt.Sprintf("the list of age %d gets no answer", age))
+			continue
+		}
 		for i := range namesAtOnce {
 			name := name(age, i)
-			o := by.lookAt(name)
+			o, answered := answer(func() (*quartetv1.Object, bool) { return by.lookAt(name) })
 			switch size, found := listed[name]; {
+			case !answered:
+				w.broken(name + " gets no answer")
 			case found != (o != nil), found && size != o.GetSizeBytes()+1:
 				w.broken(name + " is listed with another size than it has")
 			}
@@ -44,6 +52,17 @@ func (w *topology) inspect(by *worker) {
 	if *duration >= timeToLive {
 		w.inspectLeftovers()
 	}
+}
+
+// answer asks again, since the servers have just started: a call may end with its deadline, which
+// tells nothing.
+func answer[A any](ask func() (A, bool)) (a A, answered bool) {
+	for range 5 {
+		if a, answered = ask(); answered {
+			break
+		}
+	}
+	return a, answered
 }
 
 func (w *topology) inspectUploads(by *worker) {

@@ -96,7 +96,8 @@ func (w *worker) nothing(name string, invoked time.Duration) {
 
 func (w *worker) look() { w.lookAt(w.anyName()) }
 
-func (w *worker) lookAt(name string) *quartetv1.Object {
+// lookAt returns the object of a name, nil if there is none, and whether it got an answer.
+func (w *worker) lookAt(name string) (o *quartetv1.Object, answered bool) {
 	ctx, cancel := bounded()
 	defer cancel()
 	invoked := w.model.invoke()
@@ -110,8 +111,9 @@ func (w *worker) lookAt(name string) *quartetv1.Object {
 		w.nothing(name, invoked)
 	default:
 		w.tolerate("get "+name, err)
+		return nil, false
 	}
-	return o
+	return o, true
 }
 
 // list looks at all names of one age, each of which is listed once and in its place, unless it is
@@ -125,14 +127,15 @@ func (w *worker) list() {
 	w.counts.lists.Add(1)
 }
 
-func (w *worker) listAge(age int) map[string]uint64 {
+// listAge returns the names with one more than their sizes, and whether it got all of the answer.
+func (w *worker) listAge(age int) (listed map[string]uint64, answered bool) {
 	ctx, cancel := bounded()
 	defer cancel()
 	listed, last, invoked := map[string]uint64{}, "", w.model.invoke()
 	for o, err := range w.client().List(ctx, fmt.Sprintf("age %04d/", age)) {
 		if err != nil {
 			w.tolerate("list", err)
-			return nil
+			return nil, false
 		}
 		if o.GetName() <= last {
 			w.broken(fmt.Sprintf("%q is listed after %q", o.GetName(), last))
@@ -147,7 +150,7 @@ func (w *worker) listAge(age int) map[string]uint64 {
 			w.model.unlisted(name, invoked)
 		}
 	}
-	return listed
+	return listed, true
 }
 
 // delete deletes one of the names that may be deleted, or one generation of it.
