@@ -130,10 +130,13 @@ func (c *command) awaitService(
 		if reason == "" {
 			return nil
 		}
-		// The reason that was noted last says more than that the last call ran out of time. On a busy
-		// machine the call may know so before the timer of ctx has run.
-		deadline, limited := ctx.Deadline()
-		if ctx.Err() != nil || limited && !time.Now().Before(deadline) {
+		// The call may know that the time is over before the timer of ctx has run, which gives ctx its
+		// cause.
+		if deadline, limited := ctx.Deadline(); limited && !time.Now().Before(deadline) {
+			<-ctx.Done()
+		}
+		// The reason that was noted last says more than that the last call ran out of time.
+		if ctx.Err() != nil {
 			return fmt.Errorf("server at %s: %s", target, cmp.Or(said, reason))
 		}
 		// Each reason is noted once, however often it is the answer.
