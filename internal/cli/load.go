@@ -394,6 +394,8 @@ func (m *measurement) repeat(
 			) // Servers that fail at once are not called in a tight loop.
 		}
 	}
+	// Only the end itself has what it came from: the duration, --timeout or a signal.
+	<-started.Done()
 }
 
 // Times are counted in buckets that are 1 % wide, the last of which is at about a minute and a

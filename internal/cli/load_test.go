@@ -150,6 +150,10 @@ func TestALoadThatIsEndedHasTimeToCleanUp(t *testing.T) {
 	}{
 		"by a signal":  {cli.ExitInterrupted, []string{"load", "--duration", "1m"}},
 		"by --timeout": {4, []string{"load", "--duration", "1m", "--timeout", "2s"}},
+		"by --timeout, before the next operation is due": {
+			4,
+			[]string{"load", "--duration", "1m", "--timeout", "2s", "--rate", "0.1"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
