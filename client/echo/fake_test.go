@@ -39,7 +39,7 @@ func (f *fake) start(t *testing.T) string {
 	return address
 }
 
-// client starts the fake and makes a client of it, which gives up soon.
+// client starts the fake and makes a client of it, which is connected and gives up soon.
 func (f *fake) client(t *testing.T) *Client {
 	t.Helper()
 	return f.clientWith(t, clienttest.FewRetries())
@@ -48,6 +48,10 @@ func (f *fake) client(t *testing.T) *Client {
 func (f *fake) clientWith(t *testing.T, resumption rpc.Resumption) *Client {
 	t.Helper()
 	conn := clienttest.Dial(t, telemetry.Discard(), f.start(t), descriptor)
+	// A stream may count as stalled already while it waits for a connection.
+	if err := rpc.WaitReady(clienttest.Deadline(t), conn, nil); err != nil {
+		t.Fatal(err)
+	}
 	return NewClient(conn, Options{Resumption: resumption})
 }
 
