@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -101,7 +102,17 @@ func (p *panel) try(
 	header map[string]string,
 ) (*http.Response, []byte, error) {
 	p.t.Helper()
-	request, err := http.NewRequestWithContext(clienttest.Deadline(p.t), method, address, body)
+	return p.tryWith(clienttest.Deadline(p.t), method, address, body, header)
+}
+
+func (p *panel) tryWith(
+	ctx context.Context,
+	method, address string,
+	body io.Reader,
+	header map[string]string,
+) (*http.Response, []byte, error) {
+	p.t.Helper()
+	request, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -295,12 +306,23 @@ func (p *panel) patch(
 	more map[string]string,
 ) (*http.Response, []byte, error) {
 	p.t.Helper()
+	return p.patchWith(clienttest.Deadline(p.t), address, offset, body, more)
+}
+
+func (p *panel) patchWith(
+	ctx context.Context,
+	address string,
+	offset int,
+	body io.Reader,
+	more map[string]string,
+) (*http.Response, []byte, error) {
+	p.t.Helper()
 	header := map[string]string{
 		"Tus-Resumable": "1.0.0", "Upload-Offset": strconv.Itoa(offset),
 		"Content-Type": "application/offset+octet-stream",
 	}
 	maps.Copy(header, more)
-	return p.try("PATCH", address, body, header)
+	return p.tryWith(ctx, "PATCH", address, body, header)
 }
 
 // offset asks how far an upload is.
@@ -503,7 +525,10 @@ func TestPanelUploadsTakeConstantMemory(t *testing.T) {
 		size * 3 / 4,
 		func() { runtime.ReadMemStats(&most) },
 	}
-	if r, b, err := p.patch(at, 0, body, nil); err != nil || r.StatusCode != http.StatusNoContent {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if r, b, err := p.patchWith(ctx, at, 0, body, nil); err != nil ||
+		r.StatusCode != http.StatusNoContent {
 		t.Fatalf("%v %s %v", r, b, err)
 	}
 	if more := int64(most.HeapSys) - int64(before.HeapSys); more > 64<<20 {
