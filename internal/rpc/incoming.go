@@ -32,6 +32,7 @@ type incoming struct {
 	largest  int            // for all others
 	compress bool           // whether compressed messages are accepted
 	first    time.Duration  // for a request to arrive
+	grace    time.Duration  // for a request that is on its way when a drain begins
 	send     time.Duration  // for a reply to be taken
 	window   int64          // bytes that a client may send on a stream unasked
 	codec    encoding.CodecV2
@@ -94,8 +95,8 @@ const (
 	// minRate is how fast a message has to arrive that has begun, in bytes per second, after
 	// FIRST_MESSAGE_TIMEOUT.
 	minRate = 16 << 10
-	// requestGrace is how long requests may still be on their way when a drain begins. Streams that
-	// have not begun end at once.
+	// requestGrace is the grace of a server: how long requests may still be on their way when a drain
+	// begins. Streams that have not begun end at once.
 	requestGrace = time.Second
 )
 
@@ -106,8 +107,8 @@ func newIncoming(
 ) *incoming {
 	return &incoming{
 		limits: limits, largest: cfg.MaxReceiveBytes, compress: cfg.AcceptCompressed,
-		first: cfg.FirstMessageTimeout,
-		send:  cfg.SendTimeout, window: int64(cfg.StreamWindowBytes), codec: codec, errs: errs,
+		first: cfg.FirstMessageTimeout, grace: requestGrace,
+		send: cfg.SendTimeout, window: int64(cfg.StreamWindowBytes), codec: codec, errs: errs,
 		log: log, room: newRoom(cfg), calls: map[*incomingCall]struct{}{},
 	}
 }
@@ -146,7 +147,7 @@ func (in *incoming) begin(ctx context.Context, method string, request bool) (*in
 func (in *incoming) firstDeadline(c *incomingCall, now time.Time) time.Time {
 	switch {
 	case in.stopping.Load() && c.request:
-		return now.Add(min(requestGrace, in.first))
+		return now.Add(min(in.grace, in.first))
 	case in.stopping.Load():
 		return now
 	case c.request:
@@ -210,7 +211,7 @@ func (in *incoming) schedule() {
 	in.sweeps = true
 	interval := min(max(min(in.first, in.send)/10, time.Millisecond), time.Second)
 	if in.stopping.Load() {
-		interval = min(interval, requestGrace/10)
+		interval = min(interval, in.grace/10)
 	}
 	time.AfterFunc(interval, func() {
 		in.mu.Lock()
