@@ -233,20 +233,24 @@ func stay(entered chan<- struct{}) func(context.Context) error {
 
 // open opens a stream of each mode and waits until their handlers run. It returns their errors as
 // they end.
-func (s *secured) open(t *testing.T, entered <-chan struct{}) <-chan error {
+func (s *secured) open(ctx context.Context, t *testing.T, entered <-chan struct{}) <-chan error {
 	t.Helper()
 	ended := make(chan error, len(modes))
 	for _, mode := range modes[1:] {
-		go func() { ended <- mode.call(testContext(t), s.stub, 1) }()
-		<-entered
+		go func() { ended <- mode.call(ctx, s.stub, 1) }()
+		select {
+		case <-entered:
+		case err := <-ended:
+			t.Fatalf("a stream ends before all are open, the last a %s: %v", mode.name, err)
+		}
 	}
 	return ended
 }
 
-// wantEnded expects the streams to end within 5 s.
+// wantEnded expects the streams to end within 20 s.
 func wantEnded(t *testing.T, ended <-chan error, code codes.Code, reason string) {
 	t.Helper()
-	timeout := time.After(5 * time.Second)
+	timeout := time.After(20 * time.Second)
 	for _, mode := range modes[1:] {
 		select {
 		case err := <-ended:
@@ -254,7 +258,7 @@ func wantEnded(t *testing.T, ended <-chan error, code codes.Code, reason string)
 				t.Errorf("a stream ended with %v, expected %s and %s", err, code, reason)
 			}
 		case <-timeout:
-			t.Fatalf("streams go on after 5 s, such as a %s", mode.name)
+			t.Fatalf("streams go on after 20 s, such as a %s", mode.name)
 		}
 	}
 }
@@ -263,7 +267,7 @@ func TestOpenStreamsEndWhenTheirPermissionIsWithdrawn(t *testing.T) {
 	entered := make(chan struct{}, 10)
 	all := permissionRule{Callers: []string{"dns:" + dnsName}, Methods: []string{testService + "*"}}
 	s := startSecured(t, stay(entered), all)
-	ended := s.open(t, entered)
+	ended := s.open(testContext(t), t, entered)
 
 	s.write(t, `{"allow": [{"callers": "all"}]}`)
 	eventually(t, "the mistake is logged",
@@ -288,7 +292,7 @@ func TestOpenStreamsEndWhenTheirPermissionIsWithdrawn(t *testing.T) {
 func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 	entered := make(chan struct{}, 10)
 	s := startSecured(t, stay(entered))
-	ended := s.open(t, entered)
+	ended := s.open(testContext(t), t, entered)
 	next := newAuthority(t)
 	s.server.trust(t, next)
 	wantEnded(t, ended, codes.Unavailable, "CERTIFICATE_NOT_TRUSTED")
@@ -315,9 +319,9 @@ func TestOpenStreamsEndWhenTheirAuthorityIsWithdrawn(t *testing.T) {
 func TestOpenStreamsEndWhenTheirCertificateExpires(t *testing.T) {
 	entered := make(chan struct{}, 10)
 	s := startSecured(t, stay(entered))
-	s.client.issueNamed(t, s.authority, time.Now().Add(4*time.Second), x509.ExtKeyUsageClientAuth)
+	s.client.issueNamed(t, s.authority, time.Now().Add(6*time.Second), x509.ExtKeyUsageClientAuth)
 	s.stub = grpc_testing.NewTestServiceClient(s.dial(t, s.address))
-	ended := s.open(t, entered)
+	ended := s.open(testContext(t), t, entered)
 	select {
 	case err := <-ended:
 		t.Fatalf("a stream ends while its certificate is valid: %v", err)

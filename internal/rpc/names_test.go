@@ -152,7 +152,7 @@ func TestOpenStreamsEndWhenTheirNamesAreWithdrawn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startNamed(t, using(stay(entered), page("any"), book("shop/cart")), before)
-			ended := s.open(t, entered)
+			ended := s.open(testContext(t), t, entered)
 			s.allow(t, mine(namePatterns{"book": {"shop/*"}}))
 			eventually(t, "the file is read", func() bool {
 				return strings.Contains(s.logged.String(), "permissions reloaded")

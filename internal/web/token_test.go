@@ -164,7 +164,8 @@ func TestAnOpenStreamOfABrowserEndsWithItsToken(t *testing.T) {
 	held := &service{entered: make(chan struct{}, 1), release: make(chan struct{})}
 	s, issuer := startTokens(t, held, "grpc.testing.TestService/*")
 	claims := tokentest.Claims("alice")
-	claims.Expiry = jwt.NewNumericDate(time.Now().Add(2 * time.Second))
+	// It is cut to whole seconds, and the stream has to be open by then.
+	claims.Expiry = jwt.NewNumericDate(time.Now().Add(5 * time.Second))
 	stream, err := openDownload(apptest.Deadline(t), t, s, protocols[1], issuer.Sign(t, claims))
 	if err != nil {
 		t.Fatal(err)
