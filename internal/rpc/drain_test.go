@@ -209,6 +209,7 @@ func TestGracefulStopWaitsForCalls(t *testing.T) {
 func TestGracefulStopCutsCallsOff(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel() // They wait.
 			entered := make(chan struct{})
 			returned := false
 			r := defaults().start(t, func(ctx context.Context) error {
@@ -220,7 +221,7 @@ func TestGracefulStopCutsCallsOff(t *testing.T) {
 			result := make(chan error, 1)
 			go func() { result <- mode.call(testContext(t), r.stub, 1) }()
 			<-entered
-			ctx, cancel := context.WithTimeout(testContext(t), 400*time.Millisecond)
+			ctx, cancel := context.WithTimeout(testContext(t), 2*time.Second)
 			defer cancel()
 			if err := r.server.GracefulStop(ctx); err == nil {
 				t.Error("a call was cut off and no error tells it")

@@ -139,7 +139,7 @@ func TestShedCallsSayWhenToComeBack(t *testing.T) {
 }
 
 // TestShedCallsAreRetried proves that grpc-go's retries and our pushback fit
-// together: the second call is refused once and then served.
+// together: the second call is refused, at least once, and then served.
 func TestShedCallsAreRetried(t *testing.T) {
 	s := defaults()
 	s.server.MaxInFlight = 1
@@ -152,7 +152,7 @@ func TestShedCallsAreRetried(t *testing.T) {
 	<-entered
 	go call()
 	eventually(t, "the second call is shed",
-		func() bool { return r.handled(t, "UnaryCall", "ResourceExhausted") == 1 })
+		func() bool { return r.handled(t, "UnaryCall", "ResourceExhausted") >= 1 })
 	release()
 	for range 2 {
 		if err := <-both; err != nil {
