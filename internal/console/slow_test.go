@@ -162,8 +162,8 @@ func TestSlowRequestsLoseTheirConnection(t *testing.T) {
 	})
 }
 
-// TestARequestOfAPanelThatTakesLongIsAnswered has one take longer than a peer may be silent, with an
-// answer that has no body.
+// TestARequestOfAPanelThatTakesLongIsAnswered has one take longer than a peer may be silent, with
+// an answer that has no body.
 func TestARequestOfAPanelThatTakesLongIsAnswered(t *testing.T) {
 	address, _ := slowPanel(t)
 	const pieces, piece = 300, 100
