@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 # The race detector needs a C compiler; without one the tests still run.
 RACE ?= $(if $(shell command -v $(firstword $(shell $(GO) env CC)) 2>/dev/null),-race)
+# How many packages are built or tested at a time: tests mostly wait, so that four fit on two processors.
+PACKAGES := -p $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 4); echo $$((n < 4 ? 4 : n)))
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # Tools are pinned in a module of their own, and run from its folder.
@@ -35,12 +37,12 @@ demo: ## See it: server and client as two processes, the four modes, a table and
 .PHONY: test
 test: ## Prove it: all tests that need nothing but Go and git
 	@trap 'echo "make test took $$SECONDS s"' EXIT; \
-	$(GO) test $(RACE) ./...; \
+	$(GO) test $(PACKAGES) $(RACE) ./...; \
 	$(GO) test -run '^TestAllocations' ./internal/telemetry
 
 .PHONY: test-tools
 test-tools: ## Test what is in modules of their own, as the checkers of charts and dashboards are
-	@for module in $(filter-out . test/e2e,$(MODULES)); do $(GO) -C $$module test ./... || exit; done
+	@for module in $(filter-out . test/e2e,$(MODULES)); do $(GO) -C $$module test $(PACKAGES) ./... || exit; done
 
 # template:only quartet
 .PHONY: bench

@@ -14,6 +14,7 @@ func TestMessagesThatCannotBeWrittenAreAFailure(t *testing.T) {
 }
 
 func TestAChatObeysWhileItIsBlocked(t *testing.T) {
+	t.Parallel()
 	server := processtest.Start(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
 		return converse(

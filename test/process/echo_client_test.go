@@ -14,6 +14,7 @@ func TestTextsThatCannotBeWrittenAreAFailure(t *testing.T) {
 }
 
 func TestConverseObeysWhileItIsBlocked(t *testing.T) {
+	t.Parallel()
 	server := processtest.Start(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
 		return converse(

@@ -58,6 +58,7 @@ func big(t *testing.T) *processtest.Server {
 }
 
 func TestAnUploadObeysWhileItsInputIsBlocked(t *testing.T) {
+	t.Parallel()
 	server := processtest.Start(t)
 	wantObedient(
 		t,
@@ -76,6 +77,7 @@ func TestAnUploadObeysWhileItsInputIsBlocked(t *testing.T) {
 }
 
 func TestADownloadObeysWhileItsOutputIsBlocked(t *testing.T) {
+	t.Parallel()
 	server := big(t)
 	wantObedient(t, "", func(t *testing.T, more ...string) *processtest.Client {
 		client := processtest.StartClient(
