@@ -13,7 +13,7 @@ import (
 
 const (
 	// attackTime is how long each attack lasts, and the quiet time before it.
-	attackTime = 5 * time.Second
+	attackTime = 3 * time.Second
 	// memoryShare is how much of its memory limit a container may need, in percent.
 	memoryShare = 95
 )

@@ -18,18 +18,25 @@ func inOrder(t *testing.T, promises ...promise) {
 	}
 }
 
-// TestQuartet states the order. Each part has a namespace of its own and can be run alone.
+// TestQuartet states the order. Each part has a namespace of its own and can be run alone. Those
+// that mostly wait run at the same time, after the others.
 func TestQuartet(t *testing.T) {
 	c := openCluster(t)
 	program := buildCLI(t)
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c, program) })
-	t.Run("helm 3", func(t *testing.T) { testHelm3(t, c, program) })
 	// template:only quartet
 	t.Run("attack", func(t *testing.T) { testAttack(t, c) })
 	// template:end
-	t.Run("secured", func(t *testing.T) { testSecured(t, c, program) })
 	t.Run("clustered", func(t *testing.T) { testClustered(t, c, program) })
 	t.Run("telemetry", func(t *testing.T) { testTelemetry(t, c) })
 	t.Run("skaffold", func(t *testing.T) { testSkaffold(t, c) })
 	t.Run("make dev", func(t *testing.T) { testMakeDev(t, c) })
+	t.Run("helm 3", func(t *testing.T) {
+		t.Parallel()
+		testHelm3(t, c, program)
+	})
+	t.Run("secured", func(t *testing.T) {
+		t.Parallel()
+		testSecured(t, c, program)
+	})
 }
