@@ -395,7 +395,7 @@ func TestTheDocumentedPermissionsSuffice(t *testing.T) {
 	if err := bs.Check(testContext(t)); err != nil {
 		t.Error(err)
 	}
-	if text := log.String(); strings.Contains(text, "WARN") {
+	if text := log.String(); strings.Contains(text, "ermissions") { // Of what a busy machine drops it warns too.
 		t.Error(text)
 	}
 }
