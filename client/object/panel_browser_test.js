@@ -134,6 +134,29 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
       assert.equal(asked.HEAD, 1)
       await page.context().close()
     })
+    it('says why a download does not begin, and asks for a token that is accepted', async () => {
+      const page = await open('panels/object/')
+      await page.evaluate(() => sessionStorage.setItem('token', 'old'))
+      await page.reload()
+      await choose(page, file('ticket.bin', 1000)[0])
+      await verified(page)
+      const link = page.getByRole('link', { name: 'ticket.bin' })
+      let answer = { status: 503, body: 'too many calls\n' }
+      await page.route('**/api/ticket', async (route) => {
+        const { authorization } = route.request().headers()
+        await (authorization === 'Bearer new' ? route.continue() : route.fulfill(answer))
+      })
+      await link.click()
+      await page.getByRole('alert').filter({ hasText: 'The download did not begin: too many calls' }).waitFor()
+      answer = { status: 401 }
+      await link.click()
+      await page.getByRole('textbox', { name: 'Token' }).fill('new')
+      const download = page.waitForEvent('download')
+      await press(page, 'Continue')
+      assert.equal(readFileSync(await (await download).path()).length, 1000)
+      assert.equal(await page.getByText('did not begin').count(), 0)
+      await page.context().close()
+    })
     it('is small, and everything comes from the console', async () => {
       const page = await open()
       const bodies = []

@@ -665,6 +665,16 @@ func TestPanelTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	get(p.object("o")+"?ticket="+given.Ticket, nil, 200)
+	// A download of many hours that breaks is continued with the same ticket, whose first 8 bytes say
+	// until when it admits.
+	sealed, err := base64.RawURLEncoding.DecodeString(given.Ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := time.Until(time.Unix(int64(binary.BigEndian.Uint64(sealed)), 0))
+	if until < 23*time.Hour || until > 25*time.Hour {
+		t.Errorf("a ticket admits for %v, want 24 h", until)
+	}
 	get(p.object("other")+"?ticket="+given.Ticket, nil, 401)
 	get(p.object("o")+"?name=x&ticket="+given.Ticket, nil, 401)
 	get(p.object("o")+"?ticket=x"+given.Ticket, nil, 401)

@@ -123,8 +123,10 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// ticketLife is how long a ticket admits: a download that breaks can be continued meanwhile.
-const ticketLife = time.Hour
+// ticketLife is how long a ticket admits. A browser continues a download that breaks by the same
+// address, as after each rollout of the client, so it covers downloads of many hours. A ticket
+// reads one path only, and the token that gives it has no end.
+const ticketLife = 24 * time.Hour
 
 // ticket admits one that may read to a single path and its query, so that the browser can download
 // what a page links to: a link has no header for the token. All clients with the same token accept

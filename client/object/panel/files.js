@@ -126,18 +126,32 @@ const pathOf = (name) => `/objects/?name=${encodeURIComponent(name)}`
 const addressOf = (name) => new URL(`api${pathOf(name)}`, location.href)
 
 function row(file) {
-  const link = h('a', { class: 'name', href: addressOf(file.name).href, download: '', onclick: (e) => download(e, link, file.name) }, file.name)
+  const problem = h('span', { class: 'said', role: 'alert' })
+  const link = h('a', { class: 'name', href: addressOf(file.name).href, download: '', onclick: (e) => download(e, link, file.name, problem) }, file.name)
   const remove = h('button', { type: 'button', class: 'small danger', 'aria-label': `Delete ${file.name}`, onclick: () => confirmed(remove, file.name) }, 'Delete')
-  const element = h('li', {}, link, h('span', { class: 'size' }, bytes(Number(file.size_bytes))), h('time', { class: 'time', dateTime: file.create_time }, new Date(file.create_time).toLocaleString()), mayWrite && remove)
+  const element = h('li', {}, link, problem, h('span', { class: 'size' }, bytes(Number(file.size_bytes))), h('time', { class: 'time', dateTime: file.create_time }, new Date(file.create_time).toLocaleString()), mayWrite && remove)
   return element
 }
 
 // download gets a ticket first where there is a token: a link cannot have a header.
-async function download(e, link, name) {
+async function download(e, link, name, problem) {
   if (!currentToken() || link.ticket) return
   e.preventDefault()
+  problem.textContent = ''
   const address = addressOf(name)
-  const [{ ticket }] = await ask('api/ticket', { method: 'POST', body: JSON.stringify({ path: address.pathname + address.search }) })
+  let ticket
+  try {
+    [{ ticket }] = await ask('api/ticket', { method: 'POST', body: JSON.stringify({ path: address.pathname + address.search }) })
+  } catch (error) {
+    if (!(error instanceof Unauthorized)) {
+      problem.textContent = `The download did not begin: ${error.message.trim()}`
+      return
+    }
+    const refused = currentToken()
+    await askForToken()
+    if (currentToken() !== refused) link.click()
+    return
+  }
   address.searchParams.set('ticket', ticket)
   link.href = address.href
   link.ticket = true
