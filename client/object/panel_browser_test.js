@@ -157,6 +157,22 @@ export default function panel({ describe, it, open, close, shot, faults, looks, 
       assert.equal(await page.getByText('did not begin').count(), 0)
       await page.context().close()
     })
+    it('waits longer for a list than the call behind it may take', async () => {
+      const page = await open()
+      await page.addInitScript(() => {
+        const timeout = AbortSignal.timeout
+        globalThis.waits = []
+        AbortSignal.timeout = (ms) => {
+          globalThis.waits.push(ms)
+          return timeout.call(AbortSignal, ms)
+        }
+      })
+      await page.goto(`${address()}panels/object/`)
+      await page.getByRole('heading', { name: 'Stored' }).waitFor()
+      const shortest = await page.evaluate(() => Math.min(...globalThis.waits))
+      assert.ok(shortest >= 15000 && shortest < 60000, `${shortest} ms, and RPC_UNARY_TIMEOUT is 10 s`)
+      await close(page)
+    })
     it('is small, and everything comes from the console', async () => {
       const page = await open()
       const bodies = []

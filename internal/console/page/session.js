@@ -11,9 +11,13 @@ export const authorization = () => token ? { Authorization: `Bearer ${token}` } 
 
 export class Unauthorized extends Error {}
 
+// patience is how long an answer may take, in ms. A request of a panel waits for a unary call of the client, which has
+// RPC_UNARY_TIMEOUT (10 s) with all its attempts: given up before that, it may succeed, and the page would not know.
+const patience = 20000
+
 // ask gets JSON from the client, with a token if there is one.
 export async function ask(path, options = {}) {
-  const response = await fetch(new URL(path, root), { signal: AbortSignal.timeout(8000), ...options, headers: { ...authorization(), ...options.headers } })
+  const response = await fetch(new URL(path, root), { signal: AbortSignal.timeout(patience), ...options, headers: { ...authorization(), ...options.headers } })
   if (response.status === 401) throw new Unauthorized()
   if (!response.ok) throw new Error(await response.text())
   return [response.status === 204 ? null : await response.json(), response.headers]
