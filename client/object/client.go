@@ -4,6 +4,8 @@
 package object
 
 import (
+	"time"
+
 	"google.golang.org/grpc"
 
 	quartetv1 "example.com/quartet/gen/quartet/v1"
@@ -20,6 +22,11 @@ type Options struct {
 	// WindowBytes is how much of a source that cannot be read twice is kept for a resume, 32 MiB if
 	// 0. A multiple of the server's parts (8 MiB) makes no small ones.
 	WindowBytes int
+	// WriteTimeout is how long the writer of a download may take for 1 MiB before the stream is
+	// cancelled, 20 s if 0. The download goes on in another stream once the writer has taken what was
+	// received: a stream that is not read for longer would cost the connection, and with it the calls
+	// of others. It has to be shorter than the servers' RPC_SEND_TIMEOUT.
+	WriteTimeout time.Duration
 	// Resumption is how transfers that break are continued. Its Retriable, OnResume and Log are set
 	// by the client.
 	Resumption rpc.Resumption
@@ -45,6 +52,9 @@ func NewClient(conn grpc.ClientConnInterface, options Options) *Client {
 	}
 	if options.WindowBytes == 0 {
 		options.WindowBytes = 32 << 20
+	}
+	if options.WriteTimeout == 0 {
+		options.WriteTimeout = 20 * time.Second
 	}
 	if options.Telemetry == nil {
 		options.Telemetry = telemetry.Discard()

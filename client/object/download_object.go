@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -104,11 +105,30 @@ func (d *download) request() *quartetv1.DownloadObjectRequest {
 	return r.Build()
 }
 
-// attempt receives what is missing over one stream. A chunk that was written is progress.
+// attempt receives what is missing, over one stream unless the writer is slow.
 func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
+	for {
+		a.Wait()
+		if err := d.stream(ctx, a); !errors.Is(err, errSlowWriter) {
+			return err
+		}
+	}
+}
+
+// errSlowWriter ends a stream that the writer has held up for too long. It is no break, and does
+// not count as one.
+var errSlowWriter = errors.New("the writer is slow")
+
+// stream receives what is missing over one stream. A chunk that was written is progress.
+func (d *download) stream(ctx context.Context, a *rpc.Attempt) error {
 	if d.object != nil && d.offset == d.end() {
 		return nil // All bytes came, and only the end of the stream was lost.
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &writing{limit: d.client.options.WriteTimeout, left: d.client.options.WriteTimeout,
+		timer: time.AfterFunc(math.MaxInt64, cancel)}
+	defer w.timer.Stop()
 	stream, err := d.client.objects.DownloadObject(ctx, d.request(), grpc.ForceCodecV2(bulk.Codec{}))
 	if err != nil {
 		return err
@@ -127,16 +147,50 @@ func (d *download) attempt(ctx context.Context, a *rpc.Attempt) error {
 			return streamError(err)
 		}
 		before := d.offset
+		w.begin()
 		err = d.receive(message, &received)
+		late := w.end(d.offset - before)
 		received.Free()
 		if d.offset > before {
 			a.Progress()
 			d.damaged = 0
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case late:
+			return errSlowWriter
 		}
 	}
+}
+
+// writing is the time for which the writer holds a stream up. The transport tells the server of
+// what was read in steps of a quarter of the window, so that time counts until such a step was
+// written, however small the messages are.
+type writing struct {
+	limit, left time.Duration
+	// timer cancels the stream when nothing is left.
+	timer   *time.Timer
+	began   time.Time
+	written int64
+}
+
+// stepBytes is a quarter of the window that a stream has by default.
+const stepBytes = 1 << 20
+
+func (w *writing) begin() {
+	w.began = time.Now()
+	w.timer.Reset(w.left)
+}
+
+// end tells whether the stream was cancelled meanwhile.
+func (w *writing) end(bytes int64) (late bool) {
+	late = !w.timer.Stop()
+	w.left -= time.Since(w.began)
+	if w.written += bytes; w.written >= stepBytes {
+		w.left, w.written = w.limit, 0
+	}
+	return late
 }
 
 // receive takes one message: the object first, and then chunks. On a later attempt the object has

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -254,5 +257,104 @@ func TestAPipeIsGivenUpWhereThePartsOfTheServerAreLargerThanItsWindow(t *testing
 	_, err := client.Upload(clienttest.Deadline(t), "o", pipe, object.UploadOptions{})
 	if !errors.Is(err, object.ErrWindow) || errors.Is(err, rpc.ErrGaveUp) || calls != 1 {
 		t.Errorf("got %v after %d calls", err, calls)
+	}
+}
+
+// pausing is a server that sends an object a byte at a time, from where it is asked to.
+type pausing struct {
+	quartetv1.UnimplementedObjectServiceServer
+	content []byte
+
+	mu      sync.Mutex
+	offsets []int           // where the streams began
+	ended   []chan struct{} // is closed when a stream has ended
+}
+
+func (p *pausing) DownloadObject(r *quartetv1.DownloadObjectRequest, s downloadServer) error {
+	ended := make(chan struct{})
+	defer close(ended)
+	p.mu.Lock()
+	p.offsets, p.ended = append(p.offsets, int(r.GetReadOffset())), append(p.ended, ended)
+	p.mu.Unlock()
+	if err := s.Send(info(p.content)); err != nil {
+		return err
+	}
+	for at := int(r.GetReadOffset()); at < len(p.content); at++ {
+		data := p.content[at : at+1]
+		if err := s.Send(piece(at, data, crc32c.Checksum(data))); err != nil {
+			return err
+		}
+	}
+	// Only its client ends it.
+	<-s.Context().Done()
+	return s.Context().Err()
+}
+
+// streams returns where the streams began, each offset once, and the end of the last one.
+func (p *pausing) streams() (offsets []int, ended chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Compact(slices.Clone(p.offsets)), p.ended[len(p.ended)-1]
+}
+
+func (p *pausing) client(t *testing.T, options object.Options) *object.Client {
+	t.Helper()
+	address, _ := clienttest.Serve(t, "",
+		func(r grpc.ServiceRegistrar) { quartetv1.RegisterObjectServiceServer(r, p) })
+	return newClient(t, address, options)
+}
+
+// writerFunc is an io.Writer.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A stream that is not read ends the connection, and with it the calls of others. So it is
+// cancelled while the writer blocks, and another one goes on behind what was written: as often as
+// it takes, which is more than there are tries.
+func TestAWriterThatBlocksHasItsStreamCancelledAndTheDownloadGoesOn(t *testing.T) {
+	server := &pausing{content: []byte("content")}
+	client := server.client(t, object.Options{
+		WriteTimeout: 50 * time.Millisecond, Resumption: clienttest.FewRetries(),
+	})
+	ctx := clienttest.Deadline(t)
+	var wrote bytes.Buffer
+	var last object.Progress
+	_, err := client.Download(ctx, "o", writerFunc(func(p []byte) (int, error) {
+		_, ended := server.streams()
+		select {
+		case <-ended:
+			return wrote.Write(p)
+		case <-ctx.Done():
+			return 0, errors.New("the stream was not cancelled")
+		}
+	}), object.DownloadOptions{Progress: func(p object.Progress) { last = p }})
+	if err != nil || wrote.String() != "content" {
+		t.Errorf("wrote %q, %v", &wrote, err)
+	}
+	if offsets, _ := server.streams(); !slices.Equal(offsets, []int{0, 1, 2, 3, 4, 5, 6}) {
+		t.Errorf("streams began at %v", offsets)
+	}
+	if want := (object.Progress{Done: 7, Safe: 7, Total: 7}); last != want {
+		t.Errorf("progress %+v, want %+v: a slow writer is no break", last, want)
+	}
+}
+
+// No single write takes long, but together they do, and the server learns of none of them.
+func TestAWriterThatIsSlowWithSmallMessagesHasItsStreamCancelled(t *testing.T) {
+	server := &pausing{content: []byte(strings.Repeat("content ", 8))}
+	client := server.client(t, object.Options{
+		WriteTimeout: 100 * time.Millisecond, Resumption: clienttest.FewRetries(),
+	})
+	var wrote bytes.Buffer
+	_, err := client.Download(clienttest.Deadline(t), "o", writerFunc(func(p []byte) (int, error) {
+		time.Sleep(5 * time.Millisecond)
+		return wrote.Write(p)
+	}), object.DownloadOptions{})
+	if err != nil || !bytes.Equal(wrote.Bytes(), server.content) {
+		t.Errorf("wrote %q, %v", &wrote, err)
+	}
+	if offsets, _ := server.streams(); len(offsets) < 2 {
+		t.Errorf("streams began at %v, and 64 writes took more than 300 ms", offsets)
 	}
 }
