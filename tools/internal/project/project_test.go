@@ -2,6 +2,7 @@ package project
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -155,6 +156,32 @@ func write(t *testing.T, root string, files map[string]string) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestACopyHasTheLinesAsTheyAreCommitted(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	const text = "#!/bin/sh\necho a line\n"
+	write(t, from, map[string]string{"script": text})
+	for _, args := range [][]string{
+		{"init", "--quiet"},
+		{"config", "user.name", "test"},
+		{"config", "user.email", "test@localhost"},
+		{"config", "commit.gpgsign", "false"},
+		{"add", "--all"},
+		{"commit", "--quiet", "--message", "a commit"},
+		{"config", "core.autocrlf", "true"},
+	} {
+		command := exec.CommandContext(t.Context(), "git", append([]string{"-C", from}, args...)...)
+		if output, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args[0], err, output)
+		}
+	}
+	if err := copyRevision(t.Context(), from, "HEAD", to); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(to, "script")); err != nil || string(got) != text {
+		t.Errorf("got %q, %v; expected %q", got, err, text)
 	}
 }
 

@@ -193,7 +193,18 @@ func Finish(ctx context.Context, folder string, l lock.Lock, output io.Writer) e
 // copyRevision copies the files of a commit.
 func copyRevision(ctx context.Context, from, revision, to string) error {
 	var stderr bytes.Buffer
-	command := exec.CommandContext(ctx, "git", "-C", from, "archive", "--format=tar", revision)
+	// With the user's core.autocrlf the archive would have lines that bash does not read.
+	command := exec.CommandContext(
+		ctx,
+		"git",
+		"-C",
+		from,
+		"-c",
+		"core.autocrlf=false",
+		"archive",
+		"--format=tar",
+		revision,
+	)
 	command.Stderr = &stderr
 	stdout, err := command.StdoutPipe()
 	if err != nil {
