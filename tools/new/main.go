@@ -171,9 +171,14 @@ func origin(ctx context.Context, template string) string {
 	if err != nil {
 		return ""
 	}
-	// https and ssh addresses may have a user with a token in them.
+	// The user of an https address may be a token. That of ssh is part of where it is, as git@ is:
+	// without it git would log in as the user of the machine.
 	if u, err := url.Parse(remote); err == nil && u.Host != "" {
-		u.User = nil
+		if overSSH := u.Scheme == "ssh" || u.Scheme == "git+ssh"; overSSH && u.User != nil {
+			u.User = url.User(u.User.Username())
+		} else {
+			u.User = nil
+		}
 		return u.String()
 	}
 	// The form of scp, which url.Parse does not take for one with a host.
