@@ -82,12 +82,19 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	if from == "" {
 		l.Template = origin(ctx, template)
 	}
-	// -C of the go command has changed the folder that a relative path starts at. A slash at the end
-	// would make the folder its own parent.
-	if dir != "" && !filepath.IsAbs(dir) {
-		dir = filepath.Join(template, dir)
-	} else if dir != "" {
-		dir = filepath.Clean(dir)
+	// Without links, or a project in the template would seem to be elsewhere.
+	if template, err = resolve(template); err != nil {
+		return err
+	}
+	if dir != "" {
+		// -C of the go command has changed the folder that a relative path starts at.
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(template, dir)
+		}
+		// The project is moved to where a link leads, which would be replaced itself.
+		if dir, err = resolve(dir); err != nil {
+			return fmt.Errorf("DIR: %w", err)
+		}
 	}
 	// All mistakes in the answers are reported at once, before anything is written.
 	if err := errors.Join(project.Validate(template, l), empty(template, dir)); err != nil {
@@ -137,7 +144,26 @@ func run(ctx context.Context, template, dir, from string, l lock.Lock) (err erro
 	return nil
 }
 
-// empty wants the folder of the project to be empty or missing, and outside of the template.
+// resolve makes a path absolute and free of links, as far as there is something at it.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return "", fmt.Errorf("%s is a link to a folder that is not there", path)
+	}
+	// The root is always there, so that this ends.
+	parent, err := resolve(filepath.Dir(path))
+	return filepath.Join(parent, filepath.Base(path)), err
+}
+
+// empty wants the folder of the project to be empty or missing, and outside of the template. Both
+// paths are free of links.
 func empty(template, dir string) error {
 	if dir == "" {
 		return errors.New("DIR: say where the project shall be: DIR=../orders")
@@ -150,15 +176,7 @@ func empty(template, dir string) error {
 		return fmt.Errorf("DIR: %s is not empty", dir)
 	}
 	// A project inside the template would be part of its repository.
-	inside, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	outside, err := filepath.Abs(template)
-	if err != nil {
-		return err
-	}
-	if inside == outside || strings.HasPrefix(inside, outside+string(filepath.Separator)) {
+	if dir == template || strings.HasPrefix(dir, template+string(filepath.Separator)) {
 		return fmt.Errorf("DIR: %s is inside the template", dir)
 	}
 	return nil

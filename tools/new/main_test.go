@@ -1,6 +1,13 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"example.com/quartet/tools/internal/lock"
+)
 
 // repository makes a repository with one commit.
 func repository(t *testing.T) string {
@@ -43,6 +50,58 @@ func TestTheTemplatesAddressCanBeClonedAndHasNoPassword(t *testing.T) {
 		}
 		if got := origin(t.Context(), template); got != want {
 			t.Errorf("%s becomes %q, expected %q", remote, got, want)
+		}
+	}
+}
+
+func TestAPathIsWhereItsLinksLead(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "real"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"link": "real", "again": "link", "broken": "nowhere"} {
+		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"real": "real", "real/": "real", "link": "real", "link/": "real", "again": "real",
+		"link/a/b": "real/a/b", "new": "new", "new/a": "new/a",
+	} {
+		if got, err := resolve(root + "/" + path); err != nil || got != filepath.Join(root, want) {
+			t.Errorf("%s is %s, %v; expected %s", path, got, err, want)
+		}
+	}
+	for _, path := range []string{"broken", "broken/a"} {
+		if got, err := resolve(filepath.Join(root, path)); err == nil {
+			t.Errorf("%s, below a link to nothing, is %s", path, got)
+		}
+	}
+}
+
+func TestAFolderInTheTemplateIsRefusedAlsoByALink(t *testing.T) {
+	template := repository(t)
+	if err := os.Mkdir(filepath.Join(template, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(template, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, paths := range [][2]string{
+		{template, filepath.Join(template, "x")},
+		{template, "x"},
+		{template, filepath.Join(link, "x")},
+		{template, filepath.Join(link, "folder")},
+		{link, filepath.Join(template, "x")},
+		{link, "x"},
+	} {
+		if err := run(t.Context(), paths[0], paths[1], "", lock.Lock{}); err == nil ||
+			!strings.Contains(err.Error(), "is inside the template") {
+			t.Errorf("%s from the template %s: %v", paths[1], paths[0], err)
 		}
 	}
 }
