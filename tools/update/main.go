@@ -83,9 +83,10 @@ func run(ctx context.Context, project, from, to string) error {
 			}
 		}
 	}
-	// --no-checkout: each revision gets a work tree of its own in render.
-	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--", from,
-		u.template); err != nil {
+	// --no-checkout: each revision gets a work tree of its own in render. With the user's
+	// core.autocrlf an older one would have scripts that bash does not read.
+	if _, err := git(ctx, scratch, nil, "clone", "--quiet", "--no-checkout", "--config",
+		"core.autocrlf=false", "--", from, u.template); err != nil {
 		return err
 	}
 	if to == "" {

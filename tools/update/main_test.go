@@ -248,6 +248,25 @@ func TestAMergeThatFailsLeavesNoBranch(t *testing.T) {
 	}
 }
 
+func TestTheTemplateHasItsLinesAsTheyAreCommitted(t *testing.T) {
+	template, project, newer := start(t)
+	write(t, project, map[string]string{".git/user": "[core]\n\tautocrlf = true\n"})
+	t.Setenv("GIT_CONFIG_GLOBAL", filepath.Join(project, ".git", "user"))
+	// What is made is taken as it is, so that other lines would be seen.
+	if _, err := git(t.Context(), project, nil, "config", "core.autocrlf", "false"); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), project, template, newer); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "Makefile", "mended.go", "added.go"} {
+		if got, err := git(t.Context(), template, nil, "show", newer+":files/"+name); err != nil ||
+			read(t, project, name) != got+"\n" {
+			t.Errorf("%s is %q, expected %q, %v", name, read(t, project, name), got, err)
+		}
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
