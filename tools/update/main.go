@@ -97,20 +97,25 @@ func run(ctx context.Context, project, from, to string) error {
 	if err != nil {
 		return err
 	}
-	if newer == l.Revision {
+	// A template whose history was rewritten, or another repository, does not have it. What was
+	// written there by hand may be a tag, or a part of the digits.
+	older, err := u.revision(ctx, l.Revision)
+	if err != nil {
+		return fmt.Errorf("%s does not have the revision in project.lock: %w", from, err)
+	}
+	if newer == older {
 		fmt.Println("update: the project is at the newest revision of the template already")
 		return nil
 	}
-	// A template whose history was rewritten, or another repository, does not have it.
-	if _, err := u.revision(ctx, l.Revision); err != nil {
-		return fmt.Errorf("%s does not have the revision in project.lock: %w", from, err)
-	}
 	// base is what the project was made as; theirs is the same project from the newer revision, as its
 	// child. The difference between the two is what the template has changed.
-	base, err := u.render(ctx, "base", l, l.Revision, "")
+	// base has the revision as it is in the project, or the line would be a conflict.
+	base, err := u.render(ctx, "base", l, older, "")
 	if err != nil {
 		return err
 	}
+	// With the newer revision in project.lock the next update begins there.
+	l.Revision = newer
 	theirs, err := u.render(ctx, "theirs", l, newer, base)
 	if err != nil {
 		return err
@@ -154,8 +159,8 @@ func (u updater) revision(ctx context.Context, name string) (string, error) {
 	return commit, nil
 }
 
-// render makes the project from a revision of the template, and returns it as a commit of the
-// project's repository that is on no branch.
+// render makes the project from a revision of the template, with l as its project.lock, and returns
+// it as a commit of the project's repository that is on no branch.
 func (u updater) render(
 	ctx context.Context,
 	name string,
@@ -185,8 +190,7 @@ func (u updater) render(
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}
-	// The lock of the result names the revision, so that the next update begins there.
-	l.Revision = revision
+	// The generator has written the revision of its checkout.
 	if err := l.Write(made); err != nil {
 		return "", err
 	}

@@ -267,6 +267,45 @@ func TestTheTemplateHasItsLinesAsTheyAreCommitted(t *testing.T) {
 	}
 }
 
+// leave returns from the branch of an update as the printed commands do.
+func leave(t *testing.T, project, newer string) {
+	t.Helper()
+	for _, args := range [][]string{{"switch", "-"}, {"branch", "-D", "update-" + newer[:12]}} {
+		if _, err := git(t.Context(), project, nil, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheRevisionInTheLockMayBeATagOrShort(t *testing.T) {
+	template, project, newer := start(t)
+	l, err := lock.Read(project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := l.Revision
+	if _, err := git(t.Context(), template, nil, "tag", "v1", first); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"v1", first[:9]} {
+		l.Revision = name
+		if err := l.Write(project); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, project)
+		if err := run(t.Context(), project, template, first); err != nil {
+			t.Errorf("from %s to the same revision: %v", name, err)
+		}
+		if err := run(t.Context(), project, template, newer); err != nil {
+			t.Fatalf("from %s: %v", name, err)
+		}
+		if l, err := lock.Read(project); err != nil || l.Revision != newer {
+			t.Errorf("project.lock has the revision %s, %v; expected %s", l.Revision, err, newer)
+		}
+		leave(t, project, newer)
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
