@@ -205,8 +205,10 @@ func (u updater) render(
 		"GIT_INDEX_FILE=" + filepath.Join(u.scratch, name+"-index"),
 	}
 	// The objects go to the project's repository, where merge needs them; no branch names them. What
-	// the user has git ignore everywhere belongs to the project all the same.
-	if _, err := git(ctx, made, env, "-c", "core.excludesFile=/dev/null", "add", "--all"); err != nil {
+	// the user has git ignore everywhere belongs to the project all the same. A sparse checkout is
+	// about the folders of the repository, and made has others.
+	if _, err := git(ctx, made, env, "-c", "core.excludesFile=/dev/null", "-c",
+		"core.sparseCheckout=false", "add", "--all"); err != nil {
 		return "", err
 	}
 	tree, err := git(ctx, made, env, "write-tree")

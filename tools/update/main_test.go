@@ -306,6 +306,34 @@ func TestTheRevisionInTheLockMayBeATagOrShort(t *testing.T) {
 	}
 }
 
+func TestAProjectInASparseCheckoutIsUpdated(t *testing.T) {
+	template, project, _ := start(t)
+	whole := t.TempDir()
+	folder := filepath.Join(whole, "services", "x")
+	if err := os.RemoveAll(filepath.Join(project, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(folder, os.DirFS(project)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, whole, map[string]string{"services/other/main.go": lines("package main")})
+	commit(t, whole)
+	if _, err := git(t.Context(), whole, nil, "sparse-checkout", "set", "--sparse-index",
+		"services/x"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, template, map[string]string{"files/docs/more.md": lines("more")})
+	if err := run(t.Context(), folder, template, commit(t, template)); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, folder, "docs/more.md"); got != lines("more") {
+		t.Errorf("docs/more.md is %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(whole, "services", "other")); err == nil {
+		t.Error("the checkout is not sparse any more")
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
