@@ -107,6 +107,13 @@ func run(ctx context.Context, project, from, to string) error {
 		fmt.Println("update: the project is at the newest revision of the template already")
 		return nil
 	}
+	// Before the projects are made, which takes a minute or two.
+	branch := branchOf(newer)
+	if _, err := git(ctx, project, nil, "rev-parse", "--verify", "--quiet",
+		"refs/heads/"+branch); err == nil {
+		return fmt.Errorf("the branch %s is there from an earlier update: merge it, or delete it "+
+			"with git branch -D %[1]s from another branch", branch)
+	}
 	// base is what the project was made as; theirs is the same project from the newer revision, as its
 	// child. The difference between the two is what the template has changed.
 	// base has the revision as it is in the project, or the line would be a conflict.
@@ -243,11 +250,13 @@ func (u updater) render(
 	return git(ctx, made, env, args...)
 }
 
+// branchOf is the branch of an update to a revision. Each has its own.
+func branchOf(revision string) string { return "update-" + revision[:12] }
+
 // merge applies what theirs differs from its parent to a new branch, as git cherry-pick does it:
 // three ways, with the project as it is as the other side.
 func (u updater) merge(ctx context.Context, revision, theirs string) error {
-	branch := "update-" + revision[:12]
-	// The name has the revision, so that two updates do not share a branch.
+	branch := branchOf(revision)
 	if _, err := git(ctx, u.project, nil, "switch", "--quiet", "--create", branch); err != nil {
 		return err
 	}
@@ -284,9 +293,14 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 		branch,
 		strings.ReplaceAll(conflicts, "\n", "\n  "),
 	)
-	fmt.Print(
-		"  edit them, and git add them\n  git cherry-pick --continue       or --abort\n  make generate tidy test lint     then merge the branch\n",
-	)
+	fmt.Printf(`  edit them, and git add them
+  git cherry-pick --continue
+  make generate tidy test lint     then merge the branch
+
+or, to return to where you were:
+
+  git cherry-pick --abort && git switch - && git branch -D %s
+`, branch)
 	return errors.New("there are conflicts to resolve")
 }
 

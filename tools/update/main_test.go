@@ -334,6 +334,45 @@ func TestAProjectInASparseCheckoutIsUpdated(t *testing.T) {
 	}
 }
 
+func TestABranchOfAnEarlierUpdateIsFoundBeforeTheProjectsAreMade(t *testing.T) {
+	template, project, _ := start(t)
+	// A generator that does not compile, with another error.
+	write(t, template, map[string]string{"tools/new/main.go": "package main\n\nbroken\n"})
+	branch := "update-" + commit(t, template)[:12]
+	if _, err := git(t.Context(), project, nil, "branch", branch); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), project, template, ""); err == nil ||
+		!strings.Contains(err.Error(), "earlier update") ||
+		!strings.Contains(err.Error(), "git branch -D "+branch) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUpdateWithConflictsCanBeGivenUpAndBegunAgain(t *testing.T) {
+	template, project, newer := start(t)
+	write(
+		t,
+		project,
+		map[string]string{"README.md": lines("title", "", "a", "b, ours", "c", "", "end")},
+	)
+	commit(t, project)
+	for range 2 {
+		if err := run(t.Context(), project, template, newer); err == nil ||
+			!strings.Contains(err.Error(), "conflicts") {
+			t.Fatalf("got %v", err)
+		}
+		if _, err := git(t.Context(), project, nil, "cherry-pick", "--abort"); err != nil {
+			t.Fatal(err)
+		}
+		leave(t, project, newer)
+		state, err := git(t.Context(), project, nil, "status", "--short", "--branch")
+		if err != nil || state != "## main" {
+			t.Errorf("the project is at %q, %v", state, err)
+		}
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
