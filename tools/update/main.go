@@ -127,7 +127,8 @@ func run(ctx context.Context, project, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return u.merge(ctx, newer, theirs)
+	// It takes a second. A merge that is interrupted would be neither there nor taken back.
+	return u.merge(context.WithoutCancel(ctx), newer, theirs)
 }
 
 // updater has the folder of the project, one for all that is made on the way, and the clone of the

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/quartet/tools/internal/lock"
 )
@@ -370,6 +372,51 @@ func TestAnUpdateWithConflictsCanBeGivenUpAndBegunAgain(t *testing.T) {
 		if err != nil || state != "## main" {
 			t.Errorf("the project is at %q, %v", state, err)
 		}
+	}
+}
+
+// await waits for a file that something makes which must not have ended before.
+func await(t *testing.T, file string, ended <-chan error) {
+	t.Helper()
+	for {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended by itself: %v", err)
+		case <-time.After(10 * time.Millisecond):
+			if _, err := os.Stat(file); err == nil {
+				return
+			}
+		}
+	}
+}
+
+func TestAMergeThatIsInterruptedIsTakenBackIfItFails(t *testing.T) {
+	template, project, newer := start(t)
+	signs := t.TempDir()
+	begun, end := filepath.Join(signs, "begun"), filepath.Join(signs, "end")
+	hook := ".git/hooks/prepare-commit-msg"
+	write(t, project, map[string]string{
+		hook: "#!/bin/sh\n: >'" + begun + "'\nuntil [ -e '" + end + "' ]; do sleep 0.01; done\nexit 1\n",
+	})
+	if err := os.Chmod(filepath.Join(project, hook), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, project, template, newer) }()
+	await(t, begun, ended)
+	cancel()
+	write(t, signs, map[string]string{"end": ""})
+	if err := <-ended; err == nil {
+		t.Error("the hook has not refused it")
+	}
+	state, err := git(t.Context(), project, nil, "status", "--short", "--branch")
+	if err != nil || state != "## main" {
+		t.Errorf("the project is at %q, %v", state, err)
+	}
+	if branches, err := git(t.Context(), project, nil, "branch"); err != nil || branches != "* main" {
+		t.Errorf("there are branches %s, %v", branches, err)
 	}
 }
 
