@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -274,35 +275,83 @@ func (u updater) merge(ctx context.Context, revision, theirs string) error {
 		"--keep-redundant-commits",
 		theirs,
 	)
+	var conflicts, kept []string
+	if err != nil {
+		var failed error
+		conflicts, kept, failed = u.settle(ctx)
+		if failed == nil && len(conflicts) == 0 && len(kept) > 0 {
+			_, err = git(ctx, u.project, nil, "-c", "commit.gpgsign=false", "cherry-pick", "--continue")
+		}
+		// Without conflicts it has failed for another reason.
+		if failed != nil || err != nil && len(conflicts) == 0 {
+			return errors.Join(err, failed, u.takeBack(ctx, branch))
+		}
+	}
+	if len(kept) > 0 {
+		fmt.Printf(
+			"update: both have changed these, which stay as they were until make generate:\n\n  %s\n\n",
+			strings.Join(kept, "\n  "),
+		)
+	}
 	if err == nil {
 		changed, err := git(ctx, u.project, nil, "diff", "--shortstat", "HEAD^")
 		fmt.Printf(
-			"update: merged without a conflict into the branch %s: %s\n\n  make generate tidy test lint     then merge the branch\n",
+			"update: merged without a conflict into the branch %s: %s\n\n  make generate tidy test lint     then commit what it has changed, and merge the branch\n",
 			branch,
 			strings.TrimSpace(changed),
 		)
 		return err
 	}
-	// A cherry-pick fails for conflicts and for mistakes; only conflicts leave files unmerged.
-	conflicts, listed := git(ctx, u.project, nil, "diff", "--name-only", "--diff-filter=U")
-	if listed != nil || conflicts == "" {
-		return errors.Join(err, listed, u.takeBack(ctx, branch))
-	}
 	fmt.Printf(
 		"update: both have changed the same lines of %d files, on the branch %s:\n\n  %s\n\n",
-		strings.Count(conflicts, "\n")+1,
+		len(conflicts),
 		branch,
-		strings.ReplaceAll(conflicts, "\n", "\n  "),
+		strings.Join(conflicts, "\n  "),
 	)
 	fmt.Printf(`  edit them, and git add them
   git cherry-pick --continue
-  make generate tidy test lint     then merge the branch
+  make generate tidy test lint     then commit what it has changed, and merge the branch
 
 or, to return to where you were:
 
   git cherry-pick --abort && git switch - && git branch -D %s
 `, branch)
 	return errors.New("there are conflicts to resolve")
+}
+
+// settle leaves generated files that are in conflict as the project has them, since make generate
+// makes them anew. It returns the other files in conflict, and those that it has settled.
+func (u updater) settle(ctx context.Context) (conflicts, kept []string, err error) {
+	// Only conflicts leave files unmerged, and not the mistakes for which a cherry-pick fails as well.
+	unmerged, err := git(ctx, u.project, nil, "diff", "--name-only", "--relative", "-z",
+		"--diff-filter=U")
+	if err != nil {
+		return nil, nil, err
+	}
+	for file := range strings.SplitSeq(strings.TrimSuffix(unmerged, "\x00"), "\x00") {
+		switch {
+		case file == "":
+		case generated(file):
+			kept = append(kept, file)
+			// It may be one that the project does not have any more.
+			action := []string{"rm", "--quiet", "--force", "--", file}
+			if _, err := git(ctx, u.project, nil, "cat-file", "-e", "HEAD:./"+file); err == nil {
+				action = []string{"checkout", "--quiet", "HEAD", "--", file}
+			}
+			if _, err := git(ctx, u.project, nil, action...); err != nil {
+				return conflicts, kept, err
+			}
+		default:
+			conflicts = append(conflicts, file)
+		}
+	}
+	return conflicts, kept, nil
+}
+
+// generated tells whether make generate writes a file of the project.
+func generated(file string) bool {
+	schema, _ := path.Match("charts/*/values.schema.json", file)
+	return schema || file == "variables.go" || strings.HasPrefix(file, "gen/")
 }
 
 // takeBack ends a merge that failed for another reason than conflicts, such as a hook or a missing

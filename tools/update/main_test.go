@@ -420,6 +420,70 @@ func TestAMergeThatIsInterruptedIsTakenBackIfItFails(t *testing.T) {
 	}
 }
 
+func TestConflictsInGeneratedFilesAreLeftToMakeGenerate(t *testing.T) {
+	for _, also := range []string{"", "README.md"} {
+		template, project, _ := start(t)
+		// Both sides have changed them; one is not in the project any more, one is new in both.
+		write(t, template, map[string]string{
+			"files/gen/contract.binpb":          "\x00template",
+			"files/gen/a/removed.pb.go":         lines("package a"),
+			"files/variables.go":                lines("package x // template"),
+			"files/charts/x/values.schema.json": lines("{}"),
+		})
+		first := commit(t, template)
+		if err := run(t.Context(), project, template, first); err != nil {
+			t.Fatal(err)
+		}
+		ours := map[string]string{
+			"gen/contract.binpb":          "\x00ours",
+			"gen/a/new.pb.go":             lines("package a // ours"),
+			"variables.go":                lines("package x // ours"),
+			"charts/x/values.schema.json": lines(`{"ours": 1}`),
+		}
+		write(t, project, ours)
+		if also != "" {
+			write(t, project, map[string]string{also: lines("ours")})
+		}
+		if err := os.Remove(filepath.Join(project, "gen/a/removed.pb.go")); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, project)
+		write(t, template, map[string]string{
+			"files/gen/contract.binpb":          "\x00newer",
+			"files/gen/a/new.pb.go":             lines("package a // newer"),
+			"files/gen/a/removed.pb.go":         lines("package a // newer"),
+			"files/variables.go":                lines("package x // newer"),
+			"files/charts/x/values.schema.json": lines(`{"newer": 1}`),
+			"files/README.md":                   lines("newer"),
+		})
+		newer := commit(t, template)
+		err := run(t.Context(), project, template, "")
+		unmerged, diff := git(t.Context(), project, nil, "diff", "--name-only", "--diff-filter=U")
+		if diff != nil || unmerged != also {
+			t.Errorf("there are conflicts in %q, %v; expected %q", unmerged, diff, also)
+		}
+		if also != "" {
+			if err == nil || !strings.Contains(err.Error(), "conflicts") {
+				t.Errorf("with a conflict in %s: %v", also, err)
+			}
+		} else if l, locked := lock.Read(project); err != nil || locked != nil || l.Revision != newer {
+			t.Errorf("project.lock has the revision %s, %v, %v; expected %s", l.Revision, err, locked, newer)
+		}
+		for name, want := range ours {
+			if got := read(t, project, name); got != want {
+				t.Errorf("%s is %q, expected %q", name, got, want)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(project, "gen/a/removed.pb.go")); err == nil {
+			t.Error("a generated file that the project has no more is back")
+		}
+		if changed, err := git(t.Context(), project, nil, "status", "--porcelain"); err != nil ||
+			also == "" && changed != "" {
+			t.Errorf("not committed are %s, %v", changed, err)
+		}
+	}
+}
+
 func TestWhatCannotBeUpdatedIsRefused(t *testing.T) {
 	template, project, newer := start(t)
 	for why, args := range map[string][2]string{
