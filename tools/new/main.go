@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"example.com/quartet/tools/internal/lock"
 	"example.com/quartet/tools/internal/project"
@@ -54,7 +55,12 @@ func main() {
 	)
 	from := flag.String("lock", "", "a project.lock, whose answers are taken in place of those above")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(
+		context.Background(),
+		syscall.SIGINT,
+		syscall.SIGTERM,
+		syscall.SIGHUP,
+	)
 	l.Services = strings.FieldsFunc(*services, func(r rune) bool { return r == ',' || r == ' ' })
 	err := run(ctx, *template, *dir, *from, l)
 	// Before Fatal, which ends the process without deferred calls.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"example.com/quartet/tools/internal/lock"
 )
@@ -102,6 +105,54 @@ func TestAFolderInTheTemplateIsRefusedAlsoByALink(t *testing.T) {
 		if err := run(t.Context(), paths[0], paths[1], "", lock.Lock{}); err == nil ||
 			!strings.Contains(err.Error(), "is inside the template") {
 			t.Errorf("%s from the template %s: %v", paths[1], paths[0], err)
+		}
+	}
+}
+
+func TestASignalLeavesNothingBehind(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "new")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	for _, sent := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		// The template is this repository. Its archive does not end.
+		bin, place := t.TempDir(), t.TempDir()
+		started := filepath.Join(bin, "started")
+		real, err := exec.LookPath("git")
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := "#!/bin/sh\ncase \"$*\" in\n*archive*) : >'" + started + "'; exec sleep 600 ;;\nesac\nexec '" +
+			real + "' \"$@\"\n"
+		if err := os.WriteFile(filepath.Join(bin, "git"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		command := exec.CommandContext(t.Context(), "sh", "-c", `PATH="$1:$PATH"; shift; exec "$@"`,
+			"sh", bin, program, "-template", "../..", "-dir", filepath.Join(place, "orders"),
+			"-module", "example.org/orders", "-name", "orders")
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- command.Wait() }()
+		for there := false; !there; {
+			select {
+			case err := <-ended:
+				t.Fatalf("it ended by itself: %v", err)
+			case <-time.After(10 * time.Millisecond):
+				_, err := os.Stat(started)
+				there = err == nil
+			}
+		}
+		if err := command.Process.Signal(sent); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; command.ProcessState.ExitCode() != 1 {
+			t.Errorf("%v: it ended with %v", sent, err)
+		}
+		if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
+			t.Errorf("%v leaves %v, %v", sent, left, err)
 		}
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"example.com/quartet/tools/internal/lock"
 )
@@ -42,7 +44,12 @@ func main() {
 		"the `revision` of the template to update to, by default the newest on its main branch",
 	)
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(
+		context.Background(),
+		syscall.SIGINT,
+		syscall.SIGTERM,
+		syscall.SIGHUP,
+	)
 	err := run(ctx, *project, *from, *to)
 	// Before Fatal, which ends the process without deferred calls.
 	stop()
@@ -196,6 +203,11 @@ func (u updater) render(
 	}
 	command := exec.CommandContext(ctx, "go", "-C", filepath.Join(checkout, "tools"), "run", "./new",
 		"-template", checkout, "-dir", made, "-lock", filepath.Join(answers, lock.Name))
+	// A signal to this process alone has to end the generator too, which is a child of go run, and
+	// what it has started: they write into the folder that is removed then.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
+	command.WaitDelay = 10 * time.Second
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -480,6 +482,64 @@ func TestConflictsInGeneratedFilesAreLeftToMakeGenerate(t *testing.T) {
 		if changed, err := git(t.Context(), project, nil, "status", "--porcelain"); err != nil ||
 			also == "" && changed != "" {
 			t.Errorf("not committed are %s, %v", changed, err)
+		}
+	}
+}
+
+func TestASignalEndsTheGeneratorAndLeavesNothingBehind(t *testing.T) {
+	template, project, _ := start(t)
+	signs := t.TempDir()
+	// A generator that does not end, and has its own child.
+	write(t, template, map[string]string{"tools/new/main.go": `package main
+
+import (
+	"os"
+	"os/exec"
+)
+
+func main() {
+	child := exec.Command("sleep", "600")
+	child.Stdout = os.Stdout
+	if child.Start() == nil && os.WriteFile(os.Getenv("BEGUN"), nil, 0o644) == nil {
+		_ = child.Wait()
+	}
+}
+`})
+	first := commit(t, template)
+	l, err := lock.Read(project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Revision = first
+	if err := l.Write(project); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, project)
+	write(t, template, map[string]string{"files/more.md": lines("more")})
+	commit(t, template)
+	program := filepath.Join(t.TempDir(), "update")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	for _, sent := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		scratch, begun := t.TempDir(), filepath.Join(signs, sent.String())
+		command := exec.CommandContext(t.Context(), program, "-project", project, "-from", template)
+		command.Env = append(command.Environ(), "TMPDIR="+scratch, "BEGUN="+begun)
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- command.Wait() }()
+		await(t, begun, ended)
+		if err := command.Process.Signal(sent); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; command.ProcessState.ExitCode() != 1 {
+			t.Errorf("%v: it ended with %v", sent, err)
+		}
+		if left, err := filepath.Glob(filepath.Join(scratch, "update-*")); err != nil || len(left) > 0 {
+			t.Errorf("%v leaves %v, %v", sent, left, err)
 		}
 	}
 }
