@@ -193,6 +193,11 @@ func (b pacedBody) Read(into []byte) (int, error) {
 	if err := b.control.SetReadDeadline(began.Add(b.silence)); err != nil {
 		return 0, err
 	}
+	// The first Read of a request with "Expect: 100-continue" has net/http write "100 Continue". The
+	// API may have waited for a server before it, for longer than http.Server.WriteTimeout.
+	if err := b.control.SetWriteDeadline(began.Add(b.silence)); err != nil {
+		return 0, err
+	}
 	n, err := b.body.Read(into)
 	b.waited += time.Since(began)
 	b.came += int64(n)

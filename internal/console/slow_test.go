@@ -112,6 +112,11 @@ func slowPanel(t *testing.T) (address string, gone chan error) {
 		_, _ = io.Copy(io.Discard, r.Body) // The answer is the same.
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("PUT /late", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(3 * time.Second) // longer than peerTimeout
+		got, err := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s, %v, %v", got, err, r.Context().Err()) // The test reads it.
+	})
 	mux.HandleFunc("PUT /refuse", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "refused", http.StatusBadRequest)
 	})
@@ -176,6 +181,21 @@ func TestARequestOfAPanelThatTakesLongIsAnswered(t *testing.T) {
 		s.say(strings.Repeat("a", piece))
 	}
 	if got := s.untilClosed(); !strings.Contains(got, " 204 ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestARequestThatAwaitsContinueIsAnswered has an API that reads the request only after it has
+// waited for longer than a peer may be silent, as one does whose server is slow.
+func TestARequestThatAwaitsContinueIsAnswered(t *testing.T) {
+	address, _ := slowPanel(t)
+	s := connect(t, address, "PUT /panels/slow/api/late HTTP/1.1\r\nHost: localhost\r\n"+
+		"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	if line, err := s.answer.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	s.say("hello")
+	if got := s.untilClosed(); !strings.Contains(got, "hello, <nil>, <nil>") {
 		t.Errorf("got %q", got)
 	}
 }
