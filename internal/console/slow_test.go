@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -205,6 +206,41 @@ func TestAReaderOfAPanelThatStopsEndsItsAnswer(t *testing.T) {
 	connect(t, address, "GET /panels/slow/api/give HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// TestTheKernelTakesLittleOfAnAnswer has a reader that takes much at once, for which the kernel
+// would make its buffer larger, and then nothing. What is in the buffer counts as taken, so that
+// with much in it a slow reader would seem to have stopped, or one that has stopped to read.
+func TestTheKernelTakesLittleOfAnAnswer(t *testing.T) {
+	var written atomic.Int64
+	gone := make(chan error, 1)
+	address := clienttest.ServeConsole(t, console.Options{
+		Config: load(t, peerTimeout), Product: "test", Telemetry: telemetry.Discard(), Peers: console.NewPeers(),
+		Panels: []console.Panel{{Name: "slow", Title: "Slow", Page: fstest.MapFS{}, API: http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) {
+				var err error
+				for piece := make([]byte, 1<<10); err == nil; {
+					var n int
+					n, err = w.Write(piece)
+					written.Add(int64(n))
+				}
+				gone <- err
+			})}},
+	})
+	conn := clienttest.Raw(t, address, "GET /panels/slow/api/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if err := conn.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {
+		t.Fatal(err)
+	}
+	const taken = 8 << 20
+	if _, err := io.CopyN(io.Discard, conn, taken); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if left := written.Load() - taken; left > 2<<20 {
+		t.Errorf("%d KiB were written and not taken", left>>10)
 	}
 }
 
