@@ -5,11 +5,13 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -52,7 +54,7 @@ const panelProtocol = "channel.v1"
 const (
 	// maxFrame is the size of a frame with the largest message, in which each byte may be escaped.
 	maxFrame = 6*maxBody + 1024
-	// A page that is gone without a word, or takes nothing, is noticed after so long.
+	// A page that takes nothing, or does not answer a ping, is taken for gone after so long.
 	pageTimeout  = 30 * time.Second
 	pingInterval = 15 * time.Second
 	// closeTimeout is how long a page may take for the last event, and to close its side.
@@ -95,6 +97,10 @@ type said struct{ ID, Text string }
 type panelSocket struct {
 	*websocket.Conn
 	write sync.Mutex
+	// held says that the page is held back, so that its answers to pings are not read.
+	held atomic.Bool
+	// heard counts what has come of frames of the page.
+	heard atomic.Int64
 }
 
 // join answers a WebSocket with a conversation, until either ends. The last event says why. helpers
@@ -137,7 +143,7 @@ func (p *panel) join(w http.ResponseWriter, r *http.Request) {
 	// connection.
 	frames := make(chan said)
 	helpers.Go(func() { cancel(socket.listen(ctx, frames)) })
-	helpers.Go(func() { cancel(socket.ping(ctx)) })
+	helpers.Go(func() { cancel(socket.ping(ctx, pingInterval, pageTimeout)) })
 	err = p.talk(ctx, socket, options, frames, &helpers)
 	// What a helper has noticed, such as a page that is gone, is why the conversation has ended.
 	if cause := context.Cause(ctx); cause != nil {
@@ -281,7 +287,11 @@ var errPageGone = status.Error(codes.Canceled, "the page is gone")
 // to be taken, which holds the page back.
 func (s *panelSocket) listen(ctx context.Context, frames chan<- said) error {
 	for {
-		_, text, err := s.Read(context.WithoutCancel(ctx))
+		_, pieces, err := s.Reader(context.WithoutCancel(ctx))
+		var text []byte
+		if err == nil {
+			text, err = io.ReadAll(hearing{pieces, &s.heard})
+		}
 		if err != nil {
 			return errPageGone
 		}
@@ -289,17 +299,35 @@ func (s *panelSocket) listen(ctx context.Context, frames chan<- said) error {
 		if err := json.Unmarshal(text, &f); err != nil || f.Text == "" || len(f.ID) > 64 {
 			return status.Error(codes.InvalidArgument, `a frame is not {"id": "…", "text": "…"}`)
 		}
+		s.held.Store(true)
 		select {
 		case frames <- f:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		s.heard.Add(1) // An answer that came while the page was held back is read only now.
+		s.held.Store(false)
 	}
 }
 
-// ping notices a page whose computer or network has gone away without closing the connection.
-func (s *panelSocket) ping(ctx context.Context) error {
-	ticker := time.NewTicker(pingInterval)
+// hearing is a frame that counts what comes of it.
+type hearing struct {
+	io.Reader
+	heard *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (h hearing) Read(into []byte) (int, error) {
+	// The library fills all of what it is given before it returns.
+	n, err := h.Reader.Read(into[:min(len(into), 1<<10)])
+	h.heard.Add(int64(n))
+	return n, err
+}
+
+// ping notices a page whose computer or network has gone away without closing the connection: it
+// asks in intervals, and returns when the page has not answered within timeout.
+func (s *panelSocket) ping(ctx context.Context, interval, timeout time.Duration) error {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -308,12 +336,21 @@ func (s *panelSocket) ping(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		// Not with ctx, see emit.
-		pinging, cancel := context.WithTimeout(context.WithoutCancel(ctx), pageTimeout)
+		pinging, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		heard := s.heard.Load()
 		err := s.Ping(pinging)
+		unanswered := pinging.Err() != nil
 		cancel()
+		switch {
+		case err == nil:
+		case !errors.Is(err, context.DeadlineExceeded):
+			return errPageGone
+		// The library waits 5 s for an event that is being written, which emit bounds.
+		case !unanswered:
 		// While the page is held back its answer is not read, but a connection that is gone fails
-		// already when it is written to.
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		// already when it is written to. A page answers between two frames only, which it may send
+		// slowly.
+		case !s.held.Load() && s.heard.Load() == heard:
 			return errPageGone
 		}
 	}
