@@ -96,11 +96,9 @@ func (c *Console) servePanelAPI(
 		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body,
 		silence: c.Config.PeerTimeout,
 	}
-	// Without a body to come, net/http reads to notice that the peer is gone, and takes it for gone
-	// when a deadline comes. Every server of ours has deadlines.
-	if r.ContentLength == 0 {
-		_ = p.control.SetReadDeadline(time.Time{})
-	} else {
+	// Without a body to come, net/http reads to notice that the peer is gone, and would take it for
+	// gone when a deadline comes. It has cleared that of the request.
+	if r.ContentLength != 0 {
 		p.limitRest()
 	}
 	r = r.WithContext(ctx)
