@@ -244,6 +244,13 @@ func (p *project) eachStruct(folder string, each func(name string, fields *ast.F
 	return nil
 }
 
+// comment is a comment of Go.
+var comment = regexp.MustCompile(`//[^\n]*|/\*(?s:.*?)\*/`)
+
+// lacksComma says whether a list has no comma between its last element and its end, where only
+// comments are besides.
+func lacksComma(rest string) bool { return !strings.Contains(comment.ReplaceAllString(rest, ""), ",") }
+
 // addToClient adds the RPC to the service's check, its steady traffic, and the setting of its rate.
 // It finds the places in the parsed code and inserts text there, so that everything else, comments
 // included, stays as it is. Places that are missing are an error, with what was expected.
@@ -265,17 +272,18 @@ func (p *project) addToClient(f facts, folder string) error {
 		// Insertions are collected by their offset, since each would move the places after it.
 		insert := map[int]string{}
 		// add puts something at the end of a list that ends with a bracket.
-		add := func(what string, open, end token.Pos, added string) {
+		add := func(what string, open, end token.Pos, elements []ast.Expr, added string) {
 			if done[what] {
 				return
 			}
 			done[what] = true
-			// The list may end with a comma and a new line, or be in one line; gofmt puts it right later.
+			// After the last element there may be a comma, comments and a new line; gofmt puts it right
+			// later.
 			inside := strings.TrimRight(text[offset(open)+1:offset(end)], " \t\n")
-			if inside != "" && !strings.HasSuffix(inside, ",") {
-				added = "," + added
+			if n := len(elements); n > 0 && lacksComma(text[offset(elements[n-1].End()):offset(end)]) {
+				insert[offset(elements[n-1].End())] += ","
 			}
-			insert[offset(open)+1+len(inside)] = added + ",\n"
+			insert[offset(open)+1+len(inside)] += added + ",\n"
 		}
 		for _, declaration := range parsed.Decls {
 			switch d := declaration.(type) {
@@ -299,17 +307,17 @@ func (p *project) addToClient(f facts, folder string) error {
 						switch element(n) {
 						case "Step":
 							if connection != "" {
-								add("[]cli.Step", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, connection))
+								add("[]cli.Step", n.Lbrace, n.Rbrace, n.Elts, fmt.Sprintf("\n{Method: %q, Do: verify%[1]s(%s)}", f.Name, connection))
 							}
 						case "Operation":
 							if connection != "" && config != "" {
-								add("[]traffic.Operation", n.Lbrace, n.Rbrace, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, connection))
+								add("[]traffic.Operation", n.Lbrace, n.Rbrace, n.Elts, fmt.Sprintf("\n{Method: %q, Rate: %[2]s.%[1]s, Do: verify%[1]s(%[3]s)}", f.Name, config, connection))
 							}
 						}
 					// The rate is checked where Validate joins the errors of the other rates.
 					case *ast.CallExpr:
 						if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Join" && d.Name.Name == "Validate" && config != "" {
-							add("Validate", n.Lparen, n.Rparen, fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name))
+							add("Validate", n.Lparen, n.Rparen, n.Args, fmt.Sprintf("\ntraffic.ValidRate(%q, %s.%s)", f.Variable(), config, f.Name))
 						}
 					}
 					return true

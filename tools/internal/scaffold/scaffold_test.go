@@ -56,6 +56,52 @@ func TestAnRPCOfEachModeIsAddedWhereItsServiceIsUsed(t *testing.T) {
 	}
 }
 
+// TestCommentsAtTheEndOfAListStayAsTheyAre has a comment after the last element of each list.
+func TestCommentsAtTheEndOfAListStayAsTheyAre(t *testing.T) {
+	const before = `package order
+
+type Config struct {
+	Get float64
+}
+
+func (c Config) Validate() error {
+	return errors.Join(traffic.ValidRate("GET", c.Get) /* the last one, for now */)
+}
+
+func check(s cli.Connection) []cli.Step {
+	return []cli.Step{
+		{Method: "Get", Do: verifyGet(s)}, // the last one
+	}
+}
+
+func (c Config) traffic(s cli.Connection) traffic.Source {
+	return traffic.Source{Operations: []traffic.Operation{
+		// none yet
+	}}
+}
+`
+	p := &project{root: t.TempDir(), changed: map[string]string{"client/order/order.go": before}}
+	if err := os.MkdirAll(filepath.Join(p.root, "client/order"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.addToClient(facts{RPC: RPC{Name: "Cancel"}}, "client/order"); err != nil {
+		t.Fatal(err)
+	}
+	formatted, err := format.Source([]byte(p.changed["client/order/order.go"]))
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, p.changed["client/order/order.go"])
+	}
+	for _, want := range []string{
+		"c.Get), /* the last one, for now */\n\t\ttraffic.ValidRate(\"TRAFFIC_CANCEL\", c.Cancel),\n",
+		"// the last one\n\t\t{Method: \"Cancel\"",
+		"// none yet\n\t\t{Method: \"Cancel\"",
+	} {
+		if !strings.Contains(string(formatted), want) {
+			t.Errorf("there is no %q:\n%s", want, formatted)
+		}
+	}
+}
+
 func TestAServiceIsAddedWithItsFirstRPC(t *testing.T) {
 	p := added(t, func(p *project) error {
 		if err := p.addService("Customer"); err != nil {
