@@ -6,7 +6,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"go/types"
 	"io/fs"
 	"os"
 	"path"
@@ -40,22 +39,6 @@ var (
 	// serviceForm is that of a name in Protobuf.
 	serviceForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 )
-
-// Names of folders that mean something to the go command, and words that YAML takes for something
-// else than a text.
-var reserved = []string{
-	"main",
-	"internal",
-	"vendor",
-	"testdata",
-	"null",
-	"yes",
-	"no",
-	"on",
-	"off",
-	"y",
-	"n",
-}
 
 // foreign are what variables begin with that the chart or Kubernetes sets in pods, or that Go and
 // the libraries of the programs read.
@@ -129,9 +112,8 @@ func validName(template string, l lock.Lock) error {
 		return err
 	}
 	goName := goName(name)
-	if token.IsKeyword(goName) || types.Universe.Lookup(goName) != nil ||
-		slices.Contains(reserved, goName) {
-		return fmt.Errorf("NAME: a Go package cannot be called %s", goName)
+	if err := scaffold.ValidPackage(goName); err != nil {
+		return fmt.Errorf("NAME: %w", err)
 	}
 	// In a pod the programs would take these for settings of theirs that they do not know.
 	if prefix := strings.ToUpper(strings.ReplaceAll(name, "-", "_")); slices.Contains(foreign, prefix) {
@@ -219,9 +201,8 @@ func validService(template string, l lock.Lock) error {
 	}
 	// The folder and the Go package of the service have the name in lower case.
 	folder := strings.ToLower(name)
-	if token.IsKeyword(folder) || types.Universe.Lookup(folder) != nil ||
-		slices.Contains(reserved, folder) {
-		return fmt.Errorf("SERVICE: a Go package cannot be called %s", folder)
+	if err := scaffold.ValidPackage(folder); err != nil {
+		return fmt.Errorf("SERVICE: %w", err)
 	}
 	// Two packages of one name could not be imported together.
 	if folder == goName(l.Name) {

@@ -56,6 +56,7 @@ func TestAwkwardNamesAreRightOrRefused(t *testing.T) {
 		"a keyword of Go, with a dash":           answers(module, "re-turn", ""), /* return */
 		"a name that Go has declared":            answers(module, "string", ""),
 		"a folder that the go command hides":     answers(module, "internal", ""),
+		"a function of Go's own":                 answers(module, "init", ""),
 		"a truth value of YAML":                  answers(module, "on", ""),
 		"the other chart":                        answers(module, "platform", ""),
 		"a package that is imported beside it":   answers(module, "app", ""),
@@ -70,6 +71,8 @@ func TestAwkwardNamesAreRightOrRefused(t *testing.T) {
 		"a service in lower case":                answers(module, "orders", "order"),
 		"a service with its ending":              answers(module, "orders", "OrderService"),
 		"a service that is a keyword":            answers(module, "orders", "Type"),
+		"a service that Go cannot import":        answers(module, "orders", "Init"),
+		"a service that the go command leaves":   answers(module, "orders", "Documentation"),
 		"a service that is another RPC":          answers(module, "orders", "Expand"),
 		"a service that is a type of the client": answers(module, "orders", "Client"),
 		"a service that is an imported package":  answers(module, "orders", "Text"),

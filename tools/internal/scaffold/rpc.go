@@ -29,9 +29,6 @@ type facts struct {
 	Field              string // of Client, what calls the service
 }
 
-// Lower is the name as one that is not exported.
-func (f facts) Lower() string { return strings.ToLower(f.Name[:1]) + f.Name[1:] }
-
 // Upper begins the variables of the service.
 func (f facts) Upper() string { return strings.ToUpper(f.Package) }
 
@@ -47,8 +44,12 @@ func (p *project) addRPC(r RPC) error {
 	if !slices.Contains(Modes, r.Mode) {
 		return fmt.Errorf("MODE: %q is none of %s", r.Mode, strings.Join(Modes, ", "))
 	}
-	if err := errors.Join(validName("SERVICE", r.Service), validName("NAME", r.Name)); err != nil {
+	if err := errors.Join(validForm("SERVICE", r.Service), validForm("NAME", r.Name)); err != nil {
 		return err
+	}
+	// The rate is a field of the client's Config, beside its method Validate.
+	if r.Name == "Validate" {
+		return errors.New("NAME: Validate is a method of Config, which would have a field of that name too")
 	}
 	// The contract comes first: it says whether there is such a service at all.
 	if err := p.addToContract(r); err != nil {

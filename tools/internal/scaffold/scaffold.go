@@ -247,8 +247,8 @@ func (p *project) run(ctx context.Context, output io.Writer, name string, args .
 	return nil
 }
 
-// validName wants a name that can be one in Protobuf and, in lower case, of a Go package or file.
-func validName(what, name string) error {
+// validForm wants the name of a service or an RPC to be one in Protobuf.
+func validForm(what, name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf(
 			"%s: %q has to be letters and digits, and begin with an upper-case letter",
@@ -256,9 +256,32 @@ func validName(what, name string) error {
 			name,
 		)
 	}
+	return nil
+}
+
+// reserved are names of packages and folders that mean something to the go command, and words that
+// YAML takes for something else than a text. Go allows no import of the name init.
+var reserved = []string{
+	"init",
+	"main",
+	"internal",
+	"vendor",
+	"testdata",
+	"documentation",
+	"null",
+	"yes",
+	"no",
+	"on",
+	"off",
+	"y",
+	"n",
+}
+
+// ValidPackage wants a name in lower case that a Go package and its folder can have.
+func ValidPackage(name string) error {
 	// A keyword cannot be a package, and a name such as string would hide the type.
-	if lower := strings.ToLower(name); token.IsKeyword(lower) || types.Universe.Lookup(lower) != nil {
-		return fmt.Errorf("%s: nothing in Go can be called %s", what, lower)
+	if token.IsKeyword(name) || types.Universe.Lookup(name) != nil || slices.Contains(reserved, name) {
+		return fmt.Errorf("a Go package cannot be called %s", name)
 	}
 	return nil
 }

@@ -56,6 +56,16 @@ func TestAnRPCOfEachModeIsAddedWhereItsServiceIsUsed(t *testing.T) {
 	}
 }
 
+func TestAnRPCMayHaveANameThatGoHasInLowerCase(t *testing.T) {
+	for _, name := range []string{"Delete", "Return", "Type", "Import"} {
+		p := added(t, func(p *project) error { return p.addRPC(RPC{"Echo", name, "unary"}) })
+		file := "server/echo/" + strings.ToLower(name) + ".go"
+		if want := "func (s *service) " + name + "("; !strings.Contains(p.changed[file], want) {
+			t.Errorf("%s has no %s:\n%s", file, want, p.changed[file])
+		}
+	}
+}
+
 // TestCommentsAtTheEndOfAListStayAsTheyAre has a comment after the last element of each list.
 func TestCommentsAtTheEndOfAListStayAsTheyAre(t *testing.T) {
 	const before = `package order
@@ -133,7 +143,7 @@ func TestWhatCannotBeAddedIsRefused(t *testing.T) {
 		"a blank":                    {"Echo", "Send It", "unary"},
 		"a path":                     {"../x", "Send", "unary"},
 		"a file that is there":       {"Echo", "Errors", "unary"},
-		"a keyword":                  {"Echo", "Type", "unary"},
+		"a method of Config":         {"Echo", "Validate", "unary"},
 	} {
 		p, err := open(repository)
 		if err != nil {
@@ -143,7 +153,7 @@ func TestWhatCannotBeAddedIsRefused(t *testing.T) {
 			t.Errorf("%s: %+v is not refused", why, r)
 		}
 	}
-	for _, name := range []string{"Echo", "customer", "Type", "Rpc", "Log", "Cluster", ""} {
+	for _, name := range []string{"Echo", "customer", "Type", "Rpc", "Log", "Cluster", "Init", "Testdata", "Documentation", ""} {
 		p, err := open(repository)
 		if err != nil {
 			t.Fatal(err)

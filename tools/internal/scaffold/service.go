@@ -11,10 +11,13 @@ import (
 
 // addService adds a service without RPCs, which is not complete: addRPC gives it the first one.
 func (p *project) addService(name string) error {
-	if err := validName("NAME", name); err != nil {
+	if err := validForm("NAME", name); err != nil {
 		return err
 	}
 	folder := strings.ToLower(name)
+	if err := ValidPackage(folder); err != nil {
+		return fmt.Errorf("NAME: %w", err)
+	}
 	for _, side := range []string{"server", "client"} {
 		if _, err := os.Lstat(filepath.Join(p.root, side, folder)); err == nil {
 			return fmt.Errorf("NAME: %s/%s is there already", side, folder)
