@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"example.com/quartet/tools/internal/scaffold"
 )
@@ -26,8 +27,13 @@ func main() {
 	flag.StringVar(&r.Name, "name", "", "the `name` of the RPC: Cancel")
 	flag.StringVar(&r.Mode, "mode", "unary", "the `mode`: "+strings.Join(scaffold.Modes, ", "))
 	flag.Parse()
-	// Ctrl-C ends the commands that AddRPC runs, and it takes back what it has written.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	// A signal ends the commands that AddRPC runs, and it takes back what it has written.
+	ctx, stop := signal.NotifyContext(
+		context.Background(),
+		syscall.SIGINT,
+		syscall.SIGTERM,
+		syscall.SIGHUP,
+	)
 
 	created, err := scaffold.AddRPC(ctx, *project, r, os.Stderr)
 	// Before Fatal, which ends the process without deferred calls.

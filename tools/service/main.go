@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"example.com/quartet/tools/internal/scaffold"
 )
@@ -29,8 +30,13 @@ func main() {
 	)
 	flag.StringVar(&r.Mode, "mode", "unary", "the `mode`: "+strings.Join(scaffold.Modes, ", "))
 	flag.Parse()
-	// Ctrl-C ends the commands that AddService runs, and it takes back what it has written.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	// A signal ends the commands that AddService runs, and it takes back what it has written.
+	ctx, stop := signal.NotifyContext(
+		context.Background(),
+		syscall.SIGINT,
+		syscall.SIGTERM,
+		syscall.SIGHUP,
+	)
 	if r.Name == "" {
 		r.Name = "Get" + strings.TrimSuffix(r.Service, "Service")
 	}

@@ -20,6 +20,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Modes are those of gRPC, by what they are called on a command line.
@@ -180,7 +182,7 @@ func (p *project) apply(
 		}
 	}
 	slices.Sort(created)
-	// The project is left as it was, generated code included, even after Ctrl-C.
+	// The project is left as it was, generated code included, even after a signal.
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.takeBack(old))
@@ -236,12 +238,20 @@ func (p *project) run(ctx context.Context, output io.Writer, name string, args .
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir = p.root
 	command.Stdout, command.Stderr = &said, &said
+	// A signal is for all that the command runs, so that nothing writes any more when the files are
+	// taken back. This process alone gets that of the terminal, and passes it on.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second // Then it is killed.
 	// make passes its own flags on by these, which are about another make.
 	command.Env = slices.DeleteFunc(command.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
 	})
 	if err := command.Run(); err != nil {
-		_, _ = output.Write(said.Bytes())
+		// After a signal nothing may read the output any more, and to write it would end this process.
+		if ctx.Err() == nil {
+			_, _ = output.Write(said.Bytes())
+		}
 		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
 	}
 	return nil

@@ -1,12 +1,20 @@
 package scaffold
 
 import (
+	"bytes"
+	"errors"
 	"go/format"
+	"io/fs"
+	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // repository is this repository, which is a project too.
@@ -192,4 +200,109 @@ func TestFilesHaveNoEndingsThatGoTakesForItself(t *testing.T) {
 			t.Errorf("%s is in %s, expected %s", name, got, want)
 		}
 	}
+}
+
+// TestASignalLeavesNothingBehind ends both commands while they generate, which lasts until then.
+func TestASignalLeavesNothingBehind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds two programs")
+	}
+	programs := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs+string(filepath.Separator), "../../rpc", "../../service")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	for _, command := range [][]string{
+		{"rpc", "-service", "Echo", "-name", "TryIt"},
+		{"service", "-name", "Customer"},
+	} {
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			t.Run(command[0]+" "+signal.String(), func(t *testing.T) {
+				t.Parallel()
+				begun := filepath.Join(t.TempDir(), "begun")
+				root := copied(t)
+				// The first run says that it has begun, and waits; the one after the signal does nothing.
+				makefile := "generate:\n\t@[ -e '" + begun + "' ] || { echo >'" + begun + "'; sleep 600; }\n"
+				if err := os.WriteFile(filepath.Join(root, "Makefile"), []byte(makefile), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				before := tree(t, root)
+
+				var output bytes.Buffer
+				c := exec.CommandContext(t.Context(), filepath.Join(programs, command[0]), append(command[1:], "-project", root)...)
+				c.Stdout, c.Stderr = &output, &output
+				if err := c.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- c.Wait() }()
+				for {
+					if _, err := os.Stat(begun); err == nil {
+						break
+					}
+					select {
+					case err := <-ended:
+						t.Fatalf("it has ended before: %v\n%s", err, &output)
+					case <-time.After(10 * time.Millisecond):
+					}
+				}
+				if err := c.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				if exit := new(exec.ExitError); !errors.As(<-ended, &exit) || exit.ExitCode() != 1 {
+					t.Errorf("it has ended with %v\n%s", exit, &output)
+				}
+				after := tree(t, root)
+				for name, text := range before {
+					if now, there := after[name]; !there || now != text {
+						t.Errorf("%s has changed, or is gone:\n%s", name, now)
+					}
+					delete(after, name)
+				}
+				if len(after) > 0 {
+					t.Errorf("left are %v", slices.Sorted(maps.Keys(after)))
+				}
+			})
+		}
+	}
+}
+
+// copied is a copy of what the commands read and change of this repository.
+func copied(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, folder := range []string{"proto", "server/echo", "client/echo", "docs/services"} {
+		from := os.DirFS(filepath.Join(repository, folder))
+		if err := os.CopyFS(filepath.Join(root, folder), from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"go.mod", "server/main.go", "client/main.go"} {
+		text, err := os.ReadFile(filepath.Join(repository, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, file), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// tree is the text of each file of a folder. Folders have none.
+func tree(t *testing.T, root string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
+		if all[name] = ""; err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		all[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
