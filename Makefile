@@ -120,8 +120,11 @@ attack: ## Attack a server beside a quiet neighbour, and show what it notices, i
 # not worth more than a second of the time.
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME, 30s by default; their seeds are part of make test
-	@git grep -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file target; do \
-	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s "./$${file%/*}" </dev/null || exit; \
+	@mkdir -p bin; git -c grep.lineNumber=false -c grep.column=false -c grep.fullName=false grep --no-color \
+	  -oE '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file target; do \
+	  $(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s "./$${file%/*}" </dev/null 2>&1 | \
+	    tee bin/fuzz.log || exit; \
+	  ! grep -q 'no fuzz tests to fuzz' bin/fuzz.log || exit 1; \
 	done
 
 .PHONY: vulncheck

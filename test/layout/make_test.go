@@ -1,0 +1,78 @@
+package layout
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMakeFuzzRunsEachTargetWhateverGitIsSetTo(t *testing.T) {
+	project := projectOf(t, t.TempDir())
+	t.Setenv("GIT_CONFIG_PARAMETERS", "'grep.lineNumber=true' 'grep.column=true' 'grep.fullName=true' 'color.ui=always'")
+	output, err := makeIn(t, project, "fuzz", "GO="+script(t, `echo "$@"`))
+	for _, want := range []string{"-fuzz ^FuzzOne$ ", "-fuzz ^FuzzTwo$ "} {
+		if err != nil || !strings.Contains(output, want) || strings.Count(output, " ./sub\n") != 2 {
+			t.Errorf("%v: there is no %q in ./sub:\n%s", err, want, output)
+		}
+	}
+}
+
+func TestMakeFuzzFailsIfNothingIsFuzzed(t *testing.T) {
+	project := projectOf(t, t.TempDir())
+	for _, program := range []string{"echo 'testing: warning: no fuzz tests to fuzz'", "exit 1"} {
+		if output, err := makeIn(t, project, "fuzz", "GO="+script(t, program)); err == nil {
+			t.Errorf("it has passed with %s:\n%s", program, output)
+		}
+	}
+}
+
+// projectOf makes a folder with the Makefile and two fuzz targets, which git knows.
+func projectOf(t *testing.T, folder string) string {
+	t.Helper()
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("there is no make")
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"Makefile":      read(t, "Makefile"),
+		"sub/x_test.go": "package sub\n\nfunc FuzzOne(f *testing.F) {}\n\nfunc FuzzTwo(f *testing.F) {}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, arguments := range [][]string{{"init", "--quiet"}, {"add", "--all"}} {
+		git := exec.CommandContext(t.Context(), "git", append([]string{"-C", folder}, arguments...)...)
+		if output, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+	}
+	return folder
+}
+
+// script makes a program that stands for the go command.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "go")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// makeIn runs make in a folder, as if no other make ran this test.
+func makeIn(t *testing.T, folder string, arguments ...string) (string, error) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "make", arguments...)
+	command.Dir = folder
+	command.Env = slices.DeleteFunc(command.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") || strings.HasPrefix(v, "GOWORK=")
+	})
+	output, err := command.CombinedOutput()
+	return string(output), err
+}
