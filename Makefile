@@ -5,6 +5,8 @@ SHELL := bash -euo pipefail
 MAKEFLAGS += --no-print-directory
 
 GO ?= go
+# A workspace in a folder above does not have these modules.
+export GOWORK := off
 # The race detector needs a C compiler; without one the tests still run.
 RACE ?= $(if $(shell command -v $(firstword $(shell $(GO) env CC)) 2>/dev/null),-race)
 # How many packages are built or tested at a time: tests mostly wait, so that four fit on two processors.
@@ -56,21 +58,21 @@ template: ## Remove each service and add one, by the steps in README.md, and mak
 
 .PHONY: new
 new: ## Make a project of your own (DIR=../orders MODULE=github.com/acme/orders-api NAME=orders SERVICES=echo SERVICE=Order)
-	@$(GO) -C tools run ./new -template '$(CURDIR)' -dir '$(DIR)' -module '$(MODULE)' -name '$(NAME)' \
+	@$(GO) -C tools run ./new -template "$$PWD" -dir "$${DIR-}" -module '$(MODULE)' -name '$(NAME)' \
 	  -services '$(or $(SERVICES),echo)' -service '$(SERVICE)'
 # template:end
 
 .PHONY: rpc
 rpc: ## Add an RPC to a service, to be filled in (SERVICE=Order NAME=Cancel MODE=unary|server|client|bidi)
-	@$(GO) -C tools run ./rpc -project '$(CURDIR)' -service '$(SERVICE)' -name '$(NAME)' $(MODE:%=-mode '%')
+	@$(GO) -C tools run ./rpc -project "$$PWD" -service '$(SERVICE)' -name '$(NAME)' $(MODE:%=-mode '%')
 
 .PHONY: service
 service: ## Add a service with one RPC, to be filled in (NAME=Customer RPC=GetCustomer MODE=unary)
-	@$(GO) -C tools run ./service -project '$(CURDIR)' -name '$(NAME)' $(RPC:%=-rpc '%') $(MODE:%=-mode '%')
+	@$(GO) -C tools run ./service -project "$$PWD" -name '$(NAME)' $(RPC:%=-rpc '%') $(MODE:%=-mode '%')
 
 .PHONY: update
 update: ## Take later changes of the template into a project that was made from it, on a branch (FROM=…, TO=…)
-	@$(GO) -C tools run ./update -project '$(CURDIR)' -from '$(FROM)' -to '$(TO)'
+	@$(GO) -C tools run ./update -project "$$PWD" -from "$${FROM-}" -to '$(TO)'
 
 .PHONY: build
 build: ## Build bin/server and bin/client

@@ -9,6 +9,28 @@ import (
 	"testing"
 )
 
+// TestMakeGivesWhatItRunsTheWholePath has an apostrophe and a blank in the path of the project, and
+// an apostrophe in that of another folder.
+func TestMakeGivesWhatItRunsTheWholePath(t *testing.T) {
+	project := projectOf(t, filepath.Join(t.TempDir(), "it's a project"))
+	program := script(t, `printf '%s\n' "GOWORK=$GOWORK" "$@"`)
+	for _, arguments := range [][]string{
+		{"rpc", "SERVICE=Order", "NAME=Cancel"},
+		{"service", "NAME=Customer"},
+		{"update", "FROM=../it's"},
+	} {
+		output, err := makeIn(t, project, append(arguments, "GO="+program)...)
+		lines := strings.Split(output, "\n")
+		at := slices.Index(lines, "-project")
+		if err != nil || at < 0 || lines[at+1] != project || lines[0] != "GOWORK=off" {
+			t.Errorf("make %q: %v\n%s", arguments, err, output)
+		}
+		if arguments[0] == "update" && !slices.Contains(lines, "../it's") {
+			t.Errorf("make %q has not passed on FROM:\n%s", arguments, output)
+		}
+	}
+}
+
 func TestMakeFuzzRunsEachTargetWhateverGitIsSetTo(t *testing.T) {
 	project := projectOf(t, t.TempDir())
 	t.Setenv("GIT_CONFIG_PARAMETERS", "'grep.lineNumber=true' 'grep.column=true' 'grep.fullName=true' 'color.ui=always'")
