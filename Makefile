@@ -265,6 +265,7 @@ doctor: ## Say which tools are missing or too old
 	  printf '  %-8s %-40s for %s\n' "$$1" "$$state" "$$4"; \
 	}; \
 	need go 1.26 '$(GO) version' 'everything'; \
+	need git 2.28 'git --version' 'everything'; \
 	need docker 20.10 'docker version --format {{.Server.Version}}' 'images, kind (the daemon has to run)'; \
 	need buildx 0.10 'docker buildx version' 'images'; \
 	need kind 0.24 'kind version' 'make up, make dev'; \
