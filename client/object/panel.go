@@ -315,7 +315,10 @@ func httpError(err error) (code int, text string) {
 		code = http.StatusBadRequest
 	case errors.Is(err, ErrWindow):
 		code = http.StatusUnprocessableEntity
-	case errors.Is(err, console.ErrSlow), isTimeout(err), reason == "IDLE":
+	case isTimeout(err):
+		// The error of the network has addresses of this machine.
+		code, text = http.StatusRequestTimeout, "nothing more came of the request"
+	case errors.Is(err, console.ErrSlow), reason == "IDLE":
 		code = http.StatusRequestTimeout
 	case reason == "OBJECT_TOO_LARGE":
 		code = http.StatusRequestEntityTooLarge

@@ -781,6 +781,20 @@ func commit(t *testing.T, server, at, name, content string) {
 	}
 }
 
+// TestAPanelSaysThatARequestHasStopped has a sender that stops in the middle. What it is told has
+// no addresses of connections.
+func TestAPanelSaysThatARequestHasStopped(t *testing.T) {
+	p := openPanel(t, processtest.Start(t).Address, "TEST_PEER_TIMEOUT=1s")
+	address := strings.TrimPrefix(p.object("o"), "http://")
+	host, path, _ := strings.Cut(address, "/")
+	conn := clienttest.Raw(t, host, fmt.Sprintf(
+		"PUT /%s HTTP/1.1\r\nHost: %s\r\nContent-Length: 1000\r\n\r\nhalf", path, host))
+	said := clienttest.UntilClosed(t, conn)
+	if !strings.Contains(said, " 408 ") || !strings.HasSuffix(said, "nothing more came of the request\n") {
+		t.Errorf("%q", said)
+	}
+}
+
 func TestPanelWithoutAServer(t *testing.T) {
 	p := openPanel(t, porttest.Address(t))
 	r, b := p.do("GET", p.object("o"), nil, nil)
