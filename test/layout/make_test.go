@@ -34,7 +34,7 @@ func TestMakeGivesWhatItRunsTheWholePath(t *testing.T) {
 func TestMakeFuzzRunsEachTargetWhateverGitIsSetTo(t *testing.T) {
 	project := projectOf(t, t.TempDir())
 	t.Setenv("GIT_CONFIG_PARAMETERS", "'grep.lineNumber=true' 'grep.column=true' 'grep.fullName=true' 'color.ui=always'")
-	output, err := makeIn(t, project, "fuzz", "GO="+script(t, `echo "$@"`))
+	output, err := makeIn(t, project, "fuzz", "GO="+script(t, `printf '%s\n' "$*"`))
 	for _, want := range []string{"-fuzz ^FuzzOne$ ", "-fuzz ^FuzzTwo$ "} {
 		if err != nil || !strings.Contains(output, want) || strings.Count(output, " ./sub\n") != 2 {
 			t.Errorf("%v: there is no %q in ./sub:\n%s", err, want, output)
@@ -44,7 +44,7 @@ func TestMakeFuzzRunsEachTargetWhateverGitIsSetTo(t *testing.T) {
 
 func TestMakeFuzzFailsIfNothingIsFuzzed(t *testing.T) {
 	project := projectOf(t, t.TempDir())
-	for _, program := range []string{"echo 'testing: warning: no fuzz tests to fuzz'", "exit 1"} {
+	for _, program := range []string{"printf 'testing: warning: no fuzz tests to fuzz\\n'", "exit 1"} {
 		if output, err := makeIn(t, project, "fuzz", "GO="+script(t, program)); err == nil {
 			t.Errorf("it has passed with %s:\n%s", program, output)
 		}
