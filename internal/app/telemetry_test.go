@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,26 +20,16 @@ import (
 
 	"example.com/quartet/internal/config"
 	"example.com/quartet/internal/telemetry"
+	"example.com/quartet/internal/telemetry/telemetrytest"
 )
 
 // output is what a program has printed so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
+type output struct{ telemetrytest.Log }
 
 // lines are its lines, each of which has to be JSON.
 func (o *output) lines(t *testing.T) (parsed []map[string]any) {
 	t.Helper()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for text := range strings.Lines(o.text.String()) {
+	for text := range strings.Lines(o.String()) {
 		var line map[string]any
 		if err := json.Unmarshal([]byte(text), &line); err != nil {
 			t.Errorf("not JSON: %s", text)
@@ -146,8 +134,8 @@ func TestWhatMakesNoSenseInAVariableIsLoggedOnce(t *testing.T) {
 			if name, _, _ := strings.Cut(variable, "="); len(written) != 1 ||
 				!strings.Contains(fmt.Sprint(written[0]["variable"]), name) &&
 					!strings.Contains(variable, fmt.Sprint(written[0]["variable"])) ||
-				strings.Contains(out.text.String(), "hush") {
-				t.Errorf("the log has %s", &out.text)
+				strings.Contains(out.String(), "hush") {
+				t.Errorf("the log has %s", out)
 			}
 		})
 	}
@@ -183,8 +171,8 @@ func TestEveryLineOfALibraryIsOneOfTheLog(t *testing.T) {
 					t.Errorf("at %v %d lines: %v", level, len(written), written)
 				}
 				if want &&
-					(written[0]["level"] != test.level || !strings.Contains(out.text.String(), test.text)) {
-					t.Errorf("the line is %s", &out.text)
+					(written[0]["level"] != test.level || !strings.Contains(out.String(), test.text)) {
+					t.Errorf("the line is %s", out)
 				}
 			}
 		})
@@ -283,11 +271,9 @@ func TestADeadCollectorFailsNoCleanStop(t *testing.T) {
 
 // says is the first line with a text, nil if there is none yet.
 func says(out *output, text string) []byte {
-	out.mu.Lock()
-	defer out.mu.Unlock()
-	for line := range bytes.Lines(out.text.Bytes()) {
-		if bytes.Contains(line, []byte(text)) {
-			return line
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, text) {
+			return []byte(line)
 		}
 	}
 	return nil
