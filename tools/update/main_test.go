@@ -198,16 +198,23 @@ func TestTheSameLinesAreAConflictAndMainIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAProjectInAFolderOfALargerRepositoryIsUpdatedThere(t *testing.T) {
-	template, project, newer := start(t)
-	whole := t.TempDir()
-	folder := filepath.Join(whole, "services", "x")
+// inLarger makes a folder services/x of a project, in a folder that is to be a larger repository.
+func inLarger(t *testing.T, project string) (whole, folder string) {
+	t.Helper()
+	whole = t.TempDir()
+	folder = filepath.Join(whole, "services", "x")
 	if err := os.RemoveAll(filepath.Join(project, ".git")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(folder, os.DirFS(project)); err != nil {
 		t.Fatal(err)
 	}
+	return whole, folder
+}
+
+func TestAProjectInAFolderOfALargerRepositoryIsUpdatedThere(t *testing.T) {
+	template, project, newer := start(t)
+	whole, folder := inLarger(t, project)
 	write(t, whole, map[string]string{
 		"README.md":              "of the whole\n",
 		"services/x/own.go":      lines("package own"),
@@ -312,14 +319,7 @@ func TestTheRevisionInTheLockMayBeATagOrShort(t *testing.T) {
 
 func TestAProjectInASparseCheckoutIsUpdated(t *testing.T) {
 	template, project, _ := start(t)
-	whole := t.TempDir()
-	folder := filepath.Join(whole, "services", "x")
-	if err := os.RemoveAll(filepath.Join(project, ".git")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(folder, os.DirFS(project)); err != nil {
-		t.Fatal(err)
-	}
+	whole, folder := inLarger(t, project)
 	write(t, whole, map[string]string{"services/other/main.go": lines("package main")})
 	commit(t, whole)
 	if _, err := git(t.Context(), whole, nil, "sparse-checkout", "set", "--sparse-index",
